@@ -1,0 +1,166 @@
+"""Whole messages of a family: netlink header, generic netlink header, attributes; acknowledgements and errors.
+
+::
+
+    nlmsghdr     u32 length, u16 type, u16 flags, u32 sequence number, u32 port      (RFC 3549 section 2.3.2)
+    genlmsghdr   u8 command, u8 version, u16 0                                       (generic netlink families only)
+    attributes
+
+A generic netlink family's type is assigned by the kernel, so a codec is made with it; the command is the operation's
+number.  A raw family's type is the operation's number.  An error is NLMSG_ERROR: s32 errno (negative, 0 acknowledges),
+the header that it answers, then optionally NLMSGERR_ATTR_MSG with a text.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hsframework.errors import MessageError
+from hsframework.netlink.attributes import AttributeCodec, Values, attribute_codec
+from hsframework.netlink.spec import Specification
+
+NLMSG_ERROR = 2
+NLM_F_REQUEST = 0x001
+NLM_F_ACK = 0x004
+NLM_F_CAPPED = 0x100
+NLM_F_ACK_TLVS = 0x200
+NLMSGERR_ATTR_MSG = 1
+
+Form = Literal["request", "reply", "event"]
+
+_HEADER = struct.Struct("=IHHII")
+_GENL = struct.Struct("=BBH")
+_ERROR = struct.Struct("=i")
+_ATTRIBUTE = struct.Struct("=HH")
+
+
+@dataclass(slots=True)
+class Message:
+    """A decoded message.  ``error`` is a positive errno, 0 for an acknowledgement, None for anything else."""
+
+    operation: str
+    values: Values
+    sequence: int
+    flags: int = 0
+    port: int = 0
+    error: int | None = None
+
+
+class MessageCodec:
+    """One family.  ``receives`` says which forms this side is sent, for each operation the first that it has.
+
+    An agent or consumer receives replies and events, the service receives requests.
+    """
+
+    def __init__(
+        self, specification: Specification, *, message_type: int = 0, receives: tuple[Form, ...] = ("reply", "event")
+    ) -> None:
+        self.specification = specification
+        self._generic = specification.protocol == "genetlink"
+        self._type = message_type
+        self._out: dict[str, tuple[int, AttributeCodec]] = {}
+        self._in: dict[int, tuple[str, AttributeCodec, frozenset[str]]] = {}
+        for operation in specification.operations.values():
+            codec = attribute_codec(specification, operation.attribute_set)
+            self._out[operation.name] = (operation.value, codec)
+            allowed: frozenset[str] = frozenset()
+            known = False
+            for form in receives:
+                names: frozenset[str] | None = getattr(operation, form)
+                if names is not None:
+                    allowed, known = allowed | names, True
+            if known:
+                self._in[operation.value] = (operation.name, codec, allowed)
+
+    def encode(
+        self, operation: str, values: Mapping[str, Any], *, sequence: int = 0, flags: int = 0, port: int = 0
+    ) -> bytes:
+        """One message.  Raises MessageError for values that the operation's attribute set does not take."""
+        entry = self._out.get(operation)
+        if entry is None:
+            raise MessageError(f"{self.specification.name}: there is no operation {operation!r}")
+        number, codec = entry
+        attributes = codec.encode(values)
+        try:
+            if self._generic:
+                header = _HEADER.pack(20 + len(attributes), self._type, flags, sequence, port)
+                return header + _GENL.pack(number, 1, 0) + attributes
+            return _HEADER.pack(16 + len(attributes), number, flags, sequence, port) + attributes
+        except struct.error:
+            raise MessageError(f"flags {flags}, sequence {sequence} or port {port} do not fit into a header") from None
+
+    def decode(self, data: bytes) -> Message:
+        """Exactly one message, all of ``data``.  Raises MessageError."""
+        if len(data) < 16:
+            raise MessageError(f"a message of {len(data)} bytes: its header alone has 16")
+        length, kind, flags, sequence, port = _HEADER.unpack_from(data)
+        if length != len(data):
+            raise MessageError(f"a message says that it has {length} bytes and has {len(data)}")
+        if kind == NLMSG_ERROR:
+            return _decode_error(data, flags, sequence, port)
+        body = 16
+        number = kind
+        if self._generic:
+            if kind != self._type or length < 20:
+                raise MessageError(f"type {kind}, {length} bytes: not a message of family {self.specification.name}")
+            number, _, reserved = _GENL.unpack_from(data, 16)
+            if reserved:
+                raise MessageError(f"{self.specification.name}: the reserved half of the generic header is not 0")
+            body = 20
+        entry = self._in.get(number)
+        if entry is None:
+            raise MessageError(f"{self.specification.name}: operation {number} is not one that is sent to this side")
+        name, codec, allowed = entry
+        values = codec.decode(data[body:])
+        if not allowed.issuperset(values):
+            surplus = ", ".join(sorted(set(values) - allowed))
+            raise MessageError(f"{self.specification.name}.{name}: not allowed in this message: {surplus}")
+        return Message(name, values, sequence, flags, port)
+
+
+def sequence_of(data: bytes) -> int:
+    """The sequence number of a message that could not be decoded, for the error that answers it; 0: it has none."""
+    return int.from_bytes(data[8:12], sys.byteorder)
+
+
+def encode_error(number: int, sequence: int, text: str = "") -> bytes:
+    """The answer to the request with this sequence number: a positive errno, or 0 to acknowledge."""
+    payload = _ERROR.pack(-number) + _HEADER.pack(16, 0, 0, sequence, 0)
+    flags = NLM_F_CAPPED
+    if text:
+        message = text.encode(errors="replace")[:1024] + b"\0"
+        size = 4 + len(message)
+        payload += _ATTRIBUTE.pack(size, NLMSGERR_ATTR_MSG) + message + b"\0" * (-size & 3)
+        flags |= NLM_F_ACK_TLVS
+    return _HEADER.pack(16 + len(payload), NLMSG_ERROR, flags, sequence, 0) + payload
+
+
+def _decode_error(data: bytes, flags: int, sequence: int, port: int) -> Message:
+    if len(data) < 36:
+        raise MessageError(f"an error message of {len(data)} bytes is cut off")
+    number = -_ERROR.unpack_from(data, 16)[0]
+    if not 0 <= number <= 4095:
+        raise MessageError(f"an error message with the errno {number}")
+    echoed = 20 + (16 if flags & NLM_F_CAPPED else max(16, _HEADER.unpack_from(data, 20)[0]))
+    values: Values = {}
+    if flags & NLM_F_ACK_TLVS:
+        values.update(_extended_acknowledgement(data[echoed + (-echoed & 3) :]))
+    return Message("error", values, sequence, flags, port, error=number)
+
+
+def _extended_acknowledgement(data: bytes) -> Values:
+    """The text alone; the kernel may send further attributes, and new ones, so unknown ones are passed over."""
+    values: Values = {}
+    offset = 0
+    while offset + 4 <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < 4 or offset + length > len(data):
+            raise MessageError("an extended acknowledgement is cut off")
+        if kind == NLMSGERR_ATTR_MSG:
+            values["message"] = data[offset + 4 : offset + length].rstrip(b"\0").decode(errors="replace")
+        offset += length + (-length & 3)
+    return values
