@@ -1,0 +1,292 @@
+"""The configuration: one TOML file, checked whole at start.
+
+Keys are written with dashes.  A key that is unknown, missing or of the wrong type is a
+:class:`~hsframework.errors.ConfigurationError` that names the file, the table and what to change.
+Relative paths are relative to the file's folder.  ``docs/reference/configuration.md`` lists every key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hsframework.errors import ConfigurationError
+
+DEFAULT_PATH = Path("/etc/hsframework/hsframework.toml")
+
+T = TypeVar("T")
+
+
+def default_runtime_dir() -> Path:
+    """``/run/hsframework`` for root, else a folder in XDG_RUNTIME_DIR, else one in the temporary folder."""
+    if os.geteuid() == 0:
+        return Path("/run/hsframework")
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    return Path(base) / "hsframework" if base else Path(f"/tmp/hsframework-{os.geteuid()}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """``level``: debug, info, warning or error.  ``format``: json or console."""
+
+    level: str = "info"
+    format: str = "console"
+
+    def __post_init__(self) -> None:
+        _one_of("level", self.level, ("debug", "info", "warning", "error"))
+        _one_of("format", self.format, ("json", "console"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsSettings:
+    """``listen``: ``address:port`` of a Prometheus endpoint; empty: none."""
+
+    listen: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How many requests may be pending (taken and not completed); past them a request is refused with EAGAIN."""
+
+    total: int = 4096
+    per_consumer: int = 1024
+    """By user id of a local consumer, by source of a kernel consumer."""
+    per_address: int = 1024
+    """By the remote address of the socket, without its port."""
+    connections: int = 1024
+    """Open connections on each of the two local sockets."""
+    connections_per_user: int = 512
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            if getattr(self, item.name) < 1:
+                raise ConfigurationError(f"{item.name.replace('_', '-')} must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Seconds.  ``client`` and ``server`` are for requests that name none: below what kernel consumers wait."""
+
+    client: float = 9.0
+    server: float = 4.0
+    maximum: float = 120.0
+    agent_restart: float = 2.0
+    """How long a group without an agent stays joined while an expected agent restarts."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):
+            if not 0 < getattr(self, item.name) <= 3600:
+                raise ConfigurationError(f"{item.name.replace('_', '-')} must be more than 0 and at most 3600 seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentSettings:
+    """How `hsframework run` starts the agent of one protocol."""
+
+    processes: int = 1
+    user: str | None = None
+    """Name or number; None: the protocol's default agent user when started by root."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.processes <= 256:
+            raise ConfigurationError("processes must be from 1 to 256")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSettings:
+    """``users``: who may join the group with an agent, beside root and the dispatcher's own user."""
+
+    users: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentitySettings:
+    """``certificate``: chain, leaf first, PEM or DER.  ``private-key``: PEM or DER, for its owner alone to read."""
+
+    certificate: Path
+    private_key: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PskSettings:
+    """``file``: one key a line, see docs/reference/configuration.md."""
+
+    file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustSettings:
+    """Authorities and revocation lists: PEM bundles, DER files or folders."""
+
+    bundle: tuple[Path, ...] = ()
+    crl: tuple[Path, ...] = ()
+    system: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.bundle and not self.system:
+            raise ConfigurationError("name at least one bundle, or set system = true")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What a request that names the profile is given."""
+
+    identities: tuple[str, ...] = ()
+    psks: tuple[str, ...] = ()
+    trust: str | None = None
+    client_certificate: str = "none"
+    alpn: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _one_of("client-certificate", self.client_certificate, ("none", "request", "require"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllowRule:
+    """Local consumers beside root and the dispatcher's own user, and the profiles that they may name.
+
+    A consumer that a rule names may bring credentials of its own in any case.
+    """
+
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """The whole file."""
+
+    runtime_dir: Path = field(default_factory=default_runtime_dir)
+    log: LogSettings = field(default_factory=LogSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    limits: Limits = field(default_factory=Limits)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    agents: Mapping[str, AgentSettings] = field(default_factory=dict)
+    groups: Mapping[str, GroupSettings] = field(default_factory=dict)
+    identities: Mapping[str, IdentitySettings] = field(default_factory=dict)
+    psks: Mapping[str, PskSettings] = field(default_factory=dict)
+    trust: Mapping[str, TrustSettings] = field(default_factory=dict)
+    profiles: Mapping[str, Profile] = field(default_factory=dict)
+    allow: tuple[AllowRule, ...] = ()
+    plugins: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """One table for each plugin; a plugin's ``settings_type`` says what it may hold."""
+
+    def __post_init__(self) -> None:
+        for name, profile in self.profiles.items():
+            where = f"profiles.{name}"
+            _known(f"{where}.identities", profile.identities, self.identities)
+            _known(f"{where}.psks", profile.psks, self.psks)
+            _known(f"{where}.trust", (profile.trust,) if profile.trust else (), self.trust)
+        for index, rule in enumerate(self.allow):
+            _known(f"allow[{index}].profiles", rule.profiles, self.profiles)
+
+
+def load_configuration(path: Path | str | None = None) -> Configuration:
+    """Read a file.  None: the default path if there is a file, else the defaults.  Raises ConfigurationError."""
+    if path is None:
+        if not DEFAULT_PATH.exists():
+            return Configuration()
+        path = DEFAULT_PATH
+    path = Path(path)
+    try:
+        tree = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path}: there is no such file; name another with --config") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: not TOML: {error}") from None
+    try:
+        return settings_from_table(Configuration, tree, "", base=path.absolute().parent)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
+
+
+def settings_from_table(cls: type[T], table: Mapping[str, Any], where: str, *, base: Path | None = None) -> T:
+    """An instance of the dataclass ``cls`` from a TOML table.
+
+    Knows fields of type str, int, float, bool, Path, tuples of these, ``X | None``, dataclasses, tuples of
+    dataclasses, and mappings from names to these.  ``base`` is the folder of relative paths.
+    """
+    if not isinstance(table, Mapping):
+        raise ConfigurationError(f"{where}: a table is wanted here")
+    hints = typing.get_type_hints(cls)
+    fields = {item.name.replace("_", "-"): item for item in dataclasses.fields(cls) if item.init}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        item = fields.get(key)
+        if item is None:
+            raise ConfigurationError(f"{_join(where, key)}: unknown key{_suggestion(key, fields)}")
+        values[item.name] = _convert(hints[item.name], value, _join(where, key), base)
+    for key, item in fields.items():
+        required = item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        if required and item.name not in values:
+            raise ConfigurationError(f"{_join(where, key)}: missing; add it")
+    try:
+        return cls(**values)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error}" if where else str(error)) from None
+
+
+def _convert(hint: Any, value: Any, where: str, base: Path | None) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        chosen = next(item for item in arguments if item is not type(None))
+        return _convert(chosen, value, where, base)
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ConfigurationError(f"{where}: a list is wanted, in [ ]")
+        return tuple(_convert(arguments[0], item, f"{where}[{index}]", base) for index, item in enumerate(value))
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise ConfigurationError(f"{where}: a table is wanted here")
+        return {name: _convert(arguments[1], item, _join(where, name), base) for name, item in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return settings_from_table(typing.cast("type[Any]", hint), value, where, base=base)
+    return _scalar(hint, value, where, base)
+
+
+def _scalar(hint: Any, value: Any, where: str, base: Path | None) -> Any:
+    if hint is Any:
+        return value
+    if hint is Path:
+        if not isinstance(value, str) or not value:
+            raise ConfigurationError(f"{where}: a path is wanted, in quotes")
+        return (base or Path()) / Path(value).expanduser()
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        names = {str: "a text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
+        raise ConfigurationError(f"{where}: {names.get(hint, str(hint))} is wanted, not {type(value).__name__}")
+    return value
+
+
+def _join(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key
+
+
+def _suggestion(key: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known here: {', '.join(sorted(known))}" if known else ""
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigurationError(f"{name} = {value!r} must be one of {', '.join(allowed)}")
+
+
+def _known(where: str, names: tuple[str, ...], known: Mapping[str, Any]) -> None:
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(f"{where}: {name!r} is not configured{_suggestion(name, known)}")

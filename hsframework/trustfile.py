@@ -1,0 +1,77 @@
+"""Trust as a sealed memfd: how anchors and revocation lists travel from the dispatcher to an agent.
+
+They are large (a system's bundle has 200 KiB, a revocation list may have megabytes) and many requests share them, so
+they go once to each agent process.  The content is a sequence of records::
+
+    u32 kind (1 anchor, 2 revocation list), u32 length, then so many bytes of DER       (host byte order, no padding)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+
+from hsframework.errors import MessageError
+from hsframework.interface import Trust
+
+ANCHOR = 1
+REVOCATION_LIST = 2
+MAX_SIZE = 256 * 1024 * 1024
+
+_RECORD = struct.Struct("=II")
+_SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+def create_trust_file(trust: Trust) -> tuple[int, int]:
+    """``(fd, size)`` of a sealed memfd; the caller owns the fd.  Raises OSError."""
+    content = encode_trust(trust)
+    fd = os.memfd_create("hsframework-trust", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        with open(fd, "wb", closefd=False) as file:
+            file.write(content)
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd, len(content)
+
+
+def read_trust_file(fd: int, size: int) -> Trust:
+    """The trust in a memfd of ``size`` bytes.  The fd stays the caller's.  Raises MessageError."""
+    try:
+        seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+    except OSError:
+        raise MessageError("trust comes in a memfd") from None
+    if seals & _SEALS != _SEALS or os.fstat(fd).st_size != size or size > MAX_SIZE:
+        raise MessageError("a trust file is not sealed, or not of the size that its message says")
+    if not size:
+        return Trust(())
+    with mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ) as content:
+        return decode_trust(content[:])
+
+
+def encode_trust(trust: Trust) -> bytes:
+    """The records of a trust."""
+    parts: list[bytes] = []
+    for kind, items in ((ANCHOR, trust.anchors), (REVOCATION_LIST, trust.crls)):
+        for item in items:
+            parts += (_RECORD.pack(kind, len(item)), item)
+    return b"".join(parts)
+
+
+def decode_trust(content: bytes) -> Trust:
+    """The trust of such records.  Raises MessageError."""
+    found: dict[int, list[bytes]] = {ANCHOR: [], REVOCATION_LIST: []}
+    offset = 0
+    while offset < len(content):
+        if len(content) - offset < _RECORD.size:
+            raise MessageError("a trust file is cut off")
+        kind, length = _RECORD.unpack_from(content, offset)
+        offset += _RECORD.size
+        if kind not in found or length > len(content) - offset:
+            raise MessageError("a trust file is cut off, or has a record of unknown kind")
+        found[kind].append(content[offset : offset + length])
+        offset += length
+    return Trust(tuple(found[ANCHOR]), tuple(found[REVOCATION_LIST]))
