@@ -1,0 +1,288 @@
+"""The agents' socket: join, accept, done, PSK-LOOKUP and restore, one connection for each agent process.
+
+The dispatcher offers here what the kernel offers to it.  READY goes to every member of a group when a request arrives,
+and again only after the agent has asked (a READY that waits unread says enough).  An agent that is gone costs each
+consumer whose request it had one EIO; one that misses a deadline is killed unless it shows within a second that its
+loop still turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from hsframework.channel import LOCAL_MESSAGE_TYPE, AsyncChannel
+from hsframework.config import Limits
+from hsframework.dispatcher.connections import Listener
+from hsframework.dispatcher.core import Dispatcher
+from hsframework.dispatcher.policy import PeerCredentials, Policy
+from hsframework.dispatcher.requests import PendingRequest
+from hsframework.dispatcher.trusts import TrustFiles
+from hsframework.errors import HsframeworkError, MessageError, RequestRefused
+from hsframework.interface import PresharedKey
+from hsframework.netlink.messages import NLM_F_ACK, Message, MessageCodec, encode_error, sequence_of
+from hsframework.netlink.spec import builtin_specification
+
+HANG_GRACE = 1.0
+"""Seconds in which an agent that missed a deadline must show that it lives."""
+
+MAX_COUNT = 1024
+_log = structlog.get_logger("hsframework.dispatcher")
+codec = MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("request",))
+
+
+class AgentServer:
+    """Everything that agents connect to."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        policy: Policy,
+        trusts: TrustFiles,
+        sock: socket.socket,
+        limits: Limits,
+        *,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.dispatcher = dispatcher
+        self.policy = policy
+        self.trusts = trusts
+        self.loop = loop
+        self.listener = Listener(sock, lambda peer_socket, peer: AgentConnection(self, peer_socket, peer), limits, loop=loop)
+
+    def close(self) -> None:
+        """Stop serving agents."""
+        self.listener.close()
+
+
+class AgentConnection:
+    """One agent process."""
+
+    def __init__(self, server: AgentServer, sock: socket.socket, peer: PeerCredentials) -> None:
+        self.peer = peer
+        self.name = f"pid {peer.pid}"
+        self.in_hand: set[PendingRequest] = set()
+        self._server = server
+        self._dispatcher = server.dispatcher
+        self._groups: set[str] = set()
+        self._socket_protocols: frozenset[int] = frozenset()
+        self._announced: set[str] = set()
+        self._trusts_sent: dict[int, int] = {}
+        self._accept_sequence = 0
+        self._watch: asyncio.TimerHandle | None = None
+        self._pidfd = _open_pidfd(peer.pid)
+        self._channel = AsyncChannel(sock, self._packet, self._gone, loop=server.loop)
+        self._handlers: dict[str, Callable[[Message, int | None], None]] = {
+            "accept": self._accept,
+            "done": self._done,
+            "psk-lookup": self._psk_lookup,
+            "join": self._join,
+            "leave": self._leave,
+            "restore": self._restore,
+        }
+
+    # What the dispatcher calls
+
+    def serves(self, socket_protocol: int) -> bool:
+        """Does the agent serve sockets of this SO_PROTOCOL?"""
+        return not self._socket_protocols or socket_protocol in self._socket_protocols
+
+    def announce(self, group: str) -> None:
+        """READY, unless one is under way already."""
+        if group not in self._announced:
+            self._announced.add(group)
+            self._channel.send(codec.encode("ready", {"group": group}))
+
+    def hand_over(self, request: PendingRequest, seconds: float) -> None:
+        """The reply to ACCEPT: the parameters, and a copy of the socket."""
+        values = {
+            **request.values,
+            "request-id": request.id,
+            "group": request.group,
+            "timeout": int(seconds * 1000),
+            "local-address": request.custody.local_address,
+            "peer-address": request.custody.peer_address,
+            "source": request.source.name,
+        }
+        if request.trust is not None:
+            values["trust-id"] = self._send_trust(request)
+        self.in_hand.add(request)
+        self._channel.send(codec.encode("accept", values, sequence=self._accept_sequence), request.custody.fileno())
+
+    def withdraw(self, request_id: int, reason: int) -> None:
+        """The request is over: the agent lets go of it, and acknowledges."""
+        self._channel.send(codec.encode("cancel", {"request-id": request_id, "reason": reason}, flags=NLM_F_ACK))
+
+    def watch(self) -> None:
+        """A deadline was missed: kill the agent unless a message of it arrives in time."""
+        if self._watch is None:
+            self._watch = self._server.loop.call_later(HANG_GRACE, self._kill)
+
+    def close(self) -> None:
+        """End the connection, as if the agent had gone."""
+        if not self._channel.closed:
+            self._channel.close()
+            self._gone(None)
+
+    # What the agent sends
+
+    def _packet(self, data: bytes, fd: int | None) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        try:
+            message = codec.decode(data)
+            if message.error is not None:
+                return
+            handler = self._handlers.get(message.operation)
+            if handler is None:
+                raise RequestRefused(f"{message.operation} is not for agents", errno=errno.EOPNOTSUPP)
+            if fd is not None and message.operation != "restore":
+                raise MessageError(f"{message.operation} carries no file descriptor")
+            handed, fd = fd, None
+            handler(message, handed)
+        except HsframeworkError as error:
+            _log.warning("an agent's message is refused", agent=self.name, error=str(error))
+            self._channel.send(encode_error(error.errno, sequence_of(data), str(error)))
+        except Exception as error:
+            _log.error("a fault in the dispatcher", error=repr(error), during=f"a message of {self.name}")
+            self._channel.send(encode_error(errno.EIO, sequence_of(data), "a fault in the dispatcher; see its log"))
+        else:
+            if message.flags & NLM_F_ACK:
+                self._channel.send(encode_error(0, message.sequence))
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def _join(self, message: Message, fd: int | None) -> None:
+        groups = _wanted(message, "group")
+        for group in groups:
+            self._server.policy.check_join(self.peer, group)
+        self._socket_protocols = frozenset(message.values.get("socket-protocol", ()))
+        self.name = f"{message.values.get('agent', 'agent')[:64]} (pid {self.peer.pid})"
+        self._groups.update(groups)
+        _log.info("an agent joins", agent=self.name, groups=groups, uid=self.peer.uid)
+        self._dispatcher.joined(self, groups)
+
+    def _leave(self, message: Message, fd: int | None) -> None:
+        groups = [group for group in _wanted(message, "group") if group in self._groups]
+        self._groups.difference_update(groups)
+        _log.info("an agent leaves", agent=self.name, groups=groups)
+        self._dispatcher.left(self, groups, expected_back=False)
+
+    def _accept(self, message: Message, fd: int | None) -> None:
+        group = _wanted(message, "group")
+        if group not in self._groups:
+            raise RequestRefused(f"join the group {group!r} before accepting from it", errno=errno.EPERM)
+        self._accept_sequence = message.sequence
+        for _ in range(min(message.values.get("count", 1), MAX_COUNT)):
+            if not self._dispatcher.pull(self, group):
+                self._announced.discard(group)
+                # The queue is empty, which is the ordinary end of a round and no fault of the agent's.
+                self._channel.send(encode_error(errno.EAGAIN, message.sequence))
+                return
+
+    def _done(self, message: Message, fd: int | None) -> None:
+        number = _wanted(message, "request-id")
+        values = message.values
+        del values["request-id"]
+        self._dispatcher.done(self, number, _status(values.pop("status", None)), values)
+
+    def _psk_lookup(self, message: Message, fd: int | None) -> None:
+        number = _wanted(message, "request-id")
+        request = self._dispatcher.requests.get(number)
+        if request is None or request not in self.in_hand:
+            raise RequestRefused(f"request {number} is not in this agent's hands", errno=errno.EBADF)
+        found = _find_psk(request.psks, _wanted(message, "identity"))
+        values = {"request-id": number, "psk": None if found is None else psk_values(found)}
+        self._channel.send(codec.encode("psk-lookup", values, sequence=message.sequence))
+
+    def _restore(self, message: Message, fd: int | None) -> None:
+        if fd is None:
+            raise MessageError("restore comes with the socket attached")
+        try:
+            self._server.policy.check_restore(self.peer)
+        except RequestRefused:
+            os.close(fd)
+            raise
+        custody = self._dispatcher.take_socket(fd)
+        source = self._dispatcher.sources.get(message.values.get("source", ""))
+        _log.warning("a request of an earlier dispatcher is given back", agent=self.name, peer=custody.peer_address)
+        if source is None:
+            custody.shut_down()
+            custody.release()
+        else:
+            source.restored(custody, message.values)
+
+    # Its end
+
+    def _gone(self, error: Exception | None) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        tell = _log.warning if self._groups else _log.info
+        tell("an agent is gone", agent=self.name, in_hand=len(self.in_hand), error=str(error or ""))
+        self._server.listener.closed(self)
+        # First the members, so that nothing is announced to the one that is gone.
+        groups, self._groups = self._groups, set()
+        self._dispatcher.left(self, groups, expected_back=True)
+        requests, self.in_hand = self.in_hand, set()
+        self._dispatcher.agent_gone(self, requests)
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def _kill(self) -> None:
+        self._watch = None
+        _log.error("an agent hangs and is killed", agent=self.name)
+        if self._pidfd is not None and self.peer.pid != os.getpid():
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self.close()
+
+    def _send_trust(self, request: PendingRequest) -> int:
+        assert request.trust is not None
+        file = self._server.trusts.file(request.trust)
+        if self._trusts_sent.get(file.number) != file.generation:
+            self._trusts_sent[file.number] = file.generation
+            values = {"trust-id": file.number, "size": file.size}
+            self._channel.send(codec.encode("trust", values), file.fd)
+        return file.number
+
+
+def psk_values(psk: PresharedKey) -> dict[str, object]:
+    """A key as the attribute set ``psk``."""
+    return {"identity": psk.identity, "key": psk.key, "hash": psk.hash}
+
+
+def _find_psk(psks: tuple[PresharedKey, ...], identity: bytes) -> PresharedKey | None:
+    return next((psk for psk in psks if psk.identity == identity), None)
+
+
+def _wanted(message: Message, name: str) -> Any:
+    value = message.values.get(name)
+    if value is None:
+        raise MessageError(f"{message.operation}: {name} is missing")
+    return value
+
+
+def _status(value: int | None) -> int:
+    """The kernel's rule: no status is EIO; one past 4095 is none."""
+    if value is None:
+        return errno.EIO
+    if value > 4095:
+        raise MessageError(f"status {value} is not a positive errno up to 4095")
+    return value
+
+
+def _open_pidfd(pid: int) -> int | None:
+    with contextlib.suppress(OSError):
+        return os.pidfd_open(pid)
+    return None

@@ -1,0 +1,94 @@
+"""Accepting connections on a local socket, within limits, for the agents' server and for the consumers'."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from hsframework.config import Limits
+from hsframework.dispatcher.policy import PeerCredentials, peer_credentials
+
+_log = structlog.get_logger("hsframework.dispatcher")
+_PAUSE = 0.1
+_ACCEPTS_AT_ONCE = 64
+
+
+class Connection(Protocol):
+    """One peer.  It calls ``closed(connection)`` of its listener once, when it has ended."""
+
+    peer: PeerCredentials
+
+    def close(self) -> None:
+        """End the connection."""
+
+
+class Listener:
+    """Accepts on one listening socket; ``make(socket, peer)`` starts the connection's handler.
+
+    A connection past the limits is closed at once.  When the process is out of fds, accepting pauses: the backlog is the
+    back-pressure.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        make: Callable[[socket.socket, PeerCredentials], Connection],
+        limits: Limits,
+        *,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._make = make
+        self._limits = limits
+        self._loop = loop
+        self._users: Counter[int] = Counter()
+        self._timer: asyncio.TimerHandle | None = None
+        self.connections: set[Connection] = set()
+        loop.add_reader(sock, self._readable)
+
+    def closed(self, connection: Connection) -> None:
+        """A connection has ended."""
+        if connection in self.connections:
+            self.connections.remove(connection)
+            self._users[connection.peer.uid] -= 1
+
+    def close(self) -> None:
+        """Stop accepting and end every connection."""
+        self._loop.remove_reader(self._socket)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._socket.close()
+        for connection in list(self.connections):
+            connection.close()
+
+    def _readable(self) -> None:
+        for _ in range(_ACCEPTS_AT_ONCE):
+            try:
+                sock, _ = self._socket.accept()
+            except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+                return
+            except OSError as error:
+                _log.error("cannot accept a connection", error=error.strerror)
+                self._pause()
+                return
+            self._start(sock)
+
+    def _start(self, sock: socket.socket) -> None:
+        peer = peer_credentials(sock)
+        limits = self._limits
+        if len(self.connections) >= limits.connections or self._users[peer.uid] >= limits.connections_per_user:
+            _log.warning("connection refused: too many are open", uid=peer.uid, open=len(self.connections))
+            sock.close()
+            return
+        self._users[peer.uid] += 1
+        self.connections.add(self._make(sock, peer))
+
+    def _pause(self) -> None:
+        self._loop.remove_reader(self._socket)
+        self._timer = self._loop.call_later(_PAUSE, self._loop.add_reader, self._socket, self._readable)

@@ -1,0 +1,295 @@
+"""The dispatcher: takes requests from sources, lets agents pull them, and completes each exactly once.
+
+It runs on one asyncio loop and holds no lock.  What happens to a request goes through :meth:`Dispatcher.happen`, which
+looks the row up in the table of :mod:`~hsframework.dispatcher.lifecycle` and does the actions in order; nothing else
+changes a request's state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from hsframework.config import Configuration
+from hsframework.dispatcher.custody import Closer, Custody
+from hsframework.dispatcher.groups import Group
+from hsframework.dispatcher.lifecycle import Action, Event, LifecycleError, State, step
+from hsframework.dispatcher.limits import PendingLimits
+from hsframework.dispatcher.requests import Outcome, PendingRequest, Source
+from hsframework.errors import HsframeworkError, RequestRefused, errno_name
+from hsframework.metrics import Metrics
+
+if TYPE_CHECKING:
+    from hsframework.dispatcher.agents import AgentConnection
+
+DEADLINE_MARGIN = 0.2
+"""Seconds that the dispatcher waits longer than it has told the agent."""
+
+_log = structlog.get_logger("hsframework.dispatcher")
+
+
+class Dispatcher:
+    """The requests, the groups and the sources of one dispatcher process."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        expected_groups: Iterable[str] = (),
+        loop: asyncio.AbstractEventLoop | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.configuration = configuration
+        self.metrics = metrics or Metrics()
+        self.sources: dict[str, Source] = {}
+        self.requests: dict[int, PendingRequest] = {}
+        self.groups: dict[str, Group] = {}
+        self._loop = loop or asyncio.get_running_loop()
+        self._limits = PendingLimits(configuration.limits)
+        self._inodes: set[int] = set()
+        self._numbers = count(1)
+        self._closer = Closer()
+        self._actions: Mapping[Action, Callable[[PendingRequest], None]] = {
+            Action.HAND_OVER: self._hand_over,
+            Action.SHUT_DOWN: lambda request: request.custody.shut_down(),
+            Action.COMPLETE: self._complete,
+            Action.TELL_AGENT: self._tell_agent,
+            Action.WATCH_AGENT: self._watch_agent,
+            Action.RELEASE: self._release,
+        }
+        for name in expected_groups:
+            self._await_agent(self._group(name))
+
+    # What sources call
+
+    def add_source(self, source: Source) -> None:
+        """A source joins the house."""
+        self.sources[source.name] = source
+
+    def take_socket(self, fd: int) -> Custody:
+        """Custody of a user's socket, given up again by the request's end or ``custody.release()``."""
+        return Custody(fd, self._closer.close)
+
+    def submit(self, request: PendingRequest) -> None:
+        """Take a request.  Raises RequestRefused; the custody of a refused request stays the caller's."""
+        group = self.groups.get(request.group)
+        if group is None or not group.open:
+            raise RequestRefused(f"no agent listens in the group {request.group!r}; start one", errno=errno.ESRCH)
+        if request.custody.inode in self._inodes:
+            raise RequestRefused("a handshake is under way on this socket", errno=errno.EBUSY)
+        self._limits.take(request.consumer, request.custody.peer_host)
+        self._inodes.add(request.custody.inode)
+        request.id = self._next_id()
+        request.taken_at = self._loop.time()
+        request.deadline = request.taken_at + request.timeout
+        request.timer = self._loop.call_at(request.deadline + DEADLINE_MARGIN, self._deadline, request)
+        self.requests[request.id] = request
+        group.push(request)
+        for agent in group.members:
+            agent.announce(group.name)
+
+    def cancel(self, request: PendingRequest) -> None:
+        """The consumer withdrew the request; it is completed with ECANCELED unless it has an outcome already."""
+        self.happen(request, Event.CANCELLED, Outcome.failure(errno.ECANCELED, "the consumer withdrew the request"))
+
+    def consumer_gone(self, request: PendingRequest) -> None:
+        """Nobody is left to be told."""
+        self.happen(request, Event.CONSUMER_GONE)
+
+    def acknowledged(self, request: PendingRequest) -> None:
+        """The source has delivered the outcome."""
+        self.happen(request, Event.ACKNOWLEDGED)
+
+    # What agents' connections call
+
+    def joined(self, agent: AgentConnection, names: Iterable[str]) -> None:
+        """An agent joins groups.  What waits in them is announced to it."""
+        for name in names:
+            group = self._group(name)
+            was_open = group.open
+            if group.grace is not None:
+                group.grace.cancel()
+                group.grace = None
+            group.members.add(agent)
+            if not was_open:
+                self._tell_sources(lambda source, name=name: source.group_opened(name))  # type: ignore[misc]
+            if len(group):
+                agent.announce(name)
+
+    def left(self, agent: AgentConnection, names: Iterable[str], *, expected_back: bool) -> None:
+        """An agent leaves groups: by its word, or because it is gone (then it is expected back for a while)."""
+        for name in names:
+            group = self.groups[name]
+            group.members.discard(agent)
+            if group.members:
+                continue
+            if expected_back:
+                self._await_agent(group)
+            else:
+                self._close_group(group)
+
+    def pull(self, agent: AgentConnection, name: str) -> bool:
+        """Hand the agent one request of the group.  False: none waits."""
+        group = self.groups.get(name)
+        request = group.pull(agent) if group is not None else None
+        if request is None:
+            return False
+        request.agent = agent
+        self.happen(request, Event.ACCEPTED)
+        return True
+
+    def done(self, agent: AgentConnection, request_id: int, status: int, values: Mapping[str, Any]) -> None:
+        """An agent's word on a request.  Late words are ignored; another's request is refused with EBADF."""
+        request = self.requests.get(request_id)
+        if request is None:
+            return
+        if request.agent is not agent:
+            raise RequestRefused(f"request {request_id} is not in this agent's hands", errno=errno.EBADF)
+        if request.state is not State.IN_FLIGHT:
+            return
+        if status == 0 and (problem := _missing_session(request, values)) is not None:
+            _log.error("agent reported success without a session", request=request_id, agent=agent.name, reason=problem)
+            self.happen(request, Event.FAILED, Outcome.failure(errno.EIO, problem))
+        else:
+            self.happen(request, Event.SUCCEEDED if status == 0 else Event.FAILED, Outcome(status, values))
+
+    def agent_gone(self, agent: AgentConnection, requests: Iterable[PendingRequest]) -> None:
+        """An agent died with these requests in hand: each costs its consumer one error at once."""
+        for request in list(requests):
+            self.happen(request, Event.AGENT_GONE, Outcome.failure(errno.EIO, "the agent died in mid-handshake"))
+
+    # The life of a request
+
+    def happen(self, request: PendingRequest, event: Event, outcome: Outcome | None = None) -> None:
+        """Move a request on.  ``outcome`` goes with the events that decide it."""
+        try:
+            state, actions = step(request.state, event)
+        except LifecycleError as error:
+            _log.error("a fault in the dispatcher", request=request.id, error=str(error))
+            return
+        if request.state is State.QUEUED and event is not Event.ACCEPTED:
+            self.groups[request.group].remove(request)
+        request.state = state
+        if outcome is not None and actions:
+            request.outcome = outcome
+        for action in actions:
+            self._actions[action](request)
+
+    def _hand_over(self, request: PendingRequest) -> None:
+        assert request.agent is not None
+        try:
+            request.agent.hand_over(request, max(0.001, request.deadline - self._loop.time()))
+        except (HsframeworkError, OSError) as error:
+            _log.error("a request cannot be handed over", request=request.id, error=str(error))
+            self.happen(request, Event.FAILED, Outcome.failure(errno.EIO, f"the request cannot be handed over: {error}"))
+
+    def _complete(self, request: PendingRequest) -> None:
+        assert request.outcome is not None
+        if request.timer is not None:
+            request.timer.cancel()
+        if request.agent is not None:
+            request.agent.in_hand.discard(request)
+        request.custody.restore()
+        self._inodes.discard(request.custody.inode)
+        self._record(request, request.outcome)
+        request.source.complete(request, request.outcome)
+
+    def _tell_agent(self, request: PendingRequest) -> None:
+        assert request.agent is not None
+        request.agent.in_hand.discard(request)
+        request.agent.withdraw(request.id, request.outcome.status if request.outcome else errno.ECANCELED)
+
+    def _watch_agent(self, request: PendingRequest) -> None:
+        assert request.agent is not None
+        request.agent.watch()
+
+    def _release(self, request: PendingRequest) -> None:
+        if request.timer is not None:
+            request.timer.cancel()
+        self._inodes.discard(request.custody.inode)
+        self._limits.give_back(request.consumer, request.custody.peer_host)
+        del self.requests[request.id]
+        request.custody.release()
+        request.agent = None
+
+    def _deadline(self, request: PendingRequest) -> None:
+        text = "the agent did not end the handshake by its deadline" if request.agent else "no agent took the request"
+        self.happen(request, Event.DEADLINE, Outcome.failure(errno.ETIMEDOUT, text))
+
+    def _record(self, request: PendingRequest, outcome: Outcome) -> None:
+        duration = self._loop.time() - request.taken_at
+        self.metrics.handshake(request.group, outcome.status, duration)
+        _log.info(
+            "handshake",
+            request=request.id,
+            source=request.source.name,
+            group=request.group,
+            status=errno_name(outcome.status) if outcome.status else "OK",
+            peer=request.custody.peer_address,
+            milliseconds=round(duration * 1000, 1),
+            reason=outcome.values.get("message"),
+        )
+
+    # Groups
+
+    def _group(self, name: str) -> Group:
+        if name not in self.groups:
+            self.groups[name] = Group(name)
+        return self.groups[name]
+
+    def _await_agent(self, group: Group) -> None:
+        wait = self.configuration.timeouts.agent_restart
+        group.grace = self._loop.call_later(wait, self._grace_over, group)
+
+    def _grace_over(self, group: Group) -> None:
+        group.grace = None
+        _log.warning("no agent came back; the group is left", group=group.name)
+        self._close_group(group)
+
+    def _close_group(self, group: Group) -> None:
+        if group.grace is not None:
+            group.grace.cancel()
+            group.grace = None
+        self._tell_sources(lambda source: source.group_closed(group.name))
+        for request in group:
+            self.happen(request, Event.GROUP_GONE, Outcome.failure(errno.EIO, "the last agent of the group is gone"))
+
+    def _tell_sources(self, tell: Callable[[Source], None]) -> None:
+        for source in self.sources.values():
+            tell(source)
+
+    def _next_id(self) -> int:
+        while (number := next(self._numbers) & 0xFFFFFFFF) in self.requests or not number:
+            pass
+        return number
+
+    def stop(self) -> None:
+        """Complete everything with EIO and close every socket."""
+        for group in self.groups.values():
+            if group.grace is not None:
+                group.grace.cancel()
+                group.grace = None
+            for request in group:
+                self.happen(request, Event.GROUP_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
+        for request in list(self.requests.values()):
+            self.happen(request, Event.AGENT_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
+        self._closer.stop()
+
+
+def _missing_session(request: PendingRequest, values: Mapping[str, Any]) -> str | None:
+    """Why a reported success is none.  The agent's word is enough for no session: the socket or the export shows it."""
+    if values.get("in-kernel"):
+        planted = request.custody.has_kernel_tls()
+        if not planted and (request.kernel_consumer or not values.get("session")):
+            return "the agent reported a session in the kernel, and the socket has none"
+        return None
+    if request.kernel_consumer:
+        return "the agent reported success without a session in the kernel"
+    if not values.get("session"):
+        return "the agent reported success without a session"
+    return None

@@ -1,0 +1,104 @@
+"""The life of a request, as a table.
+
+::
+
+              ACCEPTED              SUCCEEDED, FAILED,
+    QUEUED ───────────▶ IN_FLIGHT ──DEADLINE, CANCELLED,──▶ COMPLETING ──ACKNOWLEDGED──▶ CLOSED
+       │                    │        AGENT_GONE                 ▲
+       │                    └─ CONSUMER_GONE ───────────────────┼──────────────────────▶ CLOSED
+       └─ DEADLINE, CANCELLED, GROUP_GONE ──────────────────────┘
+       └─ CONSUMER_GONE ───────────────────────────────────────────────────────────────▶ CLOSED
+
+The rules that the table keeps:
+
+* COMPLETE stands on every way out of QUEUED and IN_FLIGHT but one (the consumer itself is gone), and on no other row:
+  so a request has exactly one completion.
+* Where an agent may still hold a copy of the socket and the request did not end by its word, SHUT_DOWN comes before
+  COMPLETE: the consumer gets back a dead connection rather than one that two write to.
+* COMPLETE is the last action of its row: a source may acknowledge at once, from within it.
+* RELEASE stands on every way into CLOSED, once.
+* A pair that is not listed is an error of the dispatcher; :func:`step` raises, and the caller fails closed.
+
+No input or output here, and no clock.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+from hsframework.errors import HsframeworkError
+
+
+class State(enum.Enum):
+    """Where a request is."""
+
+    QUEUED = "waits for an agent"
+    IN_FLIGHT = "an agent runs the handshake"
+    COMPLETING = "its one outcome is decided and on its way to the source"
+    CLOSED = "over; nothing is held"
+
+
+class Event(enum.Enum):
+    """What happens to a request."""
+
+    ACCEPTED = "an agent pulled it"
+    SUCCEEDED = "the agent reported success, and the session was found in place"
+    FAILED = "the agent reported an error, or a success that is none"
+    DEADLINE = "the dispatcher's own deadline passed"
+    CANCELLED = "the consumer withdrew it"
+    CONSUMER_GONE = "nobody is left to be told"
+    AGENT_GONE = "the agent that had it is gone"
+    GROUP_GONE = "no agent serves the group any more"
+    ACKNOWLEDGED = "the source has delivered the outcome"
+
+
+class Action(enum.Enum):
+    """What the dispatcher then does, in the order of the row."""
+
+    HAND_OVER = "give the agent the parameters and a copy of the socket"
+    SHUT_DOWN = "shut the connection down, in every process that has a copy"
+    COMPLETE = "restore the socket's flags and give the outcome to the source"
+    TELL_AGENT = "tell the agent to let go"
+    WATCH_AGENT = "kill the agent unless it shows that it lives"
+    RELEASE = "close our copy of the socket and forget the request"
+
+
+Row = tuple[State, tuple[Action, ...]]
+
+TABLE: Mapping[tuple[State, Event], Row] = {
+    (State.QUEUED, Event.ACCEPTED): (State.IN_FLIGHT, (Action.HAND_OVER,)),
+    (State.QUEUED, Event.DEADLINE): (State.COMPLETING, (Action.COMPLETE,)),
+    (State.QUEUED, Event.CANCELLED): (State.COMPLETING, (Action.COMPLETE,)),
+    (State.QUEUED, Event.GROUP_GONE): (State.COMPLETING, (Action.COMPLETE,)),
+    (State.QUEUED, Event.CONSUMER_GONE): (State.CLOSED, (Action.RELEASE,)),
+    (State.IN_FLIGHT, Event.SUCCEEDED): (State.COMPLETING, (Action.COMPLETE,)),
+    (State.IN_FLIGHT, Event.FAILED): (State.COMPLETING, (Action.COMPLETE,)),
+    (State.IN_FLIGHT, Event.DEADLINE): (
+        State.COMPLETING,
+        (Action.SHUT_DOWN, Action.TELL_AGENT, Action.WATCH_AGENT, Action.COMPLETE),
+    ),
+    (State.IN_FLIGHT, Event.CANCELLED): (State.COMPLETING, (Action.SHUT_DOWN, Action.TELL_AGENT, Action.COMPLETE)),
+    (State.IN_FLIGHT, Event.AGENT_GONE): (State.COMPLETING, (Action.SHUT_DOWN, Action.COMPLETE)),
+    (State.IN_FLIGHT, Event.CONSUMER_GONE): (State.CLOSED, (Action.SHUT_DOWN, Action.TELL_AGENT, Action.RELEASE)),
+    (State.COMPLETING, Event.ACKNOWLEDGED): (State.CLOSED, (Action.RELEASE,)),
+    (State.COMPLETING, Event.CONSUMER_GONE): (State.CLOSED, (Action.RELEASE,)),
+    # The outcome is decided: what comes late changes nothing.
+    (State.COMPLETING, Event.SUCCEEDED): (State.COMPLETING, ()),
+    (State.COMPLETING, Event.FAILED): (State.COMPLETING, ()),
+    (State.COMPLETING, Event.DEADLINE): (State.COMPLETING, ()),
+    (State.COMPLETING, Event.CANCELLED): (State.COMPLETING, ()),
+    (State.COMPLETING, Event.AGENT_GONE): (State.COMPLETING, ()),
+}
+
+
+class LifecycleError(HsframeworkError):
+    """An event that the table does not have for the state: a fault of the dispatcher."""
+
+
+def step(state: State, event: Event) -> Row:
+    """The next state and the actions.  Raises LifecycleError."""
+    row = TABLE.get((state, event))
+    if row is None:
+        raise LifecycleError(f"a request that {state.value} cannot take the event {event.name}")
+    return row

@@ -1,0 +1,105 @@
+"""The two listening sockets: made in the runtime directory, or handed over by the service manager.
+
+* ``consumer.sock``: any user may connect; policy decides what each may ask for.  Mode 0666.
+* ``agent.sock``: any user may connect; policy decides which groups each may join.  Mode 0666.
+
+Both are AF_UNIX SOCK_SEQPACKET.  Socket activation follows sd_listen_fds(3): LISTEN_PID, LISTEN_FDS and
+LISTEN_FDNAMES with the names ``consumer`` and ``agent``.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+
+from hsframework.errors import ConfigurationError
+
+NAMES = ("consumer", "agent")
+BACKLOG = 512
+_FIRST_PASSED_FD = 3
+
+
+def open_listeners(runtime_dir: Path, environment: MutableMapping[str, str] | None = None) -> dict[str, socket.socket]:
+    """Both listeners by name; those that the service manager did not pass are made.  Raises ConfigurationError."""
+    listeners = passed_listeners(os.environ if environment is None else environment)
+    try:
+        for name in NAMES:
+            if name not in listeners:
+                listeners[name] = _listen(runtime_dir, f"{name}.sock")
+    except BaseException:
+        for listener in listeners.values():
+            listener.close()
+        raise
+    return listeners
+
+
+def passed_listeners(environment: MutableMapping[str, str]) -> dict[str, socket.socket]:
+    """What the service manager passed to this process; the variables are removed, so that no child believes them."""
+    pid, number, names = (environment.pop(key, "") for key in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
+    if pid != str(os.getpid()) or not number.isdigit():
+        return {}
+    labels = names.split(":") if names else []
+    if sorted(labels) != sorted(set(labels)) or len(labels) != int(number) or not set(labels) <= set(NAMES):
+        raise ConfigurationError(
+            f"LISTEN_FDNAMES={names!r} with LISTEN_FDS={number}: name each socket unit's FileDescriptorName "
+            "'consumer' or 'agent'"
+        )
+    return {label: _adopt(_FIRST_PASSED_FD + index, label) for index, label in enumerate(labels)}
+
+
+def _adopt(fd: int, name: str) -> socket.socket:
+    try:
+        listener = socket.socket(fileno=fd)
+    except OSError as error:
+        raise ConfigurationError(f"the socket passed as {name!r} (fd {fd}) is unusable: {error.strerror}") from None
+    if listener.family != socket.AF_UNIX or listener.type != socket.SOCK_SEQPACKET:
+        raise ConfigurationError(f"the socket passed as {name!r} must be a ListenSequentialPacket= unix socket")
+    os.set_inheritable(fd, False)
+    return listener
+
+
+def _listen(runtime_dir: Path, name: str) -> socket.socket:
+    path = runtime_dir / name
+    try:
+        runtime_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        _check_owner(runtime_dir)
+        _remove_stale(path)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        listener.bind(str(path))
+        path.chmod(0o666)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path}: cannot listen: {error.strerror or error}; choose another folder with --runtime-dir"
+        ) from None
+    return listener
+
+
+def _check_owner(runtime_dir: Path) -> None:
+    status = runtime_dir.stat()
+    if status.st_uid not in (0, os.geteuid()) or stat.S_IMODE(status.st_mode) & 0o022:
+        raise ConfigurationError(f"{runtime_dir}: must belong to root or to this user and be writable by its owner alone")
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody listens on any more; one that is in use is an error."""
+    if not path.is_socket():
+        return
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        probe.connect(str(path))
+    except ConnectionRefusedError:
+        path.unlink()
+    else:
+        raise ConfigurationError(f"{path}: another dispatcher listens here; stop it or choose another --runtime-dir")
+    finally:
+        probe.close()
+
+
+def close_listeners(listeners: Mapping[str, socket.socket]) -> None:
+    """Close our copies; the paths stay, so that a service manager's sockets do."""
+    for listener in listeners.values():
+        listener.close()

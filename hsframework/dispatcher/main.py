@@ -1,0 +1,102 @@
+"""The dispatcher process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable, Iterable, Mapping
+
+import structlog
+
+from hsframework.config import Configuration
+from hsframework.dispatcher.agents import AgentServer
+from hsframework.dispatcher.core import Dispatcher
+from hsframework.dispatcher.listeners import close_listeners, open_listeners
+from hsframework.dispatcher.local import LocalSource
+from hsframework.dispatcher.policy import Policy
+from hsframework.dispatcher.trusts import TrustFiles
+from hsframework.dispatcher.vault import Vault
+from hsframework.metrics import serve_metrics
+
+_log = structlog.get_logger("hsframework.dispatcher")
+
+
+def run(
+    configuration: Configuration,
+    *,
+    listeners: Mapping[str, socket.socket] | None = None,
+    vault: Vault | None = None,
+    expected_groups: Iterable[str] = (),
+    agent_uids: Mapping[str, Iterable[int]] | None = None,
+    on_ready: Callable[[], None] = lambda: None,
+) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status is returned.
+
+    ``listeners``: sockets named ``consumer`` and ``agent`` that somebody else opened; None: open them.
+    ``agent_uids``: by group, further user ids that may join it.  ``on_ready`` is called once both sockets are served.
+    Raises ConfigurationError.
+    """
+    harden()
+    sockets = dict(listeners) if listeners is not None else open_listeners(configuration.runtime_dir)
+    try:
+        if vault is None:
+            vault = Vault(configuration)
+        policy = Policy(configuration, agent_uids=agent_uids)
+        return asyncio.run(_serve(configuration, sockets, vault, policy, expected_groups, on_ready))
+    finally:
+        close_listeners(sockets)
+
+
+async def _serve(
+    configuration: Configuration,
+    sockets: Mapping[str, socket.socket],
+    vault: Vault,
+    policy: Policy,
+    expected_groups: Iterable[str],
+    on_ready: Callable[[], None],
+) -> int:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    dispatcher = Dispatcher(configuration, expected_groups=expected_groups)
+    dispatcher.metrics.gauges = {"hsframework_requests_pending": lambda: len(dispatcher.requests)}
+    if configuration.metrics.listen:
+        serve_metrics(dispatcher.metrics, configuration.metrics.listen)
+    trusts = TrustFiles()
+    agents = AgentServer(dispatcher, policy, trusts, sockets["agent"], configuration.limits, loop=loop)
+    local = LocalSource(dispatcher, policy, vault, sockets["consumer"], configuration, loop=loop)
+    _log.info("the dispatcher is ready", runtime_dir=str(configuration.runtime_dir), pid=os.getpid())
+    on_ready()
+    notify_service_manager("READY=1")
+    await stop.wait()
+    _log.info("the dispatcher stops", pending=len(dispatcher.requests))
+    dispatcher.stop()
+    # One turn of the loop, so that the results that were queued go out.
+    await asyncio.sleep(0)
+    local.close()
+    agents.close()
+    trusts.close()
+    return 0
+
+
+def harden() -> None:
+    """No core dump with secrets in it, and as many file descriptors as the system allows."""
+    from hsframework.agent.privileges import forbid_core_dumps
+
+    forbid_core_dumps()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def notify_service_manager(state: str) -> None:
+    """sd_notify(3), where NOTIFY_SOCKET is set."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+        notify.connect("\0" + path[1:] if path.startswith("@") else path)
+        notify.send(state.encode())

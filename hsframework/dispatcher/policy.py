@@ -1,0 +1,102 @@
+"""Who may ask for what: a peer of a local socket is known by SO_PEERCRED.
+
+Root and the dispatcher's own user may do everything.  Others may submit what an ``[[allow]]`` rule gives them, and may
+join a group when ``[groups.NAME] users`` names them.  Users are names or numbers; a name that does not exist is an error
+at start.  Checks raise, they never return a boolean.
+"""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import pwd
+import socket
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from hsframework.config import AllowRule, Configuration
+from hsframework.errors import ConfigurationError, RequestRefused
+
+_UCRED = struct.Struct("=iII")
+
+
+@dataclass(frozen=True, slots=True)
+class PeerCredentials:
+    """Process, user and group at the other end of a unix socket, as they were when it connected."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def peer_credentials(sock: socket.socket) -> PeerCredentials:
+    """SO_PEERCRED of a connected unix socket."""
+    return PeerCredentials(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    uids: frozenset[int]
+    gids: frozenset[int]
+    profiles: frozenset[str]
+
+
+class Policy:
+    """The configuration's rules with every name resolved, so that no look-up happens later."""
+
+    def __init__(self, configuration: Configuration, *, agent_uids: Mapping[str, Iterable[int]] | None = None) -> None:
+        self._privileged = frozenset({0, os.geteuid()})
+        self._rules = tuple(_resolve(rule, index) for index, rule in enumerate(configuration.allow))
+        self._joiners: dict[str, frozenset[int]] = {
+            name: frozenset(user_id(user, f"groups.{name}.users") for user in group.users)
+            for name, group in configuration.groups.items()
+        }
+        for name, uids in (agent_uids or {}).items():
+            self._joiners[name] = self._joiners.get(name, frozenset()) | frozenset(uids)
+
+    def check_submit(self, peer: PeerCredentials, profile: str | None) -> None:
+        """May this peer submit a request, with this profile?  Raises RequestRefused with EACCES."""
+        if peer.uid in self._privileged:
+            return
+        rules = [rule for rule in self._rules if peer.uid in rule.uids or peer.gid in rule.gids]
+        if not rules:
+            raise _refused(f"user {peer.uid} may not submit requests; add an [[allow]] rule")
+        if profile is not None and not any(profile in rule.profiles for rule in rules):
+            raise _refused(f"user {peer.uid} may not use the profile {profile!r}; add it to an [[allow]] rule")
+
+    def check_join(self, peer: PeerCredentials, group: str) -> None:
+        """May this peer join the group?  Raises RequestRefused with EACCES."""
+        if peer.uid not in self._privileged and peer.uid not in self._joiners.get(group, ()):
+            raise _refused(f"user {peer.uid} may not join the group {group!r}; add it to [groups.{group}] users")
+
+    def check_restore(self, peer: PeerCredentials) -> None:
+        """May this peer give requests back?  Whoever may join some group may."""
+        if peer.uid not in self._privileged and not any(peer.uid in uids for uids in self._joiners.values()):
+            raise _refused(f"user {peer.uid} is no agent's user")
+
+
+def user_id(user: str, where: str) -> int:
+    """``"www-data"`` or ``"33"`` → 33.  Raises ConfigurationError."""
+    if user.isdigit():
+        return int(user)
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        raise ConfigurationError(f"{where}: there is no user {user!r}; create it or name another") from None
+
+
+def _resolve(rule: AllowRule, index: int) -> _Rule:
+    gids = set()
+    for name in rule.groups:
+        try:
+            gids.add(int(name) if name.isdigit() else grp.getgrnam(name).gr_gid)
+        except KeyError:
+            raise ConfigurationError(f"allow[{index}].groups: there is no group {name!r}; create it or name another") from None
+    uids = {user_id(user, f"allow[{index}].users") for user in rule.users}
+    return _Rule(frozenset(uids), frozenset(gids), frozenset(rule.profiles))
+
+
+def _refused(reason: str) -> RequestRefused:
+    return RequestRefused(reason, errno=errno.EACCES)
