@@ -1,0 +1,88 @@
+"""What each certificate of a complete path must satisfy (RFC 5280 section 6.1, RFC 8446 section 4.4.2).
+
+A path goes from the leaf to the anchor and every signature in it verifies.  The rules are applied to the anchor too,
+apart from those on its own signature.  They stand in the order in which a failure is the most useful one to report:
+a certificate that is both expired and misnamed is reported as expired.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from hsframework.credentials.certificate import Facts, ParsedCertificate
+from hsframework.credentials.failures import Failure, HandshakeFailed
+
+
+class Purpose(enum.Enum):
+    """What the leaf is to prove: the extended key usage that it must allow."""
+
+    SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
+    CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
+
+
+def check_readable(path: Sequence[ParsedCertificate]) -> None:
+    """No weak key, and no critical extension that is not processed.  Raises ``BAD_CERTIFICATE``."""
+    for certificate in path:
+        facts = certificate.facts
+        if facts.weak_key:
+            raise HandshakeFailed(Failure.BAD_CERTIFICATE, f"{facts.label}: {facts.weak_key}")
+        if facts.unhandled_critical:
+            unknown = ", ".join(facts.unhandled_critical[:4])
+            raise HandshakeFailed(Failure.BAD_CERTIFICATE, f"{facts.label}: unknown critical extension {unknown}")
+
+
+def check_validity(path: Sequence[ParsedCertificate], now: datetime) -> tuple[datetime, datetime]:
+    """Every certificate is valid ``now``.  Returns since when and until when all of them are.
+
+    Raises ``EXPIRED``, for one that is not valid yet too.
+    """
+    for certificate in path:
+        facts = certificate.facts
+        if now > facts.not_after:
+            raise HandshakeFailed(Failure.EXPIRED, f"{facts.label} expired on {facts.not_after:%Y-%m-%d %H:%M:%SZ}")
+        if now < facts.not_before:
+            raise HandshakeFailed(Failure.EXPIRED, f"{facts.label} is valid from {facts.not_before:%Y-%m-%d %H:%M:%SZ}")
+    return max(c.facts.not_before for c in path), min(c.facts.not_after for c in path)
+
+
+def check_usage(path: Sequence[ParsedCertificate], purpose: Purpose) -> None:
+    """Basic constraints, path length, key usage and extended key usage.  Raises ``WRONG_USAGE``.
+
+    An extended key usage must list the purpose itself (``anyExtendedKeyUsage`` is not enough), in an authority that
+    has one as much as in the leaf, which is OpenSSL's rule.
+    """
+    leaf = path[0].facts
+    if leaf.key_usage is not None and not leaf.key_usage.digital_signature:
+        raise _wrong_usage(leaf, "its key usage has no digitalSignature")
+    for certificate in path:
+        usages = certificate.facts.extended_key_usage
+        if usages is not None and purpose.value not in usages:
+            raise _wrong_usage(certificate.facts, f"its extended key usage has no {purpose.name}")
+    below = 0  # authorities between this one and the leaf that are not self-issued
+    for depth, authority in enumerate(path[1:], start=1):
+        _check_authority(authority, below, is_anchor=depth == len(path) - 1)
+        below += not authority.self_issued
+
+
+def _check_authority(authority: ParsedCertificate, below: int, *, is_anchor: bool) -> None:
+    facts = authority.facts
+    basic = facts.basic_constraints
+    if basic is None:
+        # Anchors from before X.509v3 have no extensions to say it with.
+        if not is_anchor or facts.certificate.version is not x509.Version.v1:
+            raise _wrong_usage(facts, "is not an authority (no basic constraints)")
+    elif not basic.ca:
+        raise _wrong_usage(facts, "is not an authority (basic constraints CA:FALSE)")
+    elif basic.path_length is not None and below > basic.path_length:
+        raise _wrong_usage(facts, f"allows {basic.path_length} authorities below it, and there are {below}")
+    if facts.key_usage is not None and not facts.key_usage.key_cert_sign:
+        raise _wrong_usage(facts, "its key usage has no keyCertSign")
+
+
+def _wrong_usage(facts: Facts, detail: str) -> HandshakeFailed:
+    return HandshakeFailed(Failure.WRONG_USAGE, f"{facts.label}: {detail}")

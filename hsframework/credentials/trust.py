@@ -1,0 +1,117 @@
+"""Trust anchors and revocation lists from files, directories and the system's bundle.
+
+A file is a PEM bundle (comments and other blocks are passed over) or one DER certificate.  Of a directory, every file
+in it is read once, here; links made for OpenSSL's look-up by hash are the same certificates again and fall away.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from cryptography import x509
+
+from hsframework.credentials.certificate import PARSE_ERRORS, no_warnings
+from hsframework.credentials.der import certificate_names
+from hsframework.credentials.files import pem_blocks, read_public
+from hsframework.errors import ConfigurationError
+from hsframework.interface import Trust
+
+StrPath = str | os.PathLike[str]
+
+SYSTEM_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch, Gentoo, Alpine
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",  # Fedora, RHEL
+    "/etc/pki/tls/certs/ca-bundle.crt",  # older RHEL
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/var/lib/ca-certificates/ca-bundle.pem",  # SUSE, without the link in /etc
+    "/etc/ssl/cert.pem",  # Alpine
+)
+
+_CERTIFICATE_LABELS = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
+_CRL_LABELS = frozenset({"X509 CRL"})
+
+
+def load_trust(paths: Iterable[StrPath], crl_paths: Iterable[StrPath] = ()) -> Trust:
+    """Trust in every certificate in ``paths`` (files or directories), with the revocation lists in ``crl_paths``.
+
+    Raises ``ConfigurationError``: a file that cannot be read, holds none, or holds a broken one.
+    """
+    return Trust(anchors=_load(paths, certificates_in), crls=_load(crl_paths, crls_in))
+
+
+def system_trust(candidates: Sequence[StrPath] = SYSTEM_BUNDLES) -> Trust:
+    """Trust in what the system trusts.  The first of ``candidates`` that exists is read, once.
+
+    Certificates in it that cannot be read are left out: they are not the user's to mend.
+    """
+    for path in candidates:
+        if os.path.isfile(path):
+            anchors = tuple(dict.fromkeys(certificates_in(read_public(path), str(path), tolerant=True)))
+            if not anchors:
+                raise ConfigurationError(f"{path} holds no certificate: reinstall the system's CA certificates")
+            return Trust(anchors)
+    raise ConfigurationError(
+        "the system's bundle of CA certificates was not found: install the package ca-certificates, or name a CA file"
+    )
+
+
+def certificates_in(data: bytes, name: str, *, tolerant: bool = False) -> tuple[bytes, ...]:
+    """The certificates in a PEM bundle or a DER file, in order.  ``tolerant``: leave out those that cannot be read."""
+    return _items_in(data, name, "certificate", _CERTIFICATE_LABELS, _check_certificate, tolerant=tolerant)
+
+
+def crls_in(data: bytes, name: str) -> tuple[bytes, ...]:
+    """The revocation lists in a PEM bundle or a DER file, in order."""
+    return _items_in(data, name, "revocation list", _CRL_LABELS, _check_crl)
+
+
+def _check_certificate(der: bytes) -> None:
+    certificate_names(der)
+    x509.load_der_x509_certificate(der)
+
+
+def _check_crl(der: bytes) -> None:
+    x509.load_der_x509_crl(der)
+
+
+def _items_in(
+    data: bytes, name: str, kind: str, labels: frozenset[str], check: Callable[[bytes], None], *, tolerant: bool = False
+) -> tuple[bytes, ...]:
+    items = [(block.der, block.where) for block in pem_blocks(data, name) if block.label in labels]
+    if not items and data[:1] == b"\x30" and data[1:2] > b"\x80":  # a SEQUENCE of 128 bytes or more
+        items = [(data, name)]
+    result = []
+    for der, where in items:
+        try:
+            with no_warnings():
+                check(der)
+        except PARSE_ERRORS:
+            if not tolerant:
+                raise ConfigurationError(f"{where}: the {kind} is damaged: copy the file again") from None
+        else:
+            result.append(der)
+    return tuple(result)
+
+
+def _load(paths: Iterable[StrPath], read: Callable[[bytes, str], tuple[bytes, ...]]) -> tuple[bytes, ...]:
+    kind = "certificate" if read is certificates_in else "revocation list"
+    items: dict[bytes, None] = {}
+    for path in map(Path, paths):
+        found = [item for file in _files_of(path) for item in read(read_public(file), str(file))]
+        if not found:
+            raise ConfigurationError(f"{path} holds no {kind} in PEM or DER form: name another file")
+        items.update(dict.fromkeys(found))
+    return tuple(items)
+
+
+def _files_of(path: Path) -> list[Path]:
+    """The file itself, or the files in the directory by name, each target once."""
+    if not path.is_dir():
+        return [path]
+    try:
+        targets = {Path(os.path.realpath(entry)): None for entry in sorted(path.iterdir()) if entry.is_file()}
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+    return list(targets)
