@@ -1,0 +1,197 @@
+"""The endpoint: a handshaker's way to its peer, on a non-blocking socket.
+
+* A read takes what it was asked for and no more: what follows stays in the socket, for the consumer.
+* Reads and writes try the socket first, and wait for it only when it has nothing.
+* The socket stays registered with the loop between two waits.  When it becomes readable and nobody waits, it is taken
+  out, so that data for the consumer does not wake the loop for nothing.
+* :meth:`close` takes it out of the loop (epoll) before it closes the fd: a copy in another process would keep a closed
+  fd firing.
+* Deadlines are the host's: it cancels the handshaker, and a cancelled wait leaves nothing behind.
+* O_NONBLOCK is shared with the socket's owner; the dispatcher saved it and puts it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket as _socket
+import struct
+import threading
+from collections.abc import Callable
+
+from hsframework.credentials.failures import Failure, HandshakeFailed
+
+MAX_READ = 64 * 1024
+"""Bytes asked of the socket at once, however large a record claims to be: the buffer is made before they are there."""
+
+# As a plain integer: the enum costs more than the system call.
+_NOSIGNAL = int(_socket.MSG_NOSIGNAL)
+
+
+class _Endpoint:
+    """What both kinds share: waiting, sending, closing."""
+
+    def __init__(self, sock: _socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._loop = loop
+        self._reader: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+        self._registered = False
+
+    @property
+    def socket(self) -> _socket.socket:
+        """For socket options alone."""
+        return self._socket
+
+    async def receive_exactly(self, size: int) -> bytes:
+        """On a stream socket alone."""
+        raise TypeError("receive_exactly is for stream sockets; a datagram socket has receive_datagram")
+
+    async def receive_record(self, header_size: int, body_size: Callable[[bytes], int]) -> bytes:
+        """On a stream socket alone."""
+        raise TypeError("receive_record is for stream sockets; a datagram socket has receive_datagram")
+
+    async def receive_datagram(self, max_size: int = 65535) -> bytes:
+        """On a datagram socket alone."""
+        raise TypeError("receive_datagram is for datagram sockets; a stream socket has receive_record")
+
+    async def send(self, data: bytes) -> None:
+        """All of ``data``.  Raises HandshakeFailed with PEER_GONE."""
+        rest = memoryview(data)
+        while True:
+            try:
+                sent = self._socket.send(rest, _NOSIGNAL)
+            except BlockingIOError:
+                await self._writable()
+            except OSError as error:
+                raise _gone(error) from None
+            else:
+                rest = rest[sent:]
+                if not rest:
+                    return
+
+    def leave(self) -> None:
+        """Leave the event loop; whoever waits is cancelled.  The socket stays open."""
+        if self._registered:
+            self._registered = False
+            self._loop.remove_reader(self._socket.fileno())
+        if self._reader is not None:
+            self._reader.cancel()
+        if self._writer is not None:
+            self._loop.remove_writer(self._socket.fileno())
+            self._writer.cancel()
+
+    def close(self, *, last: bool = False) -> None:
+        """Leave the event loop and close the socket.  ``last``: this may be its last copy, whose close can block."""
+        self.leave()
+        if last and lingers(self._socket):
+            threading.Thread(target=self._socket.close, daemon=True).start()
+        else:
+            self._socket.close()
+
+    async def _readable(self) -> None:
+        if self._reader is not None:
+            raise RuntimeError("two reads wait on one endpoint")
+        future = self._reader = self._loop.create_future()
+        try:
+            if not self._registered:
+                self._loop.add_reader(self._socket.fileno(), self._wake_reader)
+                self._registered = True
+            await future
+        except ValueError:
+            raise HandshakeFailed(Failure.PEER_GONE, "the socket is closed here") from None
+        finally:
+            self._reader = None
+
+    def _wake_reader(self) -> None:
+        future = self._reader
+        if future is None:
+            self._registered = False
+            self._loop.remove_reader(self._socket.fileno())
+        elif not future.done():
+            future.set_result(None)
+
+    async def _writable(self) -> None:
+        if self._writer is not None:
+            raise RuntimeError("two writes wait on one endpoint")
+        future = self._writer = self._loop.create_future()
+        self._loop.add_writer(self._socket.fileno(), _wake, future)
+        try:
+            await future
+        finally:
+            self._writer = None
+            if self._socket.fileno() >= 0:
+                self._loop.remove_writer(self._socket.fileno())
+
+
+class StreamEndpoint(_Endpoint):
+    """TCP and other byte streams.  Implements :class:`hsframework.interface.Endpoint`."""
+
+    async def receive_exactly(self, size: int) -> bytes:
+        """Exactly ``size`` bytes.  Raises HandshakeFailed with PEER_GONE, ValueError for a negative size."""
+        if size < 0:
+            raise ValueError(f"{size} bytes cannot be received")
+        parts: list[bytes] = []
+        while size:
+            try:
+                data = self._socket.recv(min(size, MAX_READ))
+            except BlockingIOError:
+                await self._readable()
+                continue
+            except OSError as error:
+                raise _gone(error) from None
+            if not data:
+                raise HandshakeFailed(Failure.PEER_GONE, "the peer closed the connection")
+            size -= len(data)
+            if not size and not parts:
+                return data
+            parts.append(data)
+        return b"".join(parts)
+
+    async def receive_record(self, header_size: int, body_size: Callable[[bytes], int]) -> bytes:
+        """One record, header and body.  What ``body_size`` raises passes through, and nothing more is read then."""
+        header = await self.receive_exactly(header_size)
+        size = body_size(header)
+        return header + await self.receive_exactly(size) if size else header
+
+
+class DatagramEndpoint(_Endpoint):
+    """UDP and other datagrams.  Implements :class:`hsframework.interface.Endpoint`."""
+
+    async def receive_datagram(self, max_size: int = 65535) -> bytes:
+        """One datagram; the part of it that goes past ``max_size`` is lost, as the socket has it.
+
+        Raises HandshakeFailed with PEER_GONE when the socket reports an error (nobody listens at the peer's port).
+        """
+        while True:
+            try:
+                return self._socket.recv(max_size)
+            except BlockingIOError:
+                await self._readable()
+            except OSError as error:
+                raise _gone(error) from None
+
+
+def make_endpoint(sock: _socket.socket, loop: asyncio.AbstractEventLoop) -> StreamEndpoint | DatagramEndpoint:
+    """The endpoint for a socket's kind.  The socket is the endpoint's from then on."""
+    if sock.type == _socket.SOCK_DGRAM:
+        return DatagramEndpoint(sock, loop)
+    return StreamEndpoint(sock, loop)
+
+
+def lingers(sock: _socket.socket) -> bool:
+    """Does closing the last copy wait for the peer (SO_LINGER)?"""
+    try:
+        active, seconds = struct.unpack("ii", sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, 8))
+    except (OSError, struct.error):
+        return False
+    return bool(active and seconds)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _gone(error: OSError) -> HandshakeFailed:
+    return HandshakeFailed(Failure.PEER_GONE, error.strerror or type(error).__name__)

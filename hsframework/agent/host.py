@@ -1,0 +1,153 @@
+"""The agent host: the protocols of one process on one event loop, within one limit of requests in hand.
+
+:meth:`AgentHost.run` ends when :meth:`AgentHost.stop` was called and what was in hand is over, after :data:`STOP_TIME`
+at the latest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import resource
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from hsframework.agent.link import Link
+from hsframework.agent.served import Served, check_no_overlap
+from hsframework.credentials.failures import Failure
+from hsframework.errors import HandshakeError
+from hsframework.plugins import PluginRegistry
+
+STOP_TIME = 10.0
+FD_RESERVE = 64
+"""File descriptors that are left for everything but requests."""
+
+MAX_IN_HAND = 8192
+
+_log = structlog.get_logger("hsframework.agent")
+
+
+def default_capacity() -> int:
+    """How many requests fit under the limit of open files."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return MAX_IN_HAND
+    return max(1, min(soft - FD_RESERVE, MAX_IN_HAND))
+
+
+class AgentHost:
+    """``on_joined`` is called when every protocol has joined its groups, and again after each reconnection."""
+
+    def __init__(
+        self,
+        served: Sequence[Served],
+        registry: PluginRegistry,
+        agent_socket_path: Path | str,
+        *,
+        name: str | None = None,
+        capacity: int | None = None,
+        on_joined: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.served = tuple(served)
+        check_no_overlap(self.served)
+        self.registry = registry
+        self._path = Path(agent_socket_path)
+        self._name = name
+        self._free = capacity or default_capacity()
+        self._starved = False
+        self._on_joined = on_joined
+        self._links: list[Link] = []
+        self._joined: set[Link] = set()
+        self._stop = asyncio.Event()
+        self._idle = asyncio.Event()
+
+    @property
+    def in_hand(self) -> int:
+        """Requests that are being served."""
+        return sum(len(link.in_hand) for link in self._links)
+
+    def stop(self) -> None:
+        """Take no more requests, and end when those in hand are over."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Serve.  Raises RequestRefused when the dispatcher does not let the agent join."""
+        loop = asyncio.get_running_loop()
+        tasks: list[asyncio.Task[None]] = []
+        for served in self.served:
+            link = Link(self, served, self._path, self._name or f"{served.name}-{os.getpid()}", loop)
+            self._links.append(link)
+            tasks.append(loop.create_task(link.run(partial(self._link_joined, link))))
+        stop = loop.create_task(self._stop.wait())
+        try:
+            await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            if self._stop.is_set():
+                await self._finish()
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            stop.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(stop, *tasks, return_exceptions=True)
+            self._links.clear()
+
+    async def _finish(self) -> None:
+        _log.info("the agent stops", in_hand=self.in_hand)
+        await asyncio.gather(*(link.leave() for link in self._links))
+        self._check_idle()
+        try:
+            await asyncio.wait_for(self._idle.wait(), STOP_TIME)
+        except TimeoutError:
+            for link in self._links:
+                for handshake in list(link.in_hand.values()):
+                    handshake.stop(Failure.INTERNAL, "the agent stops")
+            await self._idle.wait()
+
+    def _link_joined(self, link: Link) -> None:
+        self._joined.add(link)
+        if len(self._joined) == len(self.served):
+            self._on_joined()
+
+    # What links call
+
+    def pick(self, group: str, socket_protocol: int, preferred: Served) -> Served:
+        """The protocol for a request.  Raises HandshakeError (EPROTONOSUPPORT)."""
+        for served in (preferred, *self.served):
+            if served.serves(group, socket_protocol):
+                return served
+        raise HandshakeError(
+            f"no protocol here serves the group {group!r} on sockets of protocol {socket_protocol}",
+            errno=errno.EPROTONOSUPPORT,
+        )
+
+    def take_credits(self, wanted: int) -> int:
+        """Reserve room for up to ``wanted`` requests; 0: there is none now."""
+        number = min(wanted, max(self._free, 0))
+        self._free -= number
+        if not number:
+            self._starved = True
+        return number
+
+    def occupy(self) -> None:
+        """A request came that was not asked for; it takes room all the same."""
+        self._free -= 1
+
+    def give_credits_back(self, number: int) -> None:
+        """Room was made: a request has ended, or did not come."""
+        self._free += number
+        if self._starved and self._free > 0:
+            self._starved = False
+            for link in self._links:
+                link.pull()
+        if self._stop.is_set():
+            self._check_idle()
+
+    def _check_idle(self) -> None:
+        if not self.in_hand:
+            self._idle.set()

@@ -1,0 +1,384 @@
+"""The keeper: the warmed process of one agent, from which its workers are forked.
+
+::
+
+    keeper (agent user, no capability; plugins imported, credentials loaded)
+    ├── worker   an AgentHost on an event loop
+    └── worker …
+
+Rules:
+
+* Everything that handshakes need is imported and loaded before the first fork, and workers are forked, never executed:
+  after that nothing here opens a file, and a killed worker is replaced while the root filesystem hangs.
+* A worker that dies is replaced at once; when more than :data:`MOST_DEATHS` for each worker die within
+  :data:`DEATH_WINDOW` seconds the keeper gives up.  One that the dispatcher refuses is not replaced.
+* Workers die with the keeper (PR_SET_PDEATHSIG), also when it is killed.
+* SIGTERM and SIGINT, or a supervisor that is gone, end the workers gracefully, and then the keeper.
+* The keeper has no event loop and no thread: it may fork at any time.
+
+A supervisor's control socket (SOCK_SEQPACKET, one JSON object a packet) hears ``loaded`` with the groups, ``serving``
+when every worker has joined, ``worker-joined``, ``worker-died`` and ``failed``; the first worker starts when it has
+said ``go``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import enum
+import gc
+import json
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import structlog
+
+from hsframework.agent.host import AgentHost
+from hsframework.agent.privileges import (
+    AgentUser,
+    die_with_parent,
+    drop_last_capability,
+    drop_privileges,
+    join_own_session_keyring,
+    raise_fd_limit,
+)
+from hsframework.agent.served import Served, check_no_overlap, prepare
+from hsframework.errors import ConfigurationError, HsframeworkError, PluginError, RequestRefused
+from hsframework.log import exception_text, forbid_source_reading, traceback_lines
+from hsframework.plugins import PluginRegistry, load_plugins
+
+MOST_DEATHS = 5
+DEATH_WINDOW = 10.0
+STOP_TIME = 12.0
+"""Seconds that workers have to end: longer than a host's own."""
+
+_JOINED = b"J"
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_log = structlog.get_logger("hsframework.agent")
+
+
+class ExitStatus(enum.IntEnum):
+    """Of a keeper."""
+
+    OK = 0
+    FAILED = 1
+    CONFIGURATION = 2
+    """Wrong settings, or a plugin that cannot be used: starting it again changes nothing."""
+    REFUSED = 3
+    """The dispatcher does not let the agent join."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeeperOptions:
+    """``settings``: a table for each protocol, with ``settings_base`` as the folder of relative paths.
+
+    ``plugin``: serve what this plugin registers; else ``protocol_names``.  ``control``: the supervisor's socket.
+    ``registry``: plugins that are loaded already (tests); None: load them, but for ``blocked``.
+    """
+
+    agent_socket_path: Path
+    protocol_names: tuple[str, ...] = ()
+    plugin: str | None = None
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    settings_base: Path | None = None
+    processes: int = 1
+    user: AgentUser | None = None
+    control: socket.socket | None = None
+    registry: PluginRegistry | None = None
+    blocked: tuple[str, ...] = ()
+
+
+def keeper_main(options: KeeperOptions) -> int:
+    """Serve until told to stop.  Returns an :class:`ExitStatus`; errors are logged and reported, not raised."""
+    control = Control(options.control)
+    try:
+        registry, served = warm_up(options)
+        if not served:
+            _log.info("the plugin serves no protocol; no agent is needed", plugin=options.plugin)
+            return ExitStatus.OK
+        groups = sorted({group for item in served for group in item.protocol.groups})
+        control.tell("loaded", groups=groups, protocols=[item.name for item in served])
+        return Keeper(options, registry, served, control).run()
+    except HsframeworkError as error:
+        status = _status_of(error)
+        _log.error("the agent cannot start", reason=str(error), status=status.name)
+        control.tell("failed", message=str(error), status=int(status))
+        return status
+
+
+def warm_up(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Served, ...]]:
+    """Give privileges up, import, prepare.  Raises ConfigurationError and PluginError."""
+    if options.user is None:
+        _log.info("the agent runs as the user that started it", uid=os.geteuid())
+    drop_privileges(options.user, keep_read_search=True)
+    join_own_session_keyring()
+    raise_fd_limit()
+    registry = options.registry if options.registry is not None else load_plugins(blocked=options.blocked)
+    served = tuple(
+        prepare(registry, name, options.settings.get(name), base=options.settings_base)
+        for name in _names(options, registry)
+    )
+    check_no_overlap(served)
+    _practise()
+    forbid_source_reading()
+    drop_last_capability()
+    if len(os.listdir("/proc/self/task")) > 1:
+        _log.warning("a plugin has started threads; its workers are forked without them")
+    gc.collect()
+    gc.freeze()
+    return registry, served
+
+
+def _names(options: KeeperOptions, registry: PluginRegistry) -> Sequence[str]:
+    if options.plugin is None:
+        return options.protocol_names
+    for record in registry.records:
+        if record.name == options.plugin:
+            if record.error is not None:
+                raise PluginError(f"the plugin {record.name!r} cannot be used: {record.error}")
+            return record.protocols
+    raise PluginError(f"no plugin {options.plugin!r} is installed")
+
+
+def _practise() -> None:
+    """Run an event loop once, with a timeout that expires, and render an error: what that imports is there then."""
+
+    async def practice() -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.Event().wait(), 0.001)
+        await asyncio.gather(asyncio.sleep(0), return_exceptions=True)
+
+    asyncio.run(practice())
+    try:
+        raise OSError("practice")
+    except OSError as error:
+        traceback_lines(error)
+
+
+class Control:
+    """The supervisor's end of things; without one, nobody is told and nobody is waited for."""
+
+    def __init__(self, sock: socket.socket | None) -> None:
+        self.socket = sock
+
+    def tell(self, event: str, **values: object) -> None:
+        """Report an event.  A supervisor that does not listen misses it."""
+        if self.socket is not None:
+            data = json.dumps({"event": event, **values}).encode()
+            with contextlib.suppress(OSError):
+                self.socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+    def hear(self) -> dict[str, Any] | None:
+        """The next message; None: the supervisor is gone."""
+        assert self.socket is not None
+        try:
+            data = self.socket.recv(65536)
+        except OSError:
+            data = b""
+        if not data:
+            return None
+        message = json.loads(data)
+        return message if isinstance(message, dict) else {}
+
+
+@dataclass(eq=False)
+class _Worker:
+    pid: int
+    pidfd: int
+    report: socket.socket
+    joined: bool = False
+
+
+class Keeper:
+    """Forks the workers and replaces those that die."""
+
+    def __init__(
+        self, options: KeeperOptions, registry: PluginRegistry, served: tuple[Served, ...], control: Control
+    ) -> None:
+        self._options = options
+        self._registry = registry
+        self._served = served
+        self._control = control
+        self._workers: dict[int, _Worker] = {}
+        self._deaths: collections.deque[float] = collections.deque()
+        self._status: ExitStatus | None = None
+        self._begun = control.socket is None
+        self._announced = False
+        self._selector = selectors.DefaultSelector()
+        self._signals, self._signal_writer = socket.socketpair()
+
+    def run(self) -> int:
+        """Until told to stop, or until it is hopeless."""
+        self._catch_signals()
+        self._selector.register(self._signals, selectors.EVENT_READ, self._signalled)
+        if self._control.socket is not None:
+            self._selector.register(self._control.socket, selectors.EVENT_READ, self._heard)
+        try:
+            while self._status is None:
+                while self._begun and self._status is None and len(self._workers) < self._options.processes:
+                    self._fork()
+                for key, _ in self._selector.select():
+                    key.data()
+        finally:
+            self._stop_workers()
+            self._close()
+        return self._status
+
+    def _catch_signals(self) -> None:
+        for sock in (self._signals, self._signal_writer):
+            sock.setblocking(False)
+        signal.set_wakeup_fd(self._signal_writer.fileno(), warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, _note)
+
+    def _signalled(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._signals.recv(64)
+        self._status = ExitStatus.OK
+
+    def _heard(self) -> None:
+        message = self._control.hear()
+        if message is None:
+            _log.warning("the supervisor is gone; the agent stops")
+            self._status = ExitStatus.OK
+        elif message.get("event") == "go":
+            self._begun = True
+
+    # Workers
+
+    def _fork(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        keeper = os.getpid()
+        # A signal for the worker waits until its own handlers are in place.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        pid = os.fork()
+        if not pid:
+            ours.close()
+            self._become_worker(theirs, keeper)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        theirs.close()
+        worker = _Worker(pid, os.pidfd_open(pid), ours)
+        self._workers[pid] = worker
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._worker_spoke(worker))
+        self._selector.register(worker.pidfd, selectors.EVENT_READ, lambda: self._worker_died(worker))
+
+    def _worker_spoke(self, worker: _Worker) -> None:
+        if worker.report.recv(16) != _JOINED:
+            self._selector.unregister(worker.report)
+            return
+        if not worker.joined:
+            worker.joined = True
+            self._control.tell("worker-joined", pid=worker.pid)
+        if not self._announced and sum(item.joined for item in self._workers.values()) == self._options.processes:
+            self._announced = True
+            self._control.tell("serving", pids=list(self._workers))
+
+    def _worker_died(self, worker: _Worker) -> None:
+        _, status = os.waitpid(worker.pid, 0)
+        self._forget(worker)
+        number = os.waitstatus_to_exitcode(status)
+        self._control.tell("worker-died", pid=worker.pid, status=number)
+        if number == ExitStatus.REFUSED:
+            self._fail(ExitStatus.REFUSED, "the dispatcher does not let the agent join; its log says why")
+            return
+        _log.error("a worker died and is replaced", pid=worker.pid, status=number)
+        now = time.monotonic()
+        self._deaths.append(now)
+        while self._deaths[0] < now - DEATH_WINDOW:
+            self._deaths.popleft()
+        if len(self._deaths) > MOST_DEATHS * self._options.processes:
+            self._fail(ExitStatus.FAILED, "workers die as soon as they are started; the log says how")
+
+    def _fail(self, status: ExitStatus, message: str) -> None:
+        _log.error("the agent gives up", reason=message)
+        self._control.tell("failed", message=message, status=int(status))
+        self._status = status
+
+    def _forget(self, worker: _Worker) -> None:
+        del self._workers[worker.pid]
+        self._selector.unregister(worker.pidfd)
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(worker.report)
+        os.close(worker.pidfd)
+        worker.report.close()
+
+    def _stop_workers(self) -> None:
+        for worker in self._workers.values():
+            signal.pidfd_send_signal(worker.pidfd, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_TIME
+        for worker in list(self._workers.values()):
+            with selectors.DefaultSelector() as wait:
+                wait.register(worker.pidfd, selectors.EVENT_READ)
+                if not wait.select(max(0.0, deadline - time.monotonic())):
+                    _log.error("a worker does not stop and is killed", pid=worker.pid)
+                    signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
+            os.waitpid(worker.pid, 0)
+            self._forget(worker)
+
+    def _close(self) -> None:
+        signal.set_wakeup_fd(-1)
+        self._selector.close()
+        self._signals.close()
+        self._signal_writer.close()
+
+    # In the worker
+
+    def _become_worker(self, report: socket.socket, keeper: int) -> NoReturn:
+        status = int(ExitStatus.FAILED)
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            die_with_parent(keeper)
+            for worker in self._workers.values():
+                worker.report.close()
+                os.close(worker.pidfd)
+            self._close()
+            if self._control.socket is not None:
+                self._control.socket.close()
+            status = self._work(report)
+        except RequestRefused as error:
+            _log.error("the dispatcher does not let the agent join", reason=str(error))
+            status = int(ExitStatus.REFUSED)
+        except BaseException as error:
+            _log.error("a worker failed", reason=exception_text(error), exc_info=error)
+        finally:
+            os._exit(status)
+
+    def _work(self, report: socket.socket) -> int:
+        # Not asyncio.run: it would wait for plugins' tasks that swallow their cancellation.
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(self._serve(report))
+        for item in self._served:
+            with contextlib.suppress(Exception):
+                item.handshaker.close()
+        return int(ExitStatus.OK)
+
+    async def _serve(self, report: socket.socket) -> None:
+        def joined() -> None:
+            with contextlib.suppress(OSError):
+                report.send(_JOINED, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+        host = AgentHost(self._served, self._registry, self._options.agent_socket_path, on_joined=joined)
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, host.stop)
+        await host.run()
+
+
+def _note(number: int, frame: object) -> None:
+    """The wake-up socket has the number already."""
+
+
+def _status_of(error: HsframeworkError) -> ExitStatus:
+    return ExitStatus.CONFIGURATION if isinstance(error, (ConfigurationError, PluginError)) else ExitStatus.FAILED

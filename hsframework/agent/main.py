@@ -1,0 +1,48 @@
+"""The agent's two doors: ``hsframework agent NAME``, and the supervisor's fork."""
+
+from __future__ import annotations
+
+import socket
+
+from hsframework.agent.keeper import KeeperOptions, keeper_main
+from hsframework.agent.privileges import AgentUser, agent_user
+from hsframework.config import AgentSettings, Configuration
+
+AGENT_SOCKET = "agent.sock"
+
+
+def run_agent(name: str, configuration: Configuration, *, processes: int | None = None, user: str | None = None) -> int:
+    """Serve one protocol in the foreground until SIGTERM or SIGINT; the exit status.
+
+    ``processes`` and ``user`` override the configuration's.  Raises ConfigurationError for a user that cannot be had;
+    whatever else goes wrong is logged, and told by the status (:class:`~hsframework.agent.keeper.ExitStatus`).
+    """
+    settings = configuration.agents.get(name, AgentSettings())
+    return keeper_main(
+        KeeperOptions(
+            agent_socket_path=configuration.runtime_dir / AGENT_SOCKET,
+            protocol_names=(name,),
+            settings=configuration.plugins,
+            processes=processes or settings.processes,
+            user=agent_user(user or settings.user, name),
+        )
+    )
+
+
+def run_keeper(
+    plugin: str, configuration: Configuration, *, user: AgentUser | None, processes: int, control: socket.socket
+) -> int:
+    """Serve every protocol of one plugin under a supervisor, in a process that it forked; the exit status.
+
+    ``control``: see :mod:`hsframework.agent.keeper`.
+    """
+    return keeper_main(
+        KeeperOptions(
+            agent_socket_path=configuration.runtime_dir / AGENT_SOCKET,
+            plugin=plugin,
+            settings=configuration.plugins,
+            processes=processes,
+            user=user,
+            control=control,
+        )
+    )

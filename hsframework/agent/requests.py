@@ -1,0 +1,138 @@
+"""Messages of the local family to requests, and results and errors to messages.
+
+What the dispatcher sends is believed in its form (its codec checked it) and not in its sense: a role or a mode that is
+none ends the request with EINVAL.  What a plugin returns is not believed at all.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from typing import Any
+
+from hsframework.agent.served import Served
+from hsframework.channel import LOCAL_MESSAGE_TYPE, MAX_PACKET
+from hsframework.errors import HandshakeError, HsframeworkError, MessageError, PluginError
+from hsframework.interface import (
+    AuthMode,
+    CertificateDemand,
+    Identity,
+    PeerIdentity,
+    PresharedKey,
+    PskLookup,
+    Request,
+    Result,
+    Role,
+    Trust,
+)
+from hsframework.netlink.messages import MessageCodec
+from hsframework.netlink.spec import builtin_specification
+
+MAX_MESSAGE = 1000
+"""Characters of the explanation that goes with a failure."""
+
+codec = MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("reply", "event"))
+
+_ROLES = {int(role): role for role in Role}
+_MODES = {int(mode): mode for mode in AuthMode}
+_DEMANDS = {int(demand): demand for demand in CertificateDemand}
+
+
+def decode_request(
+    values: Mapping[str, Any], served: Served, *, deadline: float, trust: Trust | None, psk_lookup: PskLookup
+) -> Request:
+    """The reply to ACCEPT as a request.  ``deadline``: on the loop's clock.  Raises HandshakeError with EINVAL."""
+    try:
+        get = values.get
+        return Request(
+            id=values["request-id"],
+            group=values["group"],
+            role=_ROLES[values["message-type"]],
+            auth_mode=_MODES[values["auth-mode"]],
+            deadline=deadline,
+            peer_name=get("peername"),
+            local_address=get("local-address"),
+            peer_address=get("peer-address"),
+            identities=tuple(map(_identity, get("identity", ()))),
+            psks=tuple(map(decode_psk, get("psk", ()))),
+            psk_lookup=psk_lookup,
+            trust=trust,
+            client_certificate=_DEMANDS[get("client-certificate", 0)],
+            alpn=tuple(get("alpn", ())),
+            kernel_consumer="kernel-consumer" in values,
+            attributes=_attributes(get("attributes"), served),
+        )
+    except KeyError as error:
+        raise HandshakeError(f"the request makes no sense: {error} is missing or unknown", errno=errno.EINVAL) from None
+
+
+def decode_psk(values: Mapping[str, Any]) -> PresharedKey:
+    """The attribute set ``psk``.  Raises KeyError."""
+    hash_name = values.get("hash", "sha256")
+    if hash_name not in ("sha256", "sha384"):
+        raise KeyError("hash")
+    return PresharedKey(values["identity"], values["key"], hash_name)
+
+
+def encode_success(request_id: int, served: Served, result: object) -> bytes:
+    """DONE for what a handshaker returned.  Raises PluginError when that is no result, or one that cannot be told."""
+    if not isinstance(result, Result):
+        raise PluginError(f"the handshaker returned a {type(result).__name__}, not a Result")
+    if not isinstance(result.peer, PeerIdentity):
+        raise PluginError(f"the result's peer is a {type(result.peer).__name__}, not a PeerIdentity")
+    try:
+        values = {
+            "request-id": request_id,
+            "status": 0,
+            "remote-certificate": result.peer.certificates,
+            "remote-psk-identity": result.peer.psk_identity,
+            "alpn": result.alpn,
+            "in-kernel": result.in_kernel,
+            "session": _session(result, served),
+            "tag": [{"name": name, "value": value} for name, value in result.tags.items()],
+            "protocol": served.name,
+        }
+        data = codec.encode("done", values)
+    except (MessageError, AttributeError) as error:
+        raise PluginError(f"the handshaker's result cannot be told: {error}") from None
+    if len(data) > MAX_PACKET:
+        raise PluginError(f"the handshaker's result takes {len(data)} bytes; at most {MAX_PACKET} go into a message")
+    return data
+
+
+def encode_failure(request_id: int, error: HsframeworkError, protocol: str | None = None) -> bytes:
+    """DONE for an error.  An errno that is none becomes EIO."""
+    number: object = getattr(error, "errno", None)
+    status = number if isinstance(number, int) and 1 <= number <= 4095 else errno.EIO
+    text = _text(error).replace("\0", "")[:MAX_MESSAGE].encode(errors="replace").decode()
+    return codec.encode("done", {"request-id": request_id, "status": status, "message": text, "protocol": protocol})
+
+
+def _text(error: HsframeworkError) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return f"a {type(error).__name__} that has no text"
+
+
+def _identity(values: Mapping[str, Any]) -> Identity:
+    return Identity(tuple(values["certificate"]), values["private-key"])
+
+
+def _attributes(data: bytes | None, served: Served) -> Mapping[str, Any]:
+    if not data:
+        return {}
+    if served.request_codec is None:
+        raise HandshakeError(f"{served.name} takes no attributes of its own", errno=errno.EINVAL)
+    try:
+        return served.request_codec.decode(data)
+    except MessageError as error:
+        raise HandshakeError(f"the request's attributes make no sense: {error}", errno=errno.EINVAL) from None
+
+
+def _session(result: Result, served: Served) -> bytes | None:
+    if not result.session:
+        return None
+    if served.session_codec is None:
+        raise MessageError(f"{served.name} describes no session parameters in its specification")
+    return served.session_codec.encode(result.session)

@@ -1,0 +1,102 @@
+"""A protocol that this process serves: prepared, with the codecs of its own attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from hsframework.config import settings_from_table
+from hsframework.errors import ConfigurationError, HsframeworkError, PluginError
+from hsframework.interface import Handshaker, Protocol
+from hsframework.netlink.attributes import AttributeCodec, attribute_codec
+from hsframework.netlink.spec import Specification
+from hsframework.plugins import PluginRegistry
+
+_log = structlog.get_logger("hsframework.agent")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """``plugin``: the name to blame in the log.  A codec is None where the protocol describes no such attributes."""
+
+    protocol: Protocol
+    handshaker: Handshaker
+    plugin: str
+    request_codec: AttributeCodec | None = None
+    session_codec: AttributeCodec | None = None
+
+    @property
+    def name(self) -> str:
+        """The protocol's name."""
+        return self.protocol.name
+
+    def serves(self, group: str, socket_protocol: int) -> bool:
+        """Is a request of this group, on a socket with this SO_PROTOCOL, for it?"""
+        return group in self.protocol.groups and socket_protocol in self.protocol.socket_protocols
+
+
+def prepare(
+    registry: PluginRegistry, name: str, table: Mapping[str, Any] | None = None, *, base: Path | None = None
+) -> Served:
+    """Look a protocol up and prepare it with its settings.  ``base``: the folder of relative paths in the table.
+
+    Raises ConfigurationError for wrong settings, PluginError for a protocol that is not there or cannot be prepared.
+    """
+    registered = registry.protocols.get(name)
+    if registered is None:
+        raise _not_there(registry, name)
+    protocol, plugin = registered.protocol, registered.record.name
+    settings = _settings(protocol, table or {}, base)
+    try:
+        specification = protocol.specification
+        handshaker: object = protocol.prepare(settings)
+    except (HsframeworkError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        _log.exception("a plugin failed to prepare", plugin=plugin, protocol=name)
+        problem = f"the plugin {plugin!r} failed to prepare {name}: {type(error).__name__}; see the log"
+        raise PluginError(problem) from error
+    if not isinstance(handshaker, Handshaker):
+        kind = type(handshaker).__name__
+        raise PluginError(f"the plugin {plugin!r}: prepare() of {name} gave a {kind}, not a Handshaker")
+    return Served(protocol, handshaker, plugin, _codec(specification, "request"), _codec(specification, "session"))
+
+
+def check_no_overlap(served: tuple[Served, ...]) -> None:
+    """Raises ConfigurationError when two of them would serve the same requests."""
+    for index, one in enumerate(served):
+        for other in served[:index]:
+            shared = set(one.protocol.groups) & set(other.protocol.groups)
+            if shared and one.protocol.socket_protocols & other.protocol.socket_protocols:
+                group = min(shared)
+                raise ConfigurationError(
+                    f"{one.name} and {other.name} both serve the group {group!r} on the same kind of "
+                    "socket; run one of them"
+                )
+
+
+def _settings(protocol: Protocol, table: Mapping[str, Any], base: Path | None) -> Any:
+    where = f"plugins.{protocol.name}"
+    if protocol.settings_type is not None:
+        return settings_from_table(protocol.settings_type, table, where, base=base)
+    if table:
+        raise ConfigurationError(f"{where}: this plugin has no settings; remove the table")
+    return None
+
+
+def _codec(specification: Specification | None, name: str) -> AttributeCodec | None:
+    if specification is None or name not in specification.sets:
+        return None
+    return attribute_codec(specification, name)
+
+
+def _not_there(registry: PluginRegistry, name: str) -> PluginError:
+    for record in registry.errors:
+        if record.name == name:
+            return PluginError(f"the plugin {name!r} cannot be used: {record.error}")
+    known = ", ".join(sorted(registry.protocols)) or "none"
+    return PluginError(f"no installed plugin serves {name!r} (they serve: {known}); install hsframework-{name}")

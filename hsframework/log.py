@@ -1,0 +1,282 @@
+"""Logging: structlog events as lines on stderr.
+
+* No secret reaches a line.  Bytes and :class:`~hsframework.interface.Secret` are replaced by their length at any depth
+  of an event's values, and the text of an exception that was given bytes is left out.
+* Nothing here opens a file once logging is set up: a traceback is function names and line numbers, never source lines,
+  and what Python itself would print with source lines (warnings, errors in destructors and threads) becomes an event.
+* A line is written whole or dropped: a reader of stderr that has stopped costs the process at most :data:`PATIENCE`
+  once, and the number of lines that it missed is told when it reads again.
+* What a peer chose (a name in a certificate) cannot forge a line: what is not printable is escaped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import json
+import linecache
+import logging
+import os
+import select
+import socket
+import stat
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Mapping, MutableMapping
+from pathlib import PurePath
+from types import TracebackType
+from typing import Any, TextIO
+
+import structlog
+
+from hsframework.interface import Secret
+
+PATIENCE = 0.1
+"""Seconds that a line waits for a reader, once after each line that was written."""
+
+MAX_TEXT = 4000
+"""Characters of one value; what is longer is cut."""
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_MAX_DEPTH = 6
+_MAX_ITEMS = 64
+_MAX_FRAMES = 30
+_MAX_CAUSES = 4
+_Event = MutableMapping[str, Any]
+
+
+def configure(level: str = "info", format: str = "console", *, fd: int = 2) -> None:
+    """Set logging up for this process and those that it forks.
+
+    ``level``: debug, info, warning or error.  ``format``: json or console.  ``fd`` stays the caller's.
+    """
+    writer = LineWriter(fd)
+    number = _LEVELS[level]
+    structlog.configure(
+        processors=[
+            _add_origin,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            format_exceptions,
+            redact,
+            render_json if format == "json" else render_console,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=lambda *names: _LineLogger(str(names[0]) if names else "hsframework", writer),
+        cache_logger_on_first_use=False,
+    )
+    _adopt_other_logs(number)
+
+
+class LineWriter:
+    """Writes lines to an fd that may be a terminal, a pipe, a socket or a file, and does not hang on it."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._socket: socket.socket | None = None
+        self._missed = 0
+        mode = os.fstat(fd).st_mode
+        self._file = stat.S_ISREG(mode)
+        if stat.S_ISSOCK(mode):
+            self._socket = socket.socket(fileno=os.dup(fd))
+        elif stat.S_ISFIFO(mode):
+            # A description of its own: O_NONBLOCK on the inherited one would change it for its other users too.
+            with contextlib.suppress(OSError):
+                self._fd = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def write(self, line: str) -> None:
+        """One line without its end.  Never raises."""
+        if self._missed:
+            line = f"({self._missed} log lines were dropped here)\n{line}"
+        data = line.encode(errors="backslashreplace") + b"\n"
+        try:
+            while data and (self._file or self._ready()):
+                data = data[self._send(data) :]
+        except OSError:
+            pass
+        self._missed = self._missed + 1 if data else 0
+
+    def _send(self, data: bytes) -> int:
+        if self._socket is not None:
+            return self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        # Where O_NONBLOCK cannot be had, poll promises room for PIPE_BUF bytes.
+        return os.write(self._fd, data if self._file else data[: select.PIPE_BUF])
+
+    def _ready(self) -> bool:
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        return bool(poll.poll(0 if self._missed else PATIENCE * 1000))
+
+
+class _LineLogger:
+    """What structlog calls with a rendered line."""
+
+    def __init__(self, name: str, writer: LineWriter) -> None:
+        self.name = name
+        self.msg = self.debug = self.info = self.warning = self.error = self.exception = self.critical = writer.write
+
+
+def _add_origin(logger: Any, method: str, event: _Event) -> _Event:
+    event["level"] = "error" if method == "exception" else method
+    event["logger"] = getattr(logger, "name", "hsframework")
+    event["pid"] = os.getpid()
+    return event
+
+
+def redact(logger: Any, method: str, event: _Event) -> _Event:
+    """Structlog processor: replace what must not, or cannot, be written down."""
+    return {key: _safe(value, 0) for key, value in event.items()}
+
+
+def _safe(value: object, depth: int) -> object:
+    if isinstance(value, enum.Enum):
+        return value.name
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if isinstance(value, str):
+        return value if len(value) <= MAX_TEXT else value[:MAX_TEXT] + "…"
+    if isinstance(value, (Secret, bytes, bytearray)):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, memoryview):
+        return f"<{value.nbytes} bytes>"
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, BaseException):
+        return exception_text(value)
+    if depth < _MAX_DEPTH:
+        if isinstance(value, Mapping):
+            return {
+                str(_safe(key, depth + 1)): _safe(item, depth + 1) for key, item in list(value.items())[:_MAX_ITEMS]
+            }
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return [_safe(item, depth + 1) for item in list(value)[:_MAX_ITEMS]]
+    return f"<{type(value).__qualname__}>"
+
+
+def render_json(logger: Any, method: str, event: _Event) -> str:
+    """Structlog renderer: one JSON object."""
+    return json.dumps(event, ensure_ascii=False)
+
+
+def render_console(logger: Any, method: str, event: _Event) -> str:
+    """Structlog renderer: ``time level logger: event key=value``, and the lines of a traceback below."""
+    frames = event.pop("exception", None)
+    head = f"{event.pop('timestamp')} {event.pop('level'):7} {event.pop('logger')}[{event.pop('pid')}]: "
+    line = head + _printable(str(event.pop("event", "")))
+    line += "".join(f" {_printable(str(key))}={_word(value)}" for key, value in event.items())
+    if frames:
+        line += "".join(f"\n    {_printable(str(frame))}" for frame in frames)
+    return line
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(item if item.isprintable() else repr(item)[1:-1] for item in text)
+
+
+def _word(value: object) -> str:
+    if isinstance(value, str):
+        return value if value.isprintable() and value and not set(value) & set(" ='\"") else repr(value)
+    return repr(value)
+
+
+def format_exceptions(logger: Any, method: str, event: _Event) -> _Event:
+    """Structlog processor: ``exc_info`` to a list of lines under ``exception``."""
+    given = event.pop("exc_info", None)
+    if given is True:
+        given = sys.exc_info()
+    error = given[1] if isinstance(given, tuple) else given
+    if isinstance(error, BaseException):
+        event["exception"] = traceback_lines(error)
+    return event
+
+
+def traceback_lines(error: BaseException) -> list[str]:
+    """The exception, where it passed, and what caused it; no source lines, so that no file is opened."""
+    lines: list[str] = []
+    cause: BaseException | None = error
+    for number in range(_MAX_CAUSES):
+        if cause is None:
+            break
+        lines.append(("caused by " if number else "") + exception_text(cause))
+        frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(cause.__traceback__)]
+        lines += [f"  in {code.co_qualname} ({code.co_filename}:{line})" for code, line in frames[-_MAX_FRAMES:]]
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return lines
+
+
+def exception_text(error: BaseException) -> str:
+    """``ValueError: what it says``; without what it says when it was given bytes, which may be a key."""
+    name = type(error).__qualname__
+    if any(isinstance(item, (bytes, bytearray, memoryview, Secret)) for item in error.args):
+        return f"{name} (text withheld: it holds bytes)"
+    try:
+        text = str(error)
+    except Exception:
+        return f"{name} (it has no text)"
+    return f"{name}: {text[:MAX_TEXT]}" if text else name
+
+
+def forbid_source_reading() -> None:
+    """From now on nobody in this process reads source files for a traceback, whichever module prints it."""
+    linecache.clearcache()
+    linecache.updatecache = lambda filename, module_globals=None: []
+    linecache.checkcache = lambda filename=None: None
+
+
+class _Adopted(logging.Handler):
+    """Hands what libraries log over to structlog."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except Exception:
+            text = str(record.msg)
+        level = (
+            "error" if record.levelno >= logging.ERROR else "warning" if record.levelno >= logging.WARNING else "info"
+        )
+        values = {"exc_info": record.exc_info} if record.exc_info else {}
+        getattr(structlog.get_logger(record.name), level)(text, **values)
+
+
+def _adopt_other_logs(level: int) -> None:
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, _Adopted):
+            root.removeHandler(handler)
+    root.addHandler(_Adopted())
+    # Libraries' own debug and info lines are theirs, and some of them show what they were given.
+    root.setLevel(max(level, logging.WARNING))
+    warnings.showwarning = _show_warning
+    sys.excepthook = _show_exception
+    sys.unraisablehook = _show_unraisable
+    threading.excepthook = _show_thread_exception
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    _python().warning(str(message), category=category.__name__, where=f"{filename}:{lineno}")
+
+
+def _show_exception(kind: type[BaseException], error: BaseException, tb: TracebackType | None) -> None:
+    if isinstance(error, KeyboardInterrupt):
+        return
+    _python().error("an error that nobody handled", exc_info=error)
+
+
+def _show_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+    _python().error("an error in a destructor", exc_info=unraisable.exc_value)
+
+
+def _show_thread_exception(args: threading.ExceptHookArgs) -> None:
+    _python().error("an error ended a thread", exc_info=args.exc_value)
+
+
+def _python() -> Any:
+    return structlog.get_logger("python")

@@ -1,0 +1,287 @@
+"""Plugins: found through entry points, vetted one by one, and called so that a bad one harms only itself.
+
+* A plugin is a module or an object with functions marked ``@hsframework.hookimpl``, named in the entry point group
+  ``hsframework`` of its distribution.  Its name is the entry point's.
+* A plugin that cannot be imported, whose hooks do not fit their specifications, whose protocols have the wrong shape,
+  or that takes a name already taken is recorded with its error and unregistered whole; nothing else notices.
+* Plugins are loaded in the order of their names, so that of two which want one name the same one wins every time.
+* Hooks are plain functions.  A coroutine or a generator as ``hsframework_authorize`` would decide nothing when it is
+  called, so it is refused here, and a hook that returns something where None is wanted has not allowed anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pluggy
+import structlog
+
+from hsframework import hookspecs
+from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.errors import HandshakeError, HsframeworkError, PluginError
+from hsframework.interface import INTERFACE_VERSION, Protocol
+
+if TYPE_CHECKING:
+    from hsframework.interface import PeerIdentity, Request, Result
+
+ENTRY_POINT_GROUP = "hsframework"
+
+_log = structlog.get_logger("hsframework.plugins")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_GENERATORS_ALLOWED = ("hsframework_protocols",)
+
+
+@dataclass(frozen=True, slots=True)
+class PluginRecord:
+    """One plugin that was found.  ``distribution`` and ``version`` are empty for one that was registered directly.
+
+    ``protocols``: the names of those it serves.  ``error``: why it was skipped; None: it is in use.
+    """
+
+    name: str
+    distribution: str = ""
+    version: str = ""
+    protocols: tuple[str, ...] = ()
+    error: str | None = None
+
+    @property
+    def message(self) -> str:
+        """The error, or nothing."""
+        return self.error or ""
+
+
+class RegisteredProtocol(NamedTuple):
+    """A protocol and the plugin that it came from."""
+
+    protocol: Protocol
+    record: PluginRecord
+
+
+class _Hook(NamedTuple):
+    plugin: str
+    function: Callable[..., Any]
+    arguments: tuple[str, ...]
+
+
+class PluginRegistry:
+    """The plugins of one process.
+
+    ``records``: every plugin in the order of loading, also those that were skipped.  ``protocols``: by name.  ``hook``:
+    pluggy's relay, whose callers raise what a plugin raises; the methods here are guarded.
+    """
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        self.records: list[PluginRecord] = []
+        self.protocols: dict[str, RegisteredProtocol] = {}
+        self._refresh()
+
+    @property
+    def hook(self) -> pluggy.HookRelay:
+        """Every hook of every plugin in use."""
+        return self._manager.hook
+
+    @property
+    def errors(self) -> list[PluginRecord]:
+        """The plugins that were skipped."""
+        return [record for record in self.records if record.error is not None]
+
+    def register(self, plugin: object, name: str, *, distribution: str = "", version: str = "") -> PluginRecord:
+        """Take a module or an object as a plugin.  It never raises: the record says whether, and if not why."""
+        return self._admit(name, distribution, version, lambda: plugin)
+
+    def load(self, entry_point: metadata.EntryPoint) -> PluginRecord:
+        """Import and register what an entry point names.  Never raises, as :meth:`register`."""
+        distribution = entry_point.dist
+        return self._admit(
+            entry_point.name,
+            distribution.name if distribution is not None else "",
+            distribution.version if distribution is not None else "",
+            entry_point.load,
+        )
+
+    def skip(self, record: PluginRecord) -> None:
+        """Record a plugin that is not to be used."""
+        self.records.append(record)
+
+    def _admit(self, name: str, distribution: str, version: str, load: Callable[[], object]) -> PluginRecord:
+        protocols: tuple[Protocol, ...] = ()
+        problem = None
+        registered = False
+        try:
+            if self._manager.has_plugin(name):
+                raise PluginError(f"the plugin name {name!r} is taken by another plugin; uninstall one of them")
+            plugin = load()
+            _check_plugin(plugin)
+            registered = True
+            self._manager.register(plugin, name)
+            self._manager.check_pending()
+            self._check_hooks(name)
+            protocols = self._collect(name)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            problem = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+            if registered and self._manager.has_plugin(name):
+                self._manager.unregister(name=name)
+            _log.error("a plugin is skipped", plugin=name, distribution=distribution, reason=problem)
+        record = PluginRecord(name, distribution, version, tuple(item.name for item in protocols), problem)
+        self.records.append(record)
+        self.protocols.update((item.name, RegisteredProtocol(item, record)) for item in protocols)
+        self._refresh()
+        return record
+
+    def _hooks(self, hook: str) -> list[_Hook]:
+        implementations = getattr(self._manager.hook, hook).get_hookimpls()
+        # pluggy calls the one that was registered last first; its list is in the order of registration.
+        return [_Hook(item.plugin_name, item.function, tuple(item.argnames)) for item in reversed(implementations)]
+
+    def _check_hooks(self, name: str) -> None:
+        for caller in self._manager.get_hookcallers(self._manager.get_plugin(name)) or ():
+            for item in caller.get_hookimpls():
+                if item.plugin_name == name:
+                    _check_hook(caller.name, item)
+
+    def _collect(self, name: str) -> tuple[Protocol, ...]:
+        found: list[Protocol] = []
+        for hook in self._hooks("hsframework_protocols"):
+            if hook.plugin == name:
+                found.extend(_check_protocol(item) for item in hook.function())
+        names = [item.name for item in found]
+        for taken in names:
+            if taken in self.protocols or names.count(taken) > 1:
+                owner = self.protocols[taken].record.name if taken in self.protocols else name
+                raise PluginError(
+                    f"the protocol name {taken!r} is taken by the plugin {owner!r}; uninstall one of them"
+                )
+        return tuple(found)
+
+    def _refresh(self) -> None:
+        self._authorize = self._hooks("hsframework_authorize")
+        self._started = self._hooks("hsframework_handshake_started")
+        self._finished = self._hooks("hsframework_handshake_finished")
+
+    # Hooks, guarded
+
+    def authorize(self, request: Request, peer: PeerIdentity) -> None:
+        """Ask every plugin.  Raises HandshakeError: a refusal, or EIO when a plugin failed to decide."""
+        for hook in self._authorize:
+            try:
+                answer = _call(hook, {"request": request, "peer": peer})
+            except HandshakeError:
+                raise
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
+                _log.exception("a plugin failed to authorize; the handshake is refused", plugin=hook.plugin)
+                raise _undecided(hook.plugin) from None
+            if answer is not None:
+                _log.error(
+                    "a plugin's authorize returned a value, where it returns None or raises; the handshake is refused",
+                    plugin=hook.plugin,
+                    returned=type(answer).__name__,
+                )
+                raise _undecided(hook.plugin)
+
+    def handshake_started(self, request: Request) -> None:
+        """Tell every plugin.  Never raises."""
+        for hook in self._started:
+            _tell(hook, {"request": request})
+
+    def handshake_finished(self, request: Request, outcome: Result | HsframeworkError, duration: float) -> None:
+        """Tell every plugin.  Never raises."""
+        for hook in self._finished:
+            _tell(hook, {"request": request, "outcome": outcome, "duration": duration})
+
+
+Registry = PluginRegistry
+
+
+def load_plugins(only: Collection[str] | None = None, blocked: Iterable[str] = ()) -> PluginRegistry:
+    """Every installed plugin.
+
+    ``only``: names of plugins; others are not imported and not recorded.  ``blocked``: recorded, and not imported.
+    """
+    registry = PluginRegistry()
+    refused = frozenset(blocked)
+    found = metadata.entry_points(group=ENTRY_POINT_GROUP)
+    for entry_point in sorted(found, key=lambda item: (item.name, item.dist.name if item.dist else "")):
+        if only is not None and entry_point.name not in only:
+            continue
+        if entry_point.name in refused:
+            distribution = entry_point.dist
+            origin = (distribution.name, distribution.version) if distribution is not None else ("", "")
+            registry.skip(PluginRecord(entry_point.name, *origin, error="blocked by the configuration"))
+            continue
+        registry.load(entry_point)
+    return registry
+
+
+def _call(hook: _Hook, values: dict[str, object]) -> object:
+    return hook.function(*[values[name] for name in hook.arguments])
+
+
+def _tell(hook: _Hook, values: dict[str, object]) -> None:
+    try:
+        _call(hook, values)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        _log.exception("a plugin's hook failed", plugin=hook.plugin)
+
+
+def _undecided(plugin: str) -> HandshakeFailed:
+    return HandshakeFailed(Failure.INTERNAL, f"the plugin {plugin!r} failed to say whether the peer is authorized")
+
+
+def _check_plugin(plugin: object) -> None:
+    if plugin is None or isinstance(plugin, (type, str, bytes, int, float)):
+        raise PluginError(f"the entry point names {plugin!r:.80}; a module or an object with hooks is wanted")
+
+
+def _check_hook(name: str, item: pluggy.HookImpl) -> None:
+    if item.hookwrapper or item.wrapper:
+        raise PluginError(f"{name} is a hook wrapper; a plugin does not stand between others and their hooks")
+    if inspect.iscoroutinefunction(item.function) or inspect.isasyncgenfunction(item.function):
+        raise PluginError(f"{name} is a coroutine; hooks are plain functions")
+    if inspect.isgeneratorfunction(item.function) and name not in _GENERATORS_ALLOWED:
+        raise PluginError(f"{name} is a generator; hooks are plain functions")
+
+
+def _check_protocol(item: object) -> Protocol:
+    if not isinstance(item, Protocol):
+        raise PluginError(
+            f"hsframework_protocols gave {_shown(item)}; instances of hsframework.interface.Protocol are wanted"
+        )
+    version = item.interface_version
+    if version != INTERFACE_VERSION:
+        raise PluginError(
+            f"{_shown(item)} was written for interface version {version!r}; "
+            f"this is version {INTERFACE_VERSION}, so install versions that go together"
+        )
+    name = getattr(item, "name", None)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise PluginError(
+            f"{_shown(item)}.name is {name!r:.80}; lower-case letters, digits and dashes are wanted, 63 at most"
+        )
+    groups: object = getattr(item, "groups", None)
+    if not isinstance(groups, tuple) or not groups or not all(isinstance(group, str) and group for group in groups):
+        raise PluginError(f"{name}: groups is {groups!r:.80}; a tuple of names is wanted")
+    served: object = item.socket_protocols
+    if not isinstance(served, (set, frozenset)) or not served or not all(type(number) is int for number in served):
+        raise PluginError(f"{name}: socket_protocols is {served!r:.80}; a frozenset of SO_PROTOCOL numbers is wanted")
+    settings = item.settings_type
+    if settings is not None and not (isinstance(settings, type) and dataclasses.is_dataclass(settings)):
+        raise PluginError(f"{name}: settings_type is {settings!r:.80}; a dataclass or None is wanted")
+    return item
+
+
+def _shown(item: object) -> str:
+    return f"the class {item.__name__}" if isinstance(item, type) else type(item).__name__
