@@ -1,0 +1,155 @@
+"""OpenSSL contexts, made once for each set of credentials and kept (the least recently used are dropped).
+
+A context holds what many handshakes share: cipher suites, groups, certificates and keys, and whether a certificate is
+asked for.  All that belongs to one handshake (name, trust, ALPN, pre-shared key) hangs on the connection.
+
+Certificates: a server's context has one identity and sends its chain as given; which identity is chosen before
+(:mod:`.selection`).  A client learns only in mid-handshake which signatures its server takes, so its context may have
+several identities, one of each key type (the first of a type wins); OpenSSL chooses, and finds each leaf's chain
+among the intermediates of all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from cryptography import x509
+from OpenSSL import SSL, crypto
+
+from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.errors import ConfigurationError
+from hsframework.interface import CertificateDemand, Identity, Role
+from hsframework_tls13.ciphers import CipherSuite
+from hsframework_tls13.openssl import (
+    MODE_NO_AUTO_CHAIN,
+    MODE_RELEASE_BUFFERS,
+    drain_errors,
+    install_callbacks,
+    set_groups,
+    use_private_key,
+)
+from hsframework_tls13.selection import key_type
+from hsframework_tls13.settings import Settings
+
+_VERIFY_MODES = {
+    CertificateDemand.NONE: SSL.VERIFY_NONE,
+    CertificateDemand.REQUEST: SSL.VERIFY_PEER,
+    CertificateDemand.REQUIRE: SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT,
+}
+
+
+class Contexts:
+    """The contexts of one agent.  ``HandshakeFailed(NO_KEY)``: an identity that OpenSSL does not take."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._groups = ":".join(f"*{group}" if group in settings.key_shares else group for group in settings.groups)
+        self._contexts: OrderedDict[bytes, SSL.Context] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._contexts)
+
+    def check(self) -> None:
+        """Make a context of each kind.  Raises ConfigurationError where OpenSSL does not take the settings."""
+        self.client((), self.settings.suites)
+        self.server(None, CertificateDemand.NONE, self.settings.suites)
+
+    def client(
+        self, identities: Sequence[Identity], suites: Sequence[CipherSuite], *, psk: bool = False
+    ) -> SSL.Context:
+        """For clients; with ``identities``, certificates to show when asked."""
+        key = _key(Role.CLIENT, identities, suites, psk)
+        return self._kept(key, lambda: self._make(Role.CLIENT, identities, suites, SSL.VERIFY_PEER, psk))
+
+    def server(
+        self, identity: Identity | None, demand: CertificateDemand, suites: Sequence[CipherSuite], *, psk: bool = False
+    ) -> SSL.Context:
+        """For servers; ``identity`` None goes with ``psk``."""
+        identities = () if identity is None else (identity,)
+        key = _key(Role.SERVER, identities, suites, psk, demand)
+        return self._kept(key, lambda: self._make(Role.SERVER, identities, suites, _VERIFY_MODES[demand], psk))
+
+    def _kept(self, key: bytes, make: Callable[[], SSL.Context]) -> SSL.Context:
+        context = self._contexts.get(key)
+        if context is None:
+            context = self._contexts[key] = make()
+            if len(self._contexts) > self.settings.max_contexts:
+                self._contexts.popitem(last=False)
+        else:
+            self._contexts.move_to_end(key)
+        return context
+
+    def _make(
+        self, role: Role, identities: Sequence[Identity], suites: Sequence[CipherSuite], verify_mode: int, psk: bool
+    ) -> SSL.Context:
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD if role is Role.CLIENT else SSL.TLS_SERVER_METHOD)
+        context.set_min_proto_version(SSL.TLS1_3_VERSION)
+        context.set_max_proto_version(SSL.TLS1_3_VERSION)
+        context.set_options(SSL.OP_NO_TICKET)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        context.set_mode(MODE_RELEASE_BUFFERS)
+        names = ":".join(suite.name for suite in suites)
+        try:
+            context.set_tls13_ciphersuites(names.encode("ascii"))
+        except SSL.Error:
+            raise ConfigurationError(f"plugins.tls13.ciphers: OpenSSL does not take {names!r}") from None
+        if not set_groups(context, self._groups):
+            raise ConfigurationError(f"plugins.tls13.groups: OpenSSL does not take {self._groups!r}")
+        _load_identities(context, identities)
+        install_callbacks(context, verify_mode=verify_mode, psk=psk)
+        return context
+
+
+def _key(
+    role: Role,
+    identities: Sequence[Identity],
+    suites: Sequence[CipherSuite],
+    psk: bool,
+    demand: CertificateDemand = CertificateDemand.NONE,
+) -> bytes:
+    parts = [bytes((role, psk, demand)), bytes(suite.code & 0xFF for suite in suites)]
+    for identity in identities:
+        parts += (*identity.chain, identity.private_key.reveal(), b"")
+    sizes = ",".join([str(len(part)) for part in parts])
+    return hashlib.sha256(b"".join((sizes.encode("ascii"), b";", *parts))).digest()
+
+
+def _load_identities(context: SSL.Context, identities: Sequence[Identity]) -> None:
+    try:
+        if len(identities) == 1:
+            context.set_mode(MODE_NO_AUTO_CHAIN)
+            _load_leaf(context, identities[0])
+            for der in identities[0].chain[1:]:
+                context.add_extra_chain_cert(x509.load_der_x509_certificate(der))
+        elif identities:
+            _load_several(context, identities)
+    except (SSL.Error, crypto.Error, ValueError, IndexError) as error:
+        problems = [problem.reason for problem in drain_errors()]
+        if isinstance(error, (SSL.Error, crypto.Error)) and error.args and isinstance(error.args[0], list):
+            problems += [entry[2] for entry in error.args[0]]
+        detail = "; ".join(problems) or str(error)
+        raise HandshakeFailed(Failure.NO_KEY, f"OpenSSL does not take our certificate and key: {detail}") from None
+
+
+def _load_several(context: SSL.Context, identities: Sequence[Identity]) -> None:
+    store = context.get_cert_store()
+    assert store is not None
+    loaded: set[str] = set()
+    intermediates: set[bytes] = set()
+    for identity in identities:
+        kind = key_type(identity)
+        if kind in loaded:
+            continue
+        loaded.add(kind)
+        _load_leaf(context, identity)
+        intermediates.update(identity.chain[1:])
+    for der in intermediates:
+        store.add_cert(crypto.load_certificate(crypto.FILETYPE_ASN1, der))
+
+
+def _load_leaf(context: SSL.Context, identity: Identity) -> None:
+    context.use_certificate(x509.load_der_x509_certificate(identity.chain[0]))
+    use_private_key(context, identity.private_key.reveal())
+    context.check_privatekey()

@@ -1,0 +1,79 @@
+"""The client's side of a handshake.  The rules: :mod:`.engine`."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from functools import lru_cache
+
+from OpenSSL import SSL
+
+from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.interface import Identity, PresharedKey, Role
+from hsframework_tls13.ciphers import CipherSuite
+from hsframework_tls13.contexts import Contexts
+from hsframework_tls13.engine_core import Engine, Verify, no_trust, suites_for
+from hsframework_tls13.openssl import resumed
+
+
+class ClientEngine(Engine):
+    """A client's handshake.  It has its ClientHello to send from the start.
+
+    ``psk``: offered alone, and a server that answers with a certificate is refused.  Only one: OpenSSL offers one
+    external PSK.  ``server_name``: a DNS name for SNI; IP literals are not sent (RFC 6066 section 3).
+    """
+
+    role = Role.CLIENT
+
+    def __init__(
+        self,
+        contexts: Contexts,
+        *,
+        server_name: str | None = None,
+        alpn: Sequence[str] = (),
+        identities: Sequence[Identity] = (),
+        psk: PresharedKey | None = None,
+        verify: Verify = no_trust,
+        suites: Sequence[CipherSuite] = (),
+    ) -> None:
+        super().__init__(contexts, alpn=alpn, verify=verify, suites=suites)
+        self._psk = psk
+        if psk is None:
+            connection = self._connect(contexts.client(identities, self._suites))
+        else:
+            connection = self._connect(contexts.client((), suites_for(self._suites, psk), psk=True))
+        connection.set_connect_state()
+        name = None if server_name is None else sni(server_name)
+        if name is not None:
+            connection.set_tlsext_host_name(name)
+        if self._alpn:
+            connection.set_alpn_protos(list(self._alpn))
+        self._step()
+
+    def _feed(self, record: bytes) -> None:
+        self._take(record)
+
+    def _judge(self, chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        if self._psk is not None:
+            raise HandshakeFailed(
+                Failure.NO_COMMON_PARAMETERS, "the server does not take the pre-shared key and shows a certificate"
+            )
+        return super()._judge(chain)
+
+    def _check(self, connection: SSL.Connection) -> None:
+        if self._psk is None and not self._believed:
+            raise HandshakeFailed(Failure.INTERNAL, "the server's certificate was not judged")
+        if self._psk is not None and not resumed(connection):
+            raise HandshakeFailed(Failure.NO_COMMON_PARAMETERS, "the server did not take the pre-shared key")
+
+
+@lru_cache(maxsize=1024)
+def sni(name: str) -> bytes | None:
+    """What goes into server_name for a peer's name: an ASCII DNS name without its trailing dot, or nothing."""
+    bare = name.removeprefix("[").removesuffix("]").partition("%")[0]
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        host = name.removesuffix(".")
+        return host.encode("ascii") if host.isascii() and 0 < len(host) <= 253 else None
+    return None

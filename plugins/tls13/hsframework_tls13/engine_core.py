@@ -1,0 +1,259 @@
+"""What a handshake is in either role: OpenSSL on memory BIOs, driven record by record.  The rules: :mod:`.engine`."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from OpenSSL import SSL
+
+from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.interface import PeerIdentity, PresharedKey, Role, Secret
+from hsframework_tls13.ciphers import BY_NAME, CipherSuite
+from hsframework_tls13.contexts import Contexts
+from hsframework_tls13.openssl import (
+    WEAK_CERTIFICATE_ERRORS,
+    Callbacks,
+    Problem,
+    do_handshake,
+    read_output,
+    register,
+)
+from hsframework_tls13.openssl_failures import failure_of
+from hsframework_tls13.protection import Sealer
+from hsframework_tls13.records import ALERT, ALERT_LEVEL_FATAL, CHANGE_CIPHER_SPEC, plaintext_alert
+
+Verify = Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
+"""Judges what the peer sent (DER, leaf first): returns the path that was believed, or raises HandshakeFailed."""
+
+MAX_PSK = 512
+"""Bytes of a pre-shared key: OpenSSL's limit."""
+
+_CLIENT_SECRET = b"CLIENT_TRAFFIC_SECRET_0"
+_SERVER_SECRET = b"SERVER_TRAFFIC_SECRET_0"
+_EXPORTER_SECRET = b"EXPORTER_SECRET"
+_CLIENT_HANDSHAKE = b"CLIENT_HANDSHAKE_TRAFFIC_SECRET"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Established:
+    """What a finished handshake leaves.  Both directions start at sequence number 0."""
+
+    role: Role
+    suite: CipherSuite
+    client_secret: Secret
+    server_secret: Secret
+    exporter_secret: Secret
+    group: str
+    alpn: str | None
+    peer: PeerIdentity
+
+
+def no_trust(chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """The :data:`Verify` of who trusts nobody."""
+    raise HandshakeFailed(Failure.UNTRUSTED, "no trust is configured for this request")
+
+
+class Engine(Callbacks):
+    """What both roles have in common."""
+
+    role: Role
+
+    def __init__(
+        self, contexts: Contexts, *, alpn: Sequence[str], verify: Verify, suites: Sequence[CipherSuite]
+    ) -> None:
+        super().__init__()
+        self._contexts = contexts
+        self._suites = tuple(suites) or contexts.settings.suites
+        self._alpn = tuple(name.encode("ascii") for name in alpn)
+        self._verify = verify
+        self._connection: SSL.Connection | None = None
+        self._output = b""
+        self._psk: PresharedKey | None = None
+        self._believed: tuple[bytes, ...] | None = None
+        self._refusal: HandshakeFailed | None = None
+        self._failed: HandshakeFailed | None = None
+        self._established: Established | None = None
+        self._deferred = False
+
+    @property
+    def finished(self) -> bool:
+        """The handshake has succeeded; what ``data_to_send`` returns still has to go out."""
+        return self._established is not None
+
+    @property
+    def established(self) -> Established:
+        """The session.  Only once ``finished``."""
+        if self._established is None:
+            raise RuntimeError("the handshake has not finished")
+        return self._established
+
+    def feed(self, record: bytes) -> None:
+        """One whole record from the peer.  Raises HandshakeFailed; the same again once it has failed."""
+        if self._failed is not None:
+            raise _fresh(self._failed)
+        if self._established is not None:
+            raise RuntimeError("the handshake has finished: this record is not ours")
+        try:
+            self._feed(record)
+        except HandshakeFailed as error:
+            self._fail(error)
+            raise
+
+    def data_to_send(self) -> bytes:
+        """What is to go to the peer now, each byte once."""
+        output, self._output = self._output, b""
+        return output
+
+    def abort(self, failure: HandshakeFailed) -> None:
+        """Give up for a reason of the caller's; ``data_to_send`` has the alert where the keys allow one."""
+        if self._failed is None and self._established is None:
+            self._fail(failure)
+
+    # What OpenSSL asks.
+
+    @property
+    def wants_alpn(self) -> bool:
+        return bool(self._alpn)
+
+    def on_certificate(self, chain: Callable[[], tuple[bytes, ...]], error: int) -> Failure | None:
+        if error in WEAK_CERTIFICATE_ERRORS:
+            self._refusal = HandshakeFailed(Failure.BAD_CERTIFICATE, "a key or signature in the chain is too weak")
+        elif self._believed is None:
+            try:
+                self._believed = self._judge(chain())
+            except HandshakeFailed as refusal:
+                self._refusal = _fresh(refusal)
+        return None if self._refusal is None else self._refusal.failure
+
+    def on_alpn(self, offered: tuple[bytes, ...]) -> bytes | None:
+        return next((name for name in self._alpn if name in offered), None)
+
+    def on_psk(self, identity: bytes | None) -> PresharedKey | None:
+        if self._psk is not None and identity in (None, self._psk.identity):
+            return self._psk
+        return None
+
+    def callback_failed(self, error: Exception) -> None:
+        self._refusal = HandshakeFailed(Failure.INTERNAL, f"{type(error).__name__} while OpenSSL asked: {error}")
+
+    # What the roles differ in.
+
+    @abstractmethod
+    def _feed(self, record: bytes) -> None: ...
+
+    def _judge(self, chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        return self._verify(chain)
+
+    @abstractmethod
+    def _check(self, connection: SSL.Connection) -> None:
+        """The last word before success; raises HandshakeFailed."""
+
+    # The engine's own work.
+
+    def _connect(self, context: SSL.Context) -> SSL.Connection:
+        connection = self._connection = SSL.Connection(context, None)
+        register(connection, self)
+        return connection
+
+    def _take(self, record: bytes) -> None:
+        """Hand a record to OpenSSL.  A change_cipher_spec alone moves nothing: it waits for the next record, once."""
+        assert self._connection is not None
+        self._connection.bio_write(record)
+        if record[0] == CHANGE_CIPHER_SPEC and not self._deferred:
+            self._deferred = True
+            return
+        self._deferred = False
+        self._step()
+
+    def _step(self) -> None:
+        assert self._connection is not None
+        step = do_handshake(self._connection)
+        if step.done:
+            self._finish(self._connection)
+        else:
+            self._output += read_output(self._connection)
+        if step.problems:
+            raise self._problem(step.problems)
+        if step.closed:
+            raise HandshakeFailed(Failure.PEER_GONE, "the peer said close_notify", peer_alert=0)
+
+    def _problem(self, problems: Sequence[Problem]) -> HandshakeFailed:
+        return failure_of(problems) if self._refusal is None else _fresh(self._refusal)
+
+    def _finish(self, connection: SSL.Connection) -> None:
+        alpn = connection.get_alpn_proto_negotiated()
+        self._check(connection)
+        self._check_alpn(alpn)
+        if self.role is Role.CLIENT:
+            self._output += read_output(connection)
+        secrets = self._secrets()
+        self._established = Established(
+            role=self.role,
+            suite=BY_NAME[connection.get_cipher_name() or ""],
+            client_secret=secrets[_CLIENT_SECRET],
+            server_secret=secrets[_SERVER_SECRET],
+            exporter_secret=secrets[_EXPORTER_SECRET],
+            group=connection.get_group_name() or "",
+            alpn=alpn.decode("ascii") or None,
+            peer=PeerIdentity(
+                certificates=self._believed or (),
+                psk_identity=None if self._psk is None else self._psk.identity,
+            ),
+        )
+        self._release()
+
+    def _fail(self, error: HandshakeFailed) -> None:
+        self._failed = _fresh(error)
+        alert = error.failure.alert
+        if alert is not None:
+            secret = self._secrets().get(_CLIENT_HANDSHAKE if self.role is Role.CLIENT else _SERVER_SECRET)
+            if secret is None:
+                self._output = plaintext_alert(alert)
+            elif not self._output:
+                self._output = self._protected_alert(alert, secret)
+        self._release()
+
+    def _secrets(self) -> dict[bytes, Secret]:
+        lines = [line.split(b" ") for line in self.key_log]
+        return {label: Secret(bytes.fromhex(value.decode("ascii"))) for label, _, value in lines}
+
+    def _protected_alert(self, description: int, secret: Secret) -> bytes:
+        """An alert that OpenSSL has not made, as the first record under our present keys.
+
+        A client has sent nothing under its handshake keys before its last flight (OpenSSL puts them in place only
+        then: its alerts are in plain text up to there); a server has sent nothing under its application keys before
+        it is finished, and its own flight ends in the call in which it begins.
+        """
+        assert self._connection is not None
+        sealer = Sealer(BY_NAME[self._connection.get_cipher_name() or ""], secret)
+        return sealer.seal(ALERT, bytes((ALERT_LEVEL_FATAL, description)))
+
+    def _release(self) -> None:
+        """Let go of OpenSSL's state, which is most of a handshake's memory, and of the secrets."""
+        self._connection = None
+        self.key_log.clear()
+        self._psk = None
+        self.psk_identity_memory = None
+
+    def _check_alpn(self, chosen: bytes) -> None:
+        if chosen and chosen not in self._alpn:
+            raise HandshakeFailed(Failure.NO_COMMON_ALPN, f"the server chose {chosen!r}, which was not offered")
+        if self._alpn and not chosen and self._contexts.settings.require_alpn:
+            raise HandshakeFailed(Failure.NO_COMMON_ALPN, "the peer uses no ALPN")
+
+
+def _fresh(error: HandshakeFailed) -> HandshakeFailed:
+    """The same error, without the traceback that would tie it to the engine that keeps it."""
+    return HandshakeFailed(error.failure, error.detail, peer_alert=error.peer_alert)
+
+
+def suites_for(suites: Sequence[CipherSuite], psk: PresharedKey) -> tuple[CipherSuite, ...]:
+    """The suites with the hash of a PSK (RFC 8446 section 4.2.11).  Raises HandshakeFailed for a key of no use."""
+    if not 1 <= len(psk.key) <= MAX_PSK:
+        raise HandshakeFailed(Failure.NO_KEY, f"a pre-shared key of {len(psk.key)} bytes; it may have 1 to {MAX_PSK}")
+    fitting = tuple(suite for suite in suites if suite.hash == psk.hash)
+    if not fitting:
+        raise HandshakeFailed(Failure.NO_COMMON_PARAMETERS, f"no cipher that may be used has the key's hash {psk.hash}")
+    return fitting

@@ -1,0 +1,111 @@
+"""The server's side of a handshake.  The rules: :mod:`.engine`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from OpenSSL import SSL
+
+from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.interface import CertificateDemand, Identity, PresharedKey, Role
+from hsframework_tls13.ciphers import CipherSuite
+from hsframework_tls13.client_hello import TLS_1_3, ClientHello, ClientHelloReader, refuse_alert
+from hsframework_tls13.contexts import Contexts
+from hsframework_tls13.engine_core import Engine, Verify, no_trust, suites_for
+from hsframework_tls13.openssl import resumed
+from hsframework_tls13.selection import select_identity
+
+
+class ServerEngine(Engine):
+    """A server's handshake.  Holds no OpenSSL state before the first record has come.
+
+    ``psk``: the client must offer a pre-shared key; after each ``feed``, ``psk_identities`` may ask for it, and
+    ``provide_psk`` answers.  Else ``identities`` has at least one.
+    """
+
+    role = Role.SERVER
+
+    def __init__(
+        self,
+        contexts: Contexts,
+        *,
+        identities: Sequence[Identity] = (),
+        psk: bool = False,
+        alpn: Sequence[str] = (),
+        client_certificate: CertificateDemand = CertificateDemand.NONE,
+        verify: Verify = no_trust,
+        suites: Sequence[CipherSuite] = (),
+    ) -> None:
+        super().__init__(contexts, alpn=alpn, verify=verify, suites=suites)
+        if not psk and not identities:
+            raise HandshakeFailed(Failure.NO_KEY, "a server needs a certificate or a pre-shared key")
+        self._identities = tuple(identities)
+        self._demand = client_certificate
+        self._wants_psk = psk
+        self._reader = ClientHelloReader() if psk or len(self._identities) > 1 else None
+        self._held: list[bytes] = []
+        self._asking: tuple[bytes, ...] = ()
+
+    @property
+    def psk_identities(self) -> tuple[bytes, ...]:
+        """Not empty: the client offers these, and ``provide_psk`` has to be called before the next ``feed``."""
+        return self._asking
+
+    def provide_psk(self, psk: PresharedKey | None) -> None:
+        """The key of one of ``psk_identities``; None: there is none.  Raises HandshakeFailed."""
+        asked, self._asking = self._asking, ()
+        try:
+            if psk is None or psk.identity not in asked:
+                shown = ", ".join(repr(identity[:128].decode("utf-8", "backslashreplace")) for identity in asked[:4])
+                raise HandshakeFailed(Failure.UNKNOWN_PSK, shown)
+            self._psk = psk
+            suites = suites_for(self._suites, psk)
+            self._begin(self._contexts.server(None, CertificateDemand.NONE, suites, psk=True))
+        except HandshakeFailed as error:
+            self._fail(error)
+            raise
+
+    def _feed(self, record: bytes) -> None:
+        if self._asking:
+            raise RuntimeError("provide_psk comes first")
+        if self._reader is not None:
+            self._read_hello(self._reader, record)
+        elif self._connection is None:
+            refuse_alert(record)
+            self._held.append(record)
+            self._begin(self._contexts.server(self._identities[0], self._demand, self._suites))
+        else:
+            self._take(record)
+
+    def _read_hello(self, reader: ClientHelloReader, record: bytes) -> None:
+        hello = reader.feed(record)
+        self._held.append(record)
+        if hello is None:
+            return
+        self._reader = None
+        if TLS_1_3 not in hello.supported_versions:
+            raise HandshakeFailed(Failure.VERSION, "the client does not offer TLS 1.3")
+        if self._wants_psk:
+            if not hello.psk_identities:
+                raise HandshakeFailed(Failure.NO_COMMON_PARAMETERS, "the client offers no pre-shared key")
+            self._asking = hello.psk_identities
+        else:
+            self._begin(self._contexts.server(self._choose(hello), self._demand, self._suites))
+
+    def _choose(self, hello: ClientHello) -> Identity:
+        try:
+            return select_identity(self._identities, hello)
+        except (ValueError, IndexError) as error:
+            raise HandshakeFailed(Failure.NO_KEY, f"our own certificate cannot be read: {error}") from None
+
+    def _begin(self, context: SSL.Context) -> None:
+        self._connect(context).set_accept_state()
+        for record in self._held:
+            self._take(record)
+        self._held.clear()
+
+    def _check(self, connection: SSL.Connection) -> None:
+        if self._wants_psk and not resumed(connection):
+            raise HandshakeFailed(Failure.INTERNAL, "the pre-shared key was not used")
+        if self._demand is CertificateDemand.REQUIRE and not self._wants_psk and not self._believed:
+            raise HandshakeFailed(Failure.INTERNAL, "the client's certificate was not judged")

@@ -1,0 +1,112 @@
+"""What is inside protected records after the handshake: data, alerts and post-handshake messages.  Sans-IO.
+
+One :class:`Inbound` reads one session's decrypted records, whoever decrypted them: our record layer or the kernel.
+
+The rules (RFC 8446 sections 4.6, 5 and 6):
+
+* A handshake message may be split over records; no other record may come between its parts.
+* NewSessionTicket is for clients, KeyUpdate for both and ends its record; all else is refused, since we never offer
+  post-handshake authentication.
+* An alert fills its record.  close_notify ends the direction, what follows it is ignored; user_canceled is passed over;
+  every other alert is fatal.
+* No more than ``MAX_WITHOUT_DATA`` records in a row may carry no data, so that a peer cannot keep us busy with nothing.
+"""
+
+from __future__ import annotations
+
+from hsframework.credentials.failures import Failure
+from hsframework.interface import Role
+from hsframework_tls13.events import Closed, Data, Event, KeyUpdated, SessionBroken, TicketIgnored
+from hsframework_tls13.records import ALERT, APPLICATION_DATA, CLOSE_NOTIFY, HANDSHAKE, USER_CANCELED
+
+NEW_SESSION_TICKET = 4
+KEY_UPDATE = 24
+
+MAX_WITHOUT_DATA = 32
+MAX_MESSAGE = 1 << 17
+"""A NewSessionTicket cannot be longer than 2^17 bytes: its fields end at 2^16 each."""
+
+
+class Inbound:
+    """``feed`` takes the content of one record; a failure is final."""
+
+    def __init__(self, role: Role) -> None:
+        self._role = role
+        self._partial = bytearray()
+        self._without_data = 0
+        self.closed = False
+
+    def feed(self, content_type: int, content: bytes) -> list[Event]:
+        """Events of one record's content, in order.  Raises SessionBroken."""
+        if self.closed:
+            return []
+        self._count(content_type, content)
+        if self._partial and content_type != HANDSHAKE:
+            raise SessionBroken(Failure.UNEXPECTED_MESSAGE, "a record between the parts of a handshake message")
+        if content_type == APPLICATION_DATA:
+            return [Data(content)] if content else []
+        if content_type == HANDSHAKE:
+            return self._handshake(content)
+        if content_type == ALERT:
+            return self._alert(content)
+        raise SessionBroken(Failure.UNEXPECTED_MESSAGE, f"a protected record of type {content_type}")
+
+    def _count(self, content_type: int, content: bytes) -> None:
+        if content_type == APPLICATION_DATA and content:
+            self._without_data = 0
+            return
+        self._without_data += 1
+        if self._without_data > MAX_WITHOUT_DATA:
+            raise SessionBroken(
+                Failure.UNEXPECTED_MESSAGE, f"more than {MAX_WITHOUT_DATA} records in a row without data"
+            )
+
+    def _alert(self, content: bytes) -> list[Event]:
+        if not content:
+            raise SessionBroken(Failure.UNEXPECTED_MESSAGE, "an empty alert record")
+        if len(content) != 2:
+            raise SessionBroken(Failure.GARBAGE, f"an alert of {len(content)} bytes")
+        description = content[1]
+        if description == CLOSE_NOTIFY:
+            self.closed = True
+            return [Closed()]
+        if description == USER_CANCELED:
+            return []
+        raise SessionBroken(Failure.PEER_REFUSED, f"alert {description}", peer_alert=description)
+
+    def _handshake(self, content: bytes) -> list[Event]:
+        if not content:
+            raise SessionBroken(Failure.UNEXPECTED_MESSAGE, "an empty handshake record")
+        self._partial += content
+        events: list[Event] = []
+        while len(self._partial) >= 4:
+            kind, size = self._partial[0], int.from_bytes(self._partial[1:4], "big")
+            self._check_header(kind, size)
+            if len(self._partial) < 4 + size:
+                break
+            body = bytes(self._partial[4 : 4 + size])
+            del self._partial[: 4 + size]
+            events.append(self._message(kind, body))
+        return events
+
+    def _check_header(self, kind: int, size: int) -> None:
+        if kind == KEY_UPDATE and size != 1:
+            raise SessionBroken(Failure.GARBAGE, f"a KeyUpdate of {size} bytes")
+        if kind != KEY_UPDATE and (kind != NEW_SESSION_TICKET or self._role is not Role.CLIENT):
+            raise SessionBroken(Failure.UNEXPECTED_MESSAGE, f"handshake message {kind} after the handshake")
+        if size > MAX_MESSAGE:
+            raise SessionBroken(Failure.ILLEGAL_PARAMETER, f"a handshake message of {size} bytes")
+
+    def _message(self, kind: int, body: bytes) -> Event:
+        if kind == NEW_SESSION_TICKET:
+            return TicketIgnored()
+        if self._partial:
+            raise SessionBroken(Failure.UNEXPECTED_MESSAGE, "a KeyUpdate does not end its record")
+        if body not in (b"\x00", b"\x01"):
+            raise SessionBroken(Failure.ILLEGAL_PARAMETER, f"KeyUpdate {body.hex()}")
+        return KeyUpdated(body == b"\x01")
+
+
+def key_update_message(request_peer: bool) -> bytes:
+    """A KeyUpdate handshake message (section 4.6.3)."""
+    return bytes((KEY_UPDATE, 0, 0, 1, request_peer))

@@ -1,0 +1,180 @@
+"""A session that is in the socket: the kernel protects the records, and the rest of the protocol is ours.
+
+The kernel gives a record's type as ancillary data and never mixes types in one read.  A KeyUpdate means: the peer's
+next records are under the next traffic secret, so TLS_RX is set again (Linux 6.14 and later; before, such a session
+ends here with ``EOPNOTSUPP``).  Until that is done the kernel answers reads with EKEYEXPIRED.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import deque
+from dataclasses import dataclass
+
+from hsframework.credentials.failures import Failure
+from hsframework.interface import Role, Secret
+from hsframework_tls13.channel import Channel
+from hsframework_tls13.ciphers import CipherSuite
+from hsframework_tls13.events import Data, KeyUpdated, SessionBroken, SessionTruncated
+from hsframework_tls13.inbound import Inbound, key_update_message
+from hsframework_tls13.keyschedule import next_traffic_secret
+from hsframework_tls13.ktls import SOL_TLS, TLS_GET_RECORD_TYPE, TLS_RX, TLS_SET_RECORD_TYPE, TLS_TX, crypto_info
+from hsframework_tls13.records import (
+    ALERT,
+    ALERT_LEVEL_FATAL,
+    ALERT_LEVEL_WARNING,
+    APPLICATION_DATA,
+    CLOSE_NOTIFY,
+    HANDSHAKE,
+    MAX_PLAINTEXT,
+)
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    """``rekey``: the record is a KeyUpdate, and TLS_TX is set again once it is written."""
+
+    content_type: int
+    content: bytearray
+    rekey: bool = False
+
+
+class KernelChannel(Channel):
+    """The secrets are needed for KeyUpdate alone; None: a KeyUpdate ends the session."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        role: Role,
+        suite: CipherSuite,
+        client_secret: Secret | None = None,
+        server_secret: Secret | None = None,
+    ) -> None:
+        self.socket = sock
+        self._suite = suite
+        ours, theirs = (client_secret, server_secret) if role is Role.CLIENT else (server_secret, client_secret)
+        self._write_secret, self._read_secret = ours, theirs
+        self._inbound = Inbound(role)
+        self._received = bytearray()
+        self._outgoing: deque[_Outgoing] = deque()
+        self._failed: SessionBroken | None = None
+        self._update_owed = False
+        self._alert_owed: int | None = None
+        self._closed = False
+
+    @property
+    def peer_closed(self) -> bool:
+        return self._inbound.closed
+
+    @property
+    def owes_output(self) -> bool:
+        return not self._closed and (self._update_owed or self._alert_owed is not None)
+
+    def try_receive(self, max_size: int) -> bytes | None:
+        if not self._received:
+            if self._failed is not None:
+                raise self._failed.fresh()
+            if self._inbound.closed:
+                return b""
+            self._read_guarded()
+        if not self._received:
+            return b"" if self._inbound.closed else None
+        data = bytes(self._received[:max_size])
+        del self._received[:max_size]
+        return data
+
+    def _read_guarded(self) -> None:
+        try:
+            self._read()
+        except SessionBroken as error:
+            self._failed = error.fresh()
+            self._alert_owed = error.failure.alert
+            raise
+
+    def _read(self) -> None:
+        try:
+            content, ancillary, _, _ = self.socket.recvmsg(MAX_PLAINTEXT, socket.CMSG_SPACE(1), socket.MSG_DONTWAIT)
+        except OSError as error:
+            raise _kernel_error(error) from None
+        types = [data[0] for level, kind, data in ancillary if (level, kind) == (SOL_TLS, TLS_GET_RECORD_TYPE)]
+        if not types and not content:
+            raise SessionTruncated
+        for event in self._inbound.feed(types[0] if types else APPLICATION_DATA, content):
+            if isinstance(event, Data):
+                self._received += event.data
+            elif isinstance(event, KeyUpdated):
+                self._read_secret = self._rekey(TLS_RX, self._read_secret)
+                self._update_owed = self._update_owed or event.update_requested
+
+    def queue_data(self, data: bytes) -> None:
+        self._check_open()
+        self._queue_owed()
+        if data:
+            self._outgoing.append(_Outgoing(APPLICATION_DATA, bytearray(data)))
+
+    def queue_key_update(self, request_peer: bool) -> None:
+        self._check_open()
+        self._queue_owed()
+        self._outgoing.append(_Outgoing(HANDSHAKE, bytearray(key_update_message(request_peer)), rekey=True))
+
+    def queue_close(self) -> None:
+        self._queue_owed()
+        if not self._closed:
+            self._closed = True
+            self._outgoing.append(_Outgoing(ALERT, bytearray((ALERT_LEVEL_WARNING, CLOSE_NOTIFY))))
+
+    def try_flush(self) -> None:
+        self._queue_owed()
+        while self._outgoing:
+            self._send(self._outgoing[0])
+            self._outgoing.popleft()
+
+    def _send(self, item: _Outgoing) -> None:
+        flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+        while item.content:
+            if item.content_type == APPLICATION_DATA:
+                sent = self.socket.send(item.content, flags)
+            else:
+                ancillary = [(SOL_TLS, TLS_SET_RECORD_TYPE, bytes((item.content_type,)))]
+                sent = self.socket.sendmsg([bytes(item.content)], ancillary, flags)
+            del item.content[:sent]
+        if item.rekey:
+            self._write_secret = self._rekey(TLS_TX, self._write_secret)
+
+    def _rekey(self, direction: int, secret: Secret | None) -> Secret:
+        if secret is None:
+            raise SessionBroken(Failure.NO_KERNEL_SESSION, "a KeyUpdate, and the traffic secrets are not here")
+        following = Secret(next_traffic_secret(self._suite, secret.reveal()))
+        try:
+            self.socket.setsockopt(SOL_TLS, direction, crypto_info(self._suite, following))
+        except OSError as error:
+            raise SessionBroken(
+                Failure.NO_KERNEL_SESSION, f"a KeyUpdate, and this kernel cannot change keys ({error.strerror})"
+            ) from None
+        return following
+
+    def _queue_owed(self) -> None:
+        if self._update_owed and not self._closed:
+            self._update_owed = False
+            self._outgoing.append(_Outgoing(HANDSHAKE, bytearray(key_update_message(False)), rekey=True))
+        if self._alert_owed is not None and not self._closed:
+            self._closed = True
+            self._outgoing.append(_Outgoing(ALERT, bytearray((ALERT_LEVEL_FATAL, self._alert_owed))))
+
+    def _check_open(self) -> None:
+        if self._failed is not None:
+            raise self._failed.fresh()
+        if self._closed:
+            raise SessionBroken(Failure.CANCELLED, "our direction of the session is closed")
+
+
+def _kernel_error(error: OSError) -> OSError | SessionBroken:
+    """The kernel's own verdicts on the peer's records (``net/tls/tls_sw.c``)."""
+    if error.errno == errno.EBADMSG:
+        return SessionBroken(Failure.BAD_RECORD_MAC, "the kernel could not open a record")
+    if error.errno == errno.EMSGSIZE:
+        return SessionBroken(Failure.RECORD_OVERFLOW, "the kernel refused a record")
+    if error.errno == errno.EINVAL:
+        return SessionBroken(Failure.GARBAGE, "the kernel refused a record header")
+    return error

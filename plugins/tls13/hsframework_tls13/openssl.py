@@ -1,0 +1,320 @@
+"""What pyOpenSSL does not wrap: callbacks with per-connection state, and errors with their numbers.
+
+The binding under pyOpenSSL (``OpenSSL._util``) is used here and in no other module.  The rules:
+
+* The C callbacks are made once, when this module is imported, and serve all contexts.  They find the handshake that
+  they are about by its ``SSL *`` in a weak dictionary, so that a context can be shared, and a handshake that was
+  given up leaves nothing behind.
+* No exception leaves a callback: it goes to the handshake's ``callback_failed``, and OpenSSL is told to stop.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
+
+from OpenSSL import SSL, crypto
+from OpenSSL._util import ffi as _ffi, lib as _lib
+
+from hsframework.credentials.failures import Failure
+from hsframework.interface import PresharedKey
+
+MODE_NO_AUTO_CHAIN = 0x8
+MODE_RELEASE_BUFFERS = SSL.MODE_RELEASE_BUFFERS
+_ALERT_REASONS = 1000
+"""OpenSSL's reason for an alert of the peer is its number plus this (SSL_AD_REASON_OFFSET)."""
+
+_VERIFY_ERRORS = {
+    Failure.UNTRUSTED: _lib.X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
+    Failure.BAD_CERTIFICATE: _lib.X509_V_ERR_CERT_REJECTED,
+    Failure.WRONG_NAME: _lib.X509_V_ERR_HOSTNAME_MISMATCH,
+    Failure.WRONG_USAGE: _lib.X509_V_ERR_INVALID_PURPOSE,
+    Failure.REVOKED: _lib.X509_V_ERR_CERT_REVOKED,
+    Failure.EXPIRED: _lib.X509_V_ERR_CERT_HAS_EXPIRED,
+    Failure.BAD_SIGNATURE: _lib.X509_V_ERR_CERT_SIGNATURE_FAILURE,
+    Failure.NO_COMMON_PARAMETERS: _lib.X509_V_ERR_APPLICATION_VERIFICATION,
+    Failure.INTERNAL: _lib.X509_V_ERR_OUT_OF_MEM,
+}
+"""The verification error from which OpenSSL makes the alert of each failure."""
+
+WEAK_CERTIFICATE_ERRORS = frozenset((66, 67, 68))
+"""X509_V_ERR_EE_KEY_TOO_SMALL, _CA_KEY_TOO_SMALL, _CA_MD_TOO_WEAK: OpenSSL's own limits stay in force."""
+
+
+class Callbacks(ABC):
+    """One handshake, as the callbacks see it."""
+
+    psk_identity_memory: Any = None
+    """Where the identity lies that was given to OpenSSL, which copies it after the callback has returned."""
+
+    def __init__(self) -> None:
+        self.key_log: list[bytes] = []
+        """Lines ``LABEL client_random secret``, in the order in which the secrets come to be."""
+
+    @abstractmethod
+    def on_certificate(self, chain: Callable[[], tuple[bytes, ...]], error: int) -> Failure | None:
+        """The peer's certificates are to be judged.  OpenSSL calls this for each thing it looks at, at least once.
+
+        ``chain()``: DER, the leaf first.  ``error``: OpenSSL's own opinion, an X509_V_ERR number; 0: none.
+        """
+
+    @abstractmethod
+    def on_alpn(self, offered: tuple[bytes, ...]) -> bytes | None:
+        """The server's choice; None: nothing in common.  Not called when :attr:`wants_alpn` is false."""
+
+    @abstractmethod
+    def on_psk(self, identity: bytes | None) -> PresharedKey | None:
+        """The server's key for ``identity``; a client's (``identity`` None) to offer."""
+
+    @property
+    @abstractmethod
+    def wants_alpn(self) -> bool: ...
+
+    @abstractmethod
+    def callback_failed(self, error: Exception) -> None:
+        """One of the above raised ``error``."""
+
+
+_handshakes: WeakValueDictionary[int, Callbacks] = WeakValueDictionary()
+T = TypeVar("T")
+_INTERNAL: Failure | None = Failure.INTERNAL
+
+
+def register(connection: SSL.Connection, handshake: Callbacks) -> None:
+    """From now on callbacks of ``connection`` go to ``handshake``."""
+    _handshakes[_address(connection._ssl)] = handshake
+
+
+def _address(ssl: Any) -> int:
+    return int(_ffi.cast("uintptr_t", ssl))
+
+
+def _guarded(ssl: Any, on_error: T, call: Callable[[Callbacks], T]) -> T:
+    handshake = _handshakes.get(_address(ssl))
+    if handshake is None:
+        return on_error
+    try:
+        return call(handshake)
+    except Exception as error:
+        handshake.callback_failed(error)
+        return on_error
+
+
+@_ffi.callback("void(*)(SSL *, char *)")  # type: ignore[untyped-decorator]
+def _keylog_callback(ssl: Any, line: Any) -> None:
+    handshake = _handshakes.get(_address(ssl))
+    if handshake is not None:
+        handshake.key_log.append(_ffi.string(line))
+
+
+@_ffi.callback("int(*)(int, X509_STORE_CTX *)")  # type: ignore[untyped-decorator]
+def _verify_callback(ok: int, store: Any) -> int:
+    ssl = _ffi.cast("SSL *", _lib.X509_STORE_CTX_get_ex_data(store, _lib.SSL_get_ex_data_X509_STORE_CTX_idx()))
+    error = 0 if ok else _lib.X509_STORE_CTX_get_error(store)
+
+    def judge(handshake: Callbacks) -> Failure | None:
+        return handshake.on_certificate(lambda: _peer_chain(ssl, store), error)
+
+    failure = _guarded(ssl, _INTERNAL, judge)
+    if failure is None:
+        return 1
+    _lib.X509_STORE_CTX_set_error(store, _VERIFY_ERRORS.get(failure, _lib.X509_V_ERR_APPLICATION_VERIFICATION))
+    return 0
+
+
+@_ffi.callback("int(*)(SSL *, unsigned char **, unsigned char *, unsigned char *, unsigned int, void *)")  # type: ignore[untyped-decorator]
+def _alpn_callback(ssl: Any, out: Any, out_size: Any, offered: Any, size: int, _argument: Any) -> int:
+    names = _split_names(_ffi.buffer(offered, size)[:])
+
+    def choose(handshake: Callbacks) -> int:
+        if not handshake.wants_alpn:
+            return int(_lib.SSL_TLSEXT_ERR_NOACK)
+        chosen = handshake.on_alpn(tuple(names))
+        if chosen is None:
+            return int(_lib.SSL_TLSEXT_ERR_ALERT_FATAL)
+        out[0] = offered + names[chosen]  # OpenSSL keeps the pointer: it must be into its own memory
+        out_size[0] = len(chosen)
+        return int(_lib.SSL_TLSEXT_ERR_OK)
+
+    return _guarded(ssl, int(_lib.SSL_TLSEXT_ERR_ALERT_FATAL), choose)
+
+
+@_ffi.callback("int(*)(SSL *, EVP_MD *, unsigned char **, size_t *, SSL_SESSION **)")  # type: ignore[untyped-decorator]
+def _use_psk_callback(ssl: Any, _digest: Any, identity: Any, size: Any, session: Any) -> int:
+    def offer(handshake: Callbacks) -> int:
+        key = handshake.on_psk(None)
+        if key is None:
+            return 0
+        session[0] = _psk_session(ssl, key)
+        handshake.psk_identity_memory = _ffi.new("unsigned char[]", key.identity)
+        identity[0], size[0] = handshake.psk_identity_memory, len(key.identity)
+        return 1
+
+    return _guarded(ssl, 0, offer)
+
+
+@_ffi.callback("int(*)(SSL *, unsigned char *, size_t, SSL_SESSION **)")  # type: ignore[untyped-decorator]
+def _find_psk_callback(ssl: Any, identity: Any, size: int, session: Any) -> int:
+    def find(handshake: Callbacks) -> int:
+        key = handshake.on_psk(_ffi.buffer(identity, size)[:])
+        session[0] = _ffi.NULL if key is None else _psk_session(ssl, key)
+        return 1
+
+    session[0] = _ffi.NULL
+    return _guarded(ssl, 0, find)
+
+
+def _split_names(data: bytes) -> dict[bytes, int]:
+    """An ALPN list: each name with where it lies.  OpenSSL has checked its form."""
+    names: dict[bytes, int] = {}
+    position = 0
+    while position < len(data):
+        start = position + 1
+        position = start + data[position]
+        names.setdefault(data[start:position], start)
+    return names
+
+
+def _psk_session(ssl: Any, key: PresharedKey) -> Any:
+    """A new SSL_SESSION that stands for an external PSK; OpenSSL takes it over."""
+    suite = b"\x13\x02" if key.hash == "sha384" else b"\x13\x01"
+    secret = key.key.reveal()
+    session = _lib.Cryptography_SSL_SESSION_new()
+    complete = (
+        _lib.SSL_SESSION_set1_master_key(session, secret, len(secret)) == 1
+        and _lib.SSL_SESSION_set_cipher(session, _lib.SSL_CIPHER_find(ssl, suite)) == 1
+        and _lib.SSL_SESSION_set_protocol_version(session, SSL.TLS1_3_VERSION) == 1
+    )
+    if not complete:
+        _lib.SSL_SESSION_free(session)
+        raise ValueError("OpenSSL does not take the pre-shared key")
+    return session
+
+
+def _peer_chain(ssl: Any, store: Any) -> tuple[bytes, ...]:
+    """What the peer sent, in its order.  In a server OpenSSL keeps it only afterwards: there, the path it found."""
+    stack = _lib.SSL_get_peer_cert_chain(ssl)
+    if stack != _ffi.NULL:
+        return _stack_to_der(stack)
+    stack = _lib.X509_STORE_CTX_get1_chain(store)
+    if stack == _ffi.NULL:
+        return (_certificate_to_der(_lib.X509_STORE_CTX_get0_cert(store)),)
+    try:
+        return _stack_to_der(stack)
+    finally:
+        for index in range(_lib.sk_X509_num(stack)):
+            _lib.X509_free(_lib.sk_X509_value(stack, index))
+        _lib.sk_X509_free(stack)
+
+
+def _stack_to_der(stack: Any) -> tuple[bytes, ...]:
+    return tuple(_certificate_to_der(_lib.sk_X509_value(stack, index)) for index in range(_lib.sk_X509_num(stack)))
+
+
+def _certificate_to_der(certificate: Any) -> bytes:
+    bio = _lib.BIO_new(_lib.BIO_s_mem())
+    try:
+        if _lib.i2d_X509_bio(bio, certificate) != 1:
+            raise ValueError("OpenSSL cannot encode the peer's certificate")
+        data = _ffi.new("char **")
+        size = _lib.BIO_get_mem_data(bio, data)
+        return bytes(_ffi.buffer(data[0], size))
+    finally:
+        _lib.BIO_free(bio)
+
+
+def install_callbacks(context: SSL.Context, *, verify_mode: int, psk: bool) -> None:
+    """Connect a context to the callbacks of this module."""
+    pointer = context._context
+    _lib.SSL_CTX_set_keylog_callback(pointer, _keylog_callback)
+    _lib.SSL_CTX_set_alpn_select_cb(pointer, _alpn_callback, _ffi.NULL)
+    if verify_mode != SSL.VERIFY_NONE:
+        _lib.SSL_CTX_set_verify(pointer, verify_mode, _verify_callback)
+    if psk:
+        _lib.SSL_CTX_set_psk_use_session_callback(pointer, _use_psk_callback)
+        _lib.SSL_CTX_set_psk_find_session_callback(pointer, _find_psk_callback)
+
+
+def set_groups(context: SSL.Context, groups: str) -> bool:
+    """Key exchange groups in OpenSSL's list format; False: OpenSSL does not take the list."""
+    taken = bool(_lib.SSL_CTX_set1_curves_list(context._context, groups.encode("ascii")) == 1)
+    _lib.ERR_clear_error()
+    return taken
+
+
+def use_private_key(context: SSL.Context, der: bytes) -> None:
+    """A PKCS#8 key of any type that OpenSSL knows; pyOpenSSL's own way leaves out ML-DSA.  Raises ValueError."""
+    try:
+        key = crypto.load_privatekey(crypto.FILETYPE_ASN1, der)
+    except crypto.Error:
+        raise ValueError("the private key cannot be read") from None
+    if _lib.SSL_CTX_use_PrivateKey(context._context, key._pkey) != 1:
+        raise ValueError("the private key is not taken: " + "; ".join(entry.reason for entry in drain_errors()))
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One entry of OpenSSL's error queue.  ``alert``: the peer's, when the entry is about one."""
+
+    library: str
+    reason: str
+    alert: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one call of SSL_do_handshake came to.  Neither ``done`` nor an error: it wants more input."""
+
+    done: bool = False
+    closed: bool = False
+    problems: tuple[Problem, ...] = ()
+
+
+_WANTS_INPUT = Step()
+_DONE = Step(done=True)
+
+
+def do_handshake(connection: SSL.Connection) -> Step:
+    """One step on what the memory BIO holds."""
+    ssl = connection._ssl
+    _lib.ERR_clear_error()
+    result = _lib.SSL_do_handshake(ssl)
+    if result == 1:
+        return _DONE
+    error = _lib.SSL_get_error(ssl, result)
+    if error == _lib.SSL_ERROR_WANT_READ:
+        return _WANTS_INPUT
+    if error == _lib.SSL_ERROR_ZERO_RETURN:
+        return Step(closed=True)
+    return Step(problems=drain_errors() or (Problem("", f"SSL_get_error {error}"),))
+
+
+def drain_errors() -> tuple[Problem, ...]:
+    """Empty this thread's error queue, the oldest entry first."""
+    problems: list[Problem] = []
+    while (code := _lib.ERR_get_error()) != 0:
+        number = _lib.ERR_GET_REASON(code)
+        library = _text(_lib.ERR_lib_error_string(code))
+        is_alert = library == "SSL routines" and _ALERT_REASONS <= number <= _ALERT_REASONS + 255
+        reason = _text(_lib.ERR_reason_error_string(code)) or f"reason {number}"
+        problems.append(Problem(library, reason, number - _ALERT_REASONS if is_alert else None))
+    return tuple(problems)
+
+
+def _text(pointer: Any) -> str:
+    return "" if pointer == _ffi.NULL else str(_ffi.string(pointer).decode("ascii", "replace"))
+
+
+def read_output(connection: SSL.Connection) -> bytes:
+    """All that OpenSSL has written, taken out of the memory BIO."""
+    bio = connection._from_ssl
+    size = _lib.BIO_get_mem_data(bio, _ffi.NULL)
+    return connection.bio_read(size) if size > 0 else b""
+
+
+def resumed(connection: SSL.Connection) -> bool:
+    """The handshake rests on a PSK."""
+    return bool(_lib.SSL_session_reused(connection._ssl) == 1)

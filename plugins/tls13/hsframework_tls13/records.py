@@ -1,0 +1,44 @@
+"""Record framing (RFC 8446 section 5): the five-byte header, and alert records before there are keys.  Sans-IO.
+
+A record is ``type(1) version(2) length(2)`` and ``length`` bytes.  What a header may say is checked here, so that a
+peer that speaks something else is told apart (``GARBAGE``) from one that breaks a limit (``RECORD_OVERFLOW``).
+"""
+
+from __future__ import annotations
+
+from hsframework.credentials.failures import Failure, HandshakeFailed
+
+HEADER_SIZE = 5
+MAX_PLAINTEXT = 2**14
+MAX_CIPHERTEXT = 2**14 + 256
+
+CHANGE_CIPHER_SPEC = 20
+ALERT = 21
+HANDSHAKE = 22
+APPLICATION_DATA = 23
+
+CLOSE_NOTIFY = 0
+USER_CANCELED = 90
+ALERT_LEVEL_WARNING = 1
+ALERT_LEVEL_FATAL = 2
+
+_TYPES = frozenset((CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA))
+
+
+def body_size(header: bytes) -> int:
+    """The length that a record's header announces, 0 to 2^14 + 256.
+
+    Raises HandshakeFailed: GARBAGE for what is no TLS record, RECORD_OVERFLOW for one that is too long.
+    The minor version is not looked at (section 5.1: legacy_record_version is ignored).
+    """
+    if header[0] not in _TYPES or header[1] != 3:
+        raise HandshakeFailed(Failure.GARBAGE, f"no TLS record starts with {header[:3].hex()}")
+    length = int.from_bytes(header[3:5], "big")
+    if length > MAX_CIPHERTEXT or (header[0] != APPLICATION_DATA and length > MAX_PLAINTEXT):
+        raise HandshakeFailed(Failure.RECORD_OVERFLOW, f"{length} bytes")
+    return length
+
+
+def plaintext_alert(description: int) -> bytes:
+    """A fatal alert as it goes out before there are keys."""
+    return bytes((ALERT, 3, 3, 0, 2, ALERT_LEVEL_FATAL, description))

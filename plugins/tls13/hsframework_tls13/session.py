@@ -1,0 +1,71 @@
+"""The session as it travels to its consumer: attribute set ``session`` of ``specs/tls13.yaml``, both ways."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from hsframework.errors import StreamError
+from hsframework.interface import EstablishedSession, Secret
+from hsframework.netlink.spec import Specification, parse_specification
+from hsframework_tls13.channel import Channel, UserSpaceChannel
+from hsframework_tls13.ciphers import BY_CODE, CipherSuite
+from hsframework_tls13.client_hello import TLS_1_3
+from hsframework_tls13.engine import Established
+from hsframework_tls13.ktls_stream import KernelChannel
+
+
+@cache
+def specification() -> Specification:
+    """The plugin's netlink spec."""
+    text = resources.files("hsframework_tls13").joinpath("specs", "tls13.yaml").read_text("utf-8")
+    return parse_specification(text, origin="tls13.yaml")
+
+
+def to_parameters(session: Established) -> dict[str, Any]:
+    """What a consumer in user space is given."""
+    return {
+        "version": TLS_1_3,
+        "cipher": session.suite.code,
+        "client-traffic-secret": session.client_secret,
+        "server-traffic-secret": session.server_secret,
+        "exporter-secret": session.exporter_secret,
+        "read-sequence": 0,
+        "write-sequence": 0,
+    }
+
+
+def channel_for(session: EstablishedSession, sock: socket.socket) -> Channel:
+    """The consumer's end.  Raises StreamError for parameters that are not those of a TLS 1.3 session."""
+    parameters = session.parameters
+    suite = _suite(parameters)
+    client, server = (_secret(parameters, f"{side}-traffic-secret", suite) for side in ("client", "server"))
+    if session.in_kernel:
+        return KernelChannel(sock, session.role, suite, client, server)
+    return UserSpaceChannel(
+        sock,
+        session.role,
+        suite,
+        client,
+        server,
+        read_sequence=parameters.get("read-sequence", 0),
+        write_sequence=parameters.get("write-sequence", 0),
+    )
+
+
+def _suite(parameters: Mapping[str, Any]) -> CipherSuite:
+    suite = BY_CODE.get(parameters.get("cipher", 0))
+    if parameters.get("version") != TLS_1_3 or suite is None:
+        raise StreamError("the session's parameters name no TLS 1.3 cipher suite")
+    return suite
+
+
+def _secret(parameters: Mapping[str, Any], name: str, suite: CipherSuite) -> Secret:
+    secret = parameters.get(name)
+    size = 48 if suite.hash == "sha384" else 32
+    if not isinstance(secret, Secret) or len(secret) != size:
+        raise StreamError(f"the session's parameters have no {name} of {size} bytes")
+    return secret

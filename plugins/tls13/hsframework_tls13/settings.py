@@ -1,0 +1,86 @@
+"""The plugin's table ``[plugins.tls13]`` in the configuration.  Checked when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hsframework.errors import ConfigurationError
+from hsframework_tls13.ciphers import BY_NAME, CipherSuite
+
+KNOWN_GROUPS = (
+    "X25519MLKEM768",
+    "SecP256r1MLKEM768",
+    "SecP384r1MLKEM1024",
+    "X25519",
+    "X448",
+    "P-256",
+    "P-384",
+    "P-521",
+    "ffdhe2048",
+    "ffdhe3072",
+    "ffdhe4096",
+)
+"""Key exchange groups, as OpenSSL names them."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """TLS 1.3.
+
+    ``ciphers`` in order of preference.  ``groups`` likewise; of these a client sends key shares for ``key_shares`` at
+    once, and a server that wants another one asks for it (HelloRetryRequest).  ``kernel_offload``: put sessions into
+    the socket (kTLS) where the kernel can.  ``require_alpn``: where the request names application protocols, a peer
+    that uses no ALPN at all is refused too (RFC 7301 leaves that open; a peer with a *different* one always is).
+    ``max_contexts``: how many OpenSSL contexts are kept, one for each set of credentials in use.
+    """
+
+    ciphers: tuple[str, ...] = (
+        "TLS_AES_128_GCM_SHA256",
+        "TLS_AES_256_GCM_SHA384",
+        "TLS_CHACHA20_POLY1305_SHA256",
+        "TLS_AES_128_CCM_SHA256",
+    )
+    groups: tuple[str, ...] = (
+        "X25519MLKEM768",
+        "X25519",
+        "SecP256r1MLKEM768",
+        "P-256",
+        "SecP384r1MLKEM1024",
+        "P-384",
+        "P-521",
+    )
+    key_shares: tuple[str, ...] = ("X25519MLKEM768", "X25519")
+    kernel_offload: bool = True
+    require_alpn: bool = False
+    max_contexts: int = 128
+
+    def __post_init__(self) -> None:
+        for name in ("ciphers", "groups", "key_shares"):
+            _check_names(name, getattr(self, name))
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        _check_known("ciphers", self.ciphers, tuple(BY_NAME))
+        _check_known("groups", self.groups, KNOWN_GROUPS)
+        _check_known("key_shares", self.key_shares, self.groups)
+        for name in ("kernel_offload", "require_alpn"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"plugins.tls13.{name} is true or false, not {getattr(self, name)!r}")
+        if isinstance(self.max_contexts, bool) or not isinstance(self.max_contexts, int) or self.max_contexts < 1:
+            raise ConfigurationError(f"plugins.tls13.max_contexts is a number from 1 up, not {self.max_contexts!r}")
+
+    @property
+    def suites(self) -> tuple[CipherSuite, ...]:
+        """``ciphers`` as cipher suites."""
+        return tuple(BY_NAME[name] for name in self.ciphers)
+
+
+def _check_names(setting: str, value: object) -> None:
+    if not isinstance(value, (list, tuple)) or not value or not all(isinstance(name, str) for name in value):
+        raise ConfigurationError(f"plugins.tls13.{setting} is a list of one name or more, not {value!r}")
+    if len(set(value)) != len(value):
+        raise ConfigurationError(f"plugins.tls13.{setting} has a name twice")
+
+
+def _check_known(setting: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(f"plugins.tls13.{setting}: {name!r} is not known; use some of {', '.join(known)}")

@@ -1,0 +1,93 @@
+"""Two engines, or one engine and a bare pyOpenSSL peer, connected through memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.interface import PresharedKey, Role, Secret
+from hsframework.testing.certificates import Authority
+from hsframework_tls13.ciphers import SUITES, CipherSuite
+from hsframework_tls13.contexts import Contexts
+from hsframework_tls13.engine import ClientEngine, Engine, Established, ServerEngine
+from hsframework_tls13.recordlayer import RecordLayer
+from hsframework_tls13.settings import Settings
+
+RFC8448: dict[str, str] = json.loads((Path(__file__).parent / "data" / "rfc8448_section3.json").read_text())
+ROOT = Authority("Engine Test Root")
+SERVER = ROOT.issue(["server.example", "192.0.2.1"]).identity
+CLIENT = ROOT.issue(["client.example"]).identity
+CONTEXTS = Contexts(Settings())
+KEY_256 = PresharedKey(b"NVMe1R01 nqn.2014-08.org:host nqn.2014-08.org:subsystem", Secret(b"\x07" * 32))
+KEY_384 = PresharedKey(b"NVMe1R02 nqn.2014-08.org:host nqn.2014-08.org:subsystem", Secret(b"\x08" * 48), "sha384")
+
+
+def rfc8448(name: str) -> bytes:
+    return bytes.fromhex(RFC8448[name])
+
+
+def believe(chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Verification that believes what it is shown: for tests of something else."""
+    return chain
+
+
+def records(data: bytes) -> Iterator[bytes]:
+    """Whole records."""
+    position = 0
+    while position < len(data):
+        end = position + 5 + int.from_bytes(data[position + 3 : position + 5], "big")
+        assert end <= len(data)
+        yield data[position:end]
+        position = end
+
+
+def exchange(client: Engine, server: Engine, psk: PresharedKey | None = None) -> tuple[Established, Established]:
+    """Run both to their end, record by record.  Raises what either raises."""
+    to_server = to_client = b"start"
+    while to_server or to_client:
+        to_server = client.data_to_send()
+        feed(server, to_server, psk)
+        to_client = server.data_to_send()
+        feed(client, to_client)
+    return client.established, server.established
+
+
+def feed(engine: Engine, data: bytes, psk: PresharedKey | None = None) -> None:
+    for record in records(data):
+        engine.feed(record)
+        if isinstance(engine, ServerEngine) and engine.psk_identities:
+            engine.provide_psk(psk)
+
+
+def failed(engine: Engine, data: bytes, psk: PresharedKey | None = None) -> HandshakeFailed:
+    """The error that ``data`` ends in."""
+    with pytest.raises(HandshakeFailed) as caught:
+        feed(engine, data, psk)
+    return caught.value
+
+
+def refusal(refused: Engine, told: Engine, data: bytes, psk: PresharedKey | None = None) -> HandshakeFailed:
+    """``data`` makes ``refused`` fail, and its peer hears the alert that the table names for the failure."""
+    error = failed(refused, data, psk)
+    heard = failed(told, refused.data_to_send())
+    assert heard.failure is Failure.PEER_REFUSED
+    assert heard.peer_alert == error.failure.alert
+    return error
+
+
+def session_layers(suite: CipherSuite = SUITES[0], sequence: int = 0) -> tuple[RecordLayer, RecordLayer]:
+    """A client's and a server's record layer of one session."""
+    size = 32 if suite.hash == "sha256" else 48
+    client, server = Secret(b"c" * size), Secret(b"s" * size)
+    ends = (Role.CLIENT, Role.SERVER)
+    first, second = (
+        RecordLayer(role, suite, client, server, read_sequence=sequence, write_sequence=sequence) for role in ends
+    )
+    return first, second
+
+
+__all__ = ["ClientEngine", "ServerEngine"]
