@@ -56,7 +56,9 @@ class AgentServer:
         self.policy = policy
         self.trusts = trusts
         self.loop = loop
-        self.listener = Listener(sock, lambda peer_socket, peer: AgentConnection(self, peer_socket, peer), limits, loop=loop)
+        self.listener = Listener(
+            sock, lambda peer_socket, peer: AgentConnection(self, peer_socket, peer), limits, loop=loop
+        )
 
     def close(self) -> None:
         """Stop serving agents."""

@@ -60,7 +60,7 @@ class Listener:
 
     def close(self) -> None:
         """Stop accepting and end every connection."""
-        self._loop.remove_reader(self._socket)
+        self._loop.remove_reader(self._socket.fileno())
         if self._timer is not None:
             self._timer.cancel()
         self._socket.close()
@@ -90,5 +90,5 @@ class Listener:
         self.connections.add(self._make(sock, peer))
 
     def _pause(self) -> None:
-        self._loop.remove_reader(self._socket)
+        self._loop.remove_reader(self._socket.fileno())
         self._timer = self._loop.call_later(_PAUSE, self._loop.add_reader, self._socket, self._readable)

@@ -71,9 +71,12 @@ class Dispatcher:
         """A source joins the house."""
         self.sources[source.name] = source
 
-    def take_socket(self, fd: int) -> Custody:
-        """Custody of a user's socket, given up again by the request's end or ``custody.release()``."""
-        return Custody(fd, self._closer.close)
+    def take_socket(self, fd: int, *, trusted: bool = False) -> Custody:
+        """Custody of a user's socket, given up again by the request's end or ``custody.release()``.
+
+        ``trusted``: the consumer would not set SO_LINGER behind our back.
+        """
+        return Custody(fd, self._closer.close, trusted=trusted)
 
     def submit(self, request: PendingRequest) -> None:
         """Take a request.  Raises RequestRefused; the custody of a refused request stays the caller's."""
@@ -186,7 +189,9 @@ class Dispatcher:
             request.agent.hand_over(request, max(0.001, request.deadline - self._loop.time()))
         except (HsframeworkError, OSError) as error:
             _log.error("a request cannot be handed over", request=request.id, error=str(error))
-            self.happen(request, Event.FAILED, Outcome.failure(errno.EIO, f"the request cannot be handed over: {error}"))
+            self.happen(
+                request, Event.FAILED, Outcome.failure(errno.EIO, f"the request cannot be handed over: {error}")
+            )
 
     def _complete(self, request: PendingRequest) -> None:
         assert request.outcome is not None

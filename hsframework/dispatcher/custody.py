@@ -4,7 +4,9 @@
 * The dispatcher never polls it, so there is no epoll to leave before it is closed.
 * O_NONBLOCK and TCP_NODELAY belong to the open file, hence to the owner too: they are saved when the socket is taken
   and put back before the owner is told the outcome.
-* The last close of a socket with SO_LINGER blocks: closing happens on a thread of its own.
+* The last close of a socket with SO_LINGER blocks.  Whether it is set can change at any time for a consumer that we do
+  not trust, so its sockets are closed on a thread of their own; a trusted consumer's only where SO_LINGER is set, since
+  handing each socket to a thread costs more than everything else that the dispatcher does for a request.
 * An fd that is handed to an agent is a copy; ours stays until the request is closed.
 """
 
@@ -25,7 +27,7 @@ from hsframework.errors import RequestRefused
 SOL_TLS = 282
 TLS_TX = 1
 TLS_RX = 2
-TCP_ULP = 31
+_LINGER = struct.Struct("=ii")
 
 
 class Closer:
@@ -53,21 +55,33 @@ class Closer:
 
 
 class Custody:
-    """One socket.  Made from an fd, which it owns from then on, also when it refuses it.
+    """One socket.  Made from an fd, which it owns from then on, also when it refuses it.  ``trusted``: its consumer is.
 
     Raises RequestRefused: EINVAL for what is not a connected socket.
     """
 
-    __slots__ = ("_close", "_flags", "_nodelay", "_socket", "inode", "local_address", "peer_address", "peer_host")
+    __slots__ = (
+        "_close",
+        "_flags",
+        "_nodelay",
+        "_socket",
+        "_trusted",
+        "inode",
+        "local_address",
+        "peer_address",
+        "peer_host",
+    )
 
-    def __init__(self, fd: int, close: Callable[[socket.socket], None]) -> None:
+    def __init__(self, fd: int, close: Callable[[socket.socket], None], *, trusted: bool = False) -> None:
         try:
             self._socket = socket.socket(fileno=fd)
         except OSError:
             os.close(fd)
-            raise RequestRefused("the file descriptor is not a socket; attach the connected socket",
-                                 errno=errno.ENOTSOCK) from None
+            raise RequestRefused(
+                "the file descriptor is not a socket; attach the connected socket", errno=errno.ENOTSOCK
+            ) from None
         self._close = close
+        self._trusted = trusted
         try:
             peer = self._socket.getpeername()
             self.local_address, _ = format_address(self._socket.getsockname())
@@ -77,8 +91,9 @@ class Custody:
             self._nodelay = self._is_tcp and self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         except OSError as error:
             self.release()
-            raise RequestRefused(f"the socket is not connected ({error.strerror}); connect it first",
-                                 errno=errno.ENOTCONN) from None
+            raise RequestRefused(
+                f"the socket is not connected ({error.strerror}); connect it first", errno=errno.ENOTCONN
+            ) from None
 
     @property
     def _is_tcp(self) -> bool:
@@ -119,8 +134,19 @@ class Custody:
         return True
 
     def release(self) -> None:
-        """Give our copy to the closer."""
-        self._close(self._socket)
+        """Close our copy; where that could block, the closer does it."""
+        if self._trusted and not _lingers(self._socket):
+            self._socket.close()
+        else:
+            self._close(self._socket)
+
+
+def _lingers(sock: socket.socket) -> bool:
+    try:
+        active, seconds = _LINGER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.size))
+    except OSError:
+        return True
+    return bool(active and seconds)
 
 
 def format_address(address: object) -> tuple[str, str]:

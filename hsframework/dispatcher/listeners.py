@@ -81,7 +81,9 @@ def _listen(runtime_dir: Path, name: str) -> socket.socket:
 def _check_owner(runtime_dir: Path) -> None:
     status = runtime_dir.stat()
     if status.st_uid not in (0, os.geteuid()) or stat.S_IMODE(status.st_mode) & 0o022:
-        raise ConfigurationError(f"{runtime_dir}: must belong to root or to this user and be writable by its owner alone")
+        raise ConfigurationError(
+            f"{runtime_dir}: must belong to root or to this user and be writable by its owner alone"
+        )
 
 
 def _remove_stale(path: Path) -> None:

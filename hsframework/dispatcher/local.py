@@ -81,8 +81,9 @@ class LocalSource:
         if asked is None:
             return self.timeouts.client if role is Role.CLIENT else self.timeouts.server
         if not 0 < asked <= self.timeouts.maximum * 1000:
-            raise RequestRefused(f"a timeout is from 1 to {int(self.timeouts.maximum * 1000)} milliseconds",
-                                 errno=errno.EINVAL)
+            raise RequestRefused(
+                f"a timeout is from 1 to {int(self.timeouts.maximum * 1000)} milliseconds", errno=errno.EINVAL
+            )
         return float(asked) / 1000
 
     def close(self) -> None:
@@ -140,7 +141,9 @@ class ConsumerConnection:
             else:
                 raise RequestRefused(f"{message.operation} is not for consumers", errno=errno.EOPNOTSUPP)
         except HsframeworkError as error:
-            self._source.dispatcher.metrics.refusal(group if group in self._source.dispatcher.groups else "", error.errno)
+            self._source.dispatcher.metrics.refusal(
+                group if group in self._source.dispatcher.groups else "", error.errno
+            )
             _log.info("a request is refused", uid=self.peer.uid, group=group[:64], error=str(error))
             self._channel.send(encode_error(error.errno, sequence_of(data), str(error)))
         except Exception as error:
@@ -156,7 +159,7 @@ class ConsumerConnection:
     def _submit(self, message: Message, fd: int | None) -> None:
         if fd is None:
             raise RequestRefused("a submit comes with the socket attached", errno=errno.EBADF)
-        custody = self._source.dispatcher.take_socket(fd)
+        custody = self._source.dispatcher.take_socket(fd, trusted=self._source.policy.is_privileged(self.peer))
         try:
             request = self._request(message, custody)
             self._requests[message.sequence] = request

@@ -7,12 +7,13 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import structlog
 
 from hsframework.config import Configuration
 from hsframework.dispatcher.agents import AgentServer
+from hsframework.dispatcher.control import ControlChannel
 from hsframework.dispatcher.core import Dispatcher
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
 from hsframework.dispatcher.local import LocalSource
@@ -31,12 +32,13 @@ def run(
     vault: Vault | None = None,
     expected_groups: Iterable[str] = (),
     agent_uids: Mapping[str, Iterable[int]] | None = None,
-    on_ready: Callable[[], None] = lambda: None,
+    control: socket.socket | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT; the exit status is returned.
 
     ``listeners``: sockets named ``consumer`` and ``agent`` that somebody else opened; None: open them.
-    ``agent_uids``: by group, further user ids that may join it.  ``on_ready`` is called once both sockets are served.
+    ``agent_uids``: by group, further user ids that may join it.  ``control``: a supervisor's
+    end of a socket, see :mod:`hsframework.dispatcher.control`.
     Raises ConfigurationError.
     """
     harden()
@@ -45,7 +47,7 @@ def run(
         if vault is None:
             vault = Vault(configuration)
         policy = Policy(configuration, agent_uids=agent_uids)
-        return asyncio.run(_serve(configuration, sockets, vault, policy, expected_groups, on_ready))
+        return asyncio.run(_serve(configuration, sockets, vault, policy, expected_groups, control))
     finally:
         close_listeners(sockets)
 
@@ -56,7 +58,7 @@ async def _serve(
     vault: Vault,
     policy: Policy,
     expected_groups: Iterable[str],
-    on_ready: Callable[[], None],
+    control: socket.socket | None,
 ) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -70,7 +72,7 @@ async def _serve(
     agents = AgentServer(dispatcher, policy, trusts, sockets["agent"], configuration.limits, loop=loop)
     local = LocalSource(dispatcher, policy, vault, sockets["consumer"], configuration, loop=loop)
     _log.info("the dispatcher is ready", runtime_dir=str(configuration.runtime_dir), pid=os.getpid())
-    on_ready()
+    supervisor = None if control is None else ControlChannel(control, policy, stop, loop=loop)
     notify_service_manager("READY=1")
     await stop.wait()
     _log.info("the dispatcher stops", pending=len(dispatcher.requests))
@@ -80,6 +82,8 @@ async def _serve(
     local.close()
     agents.close()
     trusts.close()
+    if supervisor is not None:
+        supervisor.close()
     return 0
 
 

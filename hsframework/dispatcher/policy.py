@@ -56,6 +56,10 @@ class Policy:
         for name, uids in (agent_uids or {}).items():
             self._joiners[name] = self._joiners.get(name, frozenset()) | frozenset(uids)
 
+    def is_privileged(self, peer: PeerCredentials) -> bool:
+        """Root, or the dispatcher's own user: whom no rule restricts."""
+        return peer.uid in self._privileged
+
     def check_submit(self, peer: PeerCredentials, profile: str | None) -> None:
         """May this peer submit a request, with this profile?  Raises RequestRefused with EACCES."""
         if peer.uid in self._privileged:
@@ -70,6 +74,11 @@ class Policy:
         """May this peer join the group?  Raises RequestRefused with EACCES."""
         if peer.uid not in self._privileged and peer.uid not in self._joiners.get(group, ()):
             raise _refused(f"user {peer.uid} may not join the group {group!r}; add it to [groups.{group}] users")
+
+    def allow_join(self, uid: int, groups: Iterable[str]) -> None:
+        """From now on this user may join these groups: the supervisor's word on an agent that it has started."""
+        for name in groups:
+            self._joiners[name] = self._joiners.get(name, frozenset()) | {uid}
 
     def check_restore(self, peer: PeerCredentials) -> None:
         """May this peer give requests back?  Whoever may join some group may."""
@@ -93,7 +102,9 @@ def _resolve(rule: AllowRule, index: int) -> _Rule:
         try:
             gids.add(int(name) if name.isdigit() else grp.getgrnam(name).gr_gid)
         except KeyError:
-            raise ConfigurationError(f"allow[{index}].groups: there is no group {name!r}; create it or name another") from None
+            raise ConfigurationError(
+                f"allow[{index}].groups: there is no group {name!r}; create it or name another"
+            ) from None
     uids = {user_id(user, f"allow[{index}].users") for user in rule.users}
     return _Rule(frozenset(uids), frozenset(gids), frozenset(rule.profiles))
 

@@ -122,8 +122,9 @@ def _member(kind: Any, value: int, name: str) -> Any:
     try:
         return kind(value)
     except ValueError:
-        raise RequestRefused(f"{name} {value} is not one of {', '.join(str(int(item)) for item in kind)}",
-                             errno=errno.EINVAL) from None
+        raise RequestRefused(
+            f"{name} {value} is not one of {', '.join(str(int(item)) for item in kind)}", errno=errno.EINVAL
+        ) from None
 
 
 def role_of(values: Mapping[str, Any]) -> Role:

@@ -1,0 +1,194 @@
+"""The asyncio client: any number of handshakes at once over one connection.
+
+* One client belongs to one event loop.
+* The socket stays the caller's.  Until the call returns, nobody else may read from it or write to it.
+* A call that is cancelled withdraws its request; the dispatcher shuts the socket down if a handshake was under way.
+* When the dispatcher goes away, every call that is pending ends at once with ECONNRESET; the next one connects anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from hsframework.channel import AsyncChannel
+from hsframework.client.request import HandshakeOptions
+from hsframework.client.session import AsyncSession
+from hsframework.client.sync import CONNECT_TIMEOUT, GRACE, UNTIMED
+from hsframework.client.wire import (
+    codec,
+    connect_error,
+    connection_lost,
+    consumer_socket,
+    encode_cancel,
+    encode_submit,
+    numbered,
+    open_socket,
+    outcome,
+    socket_fd,
+)
+from hsframework.errors import HandshakeError, HsframeworkError, MessageError
+from hsframework.netlink.messages import Message
+
+if TYPE_CHECKING:
+    from hsframework.plugins import Registry
+
+_RETRY = 0.01
+"""Seconds between attempts while the dispatcher's backlog is full."""
+
+
+class AsyncClient:
+    """A consumer on an event loop.  ``runtime_dir``: the dispatcher's folder or its socket; None: the usual places.
+
+    ::
+
+        async with AsyncClient() as client:
+            session = await client.handshake(sock, HandshakeOptions(peer_name="server.example", trust=trust))
+            await session.stream().send(b"hello")
+    """
+
+    def __init__(self, runtime_dir: Path | str | None = None, *, registry: Registry | None = None) -> None:
+        self._runtime_dir = runtime_dir
+        self._registry = registry
+        self._channel: AsyncChannel | None = None
+        self._connecting: asyncio.Lock | None = None
+        self._pending: dict[int, asyncio.Future[Message]] = {}
+        self._sequence = 0
+
+    async def __aenter__(self) -> AsyncClient:
+        await self.connect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def path(self) -> Path:
+        """The socket of the dispatcher."""
+        return consumer_socket(self._runtime_dir)
+
+    @property
+    def connected(self) -> bool:
+        """False before the first connect, after :meth:`close`, and once the dispatcher has gone."""
+        return self._channel is not None and not self._channel.closed
+
+    @property
+    def pending(self) -> int:
+        """Handshakes under way."""
+        return len(self._pending)
+
+    async def connect(self) -> None:
+        """Connect, unless that is done.  Raises HsframeworkError."""
+        if self._connecting is None:
+            self._connecting = asyncio.Lock()
+        async with self._connecting:
+            if not self.connected:
+                self._channel = AsyncChannel(await _connect(self.path), self._on_packet, self._on_closed)
+
+    def close(self) -> None:
+        """Close at once; what is pending ends with ECONNRESET, and its requests are withdrawn by the dispatcher."""
+        if self._channel is not None:
+            self._channel.close()
+        self._fail_pending(None)
+
+    async def handshake(self, sock: socket.socket, options: HandshakeOptions) -> AsyncSession:
+        """Run a handshake on a connected socket.
+
+        Raises RequestRefused (nothing was begun, the socket is as it was), HandshakeError (it was begun and failed),
+        another HsframeworkError when the dispatcher cannot be reached or goes away.  Each carries its errno.
+        """
+        data = encode_submit(options, self._registry)
+        if not self.connected:
+            await self.connect()
+        assert self._channel is not None
+        loop = asyncio.get_running_loop()
+        sequence = self._next_sequence()
+        future: asyncio.Future[Message] = loop.create_future()
+        limit = (UNTIMED if options.timeout is None else options.timeout) + GRACE
+        guard = loop.call_later(limit, self._hung, sequence, limit)
+        self._pending[sequence] = future
+        try:
+            self._channel.send(numbered(data, sequence), socket_fd(sock))
+            message = await future
+        except asyncio.CancelledError:
+            self._withdraw(sequence, errno.ECANCELED)
+            raise
+        finally:
+            guard.cancel()
+            self._pending.pop(sequence, None)
+        return AsyncSession(sock, options.role, outcome(message, options.group), self._registry)
+
+    def _next_sequence(self) -> int:
+        self._sequence = self._sequence % 0xFFFFFFFF + 1
+        while self._sequence in self._pending:
+            self._sequence = self._sequence % 0xFFFFFFFF + 1
+        return self._sequence
+
+    def _withdraw(self, sequence: int, reason: int) -> None:
+        if self.connected and self._channel is not None:
+            self._channel.send(encode_cancel(sequence, reason))
+
+    def _hung(self, sequence: int, limit: float) -> None:
+        future = self._pending.get(sequence)
+        if future is not None and not future.done():
+            self._withdraw(sequence, errno.ETIMEDOUT)
+            future.set_exception(
+                HandshakeError(
+                    f"the dispatcher did not answer within {limit:.1f} s; is it hung?", errno=errno.ETIMEDOUT
+                )
+            )
+
+    def _on_packet(self, data: bytes, fd: int | None) -> None:
+        if fd is not None:
+            os.close(fd)
+        try:
+            message = codec().decode(data)
+        except MessageError as error:
+            if self._channel is not None:
+                self._channel.close()
+            self._on_closed(error)
+            return
+        if message.error == 0:
+            return
+        future = self._pending.get(message.sequence)
+        if future is not None and not future.done():
+            future.set_result(message)
+
+    def _on_closed(self, error: Exception | None) -> None:
+        self._fail_pending(error)
+
+    def _fail_pending(self, error: Exception | None) -> None:
+        for future in self._pending.values():
+            if not future.done():
+                future.set_exception(connection_lost(error))
+
+
+async def _connect(path: Path) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    end = loop.time() + CONNECT_TIMEOUT
+    sock = open_socket(path)
+    sock.setblocking(False)
+    try:
+        while True:
+            try:
+                sock.connect(str(path))
+                return sock
+            except BlockingIOError:
+                if loop.time() >= end:
+                    raise HsframeworkError(
+                        f"{path}: the dispatcher takes no connections; is it hung?", errno=errno.ETIMEDOUT
+                    ) from None
+                await asyncio.sleep(_RETRY)
+    except OSError as error:
+        sock.close()
+        raise connect_error(path, error) from None
+    except BaseException:
+        sock.close()
+        raise

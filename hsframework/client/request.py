@@ -1,0 +1,131 @@
+"""What a consumer asks for: checked when it is made, and turned into the values of a ``submit`` message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from hsframework.errors import ConfigurationError
+from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Trust
+
+MAX_TIMEOUT = 3600.0
+"""Seconds; the longest that the service's configuration allows."""
+
+PSK_HASHES = ("sha256", "sha384")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandshakeOptions:
+    """One handshake, as a consumer in user space wants it.  Made once, used for any number of sockets.
+
+    Every field is checked when the object is made: :class:`~hsframework.errors.ConfigurationError` says what to change.
+    """
+
+    role: Role = Role.CLIENT
+    """Which side of the handshake the socket's owner is."""
+    group: str = "tls13"
+    """The multicast group of the mechanism."""
+    auth_mode: AuthMode | None = None
+    """How our side proves who it is.  None: PSK if there are keys, X.509 if there are identities or a profile or the
+    role is server, else unauthenticated."""
+    peer_name: str | None = None
+    """A client's: the DNS name or IP address that the peer must prove, and the name to ask for (SNI)."""
+    profile: str | None = None
+    """A profile of the service's configuration, which brings identities, keys and trust that the consumer never sees.
+    None: the profile ``default``, where one is configured.  What the options bring goes before what the profile has."""
+    identities: tuple[Identity, ...] = ()
+    psks: tuple[PresharedKey, ...] = ()
+    """A client's in order of preference; a server's are those that its peer may name."""
+    trust: Trust | None = None
+    client_certificate: CertificateDemand | None = None
+    """A server's demand on its client.  None: the profile's, and none without a profile."""
+    alpn: tuple[str, ...] = ()
+    timeout: float | None = None
+    """Seconds from the moment the service has the request.  None: the service's own limit for the role."""
+    attributes: Mapping[str, Any] | bytes = field(default_factory=dict)
+    """By attribute set ``request`` of the protocol's own specification; bytes when they are encoded already."""
+    priority: int = 0
+    """0 to 7; where requests wait for an agent, the highest goes first."""
+
+    def __post_init__(self) -> None:
+        self._check_texts()
+        if self.timeout is not None and not 0 < self.timeout <= MAX_TIMEOUT:
+            raise _wrong(f"timeout is {self.timeout}: give seconds, more than 0 and at most {MAX_TIMEOUT:.0f}")
+        if not 0 <= self.priority <= 7:
+            raise _wrong(f"priority is {self.priority}: give a number from 0 to 7")
+        for key in self.psks:
+            _check_key(key)
+        if self.role is Role.SERVER:
+            self._check_server()
+        elif self.client_certificate:
+            raise _wrong("client_certificate is a server's demand on its client: leave it out, or set role to SERVER")
+
+    def _check_texts(self) -> None:
+        for name in ("group", "peer_name", "profile"):
+            value = getattr(self, name)
+            if value is not None and (not value or "\0" in value):
+                raise _wrong(f"{name} is empty or holds a NUL: give a name or leave it out")
+        for item in self.alpn:
+            if not 1 <= len(item.encode(errors="surrogateescape")) <= 255:
+                raise _wrong(f"the ALPN protocol {item!r} must have 1 to 255 bytes (RFC 7301)")
+
+    def _check_server(self) -> None:
+        if self.peer_name is not None:
+            raise _wrong("peer_name is what a client asks its server to prove: leave it out for a server")
+        if self.effective_auth_mode is AuthMode.UNAUTHENTICATED:
+            raise _wrong("a server proves who it is: set auth_mode to X509 or PSK")
+
+    @property
+    def effective_auth_mode(self) -> AuthMode:
+        """``auth_mode``, or what follows from the other fields."""
+        if self.auth_mode is not None:
+            return self.auth_mode
+        if self.psks:
+            return AuthMode.PSK
+        if self.identities or self.profile or self.role is Role.SERVER:
+            return AuthMode.X509
+        return AuthMode.UNAUTHENTICATED
+
+    def submit_values(self, attributes: bytes | None = None) -> dict[str, Any]:
+        """The values of the ``submit`` message; ``attributes`` as the protocol's specification encodes them."""
+        values: dict[str, Any] = {
+            "group": self.group,
+            "message-type": int(self.role),
+            "auth-mode": int(self.effective_auth_mode),
+            "peername": self.peer_name,
+            "profile": self.profile,
+        }
+        if self.timeout is not None:
+            values["timeout"] = max(1, round(self.timeout * 1000))
+        if self.identities:
+            values["identity"] = [
+                {"certificate": item.chain, "private-key": item.private_key} for item in self.identities
+            ]
+        if self.psks:
+            values["psk"] = [{"identity": item.identity, "key": item.key, "hash": item.hash} for item in self.psks]
+        if self.trust is not None:
+            values["trust-anchor"] = self.trust.anchors
+            values["crl"] = self.trust.crls
+        if self.client_certificate is not None:
+            values["client-certificate"] = int(self.client_certificate)
+        if self.alpn:
+            values["alpn"] = self.alpn
+        if self.priority:
+            values["priority"] = self.priority
+        if attributes:
+            values["attributes"] = attributes
+        return values
+
+
+def _check_key(key: PresharedKey) -> None:
+    if not 1 <= len(key.identity) <= 65535:
+        raise _wrong(f"a PSK identity has {len(key.identity)} bytes: 1 to 65535 are allowed (RFC 8446 section 4.2.11)")
+    if not len(key.key):
+        raise _wrong("a PSK has an empty key: give its bytes")
+    if key.hash not in PSK_HASHES:
+        raise _wrong(f"the hash of a PSK is {key.hash!r}: give {' or '.join(PSK_HASHES)}")
+
+
+def _wrong(message: str) -> ConfigurationError:
+    return ConfigurationError(message)

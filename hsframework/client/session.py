@@ -1,0 +1,162 @@
+"""What a consumer gets back: the session on its socket.
+
+The socket stays its owner's: nothing here closes it.  The secrets of a session that is not in the kernel come in
+:class:`~hsframework.interface.Secret` and are decoded when they are asked for, by the plugin's specification.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket as _socket
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from hsframework.errors import PluginError, StreamError
+from hsframework.interface import AsyncStream, EstablishedSession, PeerIdentity, Role, Secret, Stream
+from hsframework.netlink.attributes import attribute_codec
+
+if TYPE_CHECKING:
+    from hsframework.plugins import Registry
+
+
+class BaseSession:
+    """The facts of a session, from the values of a ``result`` message with status 0."""
+
+    def __init__(
+        self, sock: _socket.socket, role: Role, values: Mapping[str, Any], registry: Registry | None = None
+    ) -> None:
+        self.socket = sock
+        self.role = role
+        self._values = values
+        self._registry = registry
+
+    @property
+    def protocol(self) -> str:
+        """The name of the protocol that ran, for example ``tls13``."""
+        return str(self._values.get("protocol", ""))
+
+    @property
+    def alpn(self) -> str | None:
+        """The application protocol that both sides agreed on."""
+        return self._values.get("alpn")
+
+    @property
+    def in_kernel(self) -> bool:
+        """True: the kernel protects what is read from and written to the socket."""
+        return bool(self._values.get("in-kernel", False))
+
+    @cached_property
+    def peer(self) -> PeerIdentity:
+        """Who the peer proved to be."""
+        return PeerIdentity(
+            certificates=tuple(self._values.get("remote-certificate", ())),
+            psk_identity=self._values.get("remote-psk-identity"),
+        )
+
+    @cached_property
+    def tags(self) -> Mapping[str, str]:
+        """Short facts, for example ``cipher`` and ``group``."""
+        return {tag.get("name", ""): tag.get("value", "") for tag in self._values.get("tag", ())}
+
+    @property
+    def raw_parameters(self) -> Secret | None:
+        """The session parameters as they came, for a consumer that has no plugin; None: there are none."""
+        return self._values.get("session")
+
+    @cached_property
+    def parameters(self) -> Mapping[str, Any]:
+        """By attribute set ``session`` of the protocol's specification.
+
+        Raises PluginError when the protocol's plugin is not installed here, MessageError when it does not understand
+        them.
+        """
+        raw = self.raw_parameters
+        if raw is None:
+            return {}
+        entry = self.registry.protocols.get(self.protocol)
+        if entry is None:
+            raise self._no_plugin("its session parameters cannot be decoded")
+        specification = entry.protocol.specification
+        if specification is None or "session" not in specification.sets:
+            raise PluginError(f"the plugin of {self.protocol!r} describes no session; install the version that made it")
+        return attribute_codec(specification, "session").decode(raw.reveal())
+
+    @cached_property
+    def established(self) -> EstablishedSession:
+        """The same as a plugin's ``attach_session`` hook takes it."""
+        return EstablishedSession(
+            protocol=self.protocol,
+            role=self.role,
+            peer=self.peer,
+            alpn=self.alpn,
+            in_kernel=self.in_kernel,
+            parameters=self.parameters,
+            tags=self.tags,
+        )
+
+    @property
+    def registry(self) -> Registry:
+        """The plugins of this process, loaded when they are first needed."""
+        if self._registry is None:
+            self._registry = installed_plugins()
+        return self._registry
+
+    def _attach(self, asynchronous: bool) -> Any:
+        if self.registry.protocols.get(self.protocol) is None:
+            raise self._no_plugin("there is no stream for it")
+        stream = self.registry.hook.hsframework_attach_session(
+            session=self.established, socket=self.socket, asynchronous=asynchronous
+        )
+        if stream is None:
+            raise StreamError(
+                f"the plugin of {self.protocol!r} offers no stream for this session; "
+                + ("read and write the socket itself" if self.in_kernel else "use its parameters"),
+                errno=errno.EOPNOTSUPP,
+            )
+        return stream
+
+    def _no_plugin(self, consequence: str) -> PluginError:
+        errors = [error for error in self.registry.errors if error.name == self.protocol]
+        reason = f"could not be loaded ({errors[0].message})" if errors else "is not installed"
+        return PluginError(
+            f"the plugin of protocol {self.protocol!r} {reason} in this process, so {consequence}: "
+            f"install the package hsframework-{self.protocol}"
+        )
+
+    def __repr__(self) -> str:
+        where = "in the kernel" if self.in_kernel else "in user space"
+        return f"<{type(self).__name__} {self.protocol} as {self.role.name.lower()}, {where}>"
+
+
+class Session(BaseSession):
+    """A session of the blocking :class:`hsframework.client.Client`."""
+
+    def stream(self) -> Stream:
+        """A blocking stream over the session, the same for sessions in the kernel and in user space.
+
+        To be made once.  Raises PluginError when the protocol's plugin is not installed here.
+        """
+        return cast(Stream, self._attach(asynchronous=False))
+
+
+class AsyncSession(BaseSession):
+    """A session of :class:`hsframework.client.AsyncClient`."""
+
+    def stream(self) -> AsyncStream:
+        """The same for asyncio; the socket is set to non-blocking, as asyncio demands."""
+        self.socket.setblocking(False)
+        return cast(AsyncStream, self._attach(asynchronous=True))
+
+
+def installed_plugins() -> Registry:
+    """The plugins of this process, loaded once."""
+    from hsframework.plugins import load_plugins
+
+    global _installed
+    if _installed is None:
+        _installed = load_plugins()
+    return _installed
+
+
+_installed: Registry | None = None

@@ -1,0 +1,193 @@
+"""What both clients share: finding and connecting the dispatcher, building a ``submit``, reading a ``result``."""
+
+from __future__ import annotations
+
+import errno
+import getpass
+import os
+import socket
+import struct
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hsframework.channel import LOCAL_MESSAGE_TYPE, MAX_PACKET
+from hsframework.client.request import HandshakeOptions
+from hsframework.config import default_runtime_dir
+from hsframework.errors import (
+    ConfigurationError,
+    HandshakeError,
+    HsframeworkError,
+    MessageError,
+    PluginError,
+    RequestRefused,
+    describe_errno,
+)
+from hsframework.netlink.attributes import attribute_codec
+from hsframework.netlink.messages import Message, MessageCodec
+from hsframework.netlink.spec import builtin_specification
+
+if TYPE_CHECKING:
+    from hsframework.plugins import Registry
+
+SYSTEM_RUNTIME_DIR = Path("/run/hsframework")
+SOCKET_NAME = "consumer.sock"
+PATH_LIMIT = 107
+"""Bytes of a unix socket's path on Linux."""
+
+_SEQUENCE = struct.Struct("=I")
+_SEQUENCE_OFFSET = 8
+
+_HINTS: Mapping[int, str] = {
+    errno.ESRCH: "no agent serves the group {group!r}; start one, for example with 'hsframework run'",
+    errno.EAGAIN: "too many requests are pending; try again later",
+    errno.EBUSY: "a handshake is under way on this socket",
+    errno.EACCES: "the service's policy does not allow it; ask its administrator for an [[allow]] rule",
+    errno.EINVAL: "the service cannot make sense of the request",
+}
+
+
+@cache
+def codec() -> MessageCodec:
+    """The local family, as a consumer speaks it."""
+    return MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("reply", "event"))
+
+
+def consumer_socket(runtime_dir: Path | str | None = None) -> Path:
+    """Where the dispatcher listens for consumers.
+
+    ``runtime_dir``: its folder, or the socket itself.  None: the user's own runtime directory if a dispatcher has its
+    socket there, else the system's.
+    """
+    if runtime_dir is not None:
+        path = Path(runtime_dir)
+        return path if path.is_socket() else path / SOCKET_NAME
+    own = default_runtime_dir() / SOCKET_NAME
+    system = SYSTEM_RUNTIME_DIR / SOCKET_NAME
+    return system if not own.exists() and system.exists() else own
+
+
+def open_socket(path: Path) -> socket.socket:
+    """An unconnected socket for ``path``.  Raises ConfigurationError for a path that no unix socket can have."""
+    if len(os.fsencode(path)) > PATH_LIMIT:
+        raise ConfigurationError(
+            f"{path}: too long for a unix socket ({PATH_LIMIT} bytes); use a shorter runtime directory"
+        )
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def connect_error(path: Path, error: OSError) -> HsframeworkError:
+    """What to tell a consumer that could not reach the dispatcher."""
+    if isinstance(error, (FileNotFoundError, ConnectionRefusedError, NotADirectoryError)):
+        return HsframeworkError(
+            f"no dispatcher listens at {path}: start one with 'hsframework run', or name the runtime directory of one "
+            "that runs",
+            errno=errno.ECONNREFUSED,
+        )
+    if isinstance(error, PermissionError):
+        return HsframeworkError(
+            f"{path}: user {_user()} may not use this dispatcher: ask its administrator for an [[allow]] rule that "
+            "names the user",
+            errno=errno.EACCES,
+        )
+    return HsframeworkError(
+        f"{path}: cannot connect to the dispatcher: {error.strerror or error}", errno=error.errno or errno.EIO
+    )
+
+
+def connection_lost(error: Exception | None) -> HsframeworkError:
+    """The dispatcher went away, or spoke nonsense, while requests were pending."""
+    if isinstance(error, MessageError):
+        return HsframeworkError(f"the dispatcher broke the protocol: {error}", errno=errno.EPROTO)
+    return HsframeworkError(
+        "the dispatcher closed the connection; the outcome of the handshake is not known", errno=errno.ECONNRESET
+    )
+
+
+def encode_submit(options: HandshakeOptions, registry: Registry | None) -> bytes:
+    """A submit message without its number; :func:`numbered` fills it in.
+
+    Raises RequestRefused (EMSGSIZE) for what does not fit into one message, PluginError for attributes whose
+    specification is not there.
+    """
+    attributes = options.attributes
+    if not isinstance(attributes, bytes):
+        attributes = _encode_attributes(options.group, attributes, registry) if attributes else b""
+    try:
+        data = codec().encode("submit", options.submit_values(attributes))
+    except MessageError as error:
+        raise RequestRefused(f"the request cannot be sent: {error}", errno=errno.EMSGSIZE) from None
+    if len(data) > MAX_PACKET:
+        raise RequestRefused(
+            f"the request has {len(data)} bytes and {MAX_PACKET} fit into one: bring fewer trust anchors and "
+            "certificates, or name a profile that has them",
+            errno=errno.EMSGSIZE,
+        )
+    return data
+
+
+def socket_fd(sock: socket.socket) -> int:
+    """The fd to hand over.  Raises RequestRefused (EBADF) for a socket that its owner has closed."""
+    fd = sock.fileno()
+    if fd < 0:
+        raise RequestRefused("the socket is closed; hand over one that is connected", errno=errno.EBADF)
+    return fd
+
+
+def numbered(data: bytes, sequence: int) -> bytes:
+    """``data`` under another sequence number."""
+    end = _SEQUENCE_OFFSET + _SEQUENCE.size
+    return data[:_SEQUENCE_OFFSET] + _SEQUENCE.pack(sequence) + data[end:]
+
+
+def encode_cancel(sequence: int, reason: int = errno.ECANCELED) -> bytes:
+    """Withdraw what was submitted under ``sequence``."""
+    return codec().encode("cancel", {"request-id": sequence, "reason": reason})
+
+
+def outcome(message: Message, group: str) -> Mapping[str, Any]:
+    """The values of a successful result.  Raises RequestRefused or HandshakeError for the others."""
+    if message.error is not None:
+        text = message.values.get("message") or _hint(message.error, group)
+        raise RequestRefused(text, errno=_errno(message.error))
+    values = message.values
+    status = values.get("status")
+    if status is None:
+        raise HandshakeError("the dispatcher sent a result without a status", errno=errno.EPROTO)
+    if status:
+        number = _errno(status)
+        raise HandshakeError(values.get("message") or f"the handshake failed: {describe_errno(number)}", errno=number)
+    return values
+
+
+def _encode_attributes(group: str, attributes: Mapping[str, Any], registry: Registry | None) -> bytes:
+    from hsframework.client.session import installed_plugins
+
+    for entry in (registry or installed_plugins()).protocols.values():
+        specification = entry.protocol.specification
+        if group in entry.protocol.groups and specification is not None and "request" in specification.sets:
+            try:
+                return attribute_codec(specification, "request").encode(attributes)
+            except MessageError as error:
+                raise ConfigurationError(f"attributes: {error}") from None
+    raise PluginError(
+        f"no plugin that is installed here describes the attributes of group {group!r}: install it, or "
+        "leave attributes out"
+    )
+
+
+def _hint(number: int, group: str) -> str:
+    hint = _HINTS.get(number)
+    return hint.format(group=group) if hint else f"the service refused the request: {describe_errno(number)}"
+
+
+def _errno(number: int) -> int:
+    return number if 1 <= number <= 4095 else errno.EIO
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return str(os.geteuid())

@@ -1,0 +1,101 @@
+"""What ``connect`` and ``listen`` tell about a session or a failed handshake, on stderr.  Never a secret."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from cryptography import x509
+
+from hsframework.client import AsyncSession
+from hsframework.errors import HsframeworkError, errno_name
+
+SUBJECT_ALTERNATIVE_NAMES = x509.oid.ExtensionOID.SUBJECT_ALTERNATIVE_NAME
+
+
+def session_facts(session: AsyncSession, peer_address: str, seconds: float) -> dict[str, Any]:
+    """What --json prints of a session."""
+    peer = session.peer
+    identity = peer.psk_identity
+    return {
+        "ok": True,
+        "peer_address": peer_address,
+        "protocol": session.protocol,
+        "role": session.role.name.lower(),
+        "in_kernel": session.in_kernel,
+        "alpn": session.alpn,
+        "tags": dict(session.tags),
+        "certificates": [certificate_facts(der) for der in peer.certificates],
+        "psk_identity": None if identity is None else identity.decode(errors="backslashreplace"),
+        "milliseconds": round(seconds * 1000, 1),
+    }
+
+
+def failure_facts(error: HsframeworkError, peer_address: str) -> dict[str, Any]:
+    """What --json prints of a handshake that failed."""
+    return {
+        "ok": False,
+        "peer_address": peer_address,
+        "errno": error.errno,
+        "error": error.errno_name,
+        "message": str(error),
+    }
+
+
+def certificate_facts(der: bytes) -> dict[str, Any]:
+    """Subject, issuer, names and validity of one certificate."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        return {
+            "subject": certificate.subject.rfc4514_string(),
+            "issuer": certificate.issuer.rfc4514_string(),
+            "names": _names(certificate),
+            "not_after": certificate.not_valid_after_utc.isoformat(),
+        }
+    except ValueError as error:
+        return {"unreadable": str(error)}
+
+
+def summary(facts: Mapping[str, Any]) -> str:
+    """The same as a line for people."""
+    if facts["certificates"]:
+        leaf = facts["certificates"][0]
+        who = leaf.get("subject") or ", ".join(leaf.get("names", ())) or "an unnamed certificate"
+    elif facts["psk_identity"] is not None:
+        who = f"PSK {facts['psk_identity']}"
+    else:
+        who = "anonymous"
+    details = [facts["protocol"], *facts["tags"].values()]
+    if facts["alpn"]:
+        details.append(f"ALPN {facts['alpn']}")
+    details += ["in the kernel" if facts["in_kernel"] else "in user space", f"{facts['milliseconds']} ms"]
+    return f"session with {facts['peer_address']} ({who}): {', '.join(details)}"
+
+
+def report_session(session: AsyncSession, peer_address: str, seconds: float, *, as_json: bool, quiet: bool) -> None:
+    """Tell that a session is there."""
+    if quiet and not as_json:
+        return
+    facts = session_facts(session, peer_address, seconds)
+    _say(json.dumps(facts) if as_json else f"hsframework: {summary(facts)}")
+
+
+def report_failure(error: HsframeworkError, peer_address: str, *, as_json: bool) -> None:
+    """Tell that there is none."""
+    if as_json:
+        _say(json.dumps(failure_facts(error, peer_address)))
+    _say(f"hsframework: no session with {peer_address}: {error} [{errno_name(error.errno)}]")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _names(certificate: x509.Certificate) -> list[str]:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    return [str(name.value) for name in extension.value]

@@ -1,0 +1,53 @@
+"""Options that the long-running commands share, and the configuration that follows from them."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from hsframework.config import DEFAULT_PATH, Configuration, default_runtime_dir, load_configuration
+
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("console", "json")
+
+
+def add_runtime_dir(parser: argparse.ArgumentParser) -> None:
+    """``--runtime-dir``."""
+    parser.add_argument(
+        "--runtime-dir",
+        metavar="DIR",
+        type=Path,
+        help=f"folder of the dispatcher's sockets (default here: {default_runtime_dir()})",
+    )
+
+
+def add_configuration(parser: argparse.ArgumentParser) -> None:
+    """``--config``, ``--runtime-dir``, ``--log-level`` and ``--log-format``."""
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, help=f"configuration in TOML (default: {DEFAULT_PATH} if it is there)"
+    )
+    add_runtime_dir(parser)
+    parser.add_argument("--log-level", choices=LEVELS, help="overrides the configuration's")
+    parser.add_argument("--log-format", choices=FORMATS, help="overrides the configuration's")
+
+
+def configuration(arguments: argparse.Namespace) -> Configuration:
+    """The configuration file with what the command line overrides.  Raises ConfigurationError."""
+    result = load_configuration(arguments.config)
+    log = result.log
+    if arguments.log_level is not None:
+        log = replace(log, level=arguments.log_level)
+    if arguments.log_format is not None:
+        log = replace(log, format=arguments.log_format)
+    runtime_dir = arguments.runtime_dir.absolute() if arguments.runtime_dir is not None else result.runtime_dir
+    return replace(result, log=log, runtime_dir=runtime_dir)
+
+
+def start_configuration(arguments: argparse.Namespace) -> Configuration:
+    """The same for a command that serves: logging is set up by it too."""
+    from hsframework.log import configure
+
+    settings = configuration(arguments)
+    configure(settings.log.level, settings.log.format)
+    return settings

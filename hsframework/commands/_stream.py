@@ -1,0 +1,35 @@
+"""Streams over sessions, with what some protocols' streams can do beyond the interface.
+
+``send_eof()``: close our direction alone (TLS: close_notify), the peer may go on.  ``update_keys()``: change our
+sending keys (TLS: KeyUpdate, RFC 8446 section 4.6.3).
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from hsframework.client import AsyncSession
+from hsframework.errors import StreamError
+from hsframework.interface import AsyncStream
+
+
+async def open_stream(session: AsyncSession, *, key_update: bool = False) -> AsyncStream:
+    """The session's stream.  Raises PluginError, and StreamError where a key update is asked for and there is none."""
+    stream = session.stream()
+    if key_update:
+        update: Any = getattr(stream, "update_keys", None)
+        if update is None:
+            raise StreamError(
+                f"sessions of {session.protocol!r} cannot change their keys; leave --key-update out",
+                errno=errno.EOPNOTSUPP,
+            )
+        await update()
+    return stream
+
+
+async def half_close(stream: AsyncStream) -> None:
+    """Close our direction alone, where the protocol can; else do nothing, and the peer decides when it ends."""
+    send_eof: Any = getattr(stream, "send_eof", None)
+    if send_eof is not None:
+        await send_eof()

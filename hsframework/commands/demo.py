@@ -1,0 +1,24 @@
+"""Run the main job on this machine: TLS 1.3 handshakes with OpenSSL's own programs, through a dispatcher and an agent.
+
+Everything is throw-away and stays on the loopback interface; the program 'openssl' and the package
+hsframework-tls13 are needed.  Exit status 0: all of it worked.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from hsframework.commands._installed import check_installed
+from hsframework.commands._quiet import silence_logs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    silence_logs()
+    check_installed("tls13")
+    from hsframework.demo.stage import run_demo
+
+    return run_demo()

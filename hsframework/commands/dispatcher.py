@@ -1,0 +1,18 @@
+"""Start the dispatcher alone; agents come and go by themselves ('hsframework agent NAME')."""
+
+from __future__ import annotations
+
+import argparse
+
+from hsframework.commands._service import add_configuration, start_configuration
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_configuration(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    settings = start_configuration(arguments)
+    from hsframework.dispatcher import main
+
+    return main.run(settings) or 0

@@ -1,0 +1,186 @@
+"""Say what is missing on this machine for handshakes to be served, and how to mend it.
+
+Exit status 0: nothing that is needed is missing.  What only some uses need is marked as such.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pwd
+import resource
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from hsframework.client import Client
+from hsframework.commands._kernel import has_family, has_ktls
+from hsframework.commands._quiet import silence_logs
+from hsframework.commands._service import add_configuration, configuration
+from hsframework.config import Configuration
+from hsframework.errors import HsframeworkError
+
+Verdict = Literal["ok", "missing", "note"]
+FD_RESERVE = 256
+"""File descriptors that the dispatcher needs beside those of pending requests."""
+
+_MARKS: dict[Verdict, str] = {"ok": "ok", "missing": "MISSING", "note": "note"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check.  ``missing``: nothing works without it; ``note``: some uses need it.  ``mend``: what to do."""
+
+    subject: str
+    verdict: Verdict
+    detail: str
+    mend: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="as a JSON list")
+    add_configuration(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    silence_logs()
+    settings = configuration(arguments)
+    findings = examine(settings)
+    print(json.dumps([asdict(finding) for finding in findings], indent=2) if arguments.json else report(findings))
+    return 1 if any(finding.verdict == "missing" for finding in findings) else 0
+
+
+def examine(settings: Configuration) -> list[Finding]:
+    """Every check, in the order in which to mend what is missing."""
+    return [
+        *check_plugins(),
+        check_dispatcher(settings),
+        check_file_descriptors(settings),
+        *check_users(settings),
+        check_openssl(),
+        check_handshake_family(),
+        check_ktls(),
+    ]
+
+
+def report(findings: Sequence[Finding]) -> str:
+    """For people: a line for each finding, and below it what to do."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{_MARKS[finding.verdict]:8} {finding.subject}: {finding.detail}")
+        if finding.mend:
+            lines.append(f"{'':8}   to mend: {finding.mend}")
+    return "\n".join(lines)
+
+
+def check_plugins() -> Iterable[Finding]:
+    """Is there one that works, and are there broken ones?"""
+    from hsframework.plugins import load_plugins
+
+    registry = load_plugins()
+    if registry.protocols:
+        yield Finding("plugins", "ok", ", ".join(sorted(registry.protocols)))
+    else:
+        yield Finding("plugins", "missing", "none is in use", "install one, for example: pip install hsframework-tls13")
+    for broken in registry.errors:
+        yield Finding(
+            f"plugin {broken.name}",
+            "missing",
+            broken.message,
+            f"reinstall or uninstall {broken.distribution or broken.name}",
+        )
+
+
+def check_dispatcher(settings: Configuration) -> Finding:
+    """Can we reach one?"""
+    client = Client(settings.runtime_dir)
+    try:
+        with client:
+            return Finding("dispatcher", "ok", f"listens at {client.path}")
+    except HsframeworkError as error:
+        reason, _, mend = str(error).rpartition(": ")
+        return Finding("dispatcher", "missing", reason, mend)
+
+
+def check_file_descriptors(settings: Configuration) -> Finding:
+    """One for each pending request, and some more."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = settings.limits.total + FD_RESERVE
+    if hard == resource.RLIM_INFINITY or hard >= wanted:
+        return Finding("open files", "ok", f"{'unlimited' if hard == resource.RLIM_INFINITY else hard} are allowed")
+    return Finding(
+        "open files",
+        "missing",
+        f"{hard} are allowed and limits.total = {settings.limits.total} needs {wanted}",
+        f"LimitNOFILE={wanted} in the unit (or 'ulimit -Hn {wanted}'), or a lower limits.total",
+    )
+
+
+def check_users(settings: Configuration) -> Iterable[Finding]:
+    """Do the users exist that the configuration names?"""
+    named = {(f"agents.{name}.user", agent.user) for name, agent in settings.agents.items() if agent.user}
+    named |= {(f"groups.{name}.users", user) for name, group in settings.groups.items() for user in group.users}
+    named |= {(f"allow[{index}].users", user) for index, rule in enumerate(settings.allow) for user in rule.users}
+    for where, user in sorted(named):
+        if not _user_exists(user):
+            yield Finding(
+                "users",
+                "missing",
+                f"{where}: there is no user {user!r}",
+                f"create it ('useradd --system {user}'), or name another in {where}",
+            )
+    if os.geteuid() != 0:
+        yield Finding(
+            "users",
+            "note",
+            "not root: agents run as this user, and kernel consumers cannot be served",
+            "start the service as root to serve the kernel",
+        )
+
+
+def check_openssl() -> Finding:
+    """Of use to the demonstration alone: the agents use OpenSSL's library."""
+    path = shutil.which("openssl")
+    if path is not None:
+        return Finding("openssl", "ok", path)
+    return Finding(
+        "openssl", "note", "the program is not installed; 'hsframework demo' needs it", "install the package openssl"
+    )
+
+
+def check_handshake_family() -> Finding:
+    """Linux 6.4 and later, with CONFIG_NET_HANDSHAKE."""
+    found = has_family("handshake")
+    if found:
+        return Finding("kernel consumers", "ok", "the kernel has the netlink family 'handshake'")
+    detail = "the kernel has no netlink family 'handshake'" if found is False else "the kernel cannot be asked"
+    return Finding(
+        "kernel consumers",
+        "note",
+        f"{detail}; NFS and NVMe/TCP on this machine cannot be served",
+        "use Linux 6.4 or later with CONFIG_NET_HANDSHAKE",
+    )
+
+
+def check_ktls() -> Finding:
+    """Kernel consumers need it; consumers in user space do without."""
+    if has_ktls():
+        return Finding("kTLS", "ok", "the kernel can protect TLS connections")
+    return Finding(
+        "kTLS",
+        "note",
+        "not available; sessions stay in user space, and kernel consumers cannot be served",
+        "load the module: modprobe tls (CONFIG_TLS)",
+    )
+
+
+def _user_exists(user: str) -> bool:
+    if user.isdigit():
+        return True
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True

@@ -1,0 +1,153 @@
+"""Serve clients: accept connections, let the dispatcher run the handshakes, and talk over the sessions.
+
+Without --echo, what the clients send goes to output.  With --once the first client is served alone: input goes to it,
+and the command ends with its session.
+
+example:
+  hsframework listen 4433 --cert server.pem --key server.key --echo
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import socket
+import sys
+import time
+
+from hsframework.client import AsyncClient, HandshakeOptions
+from hsframework.commands import _credentials
+from hsframework.commands._address import format_address, listen_tcp, port_number
+from hsframework.commands._facts import report_failure, report_session
+from hsframework.commands._pump import echo, pump, receive_output
+from hsframework.commands._stream import open_stream
+from hsframework.errors import ConfigurationError, HsframeworkError, errno_name
+from hsframework.interface import CertificateDemand, Role
+
+DEFAULT_HOST = "127.0.0.1"
+_PAUSE = 0.1
+"""Seconds without accepting when the process is out of file descriptors."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s [options] [HOST] PORT"
+    parser.add_argument(
+        "address",
+        metavar="[HOST] PORT",
+        nargs="+",
+        help=f"where to listen (HOST: {DEFAULT_HOST}; '::' or 0.0.0.0 for every address)",
+    )
+    parser.add_argument(
+        "--client-certificate",
+        choices=[item.name.lower() for item in CertificateDemand],
+        help="what is asked of clients (default: the profile's, else none)",
+    )
+    parser.add_argument("--echo", action="store_true", help="send back what a client sends")
+    parser.add_argument("--once", action="store_true", help="serve one client, then end")
+    _credentials.add_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    host, port = listen_address(arguments.address)
+    return asyncio.run(_listen(host, port, arguments, server_options(arguments)))
+
+
+def listen_address(words: list[str]) -> tuple[str, int]:
+    """``["4433"]`` or ``["0.0.0.0", "4433"]``.  Raises ConfigurationError."""
+    if len(words) > 2:
+        raise ConfigurationError("give a port, or a host and a port; see 'hsframework listen --help'")
+    try:
+        return (DEFAULT_HOST if len(words) == 1 else words[0]), port_number(words[-1])
+    except argparse.ArgumentTypeError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def server_options(arguments: argparse.Namespace) -> HandshakeOptions:
+    """The handshake that the command line asks for.  Raises ConfigurationError."""
+    identities = _credentials.identities(arguments)
+    psks = _credentials.presharedkeys(arguments)
+    if not (identities or psks or arguments.profile):
+        raise ConfigurationError("a server must prove who it is: give --cert and --key, --psk-file, or --profile")
+    if identities and psks:
+        raise ConfigurationError("a server uses certificates or pre-shared keys: give --cert or --psk-file, not both")
+    demand = arguments.client_certificate
+    trust = _credentials.trust(arguments)
+    if demand in ("request", "require") and trust is None and not arguments.profile:
+        raise ConfigurationError(
+            f"--client-certificate {demand}: name the clients' authority with --ca or --system-trust"
+        )
+    return HandshakeOptions(
+        role=Role.SERVER,
+        group=arguments.protocol,
+        profile=arguments.profile,
+        identities=identities,
+        psks=psks,
+        trust=trust,
+        client_certificate=None if demand is None else CertificateDemand[demand.upper()],
+        alpn=_credentials.alpn(arguments),
+        timeout=arguments.timeout,
+    )
+
+
+async def _listen(host: str, port: int, arguments: argparse.Namespace, options: HandshakeOptions) -> int:
+    async with AsyncClient(arguments.runtime_dir) as client:
+        with listen_tcp(host, port) as listener:
+            print(f"hsframework: listening on {format_address(listener.getsockname())}", file=sys.stderr, flush=True)
+            server = _Server(client, options, arguments)
+            if arguments.once:
+                sock, _ = await asyncio.get_running_loop().sock_accept(listener)
+                return 0 if await server.serve(sock) else 1
+            await _accept_for_ever(listener, server)
+    return 0
+
+
+async def _accept_for_ever(listener: socket.socket, server: _Server) -> None:
+    loop = asyncio.get_running_loop()
+    async with asyncio.TaskGroup() as tasks:
+        while True:
+            try:
+                sock, _ = await loop.sock_accept(listener)
+            except OSError as error:
+                print(f"hsframework: cannot accept a connection: {error.strerror}", file=sys.stderr, flush=True)
+                await asyncio.sleep(_PAUSE)
+                continue
+            tasks.create_task(server.serve(sock))
+
+
+class _Server:
+    """What happens to each connection."""
+
+    def __init__(self, client: AsyncClient, options: HandshakeOptions, arguments: argparse.Namespace) -> None:
+        self.client = client
+        self.options = options
+        self.arguments = arguments
+
+    async def serve(self, sock: socket.socket) -> bool:
+        """One client, from its connection to its end.  False: it did not end well, which has been said then."""
+        arguments = self.arguments
+        with sock:
+            try:
+                peer = format_address(sock.getpeername())
+            except OSError:  # gone before we looked
+                return False
+            try:
+                begun = time.monotonic()
+                session = await self.client.handshake(sock, self.options)
+            except HsframeworkError as error:
+                report_failure(error, peer, as_json=arguments.json)
+                return False
+            report_session(session, peer, time.monotonic() - begun, as_json=arguments.json, quiet=arguments.quiet)
+            try:
+                stream = await open_stream(session, key_update=arguments.key_update)
+                if arguments.echo:
+                    await echo(stream)
+                elif arguments.once:
+                    await pump(stream, sys.stdin.fileno(), sys.stdout.fileno())
+                else:
+                    await receive_output(stream, sys.stdout.fileno())
+                await stream.close()
+            except (HsframeworkError, OSError) as error:
+                number = errno_name(error.errno or 5)
+                print(f"hsframework: session with {peer} broke: {error} [{number}]", file=sys.stderr, flush=True)
+                return False
+        return True

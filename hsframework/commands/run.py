@@ -1,0 +1,18 @@
+"""Start the dispatcher and an agent for each installed plugin, and supervise them until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import argparse
+
+from hsframework.commands._service import add_configuration, start_configuration
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_configuration(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    settings = start_configuration(arguments)
+    from hsframework.supervisor import run as supervise
+
+    return supervise(settings)

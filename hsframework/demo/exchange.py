@@ -1,0 +1,131 @@
+"""Running one scenario: connection, handshake through the service, data both ways, goodbye."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import socket
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hsframework.client import AsyncClient, AsyncSession
+from hsframework.demo.peers import Peer, connect, free_port, start_peer
+from hsframework.demo.processes import DemoError
+from hsframework.demo.scenarios import Scenario
+from hsframework.errors import HandshakeError, HsframeworkError, RequestRefused, errno_name
+from hsframework.interface import AsyncStream, Role
+
+DATA = 1024 * 1024
+"""Bytes that go each way over each session."""
+
+PATIENCE = 20.0
+"""Seconds for the data of one session."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of a scenario.  ``problem`` empty: what should."""
+
+    scenario: Scenario
+    peer_pid: int = 0
+    connected_at: float = 0.0
+    """Seconds on the monotonic clock; the other moments are relative to it, in seconds."""
+    handshake: float = 0.0
+    transfer: float = 0.0
+    data_ok: bool = False
+    status: int = 0
+    message: str = ""
+    problem: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    alpn: str | None = None
+    in_kernel: bool = False
+
+
+async def run_scenario(scenario: Scenario, client: AsyncClient, folder: Path) -> Outcome:
+    """Never raises for a scenario that came out wrong: ``problem`` says how."""
+    outcome = Outcome(scenario)
+    try:
+        async with AsyncExitStack() as stack:
+            sock, peer = await _connection(scenario, folder, stack)
+            outcome.peer_pid = peer.pid
+            await _converse(scenario, client, sock, peer, outcome)
+    except (HsframeworkError, OSError) as error:
+        outcome.problem = str(error)
+    except TimeoutError:
+        outcome.problem = f"not done within {PATIENCE:.0f} s"
+    return outcome
+
+
+async def _connection(scenario: Scenario, folder: Path, stack: AsyncExitStack) -> tuple[socket.socket, Peer]:
+    if scenario.options.role is Role.CLIENT:
+        address = ("127.0.0.1", free_port())
+        peer = await start_peer("s_server", f"127.0.0.1:{address[1]}", scenario.peer_words, folder)
+        stack.push_async_callback(peer.end)
+        return stack.enter_context(await connect(address, peer)), peer
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        port = listener.getsockname()[1]
+        peer = await start_peer("s_client", f"127.0.0.1:{port}", scenario.peer_words, folder)
+        stack.push_async_callback(peer.end)
+        async with asyncio.timeout(PATIENCE):
+            sock, _ = await asyncio.get_running_loop().sock_accept(listener)
+        return stack.enter_context(sock), peer
+
+
+async def _converse(scenario: Scenario, client: AsyncClient, sock: socket.socket, peer: Peer, outcome: Outcome) -> None:
+    outcome.connected_at = time.monotonic()
+    try:
+        session = await client.handshake(sock, scenario.options)
+    except (HandshakeError, RequestRefused) as error:
+        outcome.handshake = time.monotonic() - outcome.connected_at
+        outcome.status, outcome.message = error.errno, str(error)
+        if error.errno != scenario.expect:
+            wanted = errno_name(scenario.expect) if scenario.expect else "a session"
+            outcome.problem = f"{wanted} was expected; {errno_name(error.errno)}: {error}; the peer: {peer.said()}"
+        return
+    outcome.handshake = time.monotonic() - outcome.connected_at
+    _note(session, outcome)
+    if scenario.expect:
+        outcome.problem = f"{errno_name(scenario.expect)} was expected, and there is a session"
+        return
+    begun = time.monotonic()
+    stream = session.stream()
+    async with asyncio.timeout(PATIENCE):
+        await _both_ways(stream, peer)
+        await stream.close()
+    outcome.transfer = time.monotonic() - begun
+    outcome.data_ok = True
+
+
+def _note(session: AsyncSession, outcome: Outcome) -> None:
+    outcome.tags = dict(session.tags)
+    outcome.alpn = session.alpn
+    outcome.in_kernel = session.in_kernel
+    wanted = outcome.scenario.options.alpn
+    if wanted and session.alpn not in wanted:
+        outcome.problem = f"ALPN {wanted[0]} was offered, and {session.alpn} is what was agreed on"
+
+
+async def _both_ways(stream: AsyncStream, peer: Peer) -> None:
+    """``DATA`` bytes from us to the peer, then as many back; compared by SHA-256."""
+    for direction in ("to the peer", "from the peer"):
+        sent = os.urandom(DATA)
+        if direction == "to the peer":
+            received, _ = await asyncio.gather(peer.receive(DATA), stream.send(sent))
+        else:
+            received, _ = await asyncio.gather(_receive_exactly(stream, DATA), peer.send(sent))
+        if hashlib.sha256(sent).digest() != hashlib.sha256(received).digest():
+            raise DemoError(f"the data {direction} arrived changed")
+
+
+async def _receive_exactly(stream: AsyncStream, size: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < size:
+        data = await stream.receive(size - len(parts))
+        if not data:
+            raise DemoError(f"the peer closed the session after {len(parts)} of {size} bytes")
+        parts += data
+    return bytes(parts)

@@ -1,0 +1,118 @@
+"""The dispatcher and the agent of the demonstration, as processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hsframework.errors import HsframeworkError
+
+START_TIMEOUT = 15.0
+STOP_TIMEOUT = 5.0
+_POLL = 0.01
+_LOG_LINES = 12
+
+
+class DemoError(HsframeworkError):
+    """The demonstration could not be run to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFacts:
+    """What the kernel says of a process."""
+
+    pid: int
+    uid: int
+    capabilities: int
+    """The effective set, one bit for each capability."""
+
+
+class Service:
+    """``hsframework WORDS`` as a child; its output goes to a file that is shown when it fails."""
+
+    def __init__(self, name: str, words: Sequence[str], folder: Path) -> None:
+        self.name = name
+        self._log = folder / f"{name}.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "hsframework", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Of the child itself; it may have children of its own."""
+        return self._process.pid
+
+    def check(self) -> None:
+        """Raises DemoError with the end of its log when it has ended."""
+        status = self._process.poll()
+        if status is not None:
+            lines = self._log.read_text(errors="replace").strip().splitlines()[-_LOG_LINES:]
+            raise DemoError(f"the {self.name} ended with status {status}: {' | '.join(lines) or 'it said nothing'}")
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL for one that does not heed it."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def worker(self) -> ProcessFacts:
+        """The youngest process below the child, which does the work; the child itself if it has no children."""
+        pid = self.pid
+        while children := _children(pid):
+            pid = children[-1]
+        return process_facts(pid)
+
+
+def process_facts(pid: int) -> ProcessFacts:
+    """From ``/proc/PID/status``.  Raises DemoError when the process is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        raise DemoError(f"process {pid} is gone") from None
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return ProcessFacts(pid, int(fields["Uid"].split()[1]), int(fields["CapEff"], 16))
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, task.read_text().split())
+    return sorted(found)
+
+
+async def wait_for_socket(path: Path, service: Service) -> float:
+    """Until ``path`` is there.  Returns the seconds that it took.  Raises DemoError."""
+    begun = time.monotonic()
+    while not os.access(path, os.F_OK):
+        service.check()
+        if time.monotonic() - begun > START_TIMEOUT:
+            raise DemoError(f"the {service.name} did not listen at {path} within {START_TIMEOUT:.0f} s")
+        await asyncio.sleep(_POLL)
+    return time.monotonic() - begun
+
+
+async def end_peer(process: asyncio.subprocess.Process, patience: float) -> int | None:
+    """Wait for a peer to end by itself, then end it.  Returns its status, or None if it had to be ended."""
+    try:
+        return await asyncio.wait_for(process.wait(), patience)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGTERM)
+        await process.wait()
+        return None

@@ -1,0 +1,229 @@
+"""``connect`` and ``listen`` as processes: a plugin whose sessions are plain text, a dispatcher that plays along."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import re
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from hsframework.interface import AuthMode, Role, Secret
+from hsframework.testing.certificates import CredentialFiles, self_signed
+from tests.unit.cli.conftest import SESSION, Command
+from tests.unit.client.fake_dispatcher import FakeDispatcher
+
+pytestmark = pytest.mark.usefixtures("tiny")
+LEAF = self_signed(["peer.example"])
+
+
+@contextlib.contextmanager
+def reversing_server() -> Iterator[int]:
+    """Reads one connection to its end, sends it back reversed, and closes.  Gives the port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                connection, _ = listener.accept()
+                with connection, connection.makefile("rb") as reader:
+                    connection.sendall(reader.read()[::-1])
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
+
+
+@contextlib.contextmanager
+def listening(command: Command, *words: object) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """``hsframework listen`` once it listens, and its port."""
+    process = command.start("listen", 0, *words)
+    try:
+        assert process.stderr is not None
+        found = re.fullmatch(rb"hsframework: listening on 127\.0\.0\.1:(\d+)\n", process.stderr.readline())
+        assert found is not None
+        yield process, int(found[1])
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def exchange(port: int, data: bytes) -> bytes:
+    """Send, half-close, and read to the end."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock, sock.makefile("rb") as reader:
+        sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+        return reader.read()
+
+
+def test_connect_pumps_both_ways(command: Command, dispatcher: FakeDispatcher) -> None:
+    """Input reaches the server whole, the end of input half-closes, the answer reaches output, the end is status 0."""
+    data = bytes(range(256)) * 4096
+    with reversing_server() as port:
+        words = ("connect", "127.0.0.1", port, "--protocol", "tiny", "--runtime-dir", dispatcher.directory)
+        status, output, messages = command.run(*words, given=data)
+    assert (status, output) == (0, data[::-1])
+    assert messages.startswith(f"hsframework: session with 127.0.0.1:{port} (anonymous): tiny, in user space")
+
+
+def test_connect_submits_what_the_options_say(
+    command: Command, dispatcher: FakeDispatcher, files: CredentialFiles
+) -> None:
+    """Name, identity, trust, ALPN, profile and timeout are in the request."""
+    with reversing_server() as port:
+        status, _, messages = command.run(
+            "connect", "localhost", port, "--protocol", "tiny", "--runtime-dir", dispatcher.directory, "--ca", files.ca,
+            "--cert", files.certificate, "--key", files.private_key, "--alpn", "a,b", "--timeout", "2.5",
+            "--profile", "p", "--servername", "server.example", "--quiet",
+        )  # fmt: skip
+    assert (status, messages) == (0, "")
+    values = dispatcher.seen.get(timeout=10).message.values
+    assert values["peername"] == "server.example"
+    assert (values["group"], values["profile"], values["alpn"], values["timeout"]) == ("tiny", "p", ["a", "b"], 2500)
+    assert (values["message-type"], values["auth-mode"]) == (Role.CLIENT, AuthMode.X509)
+    assert len(values["identity"][0]["certificate"]) == len(values["trust-anchor"]) == 1
+
+
+def test_connect_with_psks(command: Command, dispatcher: FakeDispatcher) -> None:
+    """A key from the command line, its hash behind it, with a warning."""
+    with reversing_server() as port:
+        status, _, messages = command.run(
+            "connect", "localhost", port, "--protocol", "tiny", "--runtime-dir", dispatcher.directory,
+            "--psk", "a:b:" + "ab" * 48 + ":sha384",
+        )  # fmt: skip
+    assert status == 0
+    assert "abab" not in messages
+    values = dispatcher.seen.get(timeout=10).message.values
+    assert values["psk"] == [{"identity": b"a:b", "key": Secret(b"\xab" * 48), "hash": "sha384"}]
+    assert values["auth-mode"] == AuthMode.PSK
+
+
+def test_connect_json(command: Command, dispatcher: FakeDispatcher) -> None:
+    """The facts as JSON, with the peer's certificate explained; no secret among them."""
+    facts: dict[str, Any] = {
+        **SESSION, "alpn": "h2", "remote-certificate": [LEAF.certificate, b"junk"],
+        "tag": [{"name": "cipher", "value": "PLAIN"}],
+    }  # fmt: skip
+    dispatcher.on_submit = lambda submission: submission.result(facts)
+    with reversing_server() as port:
+        words = ("connect", "127.0.0.1", port, "--protocol", "tiny", "--runtime-dir", dispatcher.directory, "--json")
+        status, _, messages = command.run(*words)
+    assert status == 0
+    told = json.loads(messages)
+    assert told.pop("milliseconds") >= 0
+    certificate, junk = told.pop("certificates")
+    assert (certificate["subject"], certificate["names"]) == ("CN=peer.example", ["peer.example"])
+    assert "unreadable" in junk
+    assert told == {
+        "ok": True, "peer_address": f"127.0.0.1:{port}", "protocol": "tiny", "role": "client", "in_kernel": False,
+        "alpn": "h2", "tags": {"cipher": "PLAIN"}, "psk_identity": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("json_wanted", [False, True])
+def test_connect_fails(command: Command, dispatcher: FakeDispatcher, json_wanted: bool) -> None:
+    """Status 1, the dispatcher's words, the errno, and that no trust was named."""
+    failure = {"status": errno.EKEYREJECTED, "message": "the chain leads nowhere"}
+    dispatcher.on_submit = lambda submission: submission.result(failure)
+    with reversing_server() as port:
+        words = ["connect", "127.0.0.1", port, "--protocol", "tiny", "--runtime-dir", dispatcher.directory]
+        status, output, messages = command.run(*words, *(["--json"] if json_wanted else []))
+    lines = messages.splitlines()
+    if json_wanted:
+        assert json.loads(lines.pop(0)) == {
+            "ok": False, "peer_address": f"127.0.0.1:{port}", "errno": errno.EKEYREJECTED, "error": "EKEYREJECTED",
+            "message": "the chain leads nowhere",
+        }  # fmt: skip
+    assert (status, output) == (1, b"")
+    assert lines[0] == f"hsframework: no session with 127.0.0.1:{port}: the chain leads nowhere [EKEYREJECTED]"
+    assert "--ca FILE" in lines[1]
+
+
+def test_connect_refused(command: Command, dispatcher: FakeDispatcher) -> None:
+    """A group that nobody serves: status 1 and what to start."""
+    dispatcher.on_submit = lambda submission: submission.refuse(errno.ESRCH)
+    with reversing_server() as port:
+        words = ("connect", "127.0.0.1", port, "--protocol", "tiny", "--runtime-dir", dispatcher.directory)
+        status, _, messages = command.run(*words)
+    assert status == 1
+    assert "no agent serves the group 'tiny'" in messages
+    assert messages.endswith("[ESRCH]\n")
+
+
+def test_connect_key_update_of_a_protocol_without(command: Command, dispatcher: FakeDispatcher) -> None:
+    """What the protocol cannot do is said, not passed over."""
+    with reversing_server() as port:
+        words = ("connect", "127.0.0.1", port, "--protocol", "tiny", "--runtime-dir", dispatcher.directory)
+        status, _, messages = command.run(*words, "--key-update", "--quiet")
+    assert status == 1
+    assert "leave --key-update out" in messages
+
+
+def test_connect_without_the_plugin(command: Command, dispatcher: FakeDispatcher) -> None:
+    """A session of a protocol whose plugin is not installed here: which package to install."""
+    dispatcher.on_submit = lambda submission: submission.result({**SESSION, "protocol": "quic"})
+    with reversing_server() as port:
+        words = ("connect", "127.0.0.1", port, "--protocol", "quic", "--runtime-dir", dispatcher.directory)
+        status, _, messages = command.run(*words, "--quiet")
+    assert status == 1
+    assert "install the package hsframework-quic" in messages
+
+
+def test_listen_echoes_to_many(command: Command, dispatcher: FakeDispatcher) -> None:
+    """Clients are served at the same time, also beside one that says nothing, and after one whose handshake failed."""
+    words = ("--protocol", "tiny", "--profile", "p", "--runtime-dir", dispatcher.directory, "--echo", "--quiet")
+    with listening(command, *words) as (process, port), socket.create_connection(("127.0.0.1", port)):
+        dispatcher.seen.get(timeout=10)
+        assert exchange(port, b"one") == b"one"
+        dispatcher.on_submit = lambda submission: submission.result({"status": errno.EACCES, "message": "not you"})
+        assert exchange(port, b"") == b""
+        assert process.stderr is not None
+        assert b"not you [EACCES]" in process.stderr.readline()
+        dispatcher.on_submit = lambda submission: submission.result(SESSION)
+        assert exchange(port, b"x" * 300000) == b"x" * 300000
+
+
+def test_listen_prints_what_clients_send(command: Command, dispatcher: FakeDispatcher) -> None:
+    """Without --echo, data goes to output."""
+    words = ("--protocol", "tiny", "--profile", "p", "--runtime-dir", dispatcher.directory)
+    with listening(command, *words) as (process, port):
+        assert exchange(port, b"hello\n") == b""
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"hello\n"
+
+
+def test_listen_once(command: Command, dispatcher: FakeDispatcher, files: CredentialFiles) -> None:
+    """One client: input goes to it, what it sends to output, and the command ends with it.  Its demand is submitted."""
+    words = ("--protocol", "tiny", "--once", "--runtime-dir", dispatcher.directory, "--cert", files.certificate,
+             "--key", files.private_key, "--ca", files.ca, "--client-certificate", "require")  # fmt: skip
+    with listening(command, *words) as (process, port):
+        assert process.stdin is not None
+        process.stdin.write(b"from the server")
+        process.stdin.close()
+        process.stdin = None
+        assert exchange(port, b"from the client") == b"from the server"
+        output, _ = process.communicate(timeout=30)
+        assert (process.returncode, output) == (0, b"from the client")
+    values = dispatcher.seen.get(timeout=10).message.values
+    assert (values["message-type"], values["client-certificate"]) == (Role.SERVER, 2)
+
+
+def test_listen_once_fails(command: Command, dispatcher: FakeDispatcher) -> None:
+    """Its only client was refused: status 1."""
+    dispatcher.on_submit = lambda submission: submission.refuse(errno.EACCES, "not allowed")
+    words = ("--protocol", "tiny", "--once", "--profile", "p", "--runtime-dir", dispatcher.directory)
+    with listening(command, *words) as (process, port):
+        assert exchange(port, b"") == b""
+        _, messages = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert b"not allowed [EACCES]" in messages

@@ -1,0 +1,75 @@
+"""What ``doctor`` finds, and what it says to do."""
+
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+
+import pytest
+
+from hsframework.commands import doctor
+from hsframework.config import AgentSettings, AllowRule, Configuration, GroupSettings, Limits
+from tests.unit.cli.conftest import Command
+from tests.unit.client.fake_dispatcher import FakeDispatcher
+
+
+def test_nothing_installed(command: Command, tmp_path: Path) -> None:
+    """Status 1; what is missing comes with what to do."""
+    status, output, messages = command.run("doctor", "--runtime-dir", tmp_path)
+    assert (status, messages) == (1, "")
+    text = output.decode()
+    assert "MISSING  plugins: none is in use\n" in text
+    assert "pip install hsframework-tls13" in text
+    assert f"MISSING  dispatcher: no dispatcher listens at {tmp_path}/consumer.sock" in text
+    assert "hsframework run" in text
+
+
+@pytest.mark.usefixtures("tiny")
+def test_all_is_there(command: Command, dispatcher: FakeDispatcher) -> None:
+    """Status 0 with a plugin and a dispatcher, whatever the notes say."""
+    status, output, _ = command.run("doctor", "--json", "--runtime-dir", dispatcher.directory)
+    findings = {finding["subject"]: finding for finding in json.loads(output)}
+    assert status == 0
+    assert findings["plugins"]["detail"] == "tiny"
+    assert findings["dispatcher"]["verdict"] == "ok"
+    assert {"open files", "openssl", "kernel consumers", "kTLS"} <= set(findings)
+
+
+def test_users_that_do_not_exist() -> None:
+    """Each place in the configuration is named; numbers and users that exist are fine."""
+    settings = Configuration(
+        agents={"tls13": AgentSettings(user="no-such-user")},
+        groups={"tls13": GroupSettings(users=("root", "4711", "nor-this-one"))},
+        allow=(AllowRule(users=("nor-that-one",)),),
+    )
+    found = [finding.detail for finding in doctor.check_users(settings) if finding.verdict == "missing"]
+    assert found == [
+        "agents.tls13.user: there is no user 'no-such-user'",
+        "allow[0].users: there is no user 'nor-that-one'",
+        "groups.tls13.users: there is no user 'nor-this-one'",
+    ]
+
+
+def test_too_few_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hard limit must hold a socket for each pending request."""
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
+    assert doctor.check_file_descriptors(Configuration()).verdict == "missing"
+    assert doctor.check_file_descriptors(Configuration(limits=Limits(total=1000))).verdict == "ok"
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, resource.RLIM_INFINITY))
+    assert doctor.check_file_descriptors(Configuration()).verdict == "ok"
+
+
+@pytest.mark.parametrize(("family", "ktls"), [(True, True), (False, False), (None, None)])
+def test_kernel(monkeypatch: pytest.MonkeyPatch, family: bool | None, ktls: bool | None) -> None:
+    """What the kernel lacks is a note: consumers in user space do without."""
+    monkeypatch.setattr(doctor, "has_family", lambda name: family)
+    monkeypatch.setattr(doctor, "has_ktls", lambda: ktls)
+    verdicts = {doctor.check_handshake_family().verdict, doctor.check_ktls().verdict}
+    assert verdicts == ({"ok"} if family else {"note"})
+
+
+def test_no_openssl(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A note, since the demonstration alone needs it."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert doctor.check_openssl().verdict == "note"

@@ -1,0 +1,65 @@
+"""``hsframework plugins`` with distributions that are installed as pip would install them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.conftest import Command, install
+
+
+def test_none(command: Command) -> None:
+    """Without plugins it says so, and which package to install; that is no failure."""
+    status, output, messages = command.run("plugins")
+    assert (status, messages) == (0, "")
+    assert output == b"No plugins are installed.  TLS 1.3 comes with the package hsframework-tls13.\n"
+    assert json.loads(command.run("plugins", "--json")[1]) == []
+
+
+@pytest.mark.usefixtures("tiny")
+def test_good_and_broken_ones(command: Command, plugins: Path) -> None:
+    """A plugin that works is listed beside two that do not, each with its error; nothing else is printed."""
+    install(plugins, "broken", "import left_pad\n")
+    install(plugins, "twin", (plugins / "hs_tiny.py").read_text())
+    status, output, messages = command.run("plugins")
+    assert (status, messages) == (0, "")
+    header, *rows = output.decode().splitlines()
+    assert header.split() == ["NAME", "PACKAGE", "VERSION", "PROTOCOLS", "GROUPS"]
+    assert [row.split()[0] for row in rows if not row.startswith(" ")] == ["broken", "tiny", "twin"]
+    assert rows[2].split() == ["tiny", "hs-tiny", "1.2", "tiny", "small,tiny"]
+    assert "left_pad" in rows[1]
+    assert "taken" in rows[4]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_json(command: Command) -> None:
+    """The same for programs."""
+    status, output, _ = command.run("plugins", "--json")
+    assert status == 0
+    assert json.loads(output) == [
+        {"name": "tiny", "distribution": "hs-tiny", "version": "1.2", "protocols": ["tiny"],
+         "groups": ["small", "tiny"], "error": None}
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("tiny")
+def test_agent_of_a_plugin_that_is_not_there(command: Command, plugins: Path) -> None:
+    """What is installed is named, and for a broken plugin its error."""
+    words = ("agent", "quic", "--runtime-dir", plugins)
+    status, _, messages = command.run(*words)
+    assert (status, "tiny" in messages) == (2, True)
+    assert "hsframework-quic" in messages
+    install(plugins, "quic", "import left_pad\n")
+    status, _, messages = command.run(*words)
+    assert (status, "left_pad" in messages) == (2, True)
+    assert "Traceback" not in messages
+
+
+@pytest.mark.usefixtures("tiny")
+def test_demo_without_its_plugin(command: Command) -> None:
+    """The demonstration says what it needs."""
+    status, _, messages = command.run("demo")
+    assert (status, messages.count("\n")) == (2, 1)
+    assert "install hsframework-tls13 (installed: tiny)" in messages

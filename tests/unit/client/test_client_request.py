@@ -1,0 +1,136 @@
+"""What a consumer may ask for, and the message that follows from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hsframework.channel import MAX_PACKET
+from hsframework.client import HandshakeOptions
+from hsframework.client.wire import encode_submit, numbered
+from hsframework.errors import ConfigurationError, MessageError, RequestRefused
+from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Secret, Trust
+from tests.unit.client.fake_dispatcher import CODEC
+
+IDENTITY = Identity((b"leaf", b"issuer"), Secret(b"key"))
+KEY = PresharedKey(b"me", Secret(bytes(32)), "sha384")
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"timeout": 0}, "timeout is 0"),
+        ({"timeout": 3601}, "at most 3600"),
+        ({"timeout": float("nan")}, "timeout is nan"),
+        ({"priority": 8}, "0 to 7"),
+        ({"group": ""}, "group is empty"),
+        ({"peer_name": "a\0b"}, "peer_name is empty or holds a NUL"),
+        ({"profile": ""}, "profile is empty"),
+        ({"alpn": ("",)}, "1 to 255 bytes"),
+        ({"alpn": ("x" * 256,)}, "1 to 255 bytes"),
+        ({"psks": (PresharedKey(b"", Secret(b"k")),)}, "identity has 0 bytes"),
+        ({"psks": (PresharedKey(b"i", Secret(b"")),)}, "empty key"),
+        ({"psks": (PresharedKey(b"i", Secret(b"k"), "md5"),)}, "sha256 or sha384"),
+        ({"role": Role.SERVER, "peer_name": "client.example"}, "leave it out for a server"),
+        ({"role": Role.SERVER, "auth_mode": AuthMode.UNAUTHENTICATED}, "X509 or PSK"),
+        ({"client_certificate": CertificateDemand.REQUIRE}, "set role to SERVER"),
+    ],
+)
+def test_wrong_options_are_refused_when_they_are_made(fields: dict[str, Any], text: str) -> None:
+    """Each rule raises ConfigurationError with a text that says what to change."""
+    with pytest.raises(ConfigurationError, match=text):
+        HandshakeOptions(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "mode"),
+    [
+        ({}, AuthMode.UNAUTHENTICATED),
+        ({"psks": (KEY,)}, AuthMode.PSK),
+        ({"identities": (IDENTITY,)}, AuthMode.X509),
+        ({"profile": "nfs"}, AuthMode.X509),
+        ({"role": Role.SERVER}, AuthMode.X509),
+        ({"role": Role.SERVER, "psks": (KEY,)}, AuthMode.PSK),
+        ({"identities": (IDENTITY,), "auth_mode": AuthMode.UNAUTHENTICATED}, AuthMode.UNAUTHENTICATED),
+    ],
+)
+def test_auth_mode_follows_from_the_other_fields(fields: dict[str, Any], mode: AuthMode) -> None:
+    """Unless it is named, the auth mode is what the credentials are for."""
+    assert HandshakeOptions(**fields).effective_auth_mode is mode
+
+
+def test_submit_carries_every_field() -> None:
+    """What the dispatcher decodes is what the options say."""
+    options = HandshakeOptions(
+        role=Role.SERVER,
+        group="g",
+        auth_mode=AuthMode.X509,
+        profile="p",
+        identities=(IDENTITY,),
+        psks=(KEY,),
+        trust=Trust((b"root",), (b"list",)),
+        client_certificate=CertificateDemand.NONE,
+        alpn=("h2", "sunrpc"),
+        timeout=1.5,
+        attributes=b"own",
+        priority=3,
+    )
+    message = CODEC.decode(numbered(encode_submit(options, None), 77))
+    assert message.sequence == 77
+    assert message.values == {
+        "group": "g",
+        "message-type": 2,
+        "auth-mode": 3,
+        "profile": "p",
+        "timeout": 1500,
+        "identity": [{"certificate": [b"leaf", b"issuer"], "private-key": Secret(b"key")}],
+        "psk": [{"identity": b"me", "key": Secret(bytes(32)), "hash": "sha384"}],
+        "trust-anchor": [b"root"],
+        "crl": [b"list"],
+        "client-certificate": 0,
+        "alpn": ["h2", "sunrpc"],
+        "priority": 3,
+        "attributes": b"own",
+    }
+
+
+def test_what_is_not_said_is_not_sent() -> None:
+    """A plain client sends its group, role and auth mode alone, so that the profile's values stand."""
+    message = CODEC.decode(encode_submit(HandshakeOptions(), None))
+    assert message.values == {"group": "tls13", "message-type": 1, "auth-mode": 1}
+
+
+def test_timeout_is_at_least_a_millisecond() -> None:
+    """A tiny timeout does not become 0, which means something else on the wire."""
+    assert HandshakeOptions(timeout=0.0001).submit_values()["timeout"] == 1
+
+
+def test_a_request_too_large_for_a_message_is_refused() -> None:
+    """Many anchors: the text says how many bytes, and what to do instead."""
+    options = HandshakeOptions(trust=Trust(tuple(bytes(60000) for _ in range(4))))
+    with pytest.raises(RequestRefused, match=f"{MAX_PACKET} fit into one.*name a profile") as caught:
+        encode_submit(options, None)
+    assert caught.value.errno_name == "EMSGSIZE"
+
+
+def test_an_item_too_large_for_an_attribute_is_refused() -> None:
+    """One certificate of more than 64 KiB is named by its attribute."""
+    with pytest.raises(RequestRefused, match="trust-anchor"):
+        encode_submit(HandshakeOptions(trust=Trust((bytes(70000),))), None)
+
+
+def test_options_do_not_show_secrets() -> None:
+    """Neither key appears in a repr."""
+    options = HandshakeOptions(identities=(Identity((b"leaf",), Secret(b"TOPSECRET")),))
+    assert "TOPSECRET" not in repr(options)
+
+
+def test_numbered_changes_the_number_alone() -> None:
+    """The rest of the message stays byte for byte."""
+    data = encode_submit(HandshakeOptions(peer_name="server.example"), None)
+    other = numbered(data, 0xFFFFFFFF)
+    assert len(other) == len(data)
+    assert CODEC.decode(other).values == CODEC.decode(data).values
+    with pytest.raises(MessageError):
+        CODEC.decode(other[:-4])
