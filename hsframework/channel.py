@@ -16,6 +16,7 @@ import array
 import asyncio
 import os
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -27,9 +28,21 @@ MAX_PACKET = 200 * 1024
 LOCAL_MESSAGE_TYPE = 0x20
 """``nlmsg_type`` of every message of the local family."""
 
+# As plain integers: the enum's operators cost more than the system call.
+_TRUNC, _CTRUNC = int(socket.MSG_TRUNC), int(socket.MSG_CTRUNC)
+_NOSIGNAL, _CLOEXEC = int(socket.MSG_NOSIGNAL), int(socket.MSG_CMSG_CLOEXEC)
 _CONTROL_SIZE = socket.CMSG_SPACE(4 * 4) + socket.CMSG_SPACE(12)
-_buffer = bytearray(MAX_PACKET + 1)
-_view = memoryview(_buffer)
+
+
+class _Buffer(threading.local):
+    """Where a packet is received: one for each thread, since it is large and every channel can share it."""
+
+    def __init__(self) -> None:
+        self.memory = bytearray(MAX_PACKET + 1)
+        self.view = memoryview(self.memory)
+
+
+_buffer = _Buffer()
 
 
 def send_packet(sock: socket.socket, data: bytes, fd: int | None = None) -> None:
@@ -37,22 +50,22 @@ def send_packet(sock: socket.socket, data: bytes, fd: int | None = None) -> None
     if len(data) > MAX_PACKET:
         raise MessageError(f"a message of {len(data)} bytes; at most {MAX_PACKET} go into one")
     if fd is None:
-        sock.send(data, socket.MSG_NOSIGNAL)
+        sock.send(data, _NOSIGNAL)
     else:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
-        sock.sendmsg([data], rights, socket.MSG_NOSIGNAL)
+        sock.sendmsg([data], rights, _NOSIGNAL)
 
 
 def receive_packet(sock: socket.socket) -> tuple[bytes, int | None]:
-    """Receive one message and its fd.  ``(b"", None)``: the peer has closed.  Not for several threads at once."""
-    size, control, flags, _ = sock.recvmsg_into([_buffer], _CONTROL_SIZE, socket.MSG_CMSG_CLOEXEC)
-    if not control and not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-        return bytes(_view[:size]), None
+    """Receive one message and its fd.  ``(b"", None)``: the peer has closed."""
+    size, control, flags, _ = sock.recvmsg_into([_buffer.memory], _CONTROL_SIZE, _CLOEXEC)
+    if not control and not flags & (_TRUNC | _CTRUNC):
+        return bytes(_buffer.view[:size]), None
     fds = _received_fds(control)
     problem = None
-    if flags & socket.MSG_TRUNC:
+    if flags & _TRUNC:
         problem = f"a message of more than {MAX_PACKET} bytes"
-    elif flags & socket.MSG_CTRUNC:
+    elif flags & _CTRUNC:
         problem = "file descriptors were cut off a message"
     elif len(fds) > 1:
         problem = f"a message with {len(fds)} file descriptors; one is allowed"
@@ -60,7 +73,7 @@ def receive_packet(sock: socket.socket) -> tuple[bytes, int | None]:
         for fd in fds:
             os.close(fd)
         raise MessageError(problem)
-    return bytes(_view[:size]), fds[0] if fds else None
+    return bytes(_buffer.view[:size]), fds[0] if fds else None
 
 
 def _received_fds(control: list[tuple[int, int, bytes]]) -> list[int]:
@@ -111,7 +124,7 @@ class AsyncChannel:
             send_packet(self._socket, data, fd)
         except BlockingIOError:
             self._enqueue(data, fd)
-            self._loop.add_writer(self._socket, self._flush)
+            self._loop.add_writer(self._socket.fileno(), self._flush)
         except OSError as error:
             self._fail_soon(error)
 
@@ -120,8 +133,8 @@ class AsyncChannel:
         if self.closed:
             return
         self.closed = True
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_writer(self._socket.fileno())
         self._socket.close()
         while self._queue:
             _, fd = self._queue.popleft()
@@ -132,7 +145,7 @@ class AsyncChannel:
         self._queue.append((data, None if fd is None else os.dup(fd)))
         if len(self._queue) >= self.HIGH_WATER and self._reading:
             self._reading = False
-            self._loop.remove_reader(self._socket)
+            self._loop.remove_reader(self._socket.fileno())
 
     def _flush(self) -> None:
         while self._queue:
@@ -147,13 +160,13 @@ class AsyncChannel:
             self._queue.popleft()
             if fd is not None:
                 os.close(fd)
-        self._loop.remove_writer(self._socket)
+        self._loop.remove_writer(self._socket.fileno())
         if not self._reading:
             self._resume_reading()
 
     def _resume_reading(self) -> None:
         self._reading = True
-        self._loop.add_reader(self._socket, self._readable)
+        self._loop.add_reader(self._socket.fileno(), self._readable)
 
     def _readable(self) -> None:
         for _ in range(self.BURST):

@@ -261,7 +261,7 @@ class Protocol(ABC):
     socket_protocols: frozenset[int] = frozenset({_socket.IPPROTO_TCP})
     """``SO_PROTOCOL`` of the sockets that it serves, so that several protocols can share a group."""
     settings_type: type[Any] | None = None
-    """A frozen dataclass with defaults: the plugin's table ``[plugins.NAME]`` in the configuration.  None: no settings."""
+    """A frozen dataclass with defaults, for the table ``[plugins.NAME]`` in the configuration.  None: no settings."""
     interface_version: int = INTERFACE_VERSION
 
     @property
@@ -290,6 +290,10 @@ class Stream(TypingProtocol):
         """At least one byte and at most ``max_size``; ``b""`` once the peer has closed its direction properly."""
         ...
 
+    def send_eof(self) -> None:
+        """Say that nothing more will be sent; what the peer still sends can be received."""
+        ...
+
     def close(self) -> None:
         """Say goodbye to the peer (close_notify) and release the session; the socket stays its owner's."""
         ...
@@ -301,6 +305,8 @@ class AsyncStream(TypingProtocol):
     async def send(self, data: bytes) -> None: ...
 
     async def receive(self, max_size: int = 65536) -> bytes: ...
+
+    async def send_eof(self) -> None: ...
 
     async def close(self) -> None: ...
 

@@ -19,8 +19,16 @@ class Failure(enum.Enum):
 
     PEER_REFUSED = (None, errno.EACCES, "the peer refused the handshake with an alert of its own")
     UNTRUSTED = (48, errno.EKEYREJECTED, "the peer's certificate chain does not lead to a trusted authority")
-    BAD_CERTIFICATE = (42, errno.EKEYREJECTED, "the peer's certificate is malformed, or a signature in its chain is wrong")
-    WRONG_USAGE = (43, errno.EKEYREJECTED, "the peer's certificate may not be used for this (key usage, EKU, basic constraints)")
+    BAD_CERTIFICATE = (
+        42,
+        errno.EKEYREJECTED,
+        "the peer's certificate is malformed, or a signature in its chain is wrong",
+    )
+    WRONG_USAGE = (
+        43,
+        errno.EKEYREJECTED,
+        "the peer's certificate may not be used for this (key usage, EKU, basic constraints)",
+    )
     REVOKED = (44, errno.EKEYREVOKED, "the peer's certificate, or one above it, is revoked")
     EXPIRED = (45, errno.EKEYEXPIRED, "the peer's certificate, or one above it, is expired or not valid yet")
     WRONG_NAME = (42, errno.EKEYREJECTED, "the peer's certificate does not name the peer")
@@ -37,10 +45,14 @@ class Failure(enum.Enum):
     VERSION = (70, errno.EPROTONOSUPPORT, "the peer does not speak a version that is allowed here")
     NO_COMMON_PARAMETERS = (40, errno.EPROTONOSUPPORT, "no cipher, group or signature algorithm in common")
     NO_COMMON_ALPN = (120, errno.EPROTONOSUPPORT, "no application protocol (ALPN) in common")
-    PEER_GONE = (None, errno.ECONNRESET, "the peer closed or reset the connection in mid-handshake")
+    PEER_GONE = (None, errno.ECONNRESET, "the peer closed or reset the connection")
     SILENCE = (None, errno.ETIMEDOUT, "the handshake did not end by its deadline")
     NO_KEY = (80, errno.ENOKEY, "our own certificate or key is missing or unusable")
-    NO_KERNEL_SESSION = (80, errno.EOPNOTSUPP, "the kernel does not take the session, and the consumer is in the kernel")
+    NO_KERNEL_SESSION = (
+        80,
+        errno.EOPNOTSUPP,
+        "the kernel does not take the session, and the consumer is in the kernel",
+    )
     CANCELLED = (90, errno.ECANCELED, "the consumer withdrew the request")
     INTERNAL = (80, errno.EIO, "the service itself failed; its log says how")
 

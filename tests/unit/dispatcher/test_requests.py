@@ -48,7 +48,9 @@ def test_a_handshake_from_submit_to_result() -> None:
                 os.write(fd, b"from the agent")
                 assert theirs.recv(100) == b"from the agent"
                 os.close(fd)
-                agent.send("done", {"request-id": request.values["request-id"], "status": 0, "alpn": "sunrpc", **SESSION})
+                agent.send(
+                    "done", {"request-id": request.values["request-id"], "status": 0, "alpn": "sunrpc", **SESSION}
+                )
                 result = await consumer.expect("result")
                 assert result.values["status"] == 0
                 assert result.values["alpn"] == "sunrpc"

@@ -1,0 +1,406 @@
+"""The local sockets against peers that break the rules: each harms itself alone."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import errno
+import os
+import socket
+import struct
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from hsframework.channel import LOCAL_MESSAGE_TYPE, MAX_PACKET
+from hsframework.config import AllowRule, Configuration, GroupSettings, Limits, Profile
+from hsframework.dispatcher.listeners import open_listeners, passed_listeners
+from hsframework.dispatcher.policy import PeerCredentials, Policy
+from hsframework.dispatcher.vault import Vault
+from hsframework.errors import ConfigurationError, RequestRefused
+from tests.support.house import REQUEST, House, Peer, codec, connected_pair, house, open_fds
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    """Run a test's coroutine and see that it left no fd."""
+    before = open_fds()
+    asyncio.run(test)
+    assert open_fds() == before
+
+
+async def serves(home: House) -> None:
+    """A request still goes through from end to end."""
+    with connected_pair() as (ours, _):
+        agent, consumer = await home.agent("well"), await home.consumer()
+        consumer.send("submit", {**REQUEST, "group": "well"}, ours.fileno())
+        request, fd = await agent.take("well")
+        os.close(fd)
+        agent.send("done", {"request-id": request.values["request-id"], "status": 0, "session": b"s"})
+        assert (await consumer.expect("result")).values["status"] == 0
+        agent.close()
+
+
+def message(operation: int, attributes: bytes, *, kind: int = LOCAL_MESSAGE_TYPE, length: int | None = None) -> bytes:
+    """A message put together by hand."""
+    size = 20 + len(attributes) if length is None else length
+    return struct.pack("=IHHIIBBH", size, kind, 0, 77, 0, operation, 1, 0) + attributes
+
+
+GROUP_TOY = struct.pack("=HH4s", 8, 2, b"toy\0")
+
+BAD = {
+    "nothing but a header's half": b"\x14\0\0\0\x20",
+    "a length that lies": message(7, GROUP_TOY, length=4000),
+    "another family": message(7, GROUP_TOY, kind=0x21),
+    "an unknown operation": message(99, b""),
+    "an unknown attribute": message(7, struct.pack("=HHI", 8, 999, 1)),
+    "an attribute cut off": message(7, struct.pack("=HH", 600, 2)),
+    "a number of three bytes": message(7, struct.pack("=HH4s", 7, 3, b"\1\0\0\0")),
+    "a nest without its flag": message(7, struct.pack("=HHI", 8, 10, 0)),
+    "an operation for the other side": message(3, b""),
+    "a result from a consumer": message(11, b""),
+}
+
+
+@pytest.mark.parametrize("data", BAD.values(), ids=BAD.keys())
+def test_bad_messages_are_answered_and_harm_nobody(data: bytes) -> None:
+    """A message that is not of the specification gets an error; its sender may go on, and so do the others."""
+
+    async def test() -> None:
+        async with house() as home:
+            for connect in (home.consumer, home.stranger):
+                peer = await connect()
+                peer.send_bytes(data if data != BAD["a result from a consumer"] else message(11, b""))
+                answer = await peer.expect("error")
+                assert answer.error in (errno.EBADMSG, errno.EOPNOTSUPP, errno.ENOTSOCK, errno.EBADF)
+                assert answer.values["message"]
+            await serves(home)
+
+    run(test())
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=20))
+def test_noise_harms_nobody(packets: list[bytes]) -> None:
+    """Whatever bytes come, each packet gets one error and the connection lives."""
+
+    async def test() -> None:
+        async with house() as home:
+            for connect in (home.consumer, home.stranger):
+                peer = await connect()
+                for packet in packets:
+                    peer.send_bytes(packet)
+                for _ in packets:
+                    await peer.expect("error")
+            await serves(home)
+
+    run(test())
+
+
+def test_too_long_a_message_ends_its_connection() -> None:
+    """A packet past the limit cannot be told apart from half of one: its connection is closed, the others live."""
+
+    async def test() -> None:
+        async with house() as home:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MAX_PACKET)
+            sock.connect(str(home.folder / "consumer.sock"))
+            try:
+                sock.send(b"x" * (MAX_PACKET + 100))
+            except OSError as error:
+                assert error.errno == errno.EMSGSIZE
+                pytest.fail("this kernel does not send packets of that size; lower MAX_PACKET")
+            await asyncio.get_running_loop().run_in_executor(None, sock.recv, 1)
+            sock.close()
+            await serves(home)
+
+    run(test())
+
+
+def test_several_fds_in_a_message_end_its_connection() -> None:
+    """More than one fd is refused and every one of them closed (the fd count of `run` proves it)."""
+
+    async def test() -> None:
+        with connected_pair() as (ours, theirs):
+            async with house() as home:
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                sock.connect(str(home.folder / "consumer.sock"))
+                for number in (2, 60):
+                    fds = array.array("i", [ours.fileno(), theirs.fileno()] * (number // 2))
+                    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)]
+                    sock.sendmsg([codec.encode("submit", REQUEST, sequence=1)], rights)
+                    assert await asyncio.get_running_loop().run_in_executor(None, sock.recv, 1) == b""
+                    sock.close()
+                    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                    sock.connect(str(home.folder / "consumer.sock"))
+                sock.close()
+                await serves(home)
+
+    run(test())
+
+
+def unconnected() -> socket.socket:
+    return socket.socket()
+
+
+def listening() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
+
+
+@pytest.mark.parametrize(
+    ("make", "number"),
+    [(unconnected, errno.ENOTCONN), (listening, errno.ENOTCONN), (lambda: open(os.devnull, "rb"), errno.ENOTSOCK)],
+)
+def test_only_connected_sockets_are_taken(make: Callable[[], Any], number: int) -> None:
+    """A file, a fresh socket and a listening one are refused, and closed."""
+
+    async def test() -> None:
+        async with house() as home:
+            agent, consumer = await home.agent("toy"), await home.consumer()
+            with make() as thing:
+                consumer.send("submit", REQUEST, thing.fileno())
+                assert (await consumer.expect("error")).error == number
+            consumer.send("submit", REQUEST)
+            assert (await consumer.expect("error")).error == errno.EBADF
+            assert agent.inbox.empty()
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("values", "number"),
+    [
+        ({"message-type": 3}, errno.EINVAL),
+        ({"auth-mode": 0}, errno.EINVAL),
+        ({"auth-mode": 2}, errno.ENOKEY),
+        ({"timeout": 0}, errno.EINVAL),
+        ({"timeout": 10**9}, errno.EINVAL),
+        ({"priority": 8}, errno.EINVAL),
+        ({"client-certificate": 9}, errno.EINVAL),
+        ({"profile": "nobody's"}, errno.ENOENT),
+        ({"identity": [{"certificate": [b"c"]}]}, errno.EINVAL),
+        ({"psk": [{"identity": b"i", "key": b"k", "hash": "md5"}]}, errno.EINVAL),
+    ],
+)
+def test_requests_that_make_no_sense(values: dict[str, Any], number: int) -> None:
+    """Each is refused with its errno and a text, before an agent hears of it."""
+
+    async def test() -> None:
+        with connected_pair() as (ours, _):
+            async with house() as home:
+                agent, consumer = await home.agent("toy"), await home.consumer()
+                consumer.send("submit", {**REQUEST, **values}, ours.fileno())
+                answer = await consumer.expect("error")
+                assert answer.error == number, answer
+                assert answer.values["message"]
+                assert agent.inbox.empty()
+
+    run(test())
+
+
+def test_a_flood_does_not_disturb_the_others() -> None:
+    """A peer that sends without end and reads nothing is left alone once its answers pile up; others are served."""
+
+    async def test() -> None:
+        async with house() as home:
+            flooder = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            flooder.connect(str(home.folder / "consumer.sock"))
+            flooder.setblocking(False)
+            sent = 0
+            for _ in range(200):
+                try:
+                    while sent < 100_000:
+                        flooder.send(BAD["an unknown attribute"])
+                        sent += 1
+                except BlockingIOError:
+                    await asyncio.sleep(0)
+            assert sent < 100_000, "the dispatcher never stopped reading"
+            await serves(home)
+            flooder.close()
+
+    run(test())
+
+
+def test_connections_are_limited() -> None:
+    """Past the limit for a user a connection is closed at once; one that ends makes room."""
+
+    async def test() -> None:
+        async with house(Configuration(limits=Limits(connections_per_user=2))) as home:
+            first, _ = await home.consumer(), await home.consumer()
+            third = await home.consumer()
+            await third.closed()
+            first.close()
+            while len(home.local.listener.connections) == 2:
+                await asyncio.sleep(0)
+            last = await home.consumer()
+            assert (await last.ask("cancel", {"request-id": 1})).error == 0
+
+    run(test())
+
+
+def test_an_agent_must_join_before_it_accepts() -> None:
+    """ACCEPT from a group that the peer has not joined is refused."""
+
+    async def test() -> None:
+        async with house() as home:
+            await home.agent("toy")
+            stranger = await home.stranger()
+            stranger.send("accept", {"group": "toy"})
+            assert (await stranger.expect("error")).error == errno.EPERM
+            assert (await stranger.ask("join", {})).error == errno.EBADMSG
+
+    run(test())
+
+
+class _PolicyCase:
+    """A policy with one allow rule and one group of agents."""
+
+    configuration = Configuration(
+        profiles={"web": Profile(), "db": Profile()},
+        allow=(AllowRule(users=("4001",), groups=("4100",), profiles=("web",)),),
+        groups={"toy": GroupSettings(users=("4002",))},
+    )
+
+
+@pytest.mark.parametrize(
+    ("peer", "profile", "allowed"),
+    [
+        (PeerCredentials(1, 0, 0), "db", True),
+        (PeerCredentials(1, os.geteuid(), 0), "db", True),
+        (PeerCredentials(1, 4001, 5), "web", True),
+        (PeerCredentials(1, 4001, 5), None, True),
+        (PeerCredentials(1, 4003, 4100), "web", True),
+        (PeerCredentials(1, 4001, 5), "db", False),
+        (PeerCredentials(1, 4002, 5), None, False),
+    ],
+)
+def test_who_may_submit(peer: PeerCredentials, profile: str | None, allowed: bool) -> None:
+    """Root and the own user everything; others what a rule gives their user or group."""
+    policy = Policy(_PolicyCase.configuration)
+    if allowed:
+        policy.check_submit(peer, profile)
+    else:
+        with pytest.raises(RequestRefused) as caught:
+            policy.check_submit(peer, profile)
+        assert caught.value.errno == errno.EACCES
+
+
+def test_who_may_join() -> None:
+    """The users of a group and nobody else; what the supervisor adds counts too."""
+    policy = Policy(_PolicyCase.configuration, agent_uids={"toy": [4005]})
+    policy.check_join(PeerCredentials(1, 4002, 1), "toy")
+    policy.check_join(PeerCredentials(1, 4005, 1), "toy")
+    for peer, group in ((PeerCredentials(1, 4001, 1), "toy"), (PeerCredentials(1, 4002, 1), "other")):
+        with pytest.raises(RequestRefused, match="may not join"):
+            policy.check_join(peer, group)
+
+
+def test_names_that_do_not_exist_are_errors_at_start() -> None:
+    """A rule with an unknown user or group stops the start with its place in the file."""
+    with pytest.raises(ConfigurationError, match=r"allow\[0\].users: there is no user 'no-such-user'"):
+        Policy(Configuration(allow=(AllowRule(users=("no-such-user",)),)))
+    with pytest.raises(ConfigurationError, match=r"groups.toy.users"):
+        Policy(Configuration(groups={"toy": GroupSettings(users=("no-such-user",))}))
+
+
+def test_a_default_profile_is_not_for_everybody() -> None:
+    """A consumer that names no profile gets `default` only where policy gives it that."""
+    configuration = Configuration(profiles={"default": Profile(alpn=("h2",))}, allow=(AllowRule(users=("4001",)),))
+    vault, policy = Vault(configuration), Policy(configuration)
+    assert vault.profile_name(None) == "default"
+    with pytest.raises(RequestRefused):
+        policy.check_submit(PeerCredentials(1, 4001, 1), vault.profile_name(None))
+
+
+def test_a_second_dispatcher_is_refused(tmp_path: Path) -> None:
+    """A folder in use is an error that says so; what a dead dispatcher left is replaced."""
+    first = open_listeners(tmp_path / "run", {})
+    with pytest.raises(ConfigurationError, match="another dispatcher listens here"):
+        open_listeners(tmp_path / "run", {})
+    for listener in first.values():
+        listener.close()
+    for listener in open_listeners(tmp_path / "run", {}).values():
+        listener.close()
+
+
+def test_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    """Whoever could replace the sockets could be the dispatcher."""
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(ConfigurationError, match="writable by its owner alone"):
+        open_listeners(folder, {})
+
+
+def test_socket_activation_in_a_process_of_its_own(tmp_path: Path) -> None:
+    """Sockets passed as sd_listen_fds(3) says are used, and the variables do not reach children."""
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            made = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
+            for index, sock in enumerate(made):
+                sock.bind(str(tmp_path / f"passed{index}"))
+                os.dup2(sock.fileno(), 3 + index)
+            environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", "LISTEN_FDNAMES": "agent:consumer"}
+            found = passed_listeners(environment)
+            names = {name: sock.getsockname() for name, sock in found.items()}
+            expected = {"agent": str(tmp_path / "passed0"), "consumer": str(tmp_path / "passed1")}
+            status = 0 if names == expected and not environment else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_socket_activation_with_wrong_names() -> None:
+    """Names that are not ours stop the start with what to change in the socket unit."""
+    environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web"}
+    with pytest.raises(ConfigurationError, match="FileDescriptorName"):
+        passed_listeners(environment)
+    assert passed_listeners({"LISTEN_PID": "1", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "agent:consumer"}) == {}
+
+
+def test_trust_travels_once(tmp_path: Path) -> None:
+    """A trust comes as a sealed memfd before the first request that names it, and is not sent again."""
+    from hsframework.interface import Trust
+    from hsframework.trustfile import read_trust_file
+
+    async def submit(
+        consumer: Peer, agent: Peer, sock: socket.socket, anchors: list[bytes]
+    ) -> tuple[int, Trust | None]:
+        consumer.send("submit", {**REQUEST, "trust-anchor": anchors, "crl": [b"r" * 10]}, sock.fileno())
+        await agent.expect("ready")
+        agent.send("accept", {"group": "toy", "count": 2})
+        trust = None
+        while True:
+            message, fd = await agent.receive()
+            if message.operation == "trust":
+                assert fd is not None
+                trust = read_trust_file(fd, message.values["size"])
+                with pytest.raises(OSError, match="Operation not permitted"):
+                    os.pwrite(fd, b"x", 0)
+                os.close(fd)
+            if message.operation == "accept":
+                assert fd is not None
+                os.close(fd)
+                number = message.values["request-id"]
+                agent.send("done", {"request-id": number, "status": errno.EIO})
+                await consumer.expect("result")
+                await agent.expect("error")
+                return message.values["trust-id"], trust
+
+    async def test() -> None:
+        with connected_pair() as (ours, _):
+            async with house() as home:
+                agent, consumer = await home.agent("toy"), await home.consumer()
+                first, content = await submit(consumer, agent, ours, [b"a" * 60_000, b"b"])
+                assert content == Trust((b"a" * 60_000, b"b"), (b"r" * 10,))
+                assert await submit(consumer, agent, ours, [b"a" * 60_000, b"b"]) == (first, None)
+                second, content = await submit(consumer, agent, ours, [b"c"])
+                assert second != first
+                assert content is not None
+
+    run(test())
