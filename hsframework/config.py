@@ -88,6 +88,23 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KernelSettings:
+    """The kernel as a source of requests, where it has the ``handshake`` family.
+
+    A kernel's request names keys or nothing; what it leaves open (trust, a server's certificate) comes from a profile.
+    """
+
+    enabled: bool = True
+    namespaces: tuple[str, ...] = ()
+    """Network namespaces beside our own: names of ``ip netns``, or paths."""
+    keyrings: tuple[str, ...] = (".nvme", ".nfs")
+    """Whose keys a server may look up; those that are not there are passed over."""
+    client_profile: str | None = None
+    server_profile: str | None = None
+    """None: the profiles ``kernel-client`` and ``kernel-server``, where they are configured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
     """How `hsframework run` starts the agent of one protocol."""
 
@@ -170,6 +187,7 @@ class Configuration:
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    kernel: KernelSettings = field(default_factory=KernelSettings)
     agents: Mapping[str, AgentSettings] = field(default_factory=dict)
     groups: Mapping[str, GroupSettings] = field(default_factory=dict)
     identities: Mapping[str, IdentitySettings] = field(default_factory=dict)
@@ -186,6 +204,9 @@ class Configuration:
             _known(f"{where}.identities", profile.identities, self.identities)
             _known(f"{where}.psks", profile.psks, self.psks)
             _known(f"{where}.trust", (profile.trust,) if profile.trust else (), self.trust)
+        for item in ("client_profile", "server_profile"):
+            name = getattr(self.kernel, item)
+            _known(f"kernel.{item.replace('_', '-')}", (name,) if name else (), self.profiles)
         for index, rule in enumerate(self.allow):
             _known(f"allow[{index}].profiles", rule.profiles, self.profiles)
 

@@ -48,6 +48,7 @@ from hsframework.plugins import ENTRY_POINT_GROUP
 
 EXIT_CONFIGURATION = 2
 STOP_TIMEOUT = 10.0
+_SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
 _PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 _STEADY = 30.0
 """Seconds after which a child counts as well, and the next restart is at once again."""
@@ -133,23 +134,28 @@ class Supervisor:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sys.stdout.flush()
         sys.stderr.flush()
+        # A signal for the child waits until its own handlers are in place.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         pid = os.fork()
         if not pid:
             ours.close()
             self._become(child, theirs)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         theirs.close()
         child.pid, child.control, child.started = pid, ours, time.monotonic()
         ours.setblocking(False)
         self._selector.register(ours, selectors.EVENT_READ, child)
-        _log.info("started", child=child.name, pid=pid)
+        _log.info("started", child=child.name, process=pid)
 
     def _become(self, child: Child, control: socket.socket) -> NoReturn:
         """In the forked child: nothing of the supervisor's stays open."""
         status = 1
         try:
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            # The other end of the supervisor's own: whoever can write to it can stop the house.
+            os.close(signal.set_wakeup_fd(-1))
+            for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             self._selector.close()
             self._signals.close()
             for other in self._children:
@@ -275,7 +281,7 @@ def _signal_socket() -> socket.socket:
     reader.setblocking(False)
     writer.setblocking(False)
     signal.set_wakeup_fd(writer.detach())
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
+    for number in _SIGNALS:
         signal.signal(number, lambda *_: None)
     return reader
 
@@ -293,7 +299,7 @@ def _await_end(child: Child, deadline: float) -> None:
         if pid:
             child.pid = 0
         elif time.monotonic() > deadline:
-            _log.error("does not stop and is killed", child=child.name, pid=child.pid)
+            _log.error("does not stop and is killed", child=child.name, process=child.pid)
             os.kill(child.pid, signal.SIGKILL)
             os.waitpid(child.pid, 0)
             child.pid = 0

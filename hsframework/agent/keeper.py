@@ -289,7 +289,7 @@ class Keeper:
         if number == ExitStatus.REFUSED:
             self._fail(ExitStatus.REFUSED, "the dispatcher does not let the agent join; its log says why")
             return
-        _log.error("a worker died and is replaced", pid=worker.pid, status=number)
+        _log.error("a worker died and is replaced", process=worker.pid, status=number)
         now = time.monotonic()
         self._deaths.append(now)
         while self._deaths[0] < now - DEATH_WINDOW:
@@ -318,7 +318,7 @@ class Keeper:
             with selectors.DefaultSelector() as wait:
                 wait.register(worker.pidfd, selectors.EVENT_READ)
                 if not wait.select(max(0.0, deadline - time.monotonic())):
-                    _log.error("a worker does not stop and is killed", pid=worker.pid)
+                    _log.error("a worker does not stop and is killed", process=worker.pid)
                     signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
             os.waitpid(worker.pid, 0)
             self._forget(worker)

@@ -203,7 +203,7 @@ class AgentConnection:
         request = self._dispatcher.requests.get(number)
         if request is None or request not in self.in_hand:
             raise RequestRefused(f"request {number} is not in this agent's hands", errno=errno.EBADF)
-        found = _find_psk(request.psks, _wanted(message, "identity"))
+        found = request.psk_lookup(_wanted(message, "identity"))
         values = {"request-id": number, "psk": None if found is None else psk_values(found)}
         self._channel.send(codec.encode("psk-lookup", values, sequence=message.sequence))
 
@@ -262,10 +262,6 @@ class AgentConnection:
 def psk_values(psk: PresharedKey) -> dict[str, object]:
     """A key as the attribute set ``psk``."""
     return {"identity": psk.identity, "key": psk.key, "hash": psk.hash}
-
-
-def _find_psk(psks: tuple[PresharedKey, ...], identity: bytes) -> PresharedKey | None:
-    return next((psk for psk in psks if psk.identity == identity), None)
 
 
 def _wanted(message: Message, name: str) -> Any:

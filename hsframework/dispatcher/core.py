@@ -52,6 +52,7 @@ class Dispatcher:
         self._loop = loop or asyncio.get_running_loop()
         self._limits = PendingLimits(configuration.limits)
         self._inodes: set[int] = set()
+        self._starved: set[Source] = set()
         self._numbers = count(1)
         self._closer = Closer()
         self._actions: Mapping[Action, Callable[[PendingRequest], None]] = {
@@ -95,6 +96,13 @@ class Dispatcher:
         group.push(request)
         for agent in group.members:
             agent.announce(group.name)
+
+    def has_room(self, source: Source) -> bool:
+        """May a source take one more?  If not, its ``room_made`` is called once there is room."""
+        if self._limits.total < self.configuration.limits.total:
+            return True
+        self._starved.add(source)
+        return False
 
     def cancel(self, request: PendingRequest) -> None:
         """The consumer withdrew the request; it is completed with ECANCELED unless it has an outcome already."""
@@ -221,6 +229,10 @@ class Dispatcher:
         del self.requests[request.id]
         request.custody.release()
         request.agent = None
+        if self._starved:
+            starved, self._starved = self._starved, set()
+            for source in starved:
+                self._loop.call_soon(source.room_made)
 
     def _deadline(self, request: PendingRequest) -> None:
         text = "the agent did not end the handshake by its deadline" if request.agent else "no agent took the request"

@@ -22,7 +22,7 @@ from hsframework.dispatcher.connections import Listener
 from hsframework.dispatcher.core import Dispatcher
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.policy import PeerCredentials, Policy
-from hsframework.dispatcher.requests import HIGHEST_PRIORITY, Outcome, PendingRequest
+from hsframework.dispatcher.requests import HIGHEST_PRIORITY, Outcome, PendingRequest, no_key
 from hsframework.dispatcher.vault import Vault, auth_mode_of, request_values, role_of
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
 from hsframework.interface import AuthMode, Role
@@ -63,6 +63,9 @@ class LocalSource:
 
     def group_closed(self, group: str) -> None:
         """Nothing to do."""
+
+    def room_made(self) -> None:
+        """Nothing to do: a submit that finds no room is refused."""
 
     def complete(self, request: PendingRequest, outcome: Outcome) -> None:
         """Tell the consumer."""
@@ -194,7 +197,7 @@ class ConsumerConnection:
             timeout=source.timeout(values, role),
             values=agents,
             trust=given.trust,
-            psks=given.psks if auth_mode is AuthMode.PSK and role is Role.SERVER else (),
+            psk_lookup=given.find_psk if auth_mode is AuthMode.PSK and role is Role.SERVER else no_key,
             priority=priority,
         )
         request.connection = self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -47,8 +47,16 @@ class Source(Protocol):
     def complete(self, request: PendingRequest, outcome: Outcome) -> None:
         """Deliver the outcome, then call ``dispatcher.acknowledged(request)``, also when nobody is left to hear it."""
 
+    def room_made(self) -> None:
+        """The dispatcher was full when this source asked, and is not any more."""
+
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         """An agent gave back a request that a dispatcher before us had taken from this source.  Owns ``custody``."""
+
+
+def no_key(identity: bytes) -> PresharedKey | None:
+    """The look-up of a request that has none."""
+    return None
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -65,8 +73,8 @@ class PendingRequest:
     values: Mapping[str, Any]
     """Of the attribute set ``request``, as the agent gets them; without what the dispatcher fills in."""
     trust: Trust | None = None
-    psks: tuple[PresharedKey, ...] = ()
-    """What PSK-LOOKUP may find for this request."""
+    psk_lookup: Callable[[bytes], PresharedKey | None] = no_key
+    """What PSK-LOOKUP finds for this request."""
     priority: int = 0
     kernel_consumer: bool = False
     id: int = 0

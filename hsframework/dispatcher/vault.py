@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from hsframework.config import Configuration, Profile, TrustSettings
@@ -29,6 +30,10 @@ class Credentials:
     trust: Trust | None
     client_certificate: CertificateDemand
     alpn: tuple[str, ...]
+
+    def find_psk(self, identity: bytes) -> PresharedKey | None:
+        """The key of this whole identity."""
+        return next((psk for psk in self.psks if psk.identity == identity), None)
 
 
 class Vault:
@@ -69,6 +74,11 @@ class Vault:
             else _member(CertificateDemand, demand, "client-certificate"),
             alpn=tuple(values.get("alpn", ())) or profile.alpn,
         )
+
+    @cached_property
+    def system_trust(self) -> Trust:
+        """The system's own bundle, read once.  Raises ConfigurationError."""
+        return system_trust()
 
     def profile_name(self, asked: str | None) -> str | None:
         """The profile that a request gets: the one it names, else ``default`` where it is configured."""

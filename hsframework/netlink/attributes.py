@@ -4,6 +4,9 @@ Strict both ways, as the kernel is for a family without ``GENL_DONT_VALIDATE_STR
 not list, a length that its type does not have, a nest without ``NLA_F_NESTED``, padding that is cut off, an attribute
 twice that is not ``multi-attr``: :class:`hsframework.errors.MessageError`, with the attribute's name.
 
+A *lenient* codec is for what a kernel sends, which may be newer than the spec, or older than strict nests: it passes
+over what it does not know, and does not look at flags.
+
 Values in Python: integers ``int``, strings ``str`` (NUL-terminated on the wire), binary ``bytes`` (or ``Secret``),
 flags ``True``, nests ``dict``; a ``multi-attr`` attribute is a list of these.  An attribute is at most 65,531 bytes.
 """
@@ -11,7 +14,7 @@ flags ``True``, nests ``dict``; a ``multi-attr`` attribute is a list of these.  
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -40,11 +43,18 @@ class AttributeCodec:
         self._encoders: dict[str, tuple[_Encoder, bool]] = {}
         self._decoders: dict[int, tuple[str, _Decoder, bool]] = {}
         for attribute in specification.sets[set_name].attributes.values():
-            encoder, decoder = _functions(specification, attribute, f"{self.name}.{attribute.name}")
+            encoder, decoder = self._functions(specification, attribute, f"{self.name}.{attribute.name}")
             wire_type = attribute.value | (NLA_F_NESTED if attribute.nested else 0)
-            self._encoders[attribute.name] = (_framed(encoder, wire_type, f"{self.name}.{attribute.name}"),
-                                              attribute.multi)
+            self._encoders[attribute.name] = (
+                _framed(encoder, wire_type, f"{self.name}.{attribute.name}"),
+                attribute.multi,
+            )
             self._decoders[wire_type] = (attribute.name, decoder, attribute.multi)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the set's attributes."""
+        return tuple(self._encoders)
 
     def encode(self, values: Mapping[str, Any]) -> bytes:
         """The attributes in the order of ``values``; a value of None is left out.  Raises MessageError."""
@@ -92,6 +102,11 @@ class AttributeCodec:
             raise MessageError(f"{self.name}: the last attribute's padding is missing")
         return values
 
+    def _functions(self, specification: Specification, attribute: Attribute, where: str) -> tuple[_Encoder, _Decoder]:
+        if attribute.nested is not None:
+            return _nest(attribute_codec(specification, attribute.nested), where)
+        return _scalar(attribute, where)
+
     def _refused(self, wire_type: int) -> str:
         number = wire_type & NLA_TYPE_MASK
         for known, (name, _, _) in self._decoders.items():
@@ -100,10 +115,53 @@ class AttributeCodec:
         return f"{self.name}: unknown attribute {number}"
 
 
+class LenientCodec(AttributeCodec):
+    """For what a kernel sends: newer than the spec, or older than strict nests."""
+
+    def decode(self, data: bytes) -> Values:
+        """What the spec knows of ``data``; of an attribute that comes twice, the last.  Raises MessageError."""
+        known = {number & NLA_TYPE_MASK: entry for number, entry in self._decoders.items()}
+        values: Values = {}
+        for number, payload in walk(data):
+            if number not in known:
+                continue
+            name, decoder, multi = known[number]
+            if multi:
+                values.setdefault(name, []).append(decoder(payload))
+            else:
+                values[name] = decoder(payload)
+        return values
+
+    def _functions(self, specification: Specification, attribute: Attribute, where: str) -> tuple[_Encoder, _Decoder]:
+        if attribute.nested is not None:
+            return _nest(lenient_codec(specification, attribute.nested), where)
+        return _scalar(attribute, where)
+
+
 @cache
 def attribute_codec(specification: Specification, set_name: str) -> AttributeCodec:
     """The codec of a set, built once for a specification object."""
     return AttributeCodec(specification, set_name)
+
+
+@cache
+def lenient_codec(specification: Specification, set_name: str) -> LenientCodec:
+    """The lenient codec of a set, built once for a specification object."""
+    return LenientCodec(specification, set_name)
+
+
+def walk(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """``(number, payload)`` of each attribute, whatever it is: for arrays, whose numbers are indices.
+
+    Raises MessageError for what is cut off.
+    """
+    offset = 0
+    while offset + 4 <= len(data):
+        length, wire_type = _HEADER.unpack_from(data, offset)
+        if length < 4 or offset + length > len(data):
+            raise MessageError(f"an attribute of length {length} with {len(data) - offset} bytes left")
+        yield wire_type & NLA_TYPE_MASK, data[offset + 4 : offset + length]
+        offset += length + (-length & 3)
 
 
 def _framed(encoder: _Encoder, wire_type: int, where: str) -> _Encoder:
@@ -119,15 +177,13 @@ def _framed(encoder: _Encoder, wire_type: int, where: str) -> _Encoder:
     return framed
 
 
-def _functions(specification: Specification, attribute: Attribute, where: str) -> tuple[_Encoder, _Decoder]:
+def _scalar(attribute: Attribute, where: str) -> tuple[_Encoder, _Decoder]:
     if attribute.type in INTEGER_TYPES:
         return _integer(INTEGER_TYPES[attribute.type], where)
     if attribute.type == "string":
         return _string(where)
     if attribute.type == "flag":
         return _flag(where)
-    if attribute.nested is not None:
-        return _nest(attribute_codec(specification, attribute.nested), where)
     return _binary(attribute.sensitive, where)
 
 

@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from hsframework.errors import MessageError
-from hsframework.netlink.attributes import AttributeCodec, Values, attribute_codec
+from hsframework.netlink.attributes import AttributeCodec, Values, attribute_codec, lenient_codec
 from hsframework.netlink.spec import Specification
 
 NLMSG_ERROR = 2
+NLMSG_DONE = 3
 NLM_F_REQUEST = 0x001
 NLM_F_ACK = 0x004
 NLM_F_CAPPED = 0x100
@@ -53,11 +54,17 @@ class Message:
 class MessageCodec:
     """One family.  ``receives`` says which forms this side is sent, for each operation the first that it has.
 
-    An agent or consumer receives replies and events, the service receives requests.
+    An agent or consumer receives replies and events, the service receives requests.  ``lenient``: the sender is a
+    kernel, whose messages may hold more than the spec knows.
     """
 
     def __init__(
-        self, specification: Specification, *, message_type: int = 0, receives: tuple[Form, ...] = ("reply", "event")
+        self,
+        specification: Specification,
+        *,
+        message_type: int = 0,
+        receives: tuple[Form, ...] = ("reply", "event"),
+        lenient: bool = False,
     ) -> None:
         self.specification = specification
         self._generic = specification.protocol == "genetlink"
@@ -73,6 +80,8 @@ class MessageCodec:
                 names: frozenset[str] | None = getattr(operation, form)
                 if names is not None:
                     allowed, known = allowed | names, True
+            if lenient:
+                codec, allowed = lenient_codec(specification, operation.attribute_set), frozenset(codec.names)
             if known:
                 self._in[operation.value] = (operation.name, codec, allowed)
 
@@ -120,6 +129,24 @@ class MessageCodec:
             surplus = ", ".join(sorted(set(values) - allowed))
             raise MessageError(f"{self.specification.name}.{name}: not allowed in this message: {surplus}")
         return Message(name, values, sequence, flags, port)
+
+
+def split(data: bytes) -> Iterator[bytes]:
+    """The messages of one datagram of the kernel's, each whole.  Raises MessageError for one that is cut off."""
+    offset = 0
+    while offset < len(data):
+        if len(data) - offset < 16:
+            raise MessageError(f"{len(data) - offset} bytes left over, too few for a message")
+        length = _HEADER.unpack_from(data, offset)[0]
+        if length < 16 or offset + length > len(data):
+            raise MessageError(f"a message of length {length} with {len(data) - offset} bytes left")
+        yield data[offset : offset + length]
+        offset += length + (-length & 3)
+
+
+def type_of(data: bytes) -> int:
+    """``nlmsg_type`` of a message with a whole header."""
+    return int.from_bytes(data[4:6], sys.byteorder)
 
 
 def sequence_of(data: bytes) -> int:

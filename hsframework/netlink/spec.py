@@ -19,8 +19,16 @@ import yaml
 
 from hsframework.errors import ConfigurationError
 
-INTEGER_TYPES: Mapping[str, str] = {"u8": "B", "s8": "b", "u16": "H", "s16": "h", "u32": "I", "s32": "i", "u64": "Q",
-                                    "s64": "q"}
+INTEGER_TYPES: Mapping[str, str] = {
+    "u8": "B",
+    "s8": "b",
+    "u16": "H",
+    "s16": "h",
+    "u32": "I",
+    "s32": "i",
+    "u64": "Q",
+    "s64": "q",
+}
 """Integer attribute types and their struct codes; all in the host's byte order."""
 
 MAX_NESTING = 8
@@ -217,8 +225,9 @@ class _Reader:
         if sensitive and kind != "binary":
             raise self.fail(place, "'x-sensitive' goes with type binary")
         enum = self.text(entry, "enum", place) if "enum" in entry else None
-        return Attribute(name, value, kind, bool(entry.get("multi-attr", False)), nested, enum, sensitive,
-                         str(entry.get("doc", "")))
+        return Attribute(
+            name, value, kind, bool(entry.get("multi-attr", False)), nested, enum, sensitive, str(entry.get("doc", ""))
+        )
 
     def check_nesting(self, sets: Mapping[str, AttributeSet]) -> None:
         def depth(name: str, level: int) -> None:

@@ -211,7 +211,8 @@ class Engine(Callbacks):
             secret = self._secrets().get(_CLIENT_HANDSHAKE if self.role is Role.CLIENT else _SERVER_SECRET)
             if secret is None:
                 self._output = plaintext_alert(alert)
-            elif not self._output:
+            elif not self._output or self._output[0] == ALERT:
+                # Until its last flight OpenSSL's client sends alerts in the clear, which not every server accepts there.
                 self._output = self._protected_alert(alert, secret)
         self._release()
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from OpenSSL import SSL
+from OpenSSL._util import lib
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.interface import CertificateDemand, Identity, PresharedKey, Role, Secret
@@ -171,7 +172,7 @@ def limited_contexts(algorithms: str) -> Contexts:
     class Limited(Contexts):
         def _make(self, *arguments: object) -> SSL.Context:
             context = super()._make(*arguments)  # type: ignore[arg-type]
-            assert openssl._lib.SSL_CTX_set1_sigalgs_list(context._context, algorithms.encode()) == 1
+            assert lib.SSL_CTX_set1_sigalgs_list(context._context, algorithms.encode()) == 1
             return context
 
     return Limited(Settings())
@@ -299,7 +300,7 @@ def handshake_given_up() -> None:
 
 
 def handshake_refused() -> None:
-    client, server = client_engine(verify=lambda _: 1 / 0), server_engine()  # type: ignore[arg-type,return-value]
+    client, server = client_engine(verify=lambda _: 1 / 0), server_engine()
     feed(server, client.data_to_send())
     with pytest.raises(HandshakeFailed):
         feed(client, server.data_to_send())

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 from OpenSSL import SSL
+from OpenSSL._util import lib
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.interface import CertificateDemand, Identity, PresharedKey, Secret
-from hsframework_tls13 import openssl
 from hsframework_tls13.ciphers import AES_128_GCM, AES_256_GCM
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.engine import ClientEngine, Engine, ServerEngine
@@ -284,7 +284,7 @@ def bare_peer(
     context.set_min_proto_version(version)
     context.set_max_proto_version(version)
     if sigalgs:
-        assert openssl._lib.SSL_CTX_set1_sigalgs_list(context._context, sigalgs) == 1
+        assert lib.SSL_CTX_set1_sigalgs_list(context._context, sigalgs) == 1
     if alpn:
         context.set_alpn_select_callback(lambda _connection, _offered: alpn)
     if method == SSL.TLS_SERVER_METHOD:

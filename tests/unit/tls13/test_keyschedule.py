@@ -16,7 +16,6 @@ from hsframework_tls13.keyschedule import (
     next_traffic_secret,
     traffic_keys,
 )
-
 from tests.unit.tls13.support import rfc8448
 
 

@@ -1,0 +1,76 @@
+# Every target sets up what it needs from a fresh clone: a virtual environment in .venv, and the Debian packages that the
+# demo and the tests talk to.  `make help` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
+SOURCES := hsframework $(PLUGINS)
+PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
+
+FUZZ_SECONDS ?= 60
+PYTEST_ARGS ?=
+
+.PHONY: help venv demo test lint docs bench fuzz quick wheels constraints clean peers
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## the virtual environment in .venv, with everything in it
+
+$(STAMP): constraints.txt $(PROJECTS)
+	@scripts/apt-packages.sh base
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		"hsframework needs Python 3.11 or later, and $(PYTHON) is " + sys.version.split()[0] + \
+		"; name another with  make PYTHON=python3.12 ...")'
+	@echo "Setting up $(VENV) (once; about a minute)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install $(PIP_FLAGS) --editable '.[dev]' $(addprefix --editable ./,$(PLUGINS))
+	@$(BIN)/python -m compileall -q $(SOURCES)
+	@touch $@
+
+peers: ## the Debian packages that demo and tests talk to
+	@scripts/apt-packages.sh peers
+
+demo: $(STAMP) peers ## the main job on this machine: TLS both ways with OpenSSL's own programs
+	@$(BIN)/hsframework demo
+
+test: $(STAMP) peers lint docs ## everything: style, types, documentation, and every tier of tests
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+quick: $(STAMP) ## the unit tests alone, for use while writing
+	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: $(STAMP) ## the documentation, in docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
+
+fuzz: $(STAMP) ## random input for FUZZ_SECONDS seconds in all (60): make fuzz FUZZ_SECONDS=3600
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz -m fuzz --timeout=0 $(PYTEST_ARGS)
+
+bench: $(STAMP) ## the measurements that the documentation quotes
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+wheels: $(STAMP) ## the distributions, in dist/
+	@for project in . $(PLUGINS); do $(BIN)/python -m build --no-isolation --outdir dist "$$project" >/dev/null; done
+	@ls dist
+
+constraints: ## renew constraints.txt from what is newest now
+	@$(PYTHON) -m venv build/constraints
+	@build/constraints/bin/pip install --quiet --disable-pip-version-check --upgrade '.[dev]' $(addprefix ./,$(PLUGINS))
+	@{ sed -n '/^#/p' constraints.txt; build/constraints/bin/pip freeze | grep == | sort -f; } > build/constraints.txt
+	@mv build/constraints.txt constraints.txt
+	@rm -r build/constraints
+
+clean: ## everything that a target has made
+	rm -rf $(VENV) build dist docs/_build docs/reference/generated .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

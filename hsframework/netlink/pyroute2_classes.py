@@ -1,0 +1,111 @@
+"""pyroute2 message classes from a netlink spec, for use on real netlink sockets and as a second opinion in the tests.
+
+pyroute2 knows how to talk to the kernel (family and group look-up, policy dumps), and is several times slower than the
+compiled codec of :mod:`hsframework.netlink.messages`, so the service's own traffic does not go through it
+(docs/design/codec.md).  Importing pyroute2 takes about 150 ms: this module is imported by what opens a netlink socket,
+and by nothing else.
+
+The names in ``attrs`` are the spec's own, for example ``"peer-identity"``.  pyroute2's decoder is lenient: what it does
+not know is named ``UNKNOWN``, and :func:`values` refuses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from pyroute2.netlink import NLA_F_NESTED, genlmsg, nla, nlmsg
+
+from hsframework.errors import MessageError
+from hsframework.interface import Secret
+from hsframework.netlink.spec import Attribute, AttributeSet, Specification
+
+_TYPES = {
+    "u8": "uint8",
+    "s8": "int8",
+    "u16": "uint16",
+    "s16": "int16",
+    "u32": "uint32",
+    "s32": "int32",
+    "u64": "uint64",
+    "s64": "int64",
+    "string": "asciiz",
+    "binary": "cdata",
+    "flag": "flag",
+}
+
+
+@cache
+def message_class(specification: Specification, set_name: str) -> type[Any]:
+    """A subclass of ``genlmsg`` (generic netlink) or ``nlmsg`` (a raw family) whose attributes are those of the set."""
+    base = genlmsg if specification.protocol == "genetlink" else nlmsg
+    return _class(base, specification, specification.sets[set_name])
+
+
+def message(specification: Specification, operation: str, values: Mapping[str, Any]) -> Any:
+    """A message of ``operation``, not encoded yet: the socket fills in type, sequence number and port.
+
+    Values as the codec takes them (:mod:`hsframework.netlink.attributes`).
+    """
+    described = specification.operations[operation]
+    result = message_class(specification, described.attribute_set)()
+    if specification.protocol == "genetlink":
+        result["cmd"] = described.value
+        result["version"] = 1
+    else:
+        result["header"]["type"] = described.value
+    result["attrs"] = _cells(specification, specification.sets[described.attribute_set], values)
+    return result
+
+
+def values(specification: Specification, set_name: str, decoded: Any) -> dict[str, Any]:
+    """The attributes of a decoded message, in the form that the codec gives.  An unknown one is a MessageError."""
+    used = specification.sets[set_name]
+    result: dict[str, Any] = {}
+    for cell in decoded["attrs"] if used.attributes else ():
+        name, value = cell[0], cell[1]
+        attribute = used.attributes.get(name)
+        if attribute is None:
+            raise MessageError(f"{specification.name}.{set_name}: unknown attribute")
+        if attribute.nested is not None:
+            value = values(specification, attribute.nested, value)
+        elif attribute.sensitive:
+            value = Secret(value)
+        if attribute.multi:
+            result.setdefault(name, []).append(value)
+        else:
+            result[name] = value
+    return result
+
+
+def _class(base: type[Any], specification: Specification, used: AttributeSet) -> type[Any]:
+    table = []
+    body: dict[str, Any] = {}
+    for attribute in used.attributes.values():
+        if attribute.nested is not None:
+            kind = "nest_" + attribute.nested.replace("-", "_")
+            body[kind] = _class(nla, specification, specification.sets[attribute.nested])
+            table.append((attribute.value, attribute.name, kind, NLA_F_NESTED))
+        else:
+            table.append((attribute.value, attribute.name, _TYPES[attribute.type], 0))
+    return type(used.name.replace("-", "_"), (base,), {"nla_map": tuple(table), **body})
+
+
+def _cells(specification: Specification, used: AttributeSet, values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    cells: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        if value is None or value is False:
+            continue
+        attribute = used.attributes.get(name)
+        if attribute is None:
+            raise MessageError(f"{specification.name}.{used.name}: there is no attribute {name!r}")
+        for item in value if attribute.multi else (value,):
+            cells.append((name, _cell(specification, attribute, item)))
+    return cells
+
+
+def _cell(specification: Specification, attribute: Attribute, value: Any) -> Any:
+    if attribute.nested is not None:
+        return {"attrs": _cells(specification, specification.sets[attribute.nested], value)}
+    return value.reveal() if isinstance(value, Secret) else value

@@ -1,0 +1,178 @@
+"""The only code that opens AF_NETLINK.
+
+Requests to the kernel are carried out within ``send``: their answers wait in the socket when it returns, so a request
+and its answer need no event loop.  Notifications get a socket of their own, since a queue that overruns must not cost
+an answer.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from itertools import count
+from typing import Any
+
+from hsframework.errors import HsframeworkError, MessageError, errno_name
+from hsframework.netlink.messages import (
+    NLM_F_ACK,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    Message,
+    MessageCodec,
+    sequence_of,
+    split,
+    type_of,
+)
+
+NETLINK_GENERIC = 16
+SOL_NETLINK = 270
+NETLINK_ADD_MEMBERSHIP = 1
+NETLINK_DROP_MEMBERSHIP = 2
+NETLINK_NO_ENOBUFS = 5
+NETLINK_CAP_ACK = 10
+NETLINK_EXT_ACK = 11
+SO_RCVBUFFORCE = 33
+NLM_F_DUMP = 0x300
+
+ANSWER_TIMEOUT = 5.0
+_RECEIVE_SIZE = 64 * 1024
+_NOTIFICATION_QUEUE = 8 * 1024 * 1024
+
+
+class NetlinkError(HsframeworkError):
+    """The kernel's refusal of a request, with its errno and, where it gave one, its own words."""
+
+
+class RequestSocket:
+    """Requests and their answers.  Not for several threads.
+
+    Made in the network namespace of the calling thread, to which it then belongs.  Raises NetlinkError with
+    EPROTONOSUPPORT where this kernel has no such netlink family.
+    """
+
+    def __init__(self, protocol: int) -> None:
+        self._socket = _open(protocol)
+        self._socket.settimeout(ANSWER_TIMEOUT)
+        self._numbers = count(1)
+
+    def request(
+        self, codec: MessageCodec, operation: str, values: Mapping[str, Any], *, acknowledge: bool = False
+    ) -> list[Message]:
+        """Send one request and return its answers, without the acknowledgement.  Raises NetlinkError."""
+        return self._exchange(codec, operation, values, NLM_F_REQUEST | (NLM_F_ACK if acknowledge else 0), one=True)
+
+    def dump(self, codec: MessageCodec, operation: str, values: Mapping[str, Any]) -> list[Message]:
+        """Send a request for a table; every part of it is returned.  Raises NetlinkError."""
+        return self._exchange(codec, operation, values, NLM_F_REQUEST | NLM_F_DUMP, one=False)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def _exchange(
+        self, codec: MessageCodec, operation: str, values: Mapping[str, Any], flags: int, *, one: bool
+    ) -> list[Message]:
+        sequence = next(self._numbers) & 0xFFFFFFFF
+        self._socket.send(codec.encode(operation, values, sequence=sequence, flags=flags))
+        answers: list[Message] = []
+        wants_acknowledgement = bool(flags & NLM_F_ACK)
+        while True:
+            for data in self._receive():
+                if sequence_of(data) != sequence:
+                    continue
+                if type_of(data) == NLMSG_DONE:
+                    return answers
+                message = codec.decode(data)
+                if message.error:
+                    text = message.values.get("message") or os.strerror(message.error)
+                    raise NetlinkError(f"the kernel refuses {operation}: {text}", errno=message.error)
+                if message.error == 0:
+                    return answers
+                answers.append(message)
+            if one and not wants_acknowledgement and answers:
+                return answers
+
+    def _receive(self) -> Iterator[bytes]:
+        try:
+            data = self._socket.recv(_RECEIVE_SIZE)
+        except TimeoutError:
+            raise NetlinkError("the kernel does not answer", errno=errno.ETIMEDOUT) from None
+        except OSError as error:
+            raise NetlinkError(
+                f"the kernel's answer is lost ({error.strerror})", errno=error.errno or errno.EIO
+            ) from None
+        if len(data) == _RECEIVE_SIZE:
+            raise MessageError("an answer of the kernel's is too long")
+        return split(data)
+
+
+class NotificationSocket:
+    """Memberships of multicast groups, and what is announced in them.
+
+    An overrun loses notifications, and the kernel takes a socket that has overrun for nobody until its queue is empty:
+    NETLINK_NO_ENOBUFS removes that, a large queue makes it rare, and :meth:`drain` empties it.
+    """
+
+    def __init__(self, protocol: int) -> None:
+        self._socket = _open(protocol)
+        self._socket.setblocking(False)
+        for level, option, value in (
+            (socket.SOL_SOCKET, SO_RCVBUFFORCE, _NOTIFICATION_QUEUE),
+            (SOL_NETLINK, NETLINK_NO_ENOBUFS, 1),
+        ):
+            try:
+                self._socket.setsockopt(level, option, value)
+            except PermissionError:
+                # Without CAP_NET_ADMIN; then nothing else works either, and what does not says so.
+                break
+
+    def fileno(self) -> int:
+        """For the event loop: readable when something was announced."""
+        return self._socket.fileno()
+
+    def join(self, group: int) -> None:
+        """Become a member of a group by its number.  Raises NetlinkError."""
+        self._membership(NETLINK_ADD_MEMBERSHIP, group)
+
+    def leave(self, group: int) -> None:
+        """Cease to be a member.  Raises NetlinkError."""
+        self._membership(NETLINK_DROP_MEMBERSHIP, group)
+
+    def drain(self) -> list[bytes]:
+        """Every message that waits; the queue is empty then."""
+        messages: list[bytes] = []
+        while True:
+            try:
+                data = self._socket.recv(_RECEIVE_SIZE)
+            except BlockingIOError:
+                return messages
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                continue
+            messages.extend(split(data))
+
+    def close(self) -> None:
+        """Leave every group and close the socket."""
+        self._socket.close()
+
+    def _membership(self, option: int, group: int) -> None:
+        try:
+            self._socket.setsockopt(SOL_NETLINK, option, group)
+        except OSError as error:
+            number = error.errno or errno.EIO
+            raise NetlinkError(f"membership of group {group}: {errno_name(number)}", errno=number) from None
+
+
+def _open(protocol: int) -> socket.socket:
+    try:
+        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    except OSError as error:
+        number = error.errno or errno.EIO
+        raise NetlinkError(f"netlink family {protocol}: {error.strerror}", errno=number) from None
+    for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK):
+        sock.setsockopt(SOL_NETLINK, option, 1)
+    sock.bind((0, 0))
+    return sock

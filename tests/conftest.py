@@ -1,0 +1,42 @@
+"""For every tier.  In CI (``CI=true`` in the environment, or ``--ci``) a test that would be skipped has failed: what is
+not run there is not run anywhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--ci", action="store_true", help="a skipped test has failed (also when CI=true)")
+
+
+def _strict(config: pytest.Config) -> bool:
+    return bool(config.getoption("--ci")) or os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+
+def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"skipped, and in CI nothing is: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if _strict(item.config):
+        _refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if _strict(collector.config):
+        _refuse_skip(report)
+    return report

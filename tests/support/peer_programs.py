@@ -1,0 +1,219 @@
+"""OpenSSL's and GnuTLS's own programs as peers: what starts them, and how they say the same thing in two ways.
+
+Data goes through their standard input and output, undisturbed: what they have to say besides goes to standard error
+(OpenSSL) or to a log file (GnuTLS), and no letter of the input is a command unless a test wants that.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from hsframework.credentials.failures import Failure
+from hsframework.demo.peers import psk_words
+from hsframework.interface import PresharedKey
+from hsframework.testing.certificates import CredentialFiles
+from tests.support.processes import PATIENCE, Program, listening_port
+
+Kind = Literal["openssl", "gnutls"]
+
+_log_names = itertools.count(1)
+
+
+class Peer(Program):
+    """One of the four programs.  ``port`` is a server's."""
+
+    kind: Kind
+    port: int = 0
+    log: Path | None = None
+
+    def said(self) -> str:
+        """Its output, its errors and its log file."""
+        return super().said() + (self.log.read_text(errors="replace") if self.log and self.log.exists() else "")
+
+    def connect(self) -> socket.socket:
+        """A connection to a server."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+
+    def alert(self) -> int:
+        """The fatal alert that it has received: waits for it."""
+        if self.kind == "openssl":
+            return int(self.wait_for(r"SSL alert number (\d+)")[1])
+        if self.log is None:
+            return int(self.wait_for(r"Alert\[2\|(\d+)\] - .* - was received")[1])
+        self.wait()
+        found = re.search(r"Received alert \[(\d+)\]", self.said())
+        assert found is not None, self.said()
+        return int(found[1])
+
+    def saw(self, pattern: str) -> re.Match[str]:
+        """Wait until it has said something, wherever it says it."""
+        if self.log is None:
+            return self.wait_for(pattern)
+        found: list[re.Match[str]] = []
+
+        def there() -> bool:
+            found[:] = list(re.finditer(pattern, self.said(), re.MULTILINE))[:1]
+            return bool(found)
+
+        if not self.running:
+            self.wait()
+            assert there(), f"{pattern!r} is not in {self.said()}"
+        else:
+            self.poll_until(there, repr(pattern))
+        return found[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a peer is to do, in words that both implementations understand.
+
+    ``trust``: PEM file of authorities; a server with it demands a certificate.  ``psk``: its own key.  ``groups`` and
+    ``versions``: only these.  ``openssl`` and ``gnutls``: further options of the one and the other.
+    ``name``: a client's, the name that it asks for and verifies.  ``log``: where gnutls-cli writes what it has to say.
+    """
+
+    identity: CredentialFiles | None = None
+    trust: Path | None = None
+    psk: PresharedKey | None = None
+    name: str | None = None
+    alpn: Sequence[str] = ()
+    priority: str = "NORMAL:-VERS-ALL:+VERS-TLS1.3"
+    version: str = "-tls1_3"
+    openssl: Sequence[str | Path] = field(default=())
+    gnutls: Sequence[str | Path] = field(default=())
+    commands: bool = False
+    """Letters and words of the input are commands: OpenSSL's K and k, GnuTLS's ^rekey^."""
+
+
+def start_server(kind: Kind, setup: Setup, folder: Path) -> Peer:
+    """A server that listens when this returns."""
+    peer = Peer(_openssl_server(setup, folder) if kind == "openssl" else _gnutls_server(setup, folder))
+    peer.kind = kind
+    try:
+        peer.poll_until(lambda: listening_port(peer.pid) is not None, "listening")
+        port = listening_port(peer.pid)
+        assert port is not None
+        peer.port = port
+    except BaseException:
+        peer.end()
+        raise
+    return peer
+
+
+def start_client(kind: Kind, setup: Setup, folder: Path, port: int) -> Peer:
+    """A client that connects to a port of this machine."""
+    if kind == "openssl":
+        peer = Peer(_openssl_client(setup, folder, port))
+    else:
+        log = folder / f"gnutls-cli-{next(_log_names)}.log"
+        peer = Peer(_gnutls_client(setup, port, log))
+        peer.log = log
+    peer.kind = kind
+    return peer
+
+
+def accepted(kind: Kind, setup: Setup, folder: Path) -> tuple[Peer, socket.socket]:
+    """A client, and our end of its connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE)
+        peer = start_client(kind, setup, folder, listener.getsockname()[1])
+        try:
+            sock, _ = listener.accept()
+        except BaseException:
+            peer.end()
+            raise
+    return peer, sock
+
+
+def _openssl_common(setup: Setup, folder: Path) -> list[str | Path]:
+    words: list[str | Path] = [setup.version, "-msg", "-msgfile", folder / "messages"]
+    words = [setup.version]
+    if setup.identity:
+        files = setup.identity
+        words += ["-cert", files.certificate, "-cert_chain", files.certificate, "-key", files.private_key]
+    if setup.psk:
+        words += psk_words(setup.psk, folder)
+    if setup.alpn:
+        words += ["-alpn", ",".join(setup.alpn)]
+    return words
+
+
+def _openssl_server(setup: Setup, folder: Path) -> list[str | Path]:
+    words: list[str | Path] = ["openssl", "s_server", "-accept", "127.0.0.1:0", *_openssl_common(setup, folder)]
+    if not setup.commands:
+        words.append("-quiet")
+    if not setup.identity:
+        words.append("-nocert")
+    if setup.trust:
+        words += ["-Verify", "4", "-verify_return_error", "-CAfile", setup.trust]
+    return [*words, *setup.openssl]
+
+
+def _openssl_client(setup: Setup, folder: Path, port: int) -> list[str | Path]:
+    words: list[str | Path] = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", *_openssl_common(setup, folder)]
+    words += ["-brief"] if setup.commands else ["-brief", "-nocommands"]
+    if setup.trust:
+        words += ["-CAfile", setup.trust, "-verify_return_error"]
+    if setup.name:
+        words += ["-servername", setup.name, "-verify_hostname", setup.name]
+    else:
+        words += ["-noservername"]
+    return [*words, *setup.openssl]
+
+
+def _gnutls_common(setup: Setup) -> list[str | Path]:
+    words: list[str | Path] = ["--priority", setup.priority]
+    if setup.identity:
+        words += ["--x509certfile", setup.identity.certificate, "--x509keyfile", setup.identity.private_key]
+    if setup.trust:
+        words += ["--x509cafile", setup.trust]
+    for name in setup.alpn:
+        words += ["--alpn", name]
+    return words
+
+
+def _gnutls_server(setup: Setup, folder: Path) -> list[str | Path]:
+    words: list[str | Path] = ["gnutls-serv", "--echo", "--crlf", "-p", "0", "-d", "5", *_gnutls_common(setup)]
+    if setup.alpn:
+        words.append("--alpn-fatal")
+    if setup.trust:
+        words += ["--require-client-cert", "--verify-client-cert"]
+    else:
+        words.append("--disable-client-cert")
+    if setup.psk:
+        path = folder / "gnutls.psk"
+        path.touch(mode=0o600)
+        path.write_bytes(_gnutls_identity(setup.psk) + b":" + setup.psk.key.reveal().hex().encode() + b"\n")
+        words += ["--pskpasswd", path]
+    return [*words, *setup.gnutls]
+
+
+def _gnutls_client(setup: Setup, port: int, log: Path) -> list[str | Path]:
+    words: list[str | Path] = ["gnutls-cli", "--logfile", log, "-p", str(port), *_gnutls_common(setup)]
+    if setup.commands:
+        words.append("--inline-commands")
+    if not setup.trust:
+        words.append("--no-ca-verification")
+    if setup.name:
+        words += ["--sni-hostname", setup.name, "--verify-hostname", setup.name]
+    else:
+        words.append("--disable-sni")
+    if setup.psk:
+        words += ["--pskusername", setup.psk.identity.decode(), "--pskkey", setup.psk.key.reveal().hex()]
+    return [*words, *setup.gnutls, "127.0.0.1"]
+
+
+def _gnutls_identity(key: PresharedKey) -> bytes:
+    """Names that its file format cannot hold are written in hexadecimal digits behind a ``#``."""
+    if re.fullmatch(rb"[\w.@-]+", key.identity):
+        return key.identity
+    return b"#" + key.identity.hex().encode()
+
+
+__all__ = ["Failure", "Kind", "Peer", "Setup", "accepted", "start_client", "start_server"]

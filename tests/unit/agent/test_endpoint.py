@@ -1,0 +1,287 @@
+"""The endpoint: exactly what was asked for, whatever the segments look like."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hsframework.agent.endpoint import DatagramEndpoint, StreamEndpoint, lingers, make_endpoint
+from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.errors import HandshakeError
+
+
+def run(test: Callable[[StreamEndpoint, socket.socket], Awaitable[None]]) -> None:
+    """Run an asynchronous test with an endpoint on one end of a stream pair; its peer is blocking."""
+
+    async def body() -> None:
+        ours, theirs = socket.socketpair()
+        endpoint = StreamEndpoint(ours, asyncio.get_running_loop())
+        with theirs:
+            theirs.settimeout(20)
+            try:
+                await test(endpoint, theirs)
+            finally:
+                endpoint.close()
+
+    asyncio.run(body())
+
+
+async def turns(number: int = 3) -> None:
+    """Let the loop go round."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    bodies=st.lists(st.binary(max_size=40), min_size=1, max_size=4),
+    trailing=st.binary(max_size=20),
+    splits=st.sets(st.integers(min_value=1, max_value=200)),
+)
+def test_every_split_and_what_follows_stays(bodies: list[bytes], trailing: bytes, splits: set[int]) -> None:
+    """However the stream is cut into segments, each record is read whole and what follows the last is in the socket."""
+    records = [len(body).to_bytes(2, "big") + body for body in bodies]
+    stream = b"".join(records) + trailing
+    cuts = [0, *sorted(cut for cut in splits if cut < len(stream)), len(stream)]
+
+    async def test(endpoint: StreamEndpoint, peer: socket.socket) -> None:
+        async def read() -> list[bytes]:
+            return [await endpoint.receive_record(2, lambda header: int.from_bytes(header, "big")) for _ in records]
+
+        task = asyncio.create_task(read())
+        for begin, end in zip(cuts, cuts[1:], strict=False):
+            peer.sendall(stream[begin:end])
+            await turns(2)
+        assert await task == records
+        assert rest(endpoint) == trailing
+
+    run(test)
+
+
+def rest(endpoint: StreamEndpoint) -> bytes:
+    """What is left in the socket."""
+    try:
+        return endpoint.socket.recv(4096)
+    except BlockingIOError:
+        return b""
+
+
+def test_header_that_is_refused_ends_the_reading() -> None:
+    """When body_size raises, its error passes through and only the header was taken."""
+
+    def refuse(header: bytes) -> int:
+        raise HandshakeError(f"no record begins with {header.hex()}", errno=71)
+
+    async def test(endpoint: StreamEndpoint, peer: socket.socket) -> None:
+        peer.sendall(b"\xff\xffrest")
+        with pytest.raises(HandshakeError, match="ffff"):
+            await endpoint.receive_record(2, refuse)
+        assert rest(endpoint) == b"rest"
+
+    run(test)
+
+
+def test_nothing_is_read_for_nothing() -> None:
+    """Zero bytes are there at once; a negative number is the caller's fault."""
+
+    async def test(endpoint: StreamEndpoint, peer: socket.socket) -> None:
+        assert await endpoint.receive_exactly(0) == b""
+        with pytest.raises(ValueError):
+            await endpoint.receive_exactly(-1)
+
+    run(test)
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x00", b"\x00\x05abc"])
+def test_end_of_stream_is_peer_gone(sent: bytes) -> None:
+    """A peer that closes before, within or after the header is gone."""
+
+    async def test(endpoint: StreamEndpoint, peer: socket.socket) -> None:
+        peer.sendall(sent)
+        reading = asyncio.create_task(endpoint.receive_record(2, lambda header: header[1]))
+        await turns()
+        peer.close()
+        with pytest.raises(HandshakeFailed) as caught:
+            await reading
+        assert caught.value.failure is Failure.PEER_GONE
+
+    run(test)
+
+
+def test_reset_is_peer_gone_for_reads_and_writes() -> None:
+    """A connection that is reset fails both ways with the same documented failure."""
+
+    async def body() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            peer = socket.create_connection(server.getsockname())
+            ours, _ = server.accept()
+        endpoint = StreamEndpoint(ours, asyncio.get_running_loop())
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        with pytest.raises(HandshakeFailed) as read:
+            await endpoint.receive_exactly(1)
+        with pytest.raises(HandshakeFailed) as written:
+            await endpoint.send(b"x")
+        assert (read.value.failure, written.value.failure) == (Failure.PEER_GONE, Failure.PEER_GONE)
+        endpoint.close()
+
+    asyncio.run(body())
+
+
+def test_send_waits_for_a_slow_reader_and_sends_all() -> None:
+    """More than the socket takes at once arrives whole and in order."""
+    data = bytes(range(256)) * 8192
+
+    async def test(endpoint: StreamEndpoint, peer: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        sending = asyncio.create_task(endpoint.send(data))
+        await turns()
+        assert not sending.done()
+        peer.setblocking(False)
+        got = b""
+        while len(got) < len(data):
+            got += await loop.sock_recv(peer, 65536)
+        await sending
+        assert got == data
+        peer.setblocking(True)
+
+    run(test)
+
+
+def test_data_that_nobody_waits_for_does_not_keep_waking_the_loop() -> None:
+    """Once a read was satisfied, data that lies in the socket takes it out of the selector."""
+
+    async def test(endpoint: StreamEndpoint, peer: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        reading = asyncio.create_task(endpoint.receive_exactly(1))
+        await turns()
+        peer.sendall(b"xfor the consumer")
+        assert await reading == b"x"
+        await turns(5)
+        selector: selectors.BaseSelector = loop._selector  # type: ignore[attr-defined]
+        assert endpoint.socket.fileno() not in selector.get_map()
+        assert await endpoint.receive_exactly(3) == b"for"
+
+    run(test)
+
+
+def test_cancelled_wait_leaves_nothing_and_a_later_read_works() -> None:
+    """A read that was cancelled in mid-wait does not stand in the way of the next one."""
+
+    async def test(endpoint: StreamEndpoint, peer: socket.socket) -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(endpoint.receive_exactly(1), 0.001)
+        peer.sendall(b"y")
+        assert await endpoint.receive_exactly(1) == b"y"
+
+    run(test)
+
+
+def test_two_waiting_reads_are_an_error() -> None:
+    """Two coroutines cannot wait for one endpoint: who would get the bytes?"""
+
+    async def test(endpoint: StreamEndpoint, peer: socket.socket) -> None:
+        first = asyncio.create_task(endpoint.receive_exactly(1))
+        await turns()
+        with pytest.raises(RuntimeError):
+            await endpoint.receive_exactly(1)
+        peer.sendall(b"z")
+        assert await first == b"z"
+
+    run(test)
+
+
+def test_close_leaves_the_loop_before_the_fd_is_gone() -> None:
+    """With a copy of the socket elsewhere, a closed endpoint is out of epoll, its waiters are cancelled, and a new
+    socket under the same number can be watched."""
+
+    async def test(endpoint: StreamEndpoint, peer: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        number = endpoint.socket.fileno()
+        with endpoint.socket.dup() as copy:
+            reading = asyncio.create_task(endpoint.receive_exactly(1))
+            await turns()
+            selector: selectors.BaseSelector = loop._selector  # type: ignore[attr-defined]
+            assert number in selector.get_map()
+            endpoint.close()
+            assert number not in selector.get_map()
+            await turns()
+            assert reading.cancelled()
+            peer.sendall(b"still connected")
+            assert copy.recv(5) == b"still"
+        with pytest.raises(HandshakeFailed):
+            await endpoint.receive_exactly(1)
+
+    run(test)
+
+
+def test_datagrams() -> None:
+    """One datagram a read, an empty one too; the stream's reads are refused."""
+
+    async def body() -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        endpoint = make_endpoint(ours, asyncio.get_running_loop())
+        assert isinstance(endpoint, DatagramEndpoint)
+        with theirs:
+            for item in (b"one", b"", b"three"):
+                theirs.send(item)
+            assert [await endpoint.receive_datagram() for _ in range(3)] == [b"one", b"", b"three"]
+            reading = asyncio.create_task(endpoint.receive_datagram())
+            await turns()
+            theirs.send(b"four")
+            assert await reading == b"four"
+            await endpoint.send(b"five")
+            assert theirs.recv(100) == b"five"
+            with pytest.raises(TypeError):
+                await endpoint.receive_exactly(1)
+            with pytest.raises(TypeError):
+                await endpoint.receive_record(1, len)
+        endpoint.close()
+
+    asyncio.run(body())
+
+
+def test_datagram_refused_is_peer_gone() -> None:
+    """Nobody listens at the peer's port: that is told, and not waited for."""
+
+    async def body() -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
+            gone.bind(("127.0.0.1", 0))
+            address = gone.getsockname()
+        ours = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        ours.connect(address)
+        endpoint = DatagramEndpoint(ours, asyncio.get_running_loop())
+        await endpoint.send(b"anyone?")
+        with pytest.raises(HandshakeFailed) as caught:
+            await asyncio.wait_for(endpoint.receive_datagram(), 20)
+        assert caught.value.failure is Failure.PEER_GONE
+        endpoint.close()
+
+    asyncio.run(body())
+
+
+def test_stream_has_no_datagrams() -> None:
+    """The other way round."""
+
+    async def test(endpoint: StreamEndpoint, peer: socket.socket) -> None:
+        with pytest.raises(TypeError):
+            await endpoint.receive_datagram()
+
+    run(test)
+
+
+def test_lingering_sockets_are_recognised() -> None:
+    """SO_LINGER with a time makes the last close block; without one it does not."""
+    with socket.socket() as sock:
+        assert not lingers(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 5))
+        assert lingers(sock)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert not lingers(sock)

@@ -1,0 +1,45 @@
+"""What is called sans-IO imports no I/O: checked in the source, so that nobody has to remember."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import hsframework_tls13
+
+PACKAGE = Path(hsframework_tls13.__file__).parent
+SANS_IO = ["ciphers", "client_hello", "contexts", "engine", "engine_client", "engine_core", "engine_server", "events",
+           "inbound", "keyschedule", "openssl", "openssl_failures", "protection", "recordlayer", "records", "selection",
+           "settings"]  # fmt: skip
+FORBIDDEN = {"asyncio", "socket", "select", "selectors", "time", "datetime", "threading", "ssl", "os", "pyroute2"}
+
+
+def imports(module: str) -> set[str]:
+    """Top-level names of all that a module imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            names.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").partition(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("module", SANS_IO)
+def test_protocol_code_does_no_io(module: str) -> None:
+    """No sockets, no event loop, no clock."""
+    assert not imports(module) & FORBIDDEN
+
+
+def test_only_one_module_touches_the_binding() -> None:
+    """``OpenSSL._util`` is private to pyOpenSSL: its use stays in one place."""
+    users = [path.stem for path in PACKAGE.glob("*.py") if "from OpenSSL._util import" in path.read_text()]
+    assert users == ["openssl"]
+
+
+def test_all_modules_are_listed_or_do_io() -> None:
+    """A new module is put on the list or stands here by name."""
+    io = {"__init__", "aio_stream", "channel", "hooks", "ktls", "ktls_stream", "plugin", "session", "stream"}
+    assert {path.stem for path in PACKAGE.glob("*.py")} == io | set(SANS_IO)
