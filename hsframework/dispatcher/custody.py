@@ -31,21 +31,28 @@ _LINGER = struct.Struct("=ii")
 
 
 class Closer:
-    """Closes fds off the loop.  :meth:`close` never blocks; :meth:`stop` waits for what is queued."""
+    """Closes fds off the loop.  :meth:`close` never blocks; :meth:`stop` waits for what is queued.
+
+    The thread starts with the first socket, so that what must come before every thread can.
+    """
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[socket.socket | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="closer", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def close(self, sock: socket.socket) -> None:
         """Take over ``sock`` and close it soon."""
         self._queue.put(sock)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="closer", daemon=True)
+            self._thread.start()
 
     def stop(self) -> None:
         """Close what is queued, at most five seconds long."""
-        self._queue.put(None)
-        self._thread.join(5)
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join(5)
+            self._thread = None
 
     def _run(self) -> None:
         while (sock := self._queue.get()) is not None:

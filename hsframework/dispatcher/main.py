@@ -15,6 +15,7 @@ from hsframework.config import Configuration
 from hsframework.dispatcher.agents import AgentServer
 from hsframework.dispatcher.control import ControlChannel
 from hsframework.dispatcher.core import Dispatcher
+from hsframework.dispatcher.kernel import open_kernel_sources
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
 from hsframework.dispatcher.local import LocalSource
 from hsframework.dispatcher.policy import Policy
@@ -70,6 +71,7 @@ async def _serve(
         serve_metrics(dispatcher.metrics, configuration.metrics.listen)
     trusts = TrustFiles()
     agents = AgentServer(dispatcher, policy, trusts, sockets["agent"], configuration.limits, loop=loop)
+    kernel = open_kernel_sources(dispatcher, vault, configuration, loop=loop)
     local = LocalSource(dispatcher, policy, vault, sockets["consumer"], configuration, loop=loop)
     _log.info("the dispatcher is ready", runtime_dir=str(configuration.runtime_dir), pid=os.getpid())
     supervisor = None if control is None else ControlChannel(control, policy, stop, loop=loop)
@@ -81,6 +83,8 @@ async def _serve(
     await asyncio.sleep(0)
     local.close()
     agents.close()
+    for source in kernel:
+        source.close()
     trusts.close()
     if supervisor is not None:
         supervisor.close()

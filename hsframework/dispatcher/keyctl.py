@@ -1,0 +1,128 @@
+"""keyctl(2): the few calls on the kernel's keys that the dispatcher needs.
+
+A serial is a positive number.  Every call raises OSError with the kernel's errno.  libc has no wrappers for these, and
+their numbers differ between machines.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from dataclasses import dataclass
+from functools import cache
+
+SPEC_PROCESS_KEYRING = -2
+
+_GET_KEYRING_ID, _DESCRIBE, _LINK, _UNLINK, _READ = 0, 6, 8, 9, 11
+# (add_key, keyctl)
+_NUMBERS = {
+    "x86_64": (248, 250),
+    "aarch64": (217, 219),
+    "riscv64": (217, 219),
+    "loongarch64": (217, 219),
+    "s390x": (278, 280),
+    "ppc64le": (269, 271),
+}
+_FIRST_SIZE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class KeyDescription:
+    """KEYCTL_DESCRIBE.  ``description`` may hold semicolons of its own."""
+
+    type: str
+    uid: int
+    gid: int
+    permissions: int
+    description: str
+
+
+def process_keyring() -> int:
+    """The calling process's keyring, made when there is none.  Threads that run already do not see a new one."""
+    return _keyctl(_GET_KEYRING_ID, SPEC_PROCESS_KEYRING, 1)
+
+
+def describe(serial: int) -> KeyDescription:
+    """What a key is.  ENOKEY: there is none, or it may not be seen."""
+    kind, uid, gid, permissions, description = _fetch(_DESCRIBE, serial).rstrip(b"\0").split(b";", 4)
+    text = description.decode("utf-8", "surrogateescape")
+    return KeyDescription(kind.decode("ascii", "replace"), int(uid), int(gid), int(permissions, 16), text)
+
+
+def read(serial: int) -> bytes:
+    """A key's payload.  EACCES: it is not possessed and not readable."""
+    return _fetch(_READ, serial)
+
+
+def members(keyring: int) -> tuple[int, ...]:
+    """The serials in a keyring."""
+    data = read(keyring)
+    return struct.unpack(f"={len(data) // 4}i", data[: len(data) // 4 * 4])
+
+
+def add(kind: str, description: str, payload: bytes, keyring: int) -> int:
+    """A new key in a keyring; its serial."""
+    arguments = (kind.encode(), description.encode(), payload, ctypes.c_size_t(len(payload)), ctypes.c_int(keyring))
+    return _call(_numbers()[0], *arguments)
+
+
+def link(key: int, keyring: int) -> None:
+    """Put a key into a keyring."""
+    _keyctl(_LINK, key, keyring)
+
+
+def unlink(key: int, keyring: int) -> None:
+    """Take a key out of a keyring."""
+    _keyctl(_UNLINK, key, keyring)
+
+
+def find_keyring(name: str) -> int | None:
+    """The serial of the keyring with this description, from /proc/keys; None: none can be seen."""
+    try:
+        with open("/proc/keys", encoding="utf-8", errors="surrogateescape") as table:
+            for line in table:
+                fields = line.split(None, 8)
+                if len(fields) == 9 and fields[7] == "keyring" and fields[8].rpartition(":")[0] == name:
+                    return int(fields[0], 16)
+    except FileNotFoundError:
+        return None
+    return None
+
+
+def _fetch(operation: int, serial: int) -> bytes:
+    size = _FIRST_SIZE
+    while True:
+        buffer = ctypes.create_string_buffer(size)
+        length = _call(_numbers()[1], ctypes.c_int(operation), ctypes.c_int(serial), buffer, ctypes.c_size_t(size))
+        if length <= size:
+            data = buffer.raw[:length]
+            ctypes.memset(buffer, 0, size)
+            return data
+        size = length
+
+
+def _keyctl(operation: int, *arguments: int) -> int:
+    return _call(_numbers()[1], ctypes.c_int(operation), *(ctypes.c_long(item) for item in arguments))
+
+
+def _call(number: int, *arguments: object) -> int:
+    result: int = _libc().syscall(ctypes.c_long(number), *arguments)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def _numbers() -> tuple[int, int]:
+    machine = os.uname().machine
+    if machine not in _NUMBERS:
+        raise OSError(38, f"keyctl's system call numbers are not known for {machine}")
+    return _NUMBERS[machine]
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    library = ctypes.CDLL(None, use_errno=True)
+    library.syscall.restype = ctypes.c_long
+    return library

@@ -1,0 +1,46 @@
+"""Network namespaces: sockets that are opened within the block belong to the namespace for good.
+
+Entering one takes CAP_SYS_ADMIN, and concerns the calling thread alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator
+
+from hsframework.errors import ConfigurationError
+
+CLONE_NEWNET = 0x40000000
+
+
+@contextlib.contextmanager
+def network_namespace(namespace: str) -> Iterator[None]:
+    """Within the block the calling thread is in ``namespace``: a name of ``ip netns``, or a path.
+
+    Raises ConfigurationError.
+    """
+    path = namespace if "/" in namespace else f"/run/netns/{namespace}"
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            target = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConfigurationError(f"network namespace {namespace!r}: {path}: {error.strerror}") from None
+        try:
+            _enter(target, namespace)
+        finally:
+            os.close(target)
+        try:
+            yield
+        finally:
+            _enter(before, "the one before")
+    finally:
+        os.close(before)
+
+
+def _enter(fd: int, name: str) -> None:
+    if ctypes.CDLL(None, use_errno=True).setns(fd, CLONE_NEWNET):
+        code = ctypes.get_errno()
+        raise ConfigurationError(f"network namespace {name!r}: {os.strerror(code)}; it takes root and CAP_SYS_ADMIN")
