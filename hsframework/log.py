@@ -76,6 +76,7 @@ class LineWriter:
         self._fd = fd
         self._socket: socket.socket | None = None
         self._missed = 0
+        self._opened = False
         mode = os.fstat(fd).st_mode
         self._file = stat.S_ISREG(mode)
         if stat.S_ISSOCK(mode):
@@ -84,6 +85,7 @@ class LineWriter:
             # A description of its own: O_NONBLOCK on the inherited one would change it for its other users too.
             with contextlib.suppress(OSError):
                 self._fd = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                self._opened = True
 
     def write(self, line: str) -> None:
         """One line without its end.  Never raises."""
@@ -96,6 +98,13 @@ class LineWriter:
         except OSError:
             pass
         self._missed = self._missed + 1 if data else 0
+
+    def close(self) -> None:
+        """Close what was opened here; the fd that was given stays open."""
+        if self._socket is not None:
+            self._socket.close()
+        elif self._opened:
+            os.close(self._fd)
 
     def _send(self, data: bytes) -> int:
         if self._socket is not None:

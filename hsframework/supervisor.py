@@ -239,7 +239,8 @@ class Supervisor:
         self._drop_control(child)
         child.pid = 0
         if status == EXIT_CONFIGURATION or (status == 0 and not child.essential):
-            _log.error("ended and is not started again", child=child.name, status=status)
+            tell = _log.error if status else _log.info
+            tell("ended and is not started again", child=child.name, status=status)
             if child.essential:
                 self._status, self._stopping = status, True
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import signal
@@ -22,6 +23,9 @@ from hsframework.dispatcher.policy import Policy
 from hsframework.dispatcher.trusts import TrustFiles
 from hsframework.dispatcher.vault import Vault
 from hsframework.metrics import serve_metrics
+
+GC_THRESHOLD = 20_000
+"""Objects between two runs of the garbage collector: a request makes few cycles and many short-lived objects."""
 
 _log = structlog.get_logger("hsframework.dispatcher")
 
@@ -73,6 +77,8 @@ async def _serve(
     agents = AgentServer(dispatcher, policy, trusts, sockets["agent"], configuration.limits, loop=loop)
     kernel = open_kernel_sources(dispatcher, vault, configuration, loop=loop)
     local = LocalSource(dispatcher, policy, vault, sockets["consumer"], configuration, loop=loop)
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
     _log.info("the dispatcher is ready", runtime_dir=str(configuration.runtime_dir), pid=os.getpid())
     supervisor = None if control is None else ControlChannel(control, policy, stop, loop=loop)
     notify_service_manager("READY=1")

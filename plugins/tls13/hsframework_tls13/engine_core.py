@@ -212,7 +212,7 @@ class Engine(Callbacks):
             if secret is None:
                 self._output = plaintext_alert(alert)
             elif not self._output or self._output[0] == ALERT:
-                # Until its last flight OpenSSL's client sends alerts in the clear, which not every server accepts there.
+                # Until its last flight OpenSSL's client sends alerts in the clear; not every server accepts that.
                 self._output = self._protected_alert(alert, secret)
         self._release()
 

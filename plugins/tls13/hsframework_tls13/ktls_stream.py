@@ -7,9 +7,11 @@ ends here with ``EOPNOTSUPP``).  Until that is done the kernel answers reads wit
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hsframework.credentials.failures import Failure
@@ -94,9 +96,10 @@ class KernelChannel(Channel):
 
     def _read(self) -> None:
         try:
-            content, ancillary, _, _ = self.socket.recvmsg(MAX_PLAINTEXT, socket.CMSG_SPACE(1), socket.MSG_DONTWAIT)
+            with _unpolled(self.socket) as sock:
+                content, ancillary, _, _ = sock.recvmsg(MAX_PLAINTEXT, socket.CMSG_SPACE(1), socket.MSG_DONTWAIT)
         except OSError as error:
-            raise _kernel_error(error) from None
+            raise _kernel_error(self.socket, error) from None
         types = [data[0] for level, kind, data in ancillary if (level, kind) == (SOL_TLS, TLS_GET_RECORD_TYPE)]
         if not types and not content:
             raise SessionTruncated
@@ -169,8 +172,31 @@ class KernelChannel(Channel):
             raise SessionBroken(Failure.CANCELLED, "our direction of the session is closed")
 
 
-def _kernel_error(error: OSError) -> OSError | SessionBroken:
-    """The kernel's own verdicts on the peer's records (``net/tls/tls_sw.c``)."""
+@contextlib.contextmanager
+def _unpolled(sock: socket.socket) -> Iterator[socket.socket]:
+    """The same descriptor, read without waiting for it first, as Python does where there is a timeout.
+
+    A KeyUpdate that the kernel opened behind data in one read is handed out by the next read, and until then poll(2)
+    does not report the socket readable (Linux 7.2, ``tls_sk_poll``).
+    """
+    if not sock.gettimeout():
+        yield sock
+        return
+    alias = socket.socket(sock.family, sock.type, sock.proto, fileno=sock.fileno())
+    try:
+        yield alias
+    finally:
+        alias.detach()
+
+
+def _kernel_error(sock: socket.socket, error: OSError) -> OSError | SessionBroken:
+    """The kernel's own verdicts on the peer's records (``net/tls/tls_sw.c``).
+
+    Such a verdict is also the socket's pending error, which is taken here: the next write is to be our alert.
+    """
+    if error.errno in (errno.EBADMSG, errno.EMSGSIZE, errno.EINVAL):
+        with contextlib.suppress(OSError):
+            sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     if error.errno == errno.EBADMSG:
         return SessionBroken(Failure.BAD_RECORD_MAC, "the kernel could not open a record")
     if error.errno == errno.EMSGSIZE:

@@ -105,8 +105,10 @@ class TlsStream:
             try:
                 return attempt()
             except BlockingIOError:
-                if self.socket.gettimeout() == 0:
+                timeout = self.socket.gettimeout()
+                if timeout == 0:
                     raise
             poller = select.poll()
             poller.register(self.socket, event)
-            poller.poll()
+            if not poller.poll(None if timeout is None else timeout * 1000):
+                raise TimeoutError("timed out")

@@ -45,10 +45,15 @@ class KernelTlsSocket:
         return self.sock.fileno()
 
     def gettimeout(self) -> float | None:
-        return self.sock.gettimeout()
+        """Zero or None: a channel reads past Python's own waiting, and the socket beneath this one waits instead."""
+        return 0 if self.sock.gettimeout() == 0 else None
 
     def setblocking(self, flag: bool) -> None:
         self.sock.setblocking(flag)
+
+    def getsockopt(self, level: int, option: int) -> int:
+        assert (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR)
+        return 0
 
     def setsockopt(self, level: int, option: int, value: bytes) -> None:
         assert level == SOL_TLS

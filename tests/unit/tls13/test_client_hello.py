@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework_tls13.client_hello import MAX_SIZE, ClientHello, ClientHelloReader, parse_client_hello
@@ -71,6 +71,7 @@ def test_what_openssl_sends() -> None:
     check_openssl(ClientHelloReader().feed(OPENSSL))
 
 
+@hypothesis_settings(deadline=None)
 @given(st.lists(st.integers(1, len(OPENSSL) - 6), max_size=8, unique=True))
 def test_it_may_span_records(cuts: list[int]) -> None:
     """In any number of records: nothing before the last, the same after it."""
@@ -82,6 +83,7 @@ def test_it_may_span_records(cuts: list[int]) -> None:
     check_openssl(parsed[-1])
 
 
+@hypothesis_settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_random_bytes(data: bytes) -> None:
     """Documented failures only."""
@@ -91,6 +93,7 @@ def test_random_bytes(data: bytes) -> None:
         assert error.failure in ALLOWED
 
 
+@hypothesis_settings(deadline=None)
 @given(st.data())
 def test_mangled_hellos(data: st.DataObject) -> None:
     """A real one, spoilt: the reader goes on, waits for more, or fails as documented."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from hsframework.credentials.failures import Failure
 from hsframework.interface import Role, Secret
@@ -96,6 +96,7 @@ def test_input_may_be_split_anywhere(split: int) -> None:
     assert server.receive_data(CONVERSATION[:split]) + server.receive_data(CONVERSATION[split:]) == EVENTS
 
 
+@hypothesis_settings(deadline=None)
 @given(st.lists(st.integers(0, len(CONVERSATION)), max_size=30))
 def test_input_may_be_split_into_many(cuts: list[int]) -> None:
     """The same events, in pieces of any size, trailing bytes ignored after close_notify."""
@@ -108,6 +109,7 @@ def test_input_may_be_split_into_many(cuts: list[int]) -> None:
     server.receive_eof()
 
 
+@hypothesis_settings(deadline=None)
 @given(st.integers(0, len(CONVERSATION) * 8 - 1))
 def test_a_flipped_bit_is_never_accepted(bit: int) -> None:
     """Whatever is changed on the way: a documented error, and no event from the changed record on."""
@@ -123,6 +125,7 @@ def test_a_flipped_bit_is_never_accepted(bit: int) -> None:
     assert len(events) < len(EVENTS)
 
 
+@hypothesis_settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_garbage_is_a_documented_error(data: bytes) -> None:
     """Random input: nothing but SessionBroken ever comes out, and never data."""

@@ -212,9 +212,10 @@ def test_a_send_that_timed_out_goes_on(pair: Pair) -> None:
     """What a full socket did not take goes first next time; no record is cut or sent twice."""
     client, server = TlsStream(user_space(pair[0], Role.CLIENT)), TlsStream(user_space(pair[1], Role.SERVER))
     for end in pair:
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 17)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 17)
     pair[0].settimeout(0.01)
-    payload = os.urandom(8 << 20)
+    payload = os.urandom(4 << 20)
     with pytest.raises(TimeoutError):
         client.send(payload)
     pair[0].settimeout(20)
