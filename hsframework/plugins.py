@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -204,13 +204,19 @@ class PluginRegistry:
 Registry = PluginRegistry
 
 
-def load_plugins(only: Collection[str] | None = None, blocked: Iterable[str] = ()) -> PluginRegistry:
+def load_plugins(
+    only: Collection[str] | None = None, blocked: Iterable[str] = (), *, unfit: Mapping[str, str] | None = None
+) -> PluginRegistry:
     """Every installed plugin.
 
     ``only``: names of plugins; others are not imported and not recorded.  ``blocked``: recorded, and not imported.
+    ``unfit``: the same, with the reason for each.
     """
     registry = PluginRegistry()
-    refused = frozenset(blocked)
+    refused = {name: "blocked by the configuration" for name in blocked}
+    for name, reason in (unfit or {}).items():
+        refused[name] = reason
+        _log.error("a plugin is skipped", plugin=name, reason=reason)
     found = metadata.entry_points(group=ENTRY_POINT_GROUP)
     for entry_point in sorted(found, key=lambda item: (item.name, item.dist.name if item.dist else "")):
         if only is not None and entry_point.name not in only:
@@ -218,7 +224,7 @@ def load_plugins(only: Collection[str] | None = None, blocked: Iterable[str] = (
         if entry_point.name in refused:
             distribution = entry_point.dist
             origin = (distribution.name, distribution.version) if distribution is not None else ("", "")
-            registry.skip(PluginRecord(entry_point.name, *origin, error="blocked by the configuration"))
+            registry.skip(PluginRecord(entry_point.name, *origin, error=refused[entry_point.name]))
             continue
         registry.load(entry_point)
     return registry

@@ -29,17 +29,19 @@ import os
 import selectors
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
+from pathlib import Path
 from typing import Any, NoReturn
 
 import structlog
 
 from hsframework.agent.main import run_keeper
-from hsframework.agent.privileges import agent_user
+from hsframework.agent.privileges import AgentUser, agent_user
 from hsframework.config import AgentSettings, Configuration
 from hsframework.dispatcher import main as dispatcher_main
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
@@ -103,6 +105,8 @@ class Supervisor:
     def _keeper(self, name: str) -> Child:
         settings = self._configuration.agents.get(name, AgentSettings())
         user = agent_user(settings.user, name)
+        if user is not None:
+            _check_reachable(self._configuration.runtime_dir, user)
 
         def start(control: socket.socket) -> int:
             close_listeners(self._listeners)
@@ -269,6 +273,18 @@ def run(configuration: Configuration) -> int:
         return Supervisor(configuration, listeners).run()
     finally:
         close_listeners(listeners)
+
+
+def _check_reachable(folder: Path, user: AgentUser) -> None:
+    """Raises ConfigurationError when an agent's user cannot get to the sockets."""
+    for path in (folder, *folder.absolute().parents):
+        status = path.stat()
+        shift = 6 if status.st_uid == user.uid else 3 if status.st_gid == user.gid else 0
+        if not status.st_mode >> shift & stat.S_IXOTH:
+            raise ConfigurationError(
+                f"{path}: the agents' user {user.name} cannot pass through it to {folder}; allow it by chmod o+x, or "
+                "choose another --runtime-dir"
+            )
 
 
 def plugin_names() -> list[str]:

@@ -7,21 +7,27 @@
 * :meth:`close` takes it out of the loop (epoll) before it closes the fd: a copy in another process would keep a closed
   fd firing.
 * Deadlines are the host's: it cancels the handshaker, and a cancelled wait leaves nothing behind.
+* A handshaker that closes the socket, which is not its to close, has failed (EIO); the request still ends properly.
 * O_NONBLOCK is shared with the socket's owner; the dispatcher saved it and puts it back.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import socket as _socket
 import struct
 import threading
 from collections.abc import Callable
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.errors import HsframeworkError, PluginError
 
 MAX_READ = 64 * 1024
 """Bytes asked of the socket at once, however large a record claims to be: the buffer is made before they are there."""
+
+_CLOSED = "the handshaker reads or writes a socket that has been closed here; closing it is not its business"
 
 # As a plain integer: the enum costs more than the system call.
 _NOSIGNAL = int(_socket.MSG_NOSIGNAL)
@@ -33,6 +39,7 @@ class _Endpoint:
     def __init__(self, sock: _socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         sock.setblocking(False)
         self._socket = sock
+        self._fd = sock.fileno()
         self._loop = loop
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
@@ -74,11 +81,11 @@ class _Endpoint:
         """Leave the event loop; whoever waits is cancelled.  The socket stays open."""
         if self._registered:
             self._registered = False
-            self._loop.remove_reader(self._socket.fileno())
+            self._loop.remove_reader(self._fd)
         if self._reader is not None:
             self._reader.cancel()
         if self._writer is not None:
-            self._loop.remove_writer(self._socket.fileno())
+            self._loop.remove_writer(self._fd)
             self._writer.cancel()
 
     def close(self, *, last: bool = False) -> None:
@@ -87,7 +94,9 @@ class _Endpoint:
         if last and lingers(self._socket):
             threading.Thread(target=self._socket.close, daemon=True).start()
         else:
-            self._socket.close()
+            # EBADF: a handshaker has closed the fd behind our back.
+            with contextlib.suppress(OSError):
+                self._socket.close()
 
     async def _readable(self) -> None:
         if self._reader is not None:
@@ -99,7 +108,7 @@ class _Endpoint:
                 self._registered = True
             await future
         except ValueError:
-            raise HandshakeFailed(Failure.PEER_GONE, "the socket is closed here") from None
+            raise PluginError(_CLOSED) from None
         finally:
             self._reader = None
 
@@ -107,7 +116,7 @@ class _Endpoint:
         future = self._reader
         if future is None:
             self._registered = False
-            self._loop.remove_reader(self._socket.fileno())
+            self._loop.remove_reader(self._fd)
         elif not future.done():
             future.set_result(None)
 
@@ -193,5 +202,7 @@ def _wake(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _gone(error: OSError) -> HandshakeFailed:
+def _gone(error: OSError) -> HsframeworkError:
+    if error.errno in (errno.EBADF, errno.ENOTSOCK):
+        return PluginError(_CLOSED)
     return HandshakeFailed(Failure.PEER_GONE, error.strerror or type(error).__name__)

@@ -51,6 +51,7 @@ from hsframework.agent.privileges import (
     raise_fd_limit,
 )
 from hsframework.agent.served import Served, check_no_overlap, prepare
+from hsframework.agent.trial import unfit_plugins
 from hsframework.errors import ConfigurationError, HsframeworkError, PluginError, RequestRefused
 from hsframework.log import exception_text, forbid_source_reading, traceback_lines
 from hsframework.plugins import PluginRegistry, load_plugins
@@ -121,7 +122,7 @@ def warm_up(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Served, ...]]
     drop_privileges(options.user, keep_read_search=True)
     join_own_session_keyring()
     raise_fd_limit()
-    registry = options.registry if options.registry is not None else load_plugins(blocked=options.blocked)
+    registry = options.registry or _load(options)
     served = tuple(
         prepare(registry, name, options.settings.get(name), base=options.settings_base)
         for name in _names(options, registry)
@@ -135,6 +136,11 @@ def warm_up(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Served, ...]]
     gc.collect()
     gc.freeze()
     return registry, served
+
+
+def _load(options: KeeperOptions) -> PluginRegistry:
+    ours = (*options.protocol_names, *(() if options.plugin is None else (options.plugin,)))
+    return load_plugins(blocked=options.blocked, unfit=unfit_plugins((*ours, *options.blocked)))
 
 
 def _names(options: KeeperOptions, registry: PluginRegistry) -> Sequence[str]:

@@ -3,8 +3,7 @@
 * Requests are pulled: after READY one ACCEPT asks for as many as there is room for, :data:`BATCH` at most; when they
   have come, or when room is made, the next one goes out; EAGAIN ends the round.
 * When the dispatcher dies, every handshake in hand is stopped, and its socket kept.  The link connects anew, joins,
-  gives each socket back (RESTORE) and closes it when the new dispatcher has acknowledged; what nobody wants after
-  :data:`KEEP` seconds is shut down.
+  gives each socket back (RESTORE) and closes it when the new dispatcher has acknowledged.
 * A message that cannot be understood is logged and passed over: the dispatcher's own deadline covers its request.
 """
 
@@ -20,20 +19,20 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakValueDictionary
 
 import structlog
 
-from hsframework.agent.endpoint import DatagramEndpoint, StreamEndpoint, make_endpoint
+from hsframework.agent.endpoint import make_endpoint
 from hsframework.agent.handshake import Handshake
 from hsframework.agent.requests import codec, decode_psk, decode_request, encode_failure
 from hsframework.agent.served import Served
+from hsframework.agent.stranded import Stranded, StrandedRequests
+from hsframework.agent.trusts import Trusts
 from hsframework.channel import AsyncChannel
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import HandshakeError, HsframeworkError, MessageError, RequestRefused
-from hsframework.interface import PresharedKey, PskLookup, Trust
+from hsframework.interface import PresharedKey, PskLookup
 from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error
-from hsframework.trustfile import read_trust_file
 
 if TYPE_CHECKING:
     from hsframework.agent.host import AgentHost
@@ -41,26 +40,17 @@ if TYPE_CHECKING:
 BATCH = 16
 """Requests asked for at once.  More would save little, and take them away from other agents of the group."""
 
-KEEP = 30.0
+RESTORE_BATCH = 32
 RETRY_FIRST, RETRY_MOST = 0.02, 0.25
 ANSWER_TIMEOUT = 5.0
 
 _log = structlog.get_logger("hsframework.agent")
-_interned: WeakValueDictionary[bytes, Trust] = WeakValueDictionary()
 
 
 @dataclass(slots=True)
 class _Credit:
     group: str
     left: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Stranded:
-    """A request of a dispatcher that is gone."""
-
-    endpoint: StreamEndpoint | DatagramEndpoint
-    values: dict[str, Any]
 
 
 class Link:
@@ -78,8 +68,8 @@ class Link:
         self._credits: dict[int, _Credit] = {}
         self._ready: set[str] = set()
         self._answers: dict[int, asyncio.Future[Message]] = {}
-        self._trusts: dict[int, Trust] = {}
-        self._stranded: list[_Stranded] = []
+        self._trusts = Trusts()
+        self._stranded = StrandedRequests(loop)
         self._leaving = False
         self._problem = ""
         self.in_hand: dict[int, Handshake] = {}
@@ -88,7 +78,7 @@ class Link:
             "ready": self._announced,
             "psk-lookup": self._answered,
             "error": self._answered,
-            "trust": self._trust,
+            "trust": lambda message, fd: self._trusts.receive(message.values, fd),
             "cancel": self._cancelled,
         }
 
@@ -132,9 +122,7 @@ class Link:
             self._channel = None
         for handshake in list(self.in_hand.values()):
             handshake.stop_now(Failure.INTERNAL, "the agent stops")
-        for stranded in self._stranded:
-            _shut_down(stranded.endpoint)
-        self._stranded.clear()
+        self._stranded.close()
         self._forget_connection()
 
     async def _connect(self) -> None:
@@ -168,23 +156,21 @@ class Link:
         _log.info("joined", protocol=protocol.name, groups=protocol.groups)
 
     async def _restore(self) -> None:
-        stranded = list(self._stranded)
+        stranded = self._stranded.items()
         if stranded:
             _log.warning("requests are given back to the new dispatcher", requests=len(stranded))
-        await asyncio.gather(*(self._give_back(item) for item in stranded))
+        # Not all at once: a message that waits to be sent holds another copy of its socket.
+        for begin in range(0, len(stranded), RESTORE_BATCH):
+            await asyncio.gather(*map(self._give_back, stranded[begin : begin + RESTORE_BATCH]))
 
-    async def _give_back(self, item: _Stranded) -> None:
+    async def _give_back(self, item: Stranded) -> None:
         try:
-            await self._ask("restore", item.values, item.endpoint.socket.fileno())
+            await self._ask("restore", item.values, item.fileno())
         except (RequestRefused, TimeoutError) as error:
             _log.error("the dispatcher does not take a request back", reason=str(error))
-            if item in self._stranded:
-                self._stranded.remove(item)
-                _shut_down(item.endpoint)
+            self._stranded.refused(item)
         else:
-            if item in self._stranded:
-                self._stranded.remove(item)
-                item.endpoint.close(last=True)
+            self._stranded.taken(item)
 
     def _closed(self, error: Exception | None) -> None:
         _log.warning(
@@ -286,21 +272,6 @@ class Link:
         if future is not None and not future.done():
             future.set_result(message)
 
-    def _trust(self, message: Message, fd: int | None) -> None:
-        number = message.values.get("trust-id", 0)
-        # Gone until it has been read: a request must not be served with what the number meant before.
-        self._trusts.pop(number, None)
-        if fd is None:
-            _log.error("a trust message without its file", trust=number)
-            return
-        try:
-            trust = read_trust_file(fd, message.values.get("size", 0))
-            self._trusts[number] = _interned.setdefault(trust.digest, trust)
-        except (MessageError, OSError, ValueError) as error:
-            _log.error("a trust file is not understood", trust=number, reason=str(error))
-        finally:
-            os.close(fd)
-
     def _cancelled(self, message: Message, fd: int | None) -> None:
         _drop(fd)
         if message.flags & NLM_F_ACK and self._channel is not None:
@@ -342,22 +313,17 @@ class Link:
             served = self._host.pick(values.get("group", ""), sock.proto, self._served)
             deadline = self._loop.time() + values.get("timeout", 4000) / 1000
             request = decode_request(
-                values, served, deadline=deadline, trust=self._trust_of(values), psk_lookup=self._psk_lookup(number)
+                values,
+                served,
+                deadline=deadline,
+                trust=self._trusts.named_by(values),
+                psk_lookup=self._psk_lookup(number),
             )
         except BaseException:
             endpoint.close()
             raise
         source, registry = values.get("source"), self._host.registry
         self.in_hand[number] = Handshake(request, endpoint, served, source, registry, self._ended, self._loop)
-
-    def _trust_of(self, values: dict[str, Any]) -> Trust | None:
-        number = values.get("trust-id")
-        if number is None:
-            return None
-        try:
-            return self._trusts[number]
-        except KeyError:
-            raise HandshakeFailed(Failure.INTERNAL, f"the request names trust {number}, which did not come") from None
 
     def _psk_lookup(self, request_id: int) -> PskLookup:
         async def lookup(identity: bytes) -> PresharedKey | None:
@@ -373,7 +339,7 @@ class Link:
     def _ended(self, handshake: Handshake, message: bytes | None) -> None:
         self.in_hand.pop(handshake.request.id, None)
         if self._channel is None and not self._leaving:
-            self._strand(handshake)
+            self._stranded.keep(handshake)
         elif message is None:
             handshake.endpoint.close(last=True)
         else:
@@ -385,36 +351,9 @@ class Link:
         if self._channel is not None:
             self._channel.send(message)
 
-    def _strand(self, handshake: Handshake) -> None:
-        handshake.endpoint.leave()
-        request = handshake.request
-        item = _Stranded(
-            handshake.endpoint,
-            {
-                "request-id": request.id,
-                "group": request.group,
-                "source": handshake.source,
-                "kernel-consumer": request.kernel_consumer,
-            },
-        )
-        self._stranded.append(item)
-        self._loop.call_later(KEEP, self._give_up, item)
-
-    def _give_up(self, item: _Stranded) -> None:
-        if item in self._stranded:
-            _log.error("no dispatcher took a request back; its connection is ended", request=item.values["request-id"])
-            self._stranded.remove(item)
-            _shut_down(item.endpoint)
-
 
 class _Lost(HsframeworkError):
     """The connection broke while an answer was awaited."""
-
-
-def _shut_down(endpoint: StreamEndpoint | DatagramEndpoint) -> None:
-    with contextlib.suppress(OSError):
-        endpoint.socket.shutdown(socket.SHUT_RDWR)
-    endpoint.close(last=True)
 
 
 def _drop(fd: int | None) -> None:

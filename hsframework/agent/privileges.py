@@ -21,6 +21,7 @@ import resource
 import signal
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -39,6 +40,8 @@ PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
 CAP_DAC_READ_SEARCH = 2
+CAP_KILL = 5
+CAP_NET_ADMIN = 12
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
 
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -122,6 +125,27 @@ def _become(user: AgentUser) -> None:
 def drop_last_capability() -> None:
     """Give up what ``keep_read_search`` has kept."""
     _set_capabilities(0)
+
+
+def keep_capabilities(capabilities: Iterable[int]) -> None:
+    """Give up every capability but these, for this process and what it executes.  Not root: nothing to give up."""
+    if os.geteuid() != 0:
+        return
+    kept = set(capabilities)
+    for capability in range(_MAX_CAPABILITIES):
+        if capability not in kept and not _prctl(PR_CAPBSET_DROP, capability) and ctypes.get_errno() == errno.EINVAL:
+            break
+    _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+    _set_capabilities(_permitted() & sum(1 << capability for capability in kept))
+
+
+def _permitted() -> int:
+    header = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), 8)
+    data = ctypes.create_string_buffer(24)
+    if _libc().capget(header, data):
+        raise OSError(ctypes.get_errno(), "capget")
+    _, low, _, _, high, _ = struct.unpack("=6I", data.raw)
+    return int(low | high << 32)
 
 
 def forbid_core_dumps() -> None:

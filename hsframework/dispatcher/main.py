@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
+from hsframework.agent.privileges import CAP_KILL, CAP_NET_ADMIN, forbid_core_dumps, keep_capabilities
 from hsframework.config import Configuration
 from hsframework.dispatcher.agents import AgentServer
 from hsframework.dispatcher.control import ControlChannel
 from hsframework.dispatcher.core import Dispatcher
 from hsframework.dispatcher.kernel import open_kernel_sources
+from hsframework.dispatcher.kernel_tls import load_kernel_tls
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
 from hsframework.dispatcher.local import LocalSource
 from hsframework.dispatcher.policy import Policy
@@ -80,6 +82,7 @@ async def _serve(
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
     _log.info("the dispatcher is ready", runtime_dir=str(configuration.runtime_dir), pid=os.getpid())
+    keep_capabilities((CAP_NET_ADMIN, CAP_KILL))
     supervisor = None if control is None else ControlChannel(control, policy, stop, loop=loop)
     notify_service_manager("READY=1")
     await stop.wait()
@@ -98,12 +101,11 @@ async def _serve(
 
 
 def harden() -> None:
-    """No core dump with secrets in it, and as many file descriptors as the system allows."""
-    from hsframework.agent.privileges import forbid_core_dumps
-
+    """No core dump with secrets in it, as many file descriptors as the system allows, and the kernel's TLS loaded."""
     forbid_core_dumps()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    load_kernel_tls()
 
 
 def notify_service_manager(state: str) -> None:

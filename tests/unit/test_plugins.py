@@ -80,7 +80,7 @@ def test_a_good_plugin_is_found(install: Install) -> None:
         ("raise ValueError('broken at import')", "ValueError: broken at import"),
         ("import sys; sys.exit('leaving')", "SystemExit: leaving"),
         ("import no_such_module_anywhere", "No module named 'no_such_module_anywhere'"),
-        ("this is not python", "SyntaxError"),
+        ("def (", "SyntaxError"),
         ("class Strange(BaseException): pass\nraise Strange('x')", "Strange: x"),
     ],
 )
@@ -150,7 +150,7 @@ def test_plugin_name_taken(install: Install) -> None:
     ],
 )
 def test_hooks_that_do_not_fit(install: Install, hook: str, said: str) -> None:
-    """A wrong signature, an unknown name, a function that would decide nothing: refused at load, nothing left behind."""
+    """A wrong signature, an unknown name, a function that would decide nothing: refused, and nothing is left behind."""
     install("bad", f"import hsframework\n@hsframework.hookimpl\n{hook}\n")
     install("good", GOOD.format(name="good"))
     registry = load("bad", "good")

@@ -1,7 +1,7 @@
 """A dispatcher that a test plays by hand, and a toy protocol whose handshakes do what the test says.
 
-The sockets and the messages are real.  The toy's records are one byte of length and a body; its client sends ``hello`` and
-wants ``world``.
+The sockets and the messages are real.  The toy's records are one byte of length and a body; its client sends ``hello``
+and reads the answer.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import struct
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -133,6 +134,7 @@ class AgentPeer:
 
     def __init__(self, sock: socket.socket) -> None:
         self.inbox: asyncio.Queue[tuple[Message, int | None] | None] = asyncio.Queue()
+        self.pid: int = struct.unpack("=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
         self.channel = AsyncChannel(sock, self._packet, lambda _: self.inbox.put_nowait(None))
 
     def _packet(self, data: bytes, fd: int | None) -> None:

@@ -9,12 +9,11 @@ import struct
 from collections.abc import Awaitable, Callable
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from hsframework.agent.endpoint import DatagramEndpoint, StreamEndpoint, lingers, make_endpoint
 from hsframework.credentials.failures import Failure, HandshakeFailed
-from hsframework.errors import HandshakeError
+from hsframework.errors import HandshakeError, PluginError
 
 
 def run(test: Callable[[StreamEndpoint, socket.socket], Awaitable[None]]) -> None:
@@ -216,7 +215,7 @@ def test_close_leaves_the_loop_before_the_fd_is_gone() -> None:
             assert reading.cancelled()
             peer.sendall(b"still connected")
             assert copy.recv(5) == b"still"
-        with pytest.raises(HandshakeFailed):
+        with pytest.raises(PluginError):
             await endpoint.receive_exactly(1)
 
     run(test)

@@ -199,7 +199,7 @@ def test_trust_objects_are_shared() -> None:
 
 @pytest.mark.parametrize("broken", ["absent", "unsealed", "no file"])
 def test_trust_that_did_not_come_is_not_guessed(broken: str) -> None:
-    """A request that names a trust which was not understood ends with EIO, also when the number meant something before."""
+    """A request that names a trust which did not come ends with EIO, also when the number meant something before."""
 
     async def body() -> None:
         async with running() as agent:
@@ -928,7 +928,8 @@ def test_many_requests_leave_nothing_behind() -> None:
         async with running(succeeds) as agent:
             peer = agent.peer
             accept: Message | None = await peer.asked()
-            number, done = 0, set()
+            number = 0
+            done: set[int] = set()
             with pair() as (ours, _):
                 while len(done) < 500:
                     if accept is not None:

@@ -168,6 +168,7 @@ def test_a_reader_that_stops_does_not_stop_us(kind: str) -> None:
     assert os.get_blocking(writer)
     os.close(reader)
     log.write("nobody is there any more")
+    log.close()
     os.close(writer)
 
 

@@ -1,0 +1,59 @@
+"""The trusts that a dispatcher has sent: by number, and one object for one content.
+
+What verifies certificates keeps what it has built from a trust under the object, so equal trusts are the same object,
+also across connections and after the dispatcher was started anew.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakValueDictionary
+
+import structlog
+
+from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.errors import MessageError
+from hsframework.interface import Trust
+from hsframework.trustfile import read_trust_file
+
+_log = structlog.get_logger("hsframework.agent")
+_interned: WeakValueDictionary[bytes, Trust] = WeakValueDictionary()
+
+
+class Trusts:
+    """Those of one connection; a number that comes again has a new content."""
+
+    def __init__(self) -> None:
+        self._trusts: dict[int, Trust] = {}
+
+    def receive(self, values: Mapping[str, Any], fd: int | None) -> None:
+        """A trust message; owns the fd.  One that is not understood leaves its number without a meaning."""
+        number = values.get("trust-id", 0)
+        # Gone until it has been read: a request must not be served with what the number meant before.
+        self._trusts.pop(number, None)
+        if fd is None:
+            _log.error("a trust message without its file", trust=number)
+            return
+        try:
+            trust = read_trust_file(fd, values.get("size", 0))
+            self._trusts[number] = _interned.setdefault(trust.digest, trust)
+        except (MessageError, OSError, ValueError) as error:
+            _log.error("a trust file is not understood", trust=number, reason=str(error))
+        finally:
+            os.close(fd)
+
+    def named_by(self, values: Mapping[str, Any]) -> Trust | None:
+        """The trust of a request; None when it names none.  Raises HandshakeFailed (EIO) for one that did not come."""
+        number = values.get("trust-id")
+        if number is None:
+            return None
+        trust = self._trusts.get(number)
+        if trust is None:
+            raise HandshakeFailed(Failure.INTERNAL, f"the request names trust {number}, which did not come")
+        return trust
+
+    def clear(self) -> None:
+        """The connection is gone."""
+        self._trusts.clear()

@@ -1,0 +1,95 @@
+"""A keeper in a process of its own, for the tests: ``keeper_process.py SOCKET OPTIONS`` with the options as JSON.
+
+Its protocol is the toy with the behaviour that the options name.  With ``watch`` every file that is opened, and every
+module that is imported, after the warm-up is told on stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from hsframework.agent import keeper
+from hsframework.agent.keeper import KeeperOptions, keeper_main
+from hsframework.agent.privileges import agent_user
+from hsframework.interface import Endpoint, Handshaker, Request, Result
+from hsframework.log import configure
+from tests.unit.agent.fakes import Behaviour, ToyPlugin, ToyProtocol, greet, registry_with
+
+
+async def kill(request: Request, endpoint: Endpoint) -> Result:
+    """A crash in a native library."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def fail(request: Request, endpoint: Endpoint) -> Result:
+    """A plugin's fault, with a traceback for the log."""
+    raise ValueError("a fault in the toy")
+
+
+async def status(request: Request, endpoint: Endpoint) -> Result:
+    """What the kernel says about this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()  # noqa: ASYNC240  (a file that never blocks)
+    wanted = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs")
+    facts = {line.split(":")[0]: " ".join(line.split(":")[1].split()) for line in lines}
+    return Result(tags={name: facts[name] for name in wanted})
+
+
+class BrokenProtocol(ToyProtocol):
+    """Cannot be prepared."""
+
+    def prepare(self, settings: Any) -> Handshaker:
+        raise RuntimeError("cannot be prepared")
+
+
+BEHAVIOURS: dict[str, Behaviour] = {"greet": greet, "kill": kill, "fail": fail, "status": status}
+
+
+def watch_files() -> None:
+    """From the end of the warm-up on."""
+    warm_up = keeper.warm_up
+    events = ("open", "import", "os.listdir", "os.scandir", "ctypes.dlopen", "subprocess.Popen", "os.exec")
+
+    def tell(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in events:
+            os.write(2, f"OPENED {event} {arguments!r:.200}\n".encode())
+
+    def watched(options: KeeperOptions) -> Any:
+        result = warm_up(options)
+        sys.addaudithook(tell)
+        return result
+
+    keeper.warm_up = watched
+
+
+def main() -> int:
+    path, options = Path(sys.argv[1]), json.loads(sys.argv[2])
+    configure("info", "console")
+    if options.get("watch"):
+        watch_files()
+    behaviour = options.get("behaviour", "greet")
+    protocol = BrokenProtocol() if behaviour == "broken" else ToyProtocol(BEHAVIOURS[behaviour])
+    control = options.get("control")
+    return keeper_main(
+        KeeperOptions(
+            agent_socket_path=path,
+            protocol_names=(options.get("protocol", "toy"),),
+            settings={"toy": options.get("settings", {})},
+            processes=options.get("processes", 1),
+            user=agent_user(None, "toy"),
+            control=None if control is None else socket.socket(fileno=control),
+            registry=registry_with(ToyPlugin(protocol)),
+        )
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
