@@ -17,7 +17,7 @@ PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 FUZZ_SECONDS ?= 60
 PYTEST_ARGS ?=
 
-.PHONY: help venv demo test lint docs bench fuzz quick wheels constraints clean peers
+.PHONY: help venv demo test lint docs bench fuzz quick wheels constraints clean peers kernel-if-possible
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,8 +41,12 @@ peers: ## the Debian packages that demo and tests talk to
 demo: $(STAMP) peers ## the main job on this machine: TLS both ways with OpenSSL's own programs
 	@$(BIN)/hsframework demo
 
-test: $(STAMP) peers lint docs ## everything: style, types, documentation, and every tier of tests
+test: $(STAMP) peers lint docs kernel-if-possible ## everything: style, types, documentation, and every tier of tests
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Where the test kernel cannot be built (not root, no Debian), its tests are skipped; in CI that is an error.
+kernel-if-possible:
+	@$(MAKE) --no-print-directory kernel || { [ "$${CI:-}" != true ] && echo "The kernel tests will be skipped."; }
 
 quick: $(STAMP) ## the unit tests alone, for use while writing
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
@@ -74,3 +78,5 @@ constraints: ## renew constraints.txt from what is newest now
 clean: ## everything that a target has made
 	rm -rf $(VENV) build dist docs/_build docs/reference/generated .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+include scripts/kernel/kernel.mk

@@ -231,6 +231,18 @@ class Endpoint(TypingProtocol):
         """
         ...
 
+    async def peek(self, max_size: int) -> bytes:
+        """What waits in a stream socket, 1 to ``max_size`` bytes, without taking it.
+
+        For reading several records at once: look, find how many bytes are ours, :meth:`take` so many.  What is not whole
+        yet is read by the methods above, since ``peek`` does not wait for more than it has shown.
+        """
+        ...
+
+    def take(self, size: int) -> None:
+        """Take so many of the bytes that :meth:`peek` has just shown."""
+        ...
+
     async def receive_datagram(self, max_size: int = 65535) -> bytes:
         """One datagram of a datagram socket."""
         ...

@@ -213,7 +213,7 @@ def load_plugins(
     ``unfit``: the same, with the reason for each.
     """
     registry = PluginRegistry()
-    refused = {name: "blocked by the configuration" for name in blocked}
+    refused = dict.fromkeys(blocked, "blocked by the configuration")
     for name, reason in (unfit or {}).items():
         refused[name] = reason
         _log.error("a plugin is skipped", plugin=name, reason=reason)

@@ -30,7 +30,7 @@ MAX_READ = 64 * 1024
 _CLOSED = "the handshaker reads or writes a socket that has been closed here; closing it is not its business"
 
 # As a plain integer: the enum costs more than the system call.
-_NOSIGNAL = int(_socket.MSG_NOSIGNAL)
+_NOSIGNAL, _PEEK = int(_socket.MSG_NOSIGNAL), int(_socket.MSG_PEEK)
 
 
 class _Endpoint:
@@ -57,6 +57,14 @@ class _Endpoint:
     async def receive_record(self, header_size: int, body_size: Callable[[bytes], int]) -> bytes:
         """On a stream socket alone."""
         raise TypeError("receive_record is for stream sockets; a datagram socket has receive_datagram")
+
+    async def peek(self, max_size: int) -> bytes:
+        """On a stream socket alone."""
+        raise TypeError("peek is for stream sockets; a datagram socket has receive_datagram")
+
+    def take(self, size: int) -> None:
+        """On a stream socket alone."""
+        raise TypeError("take is for stream sockets; a datagram socket has receive_datagram")
 
     async def receive_datagram(self, max_size: int = 65535) -> bytes:
         """On a datagram socket alone."""
@@ -162,6 +170,31 @@ class StreamEndpoint(_Endpoint):
         header = await self.receive_exactly(header_size)
         size = body_size(header)
         return header + await self.receive_exactly(size) if size else header
+
+    async def peek(self, max_size: int) -> bytes:
+        """1 to ``max_size`` bytes that wait, without taking them.  Raises HandshakeFailed with PEER_GONE."""
+        while True:
+            try:
+                data = self._socket.recv(max_size, _PEEK)
+            except BlockingIOError:
+                await self._readable()
+                continue
+            except OSError as error:
+                raise _gone(error) from None
+            if not data:
+                raise HandshakeFailed(Failure.PEER_GONE, "the peer closed the connection")
+            return data
+
+    def take(self, size: int) -> None:
+        """So many of the bytes that were peeked at.  Raises HandshakeFailed with PEER_GONE."""
+        while size:
+            try:
+                data = self._socket.recv(min(size, MAX_READ))
+            except OSError as error:
+                raise _gone(error) from None
+            if not data:
+                raise HandshakeFailed(Failure.PEER_GONE, "the peer closed the connection")
+            size -= len(data)
 
 
 class DatagramEndpoint(_Endpoint):

@@ -13,8 +13,10 @@ The rules:
 
 * ``feed`` takes exactly one record.  Once ``finished``, nothing more is fed: what follows is the session's.
 * ``feed`` raises HandshakeFailed; ``data_to_send`` has the alert then, where the peer is to be told anything.
-* The peer's certificates are judged in OpenSSL's verify callback, before our Finished is made; OpenSSL's own opinion
+* The peer's certificates are judged in OpenSSL's verify callback, before our Finished goes out; OpenSSL's own opinion
   of them counts only where it finds them too weak.
+* A client that refuses its server lets OpenSSL go on to the end and throws its last flight away: before, OpenSSL has no
+  keys for writing in place and would send its alert in plain text, which not every server accepts (RFC 8446 section 6).
 * A server's session tickets are dropped: they are all that OpenSSL writes in the call in which its handshake
   succeeds, and without them our first record has sequence number 0.
 * Until OpenSSL writes under keys, the alert is the table's.  After that it is OpenSSL's, except where the engine or

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from OpenSSL import SSL
@@ -50,8 +50,12 @@ class ClientEngine(Engine):
             connection.set_alpn_protos(list(self._alpn))
         self._step()
 
-    def _feed(self, record: bytes) -> None:
-        self._take(record)
+    def _feed(self, records: bytes) -> int:
+        return self._take(records)
+
+    def on_certificate(self, chain: Callable[[], tuple[bytes, ...]], error: int) -> None:
+        """OpenSSL goes on after a refusal too, up to the keys under which the alert has to go; its flight does not."""
+        super().on_certificate(chain, error)
 
     def _judge(self, chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
         if self._psk is not None:

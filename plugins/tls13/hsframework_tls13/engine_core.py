@@ -19,10 +19,17 @@ from hsframework_tls13.openssl import (
     do_handshake,
     read_output,
     register,
+    unread_input,
 )
 from hsframework_tls13.openssl_failures import failure_of
 from hsframework_tls13.protection import Sealer
-from hsframework_tls13.records import ALERT, ALERT_LEVEL_FATAL, CHANGE_CIPHER_SPEC, plaintext_alert
+from hsframework_tls13.records import (
+    ALERT,
+    ALERT_LEVEL_FATAL,
+    CHANGE_CIPHER_SPEC,
+    CHANGE_CIPHER_SPEC_SIZE,
+    plaintext_alert,
+)
 
 Verify = Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
 """Judges what the peer sent (DER, leaf first): returns the path that was believed, or raises HandshakeFailed."""
@@ -89,14 +96,18 @@ class Engine(Callbacks):
             raise RuntimeError("the handshake has not finished")
         return self._established
 
-    def feed(self, record: bytes) -> None:
-        """One whole record from the peer.  Raises HandshakeFailed; the same again once it has failed."""
+    def feed(self, records: bytes) -> int:
+        """Whole records from the peer, one or several.  Returns how many bytes of them were taken.
+
+        Fewer than all: the handshake has finished, or asks for something, before the last of them; the rest is still
+        the peer's.  Raises HandshakeFailed; the same again once it has failed.
+        """
         if self._failed is not None:
             raise _fresh(self._failed)
         if self._established is not None:
             raise RuntimeError("the handshake has finished: this record is not ours")
         try:
-            self._feed(record)
+            return self._feed(records)
         except HandshakeFailed as error:
             self._fail(error)
             raise
@@ -120,7 +131,7 @@ class Engine(Callbacks):
     def on_certificate(self, chain: Callable[[], tuple[bytes, ...]], error: int) -> Failure | None:
         if error in WEAK_CERTIFICATE_ERRORS:
             self._refusal = HandshakeFailed(Failure.BAD_CERTIFICATE, "a key or signature in the chain is too weak")
-        elif self._believed is None:
+        elif self._believed is None and self._refusal is None:
             try:
                 self._believed = self._judge(chain())
             except HandshakeFailed as refusal:
@@ -141,7 +152,7 @@ class Engine(Callbacks):
     # What the roles differ in.
 
     @abstractmethod
-    def _feed(self, record: bytes) -> None: ...
+    def _feed(self, records: bytes) -> int: ...
 
     def _judge(self, chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
         return self._verify(chain)
@@ -157,15 +168,20 @@ class Engine(Callbacks):
         register(connection, self)
         return connection
 
-    def _take(self, record: bytes) -> None:
-        """Hand a record to OpenSSL.  A change_cipher_spec alone moves nothing: it waits for the next record, once."""
-        assert self._connection is not None
-        self._connection.bio_write(record)
-        if record[0] == CHANGE_CIPHER_SPEC and not self._deferred:
+    def _take(self, records: bytes) -> int:
+        """Hand records to OpenSSL, which reads no further than the handshake's last one; how many bytes it has read.
+
+        A change_cipher_spec alone moves nothing: it waits for the next record, once.
+        """
+        connection = self._connection
+        assert connection is not None
+        connection.bio_write(records)
+        if len(records) == CHANGE_CIPHER_SPEC_SIZE and records[0] == CHANGE_CIPHER_SPEC and not self._deferred:
             self._deferred = True
-            return
+            return len(records)
         self._deferred = False
         self._step()
+        return len(records) - (unread_input(connection) if self.finished else 0)
 
     def _step(self) -> None:
         assert self._connection is not None
@@ -183,6 +199,8 @@ class Engine(Callbacks):
         return failure_of(problems) if self._refusal is None else _fresh(self._refusal)
 
     def _finish(self, connection: SSL.Connection) -> None:
+        if self._refusal is not None:
+            raise _fresh(self._refusal)
         alpn = connection.get_alpn_proto_negotiated()
         self._check(connection)
         self._check_alpn(alpn)

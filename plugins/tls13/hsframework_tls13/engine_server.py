@@ -13,6 +13,7 @@ from hsframework_tls13.client_hello import TLS_1_3, ClientHello, ClientHelloRead
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.engine_core import Engine, Verify, no_trust, suites_for
 from hsframework_tls13.openssl import resumed
+from hsframework_tls13.records import split_records
 from hsframework_tls13.selection import select_identity
 
 
@@ -65,17 +66,28 @@ class ServerEngine(Engine):
             self._fail(error)
             raise
 
-    def _feed(self, record: bytes) -> None:
+    def _feed(self, records: bytes) -> int:
         if self._asking:
             raise RuntimeError("provide_psk comes first")
+        if self._connection is not None:
+            return self._take(records)
+        taken = 0
+        for record in split_records(records):
+            if self._asking or self._connection is not None:
+                break
+            self._begin_with(record)
+            taken += len(record)
+        if self._connection is not None and taken < len(records):
+            taken += self._take(records[taken:])
+        return taken
+
+    def _begin_with(self, record: bytes) -> None:
         if self._reader is not None:
             self._read_hello(self._reader, record)
-        elif self._connection is None:
+        else:
             refuse_alert(record)
             self._held.append(record)
             self._begin(self._contexts.server(self._identities[0], self._demand, self._suites))
-        else:
-            self._take(record)
 
     def _read_hello(self, reader: ClientHelloReader, record: bytes) -> None:
         hello = reader.feed(record)

@@ -315,6 +315,14 @@ def read_output(connection: SSL.Connection) -> bytes:
     return connection.bio_read(size) if size > 0 else b""
 
 
+def unread_input(connection: SSL.Connection) -> int:
+    """Bytes that were written into the memory BIO and that OpenSSL has not read.
+
+    It reads a record's header and then its body, and no further (SSL_CTX_set_read_ahead is off).
+    """
+    return int(_lib.BIO_get_mem_data(connection._into_ssl, _ffi.NULL))
+
+
 def resumed(connection: SSL.Connection) -> bool:
     """The handshake rests on a PSK."""
     return bool(_lib.SSL_session_reused(connection._ssl) == 1)

@@ -2,7 +2,8 @@
 
 The rules:
 
-* Records are read one at a time, and none once the engine has finished: what follows belongs to the consumer.
+* Records are taken from the socket as far as the engine has used them, and none once it has finished: what follows
+  belongs to the consumer.
 * On failure the alert goes out before the error does, if it can at once; the error is what counts.
 * A kernel consumer gets its session in the socket, or ``NO_KERNEL_SESSION``; its secrets go nowhere else.  A consumer
   in user space gets the secrets in either case: with them it answers a KeyUpdate.
@@ -36,12 +37,13 @@ from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.engine import ClientEngine, Engine, Established, ServerEngine, Verify, no_trust
 from hsframework_tls13.recordlayer import RecordLayer
-from hsframework_tls13.records import HEADER_SIZE, body_size, plaintext_alert
+from hsframework_tls13.records import HEADER_SIZE, body_size, plaintext_alert, whole_records
 from hsframework_tls13.session import specification, to_parameters
 from hsframework_tls13.settings import Settings
 
 MAX_PSK_LOOKUPS = 8
 """Identities of one client that are looked up; each costs a question to the dispatcher."""
+_PEEK_SIZE = 16 * 1024
 ALERT_TIMEOUT = 0.25
 """Seconds for an alert to leave: nobody waits longer for a goodbye."""
 
@@ -137,7 +139,7 @@ class Tls13Handshaker(Handshaker):
                     await endpoint.send(output)
                 if engine.finished:
                     return
-                engine.feed(await endpoint.receive_record(HEADER_SIZE, body_size))
+                await _feed(engine, endpoint)
                 if isinstance(engine, ServerEngine) and engine.psk_identities:
                     engine.provide_psk(await _look_up(request, engine.psk_identities))
         except HandshakeFailed as error:
@@ -170,6 +172,22 @@ class Tls13Handshaker(Handshaker):
             await _say(endpoint, _session_alert(session, failure))
             raise failure from None
         return True
+
+
+async def _feed(engine: Engine, endpoint: Endpoint) -> None:
+    """The records that are there, as far as they are the handshake's; or wait for the rest of the first."""
+    waiting = await endpoint.peek(_PEEK_SIZE)
+    size = whole_records(waiting)
+    if not size:
+        engine.feed(await endpoint.receive_record(HEADER_SIZE, body_size))
+        return
+    try:
+        taken = engine.feed(waiting[:size])
+    except HandshakeFailed:
+        # A connection that is closed with unread data in it is reset, and the reset overtakes our alert.
+        endpoint.take(size)
+        raise
+    endpoint.take(taken)
 
 
 async def _say(endpoint: Endpoint, output: bytes) -> None:

@@ -6,6 +6,8 @@ peer that speaks something else is told apart (``GARBAGE``) from one that breaks
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hsframework.credentials.failures import Failure, HandshakeFailed
 
 HEADER_SIZE = 5
@@ -13,6 +15,7 @@ MAX_PLAINTEXT = 2**14
 MAX_CIPHERTEXT = 2**14 + 256
 
 CHANGE_CIPHER_SPEC = 20
+CHANGE_CIPHER_SPEC_SIZE = HEADER_SIZE + 1
 ALERT = 21
 HANDSHAKE = 22
 APPLICATION_DATA = 23
@@ -37,6 +40,34 @@ def body_size(header: bytes) -> int:
     if length > MAX_CIPHERTEXT or (header[0] != APPLICATION_DATA and length > MAX_PLAINTEXT):
         raise HandshakeFailed(Failure.RECORD_OVERFLOW, f"{length} bytes")
     return length
+
+
+def whole_records(data: bytes) -> int:
+    """How many bytes at the start of ``data`` are whole records; 0: not even one.
+
+    Raises HandshakeFailed as :func:`body_size` for the first header; what follows a later bad one is left for later.
+    """
+    position = 0
+    while position + HEADER_SIZE <= len(data):
+        try:
+            end = position + HEADER_SIZE + body_size(data[position : position + HEADER_SIZE])
+        except HandshakeFailed:
+            if position:
+                break
+            raise
+        if end > len(data):
+            break
+        position = end
+    return position
+
+
+def split_records(data: bytes) -> Iterator[bytes]:
+    """The records of ``data``, which holds whole ones."""
+    position = 0
+    while position < len(data):
+        end = position + HEADER_SIZE + int.from_bytes(data[position + 3 : position + 5], "big")
+        yield data[position:end]
+        position = end
 
 
 def plaintext_alert(description: int) -> bytes:

@@ -1,0 +1,184 @@
+"""The kernel's consumers of handshakes, set up by programs of the Debian root; and tlshd, whose place we take.
+
+All of it is in the network namespace of the caller, or in a named one (``ip netns``) where a parameter says so.  The
+names of the servers are in the root's /etc/hosts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from hsframework.testing.certificates import Credential
+from tests.kernel.machine import DEBIAN, debian, load
+
+NVME = Path("/sys/kernel/config/nvmet")
+HOST_NQN = "nqn.2014-08.org.nvmexpress:uuid:00000000-0000-4000-8000-000000000001"
+
+
+def in_namespace(namespace: str | None, *command: str) -> tuple[str, ...]:
+    """The command as it is run in a network namespace."""
+    return ("ip", "netns", "exec", namespace, *command) if namespace else command
+
+
+def until(met: Callable[[], object], what: str, timeout: float = 20.0) -> None:
+    """Wait for what has no event to wait for."""
+    deadline = time.monotonic() + timeout
+    while not met():
+        assert time.monotonic() < deadline, f"not within {timeout:g} s: {what}"
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def daemon(*command: str, namespace: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A program of the root in the background, and the end of it."""
+    with subprocess.Popen(["chroot", str(DEBIAN), *in_namespace(namespace, *command)], stdin=subprocess.DEVNULL) as run:
+        try:
+            yield run
+        finally:
+            run.terminate()
+
+
+@contextlib.contextmanager
+def tlshd(
+    sections: Mapping[str, Mapping[str, str]], *, namespace: str | None = None, name: str = "tlshd"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The C agent with this configuration, once it listens."""
+    path = DEBIAN / "etc" / f"{name}.conf"
+    lines = [
+        f"[{section}]\n" + "".join(f"{k}={v}\n" for k, v in values.items()) for section, values in sections.items()
+    ]
+    path.write_text("[debug]\nloglevel=1\ntls=1\nnl=0\n" + "".join(lines))
+    listeners = _listeners(namespace)
+    with daemon("tlshd", "-s", "-c", f"/etc/{name}.conf", namespace=namespace) as run:
+        until(lambda: _listeners(namespace) > listeners, "tlshd listens")
+        yield run
+
+
+def _listeners(namespace: str | None) -> int:
+    """Generic netlink sockets (protocol 16) that have joined a group."""
+    table = debian(*in_namespace(namespace, "cat", "/proc/net/netlink")).splitlines()[1:]
+    return sum(1 for line in table if line.split()[1] == "16" and int(line.split()[3], 16))
+
+
+def x509(credential: Credential, name: str) -> dict[str, str]:
+    """A section of tlshd's configuration, with its files in place."""
+    folder = DEBIAN / "etc" / "credentials" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    files = credential.write(folder)
+    pairs = (("truststore", files.ca), ("certificate", files.certificate), ("private_key", files.private_key))
+    return {f"x509.{option}": f"/{path.relative_to(DEBIAN)}" for option, path in pairs}
+
+
+def known_host(name: str, address: str) -> None:
+    """A line in the root's /etc/hosts."""
+    with open(DEBIAN / "etc" / "hosts", "a") as hosts:
+        hosts.write(f"{address} {name}\n")
+
+
+@contextlib.contextmanager
+def mounted(kind: str, where: str) -> Iterator[Path]:
+    """A file system of that kind in the root; the directory as the test sees it."""
+    place = DEBIAN / where.lstrip("/")
+    place.mkdir(parents=True, exist_ok=True)
+    debian("mount", "-t", kind, kind, where)
+    try:
+        yield place
+    finally:
+        debian("umount", where)
+
+
+@contextlib.contextmanager
+def nfs_server(options: str, *, namespace: str | None = None) -> Iterator[Path]:
+    """/srv/nfs exported with these options, over NFS 4.2 alone; the directory as the test sees it."""
+
+    def enter(*command: str) -> None:
+        debian(*in_namespace(namespace, *command))
+
+    (DEBIAN / "etc" / "exports").write_text(f"/srv/nfs *(rw,fsid=0,no_root_squash,insecure,sync,{options})\n")
+    tracked = DEBIAN / "var/lib/nfs/nfsdcld/main.sqlite"
+    tracked.unlink(missing_ok=True)
+    with (
+        mounted("tmpfs", "/srv/nfs") as exported,
+        mounted("nfsd", "/proc/fs/nfsd"),
+        mounted("rpc_pipefs", "/run/rpc_pipefs"),
+        daemon("rpc.mountd", "--foreground", "--no-nfs-version", "3", namespace=namespace),
+        # It tells the server that no client has files open from before; else the first open waits for a grace period.
+        daemon("nfsdcld", "--foreground", namespace=namespace),
+    ):
+        until(tracked.exists, "nfsdcld has made its database")
+        enter("exportfs", "-ar")
+        enter("rpc.nfsd", "--no-nfs-version", "3", "2")
+        try:
+            yield exported
+        finally:
+            enter("rpc.nfsd", "0")
+            enter("exportfs", "-au")
+
+
+@contextlib.contextmanager
+def nfs_mount(server: str, options: str, *, namespace: str | None = None) -> Iterator[Path]:
+    """The server's root mounted; the directory as the test sees it.  Raises AssertionError with mount's words."""
+    (DEBIAN / "mnt" / "nfs").mkdir(exist_ok=True)
+    command = ("mount", "-t", "nfs", "-o", f"vers=4.2,{options}", f"{server}:/", "/mnt/nfs")
+    debian(*in_namespace(namespace, *command))
+    try:
+        yield DEBIAN / "mnt" / "nfs"
+    finally:
+        debian(*in_namespace(namespace, "umount", "/mnt/nfs"))
+
+
+@contextlib.contextmanager
+def nvme_target(subsystem: str, address: str, *, tls: bool = True) -> Iterator[str]:
+    """A RAM disk offered over TCP to whoever shows a key; its device."""
+    load("nvmet-tcp", "nvme-tcp")
+    backing = "/dev/ram0"
+    space = NVME / "subsystems" / subsystem / "namespaces" / "1"
+    space.mkdir(parents=True)
+    (space.parents[1] / "attr_allow_any_host").write_text("1")
+    (space / "device_path").write_text(backing)
+    (space / "enable").write_text("1")
+    port = NVME / "ports" / "1"
+    port.mkdir()
+    settings = {"trtype": "tcp", "adrfam": "ipv4", "traddr": address, "trsvcid": "4420"}
+    for name, value in (settings | ({"tsas": "tls1.3", "treq": "required"} if tls else {})).items():
+        (port / f"addr_{name}").write_text(value)
+    offered = port / "subsystems" / subsystem
+    offered.symlink_to(space.parents[1])
+    try:
+        yield backing
+    finally:
+        offered.unlink()
+        port.rmdir()
+        (space / "enable").write_text("0")
+        space.rmdir()
+        space.parents[1].rmdir()
+
+
+@contextlib.contextmanager
+def nvme_connection(subsystem: str, address: str, *, attempts: int = 1) -> Iterator[Path]:
+    """``nvme connect --tls``; the block device.  Raises AssertionError with its words."""
+    where = ("--transport=tcp", f"--traddr={address}", "--trsvcid=4420", f"--nqn={subsystem}")
+    command = ("nvme", "connect", *where, f"--hostnqn={HOST_NQN}", "--tls", "--nr-io-queues=1")
+    for _ in range(attempts - 1):
+        with contextlib.suppress(AssertionError):
+            debian(*command)
+            break
+    else:
+        debian(*command)
+    try:
+        until(lambda: list(Path("/dev").glob("nvme*n1")), "the block device")
+        yield next(Path("/dev").glob("nvme*n1"))
+    finally:
+        debian("nvme", "disconnect", f"--nqn={subsystem}")
+        until(lambda: not list(Path("/dev").glob("nvme*n1")), "the block device is gone")
+
+
+def nvme_key(subsystem: str, hash_number: int) -> None:
+    """A new key for our host in the keyring .nvme: 1 is SHA-256, 2 is SHA-384."""
+    load("nvme-tcp")
+    names = (f"--hostnqn={HOST_NQN}", f"--subsysnqn={subsystem}")
+    debian("nvme", "gen-tls-key", "--insert", "--keyring=.nvme", f"--hmac={hash_number}", *names)

@@ -1,0 +1,190 @@
+"""`hsframework run` as a process: how it starts, stops, and keeps its children alive."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.running import (
+    Running,
+    Service,
+    await_end,
+    running_service,
+    short_folder,
+    sockets,
+    until,
+    write_configuration,
+)
+
+only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root sees the open files of others")
+
+
+@contextlib.contextmanager
+def started(folder: Path, configuration: str = "") -> Iterator[Service]:
+    """A service in a folder that outlives it; nobody waits for its agents."""
+    service = Service(folder, configuration)
+    try:
+        yield service
+    finally:
+        service.clean_up()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stops(number: signal.Signals) -> None:
+    """SIGTERM and SIGINT: agents first, then the dispatcher; exit status 0 and no process left."""
+    with running_service("[agents.tls13]\nprocesses = 2\n", agents=2) as service:
+        assert len(service.processes()) == 5
+        assert service.stop(number) == 0
+        order = [event["event"] for event in service.log.events() if event["event"].endswith(" stops")]
+        assert order == ["the agent stops", "the agent stops", "the dispatcher stops"]
+        assert not [event for event in service.log.events() if event["level"] in ("warning", "error")]
+
+
+@pytest.mark.parametrize("child", ["dispatcher", "agent of tls13"])
+def test_stops_while_it_starts(child: str) -> None:
+    """SIGTERM just after a child was forked reaches that child too."""
+    with short_folder() as folder, started(folder) as service:
+        service.log.wait("started", child=child)
+        assert service.stop() == 0
+        assert not service.log.events("does not stop and is killed")
+
+
+def failed(service: Service) -> str:
+    """A service that must not start: it ends with status 2 and leaves nothing.  What it said."""
+    assert service.process.wait(30) == 2
+    assert not service.processes()
+    return service.log.end()
+
+
+@pytest.mark.parametrize(
+    ("configuration", "words"),
+    [
+        ("[limits]\ntotl = 3\n", ("limits.totl", "did you mean 'total'")),
+        ("[limits\n", ("not TOML",)),
+        ("[identities.web]\ncertificate = 'no.pem'\nprivate-key = 'no.key'\n", ("identities.web", "no.pem")),
+        ("[trust.all]\nbundle = ['gone.pem']\n", ("trust.all", "gone.pem")),
+        ("[groups.tls13]\nusers = ['nobody-has-this-name']\n", ("groups.tls13.users", "nobody-has-this-name")),
+        ("[agents.tls13]\nuser = 'nobody-has-this-name'\n", ("nobody-has-this-name",)),
+        ("[agents.tls13]\nprocesses = 0\n", ("processes must be from 1",)),
+    ],
+)
+def test_broken_configuration(configuration: str, words: tuple[str, ...]) -> None:
+    """Exit status 2, a message that names what to change, and nothing left running."""
+    with short_folder() as folder, started(folder, configuration) as service:
+        said = failed(service)
+        assert all(word in said for word in words), said
+        assert "Traceback" not in said
+
+
+def test_a_port_in_use() -> None:
+    """The metrics' port taken by another: exit status 2, and the message names the setting."""
+    with short_folder() as folder, socket.create_server(("127.0.0.1", 0)) as other:
+        listen = f"127.0.0.1:{other.getsockname()[1]}"
+        with started(folder, f"[metrics]\nlisten = '{listen}'\n") as service:
+            said = failed(service)
+            assert "metrics.listen" in said
+            assert listen in said
+
+
+def test_a_runtime_dir_in_use() -> None:
+    """A second service in the same folder ends with a clear message and does not disturb the first."""
+    with running_service() as service:
+        before = service.processes()
+        with started(service.folder) as second:
+            assert "another dispatcher listens here" in failed(second)
+        assert service.processes() == before
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+            probe.connect(str(service.runtime_dir / "consumer.sock"))
+
+
+def test_no_runtime_dir() -> None:
+    """A runtime directory that cannot be made is named."""
+    with short_folder() as folder:
+        (folder / "run").write_text("a file")
+        with started(folder) as service:
+            said = failed(service)
+            assert f"{folder}/run" in said
+            assert "--runtime-dir" in said
+
+
+def test_wrong_settings_of_a_plugin() -> None:
+    """Its agent is not started again and the log names the key; the rest of the house stands."""
+    with short_folder() as folder, started(folder, "[plugins.tls13]\nciphrs = []\n") as service:
+        assert "plugins.tls13.ciphrs" in service.log.wait("the agent cannot start")["reason"]
+        assert service.log.wait("ended and is not started again", child="agent of tls13")["status"] == 2
+        assert sorted(service.processes()) == sorted([service.pid, service.dispatcher])
+        assert service.stop() == 0
+
+
+def test_killed() -> None:
+    """kill -9 of the supervisor: everything ends by itself, and a new one can start in the same folder at once."""
+    with running_service("[agents.tls13]\nprocesses = 2\n", agents=2) as service:
+        os.kill(service.pid, signal.SIGKILL)
+        until(lambda: not service.processes(), "its children have ended")
+        with started(service.folder) as second:
+            second.wait_for_agents()
+            assert second.stop() == 0
+
+
+@only_root
+def test_what_children_inherit() -> None:
+    """An agent has no socket of the supervisor or of the dispatcher; the dispatcher has the two listeners."""
+    with running_service("[agents.tls13]\nprocesses = 2\n", agents=2) as service:
+        supervisor, dispatcher = sockets(service.pid), sockets(service.dispatcher)
+        assert len(supervisor & dispatcher) == 2
+        for pid in (service.keeper(), *service.workers()):
+            assert not sockets(pid) & (supervisor | dispatcher)
+        one, other = map(sockets, service.workers())
+        assert not one & other
+
+
+def test_a_keeper_is_killed() -> None:
+    """Its workers die with it, and the supervisor starts another."""
+    with running_service("[agents.tls13]\nprocesses = 2\n", agents=2) as service:
+        keeper, workers, mark = service.keeper(), service.workers(), service.log.mark
+        os.kill(keeper, signal.SIGKILL)
+        for pid in workers:
+            await_end(pid)
+        service.wait_for_agents(2, since=mark)
+        assert service.keeper() != keeper
+        assert len(service.workers()) == 2
+
+
+def test_a_dispatcher_that_dies_again_and_again() -> None:
+    """It is started at once, then after growing pauses; its agents are the same all along."""
+    with running_service() as service:
+        agents, begun = service.workers(), service.log.mark
+        for _ in range(4):
+            mark = service.log.mark
+            os.kill(service.dispatcher, signal.SIGKILL)
+            service.log.wait("started", since=mark, child="dispatcher")
+            service.wait_for_agents(since=mark)
+        pauses = [event["pause"] for event in service.log.events("ended and is started again", since=begun)]
+        assert pauses == [0.0, 0.1, 0.5, 1.0]
+        assert service.workers() == agents
+
+
+def test_the_dispatcher_alone_knows_a_broken_configuration_too() -> None:
+    """`hsframework dispatcher`: exit status 2 and the same message."""
+    with short_folder() as folder:
+        file = write_configuration(folder, "[trust.all]\nbundle = ['gone.pem']\n")
+        process = Running(("dispatcher", "--config", str(file)), folder)
+        assert process.process.wait(30) == 2
+        assert "gone.pem" in process.log.end()
+        process.clean_up()
+
+
+def test_stops_a_child_that_does_not_listen() -> None:
+    """An agent that is stopped (SIGSTOP) is killed after ten seconds; the dispatcher still ends in good order."""
+    with running_service() as service:
+        (worker,) = service.workers()
+        os.kill(worker, signal.SIGSTOP)
+        assert service.stop() == 0
+        assert service.log.events("does not stop and is killed", child="agent of tls13")
+        assert service.log.events("the dispatcher stops")
