@@ -2,14 +2,16 @@
 
     python benchmarks/handshakes.py [--seconds 5] [--concurrency 64] [--json FILE]
 
-* *bare*: pyOpenSSL client and server joined by memory BIOs in one loop, contexts made once; certificate ECDSA P-256,
-  the client verifies chain and name (OpenSSL's own verification).  One process.
-* *path*: a consumer hands over both ends of TCP connections over loopback that are there already, as a kernel consumer's
-  are; a dispatcher and one or two agent processes run the handshakes; each pair counts once, when the consumer has both
-  sessions.  Consumer, dispatcher and agents are processes of their own and share the machine's cores.
+* *bare*: pyOpenSSL client and server joined by memory BIOs in one loop, contexts made once, chains verified by OpenSSL.
+  One process.
+* *path*: a consumer hands over both ends of TCP connections over loopback that are there already, as a kernel
+  consumer's are, and names a profile for each; a dispatcher and one or two agent processes run the handshakes; each
+  pair counts once, when the consumer has both sessions.  Consumer, dispatcher and agents are processes of their own and
+  share the machine's cores.
 * *s_time*: `openssl s_time -new` against `openssl s_server`, for scale.
 
-Start-up is from the start of the process to the first agent's joining; memory is Pss from /proc/PID/smaps_rollup.
+Each ratio is the median of several rounds in which bare and path take turns, since the machine may do other things too.
+Start-up is from the start of the process until a request is taken; memory is Pss from /proc/PID/smaps_rollup.
 """
 
 from __future__ import annotations
@@ -22,78 +24,96 @@ import re
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_der_private_key
 from OpenSSL import SSL, crypto
 
 from hsframework.client import AsyncClient, Client, HandshakeOptions
 from hsframework.errors import HandshakeError, HsframeworkError, RequestRefused
-from hsframework.interface import Identity, Role, Trust
+from hsframework.interface import AuthMode, Role
 from hsframework.testing.certificates import Authority
 
 NAME = "server.example"
+ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What both ends show each other."""
+
+    name: str
+    key_type: str
+    mutual: bool = False
+
+
+SETUPS = (
+    Setup("ECDSA P-256, server alone", "ecdsa-p256"),
+    Setup("RSA-2048, server alone", "rsa-2048"),
+    Setup("ECDSA P-256, both ends", "ecdsa-p256", mutual=True),
+    Setup("RSA-2048, both ends", "rsa-2048", mutual=True),
+)
 
 
 class Credentials:
-    """One authority and one server certificate, for every measurement."""
+    """One authority, a server's certificate and a client's."""
 
-    def __init__(self) -> None:
-        self.authority = Authority("Benchmark CA", key_type="ecdsa-p256")
-        self.issued = self.authority.issue(names=[NAME], key_type="ecdsa-p256")
-
-    @property
-    def identity(self) -> Identity:
-        """The server's."""
-        return self.issued.identity
-
-    @property
-    def trust(self) -> Trust:
-        """The client's."""
-        return self.authority.trust()
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+        self.authority = Authority("Benchmark CA", key_type=setup.key_type)
+        self.server = self.authority.issue(names=[NAME], key_type=setup.key_type)
+        self.client = self.authority.issue(names=["client.example"], key_type=setup.key_type)
 
 
-def bare_rate(credentials: Credentials, seconds: float) -> float:
-    """Pairs of handshakes a second, in one loop."""
-    server_context = SSL.Context(SSL.TLS_SERVER_METHOD)
-    client_context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    for context in (server_context, client_context):
+def bare_contexts(credentials: Credentials) -> tuple[SSL.Context, SSL.Context]:
+    """The client's and the server's."""
+    contexts = []
+    for issued, verifies, shows in (
+        (credentials.client, True, credentials.setup.mutual),
+        (credentials.server, credentials.setup.mutual, True),
+    ):
+        context = SSL.Context(SSL.TLS_METHOD)
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
-    server_context.use_certificate(crypto.load_certificate(crypto.FILETYPE_ASN1, credentials.identity.chain[0]))
-    server_context.use_privatekey(
-        crypto.load_privatekey(crypto.FILETYPE_ASN1, credentials.identity.private_key.reveal())
-    )
-    store = client_context.get_cert_store()
-    assert store is not None
-    store.add_cert(crypto.load_certificate(crypto.FILETYPE_ASN1, credentials.trust.anchors[0]))
-    client_context.set_verify(SSL.VERIFY_PEER)
+        if shows:
+            context.use_certificate(x509.load_der_x509_certificate(issued.identity.chain[0]))
+            context.use_privatekey(load_der_private_key(issued.identity.private_key.reveal(), None))  # type: ignore[arg-type]
+        if verifies:
+            store = context.get_cert_store()
+            assert store is not None
+            store.add_cert(crypto.load_certificate(crypto.FILETYPE_ASN1, credentials.authority.trust().anchors[0]))
+            context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
+        contexts.append(context)
+    return contexts[0], contexts[1]
+
+
+def bare_rate(contexts: tuple[SSL.Context, SSL.Context], seconds: float) -> float:
+    """Pairs of handshakes a second, in one loop."""
 
     def pair() -> None:
-        client, server = SSL.Connection(client_context, None), SSL.Connection(server_context, None)
+        client, server = (SSL.Connection(context, None) for context in contexts)
         client.set_tlsext_host_name(NAME.encode())
-        client.set_verify(SSL.VERIFY_PEER)
         client.set_connect_state()
         server.set_accept_state()
         unfinished = {client, server}
         while unfinished:
             for here, there in ((client, server), (server, client)):
-                try:
+                with suppress(SSL.WantReadError):
                     here.do_handshake()
                     unfinished.discard(here)
-                except SSL.WantReadError:
-                    pass
-                try:
+                with suppress(SSL.WantReadError):
                     there.bio_write(here.bio_read(65536))
-                except SSL.WantReadError:
-                    pass
 
-    for _ in range(50):
+    for _ in range(20):
         pair()
     count, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
@@ -105,11 +125,9 @@ def bare_rate(credentials: Credentials, seconds: float) -> float:
 class Service:
     """`hsframework run` in a folder of its own."""
 
-    def __init__(self, folder: Path, processes: int) -> None:
+    def __init__(self, folder: Path, credentials: Credentials, processes: int) -> None:
         configuration = folder / "hsframework.toml"
-        configuration.write_text(
-            f'runtime-dir = "{folder}/run"\n[log]\nlevel = "warning"\n[agents.tls13]\nprocesses = {processes}\n'
-        )
+        configuration.write_text(_configuration(folder, credentials, processes))
         start = time.perf_counter()
         self.process = subprocess.Popen([sys.executable, "-m", "hsframework", "run", "--config", str(configuration)])
         self.folder = folder / "run"
@@ -127,9 +145,13 @@ class Service:
 
     def memory(self) -> dict[str, int]:
         """KiB of each process, by its role."""
-        found: dict[str, int] = {}
-        for pid, name in _descendants(self.process.pid):
-            found[name] = found.get(name, 0) + proportional_memory(pid)
+        supervisor = self.process.pid
+        found = {"supervisor": proportional_memory(supervisor)}
+        dispatcher, keeper = sorted(_children(supervisor))[:2]
+        found["dispatcher"] = proportional_memory(dispatcher)
+        found["keeper of tls13"] = proportional_memory(keeper)
+        for number, worker in enumerate(sorted(_children(keeper)), 1):
+            found[f"agent {number}"] = proportional_memory(worker)
         return found
 
     def stop(self) -> None:
@@ -154,10 +176,8 @@ def _serves(folder: Path) -> bool:
     return True
 
 
-def _descendants(pid: int) -> Iterator[tuple[int, str]]:
-    yield pid, Path(f"/proc/{pid}/comm").read_text().strip()
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        yield from _descendants(int(child))
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def proportional_memory(pid: int) -> int:
@@ -177,38 +197,51 @@ def connections(number: int) -> list[tuple[socket.socket, socket.socket]]:
     return pairs
 
 
-async def path_rate(folder: Path, credentials: Credentials, concurrency: int, pairs: int) -> float:
+async def path_rate(folder: Path, setup: Setup, concurrency: int, pairs: int) -> float:
     """Pairs a second; raises when one fails."""
-    client_options = HandshakeOptions(peer_name=NAME, trust=credentials.trust)
-    server_options = HandshakeOptions(role=Role.SERVER, identities=(credentials.identity,))
+    shown = AuthMode.X509 if setup.mutual else AuthMode.UNAUTHENTICATED
+    client_options = HandshakeOptions(peer_name=NAME, profile="client", auth_mode=shown)
+    server_options = HandshakeOptions(role=Role.SERVER, profile="server")
     async with AsyncClient(folder) as consumer:
-
-        async def one(pair: tuple[socket.socket, socket.socket]) -> None:
-            await asyncio.gather(
-                consumer.handshake(pair[0], client_options), consumer.handshake(pair[1], server_options)
-            )
 
         async def many(work: list[tuple[socket.socket, socket.socket]]) -> None:
             while work:
-                ends = work.pop()
-                await one(ends)
-                for end in ends:
-                    end.close()
+                client, server = work.pop()
+                with client, server:
+                    await asyncio.gather(
+                        consumer.handshake(client, client_options), consumer.handshake(server, server_options)
+                    )
 
-        warm = connections(20)
-        await many(warm)
+        await many(connections(20))
         work = connections(pairs)
         start = time.perf_counter()
         await asyncio.gather(*(many(work) for _ in range(concurrency)))
         return pairs / (time.perf_counter() - start)
 
 
+def _configuration(folder: Path, credentials: Credentials, processes: int) -> str:
+    credentials.authority.write(folder, "ca")
+    server = credentials.server.write(folder, "server")
+    client = credentials.client.write(folder, "client")
+    demand = "require" if credentials.setup.mutual else "none"
+    return f"""
+runtime-dir = "{folder}/run"
+log.level = "warning"
+agents.tls13.processes = {processes}
+identities.server = {{ certificate = "{server.certificate}", private-key = "{server.private_key}" }}
+identities.client = {{ certificate = "{client.certificate}", private-key = "{client.private_key}" }}
+trust.all.bundle = ["{folder}/ca.pem"]
+profiles.server = {{ identities = ["server"], trust = "all", client-certificate = "{demand}" }}
+profiles.client = {{ identities = ["client"], trust = "all" }}
+"""
+
+
 def s_time_rate(credentials: Credentials, folder: Path, seconds: int) -> float | None:
     """New connections a second that `openssl s_time` counts in real time."""
     if shutil.which("openssl") is None:
         return None
-    files = credentials.issued.write(folder)
-    (folder / "ca.pem").write_bytes(credentials.authority.certificate_pem)
+    files = credentials.server.write(folder, "server")
+    credentials.authority.write(folder, "ca")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     server = subprocess.Popen(
@@ -260,15 +293,38 @@ def s_time_rate(credentials: Credentials, folder: Path, seconds: int) -> float |
 
 
 @contextmanager
-def service(processes: int) -> Iterator[Service]:
+def service(credentials: Credentials, processes: int) -> Iterator[Service]:
     """A running service."""
     with tempfile.TemporaryDirectory(prefix="hsframework-bench-") as name:
         Path(name).chmod(0o755)
-        running = Service(Path(name), processes)
+        running = Service(Path(name), credentials, processes)
         try:
             yield running
         finally:
             running.stop()
+
+
+def measure(setup: Setup, seconds: float, concurrency: int) -> dict[str, Any]:
+    """Bare and whole path with one and two agent processes, in turns."""
+    credentials = Credentials(setup)
+    contexts = bare_contexts(credentials)
+    figures: dict[str, Any] = {"setup": setup.name, "bare": []}
+    for processes in (1, 2):
+        with service(credentials, processes) as running:
+            rates, ratios = [], []
+            for _ in range(ROUNDS):
+                bare = bare_rate(contexts, seconds / ROUNDS)
+                pairs = max(100, min(2000, int(bare * seconds / ROUNDS)))
+                rate = asyncio.run(path_rate(running.folder, setup, concurrency, pairs))
+                figures["bare"].append(bare)
+                rates.append(rate)
+                ratios.append(rate / bare)
+            figures[f"path_{processes}"] = statistics.median(rates)
+            figures[f"ratio_{processes}"] = statistics.median(ratios)
+            figures[f"start_up_{processes}"] = running.start_up
+            figures[f"memory_{processes}"] = running.memory()
+    figures["bare"] = statistics.median(figures["bare"])
+    return figures
 
 
 def main() -> int:
@@ -278,39 +334,23 @@ def main() -> int:
     parser.add_argument("--concurrency", type=int, default=64, help="pairs under way at once (default 64)")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
-    credentials = Credentials()
-    figures: dict[str, Any] = {"cores": os.cpu_count(), "concurrency": arguments.concurrency}
-    figures["bare"] = bare_rate(credentials, arguments.seconds)
-    print(f"bare pyOpenSSL, one loop          {figures['bare']:8.0f} pairs/s   1.00", flush=True)
-    for processes in (1, 2):
-        with service(processes) as running:
-            figures[f"start_up_{processes}"] = running.start_up
-            pairs = max(200, int(figures["bare"] * arguments.seconds))
-            rate = asyncio.run(path_rate(running.folder, credentials, arguments.concurrency, min(pairs, 4000)))
-            figures[f"path_{processes}"] = rate
-            figures[f"memory_{processes}"] = running.memory()
-        print(
-            f"whole path, {processes} agent process{'es' if processes > 1 else '  '}   "
-            f"{rate:8.0f} pairs/s   {rate / figures['bare']:.2f}",
-            flush=True,
-        )
-    figures["bare_again"] = bare_rate(credentials, arguments.seconds)
-    print(
-        f"bare again (how steady is it)     {figures['bare_again']:8.0f} pairs/s   "
-        f"{figures['bare_again'] / figures['bare']:.2f}"
-    )
+    print(f"{os.cpu_count()} cores, {arguments.concurrency} pairs at a time; pairs a second, and the ratio to bare\n")
+    print(f"{'':28}{'bare':>8}{'one agent':>18}{'two agents':>18}")
+    every = []
+    for setup in SETUPS:
+        figures = measure(setup, arguments.seconds, arguments.concurrency)
+        every.append(figures)
+        path = "".join(f"{figures[f'path_{n}']:11.0f}{figures[f'ratio_{n}']:7.2f}" for n in (1, 2))
+        print(f"{setup.name:28}{figures['bare']:8.0f}{path}", flush=True)
     with tempfile.TemporaryDirectory() as name:
-        figures["s_time"] = s_time_rate(credentials, Path(name), max(2, int(arguments.seconds)))
-    if figures["s_time"]:
-        print(
-            f"openssl s_time -new               {figures['s_time']:8.0f} conns/s   "
-            f"{figures['s_time'] / figures['bare']:.2f}"
-        )
-    print(f"start-up to first READY           {figures['start_up_1']:8.3f} s")
-    for name, size in figures["memory_1"].items():
-        print(f"memory, {name:<25} {size:8d} KiB (Pss, with one agent process)")
+        scale = s_time_rate(Credentials(SETUPS[0]), Path(name), max(2, int(arguments.seconds)))
+    if scale:
+        print(f"\nopenssl s_time -new ({SETUPS[0].name}): {scale:.0f} connections a second")
+    print(f"start-up until a request is taken: {min(figures['start_up_1'] for figures in every):.2f} s")
+    for role, size in every[0]["memory_1"].items():
+        print(f"memory of {role}: {size / 1024:.1f} MiB")
     if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+        arguments.json.write_text(json.dumps({"setups": every, "s_time": scale}, indent=2) + "\n")
     return 0
 
 

@@ -32,6 +32,18 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log-format", choices=FORMATS, help="overrides the configuration's")
 
 
+def add_kernel(parser: argparse.ArgumentParser) -> None:
+    """``--netns``."""
+    parser.add_argument(
+        "--netns",
+        metavar="NAME|PATH",
+        action="append",
+        default=[],
+        help="a further network namespace whose kernel consumers are served: a name of 'ip netns', or a path; may be "
+        "given several times",
+    )
+
+
 def configuration(arguments: argparse.Namespace) -> Configuration:
     """The configuration file with what the command line overrides.  Raises ConfigurationError."""
     result = load_configuration(arguments.config)
@@ -41,7 +53,9 @@ def configuration(arguments: argparse.Namespace) -> Configuration:
     if arguments.log_format is not None:
         log = replace(log, format=arguments.log_format)
     runtime_dir = arguments.runtime_dir.absolute() if arguments.runtime_dir is not None else result.runtime_dir
-    return replace(result, log=log, runtime_dir=runtime_dir)
+    further = tuple(name for name in getattr(arguments, "netns", ()) if name not in result.kernel.namespaces)
+    kernel = replace(result.kernel, namespaces=(*result.kernel.namespaces, *dict.fromkeys(further)))
+    return replace(result, log=log, runtime_dir=runtime_dir, kernel=kernel)
 
 
 def start_configuration(arguments: argparse.Namespace) -> Configuration:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from hsframework.commands._service import add_configuration, start_configuration
+from hsframework.commands._service import add_configuration, add_kernel, start_configuration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_configuration(parser)
+    add_kernel(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

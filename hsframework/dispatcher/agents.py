@@ -117,7 +117,10 @@ class AgentConnection:
         if request.trust is not None:
             values["trust-id"] = self._send_trust(request)
         self.in_hand.add(request)
-        self._channel.send(codec.encode("accept", values, sequence=self._accept_sequence), request.custody.fileno())
+        self._channel.send(
+            codec.encode("accept", values, sequence=self._accept_sequence, encoded=request.encoded),
+            request.custody.fileno(),
+        )
 
     def withdraw(self, request_id: int, reason: int) -> None:
         """The request is over: the agent lets go of it, and acknowledges."""

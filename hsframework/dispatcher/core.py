@@ -71,8 +71,20 @@ class Dispatcher:
     # What sources call
 
     def add_source(self, source: Source) -> None:
-        """A source joins the house."""
+        """A source joins the house.  Groups that are open by then, as those of expected agents, are told at once."""
         self.sources[source.name] = source
+        for group in self.groups.values():
+            if group.open:
+                source.group_opened(group.name)
+
+    def remove_source(self, source: Source) -> None:
+        """A source has gone, and what it asked for can no longer be told to anybody."""
+        if self.sources.get(source.name) is source:
+            del self.sources[source.name]
+        self._starved.discard(source)
+        for request in [request for request in self.requests.values() if request.source is source]:
+            request.custody.shut_down()
+            self.consumer_gone(request)
 
     def take_socket(self, fd: int, *, trusted: bool = False) -> Custody:
         """Custody of a user's socket, given up again by the request's end or ``custody.release()``.

@@ -85,7 +85,7 @@ def find_keyring(name: str) -> int | None:
                 fields = line.split(None, 8)
                 if len(fields) == 9 and fields[7] == "keyring" and fields[8].rpartition(":")[0] == name:
                     return int(fields[0], 16)
-    except FileNotFoundError:
+    except OSError:
         return None
     return None
 

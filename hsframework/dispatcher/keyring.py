@@ -7,7 +7,7 @@ Rules:
 * ACCEPT links the request's keyring into the process keyring and never unlinks it: :meth:`KernelKeys.forget` does, right
   after its keys were read.
 * Configured keyrings (``.nvme``, ``.nfs``) are linked into the process keyring, not into the session's: agents are
-  children and would see them there.
+  children and would see them there.  One that is not there at start is looked for when a key is wanted.
 * A pre-shared key's identity is its whole description.  The kernel's own search matches by prefix, so the keyring is
   listed and compared.
 * A peer's certificate becomes a key in the process keyring, so that DONE can name it; it is taken out again when DONE
@@ -42,11 +42,18 @@ class KernelKeys:
     def __init__(self, keyrings: Iterable[str] = ()) -> None:
         self._process = keyctl.process_keyring()
         self._keyrings: list[int] = []
-        for name in keyrings:
+        self._missing = list(keyrings)
+        self.link_keyrings()
+        if self._missing:
+            _log.info("keyrings are not there yet", keyrings=self._missing)
+
+    def link_keyrings(self) -> None:
+        """Link the configured keyrings that have appeared since: a module brings its own when it is loaded."""
+        for name in tuple(self._missing):
             serial = keyctl.find_keyring(name)
             if serial is None:
-                _log.info("a keyring is not there", keyring=name)
                 continue
+            self._missing.remove(name)
             try:
                 keyctl.link(serial, self._process)
             except OSError as error:
@@ -76,6 +83,7 @@ class KernelKeys:
     def find_psk(self, identity: bytes, keyring: int | None = None) -> tuple[PresharedKey, int] | None:
         """The key of this whole identity, and its serial, in the request's keyring or in a configured one."""
         wanted = identity.decode("utf-8", "surrogateescape")
+        self.link_keyrings()
         for ring in ([keyring] if keyring else []) + self._keyrings:
             with contextlib.suppress(OSError, HandshakeFailed):
                 for serial in keyctl.members(ring):

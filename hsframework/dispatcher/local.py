@@ -23,7 +23,7 @@ from hsframework.dispatcher.core import Dispatcher
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.dispatcher.requests import HIGHEST_PRIORITY, Outcome, PendingRequest, no_key
-from hsframework.dispatcher.vault import Vault, auth_mode_of, request_values, role_of
+from hsframework.dispatcher.vault import Vault, auth_mode_of, role_of
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
 from hsframework.interface import AuthMode, Role
 from hsframework.netlink.messages import NLM_F_ACK, Message, MessageCodec, encode_error, sequence_of
@@ -185,17 +185,14 @@ class ConsumerConnection:
         priority = values.get("priority", 0)
         if priority > HIGHEST_PRIORITY:
             raise RequestRefused(f"a priority is from 0 to {HIGHEST_PRIORITY}", errno=errno.EINVAL)
-        agents = request_values(role, auth_mode, given)
-        for name in ("peername", "attributes"):
-            if name in values:
-                agents[name] = values[name]
         request = LocalRequest(
             source=source,
             consumer=self.peer.uid,
             group=values.get("group", ""),
             custody=custody,
             timeout=source.timeout(values, role),
-            values=agents,
+            values={name: values[name] for name in ("peername", "attributes") if name in values},
+            encoded=given.encoded(role, auth_mode),
             trust=given.trust,
             psk_lookup=given.find_psk if auth_mode is AuthMode.PSK and role is Role.SERVER else no_key,
             priority=priority,

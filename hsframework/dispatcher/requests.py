@@ -72,6 +72,8 @@ class PendingRequest:
     """Seconds that the agent has."""
     values: Mapping[str, Any]
     """Of the attribute set ``request``, as the agent gets them; without what the dispatcher fills in."""
+    encoded: bytes = b""
+    """Further attributes of that set, encoded already."""
     trust: Trust | None = None
     psk_lookup: Callable[[bytes], PresharedKey | None] = no_key
     """What PSK-LOOKUP finds for this request."""

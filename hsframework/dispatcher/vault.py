@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -17,8 +17,14 @@ from hsframework.credentials.psk import load_psk_file
 from hsframework.credentials.trust import load_trust, system_trust
 from hsframework.errors import ConfigurationError, RequestRefused
 from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Secret, Trust
+from hsframework.netlink.attributes import attribute_codec
+from hsframework.netlink.spec import builtin_specification
 
 DEFAULT_PROFILE = "default"
+_OWN = frozenset(("identity", "psk", "trust-anchor", "client-certificate", "alpn"))
+"""What a consumer may bring in place of its profile's."""
+
+_request_codec = attribute_codec(builtin_specification("local"), "request")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,15 @@ class Credentials:
     trust: Trust | None
     client_certificate: CertificateDemand
     alpn: tuple[str, ...]
+    _encoded: dict[tuple[Role, AuthMode], bytes] = field(default_factory=dict, repr=False, compare=False)
+
+    def encoded(self, role: Role, auth_mode: AuthMode) -> bytes:
+        """What an agent is handed (see :func:`request_values`), encoded once for all requests of a profile."""
+        found = self._encoded.get((role, auth_mode))
+        if found is None:
+            values = request_values(role, auth_mode, self)
+            found = self._encoded[role, auth_mode] = _request_codec.encode(values)
+        return found
 
     def find_psk(self, identity: bytes) -> PresharedKey | None:
         """The key of this whole identity."""
@@ -41,6 +56,7 @@ class Vault:
 
     def __init__(self, configuration: Configuration) -> None:
         self._profiles = configuration.profiles
+        self._resolved: dict[str | None, Credentials] = {}
         self._identities = {
             name: _named(f"identities.{name}", lambda item=item: load_identity(item.certificate, item.private_key))
             for name, item in configuration.identities.items()
@@ -60,6 +76,14 @@ class Vault:
         ``values``: attribute set ``request`` of a submit.  Without a profile's name the profile ``default`` serves
         where there is one, and only to a consumer that policy allows it.  Raises RequestRefused.
         """
+        if _OWN.isdisjoint(values):
+            found = self._resolved.get(profile_name)
+            if found is None:
+                found = self._resolved[profile_name] = self._resolve(profile_name, {})
+            return found
+        return self._resolve(profile_name, values)
+
+    def _resolve(self, profile_name: str | None, values: Mapping[str, Any]) -> Credentials:
         profile = self._profile(profile_name)
         trust = self._trust[profile.trust] if profile.trust else None
         if values.get("trust-anchor"):

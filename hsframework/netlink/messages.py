@@ -86,14 +86,24 @@ class MessageCodec:
                 self._in[operation.value] = (operation.name, codec, allowed)
 
     def encode(
-        self, operation: str, values: Mapping[str, Any], *, sequence: int = 0, flags: int = 0, port: int = 0
+        self,
+        operation: str,
+        values: Mapping[str, Any],
+        *,
+        sequence: int = 0,
+        flags: int = 0,
+        port: int = 0,
+        encoded: bytes = b"",
     ) -> bytes:
-        """One message.  Raises MessageError for values that the operation's attribute set does not take."""
+        """One message.  ``encoded``: further attributes, as the set's codec made them.
+
+        Raises MessageError for values that the operation's attribute set does not take.
+        """
         entry = self._out.get(operation)
         if entry is None:
             raise MessageError(f"{self.specification.name}: there is no operation {operation!r}")
         number, codec = entry
-        attributes = codec.encode(values)
+        attributes = codec.encode(values) + encoded
         try:
             if self._generic:
                 header = _HEADER.pack(20 + len(attributes), self._type, flags, sequence, port)

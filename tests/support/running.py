@@ -84,7 +84,8 @@ class Log:
                             return parsed
                 position = len(self._lines)
                 remaining = end - time.monotonic()
-                assert remaining > 0 and not self._over, f"no {event!r} {values} in:\n" + "\n".join(self._lines)
+                if remaining <= 0 or self._over:
+                    raise AssertionError(f"no {event!r} {values} in:\n" + "\n".join(self._lines))
                 self._changed.wait(remaining)
 
     def end(self) -> str:
@@ -278,6 +279,11 @@ def open_fds(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+def await_fds(pid: int, number: int) -> None:
+    """Until a process has so many files open."""
+    until(lambda: open_fds(pid) == number, f"process {pid} has {open_fds(pid)} files open, where it had {number}")
+
+
 def settled_fds(pid: int) -> int:
     """The same once it no longer changes: what is closed after a result was told is closed by then."""
     number, same = -1, 0
@@ -296,6 +302,12 @@ def holds(pid: int, sock: socket.socket) -> bool:
             if os.readlink(f"/proc/{pid}/fd/{name}") == wanted:
                 return True
     return False
+
+
+def sockets(pid: int) -> set[str]:
+    """The sockets that a process has open."""
+    names = (os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd"))
+    return {name for name in names if name.startswith("socket:")}
 
 
 def proportional_memory(pid: int) -> int:

@@ -1,0 +1,182 @@
+"""What a handshake costs while it waits for a peer that says nothing: memory in all processes of the service together.
+
+    python benchmarks/stalled.py [--number 2000] [--json FILE]
+
+Run it as root: nobody else may look into the service's processes.  Each row is a service of its own with one agent
+process, so many connections over loopback handed to it, and the difference of Pss (/proc/PID/smaps_rollup; shared pages
+count by the share) over supervisor, dispatcher, keeper and agent.  The kernel's own memory for a socket is not in it.
+
+* *server, nothing came*: the peer has connected and says nothing.
+* *server, answered*: the peer has sent its ClientHello, and does not answer the server's flight.
+* *client, nothing came*: our ClientHello is out, and no answer comes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from hsframework.client import AsyncClient, HandshakeOptions
+from hsframework.errors import HsframeworkError
+from hsframework.interface import Role
+from hsframework.testing.certificates import Authority
+
+NAME = "server.example"
+DEADLINE = 60.0
+CONFIGURATION = """
+runtime-dir = "{folder}/run"
+[log]
+level = "error"
+[limits]
+total = 100000
+per-consumer = 100000
+per-address = 100000
+"""
+
+
+def client_hello() -> bytes:
+    """The first flight of a TLS 1.3 client that we did not write."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    with suppress(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, outgoing, server_hostname=NAME).do_handshake()
+    return outgoing.read()
+
+
+@contextmanager
+def service() -> Iterator[tuple[int, Path]]:
+    """`hsframework run` in a folder of its own: its pid, and the folder of its sockets."""
+    with tempfile.TemporaryDirectory(prefix="hsframework-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        configuration = folder / "hsframework.toml"
+        configuration.write_text(CONFIGURATION.format(folder=folder))
+        process = subprocess.Popen([sys.executable, "-m", "hsframework", "run", "--config", str(configuration)])
+        try:
+            while not (folder / "run" / "consumer.sock").exists():
+                time.sleep(0.01)
+            yield process.pid, folder / "run"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+def processes(pid: int) -> Iterator[int]:
+    """A process and its descendants."""
+    yield pid
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        yield from processes(int(child))
+
+
+def memory(pid: int) -> float:
+    """KiB of Pss, in all processes of a service."""
+    total = 0
+    for each in processes(pid):
+        lines = Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
+        total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return float(total)
+
+
+@contextmanager
+def connections(number: int) -> Iterator[list[tuple[socket.socket, socket.socket]]]:
+    """So many TCP connections over loopback, both ends."""
+    pairs: list[tuple[socket.socket, socket.socket]] = []
+    try:
+        with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
+            for _ in range(number):
+                near = socket.create_connection(server.getsockname())
+                pairs.append((near, server.accept()[0]))
+        yield pairs
+    finally:
+        for pair in pairs:
+            for end in pair:
+                end.close()
+
+
+async def fresh(client: AsyncClient, near: HandshakeOptions, far: HandshakeOptions) -> float:
+    """The duration of one whole handshake, in seconds; repeated while nobody serves yet."""
+    end = time.monotonic() + 30
+    while True:
+        with connections(1) as ((one, other),):
+            begun = time.perf_counter()
+            try:
+                await asyncio.gather(client.handshake(one, near), client.handshake(other, far))
+                return time.perf_counter() - begun
+            except HsframeworkError:
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(0.05)
+
+
+async def stalled(kind: str, number: int) -> dict[str, float]:
+    """Measure one row."""
+    authority = Authority("Benchmark CA", key_type="ecdsa-p256")
+    client = HandshakeOptions(peer_name=NAME, trust=authority.trust(), timeout=DEADLINE)
+    identity = authority.issue(names=[NAME], key_type="ecdsa-p256").identity
+    server = HandshakeOptions(role=Role.SERVER, identities=(identity,), timeout=DEADLINE)
+    speech = client_hello() if kind == "server, answered" else b""
+    with service() as (pid, folder), connections(number) as pairs:
+        async with AsyncClient(folder) as waiting, AsyncClient(folder) as lively:
+            for _ in range(20):
+                await fresh(lively, client, server)
+            before = memory(pid)
+            for _, far in pairs:
+                far.send(speech)
+            options = client if kind.startswith("client") else server
+            tasks = [asyncio.create_task(waiting.handshake(near, options)) for near, _ in pairs]
+            await asyncio.sleep(0)
+            if kind != "server, nothing came":
+                await asyncio.gather(*(asyncio.to_thread(_answered, far) for _, far in pairs))
+            beside = [await fresh(lively, client, server) for _ in range(20)]
+            each = (memory(pid) - before) / number
+            lost = sum(task.done() for task in tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    return {"KiB": each, "lost": lost, "fresh_ms": sorted(beside)[len(beside) // 2] * 1000}
+
+
+def _answered(sock: socket.socket) -> None:
+    sock.settimeout(DEADLINE)
+    sock.recv(1, socket.MSG_PEEK)
+
+
+def main() -> int:
+    """Measure, print, and write JSON where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--number", type=int, default=2000, help="of connections (default 2000)")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    if os.geteuid():
+        print("stalled.py: run it as root: nobody else may look into the service's processes", file=sys.stderr)
+        return 2
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    print(f"{arguments.number} stalled handshakes    KiB each    a fresh handshake beside them")
+    figures = {}
+    for kind in ("server, nothing came", "server, answered", "client, nothing came"):
+        figures[kind] = row = asyncio.run(stalled(kind, arguments.number))
+        print(f"{kind:24} {row['KiB']:9.1f} {row['fresh_ms']:14.1f} ms", flush=True)
+        if row["lost"]:
+            print(f"  {row['lost']:.0f} of them ended before they were counted")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
