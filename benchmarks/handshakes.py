@@ -220,7 +220,7 @@ async def path_rate(folder: Path, setup: Setup, concurrency: int, pairs: int) ->
 
 
 def _configuration(folder: Path, credentials: Credentials, processes: int) -> str:
-    credentials.authority.write(folder, "ca")
+    authority = credentials.authority.write(folder, "ca")
     server = credentials.server.write(folder, "server")
     client = credentials.client.write(folder, "client")
     demand = "require" if credentials.setup.mutual else "none"
@@ -230,7 +230,7 @@ log.level = "warning"
 agents.tls13.processes = {processes}
 identities.server = {{ certificate = "{server.certificate}", private-key = "{server.private_key}" }}
 identities.client = {{ certificate = "{client.certificate}", private-key = "{client.private_key}" }}
-trust.all.bundle = ["{folder}/ca.pem"]
+trust.all.bundle = ["{authority}"]
 profiles.server = {{ identities = ["server"], trust = "all", client-certificate = "{demand}" }}
 profiles.client = {{ identities = ["client"], trust = "all" }}
 """
@@ -241,7 +241,7 @@ def s_time_rate(credentials: Credentials, folder: Path, seconds: int) -> float |
     if shutil.which("openssl") is None:
         return None
     files = credentials.server.write(folder, "server")
-    credentials.authority.write(folder, "ca")
+    authority = credentials.authority.write(folder, "ca")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     server = subprocess.Popen(
@@ -279,7 +279,7 @@ def s_time_rate(credentials: Credentials, folder: Path, seconds: int) -> float |
                 "-time",
                 str(seconds),
                 "-CAfile",
-                str(folder / "ca.pem"),
+                str(authority),
             ],
             capture_output=True,
             text=True,

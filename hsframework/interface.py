@@ -234,8 +234,8 @@ class Endpoint(TypingProtocol):
     async def peek(self, max_size: int) -> bytes:
         """What waits in a stream socket, 1 to ``max_size`` bytes, without taking it.
 
-        For reading several records at once: look, find how many bytes are ours, :meth:`take` so many.  What is not whole
-        yet is read by the methods above, since ``peek`` does not wait for more than it has shown.
+        For reading several records at once: look, find how many bytes are ours, :meth:`take` so many.  What is not
+        whole yet is read by the methods above, since ``peek`` does not wait for more than it has shown.
         """
         ...
 

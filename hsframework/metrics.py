@@ -75,7 +75,7 @@ def serve_metrics(metrics: Metrics, listen: str) -> None:
     if not host or not port.isdigit():
         raise ConfigurationError(f"metrics.listen = {listen!r}: write it as address:port, for example 127.0.0.1:9464")
     registry = CollectorRegistry()
-    registry.register(metrics)  # type: ignore[arg-type]
+    registry.register(metrics)
     try:
         start_http_server(int(port), host.strip("[]"), registry)
     except OSError as error:

@@ -1,4 +1,5 @@
-"""`hsframework run`: the dispatcher and an agent for each installed plugin, started from one warm process and kept alive.
+"""`hsframework run`: the dispatcher and an agent for each installed plugin, started from one warm process and kept
+alive.
 
 ::
 
@@ -16,8 +17,8 @@ Rules:
 * It holds no secret and imports no plugin: a keeper that is forked later has nothing to inherit.
 * A child that ends is started again, at once the first time and then with growing pauses.  One whose configuration is
   wrong (exit status 2) is not; if that is the dispatcher, everything ends.
-* An agent's user may join the groups of its plugin: the keeper names them, the supervisor passes them to the dispatcher,
-  and the keeper's agents start when the dispatcher has said that it knows.
+* An agent's user may join the groups of its plugin: the keeper names them, the supervisor passes them to the
+  dispatcher, and the keeper's agents start when the dispatcher has said that it knows.
 """
 
 from __future__ import annotations

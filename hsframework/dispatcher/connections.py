@@ -30,8 +30,8 @@ class Connection(Protocol):
 class Listener:
     """Accepts on one listening socket; ``make(socket, peer)`` starts the connection's handler.
 
-    A connection past the limits is closed at once.  When the process is out of fds, accepting pauses: the backlog is the
-    back-pressure.
+    A connection past the limits is closed at once.  When the process is out of fds, accepting pauses: the backlog is
+    the back-pressure.
     """
 
     def __init__(

@@ -4,8 +4,8 @@ Rules:
 
 * The process keyring is made at start, in the main thread, before any other thread: one that ACCEPT made would not be
   seen by threads that run already.
-* ACCEPT links the request's keyring into the process keyring and never unlinks it: :meth:`KernelKeys.forget` does, right
-  after its keys were read.
+* ACCEPT links the request's keyring into the process keyring and never unlinks it: :meth:`KernelKeys.forget` does,
+  right after its keys were read.
 * Configured keyrings (``.nvme``, ``.nfs``) are linked into the process keyring, not into the session's: agents are
   children and would see them there.  One that is not there at start is looked for when a key is wanted.
 * A pre-shared key's identity is its whole description.  The kernel's own search matches by prefix, so the keyring is

@@ -1,8 +1,8 @@
 """Who may ask for what: a peer of a local socket is known by SO_PEERCRED.
 
 Root and the dispatcher's own user may do everything.  Others may submit what an ``[[allow]]`` rule gives them, and may
-join a group when ``[groups.NAME] users`` names them.  Users are names or numbers; a name that does not exist is an error
-at start.  Checks raise, they never return a boolean.
+join a group when ``[groups.NAME] users`` names them.  Users are names or numbers; a name that does not exist is an
+error at start.  Checks raise, they never return a boolean.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from hsframework.credentials.failures import Failure
 from hsframework.demo.peers import psk_words
 from hsframework.interface import PresharedKey
 from hsframework.testing.certificates import CredentialFiles
@@ -26,56 +25,71 @@ _log_names = itertools.count(1)
 
 
 class Peer(Program):
-    """One of the four programs.  ``port`` is a server's."""
+    """One of the four programs.  ``port`` is a server's.  ``log``: a file in which it says what it has to say too.
 
-    kind: Kind
-    port: int = 0
-    log: Path | None = None
+    ``echoes_itself``: what it receives it sends back, and nothing else; the others move their input and output.
+    """
+
+    def __init__(self, kind: Kind, command: Sequence[str | Path], log: Path | None) -> None:
+        super().__init__(command)
+        self.kind = kind
+        self.echoes_itself = command[0] == "gnutls-serv"
+        self.port = 0
+        self._log = log
 
     def said(self) -> str:
         """Its output, its errors and its log file."""
-        return super().said() + (self.log.read_text(errors="replace") if self.log and self.log.exists() else "")
+        return super().said() + (self._log.read_text(errors="replace") if self._log and self._log.exists() else "")
 
     def connect(self) -> socket.socket:
         """A connection to a server."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
 
+    def saw(self, pattern: str) -> re.Match[str]:
+        """Wait until it has said something that matches, wherever it says it.
+
+        gnutls-cli writes its log when it ends: it is told to.
+        """
+        expression = re.compile(pattern, re.MULTILINE)
+        if self.kind == "gnutls" and not self.echoes_itself:
+            self.close_input()
+            self.wait()
+        while (found := expression.search(self.said())) is None and self.running:
+            self.poll_until(lambda: not self.running or bool(expression.search(self.said())), repr(pattern))
+        if found is None:
+            self.wait()
+            found = expression.search(self.said())
+        assert found is not None, f"{pattern!r} is not in {self.said()}"
+        return found
+
     def alert(self) -> int:
         """The fatal alert that it has received: waits for it."""
-        if self.kind == "openssl":
-            return int(self.wait_for(r"SSL alert number (\d+)")[1])
-        if self.log is None:
-            return int(self.wait_for(r"Alert\[2\|(\d+)\] - .* - was received")[1])
-        self.wait()
-        found = re.search(r"Received alert \[(\d+)\]", self.said())
-        assert found is not None, self.said()
-        return int(found[1])
+        found = self.saw(_ALERT[self.kind])
+        return int(found[found.lastindex or 0], 10 if self.kind == "gnutls" else 16)
 
-    def saw(self, pattern: str) -> re.Match[str]:
-        """Wait until it has said something, wherever it says it."""
-        if self.log is None:
-            return self.wait_for(pattern)
-        found: list[re.Match[str]] = []
+    def saw_close_notify(self) -> None:
+        """Wait until it has received close_notify."""
+        self.saw(_CLOSE_NOTIFY[self.kind])
 
-        def there() -> bool:
-            found[:] = list(re.finditer(pattern, self.said(), re.MULTILINE))[:1]
-            return bool(found)
 
-        if not self.running:
-            self.wait()
-            assert there(), f"{pattern!r} is not in {self.said()}"
-        else:
-            self.poll_until(there, repr(pattern))
-        return found[0]
+_ALERT = {
+    "openssl": r"^<<< .*, Alert \[length 0002\], fatal .*\n +02 ([0-9a-f]{2})$",
+    "gnutls": r"Alert\[2\|(\d+)\] - .* - was received|Received alert \[(\d+)\]",
+}
+_CLOSE_NOTIFY = {
+    "openssl": r"^<<< .*, Alert \[length 0002\], warning close_notify",
+    "gnutls": r"Alert\[1\|0\] - .* - was received|Peer has closed the GnuTLS connection",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """What a peer is to do, in words that both implementations understand.
 
-    ``trust``: PEM file of authorities; a server with it demands a certificate.  ``psk``: its own key.  ``groups`` and
-    ``versions``: only these.  ``openssl`` and ``gnutls``: further options of the one and the other.
-    ``name``: a client's, the name that it asks for and verifies.  ``log``: where gnutls-cli writes what it has to say.
+    ``trust``: PEM file of authorities; a server with it demands a certificate.  ``psk``: its own key.  ``priority``
+    and ``version``: only these.  ``openssl`` and ``gnutls``: further options of the one and the other.
+    ``name``: a client's, the name that it asks for and verifies.  ``commands``: words of the input are commands (K and
+    k, ^rekey^).
     """
 
     identity: CredentialFiles | None = None
@@ -88,13 +102,13 @@ class Setup:
     openssl: Sequence[str | Path] = field(default=())
     gnutls: Sequence[str | Path] = field(default=())
     commands: bool = False
-    """Letters and words of the input are commands: OpenSSL's K and k, GnuTLS's ^rekey^."""
 
 
 def start_server(kind: Kind, setup: Setup, folder: Path) -> Peer:
     """A server that listens when this returns."""
-    peer = Peer(_openssl_server(setup, folder) if kind == "openssl" else _gnutls_server(setup, folder))
-    peer.kind = kind
+    log = folder / f"{kind}-{next(_log_names)}.log"
+    words = _openssl_server(setup, folder, log) if kind == "openssl" else _gnutls_server(setup, folder)
+    peer = Peer(kind, words, log if kind == "openssl" else None)
     try:
         peer.poll_until(lambda: listening_port(peer.pid) is not None, "listening")
         port = listening_port(peer.pid)
@@ -108,14 +122,9 @@ def start_server(kind: Kind, setup: Setup, folder: Path) -> Peer:
 
 def start_client(kind: Kind, setup: Setup, folder: Path, port: int) -> Peer:
     """A client that connects to a port of this machine."""
-    if kind == "openssl":
-        peer = Peer(_openssl_client(setup, folder, port))
-    else:
-        log = folder / f"gnutls-cli-{next(_log_names)}.log"
-        peer = Peer(_gnutls_client(setup, port, log))
-        peer.log = log
-    peer.kind = kind
-    return peer
+    log = folder / f"{kind}-{next(_log_names)}.log"
+    words = _openssl_client(setup, folder, log, port) if kind == "openssl" else _gnutls_client(setup, log, port)
+    return Peer(kind, words, log)
 
 
 def accepted(kind: Kind, setup: Setup, folder: Path) -> tuple[Peer, socket.socket]:
@@ -131,9 +140,8 @@ def accepted(kind: Kind, setup: Setup, folder: Path) -> tuple[Peer, socket.socke
     return peer, sock
 
 
-def _openssl_common(setup: Setup, folder: Path) -> list[str | Path]:
-    words: list[str | Path] = [setup.version, "-msg", "-msgfile", folder / "messages"]
-    words = [setup.version]
+def _openssl_common(setup: Setup, folder: Path, log: Path) -> list[str | Path]:
+    words: list[str | Path] = [setup.version, "-msg", "-msgfile", log]
     if setup.identity:
         files = setup.identity
         words += ["-cert", files.certificate, "-cert_chain", files.certificate, "-key", files.private_key]
@@ -144,8 +152,8 @@ def _openssl_common(setup: Setup, folder: Path) -> list[str | Path]:
     return words
 
 
-def _openssl_server(setup: Setup, folder: Path) -> list[str | Path]:
-    words: list[str | Path] = ["openssl", "s_server", "-accept", "127.0.0.1:0", *_openssl_common(setup, folder)]
+def _openssl_server(setup: Setup, folder: Path, log: Path) -> list[str | Path]:
+    words: list[str | Path] = ["openssl", "s_server", "-accept", "127.0.0.1:0", *_openssl_common(setup, folder, log)]
     if not setup.commands:
         words.append("-quiet")
     if not setup.identity:
@@ -155,8 +163,9 @@ def _openssl_server(setup: Setup, folder: Path) -> list[str | Path]:
     return [*words, *setup.openssl]
 
 
-def _openssl_client(setup: Setup, folder: Path, port: int) -> list[str | Path]:
-    words: list[str | Path] = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", *_openssl_common(setup, folder)]
+def _openssl_client(setup: Setup, folder: Path, log: Path, port: int) -> list[str | Path]:
+    words: list[str | Path] = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}"]
+    words += _openssl_common(setup, folder, log)
     words += ["-brief"] if setup.commands else ["-brief", "-nocommands"]
     if setup.trust:
         words += ["-CAfile", setup.trust, "-verify_return_error"]
@@ -194,7 +203,7 @@ def _gnutls_server(setup: Setup, folder: Path) -> list[str | Path]:
     return [*words, *setup.gnutls]
 
 
-def _gnutls_client(setup: Setup, port: int, log: Path) -> list[str | Path]:
+def _gnutls_client(setup: Setup, log: Path, port: int) -> list[str | Path]:
     words: list[str | Path] = ["gnutls-cli", "--logfile", log, "-p", str(port), *_gnutls_common(setup)]
     if setup.commands:
         words.append("--inline-commands")
@@ -214,6 +223,3 @@ def _gnutls_identity(key: PresharedKey) -> bytes:
     if re.fullmatch(rb"[\w.@-]+", key.identity):
         return key.identity
     return b"#" + key.identity.hex().encode()
-
-
-__all__ = ["Failure", "Kind", "Peer", "Setup", "accepted", "start_client", "start_server"]

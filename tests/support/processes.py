@@ -1,8 +1,8 @@
 """Programs as children of a test: what they say is collected as it comes, and can be waited for.
 
 * Both outputs are read all the time by threads, so that a child never blocks on a full pipe.
-* Every wait ends when what is waited for happens, when the child ends, or after ``PATIENCE`` with an AssertionError that
-  shows what the child has said.
+* Every wait ends when what is waited for happens, when the child ends, or after ``PATIENCE`` with an AssertionError
+  that shows what the child has said.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ class Program:
         self._errors = bytearray()
         self._taken = 0
         self._open = 2
-        self._echoing = False
         self._readers = [
             threading.Thread(target=self._read, args=(pipe, buffer), daemon=True)
             for pipe, buffer in ((self._process.stdout, self._output), (self._process.stderr, self._errors))
@@ -68,13 +67,9 @@ class Program:
                     buffer += data
                 else:
                     self._open -= 1
-                echoing = self._echoing and buffer is self._output
                 self._changed.notify_all()
             if not data:
                 return
-            if echoing:
-                with contextlib.suppress(OSError):
-                    self.send(data)
 
     @property
     def pid(self) -> int:
@@ -109,6 +104,12 @@ class Program:
             self._taken += size
         return data
 
+    def wait_for_next(self, data: bytes) -> None:
+        """Wait until ``data`` is in its standard output; what is before it is passed over."""
+        self._wait(lambda: self._output.find(data, self._taken) >= 0, f"{data!r}")
+        with self._changed:
+            self._taken = self._output.find(data, self._taken) + len(data)
+
     def send(self, data: bytes) -> None:
         """All of ``data`` to its standard input."""
         assert self._process.stdin is not None
@@ -117,10 +118,30 @@ class Program:
         while view:
             view = view[os.write(descriptor, view) :]
 
+    def send_in_background(self, data: bytes) -> None:
+        """The same without waiting until it is taken."""
+        threading.Thread(target=self._send_quietly, args=(data,), daemon=True).start()
+
+    def _send_quietly(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self.send(data)
+
     def echo(self) -> None:
         """From now on what it writes to its standard output goes back to its standard input."""
-        with self._changed:
-            self._echoing = True
+        threading.Thread(target=self._pump, daemon=True).start()
+
+    def _pump(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: len(self._output) > self._taken or not self._open)
+                data = bytes(self._output[self._taken :])
+                self._taken += len(data)
+            try:
+                self.send(data)
+            except (OSError, ValueError):
+                return
+            if not data:
+                return
 
     def close_input(self) -> None:
         """The end of its standard input."""
@@ -139,9 +160,13 @@ class Program:
         """Wait for something outside the child that gives no event, for as long as the child runs."""
         end = time.monotonic() + PATIENCE
         while not condition():
-            with contextlib.suppress(subprocess.TimeoutExpired):
+            try:
                 self._process.wait(0.01)
-                raise AssertionError(f"ended before {what}: {self.said()}")
+            except subprocess.TimeoutExpired:
+                pass
+            else:
+                assert condition(), f"ended before {what}: {self.said()}"
+                return
             assert time.monotonic() < end, f"no {what} within {PATIENCE} s: {self.said()}"
 
     def kill(self) -> None:
@@ -178,8 +203,23 @@ def listening_port(pid: int) -> int | None:
         for entry in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
                 sockets.add(os.readlink(entry))
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
+    for fields in _tcp_table():
         if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
-            return int(fields[1].partition(":")[2], 16)
+            return _port(fields[1])
     return None
+
+
+def unread(local: int, remote: int) -> int:
+    """Bytes that have come to a connection (IPv4) between two ports of this machine, and that nobody has read."""
+    for fields in _tcp_table():
+        if (_port(fields[1]), _port(fields[2])) == (local, remote):
+            return int(fields[4].partition(":")[2], 16)
+    return 0
+
+
+def _tcp_table() -> list[list[str]]:
+    return [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+
+
+def _port(address: str) -> int:
+    return int(address.partition(":")[2], 16)

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.support.processes import Program
 
@@ -30,7 +31,7 @@ class Service:
         for group in groups:
             self.program.wait_for(rf'"groups": \[[^]]*"{re.escape(group)}"[^]]*\][^\n]*"an agent joins"')
 
-    def log(self) -> list[dict[str, object]]:
+    def log(self) -> list[dict[str, Any]]:
         """The events so far."""
         return [json.loads(line) for line in self.program.said().splitlines() if line.startswith("{")]
 

@@ -69,17 +69,20 @@ class ServerEngine(Engine):
     def _feed(self, records: bytes) -> int:
         if self._asking:
             raise RuntimeError("provide_psk comes first")
-        if self._connection is not None:
-            return self._take(records)
         taken = 0
         for record in split_records(records):
-            if self._asking or self._connection is not None:
+            if self._asking or self._begun:
                 break
             self._begin_with(record)
             taken += len(record)
-        if self._connection is not None and taken < len(records):
+        if self._begun and taken < len(records):
             taken += self._take(records[taken:])
         return taken
+
+    @property
+    def _begun(self) -> bool:
+        """OpenSSL has the ClientHello."""
+        return self._connection is not None
 
     def _begin_with(self, record: bytes) -> None:
         if self._reader is not None:

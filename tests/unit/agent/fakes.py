@@ -159,9 +159,11 @@ class AgentPeer:
         while await asyncio.wait_for(self.inbox.get(), WAIT) is not None:
             pass
 
-    def send(self, operation: str, values: Mapping[str, Any], fd: int | None = None, **header: int) -> None:
+    def send(
+        self, operation: str, values: Mapping[str, Any], fd: int | None = None, *, sequence: int = 0, flags: int = 0
+    ) -> None:
         """Send one message."""
-        self.channel.send(codec.encode(operation, values, **header), fd)
+        self.channel.send(codec.encode(operation, values, sequence=sequence, flags=flags), fd)
 
     def refuse(self, message: Message, number: int, text: str = "") -> None:
         """Answer with an error; 0 acknowledges."""

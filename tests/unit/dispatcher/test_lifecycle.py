@@ -12,7 +12,8 @@ EVENTS = st.lists(st.sampled_from(Event), max_size=30)
 
 def run(events: list[Event]) -> tuple[State, list[Action]]:
     """Feed events to a fresh request; those that the table refuses change nothing."""
-    state, done = State.QUEUED, []
+    state = State.QUEUED
+    done: list[Action] = []
     for event in events:
         try:
             state, actions = step(state, event)

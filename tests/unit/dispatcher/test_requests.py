@@ -44,7 +44,7 @@ def test_a_handshake_from_submit_to_result() -> None:
                 assert request.values["peername"] == "server.example"
                 assert request.values["alpn"] == ["sunrpc"]
                 assert 8000 < request.values["timeout"] <= 9000
-                assert request.values["peer-address"] == "127.0.0.1:%d" % theirs.getsockname()[1]
+                assert request.values["peer-address"] == f"127.0.0.1:{theirs.getsockname()[1]}"
                 os.write(fd, b"from the agent")
                 assert theirs.recv(100) == b"from the agent"
                 os.close(fd)

@@ -162,9 +162,9 @@ def test_values_that_do_not_fit(values: dict[str, Any], problem: str) -> None:
 
 def test_headers_that_do_not_fit() -> None:
     """A sequence number or port outside its 32 bits, and an operation that the family does not have."""
-    for numbers in ({"sequence": 1 << 32}, {"sequence": -1}, {"port": 1 << 32}, {"flags": 1 << 16}):
+    for sequence, port, flags in ((1 << 32, 0, 0), (-1, 0, 0), (0, 1 << 32, 0), (0, 0, 1 << 16)):
         with pytest.raises(MessageError, match="do not fit into a header"):
-            AGENT.encode("done", {}, **numbers)
+            AGENT.encode("done", {}, sequence=sequence, port=port, flags=flags)
     with pytest.raises(MessageError, match="there is no operation 'dome'"):
         AGENT.encode("dome", {})
 

@@ -6,13 +6,13 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_private_key
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from OpenSSL import SSL
 
 from hsframework.agent.endpoint import StreamEndpoint
@@ -41,7 +41,7 @@ def bare(role: Role, secrets: dict[bytes, bytes] | None = None) -> SSL.Connectio
     context = SSL.Context(SSL.TLS_METHOD)
 
     def log(_: SSL.Connection, line: bytes) -> None:
-        label, _, secret = line.split(b" ")
+        label, _random, secret = line.split(b" ")
         if secrets is not None:
             secrets[label] = bytes.fromhex(secret.decode())
 
@@ -57,10 +57,8 @@ def bare(role: Role, secrets: dict[bytes, bytes] | None = None) -> SSL.Connectio
 
 def step(connection: SSL.Connection) -> bytes:
     """One step of the handshake, and what it gives to send."""
-    try:
+    with suppress(SSL.WantReadError):
         connection.do_handshake()
-    except SSL.WantReadError:
-        pass
     try:
         return connection.bio_read(1 << 16)
     except SSL.WantReadError:

@@ -1,0 +1,107 @@
+"""The examples of the documentation that are marked ``<!-- example: NAME -->``, run as they stand.
+
+A service of its own runs for them (``hsframework run``), and OpenSSL is at the other end.  What is changed in an
+example is where things are: the address, and the folder of the dispatcher's sockets.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.service import running_service
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = re.compile(r"<!-- example: (\w+) -->\n```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+WAIT = 30
+
+pytestmark = pytest.mark.peers
+
+
+def example(page: str, name: str) -> str:
+    """The code of an example."""
+    found = dict(EXAMPLE.findall((ROOT / page).read_text("utf-8")))
+    code: str = found[name]
+    return code
+
+
+@dataclass
+class Place:
+    """A folder with ca.pem, server.pem and server.key, and a service whose sockets are in ``runtime``."""
+
+    folder: Path
+    runtime: Path
+
+    def start(self, code: str, *, port: int = 0, listener: socket.socket | None = None) -> subprocess.Popen[str]:
+        """An example as a program of its own; ``port`` is where its server is, ``listener`` what it accepts on."""
+        fds = [] if listener is None else [listener.fileno()]
+        code = code.replace('("server.example", 4433)', f'("127.0.0.1", {port})')
+        code = code.replace('socket.create_server(("127.0.0.1", 0))', f"socket.socket(fileno={fds and fds[0]})")
+        code = re.sub(r"\b((?:Async)?Client)\(\)", rf"\1({str(self.runtime)!r})", code)
+        command = [sys.executable, "-W", "error", "-c", code]
+        return subprocess.Popen(command, cwd=self.folder, pass_fds=fds, stdout=subprocess.PIPE, text=True)
+
+
+def openssl(folder: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """Certificates by OpenSSL, and `hsframework run`."""
+    folder = tmp_path_factory.mktemp("examples")
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    openssl(folder, "req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Example CA")
+    openssl(
+        folder, "req", "-x509", *key, "-keyout", "server.key", "-out", "server.pem", "-subj", "/CN=server",
+        "-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "basicConstraints=critical,CA:false",
+        "-addext", "subjectAltName=DNS:server.example", "-addext", "extendedKeyUsage=serverAuth",
+    )  # fmt: skip
+    (folder / "server.key").chmod(0o600)
+    with running_service() as service:
+        yield Place(folder, service.runtime)
+
+
+@pytest.fixture
+def web_server(place: Place) -> Iterator[int]:
+    """The port of OpenSSL's s_server, which answers a GET with a page."""
+    command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", "server.pem", "-key", "server.key", "-www"]
+    with subprocess.Popen(command, cwd=place.folder, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        found = next(filter(None, (re.fullmatch(r"ACCEPT .*:(\d+)\n", line) for line in server.stdout)))
+        yield int(found[1])
+        server.terminate()
+
+
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [("README.md", "client"), ("docs/howto/consumer.md", "client"), ("docs/howto/consumer.md", "asynchronous")],
+)
+def test_clients(place: Place, web_server: int, page: str, name: str) -> None:
+    """The example gets a page from OpenSSL's server over TLS 1.3."""
+    with place.start(example(page, name), port=web_server) as program:
+        output, _ = program.communicate(timeout=WAIT)
+    assert program.returncode == 0
+    assert "HTTP/1.0 200 ok" in output
+
+
+def test_server(place: Place) -> None:
+    """OpenSSL's client trusts the example's server, and is sent its greeting."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        code = example("docs/howto/consumer.md", "server")
+        with place.start(code, listener=listener) as program:
+            client = subprocess.run(
+                ["openssl", "s_client", "-connect", f"127.0.0.1:{listener.getsockname()[1]}", "-quiet", "-CAfile",
+                 "ca.pem", "-verify_return_error", "-verify_hostname", "server.example"],
+                cwd=place.folder, stdin=subprocess.DEVNULL, capture_output=True, timeout=WAIT, check=False,
+            )  # fmt: skip
+            program.communicate(timeout=WAIT)
+    assert program.returncode == 0
+    assert client.stdout == b"hello\n"
