@@ -147,6 +147,14 @@ PskLookup = Callable[[bytes], Awaitable["PresharedKey | None"]]
 """A server's question for the key of the identity that its peer named; ``None``: no such key for this request."""
 
 
+Authorize = Callable[["PeerIdentity"], None]
+"""The question whether a peer that has proved who it is may have its session; raises HandshakeError to refuse."""
+
+
+def anybody(peer: PeerIdentity) -> None:
+    """The authorization of a request that has none: allows everybody."""
+
+
 async def no_psk(identity: bytes) -> PresharedKey | None:
     """The look-up of a request that has none: knows no identity."""
     return None
@@ -176,6 +184,9 @@ class Request:
     psk_lookup: PskLookup = no_psk
     trust: Trust | None = None
     """``None``: no trust was named for the request, and a peer that presents a certificate cannot be believed."""
+    authorize: Authorize = anybody
+    """For a handshaker that can still tell the peer of a refusal: ask as soon as the peer is known.  Whoever does not ask is
+    asked for by the host, once the handshake is over."""
     client_certificate: CertificateDemand = CertificateDemand.NONE
     alpn: tuple[str, ...] = ()
     """Offered by a client, accepted by a server, in order of preference; empty: the extension is not used."""

@@ -21,7 +21,7 @@ from hsframework.agent.requests import encode_failure, encode_success
 from hsframework.agent.served import Served
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import HsframeworkError, PluginError
-from hsframework.interface import Request, Result
+from hsframework.interface import PeerIdentity, Request, Result
 from hsframework.plugins import PluginRegistry
 
 if TYPE_CHECKING:
@@ -31,6 +31,25 @@ GRACE = 0.05
 """Seconds that a cancelled handshaker has; the dispatcher's own deadline is 0.2 s after ours."""
 
 _log = structlog.get_logger("hsframework.agent")
+
+
+class Authorization:
+    """Asks the plugins whether a peer may have its session: once, when the handshaker does or else at the end."""
+
+    __slots__ = ("_allowed", "_registry", "request")
+
+    def __init__(self, registry: PluginRegistry) -> None:
+        self._registry = registry
+        self._allowed: PeerIdentity | None = None
+        self.request: Request | None = None
+
+    def __call__(self, peer: PeerIdentity) -> None:
+        """Raises HandshakeError."""
+        if self._allowed is not None and self._allowed == peer:
+            return
+        assert self.request is not None
+        self._registry.authorize(self.request, peer)
+        self._allowed = peer
 
 
 class Handshake:
@@ -105,7 +124,7 @@ class Handshake:
         try:
             result = await self.served.handshaker.handshake(self.request, self.endpoint)
             message = encode_success(self.request.id, self.served, result)
-            self._registry.authorize(self.request, result.peer)
+            self.request.authorize(result.peer)
             outcome = result
         except PluginError as error:
             outcome = self._plugin_failed(error)

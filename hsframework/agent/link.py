@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from hsframework.agent.endpoint import make_endpoint
-from hsframework.agent.handshake import Handshake
+from hsframework.agent.handshake import Authorization, Handshake
 from hsframework.agent.requests import codec, decode_psk, decode_request, encode_failure
 from hsframework.agent.served import Served
 from hsframework.agent.stranded import Stranded, StrandedRequests
@@ -312,12 +312,14 @@ class Link:
             number = values.get("request-id", 0)
             served = self._host.pick(values.get("group", ""), sock.proto, self._served)
             deadline = self._loop.time() + values.get("timeout", 4000) / 1000
-            request = decode_request(
+            authorization = Authorization(self._host.registry)
+            request = authorization.request = decode_request(
                 values,
                 served,
                 deadline=deadline,
                 trust=self._trusts.named_by(values),
                 psk_lookup=self._psk_lookup(number),
+                authorize=authorization,
             )
         except BaseException:
             endpoint.close()

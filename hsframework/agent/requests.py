@@ -15,6 +15,7 @@ from hsframework.channel import LOCAL_MESSAGE_TYPE, MAX_PACKET
 from hsframework.errors import HandshakeError, HsframeworkError, MessageError, PluginError
 from hsframework.interface import (
     AuthMode,
+    Authorize,
     CertificateDemand,
     Identity,
     PeerIdentity,
@@ -39,7 +40,13 @@ _DEMANDS = {int(demand): demand for demand in CertificateDemand}
 
 
 def decode_request(
-    values: Mapping[str, Any], served: Served, *, deadline: float, trust: Trust | None, psk_lookup: PskLookup
+    values: Mapping[str, Any],
+    served: Served,
+    *,
+    deadline: float,
+    trust: Trust | None,
+    psk_lookup: PskLookup,
+    authorize: Authorize,
 ) -> Request:
     """The reply to ACCEPT as a request.  ``deadline``: on the loop's clock.  Raises HandshakeError with EINVAL."""
     try:
@@ -57,6 +64,7 @@ def decode_request(
             psks=tuple(map(decode_psk, get("psk", ()))),
             psk_lookup=psk_lookup,
             trust=trust,
+            authorize=authorize,
             client_certificate=_DEMANDS[get("client-certificate", 0)],
             alpn=tuple(get("alpn", ())),
             kernel_consumer="kernel-consumer" in values,

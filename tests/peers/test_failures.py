@@ -213,12 +213,13 @@ def check(role: Role, kind: Kind, row: Row, door: Door, pki: Pki, folder: Path) 
 @pytest.mark.parametrize("kind", BOTH)
 @pytest.mark.parametrize("role", list(Role))
 def test_not_authorized(kind: Kind, role: Role, door: Door, pki: Pki, tmp_path: Path) -> None:
-    """A plugin's hook refuses a peer that TLS has no objection to: no session, and the service goes on."""
+    """A plugin's hook refuses a peer that TLS has no objection to: no session for us, access_denied for the peer."""
     setup = Setup(identity=pki.files("unwelcome"))
-    with meeting(role, kind, setup, tmp_path) as (_, sock):
+    with meeting(role, kind, setup, tmp_path) as (peer, sock):
         with pytest.raises(HandshakeError, match=r"unwelcome\.example") as caught:
             door.handshake(sock, pki.client() if role is Role.CLIENT else demands(pki))
         assert caught.value.errno == Failure.NOT_AUTHORIZED.errno
+        assert peer.alert() == Failure.NOT_AUTHORIZED.alert
 
 
 @pytest.mark.parametrize("kind", BOTH)

@@ -117,10 +117,14 @@ class Engine(Callbacks):
         output, self._output = self._output, b""
         return output
 
-    def abort(self, failure: HandshakeFailed) -> None:
-        """Give up for a reason of the caller's; ``data_to_send`` has the alert where the keys allow one."""
+    def abort(self, failure: HandshakeFailed) -> HandshakeFailed:
+        """Give up for a reason of the caller's; ``data_to_send`` has the alert where the keys allow one.
+
+        Returns the error that counts: what we have against the peer goes before what became of the connection.
+        """
         if self._failed is None and self._established is None:
-            self._fail(failure)
+            self._fail(failure if self._refusal is None else self._refusal)
+        return failure if self._failed is None else _fresh(self._failed)
 
     # What OpenSSL asks.
 

@@ -4,6 +4,8 @@ The rules:
 
 * Records are taken from the socket as far as the engine has used them, and none once it has finished: what follows
   belongs to the consumer.
+* Who may connect, beyond what the handshake proves, is asked when it is done and before the session is planted, so
+  that a refusal can still be said to the peer.
 * On failure the alert goes out before the error does, if it can at once; the error is what counts.
 * A kernel consumer gets its session in the socket, or ``NO_KERNEL_SESSION``; its secrets go nowhere else.  A consumer
   in user space gets the secrets in either case: with them it answers a KeyUpdate.
@@ -143,11 +145,17 @@ class Tls13Handshaker(Handshaker):
                 if isinstance(engine, ServerEngine) and engine.psk_identities:
                     engine.provide_psk(await _look_up(request, engine.psk_identities))
         except HandshakeFailed as error:
-            engine.abort(error)
+            counts = engine.abort(error)
             await _say(endpoint, engine.data_to_send())
-            raise
+            raise counts from None
 
     async def _hand_over(self, request: Request, endpoint: Endpoint, session: Established) -> Result:
+        try:
+            request.authorize(session.peer)
+        except HandshakeError as refusal:
+            failure = refusal.failure if isinstance(refusal, HandshakeFailed) else Failure.NOT_AUTHORIZED
+            await _say(endpoint, _session_alert(session, failure))
+            raise
         in_kernel = await self._plant(request, endpoint, session)
         return Result(
             peer=session.peer,
@@ -169,7 +177,7 @@ class Tls13Handshaker(Handshaker):
             if not request.kernel_consumer:
                 return False
             failure = HandshakeFailed(Failure.NO_KERNEL_SESSION, str(refusal))
-            await _say(endpoint, _session_alert(session, failure))
+            await _say(endpoint, _session_alert(session, failure.failure))
             raise failure from None
         return True
 
@@ -226,9 +234,9 @@ def _first_alert(error: HandshakeFailed) -> bytes:
     return b"" if error.failure.alert is None else plaintext_alert(error.failure.alert)
 
 
-def _session_alert(session: Established, error: HandshakeFailed) -> bytes:
+def _session_alert(session: Established, failure: Failure) -> bytes:
     layer = RecordLayer(session.role, session.suite, session.client_secret, session.server_secret)
-    return b"" if error.failure.alert is None else layer.abort(error.failure.alert)
+    return b"" if failure.alert is None else layer.abort(failure.alert)
 
 
 @contextlib.contextmanager
