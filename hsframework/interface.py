@@ -185,8 +185,8 @@ class Request:
     trust: Trust | None = None
     """``None``: no trust was named for the request, and a peer that presents a certificate cannot be believed."""
     authorize: Authorize = anybody
-    """For a handshaker that can still tell the peer of a refusal: ask as soon as the peer is known.  Whoever does not ask is
-    asked for by the host, once the handshake is over."""
+    """For a handshaker that can still tell the peer of a refusal: ask as soon as the peer is known.  For one that does
+    not ask, the host does, once the handshake is over."""
     client_certificate: CertificateDemand = CertificateDemand.NONE
     alpn: tuple[str, ...] = ()
     """Offered by a client, accepted by a server, in order of preference; empty: the extension is not used."""

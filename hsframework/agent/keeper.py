@@ -61,6 +61,9 @@ DEATH_WINDOW = 10.0
 STOP_TIME = 12.0
 """Seconds that workers have to end: longer than a host's own."""
 
+GC_THRESHOLD = 20_000
+"""Objects between two runs of the garbage collector: a handshake leaves no cycles, and makes many short-lived objects."""
+
 _JOINED = b"J"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _log = structlog.get_logger("hsframework.agent")
@@ -362,6 +365,7 @@ class Keeper:
 
     def _work(self, report: socket.socket) -> int:
         # Not asyncio.run: it would wait for plugins' tasks that swallow their cancellation.
+        gc.set_threshold(GC_THRESHOLD)
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         loop.run_until_complete(self._serve(report))
