@@ -62,7 +62,7 @@ STOP_TIME = 12.0
 """Seconds that workers have to end: longer than a host's own."""
 
 GC_THRESHOLD = 20_000
-"""Objects between two runs of the garbage collector: a handshake leaves no cycles, and makes many short-lived objects."""
+"""Objects between two runs of the garbage collector: a handshake makes many short-lived ones, and leaves no cycles."""
 
 _JOINED = b"J"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

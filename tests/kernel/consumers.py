@@ -20,8 +20,24 @@ HOST_NQN = "nqn.2014-08.org.nvmexpress:uuid:00000000-0000-4000-8000-000000000001
 
 
 def in_namespace(namespace: str | None, *command: str) -> tuple[str, ...]:
-    """The command as it is run in a network namespace."""
-    return ("ip", "netns", "exec", namespace, *command) if namespace else command
+    """The command as it is run in a network namespace, and in no other mount namespace (as by ``ip netns exec``)."""
+    return ("nsenter", f"--net=/run/netns/{namespace}", *command) if namespace else command
+
+
+@contextlib.contextmanager
+def joined_namespace(name: str, near: str, far: str) -> Iterator[str]:
+    """A network namespace, and a wire to it from ours with an address at each end."""
+    debian("ip", "netns", "add", name)
+    try:
+        debian("ip", "link", "add", f"to-{name}", "type", "veth", "peer", "name", "wire", "netns", name)
+        for where, device, address in (((), f"to-{name}", near), (("-n", name), "wire", far)):
+            debian("ip", *where, "address", "add", f"{address}/24", "dev", device)
+            debian("ip", *where, "link", "set", device, "up")
+        debian("ip", "-n", name, "link", "set", "lo", "up")
+        yield name
+    finally:
+        debian("ip", "link", "delete", f"to-{name}")
+        debian("ip", "netns", "delete", name)
 
 
 def until(met: Callable[[], object], what: str, timeout: float = 20.0) -> None:
@@ -80,11 +96,11 @@ def known_host(name: str, address: str) -> None:
 
 
 @contextlib.contextmanager
-def mounted(kind: str, where: str) -> Iterator[Path]:
-    """A file system of that kind in the root; the directory as the test sees it."""
+def mounted(kind: str, where: str, namespace: str | None = None) -> Iterator[Path]:
+    """A file system of that kind in the root; the directory as the test sees it.  Some are of a network namespace."""
     place = DEBIAN / where.lstrip("/")
     place.mkdir(parents=True, exist_ok=True)
-    debian("mount", "-t", kind, kind, where)
+    debian(*in_namespace(namespace, "mount", "-t", kind, kind, where))
     try:
         yield place
     finally:
@@ -103,8 +119,8 @@ def nfs_server(options: str, *, namespace: str | None = None) -> Iterator[Path]:
     tracked.unlink(missing_ok=True)
     with (
         mounted("tmpfs", "/srv/nfs") as exported,
-        mounted("nfsd", "/proc/fs/nfsd"),
-        mounted("rpc_pipefs", "/run/rpc_pipefs"),
+        mounted("nfsd", "/proc/fs/nfsd", namespace),
+        mounted("rpc_pipefs", "/run/rpc_pipefs", namespace),
         daemon("rpc.mountd", "--foreground", "--no-nfs-version", "3", namespace=namespace),
         # It tells the server that no client has files open from before; else the first open waits for a grace period.
         daemon("nfsdcld", "--foreground", namespace=namespace),
@@ -123,7 +139,8 @@ def nfs_server(options: str, *, namespace: str | None = None) -> Iterator[Path]:
 def nfs_mount(server: str, options: str, *, namespace: str | None = None) -> Iterator[Path]:
     """The server's root mounted; the directory as the test sees it.  Raises AssertionError with mount's words."""
     (DEBIAN / "mnt" / "nfs").mkdir(exist_ok=True)
-    command = ("mount", "-t", "nfs", "-o", f"vers=4.2,{options}", f"{server}:/", "/mnt/nfs")
+    # retry=0: no second attempt by mount itself, which would go on for two minutes.
+    command = ("mount", "-t", "nfs", "-o", f"vers=4.2,retry=0,{options}", f"{server}:/", "/mnt/nfs")
     debian(*in_namespace(namespace, *command))
     try:
         yield DEBIAN / "mnt" / "nfs"
@@ -132,7 +149,9 @@ def nfs_mount(server: str, options: str, *, namespace: str | None = None) -> Ite
 
 
 @contextlib.contextmanager
-def nvme_target(subsystem: str, address: str, *, tls: bool = True) -> Iterator[str]:
+def nvme_target(
+    subsystem: str, address: str, *, tls: bool = True, namespace: str | None = None
+) -> Iterator[str]:
     """A RAM disk offered over TCP to whoever shows a key; its device."""
     load("nvmet-tcp", "nvme-tcp")
     backing = "/dev/ram0"
@@ -147,7 +166,8 @@ def nvme_target(subsystem: str, address: str, *, tls: bool = True) -> Iterator[s
     for name, value in (settings | ({"tsas": "tls1.3", "treq": "required"} if tls else {})).items():
         (port / f"addr_{name}").write_text(value)
     offered = port / "subsystems" / subsystem
-    offered.symlink_to(space.parents[1])
+    # The port listens in the network namespace of whoever offers the first subsystem on it.
+    debian(*in_namespace(namespace, "ln", "-s", str(space.parents[1]), str(offered)))
     try:
         yield backing
     finally:
@@ -158,11 +178,21 @@ def nvme_target(subsystem: str, address: str, *, tls: bool = True) -> Iterator[s
         space.parents[1].rmdir()
 
 
+def nvme_drop(subsystem: str, *, namespace: str | None = None) -> None:
+    """The target drops every connection to the subsystem, and takes new ones."""
+    offered = NVME / "ports" / "1" / "subsystems" / subsystem
+    offered.unlink()
+    debian(*in_namespace(namespace, "ln", "-s", str(NVME / "subsystems" / subsystem), str(offered)))
+
+
 @contextlib.contextmanager
-def nvme_connection(subsystem: str, address: str, *, attempts: int = 1) -> Iterator[Path]:
+def nvme_connection(
+    subsystem: str, address: str, *options: str, attempts: int = 1, namespace: str | None = None
+) -> Iterator[Path]:
     """``nvme connect --tls``; the block device.  Raises AssertionError with its words."""
     where = ("--transport=tcp", f"--traddr={address}", "--trsvcid=4420", f"--nqn={subsystem}")
-    command = ("nvme", "connect", *where, f"--hostnqn={HOST_NQN}", "--tls", "--nr-io-queues=1")
+    connect = ("nvme", "connect", *where, f"--hostnqn={HOST_NQN}", "--tls", "--nr-io-queues=1", *options)
+    command = in_namespace(namespace, *connect)
     for _ in range(attempts - 1):
         with contextlib.suppress(AssertionError):
             debian(*command)
@@ -178,7 +208,8 @@ def nvme_connection(subsystem: str, address: str, *, attempts: int = 1) -> Itera
 
 
 def nvme_key(subsystem: str, hash_number: int) -> None:
-    """A new key for our host in the keyring .nvme: 1 is SHA-256, 2 is SHA-384."""
+    """A new key for our host, alone in the keyring .nvme: 1 is SHA-256, 2 is SHA-384."""
     load("nvme-tcp")
+    debian("keyctl", "clear", "%:.nvme")
     names = (f"--hostnqn={HOST_NQN}", f"--subsysnqn={subsystem}")
     debian("nvme", "gen-tls-key", "--insert", "--keyring=.nvme", f"--hmac={hash_number}", *names)

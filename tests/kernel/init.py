@@ -82,6 +82,9 @@ def _debian(root: Path, modules: Path, keep: list[Path]) -> None:
     for name in ("proc", "sys", "dev", "tmp"):
         _mount(f"/{name}", DEBIAN / name, None, MS_BIND | MS_REC)
     _mount("/run", DEBIAN / "run", None, MS_BIND)
+    # A mount of its own by now, or `ip netns` would make one that the other side does not see.
+    Path("/run/netns").mkdir()
+    _mount("tmpfs", "/run/netns", "tmpfs", MS_NOSUID, "mode=0755")
     for path in keep:
         inside = DEBIAN / path.relative_to("/")
         if not any(path.is_relative_to(hidden) for hidden in HIDDEN):
