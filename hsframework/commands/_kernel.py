@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hsframework.netlink.control import find_family
+from hsframework.netlink.socket import NETLINK_GENERIC, NetlinkError, RequestSocket
+
 ULP = Path("/proc/sys/net/ipv4/tcp_available_ulp")
 
 
 def has_family(name: str) -> bool | None:
     """Is there a generic netlink family of this name?  None: the kernel could not be asked."""
-    from pyroute2.netlink import genlmsg
-    from pyroute2.netlink.exceptions import NetlinkError
-    from pyroute2.netlink.generic import GenericNetlinkSocket
-
     try:
-        with GenericNetlinkSocket() as sock:
-            sock.bind(name, genlmsg)
+        sock = RequestSocket(NETLINK_GENERIC)
+        try:
+            return find_family(sock, name) is not None
+        finally:
+            sock.close()
     except NetlinkError:
-        return False
-    except OSError:
         return None
-    return True
 
 
 def has_ktls() -> bool | None:

@@ -44,9 +44,34 @@ def add_kernel(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tlshd(parser: argparse.ArgumentParser) -> None:
+    """``--tlshd-config``."""
+    parser.add_argument(
+        "--tlshd-config",
+        metavar="FILE",
+        type=Path,
+        nargs="?",
+        const=True,
+        help="tlshd's own configuration, for the kernel's requests and beside --config; without FILE: /etc/tlshd.conf "
+        "if it is there, else /etc/tlshd/config",
+    )
+
+
 def configuration(arguments: argparse.Namespace) -> Configuration:
     """The configuration file with what the command line overrides.  Raises ConfigurationError."""
+    return _configuration(arguments)[0]
+
+
+def _configuration(arguments: argparse.Namespace) -> tuple[Configuration, tuple[str, ...]]:
+    """The same, and what is to be warned of once there is a log."""
     result = load_configuration(arguments.config)
+    warnings: tuple[str, ...] = ()
+    asked = getattr(arguments, "tlshd_config", None)
+    if asked is not None:
+        from hsframework.tlshd_config import load_tlshd_configuration
+
+        tlshd = load_tlshd_configuration(None if asked is True else asked)
+        result, warnings = tlshd.onto(result), tlshd.warnings
     log = result.log
     if arguments.log_level is not None:
         log = replace(log, level=arguments.log_level)
@@ -55,13 +80,17 @@ def configuration(arguments: argparse.Namespace) -> Configuration:
     runtime_dir = arguments.runtime_dir.absolute() if arguments.runtime_dir is not None else result.runtime_dir
     further = tuple(name for name in getattr(arguments, "netns", ()) if name not in result.kernel.namespaces)
     kernel = replace(result.kernel, namespaces=(*result.kernel.namespaces, *dict.fromkeys(further)))
-    return replace(result, log=log, runtime_dir=runtime_dir, kernel=kernel)
+    return replace(result, log=log, runtime_dir=runtime_dir, kernel=kernel), warnings
 
 
 def start_configuration(arguments: argparse.Namespace) -> Configuration:
     """The same for a command that serves: logging is set up by it too."""
+    import structlog
+
     from hsframework.log import configure
 
-    settings = configuration(arguments)
+    settings, warnings = _configuration(arguments)
     configure(settings.log.level, settings.log.format)
+    for warning in warnings:
+        structlog.get_logger("hsframework.config").warning(warning)
     return settings

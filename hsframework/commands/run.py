@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from hsframework.commands._service import add_configuration, add_kernel, start_configuration
+from hsframework.commands._service import add_configuration, add_kernel, add_tlshd, start_configuration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_configuration(parser)
     add_kernel(parser)
+    add_tlshd(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
