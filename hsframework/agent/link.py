@@ -351,7 +351,7 @@ class Link:
 
     def _done(self, message: bytes) -> None:
         if self._channel is not None:
-            self._channel.send(message)
+            self._channel.send_soon(message)
 
 
 class _Lost(HsframeworkError):

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from hsframework.channel import MAX_PACKET, send_packet
+from hsframework.channel import MAX_PACKET, messages_of, send_packet
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import Session
 from hsframework.client.wire import (
@@ -156,18 +156,18 @@ class _Connection:
     def result(self, limit: float) -> Message:
         end = time.monotonic() + limit
         while True:
-            message = self._receive(max(0.001, end - time.monotonic()), limit)
-            if message.sequence == self._sequence and message.error != 0:
-                return message
+            for message in self._receive(max(0.001, end - time.monotonic()), limit):
+                if message.sequence == self._sequence and message.error != 0:
+                    return message
 
-    def _receive(self, remaining: float, limit: float) -> Message:
+    def _receive(self, remaining: float, limit: float) -> list[Message]:
         self._socket.settimeout(remaining)
         try:
             # Without room for control data the kernel drops whatever fds came along.
             data = self._socket.recv(MAX_PACKET + 1)
             if not data:
                 raise connection_lost(None)
-            return codec().decode(data)
+            return [codec().decode(message) for message in messages_of(data)]
         except TimeoutError:
             raise HandshakeError(
                 f"the dispatcher did not answer within {limit:.1f} s; is it hung?", errno=errno.ETIMEDOUT
