@@ -81,6 +81,14 @@ def install(sock: socket.socket, role: Role, suite: CipherSuite, client_secret: 
         raise HalfInstalled("TLS_RX", error) from None
 
 
+def is_installed(sock: socket.socket) -> bool:
+    """Are TLS_TX and TLS_RX in place?  Asks for version and cipher alone, so no key is read."""
+    try:
+        return all(any(sock.getsockopt(SOL_TLS, direction, 4)) for direction in (TLS_TX, TLS_RX))
+    except OSError:
+        return False
+
+
 def supported_suites() -> frozenset[CipherSuite]:
     """The suites that this kernel takes, found out on a connection over the loopback interface.
 

@@ -11,6 +11,7 @@ from typing import Any
 from hsframework.errors import StreamError
 from hsframework.interface import EstablishedSession, Secret
 from hsframework.netlink.spec import Specification, parse_specification
+from hsframework_tls13 import ktls
 from hsframework_tls13.channel import Channel, UserSpaceChannel
 from hsframework_tls13.ciphers import BY_CODE, CipherSuite
 from hsframework_tls13.client_hello import TLS_1_3
@@ -44,6 +45,8 @@ def channel_for(session: EstablishedSession, sock: socket.socket) -> Channel:
     suite = _suite(parameters)
     client, server = (_secret(parameters, f"{side}-traffic-secret", suite) for side in ("client", "server"))
     if session.in_kernel:
+        if not ktls.is_installed(sock):
+            raise StreamError("the session is said to be in the socket, and the socket would send plain text")
         return KernelChannel(sock, session.role, suite, client, server)
     return UserSpaceChannel(
         sock,

@@ -19,7 +19,7 @@ from typing import Literal
 import pytest
 
 from hsframework.credentials.failures import Failure
-from hsframework.interface import Role, Secret
+from hsframework.interface import EstablishedSession, Role, Secret
 from hsframework_tls13 import ktls
 from hsframework_tls13.aio_stream import AsyncTlsStream
 from hsframework_tls13.channel import Channel, UserSpaceChannel
@@ -28,6 +28,7 @@ from hsframework_tls13.engine import ClientEngine, Engine, Established, ServerEn
 from hsframework_tls13.events import SessionBroken, SessionTruncated
 from hsframework_tls13.ktls_stream import KernelChannel
 from hsframework_tls13.recordlayer import RecordLayer
+from hsframework_tls13.session import channel_for, to_parameters
 from hsframework_tls13.stream import TlsStream
 from tests.kernel.machine import NOBODY, in_a_child
 from tests.unit.tls13.support import CONTEXTS, SERVER, believe
@@ -61,10 +62,21 @@ class Session:
 
 
 def _channel(sock: socket.socket, end: Established, where: Where) -> Channel:
-    if where == "user":
-        return UserSpaceChannel(sock, end.role, end.suite, end.client_secret, end.server_secret)
-    ktls.install(sock, end.role, end.suite, end.client_secret, end.server_secret)
-    return KernelChannel(sock, end.role, end.suite, end.client_secret, end.server_secret)
+    """As a consumer makes it, from what the agent told it."""
+    if where == "kernel":
+        ktls.install(sock, end.role, end.suite, end.client_secret, end.server_secret)
+    established = EstablishedSession(
+        protocol="tls13",
+        role=end.role,
+        peer=end.peer,
+        alpn=end.alpn,
+        in_kernel=where == "kernel",
+        parameters=to_parameters(end),
+        tags={},
+    )
+    channel = channel_for(established, sock)
+    assert isinstance(channel, KernelChannel if where == "kernel" else UserSpaceChannel)
+    return channel
 
 
 def _exactly(sock: socket.socket, size: int) -> bytes:
