@@ -62,7 +62,7 @@ class Limits:
     per_address: int = 1024
     """By the remote address of the socket, without its port."""
     connections: int = 1024
-    """Open connections on each of the two local sockets."""
+    """Open connections on each of the two local sockets; half of them at most of users whom no rule names."""
     connections_per_user: int = 512
 
     def __post_init__(self) -> None:
@@ -98,7 +98,7 @@ class KernelSettings:
     namespaces: tuple[str, ...] = ()
     """Network namespaces beside our own: names of ``ip netns``, or paths."""
     keyrings: tuple[str, ...] = (".nvme", ".nfs")
-    """Whose keys a server may look up; those that are not there are passed over."""
+    """Whose keys a server may look up: names, or serial numbers; what is not there yet is used once it is."""
     client_profile: str | None = None
     server_profile: str | None = None
     """None: the profiles ``kernel-client`` and ``kernel-server``, where they are configured."""

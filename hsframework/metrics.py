@@ -67,8 +67,11 @@ class Metrics:
             yield GaugeMetricFamily(name, name.replace("_", " "), value=read())
 
 
-def serve_metrics(metrics: Metrics, listen: str) -> None:
-    """Serve on ``address:port`` from a thread of its own.  Raises ConfigurationError."""
+def metrics_server(metrics: Metrics, listen: str) -> Callable[[], None]:
+    """What starts serving on ``address:port``, from a thread of its own; everything is imported by then.
+
+    Two steps, since a thread keeps the capabilities of the moment of its start.  Both raise ConfigurationError.
+    """
     from prometheus_client import CollectorRegistry, start_http_server
 
     host, _, port = listen.rpartition(":")
@@ -76,7 +79,12 @@ def serve_metrics(metrics: Metrics, listen: str) -> None:
         raise ConfigurationError(f"metrics.listen = {listen!r}: write it as address:port, for example 127.0.0.1:9464")
     registry = CollectorRegistry()
     registry.register(metrics)
-    try:
-        start_http_server(int(port), host.strip("[]"), registry)
-    except OSError as error:
-        raise ConfigurationError(f"metrics.listen = {listen!r}: {error.strerror}; choose another address") from None
+
+    def start() -> None:
+        try:
+            start_http_server(int(port), host.strip("[]"), registry)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigurationError(f"metrics.listen = {listen!r}: {reason}; choose another address") from None
+
+    return start

@@ -206,11 +206,19 @@ class Supervisor:
         if not data:
             self._drop_control(child)
             return
-        event: dict[str, Any] = json.loads(data)
-        if event["event"] == "loaded":
-            child.groups = tuple(event["groups"])
-            self._tell_dispatcher(child)
-        elif event["event"] == "known":
+        try:
+            event: dict[str, Any] = json.loads(data)
+            if child is self._dispatcher:
+                self._hear_dispatcher(event)
+            elif event["event"] == "loaded":
+                child.groups = tuple(map(str, event["groups"]))
+                self._tell_dispatcher(child)
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            # A keeper runs a plugin's code, so its word is checked as a stranger's.
+            _log.error("a child's message is not understood", child=child.name, error=repr(error))
+
+    def _hear_dispatcher(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "known":
             self._let_go(event["name"])
         elif event["event"] == "ready":
             for other in self._children:

@@ -57,7 +57,12 @@ class AgentServer:
         self.trusts = trusts
         self.loop = loop
         self.listener = Listener(
-            sock, lambda peer_socket, peer: AgentConnection(self, peer_socket, peer), limits, loop=loop
+            sock,
+            lambda peer_socket, peer: AgentConnection(self, peer_socket, peer),
+            limits,
+            check=policy.check_restore,
+            close_fd=dispatcher.close_fd,
+            loop=loop,
         )
 
     def close(self) -> None:
@@ -75,13 +80,15 @@ class AgentConnection:
         self._server = server
         self._dispatcher = server.dispatcher
         self._groups: set[str] = set()
-        self._socket_protocols: frozenset[int] = frozenset()
+        self.socket_protocols: frozenset[int] = frozenset()
         self._announced: set[str] = set()
         self._trusts_sent: dict[int, int] = {}
         self._accept_sequence = 0
         self._watch: asyncio.TimerHandle | None = None
         self._pidfd = _open_pidfd(peer.pid)
-        self._channel = AsyncChannel(sock, self._packet, self._gone, loop=server.loop)
+        self._channel = AsyncChannel(
+            sock, self._packet, self._gone, loop=server.loop, close_fd=self._dispatcher.close_fd
+        )
         self._handlers: dict[str, Callable[[Message, int | None], None]] = {
             "accept": self._accept,
             "done": self._done,
@@ -95,7 +102,7 @@ class AgentConnection:
 
     def serves(self, socket_protocol: int) -> bool:
         """Does the agent serve sockets of this SO_PROTOCOL?"""
-        return not self._socket_protocols or socket_protocol in self._socket_protocols
+        return not self.socket_protocols or socket_protocol in self.socket_protocols
 
     def announce(self, group: str) -> None:
         """READY, unless one is under way already."""
@@ -165,13 +172,13 @@ class AgentConnection:
                 self._channel.send(encode_error(0, message.sequence))
         finally:
             if fd is not None:
-                os.close(fd)
+                self._dispatcher.close_fd(fd)
 
     def _join(self, message: Message, fd: int | None) -> None:
         groups = _wanted(message, "group")
         for group in groups:
             self._server.policy.check_join(self.peer, group)
-        self._socket_protocols = frozenset(message.values.get("socket-protocol", ()))
+        self.socket_protocols = frozenset(message.values.get("socket-protocol", ()))
         self.name = f"{message.values.get('agent', 'agent')[:64]} (pid {self.peer.pid})"
         self._groups.update(groups)
         _log.info("an agent joins", agent=self.name, groups=groups, uid=self.peer.uid)
@@ -180,6 +187,7 @@ class AgentConnection:
     def _leave(self, message: Message, fd: int | None) -> None:
         groups = [group for group in _wanted(message, "group") if group in self._groups]
         self._groups.difference_update(groups)
+        self._announced.difference_update(groups)
         _log.info("an agent leaves", agent=self.name, groups=groups)
         self._dispatcher.left(self, groups, expected_back=False)
 
@@ -187,8 +195,11 @@ class AgentConnection:
         group = _wanted(message, "group")
         if group not in self._groups:
             raise RequestRefused(f"join the group {group!r} before accepting from it", errno=errno.EPERM)
+        number = message.values.get("count", 1)
+        if not 1 <= number <= MAX_COUNT:
+            raise RequestRefused(f"a count is from 1 to {MAX_COUNT}", errno=errno.EINVAL)
         self._accept_sequence = message.sequence
-        for _ in range(min(message.values.get("count", 1), MAX_COUNT)):
+        for _ in range(number):
             if not self._dispatcher.pull(self, group):
                 self._announced.discard(group)
                 # The queue is empty, which is the ordinary end of a round and no fault of the agent's.
@@ -216,10 +227,15 @@ class AgentConnection:
         try:
             self._server.policy.check_restore(self.peer)
         except RequestRefused:
-            os.close(fd)
+            self._dispatcher.close_fd(fd)
             raise
-        custody = self._dispatcher.take_socket(fd)
-        source = self._dispatcher.sources.get(message.values.get("source", ""))
+        # Its connection may have ended in the meantime; the consumer is told all the same.
+        custody = self._dispatcher.take_socket(fd, connected=False)
+        sources = self._dispatcher.sources
+        source = sources.get(message.values.get("source", ""))
+        if source is None and message.values.get("kernel-consumer"):
+            # Its namespace is gone.  The kernel takes DONE from any.
+            source = sources.get("kernel")
         _log.warning("a request of an earlier dispatcher is given back", agent=self.name, peer=custody.peer_address)
         if source is None:
             custody.shut_down()
@@ -256,9 +272,9 @@ class AgentConnection:
         assert request.trust is not None
         file = self._server.trusts.file(request.trust)
         if self._trusts_sent.get(file.number) != file.generation:
-            self._trusts_sent[file.number] = file.generation
             values = {"trust-id": file.number, "size": file.size}
             self._channel.send(codec.encode("trust", values), file.fd)
+            self._trusts_sent[file.number] = file.generation
         return file.number
 
 

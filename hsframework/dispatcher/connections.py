@@ -12,6 +12,7 @@ import structlog
 
 from hsframework.config import Limits
 from hsframework.dispatcher.policy import PeerCredentials, peer_credentials
+from hsframework.errors import RequestRefused
 
 _log = structlog.get_logger("hsframework.dispatcher")
 _PAUSE = 0.1
@@ -30,8 +31,9 @@ class Connection(Protocol):
 class Listener:
     """Accepts on one listening socket; ``make(socket, peer)`` starts the connection's handler.
 
-    A connection past the limits is closed at once.  When the process is out of fds, accepting pauses: the backlog is
-    the back-pressure.
+    A connection past the limits is closed at once.  ``check(peer)`` raises RequestRefused for a stranger, whom policy
+    gives nothing: strangers get half of the connections at most, so that they keep out nobody else.  When the process
+    is out of fds, accepting pauses: the backlog is the back-pressure.  ``close_fd`` closes without blocking.
     """
 
     def __init__(
@@ -40,13 +42,18 @@ class Listener:
         make: Callable[[socket.socket, PeerCredentials], Connection],
         limits: Limits,
         *,
+        check: Callable[[PeerCredentials], None],
+        close_fd: Callable[[int], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         sock.setblocking(False)
         self._socket = sock
         self._make = make
         self._limits = limits
+        self._check = check
+        self._close_fd = close_fd
         self._loop = loop
+        self._strangers: set[Connection] = set()
         self._users: Counter[int] = Counter()
         self._timer: asyncio.TimerHandle | None = None
         self.connections: set[Connection] = set()
@@ -56,6 +63,7 @@ class Listener:
         """A connection has ended."""
         if connection in self.connections:
             self.connections.remove(connection)
+            self._strangers.discard(connection)
             self._users[connection.peer.uid] -= 1
 
     def close(self) -> None:
@@ -81,13 +89,29 @@ class Listener:
 
     def _start(self, sock: socket.socket) -> None:
         peer = peer_credentials(sock)
-        limits = self._limits
-        if len(self.connections) >= limits.connections or self._users[peer.uid] >= limits.connections_per_user:
+        stranger = self._is_stranger(peer)
+        if not self._has_room(peer, stranger):
             _log.warning("connection refused: too many are open", uid=peer.uid, open=len(self.connections))
-            sock.close()
+            self._close_fd(sock.detach())
             return
+        connection = self._make(sock, peer)
         self._users[peer.uid] += 1
-        self.connections.add(self._make(sock, peer))
+        self.connections.add(connection)
+        if stranger:
+            self._strangers.add(connection)
+
+    def _is_stranger(self, peer: PeerCredentials) -> bool:
+        try:
+            self._check(peer)
+        except RequestRefused:
+            return True
+        return False
+
+    def _has_room(self, peer: PeerCredentials, stranger: bool) -> bool:
+        limits = self._limits
+        if stranger and len(self._strangers) >= limits.connections // 2:
+            return False
+        return len(self.connections) < limits.connections and self._users[peer.uid] < limits.connections_per_user
 
     def _pause(self) -> None:
         self._loop.remove_reader(self._socket.fileno())

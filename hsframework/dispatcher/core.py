@@ -86,18 +86,27 @@ class Dispatcher:
             request.custody.shut_down()
             self.consumer_gone(request)
 
-    def take_socket(self, fd: int, *, trusted: bool = False) -> Custody:
+    def take_socket(self, fd: int, *, trusted: bool = False, connected: bool = True) -> Custody:
         """Custody of a user's socket, given up again by the request's end or ``custody.release()``.
 
-        ``trusted``: the consumer would not set SO_LINGER behind our back.
+        ``trusted``: the consumer would not set SO_LINGER behind our back.  ``connected``: refuse what is not.
         """
-        return Custody(fd, self._closer.close, trusted=trusted)
+        return Custody(fd, self._closer.close, trusted=trusted, connected=connected)
+
+    def close_fd(self, fd: int) -> None:
+        """Close, off the loop, what may hold the last copy of a user's socket."""
+        self._closer.close(fd)
 
     def submit(self, request: PendingRequest) -> None:
         """Take a request.  Raises RequestRefused; the custody of a refused request stays the caller's."""
         group = self.groups.get(request.group)
         if group is None or not group.open:
             raise RequestRefused(f"no agent listens in the group {request.group!r}; start one", errno=errno.ESRCH)
+        if not group.may_serve(request.custody.protocol):
+            raise RequestRefused(
+                f"no agent in the group {request.group!r} serves sockets of protocol {request.custody.protocol}",
+                errno=errno.ESRCH,
+            )
         if request.custody.inode in self._inodes:
             raise RequestRefused("a handshake is under way on this socket", errno=errno.EBUSY)
         self._limits.take(request.consumer, request.custody.peer_host)
@@ -112,8 +121,8 @@ class Dispatcher:
             agent.announce(group.name)
 
     def has_room(self, source: Source) -> bool:
-        """May a source take one more?  If not, its ``room_made`` is called once there is room."""
-        if self._limits.total < self.configuration.limits.total:
+        """May a source, as one consumer, take one more?  If not, its ``room_made`` is called once there is room."""
+        if self._limits.room_for(source.name):
             return True
         self._starved.add(source)
         return False
@@ -140,7 +149,7 @@ class Dispatcher:
             if group.grace is not None:
                 group.grace.cancel()
                 group.grace = None
-            group.members.add(agent)
+            group.join(agent)
             if not was_open:
                 self._tell_sources(lambda source, name=name: source.group_opened(name))  # type: ignore[misc]
             if len(group):
@@ -161,12 +170,13 @@ class Dispatcher:
     def pull(self, agent: AgentConnection, name: str) -> bool:
         """Hand the agent one request of the group.  False: none waits."""
         group = self.groups.get(name)
-        request = group.pull(agent) if group is not None else None
-        if request is None:
-            return False
-        request.agent = agent
-        self.happen(request, Event.ACCEPTED)
-        return True
+        while group is not None and (request := group.pull(agent)) is not None:
+            request.agent = agent
+            self.happen(request, Event.ACCEPTED)
+            # One that could not be handed over has ended, and the agent still waits for its reply.
+            if request in agent.in_hand:
+                return True
+        return False
 
     def done(self, agent: AgentConnection, request_id: int, status: int, values: Mapping[str, Any]) -> None:
         """An agent's word on a request.  Late words are ignored; another's request is refused with EBADF."""
@@ -238,7 +248,9 @@ class Dispatcher:
     def _release(self, request: PendingRequest) -> None:
         if request.timer is not None:
             request.timer.cancel()
-        self._inodes.discard(request.custody.inode)
+        if request.outcome is None:
+            # Completed, it was taken out already, and its owner may have submitted the socket again since.
+            self._inodes.discard(request.custody.inode)
         self._limits.give_back(request.consumer, request.custody.peer_host)
         del self.requests[request.id]
         request.custody.release()
@@ -299,8 +311,12 @@ class Dispatcher:
             pass
         return number
 
+    def close(self) -> None:
+        """Wait until what was to be closed is, as the last thing of all."""
+        self._closer.stop()
+
     def stop(self) -> None:
-        """Complete everything with EIO and close every socket."""
+        """Complete everything with EIO."""
         for group in self.groups.values():
             if group.grace is not None:
                 group.grace.cancel()
@@ -309,7 +325,6 @@ class Dispatcher:
                 self.happen(request, Event.GROUP_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
         for request in list(self.requests.values()):
             self.happen(request, Event.AGENT_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
-        self._closer.stop()
 
 
 def _missing_session(request: PendingRequest, values: Mapping[str, Any]) -> str | None:

@@ -5,8 +5,9 @@
 * O_NONBLOCK and TCP_NODELAY belong to the open file, hence to the owner too: they are saved when the socket is taken
   and put back before the owner is told the outcome.
 * The last close of a socket with SO_LINGER blocks.  Whether it is set can change at any time for a consumer that we do
-  not trust, so its sockets are closed on a thread of their own; a trusted consumer's only where SO_LINGER is set, since
-  handing each socket to a thread costs more than everything else that the dispatcher does for a request.
+  not trust, so its sockets are closed on threads of their own; a trusted consumer's only where SO_LINGER is set, since
+  handing each socket to a thread costs more than everything else that the dispatcher does for a request.  The threads
+  also close what else may hold the last copy of a user's socket: fds not wanted, connections with unread messages.
 * An fd that is handed to an agent is a copy; ours stays until the request is closed.
 """
 
@@ -19,6 +20,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 
@@ -33,38 +35,52 @@ _LINGER = struct.Struct("=ii")
 class Closer:
     """Closes fds off the loop.  :meth:`close` never blocks; :meth:`stop` waits for what is queued.
 
-    The thread starts with the first socket, so that what must come before every thread can.
+    The first thread starts with the first fd, so that what must come before every thread can; one more whenever none
+    has got on for ``patience`` seconds, so that a socket that blocks holds up no other.
     """
 
-    def __init__(self) -> None:
-        self._queue: SimpleQueue[socket.socket | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+    MOST_THREADS = 64
 
-    def close(self, sock: socket.socket) -> None:
-        """Take over ``sock`` and close it soon."""
-        self._queue.put(sock)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="closer", daemon=True)
-            self._thread.start()
+    def __init__(self, patience: float = 1.0) -> None:
+        self._patience = patience
+        self._queue: SimpleQueue[int | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._got_on = 0.0
+
+    def close(self, fd: int) -> None:
+        """Take over ``fd`` and close it soon."""
+        now = time.monotonic()
+        if self._queue.empty():
+            self._got_on = now
+        stuck = now - self._got_on > self._patience
+        self._queue.put(fd)
+        if not self._threads or (stuck and len(self._threads) < self.MOST_THREADS):
+            self._got_on = now
+            thread = threading.Thread(target=self._run, name="closer", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def stop(self) -> None:
         """Close what is queued, at most five seconds long."""
-        if self._thread is not None:
+        threads, self._threads = self._threads, []
+        for _ in threads:
             self._queue.put(None)
-            self._thread.join(5)
-            self._thread = None
+        deadline = time.monotonic() + 5
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
-        while (sock := self._queue.get()) is not None:
+        while (fd := self._queue.get()) is not None:
+            self._got_on = time.monotonic()
             with contextlib.suppress(OSError):
-                sock.close()
-            del sock
+                os.close(fd)
 
 
 class Custody:
     """One socket.  Made from an fd, which it owns from then on, also when it refuses it.  ``trusted``: its consumer is.
 
-    Raises RequestRefused: EINVAL for what is not a connected socket.
+    ``connected``: refuse what is not connected; else such a socket is taken, and has no :attr:`peer_host`.  Raises
+    RequestRefused: ENOTSOCK, ENOTCONN.
     """
 
     __slots__ = (
@@ -79,18 +95,18 @@ class Custody:
         "peer_host",
     )
 
-    def __init__(self, fd: int, close: Callable[[socket.socket], None], *, trusted: bool = False) -> None:
+    def __init__(self, fd: int, close: Callable[[int], None], *, trusted: bool = False, connected: bool = True) -> None:
         try:
             self._socket = socket.socket(fileno=fd)
         except OSError:
-            os.close(fd)
+            close(fd)
             raise RequestRefused(
                 "the file descriptor is not a socket; attach the connected socket", errno=errno.ENOTSOCK
             ) from None
         self._close = close
         self._trusted = trusted
         try:
-            peer = self._socket.getpeername()
+            peer = self._peer(connected)
             self.local_address, _ = format_address(self._socket.getsockname())
             self.peer_address, self.peer_host = format_address(peer)
             self.inode = os.fstat(fd).st_ino
@@ -101,6 +117,14 @@ class Custody:
             raise RequestRefused(
                 f"the socket is not connected ({error.strerror}); connect it first", errno=errno.ENOTCONN
             ) from None
+
+    def _peer(self, connected: bool) -> object:
+        try:
+            return self._socket.getpeername()
+        except OSError:
+            if connected:
+                raise
+            return None
 
     @property
     def _is_tcp(self) -> bool:
@@ -145,7 +169,7 @@ class Custody:
         if self._trusted and not _lingers(self._socket):
             self._socket.close()
         else:
-            self._close(self._socket)
+            self._close(self._socket.detach())
 
 
 def _lingers(sock: socket.socket) -> bool:
@@ -159,6 +183,7 @@ def _lingers(sock: socket.socket) -> bool:
 def format_address(address: object) -> tuple[str, str]:
     """``("127.0.0.1", 443)`` → ``("127.0.0.1:443", "127.0.0.1")``; IPv6 in brackets; AF_UNIX ``unix``."""
     if isinstance(address, tuple) and len(address) >= 2:
-        host, port = address[0], address[1]
-        return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}"), str(host)
-    return "unix", "unix"
+        # Of AF_VSOCK and AF_NETLINK the first is a number.
+        host, port = str(address[0]), address[1]
+        return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}"), host
+    return ("none", "") if address is None else ("unix", "unix")

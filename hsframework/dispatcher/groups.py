@@ -24,6 +24,8 @@ class Group:
         self.name = name
         self.members: set[AgentConnection] = set()
         self.grace: asyncio.TimerHandle | None = None
+        self._served: set[int] = set()
+        self._serves_any = False
         self._queues: tuple[deque[PendingRequest], ...] = tuple(deque() for _ in range(HIGHEST_PRIORITY + 1))
         self._waiting = 0
 
@@ -31,6 +33,16 @@ class Group:
     def open(self) -> bool:
         """Does somebody serve the group, or is expected to be back at once?"""
         return bool(self.members) or self.grace is not None
+
+    def join(self, agent: AgentConnection) -> None:
+        """An agent becomes a member."""
+        self.members.add(agent)
+        self._served |= agent.socket_protocols
+        self._serves_any |= not agent.socket_protocols
+
+    def may_serve(self, socket_protocol: int) -> bool:
+        """Is there hope for sockets of this SO_PROTOCOL?  Of what an agent has ever served: one may be back at once."""
+        return self._serves_any or socket_protocol in self._served or not self.members
 
     def __len__(self) -> int:
         return self._waiting

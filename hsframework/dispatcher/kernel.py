@@ -6,7 +6,7 @@ Rules:
   queue outlives the membership: after joining and after leaving, ACCEPT is tried once more.
 * READY arrives on a socket of its own, which is emptied before each round of ACCEPT.
 * ACCEPT goes on until EAGAIN, or until the dispatcher is full: then the kernel's queue is the back-pressure.  An ACCEPT
-  that fails with anything else has cost one request its life, and the next one works.
+  that fails with anything else has cost one request its life; the next one waits a little.
 * What ACCEPT gave is completed by DONE in every case: a request that cannot be taken at once.
 * The sockets belong to the namespace in which they were made.
 """
@@ -26,8 +26,8 @@ from hsframework.config import Configuration
 from hsframework.dispatcher.core import Dispatcher
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keyring import KernelKeys
-from hsframework.dispatcher.namespaces import network_namespace
-from hsframework.dispatcher.requests import Outcome, PendingRequest
+from hsframework.dispatcher.namespaces import network_namespace, which
+from hsframework.dispatcher.requests import Outcome, PendingRequest, no_key
 from hsframework.dispatcher.vault import Credentials, Vault, request_values
 from hsframework.errors import HsframeworkError, RequestRefused
 from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role
@@ -39,8 +39,14 @@ from hsframework.netlink.spec import builtin_specification
 HANDLER_CLASSES = {"tlshd": 1}
 """The handler class of each of the kernel's groups."""
 
-RETRIED = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED})
+RETRIED = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ENOTCONN, errno.EAGAIN})
 """A connection that broke is ETIMEDOUT to the kernel: NFS retries that one, and gives up on all others."""
+
+ACCEPT_PAUSE = 0.05
+"""Seconds until ACCEPT is tried again after one that failed for anything but an empty queue."""
+
+NAMESPACE_INTERVAL = 0.5
+"""Seconds between two looks at which namespaces there are."""
 
 CLIENT_PROFILE, SERVER_PROFILE = "kernel-client", "kernel-server"
 SUNRPC_ALPN = ("sunrpc",)
@@ -93,6 +99,8 @@ class KernelSource:
         self._done_takes = accepted_attributes(self._requests, family, specification, "done")
         self._notifications = NotificationSocket(NETLINK_GENERIC)
         self._joined: set[str] = set()
+        self._pending = 0
+        self._retired = self._closed = False
         loop.add_reader(self._notifications.fileno(), self._announced)
         dispatcher.add_source(self)
 
@@ -101,7 +109,7 @@ class KernelSource:
     def group_opened(self, group: str) -> None:
         """An agent serves the group: join it, and take what waits."""
         number = self._family.groups.get(group)
-        if number is None or group not in HANDLER_CLASSES:
+        if number is None or group not in HANDLER_CLASSES or group in self._joined or self._retired:
             return
         self._notifications.join(number)
         self._joined.add(group)
@@ -127,6 +135,8 @@ class KernelSource:
                 self._keys.remove(serial)
             self._keys.forget(request.keyring)
             self._dispatcher.acknowledged(request)
+            self._pending -= 1
+            self._close_when_idle()
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         """DONE works from any process on its own copy, so a new dispatcher completes what the old one had taken."""
@@ -136,14 +146,29 @@ class KernelSource:
 
     def room_made(self) -> None:
         """The dispatcher was full and is not any more."""
-        for group in tuple(self._joined):
+        for group in () if self._closed else tuple(self._joined):
             self._accept(group)
+
+    def retire(self) -> None:
+        """The namespace is gone: take no more, and close when what was taken is completed."""
+        self._retired = True
+        for group in tuple(self._joined):
+            self.group_closed(group)
+        self._close_when_idle()
 
     def close(self) -> None:
         """Leave every group and close the sockets."""
+        if self._closed:
+            return
+        self._closed = True
+        self._dispatcher.remove_source(self)
         self._loop.remove_reader(self._notifications.fileno())
         self._notifications.close()
         self._requests.close()
+
+    def _close_when_idle(self) -> None:
+        if self._retired and not self._pending:
+            self._loop.call_soon(self.close)
 
     # ACCEPT
 
@@ -159,10 +184,10 @@ class KernelSource:
             except NetlinkError as error:
                 if error.errno == errno.EAGAIN:
                     return
-                _log.error("ACCEPT failed, and a request with it", source=self.name, error=str(error))
-                if error.errno in (errno.EPERM, errno.ENOENT, errno.ETIMEDOUT):
-                    return
-                continue
+                _log.error("ACCEPT failed, and perhaps a request with it", source=self.name, error=str(error))
+                # Not at once again: without an fd each would cost one more request, others may go on for ever.
+                self._loop.call_later(ACCEPT_PAUSE, self.room_made)
+                return
             for answer in answers:
                 self._take(group, answer.values)
 
@@ -172,16 +197,30 @@ class KernelSource:
         if fd < 0:
             _log.error("ACCEPT brought no socket", source=self.name)
             return
-        custody: Custody | None = None
+        custody = self._dispatcher.take_socket(fd, trusted=True, connected=False)
+        self._keys.hold(values.get("keyring"))
         try:
-            custody = self._dispatcher.take_socket(fd, trusted=True)
-            self._dispatcher.submit(self._request(group, values, custody))
+            if not custody.peer_host:
+                raise RequestRefused("the connection has ended", errno=errno.ENOTCONN)
+            if self._retired:
+                raise RequestRefused("the namespace is gone", errno=errno.EIO)
+            request = self._request(group, values, custody)
+            self._dispatcher.submit(request)
+            self._pending += 1
+            if request.psk_lookup is no_key:
+                self._keys.forget(request.keyring)
+                request.keyring = None
+            return
         except HsframeworkError as error:
+            # That nobody listens is no answer to somebody who was listened to.
+            status = errno.EIO if error.errno == errno.ESRCH else error.errno
             _log.warning("a request of the kernel's is refused", source=self.name, error=str(error))
-            if custody is not None:
-                self._done(custody.fileno(), error.errno, None)
-                custody.release()
-            self._keys.forget(values.get("keyring"))
+        except Exception as error:
+            status = errno.EIO
+            _log.error("a fault in the dispatcher", error=repr(error), during=f"a request of {self.name}")
+        self._done(custody.fileno(), status, None)
+        custody.release()
+        self._keys.forget(values.get("keyring"))
 
     def _request(self, group: str, values: Mapping[str, Any], custody: Custody) -> KernelRequest:
         try:
@@ -284,39 +323,87 @@ class KernelSource:
         accepted = {name: value for name, value in values.items() if name in self._done_takes}
         try:
             self._requests.request(self._codec, "done", accepted, acknowledge=True)
-        except NetlinkError as error:
+        except HsframeworkError as error:
             _log.error("DONE is refused", source=self.name, status=status, error=str(error))
 
 
-def open_kernel_sources(
-    dispatcher: Dispatcher, vault: Vault, configuration: Configuration, *, loop: asyncio.AbstractEventLoop
-) -> list[KernelSource]:
-    """A source for our own network namespace and one for each that is configured; none where the kernel has no family.
+class KernelSources:
+    """A source for our own network namespace and one for each that is configured, for as long as it is there.
 
-    In the main thread, before any other is started.  Raises ConfigurationError for a namespace that cannot be entered.
+    None where the kernel has no such family or would not let us serve it: then no agent seems to listen.  Made in the
+    main thread, before any other is started.
     """
-    settings = configuration.kernel
-    if not settings.enabled or not _has_family():
-        return []
-    keys = KernelKeys(settings.keyrings)
-    sources = [KernelSource(dispatcher, vault, keys, configuration, loop=loop)]
-    for namespace in settings.namespaces:
-        with network_namespace(namespace):
-            name = f"kernel:{namespace}"
-            sources.append(KernelSource(dispatcher, vault, keys, configuration, name=name, loop=loop))
-    return sources
+
+    def __init__(
+        self, dispatcher: Dispatcher, vault: Vault, configuration: Configuration, *, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._loop = loop
+        self._own: KernelSource | None = None
+        self._further: dict[str, tuple[tuple[int, int], KernelSource | None]] = {}
+        """By name: which namespace it is, and its source; None: it cannot be served."""
+        self._timer: asyncio.TimerHandle | None = None
+        settings = configuration.kernel
+        if not settings.enabled or not _served():
+            return
+        keys = KernelKeys(settings.keyrings)
+        self._open = partial(KernelSource, dispatcher, vault, keys, configuration, loop=loop)
+        self._namespaces = settings.namespaces
+        self._own = self._open()
+        if self._namespaces:
+            self._look()
+
+    def close(self) -> None:
+        """Leave every group and close every socket."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for source in (self._own, *(source for _, source in self._further.values())):
+            if source is not None:
+                source.close()
+
+    def _look(self) -> None:
+        """Namespaces come and go without a word; and one that is gone lives on while we have sockets in it."""
+        self._timer = self._loop.call_later(NAMESPACE_INTERVAL, self._look)
+        for name in self._namespaces:
+            there, known = which(name), self._further.get(name)
+            if known is not None and known[0] != there:
+                del self._further[name]
+                _log.info("a network namespace is gone", namespace=name)
+                if known[1] is not None:
+                    known[1].retire()
+            if there is not None and name not in self._further:
+                self._further[name] = there, self._enter(name)
+
+    def _enter(self, name: str) -> KernelSource | None:
+        try:
+            with network_namespace(name):
+                return self._open(name=f"kernel:{name}")
+        except (HsframeworkError, OSError) as error:
+            _log.error("a network namespace cannot be served", namespace=name, reason=str(error))
+            return None
 
 
-def _has_family() -> bool:
+def _served() -> bool:
+    """May we?  Anybody can join the group, and the kernel believes then that an agent listens."""
     try:
         sock = RequestSocket(NETLINK_GENERIC)
     except NetlinkError as error:
         _log.info("no requests of the kernel's are taken", reason=str(error))
         return False
     try:
-        found = find_family(sock, "handshake") is not None
+        family = find_family(sock, "handshake")
+        if family is None:
+            _log.info("no requests of the kernel's are taken", reason="this kernel has no handshake family")
+            return False
+        codec = MessageCodec(builtin_specification("handshake"), message_type=family.number, lenient=True)
+        # The class none: no consumer asks in it, so that no request is taken.
+        sock.request(codec, "accept", {"handler-class": 0})
+    except NetlinkError as error:
+        if error.errno == errno.EPERM:
+            _log.warning(
+                "no requests of the kernel's are taken",
+                reason="CAP_NET_ADMIN in the initial user namespace is missing; start as root",
+            )
+        return error.errno != errno.EPERM
     finally:
         sock.close()
-    if not found:
-        _log.info("no requests of the kernel's are taken", reason="this kernel has no handshake family")
-    return found
+    return True

@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 
 import structlog
@@ -43,6 +44,7 @@ class KernelKeys:
         self._process = keyctl.process_keyring()
         self._keyrings: list[int] = []
         self._missing = list(keyrings)
+        self._held: Counter[int] = Counter()
         self.link_keyrings()
         if self._missing:
             _log.info("keyrings are not there yet", keyrings=self._missing)
@@ -50,7 +52,7 @@ class KernelKeys:
     def link_keyrings(self) -> None:
         """Link the configured keyrings that have appeared since: a module brings its own when it is loaded."""
         for name in tuple(self._missing):
-            serial = keyctl.find_keyring(name)
+            serial = int(name) if name.isdecimal() else keyctl.find_keyring(name)
             if serial is None:
                 continue
             self._missing.remove(name)
@@ -92,9 +94,18 @@ class KernelKeys:
                             return self.psk(serial), serial
         return None
 
-    def forget(self, keyring: int | None) -> None:
-        """Unlink a request's keyring, unless it is one of the configured ones."""
+    def hold(self, keyring: int | None) -> None:
+        """ACCEPT has linked a request's keyring; several requests may have the same."""
         if keyring and keyring not in self._keyrings:
+            self._held[keyring] += 1
+
+    def forget(self, keyring: int | None) -> None:
+        """A request needs its keyring no more: with the last that does it is unlinked."""
+        if not keyring or not self._held[keyring]:
+            return
+        self._held[keyring] -= 1
+        if not self._held[keyring]:
+            del self._held[keyring]
             with contextlib.suppress(OSError):
                 keyctl.unlink(keyring, self._process)
 

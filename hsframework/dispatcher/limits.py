@@ -33,6 +33,10 @@ class PendingLimits:
         self._consumers[consumer] += 1
         self._addresses[address] += 1
 
+    def room_for(self, consumer: Hashable) -> bool:
+        """May one more of this consumer's be taken, as far as its address is not looked at?"""
+        return self.total < self._limits.total and self._consumers[consumer] < self._limits.per_consumer
+
     def give_back(self, consumer: Hashable, address: str) -> None:
         """Count one less."""
         self.total -= 1

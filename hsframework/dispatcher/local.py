@@ -54,7 +54,12 @@ class LocalSource:
         self.timeouts = configuration.timeouts
         self.loop = loop
         self.listener = Listener(
-            sock, lambda peer_socket, peer: ConsumerConnection(self, peer_socket, peer), configuration.limits, loop=loop
+            sock,
+            lambda peer_socket, peer: ConsumerConnection(self, peer_socket, peer),
+            configuration.limits,
+            check=lambda peer: policy.check_submit(peer, None),
+            close_fd=dispatcher.close_fd,
+            loop=loop,
         )
         dispatcher.add_source(self)
 
@@ -109,7 +114,9 @@ class ConsumerConnection:
         self.peer = peer
         self._source = source
         self._requests: dict[int, LocalRequest] = {}
-        self._channel = AsyncChannel(sock, self._packet, self._gone, loop=source.loop)
+        # What a user sends may be the last copy of a socket whose closing blocks.
+        self._close_fd = os.close if source.policy.is_privileged(peer) else source.dispatcher.close_fd
+        self._channel = AsyncChannel(sock, self._packet, self._gone, loop=source.loop, close_fd=self._close_fd)
 
     def complete(self, request: LocalRequest, outcome: Outcome) -> None:
         """Send the one result."""
@@ -118,12 +125,11 @@ class ConsumerConnection:
         if outcome.status:
             values.pop("session", None)
         try:
-            data = codec.encode("result", values, sequence=request.sequence)
-            self._channel.send(data)
+            self._channel.send_soon(codec.encode("result", values, sequence=request.sequence))
         except MessageError as error:
             _log.error("a result cannot be sent", request=request.id, error=str(error))
             failed = {"status": errno.EIO, "message": f"the result cannot be sent: {error}"}
-            self._channel.send(codec.encode("result", failed, sequence=request.sequence))
+            self._channel.send_soon(codec.encode("result", failed, sequence=request.sequence))
 
     def close(self) -> None:
         """End the connection, as if the consumer had gone."""
@@ -157,7 +163,7 @@ class ConsumerConnection:
                 self._channel.send(encode_error(0, message.sequence))
         finally:
             if fd is not None:
-                os.close(fd)
+                self._close_fd(fd)
 
     def _submit(self, message: Message, fd: int | None) -> None:
         if fd is None:
@@ -165,12 +171,11 @@ class ConsumerConnection:
         custody = self._source.dispatcher.take_socket(fd, trusted=self._source.policy.is_privileged(self.peer))
         try:
             request = self._request(message, custody)
-            self._requests[message.sequence] = request
             self._source.dispatcher.submit(request)
         except BaseException:
-            self._requests.pop(message.sequence, None)
             custody.release()
             raise
+        self._requests[message.sequence] = request
 
     def _request(self, message: Message, custody: Custody) -> LocalRequest:
         if message.sequence in self._requests:

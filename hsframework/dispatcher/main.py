@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import os
 import resource
@@ -12,19 +13,19 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
-from hsframework.agent.privileges import CAP_KILL, CAP_NET_ADMIN, forbid_core_dumps, keep_capabilities
+from hsframework.agent.privileges import CAP_KILL, CAP_NET_ADMIN, CAP_SYS_ADMIN, forbid_core_dumps, keep_capabilities
 from hsframework.config import Configuration
 from hsframework.dispatcher.agents import AgentServer
 from hsframework.dispatcher.control import ControlChannel
 from hsframework.dispatcher.core import Dispatcher
-from hsframework.dispatcher.kernel import open_kernel_sources
+from hsframework.dispatcher.kernel import KernelSources
 from hsframework.dispatcher.kernel_tls import load_kernel_tls
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
 from hsframework.dispatcher.local import LocalSource
 from hsframework.dispatcher.policy import Policy
 from hsframework.dispatcher.trusts import TrustFiles
 from hsframework.dispatcher.vault import Vault
-from hsframework.metrics import serve_metrics
+from hsframework.metrics import metrics_server
 
 GC_THRESHOLD = 20_000
 """Objects between two runs of the garbage collector: a request makes few cycles and many short-lived objects."""
@@ -49,6 +50,7 @@ def run(
     Raises ConfigurationError.
     """
     harden()
+    configuration = within_fd_limit(configuration)
     sockets = dict(listeners) if listeners is not None else open_listeners(configuration.runtime_dir)
     try:
         if vault is None:
@@ -73,16 +75,19 @@ async def _serve(
         loop.add_signal_handler(number, stop.set)
     dispatcher = Dispatcher(configuration, expected_groups=expected_groups)
     dispatcher.metrics.gauges = {"hsframework_requests_pending": lambda: len(dispatcher.requests)}
-    if configuration.metrics.listen:
-        serve_metrics(dispatcher.metrics, configuration.metrics.listen)
+    listen = configuration.metrics.listen
+    start_metrics = metrics_server(dispatcher.metrics, listen) if listen else None
     trusts = TrustFiles()
     agents = AgentServer(dispatcher, policy, trusts, sockets["agent"], configuration.limits, loop=loop)
-    kernel = open_kernel_sources(dispatcher, vault, configuration, loop=loop)
+    kernel = KernelSources(dispatcher, vault, configuration, loop=loop)
     local = LocalSource(dispatcher, policy, vault, sockets["consumer"], configuration, loop=loop)
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
     _log.info("the dispatcher is ready", runtime_dir=str(configuration.runtime_dir), pid=os.getpid())
-    keep_capabilities((CAP_NET_ADMIN, CAP_KILL))
+    entering = (CAP_SYS_ADMIN,) if configuration.kernel.namespaces else ()
+    keep_capabilities((CAP_NET_ADMIN, CAP_KILL, *entering))
+    if start_metrics is not None:
+        start_metrics()
     supervisor = None if control is None else ControlChannel(control, policy, stop, loop=loop)
     notify_service_manager("READY=1")
     await stop.wait()
@@ -92,11 +97,11 @@ async def _serve(
     await asyncio.sleep(0)
     local.close()
     agents.close()
-    for source in kernel:
-        source.close()
+    kernel.close()
     trusts.close()
     if supervisor is not None:
         supervisor.close()
+    dispatcher.close()
     return 0
 
 
@@ -106,6 +111,16 @@ def harden() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     load_kernel_tls()
+
+
+def within_fd_limit(configuration: Configuration) -> Configuration:
+    """No more requests at once than half of the fds that this process may have: each holds one, connections the rest.
+
+    An ACCEPT that fails for want of an fd would have cost a request its life.
+    """
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    total = min(configuration.limits.total, max(1, most // 2))
+    return dataclasses.replace(configuration, limits=dataclasses.replace(configuration.limits, total=total))
 
 
 def notify_service_manager(state: str) -> None:

@@ -21,7 +21,7 @@ def network_namespace(namespace: str) -> Iterator[None]:
 
     Raises ConfigurationError.
     """
-    path = namespace if "/" in namespace else f"/run/netns/{namespace}"
+    path = path_of(namespace)
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
@@ -38,6 +38,21 @@ def network_namespace(namespace: str) -> Iterator[None]:
             _enter(before, "the one before")
     finally:
         os.close(before)
+
+
+def path_of(namespace: str) -> str:
+    """Where a name of ``ip netns`` is; a path stays one."""
+    return namespace if "/" in namespace else f"/run/netns/{namespace}"
+
+
+def which(namespace: str) -> tuple[int, int] | None:
+    """What tells the namespace of this name from another that gets the name later; None: there is none."""
+    try:
+        status = os.stat(path_of(namespace))
+    except OSError:
+        return None
+    # Between its making and its mounting a name of `ip netns` is an empty file, with no rights at all.
+    return (status.st_dev, status.st_ino) if status.st_mode & 0o400 else None
 
 
 def _enter(fd: int, name: str) -> None:

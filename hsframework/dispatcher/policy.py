@@ -20,20 +20,29 @@ from hsframework.config import AllowRule, Configuration
 from hsframework.errors import ConfigurationError, RequestRefused
 
 _UCRED = struct.Struct("=iII")
+_SO_PEERGROUPS = 59
+_MOST_GROUPS = 256  # what fits into the 1024 bytes that getsockopt of Python takes
 
 
 @dataclass(frozen=True, slots=True)
 class PeerCredentials:
-    """Process, user and group at the other end of a unix socket, as they were when it connected."""
+    """Process, user and groups at the other end of a unix socket, as they were when it connected."""
 
     pid: int
     uid: int
     gid: int
+    groups: frozenset[int] = frozenset()
+    """Supplementary groups; empty when there are more than 256."""
 
 
 def peer_credentials(sock: socket.socket) -> PeerCredentials:
-    """SO_PEERCRED of a connected unix socket."""
-    return PeerCredentials(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
+    """SO_PEERCRED and SO_PEERGROUPS of a connected unix socket."""
+    pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    try:
+        groups = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * 4)
+    except OSError:
+        groups = b""
+    return PeerCredentials(pid, uid, gid, frozenset(number for (number,) in struct.iter_unpack("=I", groups)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +73,8 @@ class Policy:
         """May this peer submit a request, with this profile?  Raises RequestRefused with EACCES."""
         if peer.uid in self._privileged:
             return
-        rules = [rule for rule in self._rules if peer.uid in rule.uids or peer.gid in rule.gids]
+        gids = peer.groups | {peer.gid}
+        rules = [rule for rule in self._rules if peer.uid in rule.uids or not gids.isdisjoint(rule.gids)]
         if not rules:
             raise _refused(f"user {peer.uid} may not submit requests; add an [[allow]] rule")
         if profile is not None and not any(profile in rule.profiles for rule in rules):

@@ -21,7 +21,7 @@ from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.spec import builtin_specification
 
 DEFAULT_PROFILE = "default"
-_OWN = frozenset(("identity", "psk", "trust-anchor", "client-certificate", "alpn"))
+_OWN = frozenset(("identity", "psk", "trust-anchor", "crl", "client-certificate", "alpn"))
 """What a consumer may bring in place of its profile's."""
 
 _request_codec = attribute_codec(builtin_specification("local"), "request")
@@ -88,6 +88,8 @@ class Vault:
         trust = self._trust[profile.trust] if profile.trust else None
         if values.get("trust-anchor"):
             trust = Trust(tuple(values["trust-anchor"]), tuple(values.get("crl", ())))
+        elif values.get("crl"):
+            raise RequestRefused("revocation lists come with the trust anchors that issued them", errno=errno.EINVAL)
         demand = values.get("client-certificate")
         return Credentials(
             identities=brought_identities(values) or tuple(self._identities[name] for name in profile.identities),

@@ -75,7 +75,7 @@ class RequestSocket:
         self, codec: MessageCodec, operation: str, values: Mapping[str, Any], flags: int, *, one: bool
     ) -> list[Message]:
         sequence = next(self._numbers) & 0xFFFFFFFF
-        self._socket.send(codec.encode(operation, values, sequence=sequence, flags=flags))
+        self._send(codec.encode(operation, values, sequence=sequence, flags=flags))
         answers: list[Message] = []
         wants_acknowledgement = bool(flags & NLM_F_ACK)
         while True:
@@ -93,6 +93,13 @@ class RequestSocket:
                 answers.append(message)
             if one and not wants_acknowledgement and answers:
                 return answers
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._socket.send(data)
+        except OSError as error:
+            number = error.errno or errno.EIO
+            raise NetlinkError(f"the kernel takes no request ({errno_name(number)})", errno=number) from None
 
     def _receive(self) -> Iterator[bytes]:
         try:

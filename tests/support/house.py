@@ -164,6 +164,7 @@ async def house(
             local.close()
             agents.close()
             trusts.close()
+            dispatcher.close()
         assert not dispatcher.requests
 
 

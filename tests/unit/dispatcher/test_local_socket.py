@@ -18,7 +18,7 @@ from hypothesis import given, settings, strategies as st
 from hsframework.channel import LOCAL_MESSAGE_TYPE, MAX_PACKET
 from hsframework.config import AllowRule, Configuration, GroupSettings, Limits, Profile
 from hsframework.dispatcher.listeners import open_listeners, passed_listeners
-from hsframework.dispatcher.policy import PeerCredentials, Policy
+from hsframework.dispatcher.policy import PeerCredentials, Policy, peer_credentials
 from hsframework.dispatcher.vault import Vault
 from hsframework.errors import ConfigurationError, RequestRefused
 from tests.support.house import REQUEST, House, Peer, codec, connected_pair, house, open_fds
@@ -286,6 +286,17 @@ def test_who_may_submit(peer: PeerCredentials, profile: str | None, allowed: boo
         with pytest.raises(RequestRefused) as caught:
             policy.check_submit(peer, profile)
         assert caught.value.errno == errno.EACCES
+
+
+def test_groups_of_a_peer() -> None:
+    """Its supplementary groups count as its own one does, and are asked of the kernel."""
+    policy = Policy(Configuration(allow=(AllowRule(groups=("4711",)),)))
+    policy.check_submit(PeerCredentials(1, 4000, 5, frozenset({4710, 4711})), None)
+    with pytest.raises(RequestRefused):
+        policy.check_submit(PeerCredentials(1, 4000, 5, frozenset({4710})), None)
+    one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with one, two:
+        assert peer_credentials(one).groups == frozenset(os.getgroups())
 
 
 def test_who_may_join() -> None:

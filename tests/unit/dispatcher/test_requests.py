@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from hsframework.channel import MAX_PACKET, AsyncChannel
 from hsframework.config import Configuration, Limits, Timeouts
-from tests.support.house import REQUEST, House, Peer, connected_pair, house, open_fds
+from hsframework.errors import MessageError
+from tests.support.house import REQUEST, House, Peer, codec, connected_pair, house, open_fds
 
 SESSION = {"session": b"exported"}
 
@@ -497,5 +499,140 @@ def test_the_dispatcher_stops() -> None:
                 home.dispatcher.stop()
                 for waiting in (consumer, other):
                     assert (await waiting.expect("result")).values["status"] == errno.EIO
+
+    run(test())
+
+
+def test_a_request_that_cannot_be_handed_over_leaves_no_gap() -> None:
+    """One too large for the agent's message costs its consumer EIO; the agent's ACCEPT is answered by the next one."""
+
+    async def test() -> None:
+        with connected_pair() as (one, _), connected_pair() as (two, _), connected_pair() as (three, _):
+            async with house() as home:
+                agent, consumer = await home.agent("toy"), await home.consumer()
+                rest = {"attributes": b"x" * 60_000}
+                bare = len(codec.encode("submit", {**REQUEST, **rest, "alpn": ["x" * 60_000] * 2, "peername": ""}))
+                large = {**REQUEST, **rest, "alpn": ["x" * 60_000] * 2, "peername": "x" * ((MAX_PACKET - bare) & ~3)}
+                first = consumer.send("submit", large, one.fileno())
+                consumer.send("submit", REQUEST, two.fileno())
+                await home.queued(2)
+                sequence = agent.send("accept", {"group": "toy"})
+                message, fd = await agent.receive()
+                while message.operation == "ready":
+                    message, fd = await agent.receive()
+                assert (message.operation, message.sequence) == ("accept", sequence)
+                assert fd is not None
+                os.close(fd)
+                result = await consumer.expect("result")
+                assert (result.sequence, result.values["status"]) == (first, errno.EIO)
+                consumer.send("submit", large, one.fileno())
+                await home.queued(1)
+                agent.send("accept", {"group": "toy"})
+                assert (await agent.expect("error")).error == errno.EAGAIN
+                consumer.send("submit", REQUEST, three.fileno())
+                await agent.expect("ready")
+
+    run(test())
+
+
+def test_a_message_too_long_is_refused_behind_others_too() -> None:
+    """It does not enter the queue of a peer that is slow to read, where it could never be sent."""
+
+    async def test() -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            channel = AsyncChannel(ours, lambda data, fd: None, lambda error: None)
+            for _ in range(10):
+                channel.send(b"x" * MAX_PACKET)
+            with pytest.raises(MessageError):
+                channel.send(b"x" * (MAX_PACKET + 1))
+            channel.close()
+
+    run(test())
+
+
+def test_a_sequence_number_twice() -> None:
+    """The second submit under a number is refused; the first can be cancelled still, and ends with its consumer."""
+
+    async def test() -> None:
+        with connected_pair() as (one, _), connected_pair() as (two, _):
+            async with house() as home:
+                await home.agent("toy")
+                consumer = await home.consumer()
+                submit = codec.encode("submit", {**REQUEST, "timeout": 100_000}, sequence=5)
+                consumer.send_bytes(submit, one.fileno())
+                for _ in range(2):
+                    consumer.send_bytes(submit, two.fileno())
+                    refusal = await consumer.expect("error")
+                    assert (refusal.sequence, refusal.error) == (5, errno.EINVAL)
+                consumer.close()
+                await home.queued(0)
+                assert not home.dispatcher.requests
+
+    run(test())
+
+
+def test_an_agent_that_comes_back_hears_ready() -> None:
+    """A READY that was sent before an agent left does not count after it has joined again."""
+
+    async def test() -> None:
+        with connected_pair() as (one, _), connected_pair() as (two, _):
+            async with house() as home:
+                agent, other = await home.agent("toy"), await home.agent("toy")
+                consumer = await submitted(home, one)
+                await agent.expect("ready")
+                assert (await agent.ask("leave", {"group": ["toy"]})).error == 0
+                _, fd = await other.take()
+                os.close(fd)
+                assert (await agent.ask("join", {"group": ["toy"], "protocol": "toy"})).error == 0
+                consumer.send("submit", REQUEST, two.fileno())
+                await agent.expect("ready")
+
+    run(test())
+
+
+@pytest.mark.parametrize("number", [0, 1025])
+def test_a_count_that_cannot_be_kept_is_refused(number: int) -> None:
+    """An agent never waits for more requests than it will be given."""
+
+    async def test() -> None:
+        async with house() as home:
+            agent = await home.agent("toy")
+            agent.send("accept", {"group": "toy", "count": number})
+            assert (await agent.expect("error")).error == errno.EINVAL
+
+    run(test())
+
+
+def test_sockets_that_no_agent_of_the_group_serves() -> None:
+    """ESRCH at once; what an agent has served before may be served again soon, so it waits."""
+
+    async def test() -> None:
+        with connected_pair() as (ours, _):
+            async with house() as home:
+                await home.agent("toy", **{"socket-protocol": [261]})
+                consumer = await submitted(home, ours)
+                refusal = await consumer.expect("error")
+                assert refusal.error == errno.ESRCH
+                assert "protocol 6" in refusal.values["message"]
+                tcp = await home.agent("toy", **{"socket-protocol": [socket.IPPROTO_TCP]})
+                tcp.close()
+                while len(home.dispatcher.groups["toy"].members) == 2:
+                    await asyncio.sleep(0)
+                consumer.send("submit", REQUEST, ours.fileno())
+                await home.queued(1)
+
+    run(test())
+
+
+def test_revocation_lists_come_with_their_anchors() -> None:
+    """Lists alone are refused, not passed over: nobody would ask them."""
+
+    async def test() -> None:
+        with connected_pair() as (ours, _):
+            async with house() as home:
+                await home.agent("toy")
+                consumer = await submitted(home, ours, crl=[b"list"])
+                assert (await consumer.expect("error")).error == errno.EINVAL
 
     run(test())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hsframework.supervisor import Child, Supervisor
 from tests.support.running import (
     Running,
     Service,
@@ -188,3 +189,25 @@ def test_stops_a_child_that_does_not_listen() -> None:
         assert service.stop() == 0
         assert service.log.events("does not stop and is killed", child="agent of tls13")
         assert service.log.events("the dispatcher stops")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"no JSON", b"[]", b'{"event": "loaded"}', b'{"event": "loaded", "groups": 5}', b"{}", b"[" * 60_000, b"\xff\xfe"],
+)
+def test_a_keeper_that_talks_nonsense(data: bytes) -> None:
+    """A keeper runs a plugin's code: what it says wrongly harms nobody else, nor does it speak for the dispatcher."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    supervisor = Supervisor.__new__(Supervisor)
+    supervisor._dispatcher = Child("dispatcher", lambda control: 0)
+    keeper = Child("agent of toy", lambda control: 0, control=ours)
+    supervisor._children = [supervisor._dispatcher, keeper]
+    with ours, theirs:
+        theirs.send(data)
+        supervisor._hear(keeper)
+        theirs.send(b'{"event": "known", "name": "agent of toy"}')
+        supervisor._hear(keeper)
+        theirs.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            theirs.recv(100)
+    assert keeper.groups == ()

@@ -314,11 +314,16 @@ def established(in_kernel: bool, **changes: Any) -> EstablishedSession:
 
 def test_parameters_make_the_channel(pair: Pair) -> None:
     """From what the consumer was given to the right kind of channel, at the right sequence numbers."""
-    assert isinstance(channel_for(established(True), pair[0]), KernelChannel)
     channel = channel_for(established(False, **{"write-sequence": 5}), pair[0])
     TlsStream(channel).send(b"fifth")
     late = UserSpaceChannel(pair[1], Role.SERVER, AES_128_GCM, CLIENT_SECRET, SERVER_SECRET, read_sequence=5)
     assert TlsStream(late).receive() == b"fifth"
+
+
+def test_a_session_that_is_not_in_the_socket(pair: Pair) -> None:
+    """What is said to be in the kernel is looked for there: else everything would be sent in plain text."""
+    with pytest.raises(StreamError, match="plain text"):
+        channel_for(established(True), pair[0])
 
 
 @pytest.mark.parametrize(
