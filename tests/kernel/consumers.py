@@ -68,13 +68,13 @@ def tlshd(
         f"[{section}]\n" + "".join(f"{k}={v}\n" for k, v in values.items()) for section, values in sections.items()
     ]
     path.write_text("[debug]\nloglevel=1\ntls=1\nnl=0\n" + "".join(lines))
-    listeners = _listeners(namespace)
+    before = listeners(namespace)
     with daemon("tlshd", "-s", "-c", f"/etc/{name}.conf", namespace=namespace) as run:
-        until(lambda: _listeners(namespace) > listeners, "tlshd listens")
+        until(lambda: listeners(namespace) > before, "tlshd listens")
         yield run
 
 
-def _listeners(namespace: str | None) -> int:
+def listeners(namespace: str | None = None) -> int:
     """Generic netlink sockets (protocol 16) that have joined a group."""
     table = debian(*in_namespace(namespace, "cat", "/proc/net/netlink")).splitlines()[1:]
     return sum(1 for line in table if line.split()[1] == "16" and int(line.split()[3], 16))
@@ -149,9 +149,7 @@ def nfs_mount(server: str, options: str, *, namespace: str | None = None) -> Ite
 
 
 @contextlib.contextmanager
-def nvme_target(
-    subsystem: str, address: str, *, tls: bool = True, namespace: str | None = None
-) -> Iterator[str]:
+def nvme_target(subsystem: str, address: str, *, tls: bool = True, namespace: str | None = None) -> Iterator[str]:
     """A RAM disk offered over TCP to whoever shows a key; its device."""
     load("nvmet-tcp", "nvme-tcp")
     backing = "/dev/ram0"

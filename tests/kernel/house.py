@@ -1,0 +1,77 @@
+"""`hsframework run` in the test kernel, serving the kernel's own consumers, and what the kernel tells of it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hsframework.testing.certificates import Authority, Credential
+from tests.support.running import Running, Service, install_plugin, short_folder, write_configuration
+
+ROOT = Authority("Kernel Test Root")
+
+
+@dataclass(frozen=True)
+class End:
+    """What a profile for the kernel's requests holds."""
+
+    credential: Credential | None = None
+    trust: Authority = ROOT
+
+    def lines(self, folder: Path, name: str, *rest: str) -> list[str]:
+        """The tables of a configuration file, with their files in place."""
+        bundle = self.trust.write(folder, f"{name}-trust")
+        tables = [f"[trust.{name}]", f'bundle = ["{bundle}"]']
+        identities = ""
+        if self.credential is not None:
+            files = self.credential.write(folder, name)
+            tables += [f"[identities.{name}]", f'certificate = "{files.certificate}"']
+            tables += [f'private-key = "{files.private_key}"']
+            identities = f'"{name}"'
+        return [*tables, f"[profiles.{name}]", f"identities = [{identities}]", f'trust = "{name}"', *rest]
+
+
+class House(Service):
+    """`hsframework run` with further words on its command line."""
+
+    def __init__(self, folder: Path, configuration: str, words: Sequence[str], plugins: Path | None) -> None:
+        file = write_configuration(folder, configuration)
+        Running.__init__(self, ("run", "--config", str(file), *words), folder, plugins)
+
+
+@contextlib.contextmanager
+def house(
+    *,
+    client: End | None = None,
+    server: End | None = None,
+    namespaces: Sequence[str] = (),
+    plugins: Mapping[str, str] | None = None,
+    more: str = "",
+) -> Iterator[House]:
+    """`hsframework run` with these profiles, once it has joined the kernel's group."""
+    with short_folder() as folder:
+        lines: list[str] = []
+        if client is not None:
+            lines += client.lines(folder, "kernel-client")
+        if server is not None:
+            lines += server.lines(folder, "kernel-server", 'client-certificate = "request"')
+        words = [word for name in namespaces for word in ("--netns", name)]
+        for name, source in (plugins or {}).items():
+            install_plugin(folder / "site", name, source)
+        service = House(folder, "\n".join([more, *lines]), words, folder / "site" if plugins else None)
+        try:
+            service.wait_for_agents()
+            yield service
+        finally:
+            try:
+                service.stop()
+            finally:
+                service.clean_up()
+
+
+def tls_sessions() -> int:
+    """The directions of kTLS that are in use, in this network namespace."""
+    lines = (line.split() for line in Path("/proc/net/tls_stat").read_text().splitlines())
+    return sum(int(value) for name, value in lines if name in ("TlsCurrTxSw", "TlsCurrRxSw"))
