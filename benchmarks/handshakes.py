@@ -2,8 +2,8 @@
 
     python benchmarks/handshakes.py [--seconds 5] [--concurrency 64] [--json FILE]
 
-* *bare*: pyOpenSSL client and server joined by memory BIOs in one loop, contexts made once, chains verified by OpenSSL.
-  One process.
+* *bare*: pyOpenSSL client and server joined by memory BIOs in one loop, contexts made once, chains verified by OpenSSL,
+  secrets taken out by the keylog callback.  One process.
 * *path*: a consumer hands over both ends of TCP connections over loopback that are there already, as a kernel
   consumer's are, and names a profile for each; a dispatcher and one or two agent processes run the handshakes; each
   pair counts once, when the consumer has both sessions.  Consumer, dispatcher and agents are processes of their own and
@@ -84,6 +84,7 @@ def bare_contexts(credentials: Credentials) -> tuple[SSL.Context, SSL.Context]:
     ):
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
+        context.set_keylog_callback(lambda connection, line: None)
         if shows:
             context.use_certificate(x509.load_der_x509_certificate(issued.identity.chain[0]))
             context.use_privatekey(load_der_private_key(issued.identity.private_key.reveal(), None))  # type: ignore[arg-type]
