@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from hsframework.errors import ConfigurationError
 from hsframework_tls13.ciphers import BY_NAME, CipherSuite
@@ -67,7 +68,7 @@ class Settings:
         if isinstance(self.max_contexts, bool) or not isinstance(self.max_contexts, int) or self.max_contexts < 1:
             raise ConfigurationError(f"plugins.tls13.max_contexts is a number from 1 up, not {self.max_contexts!r}")
 
-    @property
+    @cached_property
     def suites(self) -> tuple[CipherSuite, ...]:
         """``ciphers`` as cipher suites."""
         return tuple(BY_NAME[name] for name in self.ciphers)
