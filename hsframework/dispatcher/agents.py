@@ -26,8 +26,8 @@ from hsframework.dispatcher.core import Dispatcher
 from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.dispatcher.requests import PendingRequest
 from hsframework.dispatcher.trusts import TrustFiles
+from hsframework.dispatcher.vault import psk_values
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
-from hsframework.interface import PresharedKey
 from hsframework.netlink.messages import NLM_F_ACK, Message, MessageCodec, encode_error, sequence_of
 from hsframework.netlink.spec import builtin_specification
 
@@ -276,11 +276,6 @@ class AgentConnection:
             self._channel.send(codec.encode("trust", values), file.fd)
             self._trusts_sent[file.number] = file.generation
         return file.number
-
-
-def psk_values(psk: PresharedKey) -> dict[str, object]:
-    """A key as the attribute set ``psk``."""
-    return {"identity": psk.identity, "key": psk.key, "hash": psk.hash}
 
 
 def _wanted(message: Message, name: str) -> Any:

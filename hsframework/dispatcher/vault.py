@@ -127,10 +127,15 @@ def request_values(role: Role, auth_mode: AuthMode, given: Credentials) -> dict[
             {"certificate": identity.chain, "private-key": identity.private_key} for identity in given.identities
         ]
     elif role is Role.CLIENT:
-        values["psk"] = [{"identity": psk.identity, "key": psk.key, "hash": psk.hash} for psk in given.psks]
+        values["psk"] = [psk_values(psk) for psk in given.psks]
     values["client-certificate"] = int(given.client_certificate)
     values["alpn"] = given.alpn
     return values
+
+
+def psk_values(psk: PresharedKey) -> dict[str, Any]:
+    """A key as the attribute set ``psk``."""
+    return {"identity": psk.identity, "key": psk.key, "hash": psk.hash}
 
 
 def brought_identities(values: Mapping[str, Any]) -> tuple[Identity, ...]:
