@@ -19,24 +19,22 @@ from typing import Any
 
 import structlog
 
-from hsframework.channel import LOCAL_MESSAGE_TYPE, AsyncChannel
+from hsframework.channel import AsyncChannel
 from hsframework.config import Limits
-from hsframework.dispatcher.connections import Listener
+from hsframework.dispatcher.connections import Listener, codec
 from hsframework.dispatcher.core import Dispatcher
 from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.dispatcher.requests import PendingRequest
 from hsframework.dispatcher.trusts import TrustFiles
 from hsframework.dispatcher.vault import psk_values
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
-from hsframework.netlink.messages import NLM_F_ACK, Message, MessageCodec, encode_error, sequence_of
-from hsframework.netlink.spec import builtin_specification
+from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error, sequence_of
 
 HANG_GRACE = 1.0
 """Seconds in which an agent that missed a deadline must show that it lives."""
 
 MAX_COUNT = 1024
 _log = structlog.get_logger("hsframework.dispatcher")
-codec = MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("request",))
 
 
 class AgentServer:

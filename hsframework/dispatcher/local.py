@@ -16,9 +16,9 @@ from typing import Any
 
 import structlog
 
-from hsframework.channel import LOCAL_MESSAGE_TYPE, AsyncChannel
+from hsframework.channel import AsyncChannel
 from hsframework.config import Configuration
-from hsframework.dispatcher.connections import Listener
+from hsframework.dispatcher.connections import Listener, codec
 from hsframework.dispatcher.core import Dispatcher
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.policy import PeerCredentials, Policy
@@ -26,11 +26,9 @@ from hsframework.dispatcher.requests import HIGHEST_PRIORITY, Outcome, PendingRe
 from hsframework.dispatcher.vault import Vault, auth_mode_of, role_of
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
 from hsframework.interface import AuthMode, Role
-from hsframework.netlink.messages import NLM_F_ACK, Message, MessageCodec, encode_error, sequence_of
-from hsframework.netlink.spec import builtin_specification
+from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error, sequence_of
 
 _log = structlog.get_logger("hsframework.dispatcher")
-codec = MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("request",))
 
 
 class LocalSource:
