@@ -2,8 +2,8 @@
 
 * A read takes what it was asked for and no more: what follows stays in the socket, for the consumer.
 * Reads and writes try the socket first, and wait for it only when it has nothing.
-* The socket stays registered with the loop between two waits.  When it becomes readable and nobody waits, it is taken
-  out, so that data for the consumer does not wake the loop for nothing.
+* The loop is not told of a socket for which nobody waits (:mod:`~hsframework.agent.readiness`), so that data for the
+  consumer does not wake it for nothing.
 * :meth:`close` takes it out of the loop (epoll) before it closes the fd: a copy in another process would keep a closed
   fd firing.
 * Deadlines are the host's: it cancels the handshaker, and a cancelled wait leaves nothing behind.
@@ -21,6 +21,7 @@ import struct
 import threading
 from collections.abc import Callable
 
+from hsframework.agent.readiness import Readiness
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import HsframeworkError, PluginError
 
@@ -36,13 +37,14 @@ _NOSIGNAL, _PEEK = int(_socket.MSG_NOSIGNAL), int(_socket.MSG_PEEK)
 class _Endpoint:
     """What both kinds share: waiting, sending, closing."""
 
-    def __init__(self, sock: _socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, sock: _socket.socket, readiness: Readiness) -> None:
         sock.setblocking(False)
         self._socket = sock
         self._fd = sock.fileno()
-        self._loop = loop
+        self._loop = readiness.loop
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
+        self._readiness = readiness
         self._registered = False
 
     @property
@@ -89,7 +91,7 @@ class _Endpoint:
         """Leave the event loop; whoever waits is cancelled.  The socket stays open."""
         if self._registered:
             self._registered = False
-            self._loop.remove_reader(self._fd)
+            self._readiness.forget(self._fd)
         if self._reader is not None:
             self._reader.cancel()
         if self._writer is not None:
@@ -111,22 +113,13 @@ class _Endpoint:
             raise RuntimeError("two reads wait on one endpoint")
         future = self._reader = self._loop.create_future()
         try:
-            if not self._registered:
-                self._loop.add_reader(self._socket.fileno(), self._wake_reader)
-                self._registered = True
+            self._readiness.wait(self._socket.fileno(), future, again=self._registered)
+            self._registered = True
             await future
-        except ValueError:
+        except (ValueError, OSError):
             raise PluginError(_CLOSED) from None
         finally:
             self._reader = None
-
-    def _wake_reader(self) -> None:
-        future = self._reader
-        if future is None:
-            self._registered = False
-            self._loop.remove_reader(self._fd)
-        elif not future.done():
-            future.set_result(None)
 
     async def _writable(self) -> None:
         if self._writer is not None:
@@ -214,11 +207,11 @@ class DatagramEndpoint(_Endpoint):
                 raise _gone(error) from None
 
 
-def make_endpoint(sock: _socket.socket, loop: asyncio.AbstractEventLoop) -> StreamEndpoint | DatagramEndpoint:
+def make_endpoint(sock: _socket.socket, readiness: Readiness) -> StreamEndpoint | DatagramEndpoint:
     """The endpoint for a socket's kind.  The socket is the endpoint's from then on."""
     if sock.type == _socket.SOCK_DGRAM:
-        return DatagramEndpoint(sock, loop)
-    return StreamEndpoint(sock, loop)
+        return DatagramEndpoint(sock, readiness)
+    return StreamEndpoint(sock, readiness)
 
 
 def lingers(sock: _socket.socket) -> bool:

@@ -20,6 +20,7 @@ import structlog
 from hsframework.agent.requests import encode_failure, encode_success
 from hsframework.agent.served import Served
 from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.deadlines import Deadlines
 from hsframework.errors import HsframeworkError, PluginError
 from hsframework.interface import PeerIdentity, Request, Result
 from hsframework.plugins import PluginRegistry
@@ -58,14 +59,16 @@ class Handshake:
     __slots__ = (
         "_begun",
         "_begun_at",
+        "_deadlines",
         "_ended",
+        "_grace",
         "_loop",
         "_on_end",
         "_reason",
         "_registry",
         "_silent",
         "_task",
-        "_timer",
+        "_ticket",
         "endpoint",
         "request",
         "served",
@@ -80,6 +83,7 @@ class Handshake:
         source: str | None,
         registry: PluginRegistry,
         on_end: Callable[[Handshake, bytes | None], None],
+        deadlines: Deadlines[Handshake],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.request = request
@@ -95,8 +99,14 @@ class Handshake:
         self._begun = False
         self._begun_at = loop.time()
         registry.handshake_started(request)
-        self._timer = loop.call_at(request.deadline, self.stop, Failure.SILENCE)
+        self._deadlines = deadlines
+        self._ticket = deadlines.add(self, request.deadline)
+        self._grace: asyncio.TimerHandle | None = None
         self._task = loop.create_task(self._run())
+
+    def deadline_passed(self) -> None:
+        """The peer has not done its part in time."""
+        self.stop(Failure.SILENCE)
 
     def stop(self, failure: Failure, detail: str = "", *, silent: bool = False) -> None:
         """End it from outside.  ``silent``: nobody waits for DONE.  The first reason stands."""
@@ -109,8 +119,7 @@ class Handshake:
             # A task that is cancelled before its first step never runs at all.
             self._end(self._reason, None)
             return
-        self._timer.cancel()
-        self._timer = self._loop.call_later(GRACE, self._force)
+        self._grace = self._loop.call_later(GRACE, self._force)
 
     def stop_now(self, failure: Failure, detail: str = "") -> None:
         """End it from outside, without DONE and without grace."""
@@ -166,7 +175,9 @@ class Handshake:
         if self._ended:
             return
         self._ended = True
-        self._timer.cancel()
+        self._deadlines.remove(self, self._ticket)
+        if self._grace is not None:
+            self._grace.cancel()
         if self._reason is not None:
             outcome = self._reason
         if isinstance(outcome, HsframeworkError):

@@ -24,12 +24,14 @@ import structlog
 
 from hsframework.agent.endpoint import make_endpoint
 from hsframework.agent.handshake import Authorization, Handshake
+from hsframework.agent.readiness import Readiness
 from hsframework.agent.requests import codec, decode_psk, decode_request, encode_failure
 from hsframework.agent.served import Served
 from hsframework.agent.stranded import Stranded, StrandedRequests
 from hsframework.agent.trusts import Trusts
 from hsframework.channel import AsyncChannel
 from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.deadlines import Deadlines
 from hsframework.errors import HandshakeError, HsframeworkError, MessageError, RequestRefused
 from hsframework.interface import PresharedKey, PskLookup
 from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error
@@ -70,6 +72,8 @@ class Link:
         self._answers: dict[int, asyncio.Future[Message]] = {}
         self._trusts = Trusts()
         self._stranded = StrandedRequests(loop)
+        self._readiness = Readiness(loop)
+        self._deadlines: Deadlines[Handshake] = Deadlines(loop, Handshake.deadline_passed)
         self._leaving = False
         self._problem = ""
         self.in_hand: dict[int, Handshake] = {}
@@ -124,6 +128,7 @@ class Link:
             handshake.stop_now(Failure.INTERNAL, "the agent stops")
         self._stranded.close()
         self._forget_connection()
+        self._readiness.close()
 
     async def _connect(self) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -307,7 +312,7 @@ class Link:
         except OSError:
             os.close(fd)
             raise HandshakeError("the file descriptor is not a socket", errno=errno.ENOTSOCK) from None
-        endpoint = make_endpoint(sock, self._loop)
+        endpoint = make_endpoint(sock, self._readiness)
         try:
             number = values.get("request-id", 0)
             served = self._host.pick(values.get("group", ""), sock.proto, self._served)
@@ -325,7 +330,9 @@ class Link:
             endpoint.close()
             raise
         source, registry = values.get("source"), self._host.registry
-        self.in_hand[number] = Handshake(request, endpoint, served, source, registry, self._ended, self._loop)
+        self.in_hand[number] = Handshake(
+            request, endpoint, served, source, registry, self._ended, self._deadlines, self._loop
+        )
 
     def _psk_lookup(self, request_id: int) -> PskLookup:
         async def lookup(identity: bytes) -> PresharedKey | None:

@@ -32,6 +32,7 @@ from hsframework.client.wire import (
     outcome,
     socket_fd,
 )
+from hsframework.deadlines import Deadlines
 from hsframework.errors import HandshakeError, HsframeworkError, MessageError
 from hsframework.netlink.messages import Message
 
@@ -59,6 +60,7 @@ class AsyncClient:
         self._connecting: asyncio.Lock | None = None
         self._pending: dict[int, asyncio.Future[Message]] = {}
         self._sequence = 0
+        self._guards: Deadlines[int] | None = None
 
     async def __aenter__(self) -> AsyncClient:
         await self.connect()
@@ -96,6 +98,8 @@ class AsyncClient:
         """Close at once; what is pending ends with ECONNRESET, and its requests are withdrawn by the dispatcher."""
         if self._channel is not None:
             self._channel.close()
+        if self._guards is not None:
+            self._guards.close()
         self._fail_pending(None)
 
     async def handshake(self, sock: socket.socket, options: HandshakeOptions) -> AsyncSession:
@@ -112,7 +116,10 @@ class AsyncClient:
         sequence = self._next_sequence()
         future: asyncio.Future[Message] = loop.create_future()
         limit = (UNTIMED if options.timeout is None else options.timeout) + GRACE
-        guard = loop.call_later(limit, self._hung, sequence, limit)
+        if self._guards is None:
+            self._guards = Deadlines(loop, self._hung)
+        guards = self._guards
+        ticket = guards.add(sequence, loop.time() + limit)
         self._pending[sequence] = future
         try:
             self._channel.send(numbered(data, sequence), socket_fd(sock))
@@ -121,7 +128,7 @@ class AsyncClient:
             self._withdraw(sequence, errno.ECANCELED)
             raise
         finally:
-            guard.cancel()
+            guards.remove(sequence, ticket)
             self._pending.pop(sequence, None)
         return AsyncSession(sock, options.role, outcome(message, options.group), self._registry)
 
@@ -135,14 +142,12 @@ class AsyncClient:
         if self.connected and self._channel is not None:
             self._channel.send(encode_cancel(sequence, reason))
 
-    def _hung(self, sequence: int, limit: float) -> None:
+    def _hung(self, sequence: int) -> None:
         future = self._pending.get(sequence)
         if future is not None and not future.done():
             self._withdraw(sequence, errno.ETIMEDOUT)
             future.set_exception(
-                HandshakeError(
-                    f"the dispatcher did not answer within {limit:.1f} s; is it hung?", errno=errno.ETIMEDOUT
-                )
+                HandshakeError("the dispatcher did not answer in time; is it hung?", errno=errno.ETIMEDOUT)
             )
 
     def _on_packet(self, data: bytes, fd: int | None) -> None:

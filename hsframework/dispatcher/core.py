@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from hsframework.config import Configuration
+from hsframework.deadlines import Deadlines
 from hsframework.dispatcher.custody import Closer, Custody
 from hsframework.dispatcher.groups import Group
 from hsframework.dispatcher.lifecycle import Action, Event, LifecycleError, State, step
@@ -55,6 +56,7 @@ class Dispatcher:
         self._starved: set[Source] = set()
         self._numbers = count(1)
         self._closer = Closer()
+        self._deadlines: Deadlines[PendingRequest] = Deadlines(self._loop, self._deadline)
         # Bound once: the module's own logger is bound anew by every call, which costs more than what it drops.
         self._log = _log.bind()
         self._actions: Mapping[Action, Callable[[PendingRequest], None]] = {
@@ -114,7 +116,7 @@ class Dispatcher:
         request.id = self._next_id()
         request.taken_at = self._loop.time()
         request.deadline = request.taken_at + request.timeout
-        request.timer = self._loop.call_at(request.deadline + DEADLINE_MARGIN, self._deadline, request)
+        request.ticket = self._deadlines.add(request, request.deadline + DEADLINE_MARGIN)
         self.requests[request.id] = request
         group.push(request)
         for agent in group.members:
@@ -227,8 +229,7 @@ class Dispatcher:
 
     def _complete(self, request: PendingRequest) -> None:
         assert request.outcome is not None
-        if request.timer is not None:
-            request.timer.cancel()
+        self._deadlines.remove(request, request.ticket)
         if request.agent is not None:
             request.agent.in_hand.discard(request)
         request.custody.restore()
@@ -246,9 +247,8 @@ class Dispatcher:
         request.agent.watch()
 
     def _release(self, request: PendingRequest) -> None:
-        if request.timer is not None:
-            request.timer.cancel()
         if request.outcome is None:
+            self._deadlines.remove(request, request.ticket)
             # Completed, it was taken out already, and its owner may have submitted the socket again since.
             self._inodes.discard(request.custody.inode)
         self._limits.give_back(request.consumer, request.custody.peer_host)

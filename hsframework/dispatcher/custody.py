@@ -3,7 +3,8 @@
 * Only a connected socket is taken, and it is told apart from others by its inode: two fds of one socket are one socket.
 * The dispatcher never polls it, so there is no epoll to leave before it is closed.
 * O_NONBLOCK and TCP_NODELAY belong to the open file, hence to the owner too: they are saved when the socket is taken
-  and put back before the owner is told the outcome.
+  and put back before the owner is told the outcome.  In between Nagle's algorithm is off, so that no agent has to see
+  to it: handshakes are small messages, each of which waits for the other.
 * The last close of a socket with SO_LINGER blocks.  Whether it is set can change at any time for a consumer that we do
   not trust, so its sockets are closed on threads of their own; a trusted consumer's only where SO_LINGER is set, since
   handing each socket to a thread costs more than everything else that the dispatcher does for a request.  The threads
@@ -111,7 +112,7 @@ class Custody:
             self.peer_address, self.peer_host = format_address(peer)
             self.inode = os.fstat(fd).st_ino
             self._flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-            self._nodelay = self._is_tcp and self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            self._nodelay = self._without_delay() if self._socket.proto == socket.IPPROTO_TCP else None
         except OSError as error:
             self.release()
             raise RequestRefused(
@@ -126,9 +127,12 @@ class Custody:
                 raise
             return None
 
-    @property
-    def _is_tcp(self) -> bool:
-        return self._socket.proto == socket.IPPROTO_TCP
+    def _without_delay(self) -> int:
+        """Nagle off; returns what the owner had."""
+        before = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        if not before:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return before
 
     @property
     def protocol(self) -> int:
@@ -145,7 +149,7 @@ class Custody:
         with contextlib.suppress(OSError):
             if fcntl.fcntl(fd, fcntl.F_GETFL) != self._flags:
                 fcntl.fcntl(fd, fcntl.F_SETFL, self._flags)
-            if self._is_tcp and self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != self._nodelay:
+            if self._nodelay is not None:
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, self._nodelay)
 
     def shut_down(self) -> None:

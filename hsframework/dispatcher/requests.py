@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -84,5 +83,5 @@ class PendingRequest:
     agent: AgentConnection | None = None
     outcome: Outcome | None = None
     deadline: float = 0.0
-    timer: asyncio.TimerHandle | None = None
+    ticket: int = 0
     taken_at: float = 0.0

@@ -33,6 +33,8 @@ from hsframework_tls13.openssl import (
 from hsframework_tls13.selection import key_type
 from hsframework_tls13.settings import Settings
 
+_Key = tuple[object, ...]
+
 _VERIFY_MODES = {
     CertificateDemand.NONE: SSL.VERIFY_NONE,
     CertificateDemand.REQUEST: SSL.VERIFY_PEER,
@@ -46,7 +48,7 @@ class Contexts:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._groups = ":".join(f"*{group}" if group in settings.key_shares else group for group in settings.groups)
-        self._contexts: OrderedDict[bytes, SSL.Context] = OrderedDict()
+        self._contexts: OrderedDict[_Key, SSL.Context] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._contexts)
@@ -71,7 +73,7 @@ class Contexts:
         key = _key(Role.SERVER, identities, suites, psk, demand)
         return self._kept(key, lambda: self._make(Role.SERVER, identities, suites, _VERIFY_MODES[demand], psk))
 
-    def _kept(self, key: bytes, make: Callable[[], SSL.Context]) -> SSL.Context:
+    def _kept(self, key: _Key, make: Callable[[], SSL.Context]) -> SSL.Context:
         context = self._contexts.get(key)
         if context is None:
             context = self._contexts[key] = make()
@@ -108,12 +110,9 @@ def _key(
     suites: Sequence[CipherSuite],
     psk: bool,
     demand: CertificateDemand = CertificateDemand.NONE,
-) -> bytes:
-    parts = [bytes((role, psk, demand)), bytes(suite.code & 0xFF for suite in suites)]
-    for identity in identities:
-        parts += (*identity.chain, identity.private_key.reveal(), b"")
-    sizes = ",".join([str(len(part)) for part in parts])
-    return hashlib.sha256(b"".join((sizes.encode("ascii"), b";", *parts))).digest()
+) -> _Key:
+    shown = [(identity.chain, hashlib.sha256(identity.private_key.reveal()).digest()) for identity in identities]
+    return role, psk, demand, tuple([suite.code for suite in suites]), tuple(shown)
 
 
 def _load_identities(context: SSL.Context, identities: Sequence[Identity]) -> None:

@@ -83,6 +83,8 @@ class Engine(Callbacks):
         self._failed: HandshakeFailed | None = None
         self._established: Established | None = None
         self._deferred = False
+        self.psk_identities: tuple[bytes, ...] = ()
+        """Not empty: the client offers these, and ``provide_psk`` has to be called before the next ``feed``."""
 
     @property
     def finished(self) -> bool:
@@ -116,6 +118,10 @@ class Engine(Callbacks):
         """What is to go to the peer now, each byte once."""
         output, self._output = self._output, b""
         return output
+
+    def provide_psk(self, psk: PresharedKey | None) -> None:
+        """The key of one of ``psk_identities``; None: there is none.  Raises HandshakeFailed."""
+        raise RuntimeError("no pre-shared key was asked for")
 
     def abort(self, failure: HandshakeFailed) -> HandshakeFailed:
         """Give up for a reason of the caller's; ``data_to_send`` has the alert where the keys allow one.
@@ -205,7 +211,8 @@ class Engine(Callbacks):
     def _finish(self, connection: SSL.Connection) -> None:
         if self._refusal is not None:
             raise _fresh(self._refusal)
-        alpn = connection.get_alpn_proto_negotiated()
+        # Where we have named none, OpenSSL refuses a peer's choice itself.
+        alpn = connection.get_alpn_proto_negotiated() if self._alpn else b""
         self._check(connection)
         self._check_alpn(alpn)
         if self.role is Role.CLIENT:

@@ -45,16 +45,10 @@ class ServerEngine(Engine):
         self._wants_psk = psk
         self._reader = ClientHelloReader() if psk or len(self._identities) > 1 else None
         self._held: list[bytes] = []
-        self._asking: tuple[bytes, ...] = ()
-
-    @property
-    def psk_identities(self) -> tuple[bytes, ...]:
-        """Not empty: the client offers these, and ``provide_psk`` has to be called before the next ``feed``."""
-        return self._asking
 
     def provide_psk(self, psk: PresharedKey | None) -> None:
         """The key of one of ``psk_identities``; None: there is none.  Raises HandshakeFailed."""
-        asked, self._asking = self._asking, ()
+        asked, self.psk_identities = self.psk_identities, ()
         try:
             if psk is None or psk.identity not in asked:
                 shown = ", ".join(repr(identity[:128].decode("utf-8", "backslashreplace")) for identity in asked[:4])
@@ -67,19 +61,20 @@ class ServerEngine(Engine):
             raise
 
     def _feed(self, records: bytes) -> int:
-        if self._asking:
+        if self._connection is not None:
+            return self._take(records)
+        if self.psk_identities:
             raise RuntimeError("provide_psk comes first")
         taken = 0
         for record in split_records(records):
-            if self._asking or self._begun:
-                break
             self._begin_with(record)
             taken += len(record)
-        if self._begun and taken < len(records):
-            taken += self._take(records[taken:])
+            if self.psk_identities:
+                break
+            if self._begun():
+                return taken + (self._take(records[taken:]) if taken < len(records) else 0)
         return taken
 
-    @property
     def _begun(self) -> bool:
         """OpenSSL has the ClientHello."""
         return self._connection is not None
@@ -103,7 +98,7 @@ class ServerEngine(Engine):
         if self._wants_psk:
             if not hello.psk_identities:
                 raise HandshakeFailed(Failure.NO_COMMON_PARAMETERS, "the client offers no pre-shared key")
-            self._asking = hello.psk_identities
+            self.psk_identities = hello.psk_identities
         else:
             self._begin(self._contexts.server(self._choose(hello), self._demand, self._suites))
 

@@ -3,7 +3,7 @@
 The binding under pyOpenSSL (``OpenSSL._util``) is used here and in no other module.  The rules:
 
 * The C callbacks are made once, when this module is imported, and serve all contexts.  They find the handshake that
-  they are about by its ``SSL *`` in a weak dictionary, so that a context can be shared, and a handshake that was
+  they are about by its ``SSL *`` among weak references, so that a context can be shared, and a handshake that was
   given up leaves nothing behind.
 * No exception leaves a callback: it goes to the handshake's ``callback_failed``, and OpenSSL is told to stop.
 """
@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from weakref import WeakValueDictionary
+from weakref import ref
 
 from OpenSSL import SSL, crypto
 from OpenSSL._util import ffi as _ffi, lib as _lib
@@ -78,22 +78,34 @@ class Callbacks(ABC):
         """One of the above raised ``error``."""
 
 
-_handshakes: WeakValueDictionary[int, Callbacks] = WeakValueDictionary()
+_handshakes: dict[Any, ref[Callbacks]] = {}
+"""By ``SSL *``: cffi's pointers are equal, and have the same hash, where the addresses are."""
+
+_STORE_INDEX = _lib.SSL_get_ex_data_X509_STORE_CTX_idx()
 T = TypeVar("T")
 _INTERNAL: Failure | None = Failure.INTERNAL
 
 
 def register(connection: SSL.Connection, handshake: Callbacks) -> None:
     """From now on callbacks of ``connection`` go to ``handshake``."""
-    _handshakes[_address(connection._ssl)] = handshake
+    # Not the connection's own pointer: that one keeps OpenSSL's object alive.
+    ssl = _ffi.cast("SSL *", connection._ssl)
+
+    def forget(gone: ref[Callbacks]) -> None:
+        # The address may be another handshake's by now.
+        if _handshakes.get(ssl) is gone:
+            del _handshakes[ssl]
+
+    _handshakes[ssl] = ref(handshake, forget)
 
 
-def _address(ssl: Any) -> int:
-    return int(_ffi.cast("uintptr_t", ssl))
+def _registered(ssl: Any) -> Callbacks | None:
+    found = _handshakes.get(ssl)
+    return None if found is None else found()
 
 
 def _guarded(ssl: Any, on_error: T, call: Callable[[Callbacks], T]) -> T:
-    handshake = _handshakes.get(_address(ssl))
+    handshake = _registered(ssl)
     if handshake is None:
         return on_error
     try:
@@ -105,14 +117,14 @@ def _guarded(ssl: Any, on_error: T, call: Callable[[Callbacks], T]) -> T:
 
 @_ffi.callback("void(*)(SSL *, char *)")  # type: ignore[untyped-decorator]
 def _keylog_callback(ssl: Any, line: Any) -> None:
-    handshake = _handshakes.get(_address(ssl))
+    handshake = _registered(ssl)
     if handshake is not None:
         handshake.key_log.append(_ffi.string(line))
 
 
 @_ffi.callback("int(*)(int, X509_STORE_CTX *)")  # type: ignore[untyped-decorator]
 def _verify_callback(ok: int, store: Any) -> int:
-    ssl = _ffi.cast("SSL *", _lib.X509_STORE_CTX_get_ex_data(store, _lib.SSL_get_ex_data_X509_STORE_CTX_idx()))
+    ssl = _ffi.cast("SSL *", _lib.X509_STORE_CTX_get_ex_data(store, _STORE_INDEX))
     error = 0 if ok else _lib.X509_STORE_CTX_get_error(store)
 
     def judge(handshake: Callbacks) -> Failure | None:

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from hsframework.credentials.chain import Purpose, verifier_for
@@ -82,13 +80,12 @@ class Tls13Handshaker(Handshaker):
         return self._in_kernel
 
     async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
-        with _without_delay(endpoint.socket):
-            try:
-                engine = self._engine(request)
-            except HandshakeFailed as error:
-                await _say(endpoint, _first_alert(error))
-                raise
-            await self._run(request, engine, endpoint)
+        try:
+            engine = self._engine(request)
+        except HandshakeFailed as error:
+            await _say(endpoint, _first_alert(error))
+            raise
+        await self._run(request, engine, endpoint)
         return await self._hand_over(request, endpoint, engine.established)
 
     def _engine(self, request: Request) -> Engine:
@@ -142,7 +139,7 @@ class Tls13Handshaker(Handshaker):
                 if engine.finished:
                     return
                 await _feed(engine, endpoint)
-                if isinstance(engine, ServerEngine) and engine.psk_identities:
+                if engine.psk_identities:
                     engine.provide_psk(await _look_up(request, engine.psk_identities))
         except HandshakeFailed as error:
             counts = engine.abort(error)
@@ -237,20 +234,3 @@ def _first_alert(error: HandshakeFailed) -> bytes:
 def _session_alert(session: Established, failure: Failure) -> bytes:
     layer = RecordLayer(session.role, session.suite, session.client_secret, session.server_secret)
     return b"" if failure.alert is None else layer.abort(failure.alert)
-
-
-@contextlib.contextmanager
-def _without_delay(sock: socket.socket) -> Iterator[None]:
-    """TCP_NODELAY for the handshake's small records; the socket's own setting comes back afterwards."""
-    try:
-        before = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        if not before:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except OSError:
-        before = 1
-    try:
-        yield
-    finally:
-        if not before:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)

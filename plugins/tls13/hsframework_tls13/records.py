@@ -47,17 +47,16 @@ def whole_records(data: bytes) -> int:
 
     Raises HandshakeFailed as :func:`body_size` for the first header; what follows a later bad one is left for later.
     """
-    position = 0
-    while position + HEADER_SIZE <= len(data):
-        try:
+    position, size = 0, len(data)
+    try:
+        while position + HEADER_SIZE <= size:
             end = position + HEADER_SIZE + body_size(data[position : position + HEADER_SIZE])
-        except HandshakeFailed:
-            if position:
+            if end > size:
                 break
+            position = end
+    except HandshakeFailed:
+        if not position:
             raise
-        if end > len(data):
-            break
-        position = end
     return position
 
 

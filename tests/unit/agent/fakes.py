@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 import struct
@@ -274,6 +275,7 @@ async def running(
     behaviour: Behaviour = greet, *plugins: object, protocol: Protocol | None = None, capacity: int | None = None
 ) -> AsyncIterator[Running]:
     """A host with the toy protocol, joined; stopped at the end, when no task of it and no fd of it may be left."""
+    gc.collect()  # what earlier tests have left goes now, and not in between
     fds_before, tasks_before = open_fds(), asyncio.all_tasks()
     registry = registry_with(ToyPlugin(protocol or ToyProtocol(behaviour)), *plugins)
     async with dispatcher() as fake:

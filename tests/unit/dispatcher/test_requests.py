@@ -357,12 +357,15 @@ def test_limits(limits: Limits, text: str) -> None:
     run(test())
 
 
-def test_flags_of_the_socket_are_put_back() -> None:
-    """O_NONBLOCK and TCP_NODELAY are the owner's again before it hears the outcome."""
+@pytest.mark.parametrize("nodelay", [0, 1])
+@pytest.mark.parametrize("status", [0, errno.EACCES])
+def test_flags_of_the_socket_are_put_back(nodelay: int, status: int) -> None:
+    """Nagle is off for the handshake; O_NONBLOCK and TCP_NODELAY are the owner's again before it hears the outcome."""
 
     async def test() -> None:
         with connected_pair() as (ours, _):
             ours.setblocking(True)
+            ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, nodelay)
             before = fcntl.fcntl(ours, fcntl.F_GETFL)
             async with house() as home:
                 agent = await home.agent("toy")
@@ -370,12 +373,13 @@ def test_flags_of_the_socket_are_put_back() -> None:
                 request, fd = await agent.take()
                 os.set_blocking(fd, False)
                 with socket.socket(fileno=fd) as theirs:
-                    theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    assert theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                    theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1 - nodelay)
                 assert fcntl.fcntl(ours, fcntl.F_GETFL) != before
-                agent.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
+                agent.send("done", {"request-id": request.values["request-id"], "status": status, **SESSION})
                 await consumer.expect("result")
                 assert fcntl.fcntl(ours, fcntl.F_GETFL) == before
-                assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
+                assert bool(ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)) == bool(nodelay)
 
     run(test())
 

@@ -16,6 +16,7 @@ from hypothesis import given, settings, strategies as st
 from OpenSSL import SSL
 
 from hsframework.agent.endpoint import StreamEndpoint
+from hsframework.agent.readiness import Readiness
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.interface import AuthMode, Request, Result, Role, Secret
 from hsframework.testing.certificates import Authority
@@ -78,7 +79,7 @@ async def run(role: Role, ours: socket.socket) -> Result:
         identities=() if role is Role.CLIENT else (ISSUED.identity,),
         trust=AUTHORITY.trust(),
     )
-    endpoint = StreamEndpoint(ours, loop)
+    endpoint = StreamEndpoint(ours, Readiness(loop))
     try:
         return await handshaker().handshake(request, endpoint)
     finally:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from hsframework.agent.endpoint import StreamEndpoint
+from hsframework.agent.readiness import Readiness
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.interface import (
     AuthMode,
@@ -75,8 +76,8 @@ async def both(
     with near, far:
         loop = asyncio.get_running_loop()
         first, second = await asyncio.gather(
-            handshaker.handshake(client, StreamEndpoint(near, loop)),
-            handshaker.handshake(server, StreamEndpoint(far, loop)),
+            handshaker.handshake(client, StreamEndpoint(near, Readiness(loop))),
+            handshaker.handshake(server, StreamEndpoint(far, Readiness(loop))),
             return_exceptions=True,
         )
     return first, second
@@ -181,7 +182,7 @@ def test_a_request_that_cannot_be_served(changes: dict[str, Any], failure: Failu
         near, far = tcp_pair()
         with near, far:
             with pytest.raises(HandshakeFailed) as caught:
-                endpoint = StreamEndpoint(near, asyncio.get_running_loop())
+                endpoint = StreamEndpoint(near, Readiness(asyncio.get_running_loop()))
                 await HANDSHAKER.handshake(replace(AS_CLIENT, **changes), endpoint)
             assert caught.value.failure is failure
             return far.recv(100)
@@ -212,7 +213,7 @@ def test_a_client_asks_for_few_keys() -> None:
             near.sendall(b"\x16\x03\x01" + len(message).to_bytes(2, "big") + message)
             request = replace(AS_SERVER, auth_mode=AuthMode.PSK, psk_lookup=nobody)
             with pytest.raises(HandshakeFailed):
-                await HANDSHAKER.handshake(request, StreamEndpoint(far, asyncio.get_running_loop()))
+                await HANDSHAKER.handshake(request, StreamEndpoint(far, Readiness(asyncio.get_running_loop())))
 
     run(scene())
     assert asked == identities[:MAX_PSK_LOOKUPS]
@@ -241,7 +242,7 @@ def test_peers_that_do_not_speak_tls(sent: bytes, failure: Failure, request_: Re
             far.sendall(sent)
             far.shutdown(socket.SHUT_WR)
             with pytest.raises(HandshakeFailed) as caught:
-                await HANDSHAKER.handshake(request_, StreamEndpoint(near, asyncio.get_running_loop()))
+                await HANDSHAKER.handshake(request_, StreamEndpoint(near, Readiness(asyncio.get_running_loop())))
             assert caught.value.failure is failure
             near.shutdown(socket.SHUT_WR)
             return b"".join(iter(lambda: far.recv(1 << 16), b""))
@@ -278,7 +279,7 @@ async def last_flight_with_data(role: Role, cut: int) -> bytes:
     with near, far:
         loop = asyncio.get_running_loop()
         request = AS_SERVER if role is Role.SERVER else AS_CLIENT
-        task = asyncio.ensure_future(HANDSHAKER.handshake(request, StreamEndpoint(near, loop)))
+        task = asyncio.ensure_future(HANDSHAKER.handshake(request, StreamEndpoint(near, Readiness(loop))))
         engine: Engine = (
             ClientEngine(CONTEXTS, server_name="server.example", verify=believe)
             if role is Role.SERVER
@@ -312,34 +313,6 @@ def peers_flight(engine: Engine, sock: socket.socket) -> bytes:
 def test_what_follows_the_handshake_stays_in_the_socket(role: Role, cut: int) -> None:
     """Data in the same segment as the peer's Finished, or cut anywhere: not a byte of it is read."""
     assert run(last_flight_with_data(role, cut)) == b"what follows is the consumer's"
-
-
-@pytest.mark.parametrize("before", [0, 1])
-def test_the_nagle_setting_comes_back(before: int) -> None:
-    """TCP_NODELAY is on for the handshake and then as it was, after success and after failure."""
-
-    class Watching(StreamEndpoint):
-        during: set[int] = set()  # noqa: RUF012
-
-        async def send(self, data: bytes) -> None:
-            self.during.add(bool(self.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
-            await super().send(data)
-
-    async def scene(server: Request) -> None:
-        near, far = tcp_pair()
-        with near, far:
-            near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, before)
-            loop = asyncio.get_running_loop()
-            await asyncio.gather(
-                HANDSHAKER.handshake(AS_CLIENT, Watching(near, loop)),
-                HANDSHAKER.handshake(server, StreamEndpoint(far, loop)),
-                return_exceptions=True,
-            )
-            assert Watching.during == {True}
-            assert bool(near.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)) == bool(before)
-
-    run(scene(AS_SERVER))
-    run(scene(replace(AS_SERVER, identities=(ROOT.issue(["other.example"]).identity,))))
 
 
 def test_many_at_once() -> None:

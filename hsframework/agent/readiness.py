@@ -1,0 +1,56 @@
+"""Who waits for which socket to become readable: an epoll of the agent's own, which the loop watches as one fd.
+
+A socket in mid-handshake is waited for once or twice in its life, for which the loop's own ``add_reader`` does far too
+much.  The rules:
+
+* A socket is in the epoll from its first wait until :meth:`Readiness.forget`; between two waits it is silent
+  (EPOLLONESHOT), so that data for the consumer wakes nobody.
+* It is forgotten before it is closed: another process has a copy, which would keep a closed fd firing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import select
+
+_READABLE = select.EPOLLIN | select.EPOLLONESHOT
+_MOST_EVENTS = 256
+
+
+class Readiness:
+    """For one event loop, until :meth:`close`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._epoll = select.epoll()
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+        loop.add_reader(self._epoll.fileno(), self._wake)
+
+    def wait(self, fd: int, future: asyncio.Future[None], *, again: bool) -> None:
+        """Set ``future`` once ``fd`` is readable, its peer has gone or it has failed.  ``again``: it was waited for.
+
+        Whoever cancels ``future`` need not say so here.  Raises OSError or ValueError for an fd that is closed.
+        """
+        if again:
+            self._epoll.modify(fd, _READABLE)
+        else:
+            self._epoll.register(fd, _READABLE)
+        self._waiting[fd] = future
+
+    def forget(self, fd: int) -> None:
+        """It is about to be closed."""
+        self._waiting.pop(fd, None)
+        with contextlib.suppress(OSError):
+            self._epoll.unregister(fd)
+
+    def close(self) -> None:
+        """Wake nobody any more."""
+        self.loop.remove_reader(self._epoll.fileno())
+        self._epoll.close()
+
+    def _wake(self) -> None:
+        for fd, _ in self._epoll.poll(0, _MOST_EVENTS):
+            future = self._waiting.pop(fd, None)
+            if future is not None and not future.done():
+                future.set_result(None)
