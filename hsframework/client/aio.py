@@ -21,12 +21,12 @@ from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import AsyncSession
 from hsframework.client.sync import CONNECT_TIMEOUT, GRACE, UNTIMED
 from hsframework.client.wire import (
+    Submits,
     codec,
     connect_error,
     connection_lost,
     consumer_socket,
     encode_cancel,
-    encode_submit,
     numbered,
     open_socket,
     outcome,
@@ -56,6 +56,7 @@ class AsyncClient:
     def __init__(self, runtime_dir: Path | str | None = None, *, registry: Registry | None = None) -> None:
         self._runtime_dir = runtime_dir
         self._registry = registry
+        self._submits = Submits(registry)
         self._channel: AsyncChannel | None = None
         self._connecting: asyncio.Lock | None = None
         self._pending: dict[int, asyncio.Future[Message]] = {}
@@ -108,7 +109,7 @@ class AsyncClient:
         Raises RequestRefused (nothing was begun, the socket is as it was), HandshakeError (it was begun and failed),
         another HsframeworkError when the dispatcher cannot be reached or goes away.  Each carries its errno.
         """
-        data = encode_submit(options, self._registry)
+        data = self._submits.encode(options)
         if not self.connected:
             await self.connect()
         assert self._channel is not None

@@ -21,11 +21,11 @@ from hsframework.channel import MAX_PACKET, messages_of, send_packet
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import Session
 from hsframework.client.wire import (
+    Submits,
     codec,
     connect_error,
     connection_lost,
     consumer_socket,
-    encode_submit,
     numbered,
     open_socket,
     outcome,
@@ -57,6 +57,7 @@ class Client:
     def __init__(self, runtime_dir: Path | str | None = None, *, registry: Registry | None = None) -> None:
         self._runtime_dir = runtime_dir
         self._registry = registry
+        self._submits = Submits(registry)
         self._idle: list[_Connection] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -93,7 +94,7 @@ class Client:
         Raises RequestRefused (nothing was begun, the socket is as it was), HandshakeError (it was begun and failed),
         another HsframeworkError when the dispatcher cannot be reached or goes away.  Each carries its errno.
         """
-        data = encode_submit(options, self._registry)
+        data = self._submits.encode(options)
         limit = (UNTIMED if options.timeout is None else options.timeout) + GRACE
         connection = self._submit(data, sock)
         try:

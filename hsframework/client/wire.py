@@ -127,6 +127,29 @@ def encode_submit(options: HandshakeOptions, registry: Registry | None) -> bytes
     return data
 
 
+class Submits:
+    """Encoded submits of the options that were used last, which are often the same.  Secrets are not kept."""
+
+    MOST = 16
+
+    def __init__(self, registry: Registry | None) -> None:
+        self._registry = registry
+        # By identity: with the options kept beside it, the number stays theirs.
+        self._encoded: dict[int, tuple[HandshakeOptions, bytes]] = {}
+
+    def encode(self, options: HandshakeOptions) -> bytes:
+        """As :func:`encode_submit`."""
+        known = self._encoded.get(id(options))
+        if known is not None:
+            return known[1]
+        data = encode_submit(options, self._registry)
+        if not (options.identities or options.psks or options.attributes):
+            if len(self._encoded) >= self.MOST:
+                del self._encoded[next(iter(self._encoded))]
+            self._encoded[id(options)] = options, data
+        return data
+
+
 def socket_fd(sock: socket.socket) -> int:
     """The fd to hand over.  Raises RequestRefused (EBADF) for a socket that its owner has closed."""
     fd = sock.fileno()

@@ -1,0 +1,38 @@
+"""Encoded submits are kept for options that are used again, and never with a secret in them."""
+
+from __future__ import annotations
+
+import pytest
+
+from hsframework.client import HandshakeOptions
+from hsframework.client.wire import Submits, encode_submit
+from hsframework.interface import Identity, PresharedKey, Role, Secret
+
+SECRET = b"a secret of sixteen+"
+PLAIN = HandshakeOptions(peer_name="server.example", profile="client")
+
+
+def test_the_same_options_have_the_same_submit() -> None:
+    """What is kept is what would be encoded anew, for each of several options."""
+    submits = Submits(None)
+    several = [HandshakeOptions(peer_name=f"server{number}.example") for number in range(3 * Submits.MOST)]
+    for _ in range(2):
+        for options in (PLAIN, *several):
+            assert submits.encode(options) == encode_submit(options, None)
+    assert submits.encode(several[-1]) is submits.encode(several[-1])
+    assert len(submits._encoded) == Submits.MOST
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        HandshakeOptions(psks=(PresharedKey(b"id", Secret(SECRET)),)),
+        HandshakeOptions(role=Role.SERVER, identities=(Identity((b"leaf",), Secret(SECRET)),)),
+        HandshakeOptions(attributes=SECRET),
+    ],
+)
+def test_secrets_are_not_kept(options: HandshakeOptions) -> None:
+    """Keys, and what a protocol's own attributes may hold, go out and are forgotten."""
+    submits = Submits(None)
+    assert SECRET in submits.encode(options)
+    assert not submits._encoded
