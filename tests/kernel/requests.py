@@ -1,0 +1,214 @@
+"""Many requests of the kernel's at once: both ends of TCP connections over loopback are submitted to the handshake API.
+
+A submission that the kernel refuses for too many that wait (EAGAIN) is counted, and made again a little later, as by
+a consumer that does not give up.  A connection counts as served once both ends have ended with 0 and what the client
+writes then, through kTLS, is what the server reads.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import errno
+import heapq
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from tests.kernel.hello import Ended, Hello, Kind
+
+AGAIN = 0.01
+"""Seconds until a refused submission is made again."""
+
+PATIENCE = 30.0
+"""Seconds in which something must end, or what has not ended is lost."""
+
+_WORD = b"what the client says"
+
+
+@dataclass
+class Tally:
+    """``refused``: requests that were refused at least once.  ``refusals``: submissions.  ``failed``: by errno's name.
+
+    ``lost``: requests that never ended.  ``seconds``: from the first submission to the last end.
+    """
+
+    requests: int = 0
+    served: int = 0
+    refused: int = 0
+    refusals: int = 0
+    lost: int = 0
+    failed: collections.Counter[str] = field(default_factory=collections.Counter)
+    seconds: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Handshakes per second: each end's is one."""
+        return self.served / self.seconds
+
+
+@dataclass(eq=False)
+class _Connection:
+    client: socket.socket
+    server: socket.socket
+    statuses: list[int] = field(default_factory=list)
+
+    def close(self) -> None:
+        self.client.close()
+        self.server.close()
+
+    def carries_data(self) -> bool:
+        """Through kTLS, which is in place at both ends."""
+        try:
+            self.client.send(_WORD)
+            return self.server.recv(4096) == _WORD
+        except OSError:
+            return False
+
+
+class _Round:
+    """So many connections in a row, a part of them at a time."""
+
+    def __init__(self, device: Hello, connections: int, at_once: int, name: str) -> None:
+        self._device = device
+        self._left = connections
+        self._at_once = at_once
+        self._name = name
+        self._open: dict[int, tuple[_Connection, Kind]] = {}
+        self._again: list[tuple[float, int]] = []
+        self._refused: set[int] = set()
+        self._number = 0
+        self.tally = Tally(requests=2 * connections)
+
+    def run(self) -> Tally:
+        begun = time.monotonic()
+        ended = begun
+        with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+            while self._open or self._left:
+                while self._left and len(self._open) + 2 <= self._at_once:
+                    self._left -= 1
+                    self._start(listener)
+                found = self._device.ended(self._pause())
+                for item in found:
+                    self._ended(item)
+                    ended = item.at
+                self._submit_again()
+                if not found and time.monotonic() - ended > PATIENCE:
+                    break
+        self.tally.seconds = ended - begun
+        self.tally.lost = len(self._open) + 2 * self._left
+        self.tally.refused = len(self._refused)
+        for connection, _ in self._open.values():
+            connection.close()
+        return self.tally
+
+    def _start(self, listener: socket.socket) -> None:
+        client = socket.create_connection(listener.getsockname(), timeout=PATIENCE)
+        server, _ = listener.accept()
+        server.settimeout(PATIENCE)
+        connection = _Connection(client, server)
+        for kind in (Kind.SERVER_X509, Kind.CLIENT_ANON):
+            self._number += 1
+            self._open[self._number] = connection, kind
+            self._submit(self._number)
+
+    def _submit(self, number: int) -> None:
+        connection, kind = self._open[number]
+        client = kind is Kind.CLIENT_ANON
+        sock = connection.client if client else connection.server
+        try:
+            self._device.submit(sock, kind, number, peer_name=self._name if client else "")
+        except OSError as error:
+            if error.errno != errno.EAGAIN:
+                raise
+            self.tally.refusals += 1
+            self._refused.add(number)
+            heapq.heappush(self._again, (time.monotonic() + AGAIN, number))
+
+    def _pause(self) -> float:
+        return max(0.0, self._again[0][0] - time.monotonic()) if self._again else PATIENCE
+
+    def _submit_again(self) -> None:
+        while self._again and self._again[0][0] <= time.monotonic():
+            self._submit(heapq.heappop(self._again)[1])
+
+    def _ended(self, item: Ended) -> None:
+        connection, _ = self._open.pop(item.number)
+        connection.statuses.append(item.status)
+        if item.status:
+            self.tally.failed[errno.errorcode.get(item.status, str(item.status))] += 1
+        if len(connection.statuses) == 2:
+            if connection.statuses == [0, 0] and connection.carries_data():
+                self.tally.served += 2
+            elif connection.statuses == [0, 0]:
+                self.tally.failed["no data"] += 2
+            connection.close()
+
+
+def make_requests(device: Hello, number: int, at_once: int, *, name: str) -> Tally:
+    """So many requests, an even number, with so many under way at a time.  ``name``: what the client asks for."""
+    return _Round(device, number // 2, at_once, name).run()
+
+
+class Silent:
+    """Server requests whose peers send no more than ``speech``.  They name a timeout of a minute."""
+
+    def __init__(self, device: Hello) -> None:
+        self._device = device
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
+        self.pairs: list[tuple[socket.socket, socket.socket]] = []
+
+    def add(self, number: int, speech: bytes = b"", timeout: float = 60.0) -> None:
+        """As many more, one after the other where the kernel takes no more at a time."""
+        for _ in range(number):
+            near = socket.create_connection(self._listener.getsockname())
+            near.sendall(speech)
+            far, _ = self._listener.accept()
+            self.pairs.append((near, far))
+            while True:
+                try:
+                    self._device.submit(far, Kind.SERVER_X509, len(self.pairs), timeout=timeout)
+                    break
+                except OSError as error:
+                    if error.errno != errno.EAGAIN:
+                        raise
+                    time.sleep(AGAIN)
+
+    def ended(self, number: int, patience: float = PATIENCE) -> list[Ended]:
+        """The ends of so many."""
+        found: list[Ended] = []
+        while len(found) < number and (more := self._device.ended(patience)):
+            found += more
+        return found
+
+    def close(self) -> None:
+        """The peers go away."""
+        for pair in self.pairs:
+            for end in pair:
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+                end.close()
+        self.pairs.clear()
+        self._listener.close()
+
+
+@contextlib.contextmanager
+def silent(device: Hello) -> Iterator[Silent]:
+    made = Silent(device)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def client_hello(name: str) -> bytes:
+    """The first flight of a TLS 1.3 client that we did not write."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols(["sunrpc"])
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(incoming, outgoing, server_hostname=name).do_handshake()
+    return outgoing.read()
