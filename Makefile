@@ -20,7 +20,7 @@ PYTEST_ARGS ?=
 .PHONY: help venv demo test lint docs bench fuzz quick wheels constraints clean peers kernel-if-possible
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## the virtual environment in .venv, with everything in it
 

@@ -4,3 +4,7 @@
 
 kernel: ## the test kernel and its Debian root; built once a machine (about ten minutes), then kept in the user's cache
 	@$(PYTHON) -m scripts.kernel
+
+.PHONY: bench-kernel
+bench-kernel: $(STAMP) kernel ## requests of a real kernel, served by ours and by tlshd in the same boot (five minutes)
+	@$(BIN)/python -m benchmarks.kernel

@@ -60,14 +60,19 @@ def daemon(*command: str, namespace: str | None = None) -> Iterator[subprocess.P
 
 @contextlib.contextmanager
 def tlshd(
-    sections: Mapping[str, Mapping[str, str]], *, namespace: str | None = None, name: str = "tlshd"
+    sections: Mapping[str, Mapping[str, str]],
+    *,
+    namespace: str | None = None,
+    name: str = "tlshd",
+    verbose: bool = True,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The C agent with this configuration, once it listens."""
+    """The C agent with this configuration, once it listens.  Its process is the one that is given."""
     path = DEBIAN / "etc" / f"{name}.conf"
     lines = [
         f"[{section}]\n" + "".join(f"{k}={v}\n" for k, v in values.items()) for section, values in sections.items()
     ]
-    path.write_text("[debug]\nloglevel=1\ntls=1\nnl=0\n" + "".join(lines))
+    level = int(verbose)
+    path.write_text(f"[debug]\nloglevel={level}\ntls={level}\nnl=0\n" + "".join(lines))
     before = listeners(namespace)
     with daemon("tlshd", "-s", "-c", f"/etc/{name}.conf", namespace=namespace) as run:
         until(lambda: listeners(namespace) > before, "tlshd listens")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import enum
-import errno
 import fcntl
 import os
 import select
 import socket
 import struct
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -183,12 +183,21 @@ class Silent:
             found += more
         return found
 
+    def answered(self) -> None:
+        """Until each peer has heard something."""
+        for near, _ in self.pairs:
+            near.settimeout(PATIENCE)
+            assert near.recv(1)
+
+    def hang_up(self) -> None:
+        """The peers go away; each request ends with that."""
+        for near, _ in self.pairs:
+            near.close()
+
     def close(self) -> None:
-        """The peers go away."""
+        """Nothing stays open."""
         for pair in self.pairs:
             for end in pair:
-                with contextlib.suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
                 end.close()
         self.pairs.clear()
         self._listener.close()

@@ -195,8 +195,7 @@ class Service(Running):
 
     def workers(self, plugin: str = "tls13") -> list[int]:
         """The pids of a plugin's agent processes."""
-        keeper = self.keeper(plugin)
-        return [pid for pid, (state, parent, _) in _processes() if parent == keeper and state not in "ZX"]
+        return children(self.keeper(plugin))
 
 
 def write_configuration(folder: Path, configuration: str = "", *, name: str = "hsframework.toml") -> Path:
@@ -205,6 +204,11 @@ def write_configuration(folder: Path, configuration: str = "", *, name: str = "h
     log = "" if "[log]" in configuration else '[log]\nlevel = "debug"\nformat = "json"\n'
     file.write_text(f'runtime-dir = "{folder}/run"\n{configuration}\n{log}')
     return file
+
+
+def children(pid: int) -> list[int]:
+    """The pids of a process's live children."""
+    return [child for child, (state, parent, _) in _processes() if parent == pid and state not in "ZX"]
 
 
 def _processes() -> Iterator[tuple[int, tuple[str, int, int]]]:

@@ -1,0 +1,146 @@
+"""What :mod:`benchmarks.kernel` measures, as it runs in the test kernel: the argument is a file for the figures."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hsframework.testing.certificates import Credential
+from tests.kernel.consumers import tlshd, x509
+from tests.kernel.hello import Hello, hello
+from tests.kernel.house import ROOT, End, House, house
+from tests.kernel.requests import client_hello, make_requests, silent
+from tests.support.running import children, proportional_memory, sockets, until
+
+NAME = "server.test"
+REQUESTS = 400
+AT_ONCE = (16, 64)
+WARM = 40
+STALLED = 200
+IN_FLIGHT = 10
+Server = House | subprocess.Popen[bytes]
+
+
+@contextlib.contextmanager
+def ours(credential: Credential) -> Iterator[House]:
+    """`hsframework run`, with one agent process, as it is by default; its log as in service."""
+    log = '[log]\nlevel = "info"\nformat = "json"\n'
+    with house(client=End(credential), server=End(credential), more=log) as service:
+        yield service
+
+
+@contextlib.contextmanager
+def theirs(credential: Credential) -> Iterator[subprocess.Popen[bytes]]:
+    """tlshd, which logs errors alone."""
+    section = x509(credential, "benchmark")
+    sections = {"authenticate.client": section, "authenticate.server": section}
+    with tlshd(sections, verbose=False) as process:
+        yield process
+
+
+SERVICES: dict[str, Callable[[Credential], contextlib.AbstractContextManager[Server]]] = {
+    "hsframework": ours,
+    "tlshd": theirs,
+}
+
+
+def rates(device: Hello) -> dict[int, dict[str, Any]]:
+    """By number of requests at a time."""
+    found = {}
+    for at_once in AT_ONCE:
+        tally = make_requests(device, REQUESTS, at_once, name=NAME)
+        found[at_once] = asdict(tally) | {"rate": tally.rate}
+    return found
+
+
+def stalled(server: Server, device: Hello, speech: bytes) -> dict[str, float]:
+    """Memory and processes for each of many handshakes whose peer says no more than ``speech``."""
+    memory, count = settled_memory(server), len(processes(server))
+    with silent(device) as peers:
+        peers.add(STALLED, speech)
+        if speech:
+            peers.answered()
+        each = {
+            "kib": (settled_memory(server) - memory) / STALLED,
+            "processes": (len(processes(server)) - count) / STALLED,
+            "ended early": len(device.ended(0)),
+        }
+        peers.hang_up()
+        peers.ended(STALLED - int(each["ended early"]))
+    return each
+
+
+def processes(server: Server) -> list[int]:
+    """All that belong to the service now."""
+    if isinstance(server, House):
+        return server.processes()
+    return [server.pid, *children(server.pid)]
+
+
+def settled_memory(server: Server) -> int:
+    """KiB of Pss in all of them, once it no longer changes much."""
+    before, now = -1000, 0
+    while abs(now - before) > 64:
+        before, now = now, sum(map(proportional_memory, processes(server)))
+        time.sleep(0.5)
+    return now
+
+
+def kill(service: House, device: Hello, victim: Callable[[], int]) -> dict[str, float]:
+    """kill -9 with requests in flight: milliseconds until their consumers have heard, and until the next is served."""
+    with silent(device) as peers:
+        agent = service.workers()[0]
+        before = len(sockets(agent))
+        peers.add(IN_FLIGHT)
+        until(lambda: len(sockets(agent)) >= before + IN_FLIGHT, "the agent has all of them in hand")
+        begun = time.monotonic()
+        os.kill(victim(), signal.SIGKILL)
+        ended = peers.ended(IN_FLIGHT)
+        heard = max(item.at for item in ended) - begun
+    while not served(device):
+        pass
+    return {"lost": IN_FLIGHT - len(ended), "heard": heard * 1000, "serving": (time.monotonic() - begun) * 1000}
+
+
+def served(device: Hello) -> bool:
+    """One connection, both ends; False: nobody listens yet, or one of them failed."""
+    try:
+        return make_requests(device, 2, 2, name=NAME).served == 2
+    except OSError:
+        return False
+
+
+def main(path: Path, rounds: int, kills: int) -> None:
+    """Ours and tlshd's take turns."""
+    credential = ROOT.issue([NAME])
+    speeches = {"nothing came": b"", "answered": client_hello(NAME)}
+    found: dict[str, Any] = {name: {"rates": [], "stalled": {}, "kills": {}} for name in SERVICES}
+    with hello() as device:
+        for turn in range(rounds):
+            for name, start in SERVICES.items():
+                with start(credential) as server:
+                    make_requests(device, WARM, 8, name=NAME)
+                    found[name]["rates"].append(rates(device))
+                    if turn == 0 and kills:
+                        for kind, speech in speeches.items():
+                            found[name]["stalled"][kind] = stalled(server, device, speech)
+        if kills:
+            with ours(credential) as service:
+                make_requests(device, WARM, 8, name=NAME)
+                victims = {"agent": lambda: service.workers()[0], "dispatcher": lambda: service.dispatcher}
+                for name, victim in victims.items():
+                    found["hsframework"]["kills"][name] = [kill(service, device, victim) for _ in range(kills)]
+    path.write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
