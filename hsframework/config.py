@@ -88,6 +88,20 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySettings:
+    """For each process of the service, so that it goes on when memory is short (swap and root over the network)."""
+
+    lock: bool = False
+    """Keep everything in memory, never in swap; what cannot be locked is an error at start."""
+    oom_score_adjust: int | None = None
+    """From -1000 (never killed) to 1000; None: it stays as it is."""
+
+    def __post_init__(self) -> None:
+        if self.oom_score_adjust is not None and not -1000 <= self.oom_score_adjust <= 1000:
+            raise ConfigurationError("oom-score-adjust must be from -1000 to 1000")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KernelSettings:
     """The kernel as a source of requests, where it has the ``handshake`` family.
 
@@ -102,6 +116,8 @@ class KernelSettings:
     client_profile: str | None = None
     server_profile: str | None = None
     """None: the profiles ``kernel-client`` and ``kernel-server``, where they are configured."""
+    real_time: bool = True
+    """Run the dispatcher at the lowest real-time priority, where allowed: the kernel has room for few that wait."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +203,7 @@ class Configuration:
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    memory: MemorySettings = field(default_factory=MemorySettings)
     kernel: KernelSettings = field(default_factory=KernelSettings)
     agents: Mapping[str, AgentSettings] = field(default_factory=dict)
     groups: Mapping[str, GroupSettings] = field(default_factory=dict)

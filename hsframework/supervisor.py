@@ -48,11 +48,14 @@ from hsframework.dispatcher import main as dispatcher_main
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
 from hsframework.errors import ConfigurationError
 from hsframework.plugins import ENTRY_POINT_GROUP
+from hsframework.protection import lock_memory, prepare_protection
 
 EXIT_CONFIGURATION = 2
 STOP_TIMEOUT = 10.0
 _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
 _PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
+_LONGEST_WITHOUT_DISPATCHER = 0.5
+"""Nobody is served without it: it is back within a second, however often it ends."""
 _STEADY = 30.0
 """Seconds after which a child counts as well, and the next restart is at once again."""
 
@@ -260,6 +263,8 @@ class Supervisor:
         steady = time.monotonic() - child.started > _STEADY
         child.failures = 0 if steady else child.failures + 1
         pause = _PAUSES[min(max(child.failures - 1, 0), len(_PAUSES) - 1)]
+        if child.essential:
+            pause = min(pause, _LONGEST_WITHOUT_DISPATCHER)
         child.due = time.monotonic() + pause
         _log.warning("ended and is started again", child=child.name, status=status, pause=pause)
 
@@ -277,6 +282,8 @@ class Supervisor:
 def run(configuration: Configuration) -> int:
     """`hsframework run`.  Returns the exit status; raises ConfigurationError."""
     dispatcher_main.harden()
+    prepare_protection(configuration.memory)
+    lock_memory(configuration.memory, populate=True)
     listeners = open_listeners(configuration.runtime_dir)
     try:
         return Supervisor(configuration, listeners).run()

@@ -3,8 +3,8 @@
     make bench-kernel        or: python -m benchmarks.kernel [--rounds 3] [--kills 5] [--json FILE]
 
 * *requests*: 400 at 16 and at 64 at a time; both ends of 200 TCP connections are submitted to the kernel's handshakes
-  API (an anonymous client, as NFS with xprtsec=tls, and a server with an ECDSA certificate), and the client then sends a
-  word to the server through kTLS.  A submission that the kernel refuses, since too many wait to be accepted, is made
+  API (an anonymous client, as NFS with xprtsec=tls, and a server with an ECDSA certificate), and the client then sends
+  a word to the server through kTLS.  A submission that the kernel refuses, since too many wait to be accepted, is made
   again after 10 ms.  How many may wait depends on memory; hence two boots, with room for 5 and for 20.
 * *stalled*: 200 requests whose peer says nothing, or no more than its ClientHello.
 * *kills*: kill -9 of our agent, and of our dispatcher, with 10 requests in flight.

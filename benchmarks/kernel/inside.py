@@ -18,10 +18,11 @@ from hsframework.testing.certificates import Credential
 from tests.kernel.consumers import tlshd, x509
 from tests.kernel.hello import Hello, hello
 from tests.kernel.house import ROOT, End, House, house
-from tests.kernel.requests import client_hello, make_requests, silent
+from tests.kernel.requests import Ask, client_hello, make_requests, silent
 from tests.support.running import children, proportional_memory, sockets, until
 
 NAME = "server.test"
+ASK = Ask(NAME)
 REQUESTS = 400
 AT_ONCE = (16, 64)
 WARM = 40
@@ -57,7 +58,7 @@ def rates(device: Hello) -> dict[int, dict[str, Any]]:
     """By number of requests at a time."""
     found = {}
     for at_once in AT_ONCE:
-        tally = make_requests(device, REQUESTS, at_once, name=NAME)
+        tally = make_requests(device, REQUESTS, at_once, ASK)
         found[at_once] = asdict(tally) | {"rate": tally.rate}
     return found
 
@@ -114,7 +115,7 @@ def kill(service: House, device: Hello, victim: Callable[[], int]) -> dict[str, 
 def served(device: Hello) -> bool:
     """One connection, both ends; False: nobody listens yet, or one of them failed."""
     try:
-        return make_requests(device, 2, 2, name=NAME).served == 2
+        return make_requests(device, 2, 2, ASK).served == 2
     except OSError:
         return False
 
@@ -128,14 +129,14 @@ def main(path: Path, rounds: int, kills: int) -> None:
         for turn in range(rounds):
             for name, start in SERVICES.items():
                 with start(credential) as server:
-                    make_requests(device, WARM, 8, name=NAME)
+                    make_requests(device, WARM, 8, ASK)
                     found[name]["rates"].append(rates(device))
                     if turn == 0 and kills:
                         for kind, speech in speeches.items():
                             found[name]["stalled"][kind] = stalled(server, device, speech)
         if kills:
             with ours(credential) as service:
-                make_requests(device, WARM, 8, name=NAME)
+                make_requests(device, WARM, 8, ASK)
                 victims = {"agent": lambda: service.workers()[0], "dispatcher": lambda: service.dispatcher}
                 for name, victim in victims.items():
                     found["hsframework"]["kills"][name] = [kill(service, device, victim) for _ in range(kills)]

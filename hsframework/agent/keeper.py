@@ -44,17 +44,18 @@ import structlog
 from hsframework.agent.host import AgentHost
 from hsframework.agent.privileges import (
     AgentUser,
-    die_with_parent,
     drop_last_capability,
     drop_privileges,
     join_own_session_keyring,
-    raise_fd_limit,
 )
 from hsframework.agent.served import Served, check_no_overlap, prepare
 from hsframework.agent.trial import unfit_plugins
+from hsframework.config import MemorySettings
 from hsframework.errors import ConfigurationError, HsframeworkError, PluginError, RequestRefused
 from hsframework.log import exception_text, forbid_source_reading, traceback_lines
 from hsframework.plugins import PluginRegistry, load_plugins
+from hsframework.process import die_with_parent, raise_fd_limit
+from hsframework.protection import lock_memory, prepare_protection
 
 MOST_DEATHS = 5
 DEATH_WINDOW = 10.0
@@ -93,6 +94,7 @@ class KeeperOptions:
     plugin: str | None = None
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     settings_base: Path | None = None
+    memory: MemorySettings = field(default_factory=MemorySettings)
     processes: int = 1
     user: AgentUser | None = None
     control: socket.socket | None = None
@@ -122,6 +124,7 @@ def warm_up(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Served, ...]]
     """Give privileges up, import, prepare.  Raises ConfigurationError and PluginError."""
     if options.user is None:
         _log.info("the agent runs as the user that started it", uid=os.geteuid())
+    prepare_protection(options.memory)
     drop_privileges(options.user, keep_read_search=True)
     join_own_session_keyring()
     raise_fd_limit()
@@ -138,6 +141,7 @@ def warm_up(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Served, ...]]
         _log.warning("a plugin has started threads; its workers are forked without them")
     gc.collect()
     gc.freeze()
+    lock_memory(options.memory, populate=True)
     return registry, served
 
 
@@ -249,9 +253,10 @@ class Keeper:
             signal.signal(number, _note)
 
     def _signalled(self) -> None:
+        # Every signal that has a handler is told here, also one that a plugin handles.
         with contextlib.suppress(BlockingIOError):
-            self._signals.recv(64)
-        self._status = ExitStatus.OK
+            if set(self._signals.recv(64)).intersection(_SIGNALS):
+                self._status = ExitStatus.OK
 
     def _heard(self) -> None:
         message = self._control.hear()
@@ -366,6 +371,7 @@ class Keeper:
     def _work(self, report: socket.socket) -> int:
         # Not asyncio.run: it would wait for plugins' tasks that swallow their cancellation.
         gc.set_threshold(GC_THRESHOLD)
+        lock_memory(self._options.memory)
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         loop.run_until_complete(self._serve(report))

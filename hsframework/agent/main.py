@@ -23,6 +23,7 @@ def run_agent(name: str, configuration: Configuration, *, processes: int | None 
             agent_socket_path=configuration.runtime_dir / AGENT_SOCKET,
             protocol_names=(name,),
             settings=configuration.plugins,
+            memory=configuration.memory,
             processes=processes or settings.processes,
             user=agent_user(user or settings.user, name),
         )
@@ -41,6 +42,7 @@ def run_keeper(
             agent_socket_path=configuration.runtime_dir / AGENT_SOCKET,
             plugin=plugin,
             settings=configuration.plugins,
+            memory=configuration.memory,
             processes=processes,
             user=user,
             control=control,

@@ -15,8 +15,8 @@ from collections.abc import Collection
 from importlib import metadata
 from typing import NoReturn
 
-from hsframework.agent.privileges import die_with_parent
 from hsframework.plugins import ENTRY_POINT_GROUP
+from hsframework.process import die_with_parent
 
 TIMEOUT = 10.0
 """Seconds for all of them together: long, for a plugin that is skipped has no say."""

@@ -26,10 +26,10 @@ from collections.abc import Iterable
 
 import structlog
 
+from hsframework import keyctl
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.credentials.identities import identity_from_bytes
 from hsframework.credentials.psk import hash_of_nvme_identity
-from hsframework.dispatcher import keyctl
 from hsframework.errors import ConfigurationError
 from hsframework.interface import Identity, PresharedKey, Secret
 
@@ -42,6 +42,7 @@ class KernelKeys:
 
     def __init__(self, keyrings: Iterable[str] = ()) -> None:
         self._process = keyctl.process_keyring()
+        self._table = keyctl.KeyTable()
         self._keyrings: list[int] = []
         self._missing = list(keyrings)
         self._held: Counter[int] = Counter()
@@ -52,7 +53,7 @@ class KernelKeys:
     def link_keyrings(self) -> None:
         """Link the configured keyrings that have appeared since: a module brings its own when it is loaded."""
         for name in tuple(self._missing):
-            serial = int(name) if name.isdecimal() else keyctl.find_keyring(name)
+            serial = int(name) if name.isdecimal() else self._table.find_keyring(name)
             if serial is None:
                 continue
             self._missing.remove(name)

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
-from hsframework.agent.privileges import CAP_KILL, CAP_NET_ADMIN, CAP_SYS_ADMIN, forbid_core_dumps, keep_capabilities
 from hsframework.config import Configuration
 from hsframework.dispatcher.agents import AgentServer
 from hsframework.dispatcher.control import ControlChannel
@@ -26,6 +25,15 @@ from hsframework.dispatcher.policy import Policy
 from hsframework.dispatcher.trusts import TrustFiles
 from hsframework.dispatcher.vault import Vault
 from hsframework.metrics import metrics_server
+from hsframework.process import (
+    CAP_KILL,
+    CAP_NET_ADMIN,
+    CAP_SYS_ADMIN,
+    forbid_core_dumps,
+    keep_capabilities,
+    raise_fd_limit,
+)
+from hsframework.protection import lock_memory, prepare_protection, run_ahead
 
 GC_THRESHOLD = 20_000
 """Objects between two runs of the garbage collector: a request makes few cycles and many short-lived objects."""
@@ -50,6 +58,7 @@ def run(
     Raises ConfigurationError.
     """
     harden()
+    prepare_protection(configuration.memory)
     configuration = within_fd_limit(configuration)
     sockets = dict(listeners) if listeners is not None else open_listeners(configuration.runtime_dir)
     try:
@@ -80,9 +89,13 @@ async def _serve(
     trusts = TrustFiles()
     agents = AgentServer(dispatcher, policy, trusts, sockets["agent"], configuration.limits, loop=loop)
     kernel = KernelSources(dispatcher, vault, configuration, loop=loop)
+    serves_kernel = bool(dispatcher.sources)
     local = LocalSource(dispatcher, policy, vault, sockets["consumer"], configuration, loop=loop)
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
+    lock_memory(configuration.memory, populate=True)
+    if serves_kernel and configuration.kernel.real_time:
+        run_ahead()
     _log.info("the dispatcher is ready", runtime_dir=str(configuration.runtime_dir), pid=os.getpid())
     entering = (CAP_SYS_ADMIN,) if configuration.kernel.namespaces else ()
     keep_capabilities((CAP_NET_ADMIN, CAP_KILL, *entering))
@@ -108,8 +121,7 @@ async def _serve(
 def harden() -> None:
     """No core dump with secrets in it, as many file descriptors as the system allows, and the kernel's TLS loaded."""
     forbid_core_dumps()
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_fd_limit()
     load_kernel_tls()
 
 

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from hsframework.testing.certificates import Authority, Credential
-from tests.support.running import Running, Service, install_plugin, short_folder, write_configuration
+from tests.kernel import confined
+from tests.support.running import (
+    Running,
+    Service,
+    install_plugin,
+    short_folder,
+    status_of,
+    until,
+    write_configuration,
+)
 
 ROOT = Authority("Kernel Test Root")
 
@@ -41,15 +54,42 @@ class House(Service):
         Running.__init__(self, ("run", "--config", str(file), *words), folder, plugins)
 
 
+class ConfinedHouse(House):
+    """The same, which can lose the file system: :mod:`tests.kernel.confined`."""
+
+    program = (str(Path(confined.__file__)),)
+
+    def confine(self) -> None:
+        """From now on a process that opens, looks up or executes a file is killed."""
+        for pid in self.processes():
+            os.kill(pid, signal.SIGUSR1)
+            until(partial(_is_confined, pid), "the filter is in place")
+
+
+H = TypeVar("H", bound=House)
+
+
+def _is_confined(pid: int) -> bool:
+    return status_of(pid)["Seccomp"] == "2"
+
+
 @contextlib.contextmanager
-def house(
+def house(**options: Any) -> Iterator[House]:
+    """The options of :func:`house_of`."""
+    with house_of(House, **options) as service:
+        yield service
+
+
+@contextlib.contextmanager
+def house_of(
+    kind: type[H],
     *,
     client: End | None = None,
     server: End | None = None,
     namespaces: Sequence[str] = (),
     plugins: Mapping[str, str] | None = None,
     more: str = "",
-) -> Iterator[House]:
+) -> Iterator[H]:
     """`hsframework run` with these profiles, once it has joined the kernel's group."""
     with short_folder() as folder:
         lines: list[str] = []
@@ -60,7 +100,7 @@ def house(
         words = [word for name in namespaces for word in ("--netns", name)]
         for name, source in (plugins or {}).items():
             install_plugin(folder / "site", name, source)
-        service = House(folder, "\n".join([more, *lines]), words, folder / "site" if plugins else None)
+        service = kind(folder, "\n".join([more, *lines]), words, folder / "site" if plugins else None)
         try:
             service.wait_for_agents()
             yield service

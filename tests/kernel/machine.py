@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 import subprocess
 import traceback
 from collections.abc import Callable
@@ -98,3 +99,18 @@ def in_a_child(action: Callable[[], None], uid: int = 0) -> None:
         said = pipe.read().decode()
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0, f"in the child:\n{said}"
+
+
+def members(keyring: int) -> list[int]:
+    """The serials in a keyring."""
+    buffer = ctypes.create_string_buffer(1 << 16)
+    size = _system_call(_KEYCTL, KEYCTL_READ, keyring, ctypes.addressof(buffer), len(buffer))
+    return [serial for (serial,) in struct.iter_unpack("=i", buffer.raw[:size])]
+
+
+def nvme_keyring() -> int:
+    """The serial of ``.nvme``.  Linked where we may read it."""
+    lines = (line.split(None, 8) for line in Path("/proc/keys").read_text().splitlines())
+    serial = next(int(fields[0], 16) for fields in lines if fields[7] == "keyring" and fields[8].startswith(".nvme:"))
+    _system_call(_KEYCTL, 8, serial, KEY_SPEC_PROCESS_KEYRING)
+    return serial

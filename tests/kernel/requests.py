@@ -49,6 +49,16 @@ class Tally:
         return self.served / self.seconds
 
 
+@dataclass(frozen=True)
+class Ask:
+    """What both ends ask for.  ``name``: the server's.  ``psk``: the serial of the client's key."""
+
+    name: str = ""
+    client: Kind = Kind.CLIENT_ANON
+    server: Kind = Kind.SERVER_X509
+    psk: int = 0
+
+
 @dataclass(eq=False)
 class _Connection:
     client: socket.socket
@@ -71,12 +81,12 @@ class _Connection:
 class _Round:
     """So many connections in a row, a part of them at a time."""
 
-    def __init__(self, device: Hello, connections: int, at_once: int, name: str) -> None:
+    def __init__(self, device: Hello, connections: int, at_once: int, ask: Ask) -> None:
         self._device = device
         self._left = connections
         self._at_once = at_once
-        self._name = name
-        self._open: dict[int, tuple[_Connection, Kind]] = {}
+        self._ask = ask
+        self._open: dict[int, tuple[_Connection, bool]] = {}
         self._again: list[tuple[float, int]] = []
         self._refused: set[int] = set()
         self._number = 0
@@ -109,17 +119,19 @@ class _Round:
         server, _ = listener.accept()
         server.settimeout(PATIENCE)
         connection = _Connection(client, server)
-        for kind in (Kind.SERVER_X509, Kind.CLIENT_ANON):
+        for is_client in (False, True):
             self._number += 1
-            self._open[self._number] = connection, kind
+            self._open[self._number] = connection, is_client
             self._submit(self._number)
 
     def _submit(self, number: int) -> None:
-        connection, kind = self._open[number]
-        client = kind is Kind.CLIENT_ANON
-        sock = connection.client if client else connection.server
+        connection, is_client = self._open[number]
         try:
-            self._device.submit(sock, kind, number, peer_name=self._name if client else "")
+            if is_client:
+                ask = self._ask
+                self._device.submit(connection.client, ask.client, number, peer_name=ask.name, psk=ask.psk)
+            else:
+                self._device.submit(connection.server, self._ask.server, number)
         except OSError as error:
             if error.errno != errno.EAGAIN:
                 raise
@@ -147,9 +159,9 @@ class _Round:
             connection.close()
 
 
-def make_requests(device: Hello, number: int, at_once: int, *, name: str) -> Tally:
-    """So many requests, an even number, with so many under way at a time.  ``name``: what the client asks for."""
-    return _Round(device, number // 2, at_once, name).run()
+def make_requests(device: Hello, number: int, at_once: int, ask: Ask) -> Tally:
+    """So many requests, an even number, with so many under way at a time."""
+    return _Round(device, number // 2, at_once, ask).run()
 
 
 class Silent:

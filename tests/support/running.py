@@ -121,6 +121,9 @@ def _matches(found: Mapping[str, Any], event: str | None, values: Mapping[str, o
 class Running:
     """One command of hsframework in a session of its own."""
 
+    program: tuple[str, ...] = ("-m", "hsframework")
+    """The words for the interpreter before the command's own."""
+
     def __init__(self, words: tuple[str, ...], folder: Path, plugins: Path | None = None) -> None:
         self.folder = folder
         self.runtime_dir = folder / "run"
@@ -129,7 +132,7 @@ class Running:
         self._output = tempfile.TemporaryFile(dir=folder)
         paths = (*(() if plugins is None else (str(plugins),)), str(ROOT), os.environ.get("PYTHONPATH", ""))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "hsframework", *words],
+            [sys.executable, *self.program, *words],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
             stdin=subprocess.DEVNULL,
             stdout=self._output,

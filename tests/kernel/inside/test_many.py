@@ -6,7 +6,7 @@ import pytest
 
 from tests.kernel.hello import hello
 from tests.kernel.house import ROOT, End, house
-from tests.kernel.requests import make_requests
+from tests.kernel.requests import Ask, make_requests
 
 
 @pytest.mark.parametrize("at_once", [16, 64])
@@ -14,5 +14,5 @@ def test_many_requests(at_once: int) -> None:
     """400, both ends ours: each ends, with a session that carries data, however many the kernel refused at first."""
     server = End(ROOT.issue(["server.test"]))
     with house(client=End(), server=server), hello() as device:
-        tally = make_requests(device, 400, at_once, name="server.test")
+        tally = make_requests(device, 400, at_once, Ask("server.test"))
     assert (tally.served, tally.lost, dict(tally.failed)) == (400, 0, {})

@@ -15,7 +15,10 @@ from hsframework.errors import ConfigurationError
 
 def run(code: str) -> str:
     """Run Python code in a new process; what it prints."""
-    prelude = "import ctypes, os, resource, signal\nfrom hsframework.agent.privileges import *\n"
+    prelude = (
+        "import ctypes, os, resource, signal\n"
+        "from hsframework.agent.privileges import *\nfrom hsframework.process import *\n"
+    )
     done = subprocess.run(
         [sys.executable, "-c", prelude + code], capture_output=True, text=True, check=True, timeout=60
     )

@@ -1,4 +1,4 @@
-"""keyctl(2): the few calls on the kernel's keys that the dispatcher needs.
+"""keyctl(2): the few calls on the kernel's keys that the dispatcher and the agents need.
 
 A serial is a positive number.  Every call raises OSError with the kernel's errno.  libc has no wrappers for these, and
 their numbers differ between machines.
@@ -6,15 +6,18 @@ their numbers differ between machines.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import os
 import struct
+import weakref
 from dataclasses import dataclass
 from functools import cache
 
 SPEC_PROCESS_KEYRING = -2
 
-_GET_KEYRING_ID, _DESCRIBE, _LINK, _UNLINK, _READ = 0, 6, 8, 9, 11
+_GET_KEYRING_ID, _JOIN_SESSION_KEYRING, _DESCRIBE, _LINK, _UNLINK, _READ = 0, 1, 6, 8, 9, 11
 # (add_key, keyctl)
 _NUMBERS = {
     "x86_64": (248, 250),
@@ -41,6 +44,11 @@ class KeyDescription:
 def process_keyring() -> int:
     """The calling process's keyring, made when there is none.  Threads that run already do not see a new one."""
     return _keyctl(_GET_KEYRING_ID, SPEC_PROCESS_KEYRING, 1)
+
+
+def join_session_keyring() -> int:
+    """A session keyring that nobody else has, in the place of the one before."""
+    return _call(_numbers()[1], ctypes.c_int(_JOIN_SESSION_KEYRING), None)
 
 
 def describe(serial: int) -> KeyDescription:
@@ -77,17 +85,31 @@ def unlink(key: int, keyring: int) -> None:
     _keyctl(_UNLINK, key, keyring)
 
 
-def find_keyring(name: str) -> int | None:
-    """The serial of the keyring with this description, from /proc/keys; None: none can be seen."""
-    try:
-        with open("/proc/keys", encoding="utf-8", errors="surrogateescape") as table:
-            for line in table:
-                fields = line.split(None, 8)
-                if len(fields) == 9 and fields[7] == "keyring" and fields[8].rpartition(":")[0] == name:
-                    return int(fields[0], 16)
-    except OSError:
+class KeyTable:
+    """/proc/keys, opened once: later looks open nothing."""
+
+    def __init__(self) -> None:
+        self._fd: int | None = None
+        with contextlib.suppress(OSError):
+            self._fd = os.open("/proc/keys", os.O_RDONLY | os.O_CLOEXEC)
+            weakref.finalize(self, os.close, self._fd)
+
+    def find_keyring(self, name: str) -> int | None:
+        """The serial of the keyring with this description; None: none can be seen."""
+        for line in self._text().splitlines():
+            fields = line.split(None, 8)
+            if len(fields) == 9 and fields[7] == "keyring" and fields[8].rpartition(":")[0] == name:
+                return int(fields[0], 16)
         return None
-    return None
+
+    def _text(self) -> str:
+        data = b""
+        if self._fd is not None:
+            with contextlib.suppress(OSError):
+                os.lseek(self._fd, 0, os.SEEK_SET)
+                while piece := os.read(self._fd, 1 << 16):
+                    data += piece
+        return data.decode("utf-8", "surrogateescape")
 
 
 def _fetch(operation: int, serial: int) -> bytes:
@@ -117,7 +139,7 @@ def _call(number: int, *arguments: object) -> int:
 def _numbers() -> tuple[int, int]:
     machine = os.uname().machine
     if machine not in _NUMBERS:
-        raise OSError(38, f"keyctl's system call numbers are not known for {machine}")
+        raise OSError(errno.ENOSYS, f"keyctl's system call numbers are not known for {machine}")
     return _NUMBERS[machine]
 
 
