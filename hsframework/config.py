@@ -116,6 +116,8 @@ class KernelSettings:
     client_profile: str | None = None
     server_profile: str | None = None
     """None: the profiles ``kernel-client`` and ``kernel-server``, where they are configured."""
+    plugins: tuple[str, ...] = ("tls13", "quic")
+    """The plugins whose agents may join the kernel's own groups when `hsframework run` starts them."""
     real_time: bool = True
     """Run the dispatcher at the lowest real-time priority, where allowed: the kernel has room for few that wait."""
 
@@ -127,6 +129,8 @@ class AgentSettings:
     processes: int = 1
     user: str | None = None
     """Name or number; None: the protocol's default agent user when started by root."""
+    groups: tuple[str, ...] | None = None
+    """The groups that it may join; None: any but the kernel's (``kernel.plugins``) and those named as other plugins."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.processes <= 256:
@@ -214,8 +218,15 @@ class Configuration:
     allow: tuple[AllowRule, ...] = ()
     plugins: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     """One table for each plugin; a plugin's ``settings_type`` says what it may hold."""
+    required_plugins: tuple[str, ...] = ()
+    """No agent serves unless all of these are loaded: a plugin that is to authorize and is not there has no say."""
+    blocked_plugins: tuple[str, ...] = ()
+    """Installed, and not to be used."""
 
     def __post_init__(self) -> None:
+        for name in self.required_plugins:
+            if name in self.blocked_plugins:
+                raise ConfigurationError(f"{name!r} is in required-plugins and in blocked-plugins; take it out of one")
         for name, profile in self.profiles.items():
             where = f"profiles.{name}"
             _known(f"{where}.identities", profile.identities, self.identities)

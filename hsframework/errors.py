@@ -5,6 +5,7 @@
     HsframeworkError                     errno
     ├── ConfigurationError               EINVAL   a file, a flag or a setting is wrong; says what to change
     ├── PluginError                      ENOPKG   a plugin that cannot be loaded, or that broke a rule of the interface
+    │   └── RequiredPluginError          ENOPKG   one without which the configuration lets nothing be served
     ├── MessageError                     EBADMSG  a message that its specification does not allow
     ├── RequestRefused                   (any)    the service did not take a request: nobody listens, busy, not allowed
     └── HandshakeError                   (any)    a handshake that was begun and did not succeed
@@ -52,6 +53,10 @@ class PluginError(HsframeworkError):
     """A plugin cannot be loaded, or it broke a rule of the interface."""
 
     default_errno = _errno.ENOPKG
+
+
+class RequiredPluginError(PluginError):
+    """A plugin is not in use without which the configuration lets nothing be served."""
 
 
 class MessageError(HsframeworkError):

@@ -24,7 +24,7 @@ import structlog
 
 from hsframework import hookspecs
 from hsframework.credentials.failures import Failure, HandshakeFailed
-from hsframework.errors import HandshakeError, HsframeworkError, PluginError
+from hsframework.errors import HandshakeError, HsframeworkError, PluginError, RequiredPluginError
 from hsframework.interface import INTERFACE_VERSION, Protocol
 
 if TYPE_CHECKING:
@@ -110,6 +110,20 @@ class PluginRegistry:
     def skip(self, record: PluginRecord) -> None:
         """Record a plugin that is not to be used."""
         self.records.append(record)
+
+    def missing(self, required: Iterable[str]) -> dict[str, str]:
+        """Those of the plugins that are not in use, and why not."""
+        known = {record.name: record.error for record in self.records}
+        why = {name: known.get(name, "it is not installed") for name in required}
+        return {name: reason for name, reason in why.items() if reason is not None}
+
+    def require(self, names: Iterable[str]) -> None:
+        """Raises RequiredPluginError where one of these plugins is not in use."""
+        for name, reason in self.missing(names).items():
+            raise RequiredPluginError(
+                f"the plugin {name!r} is required and cannot be used, so nothing is served: {reason}; mend it, or "
+                "take it out of required-plugins"
+            )
 
     def _admit(self, name: str, distribution: str, version: str, load: Callable[[], object]) -> PluginRecord:
         protocols: tuple[Protocol, ...] = ()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from hsframework.errors import ConfigurationError
-from hsframework.process import CAP_IPC_LOCK, CAP_SYS_RESOURCE, capable, libc
+from hsframework.process import CAP_SYS_RESOURCE, capable, libc
 
 if TYPE_CHECKING:
     from hsframework.config import MemorySettings
@@ -81,8 +81,9 @@ def oom_score() -> int:
 def why_not_locked() -> str | None:
     """Why a process that is started as this one cannot lock its memory; None: it can."""
     _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if hard == resource.RLIM_INFINITY or capable(CAP_IPC_LOCK) or capable(CAP_SYS_RESOURCE):
+    if hard == resource.RLIM_INFINITY or capable(CAP_SYS_RESOURCE):
         return None
+    # CAP_IPC_LOCK would do for the dispatcher, not for its agents, who have no capability.
     return f"RLIMIT_MEMLOCK is {hard >> 10} KiB"
 
 

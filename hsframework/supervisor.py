@@ -17,8 +17,9 @@ Rules:
 * It holds no secret and imports no plugin: a keeper that is forked later has nothing to inherit.
 * A child that ends is started again, at once the first time and then with growing pauses.  One whose configuration is
   wrong (exit status 2) is not; if that is the dispatcher, everything ends.
-* An agent's user may join the groups of its plugin: the keeper names them, the supervisor passes them to the
-  dispatcher, and the keeper's agents start when the dispatcher has said that it knows.
+* An agent's user may join the groups of its plugin: the keeper names them, the supervisor passes those that it grants
+  (:mod:`hsframework.grants`) to the dispatcher, and the keeper's agents start when the dispatcher has said that it
+  knows.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from hsframework.config import AgentSettings, Configuration
 from hsframework.dispatcher import main as dispatcher_main
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
 from hsframework.errors import ConfigurationError
+from hsframework.grants import refused_groups
 from hsframework.plugins import ENTRY_POINT_GROUP
 from hsframework.protection import lock_memory, prepare_protection
 
@@ -76,6 +78,7 @@ class Child:
     due: float | None = 0.0
     """When it is to be started; None: it runs, or is not to be started again."""
     groups: tuple[str, ...] = field(default=())
+    plugin: str = ""
     uid: int | None = None
 
 
@@ -89,7 +92,8 @@ class Supervisor:
         self._status = 0
         self._stopping = False
         self._dispatcher = Child("dispatcher", self._run_dispatcher, essential=True)
-        self._children = [self._dispatcher, *(self._keeper(name) for name in plugin_names())]
+        self._plugins = [name for name in plugin_names() if name not in configuration.blocked_plugins]
+        self._children = [self._dispatcher, *(self._keeper(name) for name in self._plugins)]
         self._signals = _signal_socket()
         self._selector.register(self._signals, selectors.EVENT_READ, None)
 
@@ -116,7 +120,7 @@ class Supervisor:
             close_listeners(self._listeners)
             return run_keeper(name, self._configuration, user=user, processes=settings.processes, control=control)
 
-        return Child(f"agent of {name}", start, uid=None if user is None else user.uid)
+        return Child(f"agent of {name}", start, plugin=name, uid=None if user is None else user.uid)
 
     def _run_dispatcher(self, control: socket.socket) -> int:
         agents: dict[str, set[int]] = {}
@@ -214,11 +218,18 @@ class Supervisor:
             if child is self._dispatcher:
                 self._hear_dispatcher(event)
             elif event["event"] == "loaded":
-                child.groups = tuple(map(str, event["groups"]))
+                child.groups = self._granted(child, tuple(map(str, event["groups"])))
                 self._tell_dispatcher(child)
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             # A keeper runs a plugin's code, so its word is checked as a stranger's.
             _log.error("a child's message is not understood", child=child.name, error=repr(error))
+
+    def _granted(self, child: Child, wanted: tuple[str, ...]) -> tuple[str, ...]:
+        """The groups that the child's agents may join, of those that it has named."""
+        refused = refused_groups(child.plugin, wanted, self._configuration, self._plugins)
+        for group, mend in refused.items():
+            _log.error("a plugin wants a group that it may not join", child=child.name, group=group, mend=mend)
+        return tuple(group for group in wanted if group not in refused)
 
     def _hear_dispatcher(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "known":
@@ -281,6 +292,7 @@ class Supervisor:
 
 def run(configuration: Configuration) -> int:
     """`hsframework run`.  Returns the exit status; raises ConfigurationError."""
+    _check_required(configuration)
     dispatcher_main.harden()
     prepare_protection(configuration.memory)
     lock_memory(configuration.memory, populate=True)
@@ -289,6 +301,15 @@ def run(configuration: Configuration) -> int:
         return Supervisor(configuration, listeners).run()
     finally:
         close_listeners(listeners)
+
+
+def _check_required(configuration: Configuration) -> None:
+    """Raises ConfigurationError for a required plugin that is not installed.  One that is broken, its keepers tell."""
+    for name in configuration.required_plugins:
+        if name not in plugin_names():
+            raise ConfigurationError(
+                f"required-plugins: no plugin {name!r} is installed; install it, or take it out of the list"
+            )
 
 
 def _check_reachable(folder: Path, user: AgentUser) -> None:

@@ -51,7 +51,7 @@ from hsframework.agent.privileges import (
 from hsframework.agent.served import Served, check_no_overlap, prepare
 from hsframework.agent.trial import unfit_plugins
 from hsframework.config import MemorySettings
-from hsframework.errors import ConfigurationError, HsframeworkError, PluginError, RequestRefused
+from hsframework.errors import ConfigurationError, HsframeworkError, PluginError, RequestRefused, RequiredPluginError
 from hsframework.log import exception_text, forbid_source_reading, traceback_lines
 from hsframework.plugins import PluginRegistry, load_plugins
 from hsframework.process import die_with_parent, raise_fd_limit
@@ -86,7 +86,8 @@ class KeeperOptions:
     """``settings``: a table for each protocol, with ``settings_base`` as the folder of relative paths.
 
     ``plugin``: serve what this plugin registers; else ``protocol_names``.  ``control``: the supervisor's socket.
-    ``registry``: plugins that are loaded already (tests); None: load them, but for ``blocked``.
+    ``registry``: plugins that are loaded already (tests); None: load them, but for ``blocked``.  ``required``: without
+    these plugins nothing is served.
     """
 
     agent_socket_path: Path
@@ -100,6 +101,7 @@ class KeeperOptions:
     control: socket.socket | None = None
     registry: PluginRegistry | None = None
     blocked: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
 
 
 def keeper_main(options: KeeperOptions) -> int:
@@ -129,6 +131,7 @@ def warm_up(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Served, ...]]
     join_own_session_keyring()
     raise_fd_limit()
     registry = options.registry or _load(options)
+    registry.require(options.required)
     served = tuple(
         prepare(registry, name, options.settings.get(name), base=options.settings_base)
         for name in _names(options, registry)
@@ -397,4 +400,7 @@ def _note(number: int, frame: object) -> None:
 
 
 def _status_of(error: HsframeworkError) -> ExitStatus:
+    if isinstance(error, RequiredPluginError):
+        # Not for good: on a busy machine the trial of an import may have taken too long.
+        return ExitStatus.FAILED
     return ExitStatus.CONFIGURATION if isinstance(error, (ConfigurationError, PluginError)) else ExitStatus.FAILED

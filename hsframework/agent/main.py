@@ -24,6 +24,8 @@ def run_agent(name: str, configuration: Configuration, *, processes: int | None 
             protocol_names=(name,),
             settings=configuration.plugins,
             memory=configuration.memory,
+            blocked=configuration.blocked_plugins,
+            required=configuration.required_plugins,
             processes=processes or settings.processes,
             user=agent_user(user or settings.user, name),
         )
@@ -43,6 +45,8 @@ def run_keeper(
             plugin=plugin,
             settings=configuration.plugins,
             memory=configuration.memory,
+            blocked=configuration.blocked_plugins,
+            required=configuration.required_plugins,
             processes=processes,
             user=user,
             control=control,

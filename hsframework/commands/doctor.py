@@ -21,6 +21,7 @@ from hsframework.commands._quiet import silence_logs
 from hsframework.commands._service import add_configuration, configuration
 from hsframework.config import Configuration
 from hsframework.errors import HsframeworkError
+from hsframework.protection import why_not_locked, why_not_scored
 
 Verdict = Literal["ok", "missing", "note"]
 FD_RESERVE = 256
@@ -55,10 +56,11 @@ def run(arguments: argparse.Namespace) -> int:
 def examine(settings: Configuration) -> list[Finding]:
     """Every check, in the order in which to mend what is missing."""
     return [
-        *check_plugins(),
+        *check_plugins(settings),
         check_dispatcher(settings),
         check_file_descriptors(settings),
         *check_users(settings),
+        *check_memory(settings),
         check_openssl(),
         check_handshake_family(),
         check_ktls(),
@@ -75,16 +77,29 @@ def report(findings: Sequence[Finding]) -> str:
     return "\n".join(lines)
 
 
-def check_plugins() -> Iterable[Finding]:
-    """Is there one that works, and are there broken ones?"""
+def check_plugins(settings: Configuration) -> Iterable[Finding]:
+    """Is there one that works, are there broken ones, and are those that are required in use?"""
     from hsframework.plugins import load_plugins
 
-    registry = load_plugins()
+    registry = load_plugins(blocked=settings.blocked_plugins)
+    missing = registry.missing(settings.required_plugins)
     if registry.protocols:
         yield Finding("plugins", "ok", ", ".join(sorted(registry.protocols)))
     else:
         yield Finding("plugins", "missing", "none is in use", "install one, for example: pip install hsframework-tls13")
+    for name, reason in missing.items():
+        yield Finding(
+            f"plugin {name}",
+            "missing",
+            f"it is required, so that nothing is served without it: {reason}",
+            f"install it or mend it, or take {name!r} out of required-plugins",
+        )
     for broken in registry.errors:
+        if broken.name in missing:
+            continue
+        if broken.name in settings.blocked_plugins:
+            yield Finding(f"plugin {broken.name}", "note", broken.message, "take it out of blocked-plugins to use it")
+            continue
         yield Finding(
             f"plugin {broken.name}",
             "missing",
@@ -137,6 +152,36 @@ def check_users(settings: Configuration) -> Iterable[Finding]:
             "note",
             "not root: agents run as this user, and kernel consumers cannot be served",
             "start the service as root to serve the kernel",
+        )
+
+
+def check_memory(settings: Configuration) -> Iterable[Finding]:
+    """Can what ``[memory]`` asks for be had, by a service that is started as we were?"""
+    memory = settings.memory
+    if memory.lock:
+        reason = why_not_locked()
+        yield (
+            Finding("locked memory", "ok", "allowed")
+            if reason is None
+            else Finding(
+                "locked memory",
+                "missing",
+                f"memory.lock is set, and {reason}",
+                "LimitMEMLOCK=infinity in the unit, or start the service as root",
+            )
+        )
+    score = memory.oom_score_adjust
+    if score is not None:
+        reason = why_not_scored(score)
+        yield (
+            Finding("OOM score", "ok", f"{score} can be set")
+            if reason is None
+            else Finding(
+                "OOM score",
+                "missing",
+                f"memory.oom-score-adjust = {score}: {reason}",
+                f"OOMScoreAdjust={score} in the unit, or start the service as root",
+            )
         )
 
 

@@ -1,4 +1,7 @@
-"""List the installed plugins: versions, protocols, multicast groups, and the errors of those that are broken."""
+"""List the installed plugins: versions, protocols, multicast groups, and the errors of those that are broken.
+
+Exit status 0, unless one that the configuration requires is not in use.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hsframework.commands._quiet import silence_logs
+from hsframework.commands._service import add_configuration, configuration
 
 if TYPE_CHECKING:
     from hsframework.plugins import PluginRegistry
@@ -18,14 +22,18 @@ _HEADER = ("NAME", "PACKAGE", "VERSION", "PROTOCOLS", "GROUPS")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="as a JSON list")
+    add_configuration(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     silence_logs()
     from hsframework.plugins import load_plugins
 
-    rows = plugin_facts(load_plugins())
+    settings = configuration(arguments)
+    registry = load_plugins(blocked=settings.blocked_plugins)
+    rows = plugin_facts(registry)
     print(json.dumps(rows, indent=2) if arguments.json else table(rows))
+    registry.require(settings.required_plugins)
     return 0
 
 

@@ -15,6 +15,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
+import cryptography.hazmat.primitives.serialization  # noqa: F401  pyOpenSSL imports it when a certificate is first used
 from cryptography import x509
 from OpenSSL import SSL, crypto
 

@@ -64,6 +64,31 @@ def test_orphans_die_at_once() -> None:
     assert run(code) == "9"
 
 
+NO_LOCK = """
+from hsframework.config import MemorySettings
+from hsframework.errors import ConfigurationError
+from hsframework.protection import *
+resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
+set_capabilities(0)
+settings = MemorySettings(lock=True, oom_score_adjust=-1000)
+for action in (lambda: lock_memory(settings), lambda: prepare_protection(settings)):
+    try:
+        action()
+    except ConfigurationError as error:
+        print(str(error).partition(":")[0], end=", ")
+lock_memory(MemorySettings())
+print(why_not_locked(), "|", why_not_scored(-1000).partition(" now")[2])
+"""
+
+
+def test_memory_that_cannot_be_locked() -> None:
+    """Without the right to it, what was asked for is an error that says what to change, and doctor says it before."""
+    assert run(NO_LOCK) == (
+        "memory cannot be locked, memory.oom-score-adjust, "
+        "RLIMIT_MEMLOCK is 0 KiB | , and lowering it takes CAP_SYS_RESOURCE"
+    )
+
+
 DROP = """
 def capability(name):
     return next(line.split()[1] for line in open("/proc/self/status") if line.startswith(name))

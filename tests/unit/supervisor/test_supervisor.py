@@ -16,9 +16,11 @@ from tests.support.running import (
     Running,
     Service,
     await_end,
+    install_plugin,
     running_service,
     short_folder,
     sockets,
+    status_of,
     until,
     write_configuration,
 )
@@ -169,6 +171,92 @@ def test_a_dispatcher_that_dies_again_and_again() -> None:
         pauses = [event["pause"] for event in service.log.events("ended and is started again", since=begun)]
         assert pauses == [0.0, 0.1, 0.5, 0.5]
         assert service.workers() == agents
+
+
+GREEDY = """
+import hsframework
+from hsframework.interface import Handshaker, Protocol
+
+
+class Nothing(Handshaker):
+    async def handshake(self, request, endpoint):
+        raise NotImplementedError
+
+    def close(self):
+        pass
+
+
+class Greedy(Protocol):
+    name = "greedy"
+    groups = ("greedy", "tlshd", "tls13", "other")
+
+    def prepare(self, settings):
+        return Nothing()
+
+
+@hsframework.hookimpl
+def hsframework_protocols():
+    yield Greedy()
+"""
+
+
+@only_root
+def test_a_plugin_claims_groups_that_are_not_its_own() -> None:
+    """The kernel's and another plugin's are not granted, so its agent may not join; the others serve as ever."""
+    with running_service(plugins={"greedy": GREEDY}) as service:
+        service.log.wait("the dispatcher does not let the agent join")
+        refused = service.log.events("a plugin wants a group that it may not join")
+        assert {event["group"] for event in refused} == {"tlshd", "tls13"}
+        assert not service.log.events("joined", protocol="greedy")
+
+
+@only_root
+def test_a_plugin_is_given_groups() -> None:
+    """What the configuration grants it may join, whatever they are called."""
+    granted = '[agents.greedy]\ngroups = ["greedy", "tlshd", "tls13", "other"]\n'
+    with running_service(granted, plugins={"greedy": GREEDY}) as service:
+        service.log.wait("joined", protocol="greedy")
+        assert not service.log.events("a plugin wants a group that it may not join")
+
+
+def test_a_required_plugin_is_not_installed() -> None:
+    """The service does not start, and says which one is missing."""
+    with short_folder() as folder, started(folder, 'required-plugins = ["audit"]\n') as service:
+        assert "required-plugins: no plugin 'audit' is installed" in failed(service)
+
+
+def test_a_required_plugin_is_broken() -> None:
+    """No agent serves, and the log says why; without the requirement the others serve."""
+    broken = {"audit": "import left_pad\n"}
+    with short_folder() as folder:
+        install_plugin(folder / "site", "audit", broken["audit"])
+        service = Service(folder, 'required-plugins = ["audit"]\n', folder / "site")
+        try:
+            for child in ("agent of audit", "agent of tls13"):
+                service.log.wait("ended and is started again", child=child)
+            event = service.log.wait("the agent cannot start")
+            assert "the plugin 'audit' is required and cannot be used, so nothing is served" in event["reason"]
+            assert "left_pad" in event["reason"]
+            assert not service.log.events("joined")
+            assert service.stop() == 0
+        finally:
+            service.clean_up()
+    with running_service(plugins=broken):
+        pass
+
+
+def test_a_blocked_plugin() -> None:
+    """It gets no agent, and nobody imports it."""
+    breaks = "import sys\nprint('IMPORTED', file=sys.stderr)\n"
+    with running_service('blocked-plugins = ["noise"]\n', plugins={"noise": breaks}) as service:
+        assert not service.log.events("started", child="agent of noise")
+        assert "IMPORTED" not in service.log.text
+
+
+def test_memory_is_left_alone() -> None:
+    """Unless it is asked for."""
+    with running_service() as service:
+        assert {status_of(pid)["VmLck"] for pid in service.processes()} == {"0 kB"}
 
 
 def test_the_dispatcher_alone_knows_a_broken_configuration_too() -> None:

@@ -1,0 +1,42 @@
+"""What the service asks of the kernel for itself, where it is really root."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from tests.kernel.house import House, house
+from tests.support.running import status_of
+
+
+def test_memory_is_locked_and_protected() -> None:
+    """In every process of the house, also in those that replace others: VmLck, and oom_score_adj."""
+    with house(more="[memory]\nlock = true\noom-score-adjust = -900\n") as service:
+        _all_protected(service)
+        for victim in (service.workers()[0], service.dispatcher, service.keeper()):
+            mark = service.log.mark
+            os.kill(victim, signal.SIGKILL)
+            service.wait_for_agents(since=mark)
+            _all_protected(service)
+
+
+def _all_protected(service: House) -> None:
+    processes = service.processes()
+    assert len(processes) == 4
+    for pid in processes:
+        status = status_of(pid)
+        # All that it has mapped, but for the kernel's own pages in it.
+        assert int(status["VmLck"].split()[0]) > 0.9 * int(status["VmSize"].split()[0])
+        assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "-900\n"
+
+
+def test_the_dispatcher_runs_ahead() -> None:
+    """It has the lowest real-time priority, and none of those that meet a peer; nor has it when that is not wanted."""
+    with house() as service:
+        assert os.sched_getscheduler(service.dispatcher) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR
+        assert os.sched_getparam(service.dispatcher).sched_priority == 1
+        for pid in {*service.processes()} - {service.dispatcher}:
+            assert os.sched_getscheduler(pid) == os.SCHED_OTHER
+    with house(more="[kernel]\nreal-time = false\n") as service:
+        assert os.sched_getscheduler(service.dispatcher) == os.SCHED_OTHER
