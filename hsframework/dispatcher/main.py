@@ -97,8 +97,7 @@ async def _serve(
     if serves_kernel and configuration.kernel.real_time:
         run_ahead()
     _log.info("the dispatcher is ready", runtime_dir=str(configuration.runtime_dir), pid=os.getpid())
-    entering = (CAP_SYS_ADMIN,) if configuration.kernel.namespaces else ()
-    keep_capabilities((CAP_NET_ADMIN, CAP_KILL, *entering))
+    keep_capabilities(needed_capabilities(configuration))
     if start_metrics is not None:
         start_metrics()
     supervisor = None if control is None else ControlChannel(control, policy, stop, loop=loop)
@@ -116,6 +115,12 @@ async def _serve(
         supervisor.close()
     dispatcher.close()
     return 0
+
+
+def needed_capabilities(configuration: Configuration) -> tuple[int, ...]:
+    """Once it runs: for the handshake family, to end agents that hang, and to enter further network namespaces."""
+    entering = (CAP_SYS_ADMIN,) if configuration.kernel.namespaces else ()
+    return (CAP_NET_ADMIN, CAP_KILL, *entering)
 
 
 def harden() -> None:

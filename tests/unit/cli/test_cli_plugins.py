@@ -63,3 +63,28 @@ def test_demo_without_its_plugin(command: Command) -> None:
     status, _, messages = command.run("demo")
     assert (status, messages.count("\n")) == (2, 1)
     assert "install hsframework-tls13 (installed: tiny)" in messages
+
+
+@pytest.mark.usefixtures("tiny")
+def test_required_and_blocked(command: Command, plugins: Path) -> None:
+    """Without a required plugin the status is not 0, and doctor says the same; a blocked one is listed as blocked."""
+    install(plugins, "broken", "import left_pad\n")
+    file = plugins / "hsframework.toml"
+    for required, why in (("broken", "left_pad"), ("audit", "it is not installed")):
+        file.write_text(f"required-plugins = ['tiny', '{required}']\nblocked-plugins = []\n")
+        status, _, messages = command.run("plugins", "--config", file)
+        assert status == 1
+        assert f"the plugin '{required}' is required and cannot be used, so nothing is served" in messages
+        assert why in messages
+        findings = json.loads(command.run("doctor", "--json", "--config", file, "--runtime-dir", plugins)[1])
+        (finding,) = [item for item in findings if item["subject"] == f"plugin {required}"]
+        assert finding["verdict"] == "missing"
+        assert why in finding["detail"]
+    file.write_text("required-plugins = ['tiny']\nblocked-plugins = ['broken']\n")
+    status, output, messages = command.run("plugins", "--config", file)
+    assert (status, messages) == (0, "")
+    assert b"blocked by the configuration" in output
+    file.write_text("required-plugins = ['tiny']\nblocked-plugins = ['tiny']\n")
+    status, _, messages = command.run("plugins", "--config", file)
+    assert status == 2
+    assert "'tiny' is in required-plugins and in blocked-plugins" in messages
