@@ -14,11 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.stalled import client_hello
 from hsframework.testing.certificates import Credential
 from tests.kernel.consumers import tlshd, x509
 from tests.kernel.hello import Hello, hello
 from tests.kernel.house import ROOT, End, House, house
-from tests.kernel.requests import Ask, client_hello, make_requests, silent
+from tests.kernel.requests import Ask, make_requests, silent
 from tests.support.running import children, proportional_memory, sockets, until
 
 NAME = "server.test"
@@ -123,7 +124,7 @@ def served(device: Hello) -> bool:
 def main(path: Path, rounds: int, kills: int) -> None:
     """Ours and tlshd's take turns."""
     credential = ROOT.issue([NAME])
-    speeches = {"nothing came": b"", "answered": client_hello(NAME)}
+    speeches = {"nothing came": b"", "answered": client_hello()}
     found: dict[str, Any] = {name: {"rates": [], "stalled": {}, "kills": {}} for name in SERVICES}
     with hello() as device:
         for turn in range(rounds):

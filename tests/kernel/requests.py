@@ -12,7 +12,6 @@ import contextlib
 import errno
 import heapq
 import socket
-import ssl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -222,14 +221,3 @@ def silent(device: Hello) -> Iterator[Silent]:
         yield made
     finally:
         made.close()
-
-
-def client_hello(name: str) -> bytes:
-    """The first flight of a TLS 1.3 client that we did not write."""
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.set_alpn_protocols(["sunrpc"])
-    with contextlib.suppress(ssl.SSLWantReadError):
-        context.wrap_bio(incoming, outgoing, server_hostname=name).do_handshake()
-    return outgoing.read()
