@@ -20,6 +20,7 @@ from hsframework.dispatcher.kernel import KernelSources
 from hsframework.dispatcher.vault import Vault
 from hsframework.netlink.control import find_family
 from hsframework.netlink.socket import NETLINK_GENERIC, RequestSocket
+from hsframework.netlink.spec import builtin_specification
 from tests.kernel.consumers import listeners, nvme_key
 from tests.kernel.house import house
 from tests.kernel.machine import NOBODY, debian, in_a_child
@@ -215,6 +216,8 @@ def test_the_permission_is_missing() -> None:
         assert not dispatcher.sources
         dispatcher.stop()
 
+    for name in ("handshake", "nlctrl"):
+        builtin_specification(name)  # read while we may: the checkout need not be readable to others
     in_a_child(lambda: asyncio.run(serve()), NOBODY)
 
 
