@@ -175,6 +175,8 @@ def _hint(hint: Any) -> str:
         return _hint(next(item for item in arguments if item is not type(None)))
     if origin is tuple:
         return f"list of {_hint(arguments[0])}s"
+    if origin is not None and issubclass(origin, Mapping):
+        return f"table of {_hint(arguments[1])}s"
     return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "Path": "path"}.get(
         getattr(hint, "__name__", str(hint)), str(hint)
     )

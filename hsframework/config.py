@@ -102,6 +102,24 @@ class MemorySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RawSettings:
+    """The raw-netlink form of the service, which a kernel module may offer beside the ``handshake`` family."""
+
+    enabled: bool = False
+    protocols: Mapping[str, int] = field(default_factory=lambda: {"tlshd": 1, "quic": 2, "psp": 3})
+    """The groups to serve, and the module's number for each: of the protocol and of its multicast group."""
+
+    def __post_init__(self) -> None:
+        owners: dict[int, str] = {}
+        for name, number in self.protocols.items():
+            if not 1 <= number <= 0xFFFF:
+                raise ConfigurationError(f"protocols.{name}: {number} is not from 1 to 65535")
+            if number in owners:
+                raise ConfigurationError(f"protocols.{name}: {number} is the number of {owners[number]!r} already")
+            owners[number] = name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KernelSettings:
     """The kernel as a source of requests, where it has the ``handshake`` family.
 
@@ -120,6 +138,7 @@ class KernelSettings:
     """The plugins whose agents may join the kernel's own groups when `hsframework run` starts them."""
     real_time: bool = True
     """Run the dispatcher at the lowest real-time priority, where allowed: the kernel has room for few that wait."""
+    raw: RawSettings = field(default_factory=RawSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

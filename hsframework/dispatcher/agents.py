@@ -232,8 +232,8 @@ class AgentConnection:
         sources = self._dispatcher.sources
         source = sources.get(message.values.get("source", ""))
         if source is None and message.values.get("kernel-consumer"):
-            # Its namespace is gone.  The kernel takes DONE from any.
-            source = sources.get("kernel")
+            # Its namespace is gone.  The kernel takes DONE from any, in the form in which it was asked.
+            source = sources.get(message.values.get("source", "").partition(":")[0])
         _log.warning("a request of an earlier dispatcher is given back", agent=self.name, peer=custody.peer_address)
         if source is None:
             custody.shut_down()

@@ -21,6 +21,7 @@ from hsframework.dispatcher.custody import Closer, Custody
 from hsframework.dispatcher.groups import Group
 from hsframework.dispatcher.lifecycle import Action, Event, LifecycleError, State, step
 from hsframework.dispatcher.limits import PendingLimits
+from hsframework.dispatcher.planted import session_planted
 from hsframework.dispatcher.requests import Outcome, PendingRequest, Source
 from hsframework.errors import HsframeworkError, RequestRefused, errno_name
 from hsframework.metrics import Metrics
@@ -328,12 +329,14 @@ class Dispatcher:
 
 
 def _missing_session(request: PendingRequest, values: Mapping[str, Any]) -> str | None:
-    """Why a reported success is none.  The agent's word is enough for no session: the socket or the export shows it."""
+    """Why a reported success is none.  The agent's word is enough for no session: the socket or the export shows it.
+
+    Where a socket cannot be asked for the sessions of its group, a kernel consumer has the agent's word.
+    """
     if values.get("in-kernel"):
-        planted = request.custody.has_kernel_tls()
-        if not planted and (request.kernel_consumer or not values.get("session")):
-            return "the agent reported a session in the kernel, and the socket has none"
-        return None
+        planted = session_planted(request.group, request.custody)
+        has_one = planted is not False if request.kernel_consumer else planted or values.get("session")
+        return None if has_one else "the agent reported a session in the kernel, and the socket has none"
     if request.kernel_consumer:
         return "the agent reported success without a session in the kernel"
     if not values.get("session"):

@@ -27,9 +27,6 @@ from queue import SimpleQueue
 
 from hsframework.errors import RequestRefused
 
-SOL_TLS = 282
-TLS_TX = 1
-TLS_RX = 2
 _LINGER = struct.Struct("=ii")
 
 
@@ -157,16 +154,9 @@ class Custody:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
-    def has_kernel_tls(self) -> bool:
-        """Are TLS_TX and TLS_RX in place?  Asks for version and cipher alone, so no key is read."""
-        try:
-            for direction in (TLS_TX, TLS_RX):
-                version, cipher = struct.unpack("=HH", self._socket.getsockopt(SOL_TLS, direction, 4))
-                if not version or not cipher:
-                    return False
-        except (OSError, struct.error):
-            return False
-        return True
+    def option(self, level: int, name: int, size: int) -> bytes:
+        """getsockopt(2).  Raises OSError."""
+        return self._socket.getsockopt(level, name, size)
 
     def release(self) -> None:
         """Close our copy; where that could block, the closer does it."""

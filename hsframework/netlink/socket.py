@@ -115,6 +115,18 @@ class RequestSocket:
         return split(data)
 
 
+def has_family(protocol: int) -> bool:
+    """Does the kernel serve this netlink family in our network namespace?
+
+    Asked of /proc: opening a socket of a family that is not there makes the kernel run modprobe.
+    """
+    try:
+        with open("/proc/thread-self/net/netlink", encoding="ascii") as table:
+            return any(line.split()[1] == str(protocol) for line in table)
+    except OSError:
+        return False
+
+
 class NotificationSocket:
     """Memberships of multicast groups, and what is announced in them.
 

@@ -11,12 +11,12 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from hsframework.dispatcher.namespaces import network_namespace
-from tests.kernel import raw
+from tests.kernel import raw, uml
 from tests.kernel.genl import attribute, attributes
 from tests.kernel.machine import NOBODY, add_key, debian, describe_key, in_a_child, load, unlink_key
 from tests.kernel.raw import Agent, Outcome, Refused, Submission, Taken, submitted
@@ -62,7 +62,7 @@ Pair = tuple[socket.socket, socket.socket]
 
 
 def test_from_submit_to_done(pair: Pair, agent: Agent) -> None:
-    """READY without attributes, ACCEPT with every argument, the connection itself, DONE with what the consumer reads."""
+    """READY without attributes, ACCEPT with every argument, the connection itself, DONE with what is told on."""
     values = {
         "role": raw.SERVER,
         "auth": raw.X509,
@@ -207,7 +207,7 @@ def test_a_killed_agent(pair: Pair) -> None:
         "agent = raw.Agent(raw.TLSHD); print('joined', flush=True); agent.await_ready()\n"
         "assert agent.accept(); print('accepted', flush=True); time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", program], cwd=raw.uml.CHECKOUT, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-c", program], cwd=uml.CHECKOUT, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"joined\n"
         with submitted(pair[0]) as request:
@@ -243,7 +243,7 @@ def test_refusals(pair: Pair, agent: Agent) -> None:
     """What is not understood is refused with a status, and completes nothing."""
     with submitted(pair[0]) as request:
         got = taken(agent)
-        for call, status in (
+        calls: list[tuple[Callable[[], object], int]] = [
             (lambda: agent.accept(0), raw.INVAL),
             (lambda: agent.accept(6), raw.INVAL),
             (lambda: agent.done(pair[1].fileno()), raw.BADF),
@@ -251,7 +251,8 @@ def test_refusals(pair: Pair, agent: Agent) -> None:
             (lambda: agent.done(got.fd, 4096), raw.INVAL),
             (lambda: agent.done(got.fd, 0, range(1, 7)), raw.INVAL),
             (lambda: agent.done(got.fd, protocol=raw.PSP), raw.INVAL),
-        ):
+        ]
+        for call, status in calls:
             with pytest.raises(Refused) as refused:
                 call()
             assert refused.value.status == status
@@ -284,7 +285,7 @@ def test_submissions_that_are_wrong(pair: Pair, agent: Agent) -> None:
             ({}, errno.EBUSY),
         ):
             with pytest.raises(OSError) as refused:
-                second.submit(pair[0].fileno(), **values)  # type: ignore[arg-type]
+                second.submit(pair[0].fileno(), **values)
             assert refused.value.errno == error
         for fd, error in ((99_999, errno.EBADF), (second.fd, errno.ENOTSOCK), (taken(agent).fd, errno.ENOTSOCK)):
             with pytest.raises(OSError) as refused:

@@ -1,0 +1,45 @@
+"""Is a session planted in a socket?  Asked of the socket, by what it is; an agent is not believed.
+
+The kernel takes success at its word, and would go on in plain text.  So a group that has a row here has one for every
+kind of socket for which success can be reported: a socket of another kind has no session.  A mechanism that can be
+asked brings its row: in-kernel QUIC (``tlshd``, SO_PROTOCOL 261), PSP (``psp``, TCP).
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Callable, Mapping
+
+from hsframework.dispatcher.custody import Custody
+
+SOL_TLS = 282
+TLS_TX, TLS_RX = 1, 2
+
+Check = Callable[[Custody], bool]
+
+
+def has_kernel_tls(custody: Custody) -> bool:
+    """Are TLS_TX and TLS_RX in place?  Asks for version and cipher alone, so no key is read."""
+    try:
+        for direction in (TLS_TX, TLS_RX):
+            version, cipher = struct.unpack("=HH", custody.option(SOL_TLS, direction, 4))
+            if not version or not cipher:
+                return False
+    except (OSError, struct.error):
+        return False
+    return True
+
+
+CHECKS: Mapping[str, Mapping[int, Check]] = {"tlshd": {socket.IPPROTO_TCP: has_kernel_tls}}
+"""By group, by SO_PROTOCOL."""
+
+
+def session_planted(group: str, custody: Custody) -> bool | None:
+    """None: a session of this group may be there, and the socket cannot be asked for it."""
+    checks = CHECKS.get(group)
+    if checks is None:
+        # A group that we do not know may use the kernel's TLS all the same.
+        return has_kernel_tls(custody) or None
+    check = checks.get(custody.protocol)
+    return check is not None and check(custody)
