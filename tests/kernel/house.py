@@ -111,6 +111,21 @@ def house_of(
                 service.clean_up()
 
 
+@contextlib.contextmanager
+def dispatcher(configuration: str = "", *words: str) -> Iterator[Running]:
+    """`hsframework dispatcher` alone."""
+    with short_folder() as folder:
+        file = write_configuration(folder, configuration)
+        process = Running(("dispatcher", "--config", str(file), *words), folder)
+        try:
+            process.log.wait("the dispatcher is ready")
+            yield process
+            process.stop()
+        finally:
+            process.clean_up()
+            print(process.log.text)
+
+
 def tls_sessions() -> int:
     """The directions of kTLS that are in use, in this network namespace."""
     lines = (line.split() for line in Path("/proc/net/tls_stat").read_text().splitlines())

@@ -130,9 +130,10 @@ def consumers() -> Iterator[Consumers]:
 
 
 class ScriptedAgent:
-    """An agent of the group tlshd that answers nothing by itself.  ``accept`` gives a request's values and socket."""
+    """An agent of one group that answers nothing by itself.  ``accept`` gives a request's values and socket."""
 
-    def __init__(self, runtime_dir: Path) -> None:
+    def __init__(self, runtime_dir: Path, group: str = "tlshd") -> None:
+        self._group = group
         self._codec = MessageCodec(
             builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("reply", "event")
         )
@@ -142,17 +143,17 @@ class ScriptedAgent:
 
     def join(self) -> None:
         """Come into the group."""
-        self._acknowledged("join", {"group": ["tlshd"], "protocol": "scripted", "agent": "scripted"})
+        self._acknowledged("join", {"group": [self._group], "protocol": "scripted", "agent": "scripted"})
 
     def leave(self) -> None:
         """Go out of it by one's own word."""
-        self._acknowledged("leave", {"group": ["tlshd"]})
+        self._acknowledged("leave", {"group": [self._group]})
 
     def accept(self, number: int = 1) -> list[tuple[int, socket.socket]]:
         """The next requests: their ids and sockets."""
         found: list[tuple[int, socket.socket]] = []
         while len(found) < number:
-            self._send("accept", {"group": "tlshd", "count": number - len(found)})
+            self._send("accept", {"group": self._group, "count": number - len(found)})
             while len(found) < number:
                 message, fd = self._receive()
                 if message.operation == "accept":
@@ -172,9 +173,9 @@ class ScriptedAgent:
         self._handed.pop(request).close()
         self._acknowledged("done", {"request-id": request, "status": status, **values})
 
-    def restore(self, request: int, sock: socket.socket) -> None:
+    def restore(self, request: int, sock: socket.socket, source: str = "kernel") -> None:
         """Give a request of an earlier dispatcher back."""
-        values = {"request-id": request, "group": "tlshd", "source": "kernel", "kernel-consumer": True}
+        values = {"request-id": request, "group": self._group, "source": source, "kernel-consumer": True}
         self._acknowledged("restore", values, sock.fileno())
 
     def close(self) -> None:

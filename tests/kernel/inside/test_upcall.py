@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import resource
@@ -22,27 +21,12 @@ from hsframework.netlink.control import find_family
 from hsframework.netlink.socket import NETLINK_GENERIC, RequestSocket
 from hsframework.netlink.spec import builtin_specification
 from tests.kernel.consumers import listeners, nvme_key
-from tests.kernel.house import house
+from tests.kernel.house import dispatcher, house
 from tests.kernel.machine import NOBODY, debian, in_a_child
 from tests.kernel.scripted import SUBSYSTEM, Connections, Consumers, ScriptedAgent, connections, consumers, refused
 from tests.support.running import Running, short_folder, sockets, until, write_configuration
 
 QUICK = "[timeouts]\nagent-restart = 0.05\nmaximum = 0.3\n"
-
-
-@contextlib.contextmanager
-def dispatcher(configuration: str = "", *words: str) -> Iterator[Running]:
-    """`hsframework dispatcher` alone."""
-    with short_folder() as folder:
-        file = write_configuration(folder, configuration)
-        process = Running(("dispatcher", "--config", str(file), *words), folder)
-        try:
-            process.log.wait("the dispatcher is ready")
-            yield process
-            process.stop()
-        finally:
-            process.clean_up()
-            print(process.log.text)
 
 
 @pytest.fixture(scope="module", autouse=True)
