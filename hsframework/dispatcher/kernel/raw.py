@@ -41,6 +41,7 @@ class RawWire(Wire):
         requests = RequestSocket(protocol)
         try:
             super().__init__(requests, protocol, _SPECIFICATION, 0)
+            self._spare = os.dup(self.fileno())
         except BaseException:
             requests.close()
             raise
@@ -56,18 +57,20 @@ class RawWire(Wire):
         return {**answer.values.get("accept-resp", {}), "sockfd": answer.values.get("sockfd", -1)}
 
     def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
-        # DONE closes the descriptor that it names, so it is given one of its own.
+        # DONE closes the descriptor that it names, so it is given the spare one, which is there also when no other is.
+        os.dup2(fd, self._spare, inheritable=False)
         try:
-            ours = os.dup(fd)
-        except OSError as error:
-            raise NetlinkError(f"DONE has no file descriptor: {error.strerror}", errno=error.errno) from None
-        try:
-            values = {"sockfd": ours, "done-args": {"status": status, "remote-auth": peers}}
+            values = {"sockfd": self._spare, "done-args": {"status": status, "remote-auth": peers}}
             for answer in self._requests.request(self._codec, "done", values, acknowledge=True):
                 _check("DONE", answer)
         except BaseException:
-            os.close(ours)
+            os.dup2(self.fileno(), self._spare, inheritable=False)
             raise
+        self._spare = os.dup(self.fileno())
+
+    def close(self) -> None:
+        os.close(self._spare)
+        super().close()
 
 
 def _check(operation: str, answer: Message) -> None:

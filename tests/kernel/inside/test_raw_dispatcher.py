@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -135,6 +136,27 @@ def test_a_full_dispatcher_leaves_the_rest_in_the_module() -> None:
             assert {request.outcome() for request in (*first, *rest)} == {Outcome(errno.EACCES)}
     finally:
         raw.set_limit(32)
+
+
+def test_no_fd_is_left(serving: Running, pair: Pair) -> None:
+    """A request that is accepted then ends with EIO, at once; one in flight is completed; then all goes on."""
+    with ScriptedAgent(serving.runtime_dir) as agent, tcp_pairs() as (other,), submitted(other[0]) as in_flight:
+        ((handed, _),) = agent.accept()
+        limits = resource.prlimit(serving.pid, resource.RLIMIT_NOFILE)
+        used = {int(name) for name in os.listdir(f"/proc/{serving.pid}/fd")}
+        lowest_free = min(set(range(len(used) + 1)) - used)
+        resource.prlimit(serving.pid, resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+        try:
+            with submitted(pair[0]) as request:
+                assert request.outcome() == Outcome(errno.EIO)
+            agent.done(handed, errno.EACCES)
+            assert in_flight.outcome() == Outcome(errno.EACCES)
+        finally:
+            resource.prlimit(serving.pid, resource.RLIMIT_NOFILE, limits)
+        with submitted(pair[0]) as request:
+            ((handed, _),) = agent.accept()
+            agent.done(handed, errno.EACCES)
+            assert request.outcome() == Outcome(errno.EACCES)
 
 
 def test_everything_is_killed(pair: Pair) -> None:

@@ -11,7 +11,10 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -466,6 +469,52 @@ def test_an_overrun_costs_nothing(agent: Agent) -> None:
                 assert other.accept() is None
     finally:
         raw.set_limit(8)
+
+
+@pytest.mark.usefixtures("agent")
+def test_races() -> None:
+    """Consumers that withdraw or wait, and agents that answer or let go, all at once: each request ends once."""
+    ended: Counter[int] = Counter()
+    stop = threading.Event()
+
+    def consume() -> None:
+        with tcp_pairs() as ((near, _),):
+            for number in range(300):
+                with Submission() as request:
+                    try:
+                        request.submit(near.fileno(), priority=number % 8)
+                    except OSError as error:
+                        assert error.errno == errno.EAGAIN
+                        continue
+                    if number % 3 == 0:
+                        with contextlib.suppress(OSError):
+                            request.cancel()
+                    elif number % 3 == 1:
+                        continue
+                    ended[request.outcome().status] += 1
+
+    def serve(letting_go: bool) -> None:
+        with Agent() as other:
+            while not stop.is_set():
+                got = other.accept()
+                if got is None:
+                    os.sched_yield()
+                elif letting_go:
+                    other.let_go(got.fd)
+                else:
+                    other.done(got.fd, errno.EACCES)
+
+    with ThreadPoolExecutor(8) as pool:
+        agents = [pool.submit(serve, letting_go) for letting_go in (False, True)]
+        consumers = [pool.submit(consume) for _ in range(5)]
+        for consumer in consumers:
+            consumer.result(60)
+        stop.set()
+        for served in agents:
+            served.result(20)
+    assert set(ended) == {errno.EACCES, errno.EIO, errno.ECANCELED}
+    with Agent() as other:
+        assert other.accept() is None
 
 
 def test_the_module_stays_while_it_is_used(pair: Pair) -> None:
