@@ -33,6 +33,11 @@ def default_runtime_dir() -> Path:
     return Path(base) / "hsframework" if base else Path(f"/tmp/hsframework-{os.geteuid()}")
 
 
+def published_protocols() -> Mapping[str, int]:
+    """``{tlshd = 1, quic = 2, psp = 3}``."""
+    return {"tlshd": 1, "quic": 2, "psp": 3}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """``level``: debug, info, warning or error.  ``format``: json or console."""
@@ -106,7 +111,7 @@ class RawSettings:
     """The raw-netlink form of the service, which a kernel module may offer beside the ``handshake`` family."""
 
     enabled: bool = False
-    protocols: Mapping[str, int] = field(default_factory=lambda: {"tlshd": 1, "quic": 2, "psp": 3})
+    protocols: Mapping[str, int] = field(default_factory=published_protocols)
     """The groups to serve, and the module's number for each: of the protocol and of its multicast group."""
 
     def __post_init__(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hsframework.netlink import socket as netlink_socket
 from hsframework.netlink.control import find_family
 from hsframework.netlink.socket import NETLINK_GENERIC, NetlinkError, RequestSocket
+from hsframework.netlink.spec import builtin_specification
 
 ULP = Path("/proc/sys/net/ipv4/tcp_available_ulp")
 
@@ -20,6 +22,11 @@ def has_family(name: str) -> bool | None:
             sock.close()
     except NetlinkError:
         return None
+
+
+def has_raw_form() -> bool:
+    """Does a module offer the raw-netlink form of the service?"""
+    return netlink_socket.has_family(builtin_specification("handshake-raw").protonum or 0)
 
 
 def has_ktls() -> bool | None:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from hsframework.client import Client
-from hsframework.commands._kernel import has_family, has_ktls
+from hsframework.commands._kernel import has_family, has_ktls, has_raw_form
 from hsframework.commands._quiet import silence_logs
 from hsframework.commands._service import add_configuration, configuration
 from hsframework.config import Configuration
@@ -63,6 +63,7 @@ def examine(settings: Configuration) -> list[Finding]:
         *check_memory(settings),
         check_openssl(),
         check_handshake_family(),
+        *check_raw_form(settings),
         check_ktls(),
     ]
 
@@ -207,6 +208,21 @@ def check_handshake_family() -> Finding:
         f"{detail}; NFS and NVMe/TCP on this machine cannot be served",
         "use Linux 6.4 or later with CONFIG_NET_HANDSHAKE",
     )
+
+
+def check_raw_form(settings: Configuration) -> Iterable[Finding]:
+    """Where it is to be served: is there a module that offers it?"""
+    if not settings.kernel.raw.enabled:
+        return
+    if has_raw_form():
+        yield Finding("raw-netlink form", "ok", "a kernel module offers it")
+    else:
+        yield Finding(
+            "raw-netlink form",
+            "note",
+            "kernel.raw.enabled is true, and no kernel module offers it; it is served once one does",
+            "load the module, or remove [kernel.raw]",
+        )
 
 
 def check_ktls() -> Finding:

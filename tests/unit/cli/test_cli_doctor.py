@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from hsframework.commands import doctor
-from hsframework.config import AgentSettings, AllowRule, Configuration, GroupSettings, Limits
+from hsframework.config import (
+    AgentSettings,
+    AllowRule,
+    Configuration,
+    GroupSettings,
+    KernelSettings,
+    Limits,
+    RawSettings,
+)
 from tests.unit.cli.conftest import Command
 from tests.unit.client.fake_dispatcher import FakeDispatcher
 
@@ -67,6 +75,16 @@ def test_kernel(monkeypatch: pytest.MonkeyPatch, family: bool | None, ktls: bool
     monkeypatch.setattr(doctor, "has_ktls", lambda: ktls)
     verdicts = {doctor.check_handshake_family().verdict, doctor.check_ktls().verdict}
     assert verdicts == ({"ok"} if family else {"note"})
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_the_raw_form(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    """Is looked for where it is to be served, and nowhere else."""
+    monkeypatch.setattr(doctor, "has_raw_form", lambda: there)
+    assert not list(doctor.check_raw_form(Configuration()))
+    settings = Configuration(kernel=KernelSettings(raw=RawSettings(enabled=True)))
+    (finding,) = doctor.check_raw_form(settings)
+    assert finding.verdict == ("ok" if there else "note")
 
 
 def test_no_openssl(monkeypatch: pytest.MonkeyPatch) -> None:

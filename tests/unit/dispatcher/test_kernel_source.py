@@ -1,0 +1,343 @@
+"""The kernel as a source of requests, by a form of the service that a test plays: what no kernel does when asked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from typing import Any, cast
+
+import pytest
+
+from hsframework.config import Configuration
+from hsframework.dispatcher import vault as vault_module
+from hsframework.dispatcher.kernel.request import KernelRequests
+from hsframework.dispatcher.kernel.source import KernelSource
+from hsframework.dispatcher.kernel.wire import Wire
+from hsframework.dispatcher.keyring import KernelKeys
+from hsframework.dispatcher.planted import session_planted
+from hsframework.dispatcher.vault import Vault
+from hsframework.errors import ConfigurationError
+from hsframework.interface import PresharedKey, Secret
+from hsframework.netlink.socket import NetlinkError, has_family
+from tests.support.house import House, connected_pair, house, open_fds
+
+GROUP = "tlshd"
+CLIENT = {"message-type": 1, "auth-mode": 1}
+PSK_CLIENT = {"message-type": 1, "auth-mode": 2, "peer-identity": [7]}
+
+
+class Service:
+    """The kernel's side: queue, members, what was told to it, and whether it is there."""
+
+    def __init__(self) -> None:
+        self.there = True
+        self.queue: deque[Mapping[str, Any]] = deque()
+        self.members: set[str] = set()
+        self.told: list[tuple[int, list[int]]] = []
+        self._opened = 0
+        self.refuses_done = False
+
+    def sockets(self) -> int:
+        """How many wires are open."""
+        return self._opened
+
+    def count(self, number: int) -> None:
+        self._opened += number
+
+
+class PlayedWire(Wire):
+    """A form that the test plays."""
+
+    def __init__(self, service: Service) -> None:
+        if not service.there:
+            raise NetlinkError("it is not there", errno=errno.EPROTONOSUPPORT)
+        self._service = service
+        self._reader, self.writer = os.pipe()
+        service.count(1)
+
+    def fileno(self) -> int:
+        return self._reader
+
+    def drain(self) -> None:
+        os.read(self._reader, 100)
+
+    def join(self, group: str) -> None:
+        self._service.members.add(group)
+
+    def leave(self, group: str) -> None:
+        self._service.members.discard(group)
+
+    def close(self) -> None:
+        os.close(self._reader)
+        os.close(self.writer)
+        self._service.members.clear()
+        self._service.count(-1)
+
+    def _group(self, group: str) -> int:
+        raise NotImplementedError
+
+    def accept(self, group: str) -> Mapping[str, Any] | None:
+        self._vanished()
+        return self._service.queue.popleft() if self._service.queue else None
+
+    def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
+        self._vanished()
+        if self._service.refuses_done:
+            raise NetlinkError("not of mine", errno=errno.EBUSY)
+        self._service.told.append((status, list(peers)))
+
+    def _vanished(self) -> None:
+        if not self._service.there:
+            raise NetlinkError("it has gone", errno=errno.ENOENT)
+
+
+class Keys:
+    """What is asked of KernelKeys, without a kernel."""
+
+    def __init__(self) -> None:
+        self.held: list[int] = []
+
+    def psk(self, serial: int) -> PresharedKey:
+        return PresharedKey(b"key %d" % serial, Secret(b"k" * 32))
+
+    def hold(self, keyring: int | None) -> None:
+        if keyring:
+            self.held.append(keyring)
+
+    def forget(self, keyring: int | None) -> None:
+        if keyring in self.held:
+            self.held.remove(keyring)
+
+
+class Stage:
+    """A dispatcher with one source that asks ``service``."""
+
+    def __init__(self, home: House, configuration: Configuration) -> None:
+        self.home = home
+        self.service = Service()
+        self.keys = Keys()
+        self.missing = 0
+        requests = KernelRequests(Vault(configuration), cast("KernelKeys", self.keys), configuration)
+        loop = asyncio.get_running_loop()
+        self.wires: list[PlayedWire] = []
+        self.source = KernelSource("played", home.dispatcher, requests, self._open, {GROUP}, self._miss, loop=loop)
+
+    def _open(self) -> Wire:
+        self.wires.append(PlayedWire(self.service))
+        return self.wires[-1]
+
+    def _miss(self) -> None:
+        self.missing += 1
+
+    def submit(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT) -> None:
+        """A kernel consumer asks, and it is announced."""
+        self.service.queue.append({**values, "sockfd": os.dup(sock.fileno())})
+        os.write(self.wires[-1].writer, b"!")
+
+    async def until(self, met: Callable[[], object]) -> None:
+        async with asyncio.timeout(5):
+            while not met():
+                await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def stage() -> AsyncIterator[Stage]:
+    configuration = Configuration()
+    async with house(configuration) as home:
+        made = Stage(home, configuration)
+        yield made
+        home.dispatcher.stop()
+        made.source.close()
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    """Run a test's coroutine and see that it left no fd."""
+    before = open_fds()
+    asyncio.run(test)
+    assert open_fds() == before
+
+
+def test_sockets_are_open_while_they_are_needed() -> None:
+    """From the first agent's coming to the last one's going, and until what was taken has been completed."""
+
+    async def test() -> None:
+        with connected_pair() as (ours, _):
+            async with stage() as played:
+                assert not played.service.sockets()
+                agent = await played.home.agent(GROUP)
+                assert played.service.members == {GROUP}
+                played.submit(ours)
+                request, fd = await agent.take(GROUP)
+                os.close(fd)
+                await agent.ask("leave", {"group": [GROUP]})
+                assert not played.service.members
+                assert played.service.sockets() == 1
+                agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+                await played.until(lambda: not played.service.sockets())
+                assert played.service.told == [(errno.EACCES, [])]
+
+    run(test())
+
+
+def test_the_service_vanishes_and_comes_again() -> None:
+    """An ACCEPT whose family is gone closes the sockets and asks for another look, which joins once it is back."""
+
+    async def test() -> None:
+        with connected_pair() as (ours, _):
+            async with stage() as played:
+                agent = await played.home.agent(GROUP)
+                played.service.there = False
+                os.write(played.wires[-1].writer, b"!")
+                await played.until(lambda: played.missing)
+                assert not played.service.sockets()
+                played.source.look()
+                assert (played.missing, played.service.sockets()) == (2, 0)
+                played.service.there = True
+                played.source.look()
+                assert played.service.members == {GROUP}
+                played.submit(ours)
+                request, fd = await agent.take(GROUP)
+                os.close(fd)
+                agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+                await played.until(lambda: played.service.told)
+
+    run(test())
+
+
+def test_the_service_vanishes_with_a_request_in_flight() -> None:
+    """Its DONE can be told to nobody: the request is closed all the same, and its socket let go of."""
+
+    async def test() -> None:
+        with connected_pair() as (ours, _):
+            async with stage() as played:
+                agent = await played.home.agent(GROUP)
+                played.submit(ours)
+                request, fd = await agent.take(GROUP)
+                os.close(fd)
+                played.service.there = False
+                os.write(played.wires[-1].writer, b"!")
+                await played.until(lambda: played.missing)
+                agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+                await played.until(lambda: not played.home.dispatcher.requests)
+                assert not played.service.told
+
+    run(test())
+
+
+def test_a_done_that_is_refused() -> None:
+    """Is the end of the request for us, and the next one is served."""
+
+    async def test() -> None:
+        with connected_pair() as (ours, _):
+            async with stage() as played:
+                agent = await played.home.agent(GROUP)
+                for refuses in (True, False):
+                    played.service.refuses_done = refuses
+                    played.submit(ours)
+                    request, fd = await agent.take(GROUP)
+                    os.close(fd)
+                    agent.send("done", {"request-id": request.values["request-id"], "status": errno.ECONNRESET})
+                    await played.until(lambda: not played.home.dispatcher.requests)
+                assert played.service.told == [(errno.ETIMEDOUT, [])]
+
+    run(test())
+
+
+def test_pre_shared_keys_need_no_trust(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host without a bundle of authorities serves NVMe; only a request with certificates is refused there."""
+
+    def none() -> None:
+        raise ConfigurationError("no bundle")
+
+    monkeypatch.setattr(vault_module, "system_trust", none)
+
+    async def test() -> None:
+        with connected_pair() as (ours, _):
+            async with stage() as played:
+                agent = await played.home.agent(GROUP)
+                played.submit(ours, CLIENT)
+                await played.until(lambda: played.service.told)
+                assert played.service.told == [(ConfigurationError("").errno, [])]
+                played.submit(ours, PSK_CLIENT)
+                request, fd = await agent.take(GROUP)
+                os.close(fd)
+                assert [psk["identity"] for psk in request.values["psk"]] == [b"key 7"]
+                assert "trust-id" not in request.values
+
+    run(test())
+
+
+def test_the_systems_trust_is_read_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not by the first request, for which no file may be opened."""
+    read: list[bool] = []
+    monkeypatch.setattr(vault_module, "system_trust", lambda: read.append(True))
+    vault = Vault(Configuration())
+    KernelRequests(vault, cast("KernelKeys", Keys()), Configuration())
+    assert read == [True]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"message-type": 3, "auth-mode": 1}, {"message-type": 1, "auth-mode": 9}, {**PSK_CLIENT, "handshake-type": 1}],
+    ids=str,
+)
+def test_what_is_not_known_is_refused(values: dict[str, Any]) -> None:
+    """EOPNOTSUPP: a role, a way to authenticate, a handshake that is not the first; the keyring is let go of."""
+
+    async def test() -> None:
+        with connected_pair() as (ours, _):
+            async with stage() as played:
+                await played.home.agent(GROUP)
+                played.submit(ours, {**values, "keyring": 5})
+                await played.until(lambda: played.service.told)
+                assert played.service.told == [(errno.EOPNOTSUPP, [])]
+                assert not played.keys.held
+
+    run(test())
+
+
+@pytest.mark.parametrize(("asked", "given"), [(None, 0), (3, 3), (7, 7), (8, 7)])
+def test_priorities(asked: int | None, given: int) -> None:
+    """A request's priority is the agents' queue's; one that is out of range is the highest."""
+
+    async def test() -> None:
+        with connected_pair() as (ours, _):
+            async with stage() as played:
+                agent = await played.home.agent(GROUP)
+                played.submit(ours, PSK_CLIENT if asked is None else {**PSK_CLIENT, "priority": asked})
+                _, fd = await agent.take(GROUP)
+                os.close(fd)
+                (request,) = played.home.dispatcher.requests.values()
+                assert request.priority == given
+
+    run(test())
+
+
+def test_sessions_that_can_be_asked_for() -> None:
+    """A plain socket has no TLS, and one of UDP never; of a group that we do not know, nothing can be said."""
+
+    async def test() -> None:
+        near, far = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        with connected_pair() as (ours, _), near, far:
+            far.bind(("127.0.0.1", 0))
+            near.connect(far.getsockname())
+            async with house() as home:
+                tcp = home.dispatcher.take_socket(os.dup(ours.fileno()))
+                udp = home.dispatcher.take_socket(os.dup(near.fileno()))
+                assert [session_planted(group, tcp) for group in ("tlshd", "psp")] == [False, None]
+                assert [session_planted(group, udp) for group in ("tlshd", "quic")] == [False, None]
+                tcp.release()
+                udp.release()
+
+    run(test())
+
+
+def test_which_families_there_are() -> None:
+    """Netlink's routing family is in every kernel; a number beyond all is in none."""
+    assert has_family(0)
+    assert not has_family(31)
