@@ -138,7 +138,7 @@ def _settings(kind: type[Any], where: str, seen: set[str]) -> Iterable[str]:
     rows, below = [], []
     for item in dataclasses.fields(kind):
         hint, key = hints[item.name], item.name.replace("_", "-")
-        path = f"{where}.{key}" if where else key
+        path = f"{where.strip('[]')}.{key}" if where else key
         inner = _table_of(hint)
         if inner is None and item.name != "plugins":
             rows.append((f"`{key}`", _hint(hint), _default(item), notes.get(item.name, "")))
