@@ -31,7 +31,8 @@ def has_kernel_tls(custody: Custody) -> bool:
     return True
 
 
-CHECKS: Mapping[str, Mapping[int, Check]] = {"tlshd": {socket.IPPROTO_TCP: has_kernel_tls}}
+_TLS: Mapping[int, Check] = {socket.IPPROTO_TCP: has_kernel_tls}
+CHECKS: Mapping[str, Mapping[int, Check]] = {"tlshd": _TLS, "tls13": _TLS}
 """By group, by SO_PROTOCOL."""
 
 

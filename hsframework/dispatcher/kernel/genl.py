@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from hsframework.dispatcher.kernel.wire import Wire
@@ -59,24 +60,32 @@ class GenericWire(Wire):
         self._requests.request(self._codec, "done", accepted, acknowledge=True)
 
 
-def refusal() -> tuple[str, bool] | None:
-    """Why the kernel would not let us serve it, and whether that is worth a warning.  None: it would.
+@dataclass(frozen=True)
+class Refusal:
+    """``forbidden``: we may not serve the kernel, in whatever form; else it has not got this one."""
+
+    reason: str
+    forbidden: bool = False
+
+
+def refusal() -> Refusal | None:
+    """Why the kernel would not let us serve it.  None: it would.
 
     Anybody can join the group, and the kernel believes then that an agent listens: so ask before.
     """
     try:
         requests = RequestSocket(NETLINK_GENERIC)
     except NetlinkError as error:
-        return str(error), False
+        return Refusal(str(error))
     try:
         family = find_family(requests, _SPECIFICATION.name)
         if family is None:
-            return "this kernel has no handshake family", False
+            return Refusal("this kernel has no handshake family")
         codec = MessageCodec(_SPECIFICATION, message_type=family.number, lenient=True)
         requests.request(codec, "accept", {"handler-class": NO_CLASS})
     except NetlinkError as error:
         if error.errno == errno.EPERM:
-            return "CAP_NET_ADMIN in the initial user namespace is missing; start as root", True
+            return Refusal("CAP_NET_ADMIN in the initial user namespace is missing; start as root", forbidden=True)
     finally:
         requests.close()
     return None

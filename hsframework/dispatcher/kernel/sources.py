@@ -116,8 +116,10 @@ def served_forms(configuration: Configuration) -> list[Form]:
     if refused is None:
         forms.append(Form("kernel", GenericWire, HANDLER_CLASSES))
     else:
-        reason, warn = refused
-        (_log.warning if warn else _log.info)("no requests of the kernel's are taken", reason=reason)
+        tell = _log.warning if refused.forbidden else _log.info
+        tell("no requests of the kernel's are taken", reason=refused.reason)
+        if refused.forbidden:
+            return forms
     if settings.raw.enabled:
         forms.append(Form("kernel-raw", partial(RawWire, settings.raw.protocols), settings.raw.protocols))
     return forms

@@ -421,12 +421,12 @@ def test_a_lent_socket_may_be_sent(pair: Pair, agent: Agent) -> None:
 
 def test_the_keyring(pair: Pair, agent: Agent) -> None:
     """ACCEPT links the request's keyring into the process keyring; one that is not there ends the request."""
-    ring = add_key("keyring", "of the request", b"", -3)
+    ring = int(debian("keyctl", "newring", "of the request", "@u"))
     key = add_key("user", "in it", b"payload", ring)
     with submitted(pair[0], keyring=ring) as request:
         got = taken(agent)
         assert got.number(9) == ring
-        unlink_key(ring, -3)
+        debian("keyctl", "unlink", str(ring), "@u")
         assert describe_key(key)[4] == "in it"
         unlink_key(ring)
         agent.done(got.fd)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hsframework.config import Configuration
+from hsframework.config import Configuration, KernelSettings, RawSettings
 from hsframework.dispatcher.core import Dispatcher
 from hsframework.dispatcher.kernel import KernelSources
 from hsframework.dispatcher.vault import Vault
@@ -190,11 +190,12 @@ def test_the_family_is_missing() -> None:
     sock.close()
 
 
-def test_the_permission_is_missing() -> None:
+@pytest.mark.parametrize("raw", [False, True])
+def test_the_permission_is_missing(raw: bool) -> None:
     """Without CAP_NET_ADMIN no group is joined, though anybody could: consumers get ESRCH and not a long wait."""
 
     async def serve() -> None:
-        configuration = Configuration()
+        configuration = Configuration(kernel=KernelSettings(raw=RawSettings(enabled=raw)))
         dispatcher = Dispatcher(configuration, expected_groups=["tlshd"])
         KernelSources(dispatcher, Vault(configuration), configuration, loop=asyncio.get_running_loop())
         assert not dispatcher.sources

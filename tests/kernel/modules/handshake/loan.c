@@ -187,6 +187,8 @@ struct file *hsf_lend(struct hsf_request *req)
 	__module_get(THIS_MODULE);
 	sock->type = req->sock->type;
 	sock->state = READ_ONCE(req->sock->state);
+	if (test_bit(SOCK_CUSTOM_SOCKOPT, &req->sock->flags))
+		set_bit(SOCK_CUSTOM_SOCKOPT, &sock->flags);
 	sock->sk = req->sock->sk;
 	WRITE_ONCE(sock->ops, &loan->ops);
 	return file;
