@@ -2,7 +2,7 @@
 
 ::
 
-    exchange = ClientExchange(binding, versions=…, carriers=…)
+    exchange = Exchange(role, binding, choices)
     step = exchange.begin()
     while not isinstance(step, Done):
         step = exchange.received_by(spi, key)   # after MakeRx
@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import enum
 import hmac
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.interface import Role
 from hsframework_psp.binding import Binding
 from hsframework_psp.keys import Grant, Key
-from hsframework_psp.messages import Answer, Carrier, Keys, Offer, Proof, decode
+from hsframework_psp.messages import MAX_CHOICES, Answer, Carrier, Choice, Keys, Offer, Proof, decode
 from hsframework_psp.versions import Version
 
 
@@ -117,19 +117,16 @@ TABLE: Mapping[tuple[Role, State, Input], tuple[str, State]] = {
 
 
 class Exchange:
-    """One side.  ``versions``: ours, in order of preference; ``carriers``: ours, in order of preference."""
+    """One side.  ``choices``: ours, in order of preference, 1 to 16."""
 
-    def __init__(
-        self, role: Role, binding: Binding, *, versions: Sequence[Version], carriers: Sequence[Carrier]
-    ) -> None:
-        if not versions or not carriers:
-            raise ValueError("an exchange needs a version and a carrier")
+    def __init__(self, role: Role, binding: Binding, choices: Sequence[Choice]) -> None:
+        if not 1 <= len(choices) <= MAX_CHOICES:
+            raise ValueError(f"an exchange needs 1 to {MAX_CHOICES} choices")
         self.role = role
         self.state = State.START
         self.carrier: Carrier | None = None
         self.version: Version | None = None
-        self._versions = tuple(versions)
-        self._carriers = tuple(carriers)
+        self._choices = tuple(choices)
         self._binding: Binding | None = binding
         self._transcript = bytearray()
         self._received: bytes = b""
@@ -204,10 +201,10 @@ class Exchange:
     # The client's actions
 
     def _offer(self) -> Step:
-        return Read(self._said(Offer(frozenset(self._carriers), tuple(self._versions)).encode()))
+        return Read(self._said(Offer(self._choices).encode()))
 
     def _take_answer(self, answer: Answer) -> Step:
-        if answer.carrier not in self._carriers or answer.version not in self._versions:
+        if (answer.carrier, answer.version) not in self._choices:
             raise HandshakeFailed(
                 Failure.ILLEGAL_PARAMETER,
                 f"ANSWER chooses {answer.carrier.name} with {answer.version.label}, which was not offered",
@@ -235,10 +232,12 @@ class Exchange:
         return Read()
 
     def _choose(self, offer: Offer) -> Step:
-        carrier = _first(self._carriers, offer.carriers)
-        version = _first(self._versions, offer.versions)
-        if carrier is None or version is None:
-            raise HandshakeFailed(Failure.NO_COMMON_PARAMETERS, _difference(offer, self._carriers, self._versions))
+        choice = next((choice for choice in self._choices if choice in offer.choices), None)
+        if choice is None:
+            ours = [(int(carrier), int(version)) for carrier, version in self._choices]
+            detail = f"(carrier, version): the client offers {list(offer.choices)}, here are {ours}"
+            raise HandshakeFailed(Failure.NO_COMMON_PARAMETERS, detail)
+        carrier, version = choice
         self.carrier, self.version = carrier, version
         self._said(self._received)
         return MakeRx(carrier, version)
@@ -297,15 +296,3 @@ def _wipe_grant(value: object) -> None:
     grant = value if isinstance(value, Grant) else getattr(value, "grant", None)
     if isinstance(grant, Grant):
         grant.key.wipe()
-
-
-def _first(ours: Sequence[Any], theirs: Iterable[int]) -> Any:
-    offered = frozenset(theirs)
-    return next((item for item in ours if item in offered), None)
-
-
-def _difference(offer: Offer, carriers: Sequence[Carrier], versions: Sequence[Version]) -> str:
-    theirs = f"{sorted(carrier.name for carrier in offer.carriers)} with versions {list(offer.versions)}"
-    return (
-        f"the client offers {theirs}; here are {[carrier.name for carrier in carriers]} with {list(map(int, versions))}"
-    )

@@ -18,7 +18,7 @@ from hsframework_psp.versions import SPI_MASK, Version
 HEADER = struct.Struct(">BBH")
 HEADER_SIZE = HEADER.size
 MAX_BODY = 1020
-MAX_VERSIONS = 16
+MAX_CHOICES = 16
 PROOF_SIZE = 32
 PROOF_MESSAGE_SIZE = HEADER_SIZE + PROOF_SIZE
 
@@ -29,27 +29,24 @@ OFFER, ANSWER, KEYS, PROOF = 1, 2, 3, 4
 
 
 class Carrier(enum.IntEnum):
-    """What is protected afterwards.  In an offer the number of the bit, plus 1."""
+    """What is protected afterwards."""
 
     CONNECTION = 1
     PACKETS = 2
 
-    @property
-    def bit(self) -> int:
-        """In OFFER's mask."""
-        return 1 << (self - 1)
+
+Choice = tuple[Carrier, Version]
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """The client's carriers, and its versions in order of preference, those that are unknown here too."""
+    """Pairs of carrier and version in order of preference; those that are unknown here are numbers, too."""
 
-    carriers: frozenset[Carrier]
-    versions: tuple[int, ...]
+    choices: tuple[tuple[int, int], ...]
 
     def encode(self) -> bytes:
-        mask = sum(carrier.bit for carrier in self.carriers)
-        return _message(OFFER, bytes((mask, len(self.versions), *self.versions)))
+        pairs = b"".join(bytes(pair) for pair in self.choices)
+        return _message(OFFER, bytes((len(self.choices), 0)) + pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +119,15 @@ def decode(data: bytes) -> Message:
 
 
 def _decode_offer(body: bytes) -> Offer:
-    if len(body) < 2 or len(body) < 2 + body[1]:
+    if len(body) < 2 or len(body) < 2 + 2 * body[0]:
         raise _garbage("OFFER is cut off")
-    mask, number = body[0], body[1]
-    versions = tuple(body[2 : 2 + number])
-    if not 1 <= number <= MAX_VERSIONS or len(set(versions)) != number:
-        raise HandshakeFailed(Failure.ILLEGAL_PARAMETER, f"OFFER has 1 to {MAX_VERSIONS} versions, none twice")
-    if not mask:
-        raise HandshakeFailed(Failure.ILLEGAL_PARAMETER, "OFFER has no carrier")
-    _check_extensions(body[2 + number :])
-    return Offer(frozenset(carrier for carrier in Carrier if mask & carrier.bit), versions)
+    number, reserved = body[0], body[1]
+    end = 2 + 2 * number
+    choices = tuple(zip(body[2:end:2], body[3:end:2], strict=True))
+    if reserved or not 1 <= number <= MAX_CHOICES or len(set(choices)) != number:
+        raise HandshakeFailed(Failure.ILLEGAL_PARAMETER, f"OFFER has 1 to {MAX_CHOICES} choices, none twice")
+    _check_extensions(body[end:])
+    return Offer(choices)
 
 
 def _decode_association(kind: type[Answer] | type[Keys], body: bytes) -> Answer | Keys:

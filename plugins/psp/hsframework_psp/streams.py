@@ -1,0 +1,39 @@
+"""What ``attach_session`` gives to a consumer: a stream, and what it can know and do beyond that."""
+
+from __future__ import annotations
+
+from hsframework_psp.channels import Packets
+from hsframework_psp.renewal import Renewal
+from hsframework_tls13.aio_stream import AsyncTlsStream
+from hsframework_tls13.channel import Channel
+from hsframework_tls13.stream import TlsStream
+
+
+class PspStream(TlsStream):
+    """Implements :class:`hsframework.interface.Stream`.
+
+    ``renewal``: when the session is due to be established anew.  ``packets``: seals and opens packets of the
+    consumer's own; None where the connection itself is protected.
+    """
+
+    def __init__(self, channel: Channel, renewal: Renewal, packets: Packets | None) -> None:
+        super().__init__(channel)
+        self.renewal = renewal
+        self.packets = packets
+
+    def close(self) -> None:
+        super().close()
+        self.renewal.close()
+
+
+class AsyncPspStream(AsyncTlsStream):
+    """The same over asyncio: :class:`hsframework.interface.AsyncStream`."""
+
+    def __init__(self, channel: Channel, renewal: Renewal, packets: Packets | None) -> None:
+        super().__init__(channel)
+        self.renewal = renewal
+        self.packets = packets
+
+    async def close(self) -> None:
+        await super().close()
+        self.renewal.close()
