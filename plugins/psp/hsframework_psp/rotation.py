@@ -6,6 +6,7 @@ came before we listened, changes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 
 from hsframework.errors import StreamError
@@ -23,15 +24,20 @@ class RotationRenewal(Renewal):
     def __init__(self, device: int, rotations: int) -> None:
         self._device = device
         self._rotations = rotations
-        try:
-            self._family = PspFamily()
-        except NetlinkError as error:
-            raise StreamError(f"rotations of the PSP device cannot be watched: {error}", errno=error.errno) from None
-        try:
-            self._notices = self._family.rotation_notices()
-        except NetlinkError as error:
-            self._family.close()
-            raise StreamError(f"rotations of the PSP device cannot be watched: {error}", errno=error.errno) from None
+        with contextlib.ExitStack() as stack:
+            try:
+                self._family = PspFamily()
+                stack.callback(self._family.close)
+                self._notices = self._family.rotation_notices()
+                stack.callback(self._notices.close)
+                self._family.statistics(device)
+            except NetlinkError as error:
+                raise StreamError(
+                    f"rotations of PSP device {device} cannot be watched: {error}; attach in the network namespace of "
+                    "the socket",
+                    errno=error.errno,
+                ) from None
+            self._resources = stack.pop_all()
 
     @property
     def state(self) -> RenewalState:
@@ -49,5 +55,4 @@ class RotationRenewal(Renewal):
         return self._notices.fileno()
 
     def close(self) -> None:
-        self._notices.close()
-        self._family.close()
+        self._resources.close()
