@@ -48,6 +48,10 @@ class PacketDevice(Device):
             self._rotated_at = now
         return PacketAssociation(version, self._device.allocate(version), lifetime=int(self._rotate_every))
 
+    def close(self) -> None:
+        """Wipe the device keys."""
+        self._device.close()
+
 
 class PacketAssociation(Association):
     """``lifetime``: seconds for which keys from one device key may be used."""

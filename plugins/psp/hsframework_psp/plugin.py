@@ -37,6 +37,7 @@ from hsframework_psp.exchange import Done, Exchange, MakeRx, Read, ReadProof, St
 from hsframework_psp.keys import Grant
 from hsframework_psp.messages import PROOF_MESSAGE_SIZE, Carrier
 from hsframework_psp.packet_device import PacketDevice
+from hsframework_psp.per_process import PerProcess
 from hsframework_psp.search import DeviceSearch
 from hsframework_psp.session import specification
 from hsframework_psp.settings import Settings, check_device
@@ -76,12 +77,17 @@ class PspHandshaker(Handshaker):
         self._contexts = Contexts(TlsSettings(kernel_offload=False, require_alpn=True))
         self._contexts.check()
         specification()
-        self._software = SoftwareDevice(os.urandom, frozenset(settings.preference))
-        self._packets = PacketDevice(self._software, rotate_every=settings.rotate_every, clock=time.monotonic)
+        self._packets = PerProcess(self._packet_device)
         self._search = DeviceSearch()
 
+    def _packet_device(self) -> PacketDevice:
+        device = SoftwareDevice(os.urandom, frozenset(self._settings.preference))
+        return PacketDevice(device, rotate_every=self._settings.rotate_every, clock=time.monotonic)
+
     def close(self) -> None:
-        self._software.close()
+        packets = self._packets.existing
+        if packets is not None:
+            packets.close()
         self._search.close()
 
     async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
@@ -127,7 +133,7 @@ class PspHandshaker(Handshaker):
                 if wanted == "kernel":
                     raise
         if wanted != "kernel":
-            devices.append(self._packets)
+            devices.append(self._packets.get())
         return devices
 
     def _demand(self, request: Request) -> CertificateDemand:

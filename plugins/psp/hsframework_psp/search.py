@@ -3,7 +3,7 @@
 The rules:
 
 * A socket's namespace is told by its cookie (SO_NETNS_COOKIE).  In our own namespace the netlink sockets are opened
-  once, at start; for another the dispatcher is asked for them, and they are closed with the request: an open netlink
+  once a process; for another the dispatcher is asked for them, and they are closed with the request: an open netlink
   socket would keep a namespace alive.
 * What the kernel cannot do, or does not let us see, is a refusal with the reason in it, never a guess.
 """
@@ -22,6 +22,7 @@ from hsframework.netlink.socket import NETLINK_GENERIC, NetlinkError, RequestSoc
 from hsframework_psp.devices import DeviceRefused
 from hsframework_psp.family import PspFamily
 from hsframework_psp.kernel_device import KernelDevice
+from hsframework_psp.per_process import PerProcess
 from hsframework_psp.versions import Version
 
 SO_NETNS_COOKIE = 71
@@ -44,27 +45,32 @@ class _Namespace:
 
 
 class DeviceSearch:
-    """Of one agent process."""
+    """Made once, before the agent's workers are forked: what it loads, and has the kernel load, is there then.
+
+    On a kernel without PSP at that time, no socket is opened later, since each question for the family would have the
+    kernel look for a module.
+    """
 
     def __init__(self) -> None:
         self._cookie = _own_cookie()
-        self._own: _Namespace | None = None
+        self._own = PerProcess(_own_namespace)
         self._problem = ""
         try:
-            self._own = _Namespace(RequestSocket(NETLINK_GENERIC), RequestSocket(NETLINK_ROUTE))
+            _own_namespace().close()
         except NetlinkError as error:
             self._problem = str(error)
 
     def close(self) -> None:
         """Close our own namespace's sockets."""
-        if self._own is not None:
-            self._own.close()
+        own = self._own.existing
+        if own is not None:
+            own.close()
 
     async def find(
         self, request: Request, sock: socket.socket, versions: Sequence[Version], stack: contextlib.ExitStack
     ) -> KernelDevice:
         """The device, good until ``stack`` is closed.  Raises DeviceRefused: there is none, or none with a version."""
-        if self._own is None:
+        if self._problem:
             raise DeviceRefused(self._problem)
         try:
             namespace = await self._namespace(request, sock, stack)
@@ -82,9 +88,8 @@ class DeviceSearch:
         return KernelDevice(namespace.family, facts, sock)
 
     async def _namespace(self, request: Request, sock: socket.socket, stack: contextlib.ExitStack) -> _Namespace:
-        assert self._own is not None
         if _cookie(sock) == self._cookie:
-            return self._own
+            return self._own.get()
         generic = RequestSocket.adopt(await request.open_netlink(NETLINK_GENERIC))
         try:
             route = RequestSocket.adopt(await request.open_netlink(NETLINK_ROUTE))
@@ -94,6 +99,10 @@ class DeviceSearch:
         namespace = _Namespace(generic, route)
         stack.callback(namespace.close)
         return namespace
+
+
+def _own_namespace() -> _Namespace:
+    return _Namespace(RequestSocket(NETLINK_GENERIC), RequestSocket(NETLINK_ROUTE))
 
 
 def _interface(route: RequestSocket, sock: socket.socket) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 from collections.abc import Coroutine
 from dataclasses import replace
@@ -32,6 +33,7 @@ from hsframework_psp.plugin import ALPN, PspHandshaker, PspProtocol
 from hsframework_psp.renewal import RenewalState
 from hsframework_psp.settings import Settings
 from hsframework_psp.streams import AsyncPspStream, PspStream
+from hsframework_psp.versions import Version
 from hsframework_tls13.events import SessionBroken, SessionTruncated
 from hsframework_tls13.plugin import Tls13Protocol
 from hsframework_tls13.settings import Settings as TlsSettings
@@ -474,6 +476,26 @@ def test_a_session_that_makes_no_sense() -> None:
             with pytest.raises(StreamError):
                 hooks.hsframework_attach_session(replace(whole, parameters=parameters), near, False)
     assert hooks.hsframework_attach_session(replace(whole, protocol="tls13"), near, False) is None
+
+
+def test_forked_workers_share_no_device() -> None:
+    """What a worker gives out, another never does: after a fork the device is another one, with other keys."""
+    handshaker = PspHandshaker(Settings(device="software"))
+    ours = handshaker._packets.get().associate(Version.AES_GCM_256).grant
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        grant = handshaker._packets.get().associate(Version.AES_GCM_256).grant
+        os.write(writing, grant.spi.to_bytes(4, "big") + grant.key.reveal())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(reading, 100)
+    os.close(reading)
+    os.close(writing)
+    assert len(theirs) == 36
+    assert theirs[4:] != ours.key.reveal()
+    assert int.from_bytes(theirs[:4], "big") != ours.spi + 1
+    handshaker.close()
 
 
 def test_rotation_of_the_software_device() -> None:
