@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from hsframework.errors import StreamError
 from hsframework_tls13.channel import Channel
@@ -70,7 +70,7 @@ class AsyncTlsStream:
                 self._channel.queue_close()
                 await self._wait_for(self._channel.try_flush, write=True)
 
-    async def __aenter__(self) -> AsyncTlsStream:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -12,7 +12,7 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from hsframework.errors import StreamError
 from hsframework_tls13.channel import Channel
@@ -74,7 +74,7 @@ class TlsStream:
             self._channel.queue_close()
             self._wait_for(self._channel.try_flush, select.POLLOUT)
 
-    def __enter__(self) -> TlsStream:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
