@@ -55,7 +55,7 @@ def close(*sessions: Session) -> None:
 
 
 def test_both_ends(psp_service: Service, pki: Pki) -> None:
-    """A session with its facts, secrets as secrets; data both ways through the streams; packets of the consumer's own."""
+    """A session with its facts, secrets as secrets; data both ways; packets of the consumer's own."""
     with Client(psp_service.runtime) as client:
         near, far = both(client, options(pki, Role.CLIENT), options(pki, Role.SERVER))
         assert near.protocol == "psp"

@@ -7,7 +7,7 @@ from hsframework_psp.messages import PROOF_SIZE
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.keyschedule import export_keying_material
 
-LABELS = {Role.CLIENT: b"EXPORTER-psp-kx client proof", Role.SERVER: b"EXPORTER-psp-kx server proof"}
+LABEL = b"EXPORTER-psp-kx proof"
 
 
 class Binding:
@@ -17,6 +17,7 @@ class Binding:
         self._suite = suite
         self._secret = exporter_secret
 
-    def proof(self, sender: Role, transcript: bytes) -> bytes:
-        """32 bytes; ``transcript``: OFFER, ANSWER and KEYS, whole."""
-        return export_keying_material(self._suite, self._secret.reveal(), LABELS[sender], transcript, PROOF_SIZE)
+    def proofs(self, transcript: bytes) -> dict[Role, bytes]:
+        """By their sender, 32 bytes each; ``transcript``: OFFER, ANSWER and KEYS, whole."""
+        both = export_keying_material(self._suite, self._secret.reveal(), LABEL, transcript, 2 * PROOF_SIZE)
+        return {Role.CLIENT: both[:PROOF_SIZE], Role.SERVER: both[PROOF_SIZE:]}

@@ -130,6 +130,7 @@ class Exchange:
         self._binding: Binding | None = binding
         self._transcript = bytearray()
         self._received: bytes = b""
+        self._proofs: dict[Role, bytes] = {}
         self._ours: Grant | None = None
         self._theirs: Grant | None = None
         self._failed: HandshakeFailed | None = None
@@ -275,8 +276,10 @@ class Exchange:
         return message
 
     def _proof(self, sender: Role) -> bytes:
-        assert self._binding is not None
-        return Proof(self._binding.proof(sender, bytes(self._transcript))).encode()
+        if not self._proofs:
+            assert self._binding is not None
+            self._proofs = self._binding.proofs(bytes(self._transcript))
+        return Proof(self._proofs[sender]).encode()
 
     def _verify(self, proof: Proof) -> None:
         expected = self._proof(Role.SERVER if self.role is Role.CLIENT else Role.CLIENT)
@@ -290,6 +293,7 @@ class Exchange:
         self._transcript[:] = bytes(len(self._transcript))
         self._transcript.clear()
         self._binding = None
+        self._proofs = {}
 
 
 def _wipe_grant(value: object) -> None:

@@ -20,7 +20,7 @@ under a key, which :class:`PacketSealer` sees to.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -38,14 +38,15 @@ MAX_IV = 2**64 - 1
 _HEADER = struct.Struct(">BBBBI8s")
 _UDP = struct.Struct(">HHHH")
 _ONE, _VIRTUAL, _DROP, _SAMPLE = 1, 2, 0x40, 0x80
+_VERSIONS = {int(version): version for version in Version}
+_ENCRYPTING = frozenset(version for version in Version if version.encrypts)
 
 
 class PacketRefused(StreamError):
     """A packet that is malformed, or does not authenticate.  Nothing of it is to be believed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What can be read before a packet is opened, and believed only afterwards."""
 
     next_header: int
@@ -58,14 +59,8 @@ class Header:
     sample: bool = False
     drop: bool = False
 
-    def encode(self) -> bytes:
-        flags = self.version << 2 | _ONE | self.virtual << 1 | self.drop << 6 | self.sample << 7
-        size = 2 if self.virtual else 1
-        return _HEADER.pack(self.next_header, size, self.crypt_offset // 4, flags, self.spi, self.iv)
 
-
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """A packet that authenticated."""
 
     header: Header
@@ -78,17 +73,17 @@ def read_header(packet: bytes) -> Header:
     if len(packet) < HEADER_SIZE + ICV_SIZE:
         raise PacketRefused(f"a packet of {len(packet)} bytes; PSP's header and ICV alone have 32")
     next_header, size, offset, flags, spi, iv = _HEADER.unpack_from(packet)
-    version, virtual = flags >> 2 & 0xF, bool(flags & _VIRTUAL)
+    virtual = flags & _VIRTUAL != 0
+    version = _VERSIONS.get(flags >> 2 & 0xF)
     if not flags & _ONE or offset & 0xC0:
         raise PacketRefused("a reserved bit of the header is wrong")
-    if version not in Version.__members__.values():
-        raise PacketRefused(f"version {version} is not known")
+    if version is None:
+        raise PacketRefused(f"version {flags >> 2 & 0xF} is not known")
     if size != (2 if virtual else 1):
         raise PacketRefused(f"header extension length {size} {'with' if virtual else 'without'} a cookie")
     if not spi & SPI_MASK:
         raise PacketRefused(f"SPI 0x{spi:08x}")
-    sample, drop = bool(flags & _SAMPLE), bool(flags & _DROP)
-    return Header(next_header, offset * 4, Version(version), spi, iv, virtual, sample, drop)
+    return Header(next_header, offset * 4, version, spi, iv, virtual, flags & _SAMPLE != 0, flags & _DROP != 0)
 
 
 class PacketSealer:
@@ -103,7 +98,8 @@ class PacketSealer:
         self.spi = spi
         self.next_iv = next_iv
         self._aead = AESGCM(key)
-        self._nonce_head = spi.to_bytes(4, "big")
+        self._encrypts = version.encrypts
+        self._flags = version << 2 | _ONE
 
     def seal(self, payload: bytes, *, next_header: int, crypt_offset: int = 0, cookie: bytes | None = None) -> bytes:
         """A whole packet, from its header to its ICV.
@@ -118,12 +114,15 @@ class PacketSealer:
             raise ValueError(f"a virtualisation cookie has {COOKIE_SIZE} bytes, not {len(cookie)}")
         if self.next_iv > MAX_IV:
             raise StreamError("the IVs of this key are used up: establish a new session")
-        iv = self.next_iv.to_bytes(8, "big")
+        size, flags = (1, self._flags) if cookie is None else (2, self._flags | _VIRTUAL)
+        clear = _HEADER.pack(next_header, size, crypt_offset // 4, flags, self.spi, self.next_iv.to_bytes(8, "big"))
+        nonce = clear[4:]
         self.next_iv += 1
-        header = Header(next_header, crypt_offset, self.version, self.spi, iv, cookie is not None).encode()
-        clear_size = crypt_offset if self.version.encrypts else len(content)
-        clear = header + content[:clear_size]
-        return clear + self._aead.encrypt(self._nonce_head + iv, content[clear_size:], clear)
+        if not self._encrypts:
+            clear, content = clear + content, b""
+        elif crypt_offset:
+            clear, content = clear + content[:crypt_offset], content[crypt_offset:]
+        return clear + self._aead.encrypt(nonce, content, clear)
 
 
 class PacketOpener:
@@ -139,7 +138,7 @@ class PacketOpener:
     def open(self, packet: bytes) -> Opened:
         """Raises PacketRefused."""
         header = read_header(packet)
-        if (header.version, header.spi) != (self.version, self.spi):
+        if header.spi != self.spi or header.version is not self.version:
             raise PacketRefused(
                 f"a packet for SPI 0x{header.spi:08x} with {header.version.label} is not of this session"
             )
@@ -152,14 +151,14 @@ def open_packet(aead: AESGCM, header: Header, packet: bytes) -> Opened:
     cookie_size = COOKIE_SIZE if header.virtual else 0
     if HEADER_SIZE + max(header.crypt_offset, cookie_size) > end:
         raise PacketRefused("the crypt offset or the cookie reaches past the payload")
-    start = HEADER_SIZE + header.crypt_offset if header.version.encrypts else end
+    start = HEADER_SIZE + header.crypt_offset if header.version in _ENCRYPTING else end
     clear = packet[:start]
     try:
         opened = aead.decrypt(packet[4:16], packet[start:], clear)
     except InvalidTag:
         raise PacketRefused(f"a packet for SPI 0x{header.spi:08x} does not authenticate") from None
-    content = clear[HEADER_SIZE:] + opened
-    return Opened(header, content[cookie_size:], content[:cookie_size] if header.virtual else None)
+    content = clear[HEADER_SIZE:] + opened if start > HEADER_SIZE else opened
+    return Opened(header, content[cookie_size:], content[:cookie_size] if cookie_size else None)
 
 
 def encapsulate(packet: bytes, *, source_port: int) -> bytes:

@@ -147,7 +147,7 @@ def test_reflection(role: Role) -> None:
 
     def reflect(number: int, message: bytes) -> bytes:
         own = end.exchange
-        return Proof(binding().proof(role, bytes(own._transcript))).encode() if number == last else message
+        return Proof(binding().proofs(bytes(own._transcript))[role]).encode() if number == last else message
 
     with pytest.raises(HandshakeFailed) as failed:
         run(client, server, reflect)
