@@ -39,16 +39,19 @@ def network_namespace(namespace: str) -> Iterator[None]:
 
 
 def netlink_beside(fd: int, family: int, served: Iterable[str]) -> socket.socket:
-    """A netlink socket in the network namespace of the socket ``fd``, which has to be one of those that are ``served``.
+    """A netlink socket in the network namespace of the socket ``fd``: ours, or one of those that are ``served``.
 
-    Takes CAP_NET_ADMIN and CAP_SYS_ADMIN.  Raises RequestRefused, ConfigurationError, NetlinkError.
+    Takes CAP_NET_ADMIN, and CAP_SYS_ADMIN for another than ours.  Raises RequestRefused, ConfigurationError,
+    NetlinkError.
     """
     try:
         target = fcntl.ioctl(fd, SIOCGSKNS)
     except OSError as error:
         raise RequestRefused(f"the namespace of the socket is not told ({error.strerror})", errno=errno.EPERM) from None
     try:
-        status = os.fstat(target)
+        status, own = os.fstat(target), os.stat("/proc/thread-self/ns/net")
+        if (status.st_dev, status.st_ino) == (own.st_dev, own.st_ino):
+            return open_netlink(family)
         if (status.st_dev, status.st_ino) not in map(which, served):
             raise RequestRefused(
                 "the socket is in a network namespace that the dispatcher does not serve: name it with --netns",

@@ -54,14 +54,20 @@ class End:
     def plain_packets(self) -> int:
         """What has been sent through the interface without PSP, but for IPv6's own messages (neighbours, groups)."""
         with self.family() as family:
-            device = family.statistics(self.device)
+            while True:
+                device = family.statistics(self.device)["tx-packets"]
+                found = self._sent() - device
+                if family.statistics(self.device)["tx-packets"] == device:
+                    return found
+
+    def _sent(self) -> int:
         (link,) = json.loads(debian("ip", "-n", self.namespace, "-s", "-j", "link", "show", "psp0"))
         with network_namespace(self.namespace):
             lines = Path("/proc/thread-self/net/snmp6").read_text().splitlines()
         icmp = next(int(line.split()[1]) for line in lines if line.startswith("Icmp6OutMsgs"))
         sent = link["stats64"]["tx"]
         # A packet that finds the other end's queue full was protected, and is dropped.
-        return int(sent["packets"] + sent["dropped"]) - device["tx-packets"] - icmp
+        return int(sent["packets"] + sent["dropped"]) - icmp
 
 
 @contextlib.contextmanager

@@ -71,6 +71,11 @@ def test_what_is_in_them(wheels: dict[str, Path]) -> None:
     assert "hsframework_tls13/py.typed" in names
     assert "hsframework_tls13/specs/tls13.yaml" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"hsframework_tls13"}
+    with zipfile.ZipFile(wheels["hsframework_psp"]) as archive:
+        names = set(archive.namelist())
+    assert "hsframework_psp/py.typed" in names
+    assert {"hsframework_psp/specs/psp.yaml", "hsframework_psp/specs/psp-session.yaml"} <= names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"hsframework_psp"}
 
 
 def test_the_source_tree_is_out_of_reach(environment: Environment) -> None:
@@ -98,6 +103,14 @@ def test_plugins_come_and_go(environment: Environment, wheels: dict[str, Path]) 
         assert "tls13" in entry["groups"]
         assert "tls13" in environment.run("hsframework", "plugins").stdout
     assert plugins(environment) == {}
+
+
+def test_psp_comes_with_the_tls_that_it_needs(environment: Environment, wheels: dict[str, Path]) -> None:
+    """Both wheels installed: both protocols, each in its group."""
+    both = {name: wheels[name] for name in ("hsframework_tls13", "hsframework_psp")}
+    with installed(environment, **both):
+        entry = plugins(environment)["psp", "hsframework-psp"]
+        assert (entry["protocols"], entry["groups"], entry["error"]) == (["psp"], ["psp"], None)
 
 
 def test_bad_plugins_harm_only_themselves(environment: Environment, wheels: dict[str, Path], tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ class DeviceRefused(HandshakeFailed):
 
     def __init__(self, detail: str) -> None:
         super().__init__(Failure.NO_KERNEL_SESSION, detail)
+        # The table's own words are about consumers in the kernel.
+        self.args = (f"no PSP on this connection: {detail}",)
 
 
 class PlainDataWaits(Exception):

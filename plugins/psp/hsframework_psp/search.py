@@ -3,8 +3,8 @@
 The rules:
 
 * A socket's namespace is told by its cookie (SO_NETNS_COOKIE).  In our own namespace the netlink sockets are opened
-  once a process; for another the dispatcher is asked for them, and they are closed with the request: an open netlink
-  socket would keep a namespace alive.
+  once a process.  For another, and where we may open none (RestrictAddressFamilies=), the dispatcher is asked for
+  them, and they are closed with the request: an open netlink socket would keep a namespace alive.
 * What the kernel cannot do, or does not let us see, is a refusal with the reason in it, never a guess.
 """
 
@@ -19,8 +19,9 @@ from hsframework.errors import HsframeworkError
 from hsframework.interface import Request
 from hsframework.netlink.route import NETLINK_ROUTE, route_interface
 from hsframework.netlink.socket import NETLINK_GENERIC, NetlinkError, RequestSocket
+from hsframework.netlink.spec import builtin_specification
 from hsframework_psp.devices import DeviceRefused
-from hsframework_psp.family import PspFamily
+from hsframework_psp.family import NoPsp, PspFamily, specification as family_specification
 from hsframework_psp.kernel_device import KernelDevice
 from hsframework_psp.per_process import PerProcess
 from hsframework_psp.versions import Version
@@ -53,16 +54,20 @@ class DeviceSearch:
 
     def __init__(self) -> None:
         self._cookie = _own_cookie()
-        self._own = PerProcess(_own_namespace)
+        self._own: PerProcess[_Namespace] | None = PerProcess(_own_namespace)
         self._problem = ""
+        family_specification()
+        builtin_specification("nlctrl")
         try:
             _own_namespace().close()
-        except NetlinkError as error:
+        except NoPsp as error:
             self._problem = str(error)
+        except NetlinkError:
+            self._own = None
 
     def close(self) -> None:
         """Close our own namespace's sockets."""
-        own = self._own.existing
+        own = self._own.existing if self._own is not None else None
         if own is not None:
             own.close()
 
@@ -88,7 +93,7 @@ class DeviceSearch:
         return KernelDevice(namespace.family, facts, sock)
 
     async def _namespace(self, request: Request, sock: socket.socket, stack: contextlib.ExitStack) -> _Namespace:
-        if _cookie(sock) == self._cookie:
+        if self._own is not None and _cookie(sock) == self._cookie:
             return self._own.get()
         generic = RequestSocket.adopt(await request.open_netlink(NETLINK_GENERIC))
         try:
@@ -102,7 +107,13 @@ class DeviceSearch:
 
 
 def _own_namespace() -> _Namespace:
-    return _Namespace(RequestSocket(NETLINK_GENERIC), RequestSocket(NETLINK_ROUTE))
+    generic = RequestSocket(NETLINK_GENERIC)
+    try:
+        route = RequestSocket(NETLINK_ROUTE)
+    except NetlinkError:
+        generic.close()
+        raise
+    return _Namespace(generic, route)
 
 
 def _interface(route: RequestSocket, sock: socket.socket) -> int:

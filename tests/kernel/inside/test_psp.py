@@ -57,6 +57,9 @@ def ends() -> Iterator[Path]:
         for end in (near, far):
             with network_namespace(end.namespace):
                 made.append(PspHandshaker(settings))
+                # An agent is in one namespace for good; this process goes to and fro.
+                assert made[-1]._search._own is not None
+                made[-1]._search._own.get()
         try:
             yield Path(near, far, *made)
         finally:

@@ -5,12 +5,14 @@ The agent is in neither and has no capability: it works through netlink sockets 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,11 +24,14 @@ from hsframework.interface import Role
 from hsframework.netlink.socket import NETLINK_GENERIC, NetlinkError, RequestSocket
 from hsframework_psp.family import PspFamily
 from hsframework_psp.renewal import RenewalState
+from hsframework_psp.search import DeviceSearch
 from hsframework_psp.streams import PspStream
+from hsframework_psp.versions import Version
 from tests.kernel.house import House
 from tests.kernel.machine import NOBODY, in_a_child
 from tests.kernel.psp import End, connection, path
 from tests.support.running import short_folder
+from tests.unit.psp.test_plugin import AS_CLIENT
 from tests.unit.tls13.support import CLIENT, ROOT, SERVER
 
 MIB = os.urandom(1 << 20)
@@ -109,6 +114,26 @@ def test_a_session(ends: tuple[End, End], runtime: Path, ipv6: bool) -> None:
             assert two.renewal.state is RenewalState.FRESH
             ends[1].rotate()
             assert two.renewal.wait(20) is RenewalState.DUE
+
+
+def test_an_agent_that_may_open_no_netlink_socket(ends: tuple[End, End], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under systemd (RestrictAddressFamilies=AF_UNIX, PrivateNetwork=): what it needs comes from the dispatcher."""
+
+    def refuse(family: int) -> socket.socket:
+        raise NetlinkError("not allowed", errno=errno.EAFNOSUPPORT)
+
+    near, far = ends
+    with monkeypatch.context() as patched:
+        patched.setattr("hsframework.netlink.socket._open", refuse)
+        search = DeviceSearch()
+
+    async def ask(family: int) -> socket.socket:
+        return netlink_beside(sockets[0].fileno(), family, [near.namespace])
+
+    with connection(near, far) as sockets, network_namespace(near.namespace), contextlib.ExitStack() as stack:
+        request = replace(AS_CLIENT, open_netlink=ask)
+        device = asyncio.run(search.find(request, sockets[0], list(Version), stack))
+        assert device.versions == frozenset(Version)
 
 
 def test_a_namespace_that_is_not_served(ends: tuple[End, End]) -> None:

@@ -373,6 +373,7 @@ def test_the_kernels_device_where_there_is_none() -> None:
     first, second = outcomes(wanted)
     assert isinstance(first, HandshakeFailed)
     assert first.errno == errno.EOPNOTSUPP
+    assert str(first).startswith("no PSP on this connection: ")
     assert isinstance(second, HandshakeFailed)
     auto = PspHandshaker(Settings())
     client, _ = results(AS_CLIENT, AS_SERVER, auto, auto)
