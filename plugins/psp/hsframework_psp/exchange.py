@@ -76,10 +76,14 @@ class MakeRx:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """Send ``output`` through TLS, then make the Tx association; nothing is sent in plain TCP after that."""
+    """Send ``output`` through TLS, then make the Tx association; nothing is sent in plain TCP after that.
+
+    ``after_proof``: only once the peer's PROOF waits unread.
+    """
 
     grant: Grant
     output: bytes = b""
+    after_proof: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +259,7 @@ class Exchange:
             )
         self._theirs = keys.grant
         self._said(self._received)
-        return Switch(keys.grant)
+        return Switch(keys.grant, after_proof=True)
 
     def _await_proof(self) -> Step:
         return ReadProof()

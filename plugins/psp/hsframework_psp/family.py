@@ -7,6 +7,7 @@ that are associated with it.
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -19,7 +20,7 @@ from hsframework.netlink.messages import MessageCodec
 from hsframework.netlink.socket import NETLINK_GENERIC, NetlinkError, NotificationSocket, RequestSocket
 from hsframework.netlink.spec import Specification, parse_specification
 from hsframework_psp.keys import Grant, Key
-from hsframework_psp.versions import Version, versions_of
+from hsframework_psp.versions import SPI_MASK, Version, versions_of
 
 
 class NoPsp(NetlinkError):
@@ -94,6 +95,19 @@ class PspFamily:
         """The socket's Tx association.  EBUSY: plain data waits in it, or it has one already."""
         keys = {"key": Secret(grant.key.reveal()), "spi": grant.spi}
         self._ask("tx-assoc", {"dev-id": device, "version": int(version), "tx-key": keys, "sock-fd": fd})
+
+    def is_switched(self, device: int, version: Version, fd: int) -> bool:
+        """Does the socket send under a Tx association?  One that does not is of no use afterwards.
+
+        The kernel tells nobody, but it refuses a second association (EBUSY).  Where there was none, the one that this
+        makes is under a key that nobody has.
+        """
+        nobodys = Grant(SPI_MASK, Key(os.urandom(version.key_size)))
+        try:
+            self.associate_tx(device, version, nobodys, fd)
+        except NetlinkError as error:
+            return error.errno == errno.EBUSY
+        return False
 
     def statistics(self, device: int) -> dict[str, int]:
         """The device's counters by the kernel's names."""

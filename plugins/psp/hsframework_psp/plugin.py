@@ -53,6 +53,9 @@ ALPN = "psp-kx/1"
 SWITCH_RETRY = 0.01
 """Seconds between two tries to switch while the kernel holds a segment that cannot be read."""
 
+PROOF_TRIES = 5
+"""How often so long is waited for the rest of PROOF."""
+
 
 class PspProtocol(Protocol):
     """Group ``psp``."""
@@ -174,7 +177,7 @@ class _Run:
             await self._give_up(error)
             raise
         except BaseException:
-            await self._give_up(HandshakeFailed(Failure.CANCELLED))
+            self._wipe(HandshakeFailed(Failure.CANCELLED))
             raise
         return self._result()
 
@@ -185,8 +188,10 @@ class _Run:
                 return self._exchange.message(await self._read_message())
             case MakeRx(carrier, version):
                 return self._make_rx(carrier, version)
-            case Switch(grant, output):
+            case Switch(grant, output, after_proof):
                 await self._send_inside(output)
+                if after_proof:
+                    await self._proof_waits()
                 await self._switch(grant)
                 return self._exchange.switched()
             case ReadProof(output):
@@ -197,6 +202,16 @@ class _Run:
     def _make_rx(self, carrier: Carrier, version: Version) -> Step:
         association = self._association = self._devices[carrier].associate(version)
         return self._exchange.received_by(association.grant)
+
+    async def _proof_waits(self) -> None:
+        """Until PROOF, or something else, is there to be read.
+
+        Less than PROOF's size may be its first part, which is soon whole, or an alert, which the switch will tell.
+        """
+        for _ in range(PROOF_TRIES):
+            if len(await self._endpoint.peek(PROOF_MESSAGE_SIZE)) == PROOF_MESSAGE_SIZE:
+                return
+            await asyncio.sleep(SWITCH_RETRY)
 
     async def _switch(self, grant: Grant) -> None:
         assert self._association is not None
@@ -237,14 +252,17 @@ class _Run:
             await self._endpoint.send(self._association.seal(message))
 
     async def _give_up(self, error: HandshakeFailed) -> None:
+        self._wipe(error)
+        if not self._switched:
+            await say(self._endpoint, self._tunnel.alert(error.failure))
+
+    def _wipe(self, error: HandshakeFailed) -> None:
         self._exchange.fail(error)
         if self._association is not None:
             self._association.grant.key.wipe()
         if self._switched:
             with contextlib.suppress(OSError):
                 self._endpoint.socket.shutdown(socket.SHUT_RDWR)
-        else:
-            await say(self._endpoint, self._tunnel.alert(error.failure))
 
     def _result(self) -> Result:
         assert self._association is not None

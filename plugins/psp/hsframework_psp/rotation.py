@@ -40,6 +40,11 @@ class RotationRenewal(Renewal):
             self._resources = stack.pop_all()
 
     @property
+    def family(self) -> PspFamily:
+        """In the socket's namespace; stays ours."""
+        return self._family
+
+    @property
     def state(self) -> RenewalState:
         """STALE also when the device has gone."""
         self._notices.drain()

@@ -36,18 +36,26 @@ def attach(session: EstablishedSession, sock: socket.socket, *, asynchronous: bo
     parameters = session.parameters
     carrier = parameters.get("carrier")
     if carrier == Carrier.CONNECTION and session.in_kernel:
-        renewal = RotationRenewal(_number(parameters, "device-id"), _number(parameters, "rotations"))
-        return stream(ConnectionChannel(sock), renewal, None)
+        return stream(ConnectionChannel(sock), _watched(parameters, sock), None)
     if carrier == Carrier.PACKETS and not session.in_kernel:
         packets = packets_of(parameters)
         return stream(PacketChannel(sock, packets), TimedRenewal(_number(parameters, "lifetime")), packets)
     raise StreamError(f"the session's parameters make no sense: carrier {carrier!r}, in the kernel {session.in_kernel}")
 
 
+def _watched(parameters: Mapping[str, Any], sock: socket.socket) -> RotationRenewal:
+    device = _number(parameters, "device-id")
+    renewal = RotationRenewal(device, _number(parameters, "rotations"))
+    if not renewal.family.is_switched(device, _version(parameters), sock.fileno()):
+        renewal.close()
+        raise StreamError("the session is said to be in the socket, and the socket would send plain text")
+    return renewal
+
+
 def packets_of(parameters: Mapping[str, Any]) -> Packets:
     """The carrier *packets* alone, for a consumer that does without the stream.  To be made once: IVs count on."""
+    version = _version(parameters)
     try:
-        version = Version(_number(parameters, "version"))
         sealer = PacketSealer(
             version,
             _number(parameters, "tx-spi"),
@@ -58,6 +66,13 @@ def packets_of(parameters: Mapping[str, Any]) -> Packets:
     except ValueError as error:
         raise StreamError(f"the session's parameters make no sense: {error}") from None
     return Packets(sealer, opener)
+
+
+def _version(parameters: Mapping[str, Any]) -> Version:
+    number = _number(parameters, "version")
+    if number not in Version.__members__.values():
+        raise StreamError(f"the session's parameters name version {number}, which is not known")
+    return Version(number)
 
 
 def _number(parameters: Mapping[str, Any], name: str) -> int:

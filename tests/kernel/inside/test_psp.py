@@ -20,6 +20,7 @@ from hsframework.errors import StreamError
 from hsframework.interface import Handshaker, Request, Result, Role
 from hsframework_psp import hooks
 from hsframework_psp.devices import Association
+from hsframework_psp.exchange import State
 from hsframework_psp.kernel_device import KernelAssociation
 from hsframework_psp.keys import Grant, Key
 from hsframework_psp.plugin import PspHandshaker, _Run
@@ -29,6 +30,7 @@ from hsframework_psp.streams import AsyncPspStream, PspStream
 from hsframework_psp.versions import Version
 from hsframework_tls13.plugin import Tls13Handshaker
 from hsframework_tls13.settings import Settings as TlsSettings
+from tests.kernel.machine import debian
 from tests.kernel.psp import End, connection, path
 from tests.unit.psp.test_plugin import AS_CLIENT, AS_SERVER, established, exactly
 
@@ -456,6 +458,64 @@ def test_the_device_is_the_routes(ends: Path) -> None:
         outcome, _ = shake((client, server), ends.client, ends.client)
     assert isinstance(outcome, HandshakeFailed)
     assert "no PSP device" in str(outcome)
+
+
+def test_a_session_that_is_not_in_the_socket(ends: Path) -> None:
+    """An agent's word is checked: a stream over a socket that would send plain text is not made."""
+    with connection(ends.near, ends.far) as sockets:
+        first, _ = results(ends, sockets)
+    with connection(ends.near, ends.far) as (plain, _):
+        for associate in (False, True):
+            if associate:
+                with ends.near.family() as family:
+                    family.associate_rx(ends.near.device, Version.AES_GCM_256, plain.fileno())
+            with network_namespace(ends.near.namespace), pytest.raises(StreamError, match="would send plain text"):
+                hooks.hsframework_attach_session(established(first, Role.CLIENT), plain, False)
+
+
+@contextlib.contextmanager
+def _silence(*ends: End) -> Iterator[None]:
+    """Nothing leaves these ends."""
+    for end in ends:
+        debian("tc", "-n", end.namespace, "qdisc", "add", "dev", "psp0", "root", "netem", "loss", "100%")
+    try:
+        yield
+    finally:
+        for end in ends:
+            debian("tc", "-n", end.namespace, "qdisc", "delete", "dev", "psp0", "root")
+
+
+def test_a_lost_acknowledgement_of_the_last_plain_data(ends: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server has KEYS, its acknowledgement is lost, and so is PROOF: KEYS comes again in plain, and is not in vain.
+
+    A server that switched as soon as it had KEYS would drop it for ever, and never get to see PROOF.
+    """
+    runs: dict[Role, _Run] = {}
+    lost = contextlib.ExitStack()
+    inside, behind, run = _Run._send_inside, _Run._send_behind, _Run.run
+
+    async def running(self: _Run) -> Result:
+        runs[self._session.role] = self
+        return await run(self)
+
+    async def keys_arrive(self: _Run, message: bytes) -> None:
+        if self is runs[Role.CLIENT] and self._exchange.state is State.SWITCHING:
+            lost.enter_context(_silence(ends.far))
+        await inside(self, message)
+
+    async def proof_does_not(self: _Run, message: bytes) -> None:
+        if self is not runs[Role.CLIENT] or not message:
+            await behind(self, message)
+            return
+        with lost, _silence(ends.near):
+            await behind(self, message)
+            while runs[Role.SERVER]._exchange.state is not State.SWITCHING:
+                await asyncio.sleep(0)
+
+    for name, instead in (("run", running), ("_send_inside", keys_arrive), ("_send_behind", proof_does_not)):
+        monkeypatch.setattr(_Run, name, instead)
+    with connection(ends.near, ends.far) as sockets:
+        results(ends, sockets)
 
 
 def test_watching_from_elsewhere(ends: Path) -> None:
