@@ -1,6 +1,6 @@
 """PSP: key exchanges a second beside the TLS handshakes underneath, and packets sealed and opened beside bare AES-GCM.
 
-    python benchmarks/psp.py [--seconds 3] [--rounds 5]
+    python -m benchmarks.psp [--seconds 3] [--rounds 5]
 
 Key exchanges, both ends in one process on one event loop, over TCP connections that are there already, with ECDSA P-256
 certificates on both ends and the software device:
@@ -24,14 +24,15 @@ import socket
 import statistics
 import time
 import timeit
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import islice
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from handshakes import Credentials, Setup, bare_contexts, bare_rate
 
+from benchmarks.handshakes import Credentials, Setup, bare_contexts, bare_rate
 from hsframework.agent.endpoint import StreamEndpoint
+from hsframework.agent.readiness import Readiness
 from hsframework.interface import AuthMode, CertificateDemand, Handshaker, Request, Role
 from hsframework_psp.packets import PacketOpener, PacketSealer
 from hsframework_psp.plugin import PspHandshaker
@@ -46,6 +47,8 @@ BATCH = 64
 AT_ONCE = 8
 SIZES = (1400, 8900)
 """Bytes of payload: an ordinary packet's and a jumbo frame's."""
+
+Pair = tuple[socket.socket, socket.socket]
 
 
 class Exchanges:
@@ -81,27 +84,31 @@ class Exchanges:
 
     async def _rate(self, seconds: float) -> float:
         count, spent = 0, 0.0
+        readiness = Readiness(asyncio.get_running_loop())
         while spent < seconds:
             with ExitStack() as stack:
                 pairs = [_connection(stack) for _ in range(BATCH)]
                 start = time.perf_counter()
                 waiting = iter(pairs)
-                await asyncio.gather(*(self._worker(waiting) for _ in range(AT_ONCE)))
+                await asyncio.gather(*(self._worker(waiting, readiness) for _ in range(AT_ONCE)))
                 spent += time.perf_counter() - start
                 count += BATCH
+        readiness.close()
         return count / spent
 
-    async def _worker(self, pairs: object) -> None:
-        for near, far in pairs:  # type: ignore[attr-defined]
-            await asyncio.gather(self._one(near, self._client), self._one(far, self._server))
+    async def _worker(self, pairs: Iterator[Pair], readiness: Readiness) -> None:
+        for near, far in pairs:
+            await asyncio.gather(
+                self._one(StreamEndpoint(near, readiness), self._client),
+                self._one(StreamEndpoint(far, readiness), self._server),
+            )
 
-    async def _one(self, sock: socket.socket, request: Request) -> None:
-        endpoint = StreamEndpoint(sock, asyncio.get_running_loop())
+    async def _one(self, endpoint: StreamEndpoint, request: Request) -> None:
         await self._handshaker.handshake(request, endpoint)
         endpoint.leave()
 
 
-def _connection(stack: ExitStack) -> tuple[socket.socket, socket.socket]:
+def _connection(stack: ExitStack) -> Pair:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         near = stack.enter_context(socket.create_connection(listener.getsockname()))
         far = stack.enter_context(listener.accept()[0])

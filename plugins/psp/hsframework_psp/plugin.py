@@ -45,7 +45,7 @@ from hsframework_psp.software import SoftwareDevice
 from hsframework_psp.tunnel import RECORD_HEADER_SIZE, Tunnel, record_body_size
 from hsframework_psp.versions import Version
 from hsframework_tls13.contexts import Contexts
-from hsframework_tls13.driver import establish, first_alert, say, session_alert, without_delay
+from hsframework_tls13.driver import establish, first_alert, say, session_alert
 from hsframework_tls13.engine import Established
 from hsframework_tls13.settings import Settings as TlsSettings
 
@@ -94,7 +94,7 @@ class PspHandshaker(Handshaker):
         self._search.close()
 
     async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
-        with without_delay(endpoint.socket), contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
             try:
                 devices = await self._prepare(request, endpoint, stack)
             except HandshakeFailed as error:

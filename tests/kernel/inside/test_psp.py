@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from hsframework.agent.endpoint import StreamEndpoint
+from hsframework.agent.readiness import Readiness
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.dispatcher.namespaces import network_namespace
 from hsframework.errors import StreamError
@@ -71,7 +72,8 @@ def ends() -> Iterator[Path]:
 
 async def _one(sock: socket.socket, request: Request, handshaker: Handshaker, seconds: float) -> Outcome:
     """One end as the agent runs it: cancelled at its deadline, its socket closed when it has failed."""
-    endpoint = StreamEndpoint(sock, asyncio.get_running_loop())
+    readiness = Readiness(asyncio.get_running_loop())
+    endpoint = StreamEndpoint(sock, readiness)
     try:
         async with asyncio.timeout(seconds):
             return await handshaker.handshake(request, endpoint)
@@ -81,6 +83,7 @@ async def _one(sock: socket.socket, request: Request, handshaker: Handshaker, se
         return error
     finally:
         endpoint.leave()
+        readiness.close()
 
 
 def shake(
@@ -350,8 +353,8 @@ class _Crash(Exception):
 class _Crashing(StreamEndpoint):
     """After so many sends the socket is closed, as the kernel does it for a process that dies."""
 
-    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop, after: int) -> None:
-        super().__init__(sock, loop)
+    def __init__(self, sock: socket.socket, readiness: Readiness, after: int) -> None:
+        super().__init__(sock, readiness)
         self._left = after
 
     async def send(self, data: bytes) -> None:
@@ -371,8 +374,10 @@ def test_one_side_crashes_between_any_two_messages(ends: Path, who: Role, after:
         mine, other = (ends.client, ends.server) if who is Role.CLIENT else (ends.server, ends.client)
         requests = (AS_CLIENT, AS_SERVER) if who is Role.CLIENT else (AS_SERVER, AS_CLIENT)
 
+        readiness = Readiness(asyncio.get_running_loop())
+
         async def die() -> None:
-            endpoint = _Crashing(dying, asyncio.get_running_loop(), after)
+            endpoint = _Crashing(dying, readiness, after)
             # shut_down is the agent's business, which a dead process does not mind.
             with contextlib.suppress(_Crash, HandshakeFailed, TimeoutError):
                 async with asyncio.timeout(DEADLINE):
@@ -380,6 +385,7 @@ def test_one_side_crashes_between_any_two_messages(ends: Path, who: Role, after:
             endpoint.close()
 
         _, outcome = await asyncio.gather(die(), _one(staying, requests[1], other, DEADLINE))
+        readiness.close()
         return outcome
 
     with connection(ends.near, ends.far) as sockets:

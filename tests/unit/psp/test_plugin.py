@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pytest
 
 from hsframework.agent.endpoint import StreamEndpoint
+from hsframework.agent.readiness import Readiness
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import HandshakeError, StreamError
 from hsframework.interface import (
@@ -77,7 +78,8 @@ def exactly(sock: socket.socket, size: int) -> bytes:
 
 async def shake(sock: socket.socket, request: Request, handshaker: Handshaker = PSP) -> Outcome:
     """One end; when it has failed its socket is closed, as the service does."""
-    endpoint = StreamEndpoint(sock, asyncio.get_running_loop())
+    readiness = Readiness(asyncio.get_running_loop())
+    endpoint = StreamEndpoint(sock, readiness)
     try:
         return await handshaker.handshake(request, endpoint)
     except Exception as error:
@@ -86,6 +88,7 @@ async def shake(sock: socket.socket, request: Request, handshaker: Handshaker = 
         return error
     finally:
         endpoint.leave()
+        readiness.close()
 
 
 async def both(
@@ -403,8 +406,8 @@ def test_what_follows_the_exchange_is_the_consumers() -> None:
 class _Vanishing(StreamEndpoint):
     """An endpoint whose owner is gone after so many sends; ``after`` of them still leave."""
 
-    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop, after: int) -> None:
-        super().__init__(sock, loop)
+    def __init__(self, sock: socket.socket, readiness: Readiness, after: int) -> None:
+        super().__init__(sock, readiness)
         self._left = after
 
     async def send(self, data: bytes) -> None:
@@ -422,10 +425,10 @@ def test_one_side_vanishes_between_any_two_messages(who: Role, after: int) -> No
     near, far = tcp_pair()
 
     async def scene() -> tuple[Outcome, bool]:
-        loop = asyncio.get_running_loop()
+        readiness = Readiness(asyncio.get_running_loop())
         gone, stays = (near, far) if who is Role.CLIENT else (far, near)
         requests = (AS_CLIENT, AS_SERVER) if who is Role.CLIENT else (AS_SERVER, AS_CLIENT)
-        endpoint = _Vanishing(gone, loop, after)
+        endpoint = _Vanishing(gone, readiness, after)
 
         async def vanish() -> bool:
             try:
@@ -437,6 +440,7 @@ def test_one_side_vanishes_between_any_two_messages(who: Role, after: int) -> No
             return False
 
         vanished, outcome = await asyncio.gather(vanish(), shake(stays, requests[1]))
+        readiness.close()
         return outcome, vanished
 
     with near, far:
