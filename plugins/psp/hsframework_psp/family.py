@@ -7,20 +7,18 @@ that are associated with it.
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import Any
 
 from hsframework.interface import Secret
 from hsframework.netlink.control import Family, find_family
 from hsframework.netlink.messages import MessageCodec
+from hsframework.netlink.psp import sends_protected
 from hsframework.netlink.socket import NETLINK_GENERIC, NetlinkError, NotificationSocket, RequestSocket
-from hsframework.netlink.spec import Specification, parse_specification
+from hsframework.netlink.spec import builtin_specification
 from hsframework_psp.keys import Grant, Key
-from hsframework_psp.versions import SPI_MASK, Version, versions_of
+from hsframework_psp.versions import Version, versions_of
 
 
 class NoPsp(NetlinkError):
@@ -35,13 +33,6 @@ class KernelDeviceFacts:
     interfaces: frozenset[int]
     capable: frozenset[Version]
     enabled: frozenset[Version]
-
-
-@cache
-def specification() -> Specification:
-    """The family's netlink spec."""
-    text = resources.files("hsframework_psp").joinpath("specs", "psp.yaml").read_text("utf-8")
-    return parse_specification(text, origin="psp.yaml")
 
 
 class PspFamily:
@@ -96,18 +87,9 @@ class PspFamily:
         keys = {"key": Secret(grant.key.reveal()), "spi": grant.spi}
         self._ask("tx-assoc", {"dev-id": device, "version": int(version), "tx-key": keys, "sock-fd": fd})
 
-    def is_switched(self, device: int, version: Version, fd: int) -> bool:
-        """Does the socket send under a Tx association?  One that does not is of no use afterwards.
-
-        The kernel tells nobody, but it refuses a second association (EBUSY).  Where there was none, the one that this
-        makes is under a key that nobody has.
-        """
-        nobodys = Grant(SPI_MASK, Key(os.urandom(version.key_size)))
-        try:
-            self.associate_tx(device, version, nobodys, fd)
-        except NetlinkError as error:
-            return error.errno == errno.EBUSY
-        return False
+    def sends_protected(self, fd: int) -> bool:
+        """Does the socket send under a Tx association?  One that does not is of no use afterwards."""
+        return sends_protected(self._socket, fd)
 
     def statistics(self, device: int) -> dict[str, int]:
         """The device's counters by the kernel's names."""
@@ -130,7 +112,7 @@ class PspFamily:
 
 
 def _codec(family: Family) -> MessageCodec:
-    return MessageCodec(specification(), message_type=family.number, lenient=True)
+    return MessageCodec(builtin_specification("psp"), message_type=family.number, lenient=True)
 
 
 def _facts(values: dict[str, Any]) -> KernelDeviceFacts:

@@ -4,7 +4,7 @@ The rules:
 
 * A device is that of the interface over which the kernel routes the connection, seen from the socket's namespace.
 * The rotation counter is read before the Rx association is made: see docs/design/psp-handshake.md, "Rotation".
-* ``EBUSY`` at the switch means that plain data waits; a socket of ours has no Tx association yet.
+* ``EBUSY`` at the switch means that plain data waits, or that somebody else has made a Tx association: told apart.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hsframework.interface import Endpoint
+from hsframework.netlink.psp import has_tx_association
 from hsframework.netlink.socket import NetlinkError
 from hsframework_psp.devices import Association, Device, DeviceRefused, PlainDataWaits
 from hsframework_psp.family import KernelDeviceFacts, PspFamily
@@ -63,7 +64,7 @@ class KernelAssociation(Association):
         try:
             self._family.associate_tx(self._device, self._version, grant, self._socket.fileno())
         except NetlinkError as error:
-            if error.errno == errno.EBUSY:
+            if error.errno == errno.EBUSY and not has_tx_association(error):
                 raise PlainDataWaits from None
             raise DeviceRefused(f"the Tx association: {error}") from None
         self._tx_spi = grant.spi

@@ -128,6 +128,9 @@ class PspHandshaker(Handshaker):
             check_device("the request's attribute device", wanted)
         except ConfigurationError as error:
             raise HandshakeError(str(error), errno=errno.EINVAL) from None
+        if request.kernel_consumer:
+            # It has no use for keys of its own.
+            wanted = "kernel"
         devices: list[Device] = []
         if wanted != "software":
             try:

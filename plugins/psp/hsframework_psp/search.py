@@ -21,7 +21,7 @@ from hsframework.netlink.route import NETLINK_ROUTE, route_interface
 from hsframework.netlink.socket import NETLINK_GENERIC, NetlinkError, RequestSocket
 from hsframework.netlink.spec import builtin_specification
 from hsframework_psp.devices import DeviceRefused
-from hsframework_psp.family import NoPsp, PspFamily, specification as family_specification
+from hsframework_psp.family import NoPsp, PspFamily
 from hsframework_psp.kernel_device import KernelDevice
 from hsframework_psp.per_process import PerProcess
 from hsframework_psp.versions import Version
@@ -56,8 +56,8 @@ class DeviceSearch:
         self._cookie = _own_cookie()
         self._own: PerProcess[_Namespace] | None = PerProcess(_own_namespace)
         self._problem = ""
-        family_specification()
-        builtin_specification("nlctrl")
+        for name in ("nlctrl", "psp"):
+            builtin_specification(name)
         try:
             _own_namespace().close()
         except NoPsp as error:

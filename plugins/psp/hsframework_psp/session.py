@@ -23,8 +23,8 @@ from hsframework_psp.versions import Version
 @cache
 def specification() -> Specification:
     """The plugin's netlink spec."""
-    text = resources.files("hsframework_psp").joinpath("specs", "psp-session.yaml").read_text("utf-8")
-    return parse_specification(text, origin="psp-session.yaml")
+    text = resources.files("hsframework_psp").joinpath("specs", "psp.yaml").read_text("utf-8")
+    return parse_specification(text, origin="psp.yaml")
 
 
 def attach(session: EstablishedSession, sock: socket.socket, *, asynchronous: bool) -> Stream | AsyncStream:
@@ -46,7 +46,7 @@ def attach(session: EstablishedSession, sock: socket.socket, *, asynchronous: bo
 def _watched(parameters: Mapping[str, Any], sock: socket.socket) -> RotationRenewal:
     device = _number(parameters, "device-id")
     renewal = RotationRenewal(device, _number(parameters, "rotations"))
-    if not renewal.family.is_switched(device, _version(parameters), sock.fileno()):
+    if not renewal.family.sends_protected(sock.fileno()):
         renewal.close()
         raise StreamError("the session is said to be in the socket, and the socket would send plain text")
     return renewal

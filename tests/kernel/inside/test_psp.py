@@ -16,7 +16,9 @@ import pytest
 from hsframework.agent.endpoint import StreamEndpoint
 from hsframework.agent.readiness import Readiness
 from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.namespaces import network_namespace
+from hsframework.dispatcher.planted import session_planted
 from hsframework.errors import StreamError
 from hsframework.interface import Handshaker, Request, Result, Role
 from hsframework_psp import hooks
@@ -455,6 +457,24 @@ def test_an_association_that_is_there_already(ends: Path) -> None:
     assert server.peer_alert == 80
 
 
+def test_somebody_else_has_made_the_tx_association(ends: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who holds a copy of the socket can: EOPNOTSUPP at once, and not a wait for plain data that nobody sends."""
+    switch = KernelAssociation.switch
+
+    def forestalled(self: KernelAssociation, grant: Grant) -> None:
+        if self._socket.fileno() == client_fd:
+            switch(self, grant)
+        switch(self, grant)
+
+    monkeypatch.setattr(KernelAssociation, "switch", forestalled)
+    with connection(ends.near, ends.far) as sockets:
+        client_fd = sockets[0].fileno()
+        client, _ = shake(sockets, ends.client, ends.server, seconds=DEADLINE)
+    assert isinstance(client, HandshakeFailed)
+    assert client.errno == errno.EOPNOTSUPP
+    assert "Tx key already set" in str(client)
+
+
 def test_the_device_is_the_routes(ends: Path) -> None:
     """A connection over the loopback interface of the same namespace has no PSP device."""
     with network_namespace(ends.near.namespace):
@@ -477,6 +497,39 @@ def test_a_session_that_is_not_in_the_socket(ends: Path) -> None:
                     family.associate_rx(ends.near.device, Version.AES_GCM_256, plain.fileno())
             with network_namespace(ends.near.namespace), pytest.raises(StreamError, match="would send plain text"):
                 hooks.hsframework_attach_session(established(first, Role.CLIENT), plain, False)
+
+
+def test_what_the_dispatcher_sees(ends: Path) -> None:
+    """Of any namespace, from the socket alone: a whole session is one, and goes on; nothing less is.
+
+    Also not an Rx association with plain data unread behind it, for which the kernel refuses a Tx association, too.
+    """
+    with connection(ends.near, ends.far) as sockets:
+        for sock in sockets:
+            assert not _planted(sock)
+        first, second = results(ends, sockets)
+        for sock in sockets:
+            assert _planted(sock)
+            assert _planted(sock)
+        client = attach(ends.near, first, Role.CLIENT, sockets[0])
+        server = attach(ends.far, second, Role.SERVER, sockets[1])
+        with client, server:
+            _both_ways(client, server, MIB[:10_000])
+    for unread in (b"", b"plain"):
+        with connection(ends.near, ends.far) as (one, other), ends.near.family() as family:
+            family.associate_rx(ends.near.device, Version.AES_GMAC_128, one.fileno())
+            if unread:
+                other.send(unread)
+                assert one.recv(5, socket.MSG_PEEK) == unread
+            assert not _planted(one)
+
+
+def _planted(sock: socket.socket) -> bool | None:
+    custody = Custody(os.dup(sock.fileno()), os.close)
+    try:
+        return session_planted("psp", custody)
+    finally:
+        custody.release()
 
 
 @contextlib.contextmanager

@@ -143,6 +143,27 @@ def test_an_agent_that_leaves_is_not_waited_for() -> None:
     run(test())
 
 
+@pytest.mark.parametrize("group", ["tls13", "psp"])
+def test_a_session_in_the_kernel_is_checked_for_everybody(group: str) -> None:
+    """A consumer in user space would go on in plain text, too, whatever else an agent gives it."""
+
+    async def test() -> None:
+        with connected_pair() as (ours, _):
+            async with house() as home:
+                agent = await home.agent(group)
+                consumer = await home.consumer()
+                consumer.send("submit", {**REQUEST, "group": group}, ours.fileno())
+                request, fd = await agent.take(group)
+                os.close(fd)
+                claim = {"request-id": request.values["request-id"], "status": 0, "in-kernel": True, **SESSION}
+                agent.send("done", claim)
+                result = await consumer.expect("result")
+                assert result.values["status"] == errno.EIO
+                assert "the socket has none" in result.values["message"]
+
+    run(test())
+
+
 @pytest.mark.parametrize(
     ("claim", "text"),
     [({}, "without a session"), ({"in-kernel": True}, "the socket has none"), ({"session": b""}, "without a session")],
