@@ -16,7 +16,7 @@ import sys
 import time
 
 from hsframework.client import AsyncClient, HandshakeOptions
-from hsframework.commands import _credentials
+from hsframework.commands import _attributes, _credentials
 from hsframework.commands._address import format_address, listen_tcp, port_number
 from hsframework.commands._facts import report_failure, report_session
 from hsframework.commands._pump import echo, pump, receive_output
@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--echo", action="store_true", help="send back what a client sends")
     parser.add_argument("--once", action="store_true", help="serve one client, then end")
     _credentials.add_arguments(parser)
+    _attributes.add_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -85,6 +86,7 @@ def server_options(arguments: argparse.Namespace) -> HandshakeOptions:
         trust=trust,
         client_certificate=None if demand is None else CertificateDemand[demand.upper()],
         alpn=_credentials.alpn(arguments),
+        attributes=_attributes.attributes(arguments),
         timeout=arguments.timeout,
     )
 

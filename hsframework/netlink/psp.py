@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 
+from hsframework.errors import HsframeworkError
 from hsframework.interface import Secret
 from hsframework.netlink.control import find_family
 from hsframework.netlink.messages import MessageCodec
@@ -26,7 +27,7 @@ _SPECIFICATION = builtin_specification("psp")
 builtin_specification("nlctrl")
 
 
-def has_tx_association(error: NetlinkError) -> bool:
+def has_tx_association(error: HsframeworkError) -> bool:
     """Of a refused ``tx-assoc``: because there is one.  EBUSY alone also says that plain data waits in the socket."""
     return error.errno == errno.EBUSY and _HAS_ONE in str(error)
 

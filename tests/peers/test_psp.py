@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import socket
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +16,9 @@ from hsframework.errors import HandshakeError
 from hsframework.interface import Role, Secret
 from hsframework_psp.streams import PspStream
 from tests.support.meetings import SHA384, TIMEOUT, Pki
-from tests.support.service import Service
+from tests.support.processes import Program
+from tests.support.secrets import written
+from tests.support.service import Service, python_path
 
 pytestmark = pytest.mark.peers
 
@@ -109,6 +113,76 @@ def test_no_two_sessions_share_a_key(psp_service: Service, pki: Pki) -> None:
         assert len(keys) == 80
         for pair in found:
             close(*pair)
+
+
+def command(service: Service, *words: object) -> Program:
+    """`hsframework connect` or `listen`, with its first word."""
+    program = [sys.executable, "-m", "hsframework", str(words[0]), "--runtime-dir", str(service.runtime)]
+    environment = {"PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"}
+    return Program([*program, *map(str, words[1:]), "--protocol", "psp", "--json"], env=environment)
+
+
+def test_on_the_command_line(psp_service: Service, pki: Pki) -> None:
+    """listen and connect with each other: facts, data both ways, the end properly said, status 0 on both."""
+    ours = pki.files("good")
+    words = ["--cert", ours.certificate, "--key", ours.private_key, "--ca", pki.ca, "--attribute", "device=software"]
+    with command(psp_service, "listen", *words, "--once", "0") as server:
+        port = server.wait_for(r"listening on 127\.0\.0\.1:(\d+)")[1]
+        with command(psp_service, "connect", *words, "--servername", "server.example", "127.0.0.1", port) as client:
+            for program in (client, server):
+                facts = json.loads(program.wait_for(r'^\{"ok": .*\}$')[0])
+                assert (facts["protocol"], facts["in_kernel"], facts["alpn"]) == ("psp", False, "psp-kx/1")
+                assert facts["tags"]["device"] == "software"
+            for sender, receiver in ((client, server), (server, client)):
+                sender.send(b"protected\n")
+                assert receiver.read(10) == b"protected\n"
+            client.close_input()
+            server.close_input()
+            assert client.wait() == 0, client.said()
+        assert server.wait() == 0, server.said()
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--attribute", "device=kernel"), r"no PSP on this connection.*\[EOPNOTSUPP\]"),
+        (("--alpn", "h2"), r"leave ALPN out of the request.*\[EINVAL\]"),
+    ],
+)
+def test_refusals_on_the_command_line(words: tuple[str, ...], text: str, psp_service: Service, pki: Pki) -> None:
+    """A line with what is wrong, and status 1."""
+    ours = pki.files("good")
+    identity = ["--cert", ours.certificate, "--key", ours.private_key, "--ca", pki.ca]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with command(psp_service, "connect", *identity, *words, "127.0.0.1", port) as client:
+            client.wait_for(text)
+            assert client.wait() == 1
+
+
+def test_no_key_in_the_log(psp_service: Service, pki: Pki) -> None:
+    """At level debug, after sessions and after refusals: neither an SPI's key nor one of ours."""
+    with Client(psp_service.runtime) as client:
+        near, far = both(client, options(pki, Role.CLIENT), options(pki, Role.SERVER))
+        keys = [session.parameters[name].reveal() for session in (near, far) for name in ("rx-key", "tx-key")]
+        keys.append(pki.leaf("good").identity.private_key.reveal())
+        one, two = tcp_pair()
+        with one, two, ThreadPoolExecutor(1) as pool:
+            refusing = options(pki, Role.SERVER, attributes={"device": "kernel"})
+            failing = pool.submit(client.handshake, two, refusing)
+            with pytest.raises(HandshakeError):
+                client.handshake(one, options(pki, Role.CLIENT))
+            with pytest.raises(HandshakeError):
+                failing.result()
+        for session in (near, far):
+            assert "tx-key" not in repr(session)
+            assert not any(key.hex() in repr(session.parameters) for key in keys)
+        close(near, far)
+    said = psp_service.program.said().lower()
+    assert '"event": "handshake"' in said
+    for key in keys:
+        for skip in range(3):
+            assert not any(form.lower() in said for form in written(key[skip:][:24]))
 
 
 async def _async_both(client: AsyncClient, pki: Pki) -> None:

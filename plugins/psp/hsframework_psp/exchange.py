@@ -257,6 +257,10 @@ class Exchange:
             raise HandshakeFailed(
                 Failure.ILLEGAL_PARAMETER, f"KEYS are for {keys.carrier.name} with {keys.version.label}: not agreed on"
             )
+        assert self._ours is not None
+        if keys.carrier is Carrier.PACKETS and keys.grant.key == self._ours.key:
+            # Both ends' nonces count from 1.  A device keeps its nonces apart itself.
+            raise HandshakeFailed(Failure.ILLEGAL_PARAMETER, "KEYS give back the key that ANSWER gave")
         self._theirs = keys.grant
         self._said(self._received)
         return Switch(keys.grant, after_proof=True)

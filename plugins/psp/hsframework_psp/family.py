@@ -44,7 +44,7 @@ class PspFamily:
             family = find_family(self._socket, "psp")
             if family is None:
                 raise NoPsp("this kernel has no PSP (CONFIG_INET_PSP, Linux 6.18)", errno=errno.EOPNOTSUPP)
-        except NetlinkError:
+        except BaseException:
             self._socket.close()
             raise
         self._family = family

@@ -14,9 +14,9 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
+from hsframework.errors import HsframeworkError
 from hsframework.interface import Endpoint
 from hsframework.netlink.psp import has_tx_association
-from hsframework.netlink.socket import NetlinkError
 from hsframework_psp.devices import Association, Device, DeviceRefused, PlainDataWaits
 from hsframework_psp.family import KernelDeviceFacts, PspFamily
 from hsframework_psp.keys import Grant
@@ -40,7 +40,7 @@ class KernelDevice(Device):
         try:
             rotations = self._family.statistics(self._id).get("key-rotations", 0)
             grant = self._family.associate_rx(self._id, version, self._socket.fileno())
-        except NetlinkError as error:
+        except HsframeworkError as error:
             raise DeviceRefused(f"the Rx association: {error}") from None
         return KernelAssociation(self._family, self._id, version, grant, self._socket, rotations)
 
@@ -63,7 +63,7 @@ class KernelAssociation(Association):
     def switch(self, grant: Grant) -> None:
         try:
             self._family.associate_tx(self._device, self._version, grant, self._socket.fileno())
-        except NetlinkError as error:
+        except HsframeworkError as error:
             if error.errno == errno.EBUSY and not has_tx_association(error):
                 raise PlainDataWaits from None
             raise DeviceRefused(f"the Tx association: {error}") from None

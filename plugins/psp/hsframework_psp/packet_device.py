@@ -12,7 +12,7 @@ from typing import Any
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.interface import Endpoint, Secret
 from hsframework_psp.devices import Association, Device
-from hsframework_psp.keys import Grant
+from hsframework_psp.keys import Grant, Key
 from hsframework_psp.messages import Carrier
 from hsframework_psp.packets import HEADER_SIZE, ICV_SIZE, PacketOpener, PacketRefused, PacketSealer
 from hsframework_psp.software import SoftwareDevice
@@ -60,16 +60,14 @@ class PacketAssociation(Association):
         self.grant = grant
         self._version = version
         self._lifetime = lifetime
-        key = grant.key.reveal()
-        self._rx_spi, self._rx_key = grant.spi, Secret(key)
-        self._opener = PacketOpener(version, grant.spi, key)
+        # The exchange wipes its grants before the consumer gets its keys.
+        self._rx_key, self._tx_key = Key(grant.key.reveal()), Key(b"")
+        self._opener = PacketOpener(version, grant.spi, self._rx_key.reveal())
         self._sealer: PacketSealer | None = None
-        self._tx_key = Secret(b"")
 
     def switch(self, grant: Grant) -> None:
-        key = grant.key.reveal()
-        self._tx_key = Secret(key)
-        self._sealer = PacketSealer(self._version, grant.spi, key)
+        self._tx_key = Key(grant.key.reveal())
+        self._sealer = PacketSealer(self._version, grant.spi, self._tx_key.reveal())
 
     def seal(self, message: bytes) -> bytes:
         assert self._sealer is not None
@@ -98,10 +96,15 @@ class PacketAssociation(Association):
         return {
             "carrier": int(Carrier.PACKETS),
             "version": int(self._version),
-            "rx-spi": self._rx_spi,
-            "rx-key": self._rx_key,
+            "rx-spi": self._opener.spi,
+            "rx-key": Secret(self._rx_key.reveal()),
             "tx-spi": self._sealer.spi,
-            "tx-key": self._tx_key,
+            "tx-key": Secret(self._tx_key.reveal()),
             "next-iv": self._sealer.next_iv,
             "lifetime": self._lifetime,
         }
+
+    def wipe(self) -> None:
+        super().wipe()
+        self._rx_key.wipe()
+        self._tx_key.wipe()

@@ -20,6 +20,7 @@ under a key, which :class:`PacketSealer` sees to.
 from __future__ import annotations
 
 import struct
+from itertools import count
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -87,7 +88,7 @@ def read_header(packet: bytes) -> Header:
 
 
 class PacketSealer:
-    """Makes packets under one SPI and key, with IVs that count up from ``next_iv``."""
+    """Makes packets under one SPI and key, with IVs that count up from ``next_iv``.  Threads may share it."""
 
     def __init__(self, version: Version, spi: int, key: bytes, *, next_iv: int = 1) -> None:
         if len(key) != version.key_size:
@@ -97,6 +98,9 @@ class PacketSealer:
         self.version = version
         self.spi = spi
         self.next_iv = next_iv
+        """The first one that is not used, while nobody seals."""
+        # One step of it is one step for all threads, which `+= 1` is not.
+        self._ivs = count(next_iv)
         self._aead = AESGCM(key)
         self._encrypts = version.encrypts
         self._flags = version << 2 | _ONE
@@ -112,17 +116,21 @@ class PacketSealer:
             raise ValueError(f"a crypt offset of {crypt_offset} bytes with {len(content)} bytes behind the IV")
         if cookie is not None and len(cookie) != COOKIE_SIZE:
             raise ValueError(f"a virtualisation cookie has {COOKIE_SIZE} bytes, not {len(cookie)}")
-        if self.next_iv > MAX_IV:
-            raise StreamError("the IVs of this key are used up: establish a new session")
         size, flags = (1, self._flags) if cookie is None else (2, self._flags | _VIRTUAL)
-        clear = _HEADER.pack(next_header, size, crypt_offset // 4, flags, self.spi, self.next_iv.to_bytes(8, "big"))
+        clear = _HEADER.pack(next_header, size, crypt_offset // 4, flags, self.spi, self._take_iv())
         nonce = clear[4:]
-        self.next_iv += 1
         if not self._encrypts:
             clear, content = clear + content, b""
         elif crypt_offset:
             clear, content = clear + content[:crypt_offset], content[crypt_offset:]
         return clear + self._aead.encrypt(nonce, content, clear)
+
+    def _take_iv(self) -> bytes:
+        iv = next(self._ivs)
+        if iv > MAX_IV:
+            raise StreamError("the IVs of this key are used up: establish a new session")
+        self.next_iv = iv + 1
+        return iv.to_bytes(8, "big")
 
 
 class PacketOpener:

@@ -262,7 +262,7 @@ class _Run:
     def _wipe(self, error: HandshakeFailed) -> None:
         self._exchange.fail(error)
         if self._association is not None:
-            self._association.grant.key.wipe()
+            self._association.wipe()
         if self._switched:
             with contextlib.suppress(OSError):
                 self._endpoint.socket.shutdown(socket.SHUT_RDWR)
@@ -273,11 +273,13 @@ class _Run:
         assert version is not None
         assert carrier is not None
         session = self._session
+        parameters = self._association.parameters()
+        self._association.wipe()
         return Result(
             peer=session.peer,
             alpn=ALPN,
             in_kernel=carrier is Carrier.CONNECTION,
-            session=self._association.parameters(),
+            session=parameters,
             tags={
                 "version": version.label,
                 "device": self._devices[carrier].name,

@@ -46,7 +46,7 @@ class RotationRenewal(Renewal):
 
     @property
     def state(self) -> RenewalState:
-        """STALE also when the device has gone."""
+        """STALE also when the device has gone, or counts anew: it is another one, which has not our key."""
         self._notices.drain()
         try:
             passed = self._family.statistics(self._device).get("key-rotations", 0) - self._rotations
@@ -54,7 +54,7 @@ class RotationRenewal(Renewal):
             if error.errno == errno.ENODEV:
                 return RenewalState.STALE
             raise StreamError(f"the PSP device cannot be asked: {error}", errno=error.errno) from None
-        return (RenewalState.FRESH, RenewalState.DUE, RenewalState.STALE)[max(0, min(passed, 2))]
+        return {0: RenewalState.FRESH, 1: RenewalState.DUE}.get(passed, RenewalState.STALE)
 
     def fileno(self) -> int:
         return self._notices.fileno()

@@ -36,7 +36,7 @@ class _Namespace:
         self.route = route
         try:
             self.family = PspFamily(generic)
-        except NetlinkError:
+        except BaseException:
             route.close()
             raise
 
@@ -110,7 +110,7 @@ def _own_namespace() -> _Namespace:
     generic = RequestSocket(NETLINK_GENERIC)
     try:
         route = RequestSocket(NETLINK_ROUTE)
-    except NetlinkError:
+    except BaseException:
         generic.close()
         raise
     return _Namespace(generic, route)

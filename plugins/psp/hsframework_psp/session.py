@@ -8,7 +8,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from hsframework.errors import StreamError
+from hsframework.errors import HsframeworkError, StreamError
 from hsframework.interface import AsyncStream, EstablishedSession, Secret, Stream
 from hsframework.netlink.spec import Specification, parse_specification
 from hsframework_psp.channels import ConnectionChannel, PacketChannel, Packets
@@ -46,7 +46,12 @@ def attach(session: EstablishedSession, sock: socket.socket, *, asynchronous: bo
 def _watched(parameters: Mapping[str, Any], sock: socket.socket) -> RotationRenewal:
     device = _number(parameters, "device-id")
     renewal = RotationRenewal(device, _number(parameters, "rotations"))
-    if not renewal.family.sends_protected(sock.fileno()):
+    try:
+        protected = renewal.family.sends_protected(sock.fileno())
+    except HsframeworkError as error:
+        renewal.close()
+        raise StreamError(f"the socket cannot be asked for its session: {error}", errno=error.errno) from None
+    if not protected:
         renewal.close()
         raise StreamError("the session is said to be in the socket, and the socket would send plain text")
     return renewal

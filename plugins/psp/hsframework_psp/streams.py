@@ -22,8 +22,10 @@ class PspStream(TlsStream):
         self.packets = packets
 
     def close(self) -> None:
-        super().close()
-        self.renewal.close()
+        try:
+            super().close()
+        finally:
+            self.renewal.close()
 
 
 class AsyncPspStream(AsyncTlsStream):
@@ -35,5 +37,7 @@ class AsyncPspStream(AsyncTlsStream):
         self.packets = packets
 
     async def close(self) -> None:
-        await super().close()
-        self.renewal.close()
+        try:
+            await super().close()
+        finally:
+            self.renewal.close()

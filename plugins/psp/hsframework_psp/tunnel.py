@@ -10,6 +10,8 @@ from hsframework_tls13.recordlayer import RecordLayer
 from hsframework_tls13.records import HEADER_SIZE
 
 RECORD_HEADER_SIZE = HEADER_SIZE
+MAX_SILENT = 8
+"""Records without a message (tickets, nothing at all) that are passed over."""
 
 
 class Tunnel:
@@ -17,18 +19,22 @@ class Tunnel:
 
     def __init__(self, session: Established) -> None:
         self._layer = RecordLayer(session.role, session.suite, session.client_secret, session.server_secret)
+        self._silent = 0
 
     def seal(self, message: bytes) -> bytes:
         """One record."""
         return self._layer.encrypt(message)
 
     def open(self, record: bytes) -> bytes | None:
-        """The message of one whole record; None: it has none (a ticket).  Raises HandshakeFailed."""
+        """The message of one whole record; None: it has none.  Raises HandshakeFailed."""
         try:
             events = self._layer.receive_data(record)
         except SessionBroken as error:
             raise HandshakeFailed(error.failure, error.detail, peer_alert=error.peer_alert) from None
         if all(isinstance(event, TicketIgnored) for event in events):
+            self._silent += 1
+            if self._silent > MAX_SILENT:
+                raise HandshakeFailed(Failure.UNEXPECTED_MESSAGE, "record after record without a message")
             return None
         if any(isinstance(event, Closed) for event in events):
             raise HandshakeFailed(Failure.PEER_GONE, "the peer said close_notify", peer_alert=0)

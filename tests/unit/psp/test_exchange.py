@@ -192,6 +192,21 @@ def test_keys_for_something_else() -> None:
     assert wiped(server)
 
 
+def test_the_servers_own_key_comes_back() -> None:
+    """A client that gives the server its own key would have both send under one, with the same nonces."""
+    choices = [(Carrier.PACKETS, Version.AES_GCM_256)]
+    client, server = side(Role.CLIENT, choices), side(Role.SERVER, choices)
+    client.begin()
+    server.begin()
+    server.receive(client.sent[0])
+    answer = decode(server.sent[0])
+    assert isinstance(answer, Answer)
+    with pytest.raises(HandshakeFailed, match="give back") as failed:
+        server.receive(Keys(answer.carrier, answer.version, Grant(answer.grant.spi + 1, answer.grant.key)).encode())
+    assert failed.value.failure is Failure.ILLEGAL_PARAMETER
+    assert wiped(server)
+
+
 @pytest.mark.parametrize("spi", [0, 0x80000000])
 def test_no_spi(spi: int) -> None:
     """The lower 31 bits are not all zero."""

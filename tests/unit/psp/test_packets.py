@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -112,6 +115,23 @@ def test_ivs_never_repeat() -> None:
     last.seal(b"", next_header=6)
     with pytest.raises(StreamError, match="used up"):
         last.seal(b"", next_header=6)
+
+
+def test_ivs_never_repeat_in_threads() -> None:
+    """A stream on one thread and packets of the consumer's own on others: an IV that comes twice gives the key away."""
+    sealer, _ = pair(Version.AES_GCM_128)
+
+    def seal(_: int) -> list[bytes]:
+        return [read_header(sealer.seal(b"", next_header=6)).iv for _ in range(2000)]
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            ivs = [iv for found in pool.map(seal, range(4)) for iv in found]
+    finally:
+        sys.setswitchinterval(before)
+    assert len(set(ivs)) == len(ivs) == 8000
 
 
 def test_wrong_arguments() -> None:

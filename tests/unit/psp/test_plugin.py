@@ -29,9 +29,14 @@ from hsframework.interface import (
 )
 from hsframework.netlink.attributes import attribute_codec
 from hsframework_psp import hooks
+from hsframework_psp.channels import ConnectionChannel
+from hsframework_psp.exchange import State
+from hsframework_psp.keys import Grant, Key
+from hsframework_psp.packet_device import PacketAssociation
 from hsframework_psp.packets import PacketRefused
-from hsframework_psp.plugin import ALPN, PspHandshaker, PspProtocol
-from hsframework_psp.renewal import RenewalState
+from hsframework_psp.plugin import ALPN, PspHandshaker, PspProtocol, _Run
+from hsframework_psp.renewal import RenewalState, TimedRenewal
+from hsframework_psp.rotation import RotationRenewal
 from hsframework_psp.settings import Settings
 from hsframework_psp.streams import AsyncPspStream, PspStream
 from hsframework_psp.versions import Version
@@ -501,6 +506,99 @@ def test_forked_workers_share_no_device() -> None:
     assert theirs[4:] != ours.key.reveal()
     assert int.from_bytes(theirs[:4], "big") != ours.spi + 1
     handshaker.close()
+
+
+@pytest.mark.parametrize(("records", "good"), [(8, True), (9, False)])
+def test_records_without_a_message(records: int, good: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few are passed over, as tickets are; a peer that goes on with them is refused, and does not hold the agent."""
+    send = _Run._send_inside
+
+    async def behind_silence(self: _Run, message: bytes) -> None:
+        if self._session.role is Role.CLIENT and self._exchange.state is State.OFFERED:
+            sealer = self._tunnel._layer._sealer
+            await self._endpoint.send(b"".join(sealer.seal(23, b"") for _ in range(records)))
+        await send(self, message)
+
+    monkeypatch.setattr(_Run, "_send_inside", behind_silence)
+    client, server = outcomes()
+    if good:
+        assert isinstance(client, Result), client
+        assert isinstance(server, Result), server
+    else:
+        assert isinstance(server, HandshakeFailed)
+        assert server.failure is Failure.UNEXPECTED_MESSAGE
+        assert isinstance(client, HandshakeFailed)
+        assert client.peer_alert == 10
+
+
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_the_agent_keeps_no_key(succeeds: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a session that it has given to its consumer, and of one that came to nothing behind the switch."""
+    kept: list[Key] = []
+    switch = PacketAssociation.switch
+
+    def keep(self: PacketAssociation, grant: Grant) -> None:
+        switch(self, grant if succeeds else Grant(grant.spi, Key(bytes(len(grant.key)))))
+        kept.extend((self.grant.key, grant.key, self._rx_key, self._tx_key))
+
+    monkeypatch.setattr(PacketAssociation, "switch", keep)
+    client, server = outcomes()
+    assert isinstance(client, Result) is isinstance(server, Result) is succeeds
+    assert len(kept) == 8
+    assert all(key.wiped for key in kept)
+
+
+class _Notices:
+    def drain(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _Counting:
+    """The family ``psp`` of a kernel whose device has rotated so often."""
+
+    rotations = 5
+
+    def rotation_notices(self) -> _Notices:
+        return _Notices()
+
+    def statistics(self, device: int) -> dict[str, int]:
+        return {"key-rotations": self.rotations}
+
+    def close(self) -> None: ...
+
+
+def test_what_the_counter_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Due after one rotation, stale after two or more; a counter that has gone back is another device's: stale."""
+    monkeypatch.setattr("hsframework_psp.rotation.PspFamily", _Counting)
+    renewal = RotationRenewal(1, 5)
+    states = []
+    for rotations in (5, 6, 7, 1000, 4, 0):
+        monkeypatch.setattr(_Counting, "rotations", rotations)
+        states.append(renewal.state)
+    assert states == [RenewalState.FRESH, RenewalState.DUE, *[RenewalState.STALE] * 4]
+    renewal.close()
+
+
+def test_a_watch_ends_with_its_stream() -> None:
+    """Also when the goodbye fails in a way that nobody has thought of."""
+    closed: list[str] = []
+
+    class Watch(TimedRenewal):
+        def close(self) -> None:
+            closed.append("watch")
+
+    class Broken(ConnectionChannel):
+        def queue_close(self) -> None:
+            raise RuntimeError("nobody has thought of it")
+
+    near, far = tcp_pair()
+    with near, far:
+        with pytest.raises(RuntimeError):
+            PspStream(Broken(near), Watch(60), None).close()
+        with pytest.raises(RuntimeError):
+            run(AsyncPspStream(Broken(far), Watch(60), None).close())
+    assert closed == ["watch", "watch"]
 
 
 def test_rotation_of_the_software_device() -> None:
