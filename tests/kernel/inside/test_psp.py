@@ -322,7 +322,7 @@ def test_a_device_without_a_version(ends: Path) -> None:
 
 @pytest.mark.parametrize("psp", list(Role), ids=lambda role: f"psp is the {role.name.lower()}")
 def test_a_peer_without_psp(ends: Path, psp: Role) -> None:
-    """Plain TLS 1.3 at the other end: EPROTONOSUPPORT here, EACCES there where it was still at it, and never PSP."""
+    """Plain TLS 1.3 at the other end: EPROTONOSUPPORT here, alert 120 and EACCES there, and never PSP."""
     tls = Tls13Handshaker(TlsSettings(kernel_offload=False))
     with connection(ends.near, ends.far) as sockets:
         packets = ends.near.statistics()["tx-packets"]
@@ -333,7 +333,8 @@ def test_a_peer_without_psp(ends: Path, psp: Role) -> None:
         assert ends.near.statistics()["tx-packets"] == packets
     assert isinstance(ours, HandshakeFailed)
     assert ours.errno == errno.EPROTONOSUPPORT
-    assert isinstance(theirs, (HandshakeFailed, Result))
+    assert isinstance(theirs, HandshakeFailed)
+    assert (theirs.peer_alert, theirs.errno) == (120, errno.EACCES)
 
 
 def test_software_at_the_other_end(ends: Path) -> None:
