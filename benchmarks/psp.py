@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import socket
 import statistics
@@ -62,7 +63,7 @@ class Exchanges:
             group="",
             role=Role.CLIENT,
             auth_mode=AuthMode.X509,
-            deadline=0,
+            deadline=math.inf,
             peer_name="server.example",
             identities=(credentials.client.identity,),
             trust=trust,
@@ -72,7 +73,7 @@ class Exchanges:
             group="",
             role=Role.SERVER,
             auth_mode=AuthMode.X509,
-            deadline=0,
+            deadline=math.inf,
             identities=(credentials.server.identity,),
             trust=trust,
             client_certificate=CertificateDemand.REQUIRE,

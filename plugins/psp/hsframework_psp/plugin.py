@@ -16,7 +16,8 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import ConfigurationError, HandshakeError
@@ -49,12 +50,17 @@ from hsframework_tls13.driver import establish, first_alert, say, session_alert
 from hsframework_tls13.engine import Established
 from hsframework_tls13.settings import Settings as TlsSettings
 
+T = TypeVar("T")
+
 ALPN = "psp-kx/1"
 SWITCH_RETRY = 0.01
 """Seconds between two tries to switch while the kernel holds a segment that cannot be read."""
 
 PROOF_TRIES = 5
 """How often so long is waited for the rest of PROOF."""
+
+LAST_WORD = 0.02
+"""Seconds before the deadline at which PROOF is given up: the host says no more than that it is over."""
 
 
 class PspProtocol(Protocol):
@@ -109,7 +115,7 @@ class PspHandshaker(Handshaker):
                 client_certificate=self._demand(request),
             )
             await _authorize(request, endpoint, session)
-            return await _Run(session, devices, self._settings.preference, endpoint).run()
+            return await _Run(session, devices, self._settings.preference, endpoint, request.deadline).run()
 
     async def _prepare(self, request: Request, endpoint: Endpoint, stack: contextlib.ExitStack) -> Sequence[Device]:
         if request.alpn:
@@ -159,8 +165,14 @@ class _Run:
     """One exchange, from the end of TLS to the consumer's first byte."""
 
     def __init__(
-        self, session: Established, devices: Sequence[Device], preference: Sequence[Version], endpoint: Endpoint
+        self,
+        session: Established,
+        devices: Sequence[Device],
+        preference: Sequence[Version],
+        endpoint: Endpoint,
+        deadline: float,
     ) -> None:
+        self._deadline = deadline
         self._session = session
         self._devices = {device.carrier: device for device in devices}
         choices = [(item.carrier, version) for item in devices for version in preference if version in item.versions]
@@ -194,13 +206,23 @@ class _Run:
             case Switch(grant, output, after_proof):
                 await self._send_inside(output)
                 if after_proof:
-                    await self._proof_waits()
+                    await self._expect_proof(self._proof_waits())
                 await self._switch(grant)
                 return self._exchange.switched()
             case ReadProof(output):
                 await self._send_behind(output)
-                return self._exchange.message(await self._read_proof())
+                return self._exchange.message(await self._expect_proof(self._read_proof()))
         raise AssertionError(step)
+
+    async def _expect_proof(self, coming: Coroutine[Any, Any, T]) -> T:
+        try:
+            async with asyncio.timeout_at(self._deadline - LAST_WORD):
+                return await coming
+        except TimeoutError:
+            assert self._association is not None
+            complaints = self._association.complaints() or "the device has no complaints"
+            detail = f"PROOF does not come: what one end protects does not get through to the other ({complaints})"
+            raise HandshakeFailed(Failure.SILENCE, detail) from None
 
     def _make_rx(self, carrier: Carrier, version: Version) -> Step:
         association = self._association = self._devices[carrier].associate(version)
