@@ -180,6 +180,7 @@ class _Run:
         self._tunnel = Tunnel(session)
         self._endpoint = endpoint
         self._association: Association | None = None
+        self._output = b""
         self._switched = False
 
     async def run(self) -> Result:
@@ -187,7 +188,8 @@ class _Run:
             step = self._exchange.begin()
             while not isinstance(step, Done):
                 step = await self._take(step)
-            await self._send_behind(step.output)
+            self._say_behind(step.output)
+            await self._flush()
         except HandshakeFailed as error:
             await self._give_up(error)
             raise
@@ -199,18 +201,22 @@ class _Run:
     async def _take(self, step: Step) -> Step:
         match step:
             case Read(output):
-                await self._send_inside(output)
+                self._say_inside(output)
+                await self._flush()
                 return self._exchange.message(await self._read_message())
             case MakeRx(carrier, version):
                 return self._make_rx(carrier, version)
             case Switch(grant, output, after_proof):
-                await self._send_inside(output)
-                if after_proof:
-                    await self._expect_proof(self._proof_waits())
+                self._say_inside(output)
+                if self._exchange.carrier is Carrier.CONNECTION:
+                    await self._flush()
+                    if after_proof:
+                        await self._expect_proof(self._proof_waits())
                 await self._switch(grant)
                 return self._exchange.switched()
             case ReadProof(output):
-                await self._send_behind(output)
+                self._say_behind(output)
+                await self._flush()
                 return self._exchange.message(await self._expect_proof(self._read_proof()))
         raise AssertionError(step)
 
@@ -267,19 +273,25 @@ class _Run:
         assert self._association is not None
         return await self._association.receive(self._endpoint, PROOF_MESSAGE_SIZE)
 
-    async def _send_inside(self, message: bytes) -> None:
+    def _say_inside(self, message: bytes) -> None:
         if message:
-            await self._endpoint.send(self._tunnel.seal(message))
+            self._output += self._tunnel.seal(message)
 
-    async def _send_behind(self, message: bytes) -> None:
+    def _say_behind(self, message: bytes) -> None:
         if message:
             assert self._association is not None
-            await self._endpoint.send(self._association.seal(message))
+            self._output += self._association.seal(message)
+
+    async def _flush(self) -> None:
+        """What has been said goes out, in one segment where it can."""
+        output, self._output = self._output, b""
+        if output:
+            await self._endpoint.send(output)
 
     async def _give_up(self, error: HandshakeFailed) -> None:
         self._wipe(error)
         if not self._switched:
-            await say(self._endpoint, self._tunnel.alert(error.failure))
+            await say(self._endpoint, self._output + self._tunnel.alert(error.failure))
 
     def _wipe(self, error: HandshakeFailed) -> None:
         self._exchange.fail(error)

@@ -551,28 +551,28 @@ def test_a_lost_acknowledgement_of_the_last_plain_data(ends: Path, monkeypatch: 
     """
     runs: dict[Role, _Run] = {}
     lost = contextlib.ExitStack()
-    inside, behind, run = _Run._send_inside, _Run._send_behind, _Run.run
+    flush, run = _Run._flush, _Run.run
 
     async def running(self: _Run) -> Result:
         runs[self._session.role] = self
         return await run(self)
 
-    async def keys_arrive(self: _Run, message: bytes) -> None:
-        if self is runs[Role.CLIENT] and self._exchange.state is State.SWITCHING:
+    async def losing(self: _Run) -> None:
+        state = self._exchange.state if self is runs[Role.CLIENT] and self._output else None
+        if state is State.SWITCHING:
+            # KEYS arrives, its acknowledgement does not.
             lost.enter_context(_silence(ends.far))
-        await inside(self, message)
-
-    async def proof_does_not(self: _Run, message: bytes) -> None:
-        if self is not runs[Role.CLIENT] or not message:
-            await behind(self, message)
+        if state is not State.PROVING:
+            await flush(self)
             return
         with lost, _silence(ends.near):
-            await behind(self, message)
+            # PROOF does not.
+            await flush(self)
             while runs[Role.SERVER]._exchange.state is not State.SWITCHING:
                 await asyncio.sleep(0)
 
-    for name, instead in (("run", running), ("_send_inside", keys_arrive), ("_send_behind", proof_does_not)):
-        monkeypatch.setattr(_Run, name, instead)
+    monkeypatch.setattr(_Run, "run", running)
+    monkeypatch.setattr(_Run, "_flush", losing)
     with connection(ends.near, ends.far) as sockets:
         results(ends, sockets)
 
