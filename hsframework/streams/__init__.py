@@ -4,14 +4,14 @@ A session that lives in user space is written once, without I/O, as a :class:`Us
 then come from it::
 
     channel = UserSpaceChannel(socket, MySession(...))
-    return AsyncStream(channel) if asynchronous else BlockingStream(channel)
+    return AsyncioStream(channel) if asynchronous else BlockingStream(channel)
 
 What partial writes, timeouts, cancellation and two threads ask for is done here.  A session that the kernel keeps, or
 one that has more to it, implements :class:`Channel` itself.
 """
 
-from hsframework.streams.asynchronous import AsyncStream
+from hsframework.streams.asynchronous import AsyncioStream
 from hsframework.streams.blocking import BlockingStream
 from hsframework.streams.channel import Channel, UserSpaceChannel, UserSpaceSession
 
-__all__ = ["AsyncStream", "BlockingStream", "Channel", "UserSpaceChannel", "UserSpaceSession"]
+__all__ = ["AsyncioStream", "BlockingStream", "Channel", "UserSpaceChannel", "UserSpaceSession"]

@@ -14,7 +14,7 @@ from hsframework.streams.channel import Channel
 T = TypeVar("T")
 
 
-class AsyncStream:
+class AsyncioStream:
     """Implements :class:`hsframework.interface.AsyncStream`.  Makes its socket non-blocking, as asyncio needs it."""
 
     def __init__(self, channel: Channel) -> None:

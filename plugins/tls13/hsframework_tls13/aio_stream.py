@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hsframework.streams import AsyncStream
+from hsframework.streams import AsyncioStream
 from hsframework_tls13.channel import Channel
 
 
-class AsyncTlsStream(AsyncStream):
+class AsyncTlsStream(AsyncioStream):
     """Implements :class:`hsframework.interface.AsyncStream`.  Makes its socket non-blocking, as asyncio needs it."""
 
     def __init__(self, channel: Channel) -> None:
