@@ -15,38 +15,47 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
 
 from hsframework.agent.handshake import GRACE
 from hsframework.agent.served import prepare
-from hsframework.client.session import AsyncSession
-from hsframework.deadlines import GRAIN
-from hsframework.errors import ConfigurationError, HsframeworkError, errno_name
-from hsframework.interface import AsyncStream
-from hsframework.testing.dispatcher import Outcome, Submission
+from hsframework.errors import HsframeworkError
 from hsframework.testing.imports import io_imports
 from hsframework.testing.network import BadNetwork, Conditions
 from hsframework.testing.observation import Holdings, Observation, observed, shown_secrets
+from hsframework.testing.peers import (
+    SEEDS,
+    bad_conditions,
+    bulk_conditions,
+    cuts,
+    flip_a_bit,
+    garbage,
+    send_and_hang_up,
+    silence,
+    stall_after,
+)
 from hsframework.testing.scenario import Pair, Scenario, secrets_in
-from hsframework.testing.stage import LIMIT, MARKER, Ended, Stage, cuts, garbage, open_stage
+from hsframework.testing.sessions import censored, everything_shown, use_session
+from hsframework.testing.stage import LIMIT, SHORT, Stage, open_stage
+from hsframework.testing.verdicts import (
+    ConformanceFailure,
+    log_says,
+    must_be_in_time,
+    must_be_left,
+    must_be_one_each,
+    must_be_refused,
+    must_leave_datagrams,
+    must_name_the_key,
+    must_notice_the_end,
+    must_survive,
+    poisoned,
+    role_of,
+)
 from hsframework.testing.virtual_time import LoopBlocked, VirtualTimeLoop, run
 
 __all__ = ["ConformanceFailure", "ConformanceSuite", "Pair", "Scenario"]
 
 AT_ONCE = 20
-SEEDS = 20
-SHORT = 2.0
-"""Virtual seconds of a request whose peer is silent."""
-
-_BULK = bytes(range(256)) * 800
-
-
-class ConformanceFailure(AssertionError):
-    """A plugin breaks a rule: what it did, and how to mend it."""
-
-    def __init__(self, what: str, mend: str) -> None:
-        super().__init__(f"{what}\n  Mend it: {mend}")
 
 
 class ConformanceSuite:
@@ -65,7 +74,7 @@ class ConformanceSuite:
             ended = await stage.handshake()
             if not ended.ok:
                 raise ConformanceFailure(
-                    f"the scenario's client and server do not succeed with each other: {ended}{_said(seen)}",
+                    f"the scenario's client and server do not succeed with each other: {ended}{log_says(seen)}",
                     "see why in the outcome above; all other checks build on this pair",
                 )
 
@@ -87,7 +96,7 @@ class ConformanceSuite:
                     f"of {AT_ONCE} handshakes at once {len(failed)} fail, where one alone succeeds: {failed[0]}",
                     "keep nothing of one handshake in the Handshaker or in a module: use local variables",
                 )
-            _one_each(request for item in ended for request in item.requests)
+            must_be_one_each(request for item in ended for request in item.requests)
 
         self._check(body)
 
@@ -98,14 +107,20 @@ class ConformanceSuite:
         async def body(stage: Stage, seen: Observation) -> None:
             for options in stage.pair:
                 begun = stage.loop.time()
-                outcome = await stage.alone(options, _nothing, timeout=SHORT)
-                _check_in_time(outcome, begun, f"a peer that says nothing ({_role(outcome)})")
+                outcome = await stage.alone(options, silence, timeout=SHORT)
+                must_be_in_time(outcome, begun, f"a peer that says nothing ({role_of(outcome)})")
             for flights in range(1, 4):
                 begun = stage.loop.time()
-                ended = await stage.handshake(timeout=SHORT, prepare=_stall_after(flights))
+                ended = await stage.handshake(timeout=SHORT, prepare=stall_after(flights))
                 for outcome in ended.outcomes:
                     if not outcome.ok:
-                        _check_in_time(outcome, begun, f"a peer that stops after {flights} messages ({_role(outcome)})")
+                        what = f"a peer that stops after {flights} messages ({role_of(outcome)})"
+                        must_be_in_time(outcome, begun, what)
+            if seen.blames:
+                raise ConformanceFailure(
+                    f"a handshake goes on after its deadline: {seen.blames[0]}",
+                    "let asyncio.CancelledError pass, and wait for nothing in finally blocks",
+                )
 
         self._check(body)
 
@@ -115,17 +130,17 @@ class ConformanceSuite:
 
         async def body(stage: Stage, seen: Observation) -> None:
             if not stage.streams:
-                await _later_datagrams(stage)
+                await must_leave_datagrams(stage)
                 return
             for word, sizes in cuts():
                 ended = await stage.cut(sizes)
                 if not ended.ok:
                     raise ConformanceFailure(
-                        f"the handshake fails when the stream is cut {word}: {ended}{_said(seen)}",
+                        f"the handshake fails when the stream is cut {word}: {ended}{log_says(seen)}",
                         "a record may come in any number of pieces: read it by receive_exactly or receive_record",
                     )
                 for role, found in (("client", ended.left), ("server", ended.right)):
-                    _check_left(role, word, found)
+                    must_be_left(role, word, found)
 
         self._check(body)
 
@@ -134,13 +149,14 @@ class ConformanceSuite:
         handshake had ended (hsframework.interface: Result, AsyncStream)."""
 
         async def body(stage: Stage, seen: Observation) -> None:
-            for conditions in _bulk_conditions(stage):
+            for conditions in bulk_conditions(stage.streams):
                 with stage.network(conditions) as network:
                     requests = stage.submit(network, stage.pair)
                     ends = zip(requests, (network.left, network.right), strict=True)
+                    streams = stage.scenario.streams
                     try:
                         async with asyncio.timeout(10 * LIMIT):
-                            await asyncio.gather(*(_use(self.scenario(), await_, sock) for await_, sock in ends))
+                            await asyncio.gather(*(use_session(request, sock, streams) for request, sock in ends))
                     except TimeoutError:
                         raise ConformanceFailure(
                             f"bytes that were sent over the session do not arrive ({conditions})",
@@ -153,7 +169,7 @@ class ConformanceSuite:
         """A handshake leaves no open file, task or thread, however it ends (docs/topics/fd-custody.md)."""
 
         async def body(stage: Stage, seen: Observation) -> None:
-            for word, scene in _endings(stage):
+            for word, scene in stage.endings():
                 await scene()
                 before = Holdings()
                 for _ in range(5):
@@ -174,7 +190,7 @@ class ConformanceSuite:
         async def body(stage: Stage, seen: Observation) -> None:
             for role in (0, 1):
                 for flights in range(4):
-                    await _cancel(stage, role, flights)
+                    await stage.cancel(role, flights)
                     if seen.blames:
                         raise ConformanceFailure(
                             f"a handshake is cancelled after {flights} messages, and goes on: {seen.blames[0]}",
@@ -194,12 +210,12 @@ class ConformanceSuite:
                     "the scenario has no pair that is refused", "add at least one to refused={...}: a wrong key, say"
                 )
             for word, pair in stage.scenario.refused.items():
-                _check_refusal(word, await stage.handshake(pair), stage, seen)
+                must_be_refused(word, await stage.handshake(pair), stage, seen)
             if stage.streams:
                 for options in stage.pair:
                     begun = stage.loop.time()
                     outcome = await stage.alone(options, BadNetwork.hang_up)
-                    _check_gone(outcome, begun, seen)
+                    must_notice_the_end(outcome, begun, seen)
 
         self._check(body)
 
@@ -210,12 +226,12 @@ class ConformanceSuite:
             chance = random.Random("garbage")
             for word, data in garbage(chance):
                 for options in stage.pair:
-                    outcome = await stage.alone(options, _send(data))
-                    _check_garbage(f"{word} ({_role(outcome)})", outcome, seen)
+                    outcome = await stage.alone(options, send_and_hang_up(data))
+                    must_survive(f"{word} ({role_of(outcome)})", outcome, seen)
             for seed in range(3 * SEEDS):
-                await stage.handshake(prepare=_flip(seed))
+                await stage.handshake(prepare=flip_a_bit(seed))
                 if seen.blames:
-                    raise _survived(f"a handshake with one bit changed (seed {seed})", seen)
+                    raise poisoned(f"a handshake with one bit changed (seed {seed})", seen)
             ended = await stage.handshake()
             if not ended.ok:
                 raise ConformanceFailure(
@@ -230,11 +246,11 @@ class ConformanceSuite:
         twice, late and in another order (hsframework.interface: Endpoint)."""
 
         async def body(stage: Stage, seen: Observation) -> None:
-            for conditions in _conditions(stage):
+            for conditions in bad_conditions(stage.streams):
                 ended = await stage.handshake(conditions=conditions)
                 if not ended.ok:
                     raise ConformanceFailure(
-                        f"the handshake fails on a bad network, {conditions}: {ended}{_said(seen)}",
+                        f"the handshake fails on a bad network, {conditions}: {ended}{log_says(seen)}",
                         "a stream has no borders: read exact sizes"
                         if stage.streams
                         else "send again what was not answered, and pass over what came twice",
@@ -255,7 +271,7 @@ class ConformanceSuite:
                 )
             prepare(registry, name, scenario.settings).handshaker.close()
             for key, table in scenario.wrong_settings.items():
-                _check_settings(registry, name, key, table, seen)
+                must_name_the_key(registry, name, key, table, seen)
 
     def test_no_file_is_opened_by_a_handshake(self) -> None:
         """After prepare no handshake opens a file: the root filesystem may hang, and waits for this very handshake
@@ -284,12 +300,12 @@ class ConformanceSuite:
                 requests = stage.submit(network, stage.pair)
                 for request, sock in zip(requests, (network.left, network.right), strict=True):
                     session = (await request.outcome()).session(sock)
-                    texts.extend(_shown(session, stage))
+                    texts.extend(everything_shown(session, stage.scenario.streams))
                     secrets.update(secrets_in(session.parameters))
             for pair in stage.scenario.refused.values():
                 texts.extend(map(str, (await stage.handshake(pair)).outcomes))
             for _, data in garbage(random.Random("secrets")):
-                texts.extend([str(await stage.alone(options, _send(data))) for options in stage.pair])
+                texts.extend([str(await stage.alone(options, send_and_hang_up(data))) for options in stage.pair])
             texts.extend(repr(item.handshaker) for item in stage.service.served)
             texts.extend(repr(vars(item.handshaker)) for item in stage.service.served)
             texts.extend(seen.texts)
@@ -298,7 +314,7 @@ class ConformanceSuite:
         found = shown_secrets(secrets, texts)
         if found:
             raise ConformanceFailure(
-                f"a secret is shown, in {len(found)} places; one of them: {_censored(found[0], secrets)}",
+                f"a secret is shown, in {len(found)} places; one of them: {censored(found[0], secrets)}",
                 "keep keys in hsframework.interface.Secret until the moment of use, mark them x-sensitive in the "
                 "specification, and put facts into logs, errors and tags, never what was computed from a key",
             )
@@ -357,304 +373,3 @@ class ConformanceSuite:
                 f"the plugin leaves an error that nobody handles: {loop.problems[0]}",
                 "await every task that you start",
             )
-
-
-# What is checked of an outcome
-
-
-def _one_each(requests: Any) -> None:
-    for request in requests:
-        if len(request.outcomes) != 1:
-            raise ConformanceFailure(
-                f"a request has {len(request.outcomes)} outcomes", "return or raise once for each request"
-            )
-
-
-def _check_in_time(outcome: Outcome, begun: float, what: str) -> None:
-    late = outcome.at - begun - SHORT
-    if late > GRACE + GRAIN:
-        raise ConformanceFailure(
-            f"{what}: the handshake ends {late:.2f} seconds after its deadline",
-            "let asyncio.CancelledError pass, and wait for nothing in finally blocks",
-        )
-    if outcome.ok:
-        raise ConformanceFailure(
-            f"{what}: the handshake succeeds all the same",
-            "success means that the peer has proved who it is; and a cancelled handshake is not one that succeeded",
-        )
-
-
-def _check_left(role: str, word: str, found: bytes) -> None:
-    if found == MARKER:
-        return
-    if len(found) < len(MARKER):
-        raise ConformanceFailure(
-            f"cut {word}: the {role}'s handshake has read {len(MARKER) - len(found)} of the {len(MARKER)} bytes that "
-            "follow it and belong to the consumer",
-            "read one record at a time (receive_record), or peek and take no more than is yours; buffer nothing",
-        )
-    raise ConformanceFailure(
-        f"cut {word}: the {role}'s handshake leaves {len(found) - len(MARKER)} bytes of its own in the socket; the "
-        "consumer would take them for data",
-        "read the peer's last message before you return; send nothing after the handshake that your peer does not read",
-    )
-
-
-async def _later_datagrams(stage: Stage) -> None:
-    """On datagram sockets: what comes once the handshake has ended is the consumer's."""
-    with stage.network() as network:
-        requests = stage.submit(network, stage.pair)
-        ended = Ended(await requests[0].outcome(), await requests[1].outcome(), requests)
-        await stage.idle()
-        network.inject("left", MARKER)
-        network.inject("right", MARKER)
-        await stage.quiet()
-        for sock in (network.left, network.right):
-            sock.setblocking(False)
-            found = []
-            with contextlib.suppress(BlockingIOError):
-                while True:
-                    found.append(sock.recv(65535))
-            if not ended.ok or MARKER not in found:
-                raise ConformanceFailure(
-                    f"a datagram that comes after the handshake is not there for the consumer ({ended})",
-                    "end every task that reads before you return",
-                )
-
-
-def _check_refusal(word: str, ended: Ended, stage: Stage, seen: Observation) -> None:
-    if ended.ok:
-        raise ConformanceFailure(
-            f"{word}: both ends succeed, where the scenario says that one refuses",
-            "check the peer before the handshake returns; or correct refused={...} in the scenario",
-        )
-    for outcome in ended.outcomes:
-        if seen.blames:
-            raise ConformanceFailure(
-                f"{word}: the plugin fails with an exception of its own (the consumer has {errno_name(outcome.status)}): "
-                f"{seen.blames[0]}",
-                "turn a library's exceptions into HandshakeFailed(Failure...., detail), which carries the errno",
-            )
-        if not outcome.ok and not outcome.message.strip():
-            raise ConformanceFailure(
-                f"{word}: the error has no text", "say in the HandshakeError what the peer did, without secrets"
-            )
-    if stage.streams and all(outcome.at - item.taken_at >= LIMIT for outcome, item in _times(ended)):
-        raise ConformanceFailure(
-            f"{word}: nobody refuses before the deadline ({ended})", "raise as soon as the refusal is certain"
-        )
-
-
-def _times(ended: Ended) -> list[tuple[Outcome, Any]]:
-    return [(request.outcomes[0], request) for request in ended.requests if request.outcomes]
-
-
-def _check_gone(outcome: Outcome, begun: float, seen: Observation) -> None:
-    if seen.blames:
-        raise ConformanceFailure(
-            f"a peer that hangs up makes the plugin fail ({_role(outcome)}): {seen.blames[0]}",
-            "let the endpoint's HandshakeFailed pass: it carries ECONNRESET",
-        )
-    if outcome.ok or outcome.at - begun >= LIMIT:
-        raise ConformanceFailure(
-            f"a peer that hangs up at once is not noticed ({_role(outcome)}: {outcome})",
-            "let the endpoint's HandshakeFailed pass: do not catch it and read again",
-        )
-
-
-def _check_garbage(word: str, outcome: Outcome, seen: Observation) -> None:
-    if seen.blames:
-        raise _survived(word, seen)
-    if outcome.ok:
-        raise ConformanceFailure(
-            f"a peer that sends {word} has a session", "success means that the peer has proved who it is"
-        )
-
-
-def _survived(word: str, seen: Observation) -> ConformanceFailure:
-    return ConformanceFailure(
-        f"{word} makes the plugin fail with an exception of its own: {seen.blames[0]}",
-        "check what the peer sends before you use it: raise HandshakeFailed(Failure.GARBAGE, detail)",
-    )
-
-
-def _check_settings(registry: Any, name: str, key: str, table: Mapping[str, Any], seen: Observation) -> None:
-    mend = f"raise ConfigurationError(...) from the settings' __post_init__ or from prepare, with {key!r} in its text"
-    try:
-        prepare(registry, name, table).handshaker.close()
-    except ConfigurationError as error:
-        if key not in str(error) and key.replace("-", "_") not in str(error):
-            raise ConformanceFailure(f"the error for a wrong {key!r} does not name it: {error}", mend) from None
-    except HsframeworkError as error:
-        blame = seen.blames[-1] if seen.blames else str(error)
-        raise ConformanceFailure(f"a wrong {key!r} is not a ConfigurationError: {blame}", mend) from None
-    else:
-        raise ConformanceFailure(f"a wrong {key!r} is taken: {dict(table)}", mend)
-
-
-# Scenes
-
-
-def _nothing(network: BadNetwork, direction: str) -> None:
-    """A peer that is silent."""
-
-
-def _send(data: bytes) -> Callable[[BadNetwork, str], None]:
-    def act(network: BadNetwork, direction: str) -> None:
-        network.inject(direction, data)
-        if network.kind.name == "SOCK_STREAM":
-            network.hang_up(direction)
-
-    return act
-
-
-def _stall_after(messages: int) -> Callable[[BadNetwork], None]:
-    def arrange(network: BadNetwork) -> None:
-        passed = 0
-
-        def count(direction: str, data: bytes) -> bytes:
-            nonlocal passed
-            passed += 1
-            network.stalled = network.stalled or passed > messages
-            return data
-
-        network.tamper = count
-
-    return arrange
-
-
-def _flip(seed: int) -> Callable[[BadNetwork], None]:
-    """One bit of one message is not what was sent."""
-    chance = random.Random(f"flip {seed}")
-    wanted, direction, position = chance.randrange(3), chance.choice(("left", "right")), chance.random()
-
-    def arrange(network: BadNetwork) -> None:
-        seen = 0
-
-        def tamper(way: str, data: bytes) -> bytes:
-            nonlocal seen
-            if way != direction or not data:
-                return data
-            seen += 1
-            if seen != wanted + 1:
-                return data
-            changed = bytearray(data)
-            changed[int(position * len(data))] ^= 1 << chance.randrange(8)
-            return bytes(changed)
-
-        network.tamper = tamper
-
-    return arrange
-
-
-async def _cancel(stage: Stage, role: int, flights: int) -> None:
-    """Withdraw one end's request after so many messages were delivered; its consumer closes the socket then."""
-    with stage.network() as network:
-        _stall_after(flights)(network)
-        network.stalled = flights == 0
-        requests = stage.submit(network, stage.pair)
-        await stage.quiet()
-        requests[role].cancel()
-        await stage.quiet()
-        (network.left, network.right)[role].close()
-        requests[1 - role].cancel()
-        await stage.idle()
-
-
-def _endings(stage: Stage) -> Iterator[tuple[str, Callable[[], Awaitable[object]]]]:
-    yield "success", stage.handshake
-    for word, pair in stage.scenario.refused.items():
-        yield f"refusal ({word})", lambda pair=pair: stage.handshake(pair)  # type: ignore[misc]
-    for options in stage.pair:
-        name = options.role.name.lower()
-        yield f"garbage ({name})", lambda options=options: stage.alone(options, _send(b"\xff" * 100))  # type: ignore[misc]
-        yield f"silence ({name})", lambda options=options: stage.alone(options, _nothing)  # type: ignore[misc]
-    for role in (0, 1):
-        yield "cancellation", lambda role=role: _cancel(stage, role, 1)  # type: ignore[misc]
-
-
-def _conditions(stage: Stage) -> Iterator[Conditions]:
-    for seed in range(SEEDS):
-        if stage.streams:
-            yield Conditions(seed=seed, chunk=(7, 60, 400, 1400)[seed % 4], delay=0.0 if seed % 2 else 0.02)
-        else:
-            yield Conditions(seed=seed, drop=0.2, duplicate=0.2, reorder=0.3, delay=0.03, first_losses=seed % 3)
-
-
-def _bulk_conditions(stage: Stage) -> tuple[Conditions, ...]:
-    if stage.streams:
-        return Conditions(), Conditions(coalesce=True), Conditions(chunk=5000, delay=0.001)
-    return Conditions(), Conditions(drop=0.02, reorder=0.1, duplicate=0.05)
-
-
-async def _use(scenario: Scenario, request: Submission, sock: Any) -> None:
-    """One consumer: as soon as it has its session it sends, and receives what the other sends."""
-    outcome = await request.outcome()
-    if not outcome.ok:
-        raise ConformanceFailure(f"the handshake fails: {outcome}", "see test_handshake_succeeds")
-    stream = _attach(outcome.session(sock), scenario.streams)
-    if stream is None:
-        return
-    ours = outcome.options.role.name.encode() + _BULK
-    sending = asyncio.ensure_future(_send_all(stream, ours))
-    received = bytearray()
-    while data := await stream.receive():
-        received += data
-    await sending
-    await stream.close()
-    theirs = (b"SERVER" if ours.startswith(b"CLIENT") else b"CLIENT") + _BULK
-    if bytes(received) != theirs:
-        raise ConformanceFailure(
-            f"of {len(theirs)} bytes that were sent over the session {len(received)} arrived, or others "
-            f"({_role(outcome)})",
-            "both ends number and protect from the first byte behind the handshake",
-        )
-
-
-async def _send_all(stream: AsyncStream, data: bytes) -> None:
-    for start in range(0, len(data), 50_000):
-        await stream.send(data[start : start + 50_000])
-    await stream.send_eof()
-
-
-def _attach(session: AsyncSession, wanted: bool) -> AsyncStream | None:
-    try:
-        stream = session.stream()
-    except HsframeworkError as error:
-        if not wanted:
-            return None
-        raise ConformanceFailure(
-            f"there is no stream over the session: {error}",
-            "implement hsframework_attach_session; or say streams=False, if consumers use the parameters themselves",
-        ) from error
-    if wanted:
-        return stream
-    raise ConformanceFailure(
-        "there is a stream over the session, and the scenario says streams=False", "say streams=True"
-    )
-
-
-def _shown(session: AsyncSession, stage: Stage) -> Iterator[str]:
-    yield repr(session)
-    yield repr(session.established)
-    yield repr(dict(session.tags))
-    if stage.scenario.streams:
-        stream = _attach(session, True)
-        yield repr(stream)
-        yield repr(getattr(stream, "__dict__", {}))
-
-
-def _censored(text: str, secrets: set[bytes]) -> str:
-    for secret in secrets:
-        for form in (secret.hex(), repr(secret)[2:-1], secret.decode("latin-1")):
-            if form:
-                text = text.replace(form, "<the secret>")
-    return text[:400]
-
-
-def _said(seen: Observation) -> str:
-    return f"; the log says: {seen.blames[0]}" if seen.blames else ""
-
-
-def _role(outcome: Outcome) -> str:
-    return f"as {outcome.options.role.name.lower()}"

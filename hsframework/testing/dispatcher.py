@@ -103,11 +103,11 @@ class Submission:
         self.options = options
         self.outcomes: list[Outcome] = []
         self.cancelled = False
-        self.taken_at: float | None = None
         self._dispatcher = dispatcher
         self._socket = sock
         self._blocking_timeout = sock.gettimeout()
-        self._fd = os.dup(sock.fileno())
+        self.fd = os.dup(sock.fileno())
+        """The dispatcher's copy."""
         self._done = asyncio.Event()
 
     async def outcome(self) -> Outcome:
@@ -118,18 +118,14 @@ class Submission:
     def cancel(self) -> None:
         """Withdraw the request, as a consumer does.  No outcome comes then; :meth:`InMemoryDispatcher.idle` waits."""
         self.cancelled = True
-        self._dispatcher._withdraw(self)
+        self._dispatcher.withdraw(self)
 
-    def _hand_over(self) -> int:
-        """The dispatcher's copy of the socket."""
-        return self._fd
-
-    def _ended(self, outcome: Outcome | None) -> None:
+    def end(self, outcome: Outcome | None) -> None:
         if outcome is not None:
             self.outcomes.append(outcome)
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
             # O_NONBLOCK is shared with the agent's copy; the dispatcher puts back what the owner had.
             if self._socket.fileno() >= 0:
                 self._socket.settimeout(self._blocking_timeout)
@@ -239,9 +235,8 @@ class InMemoryDispatcher:
                 return
             request = queue.popleft()
             self._pending[request.number] = request
-            request.taken_at = asyncio.get_running_loop().time()
             values = self._request_values(connection, request)
-            connection.send("accept", values, request._hand_over(), sequence=message.sequence)
+            connection.send("accept", values, request.fd, sequence=message.sequence)
 
     def _request_values(self, connection: AgentConnection, request: Submission) -> dict[str, Any]:
         options = request.options
@@ -291,9 +286,9 @@ class InMemoryDispatcher:
 
     def _forget(self, request: Submission, outcome: Outcome | None) -> None:
         self._pending.pop(request.number, None)
-        request._ended(outcome)
+        request.end(outcome)
 
-    def _withdraw(self, request: Submission) -> None:
+    def withdraw(self, request: Submission) -> None:
         member = self._members.get(request.options.group)
         if request.number in self._pending and member is not None:
             member.send("cancel", {"request-id": request.number, "reason": errno.ECANCELED})
@@ -305,7 +300,7 @@ class InMemoryDispatcher:
         for connection in self._connections:
             connection.channel.close()
         for request in [*self._pending.values(), *(item for queue in self._queues.values() for item in queue)]:
-            request._ended(None)
+            request.end(None)
 
 
 @contextlib.asynccontextmanager

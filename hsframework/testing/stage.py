@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
 from hsframework.client.request import HandshakeOptions
 from hsframework.testing.dispatcher import InMemoryDispatcher, Outcome, Submission, serving
 from hsframework.testing.network import BadNetwork, Conditions
+from hsframework.testing.peers import MARKER, Sizes, send_and_hang_up, silence, stall_after
 from hsframework.testing.scenario import Pair, Scenario
-from hsframework.testing.virtual_time import VirtualTimeLoop
+from hsframework.testing.virtual_time import LoopBlocked, VirtualTimeLoop
+
+SHORT = 2.0
+"""Virtual seconds of a handshake whose peer is silent."""
 
 LIMIT = 60.0
 """Virtual seconds for a handshake that should succeed: what takes so long hangs."""
 
-MARKER = b"<these bytes are the consumer's>"
 _MOST_ROUNDS = 1000
-Sizes = Callable[[int], Sequence[int]]
-"""Where a flight of so many bytes is cut."""
 
 
 @dataclass
@@ -31,6 +31,8 @@ class Ended:
     client: Outcome | None
     server: Outcome | None
     requests: tuple[Submission, ...]
+    begun: float = 0.0
+    """On the loop's clock."""
     left: bytes = b""
     right: bytes = b""
     """What waits in the client's socket, and in the server's."""
@@ -85,11 +87,12 @@ class Stage:
         """Both ends, until both are over.  A consumer closes the socket of a handshake that failed."""
         with self.network(conditions) as network:
             prepare(network)
+            begun = self.loop.time()
             requests = self.submit(network, pair or self.pair, timeout)
             ends = (network.left, network.right)
             first, second = await asyncio.gather(*map(self._end, requests, ends))
             await self.idle()
-            return Ended(first, second, requests)
+            return Ended(first, second, requests, begun)
 
     async def _end(self, request: Submission, sock: socket.socket) -> Outcome:
         outcome = await request.outcome()
@@ -140,7 +143,31 @@ class Stage:
                     while network.delivering(name):
                         await self.quiet()
             client, server = (request.outcomes[0] if request.outcomes else None for request in requests)
-            return Ended(client, server, requests, _waiting(network.left), _waiting(network.right))
+            return Ended(client, server, requests, 0.0, _waiting(network.left), _waiting(network.right))
+
+    async def cancel(self, role: int, flights: int) -> None:
+        """Withdraw one end's request after so many messages were delivered; its consumer closes the socket then."""
+        with self.network() as network:
+            stall_after(flights)(network)
+            network.stalled = flights == 0
+            requests = self.submit(network, self.pair)
+            await self.quiet()
+            requests[role].cancel()
+            await self.quiet()
+            (network.left, network.right)[role].close()
+            requests[1 - role].cancel()
+            await self.idle()
+
+    def endings(self) -> Iterator[tuple[str, Callable[[], Awaitable[object]]]]:
+        yield "success", self.handshake
+        for word, pair in self.scenario.refused.items():
+            yield f"refusal ({word})", lambda pair=pair: self.handshake(pair)  # type: ignore[misc]
+        for options in self.pair:
+            name = options.role.name.lower()
+            yield f"garbage ({name})", lambda options=options: self.alone(options, send_and_hang_up(b"\xff" * 100))  # type: ignore[misc]
+            yield f"silence ({name})", lambda options=options: self.alone(options, silence)  # type: ignore[misc]
+        for role in (0, 1):
+            yield "cancellation", lambda role=role: self.cancel(role, 1)  # type: ignore[misc]
 
     async def quiet(self) -> None:
         """Wait until nothing else can happen at this moment, in flight or in hand."""
@@ -153,6 +180,9 @@ class Stage:
         """Wait until the agent has nothing in hand, and all is said."""
         await self.service.idle()
         await self.quiet()
+        assert isinstance(self.loop, VirtualTimeLoop)
+        if self.loop.blocked:
+            raise LoopBlocked
 
 
 def _waiting(sock: socket.socket) -> bytes:
@@ -171,26 +201,3 @@ async def open_stage(scenario: Scenario) -> AsyncIterator[Stage]:
     name, kind = scenario.protocol_name(registry), scenario.kind(registry)
     async with serving(scenario.plugin, protocol=name, settings=scenario.settings) as service:
         yield Stage(scenario, service, kind)
-
-
-def cuts() -> Iterator[tuple[str, Sizes]]:
-    """Where flights are cut, with a word for it: at each of the first and last bytes, at some between, at all."""
-    yield "nowhere", lambda size: ()
-    for at in range(1, 65):
-        yield f"behind byte {at}", lambda size, at=at: (min(at, size),)  # type: ignore[misc]
-    for at in range(1, len(MARKER) + 65):
-        yield f"{at} bytes before the end", lambda size, at=at: (max(size - at, 0),)  # type: ignore[misc]
-    chance = random.Random("cuts")
-    for share in (chance.random() for _ in range(32)):
-        yield f"at {share:.0%}", lambda size, share=share: (int(size * share),)  # type: ignore[misc]
-    yield "behind every byte", lambda size: (1,) * size
-
-
-def garbage(chance: random.Random) -> Iterator[tuple[str, bytes]]:
-    """What peers send that speak something else, or nothing sensible."""
-    yield "a request of another protocol", b"GET / HTTP/1.1\r\nHost: example\r\n\r\n"
-    for size in (1, 2, 3, 5, 16, 100, 1400):
-        yield f"{size} zero bytes", bytes(size)
-        yield f"{size} bytes of ones", b"\xff" * size
-        yield f"{size} random bytes", chance.randbytes(size)
-    yield "many random bytes", chance.randbytes(60_000)
