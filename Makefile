@@ -70,7 +70,7 @@ wheels: $(STAMP) ## the distributions, in dist/
 
 constraints: ## renew constraints.txt from what is newest now
 	@$(PYTHON) -m venv build/constraints
-	@build/constraints/bin/pip install --quiet --disable-pip-version-check --upgrade '.[dev]' $(addprefix ./,$(PLUGINS))
+	@build/constraints/bin/pip install --quiet --disable-pip-version-check --upgrade '.[dev]' $(addprefix ./,$(PLUGINS)) './examples/noise[test]'
 	@{ sed -n '/^#/p' constraints.txt; build/constraints/bin/pip freeze | grep == | sort -f; } > build/constraints.txt
 	@mv build/constraints.txt constraints.txt
 	@rm -r build/constraints
