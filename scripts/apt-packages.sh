@@ -2,7 +2,7 @@
 # Installs the Debian packages that a make target needs, those alone that are missing; nothing to do: nothing is asked.
 #
 #   scripts/apt-packages.sh base     a Python that can make virtual environments
-#   scripts/apt-packages.sh peers    the programs that the demo and the tests talk TLS to
+#   scripts/apt-packages.sh peers    the programs that the demo and the tests talk TLS to, and a C compiler
 set -eu
 
 missing=""
@@ -19,6 +19,7 @@ for tier in "$@"; do
         peers)
             need openssl openssl
             need gnutls-serv gnutls-bin
+            need cc "gcc libc6-dev"
             ;;
         *)
             echo "$0: there is no tier $tier" >&2
