@@ -19,6 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CORE = ROOT
 TLS13 = ROOT / "plugins" / "tls13"
+NOISE = ROOT / "examples" / "noise"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Environment:
         finished = self.run("python", "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments)
         assert finished.returncode == 0, finished.stdout + finished.stderr
 
-    def install(self, *wheels: Path) -> None:
+    def install(self, *wheels: Path | str) -> None:
         """Install wheels with what they need."""
         self.pip("install", "--constraint", str(ROOT / "constraints.txt"), *map(str, wheels))
 
