@@ -66,7 +66,8 @@ fuzz: $(STAMP) ## random input for FUZZ_SECONDS seconds in all (60): make fuzz F
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz -m fuzz --timeout=0 $(PYTEST_ARGS)
 
 bench: $(STAMP) ## the measurements that the documentation quotes
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	@for script in benchmarks/*.py; do echo "== $$script"; \
+		$(BIN)/python -m "benchmarks.$$(basename "$$script" .py)"; done
 
 wheels: $(STAMP) ## the distributions, in dist/
 	@for project in . $(PLUGINS); do $(BIN)/python -m build --no-isolation --outdir dist "$$project" >/dev/null; done
