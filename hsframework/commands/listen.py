@@ -67,8 +67,12 @@ def server_options(arguments: argparse.Namespace) -> HandshakeOptions:
     """The handshake that the command line asks for.  Raises ConfigurationError."""
     identities = _credentials.identities(arguments)
     psks = _credentials.presharedkeys(arguments)
-    if not (identities or psks or arguments.profile):
-        raise ConfigurationError("a server must prove who it is: give --cert and --key, --psk-file, or --profile")
+    attributes = _attributes.attributes(arguments)
+    if not (identities or psks or arguments.profile or attributes):
+        raise ConfigurationError(
+            "a server must prove who it is: give --cert and --key, --psk-file, or --profile; a protocol with other "
+            "means takes them by --attribute"
+        )
     if identities and psks:
         raise ConfigurationError("a server uses certificates or pre-shared keys: give --cert or --psk-file, not both")
     demand = arguments.client_certificate
@@ -86,8 +90,8 @@ def server_options(arguments: argparse.Namespace) -> HandshakeOptions:
         trust=trust,
         client_certificate=None if demand is None else CertificateDemand[demand.upper()],
         alpn=_credentials.alpn(arguments),
-        attributes=_attributes.attributes(arguments),
         timeout=arguments.timeout,
+        attributes=attributes,
     )
 
 

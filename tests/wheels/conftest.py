@@ -18,6 +18,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CORE = ROOT
+NOISE = ROOT / "examples" / "noise"
 PLUGINS = sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))
 
 
@@ -49,7 +50,7 @@ class Environment:
         finished = self.run("python", "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments)
         assert finished.returncode == 0, finished.stdout + finished.stderr
 
-    def install(self, *wheels: Path) -> None:
+    def install(self, *wheels: Path | str) -> None:
         """Install wheels with what they need."""
         self.pip("install", "--constraint", str(ROOT / "constraints.txt"), *map(str, wheels))
 

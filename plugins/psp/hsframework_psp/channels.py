@@ -12,10 +12,9 @@ import socket
 import struct
 
 from hsframework.credentials.failures import Failure
-from hsframework.errors import StreamError
+from hsframework.streams import Channel
 from hsframework_psp.packet_device import LENGTH_SIZE, NO_NEXT_HEADER, frame
 from hsframework_psp.packets import HEADER_SIZE, ICV_SIZE, Opened, PacketOpener, PacketRefused, PacketSealer
-from hsframework_tls13.channel import Channel
 from hsframework_tls13.events import SessionBroken, SessionTruncated
 
 _READ_SIZE = 1 << 16
@@ -63,9 +62,6 @@ class _QueueingChannel(Channel):
     @property
     def owes_output(self) -> bool:
         return False
-
-    def queue_key_update(self, request_peer: bool) -> None:
-        raise StreamError("PSP's keys are not changed on a living connection: establish a new session")
 
     def try_receive(self, max_size: int) -> bytes | None:
         if not self._received and not self._peer_closed:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from hsframework.streams import AsyncioStream, BlockingStream, Channel
 from hsframework_psp.channels import Packets
 from hsframework_psp.renewal import Renewal
-from hsframework_tls13.aio_stream import AsyncTlsStream
-from hsframework_tls13.channel import Channel
-from hsframework_tls13.stream import TlsStream
 
 
-class PspStream(TlsStream):
+class PspStream(BlockingStream):
     """Implements :class:`hsframework.interface.Stream`.
 
     ``renewal``: when the session is due to be established anew.  ``packets``: seals and opens packets of the
@@ -28,7 +26,7 @@ class PspStream(TlsStream):
             self.renewal.close()
 
 
-class AsyncPspStream(AsyncTlsStream):
+class AsyncPspStream(AsyncioStream):
     """The same over asyncio: :class:`hsframework.interface.AsyncStream`."""
 
     def __init__(self, channel: Channel, renewal: Renewal, packets: Packets | None) -> None:
