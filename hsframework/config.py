@@ -38,6 +38,10 @@ def published_protocols() -> Mapping[str, int]:
     return {"tlshd": 1, "quic": 2, "psp": 3}
 
 
+LEAST_MEMORY = 128
+"""MiB: what an agent needs before it has a plugin, and as much again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """``level``: debug, info, warning or error.  ``format``: json or console."""
@@ -155,10 +159,18 @@ class AgentSettings:
     """Name or number; None: the protocol's default agent user when started by root."""
     groups: tuple[str, ...] | None = None
     """The groups that it may join; None: any but the kernel's (``kernel.plugins``) and those named as other plugins."""
+    memory_limit: int = 2048
+    """MiB of private memory for each process; a plugin that wants more fails, and its process is replaced."""
+    start_timeout: float = 60.0
+    """Seconds for the plugin's import and its prepare; past them the process ends, with an error that says where."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.processes <= 256:
             raise ConfigurationError("processes must be from 1 to 256")
+        if self.memory_limit < LEAST_MEMORY:
+            raise ConfigurationError(f"memory-limit must be at least {LEAST_MEMORY} (MiB)")
+        if not 1 <= self.start_timeout <= 3600:
+            raise ConfigurationError("start-timeout must be from 1 to 3600 seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from collections.abc import Collection
 from importlib import metadata
 from typing import NoReturn
 
+from hsframework.agent.containment import our_own_fork
 from hsframework.plugins import ENTRY_POINT_GROUP
 from hsframework.process import die_with_parent
 
@@ -43,7 +44,9 @@ def unfit_plugins(exempt: Collection[str] = (), *, timeout: float = TIMEOUT) -> 
 
 def _begin(entry_point: metadata.EntryPoint) -> int:
     parent = os.getpid()
-    return os.fork() or _try(entry_point, parent)
+    with our_own_fork():
+        pid = os.fork()
+    return pid or _try(entry_point, parent)
 
 
 def _try(entry_point: metadata.EntryPoint, parent: int) -> NoReturn:
