@@ -2,8 +2,9 @@
 
 * A plugin is a module or an object with functions marked ``@hsframework.hookimpl``, named in the entry point group
   ``hsframework`` of its distribution.  Its name is the entry point's.
-* A plugin that cannot be imported, whose hooks do not fit their specifications, whose protocols have the wrong shape,
-  or that takes a name already taken is recorded with its error and unregistered whole; nothing else notices.
+* A plugin that was written for another version, that cannot be imported, whose hooks do not fit their specifications,
+  whose protocols have the wrong shape, or that takes a name already taken is recorded with its error and unregistered
+  whole; nothing else notices.
 * Plugins are loaded in the order of their names, so that of two which want one name the same one wins every time.
 * Hooks are plain functions.  A coroutine or a generator as ``hsframework_authorize`` would decide nothing when it is
   called, so it is refused here, and a hook that returns something where None is wanted has not allowed anything.
@@ -23,9 +24,10 @@ import pluggy
 import structlog
 
 from hsframework import hookspecs
+from hsframework.compatibility import PLUGIN_ATTRIBUTE, check_distribution, check_interface_version
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import HandshakeError, HsframeworkError, PluginError, RequiredPluginError
-from hsframework.interface import INTERFACE_VERSION, Protocol
+from hsframework.interface import Protocol
 
 if TYPE_CHECKING:
     from hsframework.interface import PeerIdentity, Request, Result
@@ -100,11 +102,16 @@ class PluginRegistry:
     def load(self, entry_point: metadata.EntryPoint) -> PluginRecord:
         """Import and register what an entry point names.  Never raises, as :meth:`register`."""
         distribution = entry_point.dist
+
+        def load() -> object:
+            check_distribution(distribution)
+            return entry_point.load()
+
         return self._admit(
             entry_point.name,
             distribution.name if distribution is not None else "",
             distribution.version if distribution is not None else "",
-            entry_point.load,
+            load,
         )
 
     def skip(self, record: PluginRecord) -> None:
@@ -264,6 +271,7 @@ def _undecided(plugin: str) -> HandshakeFailed:
 def _check_plugin(plugin: object) -> None:
     if plugin is None or isinstance(plugin, (type, str, bytes, int, float)):
         raise PluginError(f"the entry point names {plugin!r:.80}; a module or an object with hooks is wanted")
+    check_interface_version(getattr(plugin, PLUGIN_ATTRIBUTE, 1), "the plugin")
 
 
 def _check_hook(name: str, item: pluggy.HookImpl) -> None:
@@ -280,12 +288,7 @@ def _check_protocol(item: object) -> Protocol:
         raise PluginError(
             f"hsframework_protocols gave {_shown(item)}; instances of hsframework.interface.Protocol are wanted"
         )
-    version = item.interface_version
-    if version != INTERFACE_VERSION:
-        raise PluginError(
-            f"{_shown(item)} was written for interface version {version!r}; "
-            f"this is version {INTERFACE_VERSION}, so install versions that go together"
-        )
+    check_interface_version(item.interface_version, _shown(item))
     name = getattr(item, "name", None)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise PluginError(

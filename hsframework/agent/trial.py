@@ -16,6 +16,7 @@ from importlib import metadata
 from typing import NoReturn
 
 from hsframework.agent.containment import our_own_fork
+from hsframework.compatibility import check_distribution
 from hsframework.plugins import ENTRY_POINT_GROUP
 from hsframework.process import die_with_parent
 
@@ -55,6 +56,7 @@ def _try(entry_point: metadata.EntryPoint, parent: int) -> NoReturn:
         silence = os.open(os.devnull, os.O_WRONLY)
         for fd in (1, 2):
             os.dup2(silence, fd)
+        check_distribution(entry_point.dist)
         plugin = entry_point.load()
         list(plugin.hsframework_protocols())
     except BaseException:

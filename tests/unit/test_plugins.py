@@ -40,13 +40,16 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """``install(plugin, source)`` puts a distribution with one module and one entry point on the path."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    def do(plugin: str, source: str, *, distribution: str | None = None, value: str | None = None) -> None:
+    def do(
+        plugin: str, source: str, *, distribution: str | None = None, value: str | None = None, requires: str = ""
+    ) -> None:
         distribution = distribution or f"dist_{plugin}"
         module = f"module_{distribution}"
         (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
         info = tmp_path / f"{distribution}-1.5.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.5\n")
+        requirement = f"Requires-Dist: {requires}\n" if requires else ""
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.5\n{requirement}")
         (info / "entry_points.txt").write_text(f"[hsframework]\n{plugin} = {value or module}\n")
         monkeypatch.delitem(sys.modules, module, raising=False)
 
@@ -172,7 +175,10 @@ def test_wrappers_are_refused(install: Install) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("Hello.interface_version = 99", "interface version 99"),
+        ("Hello.interface_version = 99", "Hello was written for interface version 99, and hsframework"),
+        ("Hello.interface_version = 0", "install a newer version of the plugin"),
+        ("Hello.interface_version = '1'", "a number is wanted"),
+        ("hsframework_interface_version = 99", "the plugin was written for interface version 99"),
         ("Hello.name = 'Upper Case'", "'Upper Case'"),
         ("del Hello.name", "name is None"),
         ("Hello.groups = 'hello'", "a tuple of names"),
@@ -188,6 +194,28 @@ def test_protocols_of_the_wrong_shape(install: Install, change: str, said: str) 
     """Each rule of the interface that can be checked at load is."""
     install("bad", textwrap.dedent(GOOD.format(name="hello")) + change + "\n")
     assert said in (names(load("bad"))["bad"] or "")
+
+
+@pytest.mark.parametrize(
+    ("requirement", "said"),
+    [
+        ("hsframework>=99", "works with hsframework >=99, and this is"),
+        ("hsframework[testing]<0.0.1", "works with hsframework <0.0.1"),
+        ("hsframework==99; python_version>='3'", "works with hsframework ==99"),
+        ("hsframework>=0.0.1,<99", None),
+        ("hsframework==99; python_version<'3'", None),
+        ("hsframework==99; extra=='old'", None),
+        ("hsframework-other==99", None),
+        ("hsframework nonsense", None),
+    ],
+)
+def test_distributions_for_other_versions(install: Install, requirement: str, said: str | None) -> None:
+    """A plugin whose distribution does not work with this core is skipped before it is imported, with what to do."""
+    source = GOOD if said is None else "raise AssertionError('imported')"
+    install("picky", source.format(name="picky"), requires=requirement)
+    error = names(load("picky"))["picky"]
+    assert error is None if said is None else said in (error or "")
+    assert ("module_dist_picky" in sys.modules) == (said is None)
 
 
 @pytest.mark.parametrize("value", ["len", "Path", "__doc__"])
