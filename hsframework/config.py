@@ -38,6 +38,9 @@ def published_protocols() -> Mapping[str, int]:
     return {"tlshd": 1, "quic": 2, "psp": 3}
 
 
+NO_KEY = {"key": False}
+"""Metadata of a field that is not for the file."""
+
 LEAST_MEMORY = 128
 """MiB: what an agent needs before it has a plugin, and as much again."""
 
@@ -258,6 +261,8 @@ class Configuration:
     """No agent serves unless all of these are loaded: a plugin that is to authorize and is not there has no say."""
     blocked_plugins: tuple[str, ...] = ()
     """Installed, and not to be used."""
+    folder: Path | None = field(default=None, metadata=NO_KEY)
+    """Where the file is: of the relative paths in ``plugins``."""
 
     def __post_init__(self) -> None:
         for name in self.required_plugins:
@@ -291,9 +296,10 @@ def load_configuration(path: Path | str | None = None) -> Configuration:
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: not TOML: {error}") from None
     try:
-        return settings_from_table(Configuration, tree, "", base=path.absolute().parent)
+        configuration = settings_from_table(Configuration, tree, "", base=path.absolute().parent)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from None
+    return dataclasses.replace(configuration, folder=path.absolute().parent)
 
 
 def settings_from_table(cls: type[T], table: Mapping[str, Any], where: str, *, base: Path | None = None) -> T:
@@ -305,7 +311,7 @@ def settings_from_table(cls: type[T], table: Mapping[str, Any], where: str, *, b
     if not isinstance(table, Mapping):
         raise ConfigurationError(f"{where}: a table is wanted here")
     hints = typing.get_type_hints(cls)
-    fields = {item.name.replace("_", "-"): item for item in dataclasses.fields(cls) if item.init}  # type: ignore[arg-type]
+    fields = {item.name.replace("_", "-"): item for item in dataclasses.fields(cls) if item.metadata != NO_KEY}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for key, value in table.items():
         item = fields.get(key)

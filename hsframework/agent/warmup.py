@@ -50,7 +50,7 @@ class ExitStatus(enum.IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class KeeperOptions:
-    """``settings``: a table for each protocol, with ``settings_base`` as the folder of relative paths.
+    """``settings``: a table for each protocol and plugin, with ``settings_base`` as the folder of relative paths.
 
     ``plugin``: serve what this plugin registers; else ``protocol_names``.  ``control``: the supervisor's socket.
     ``registry``: plugins that are loaded already (tests); None: load them, but for ``blocked``.  ``required``: without
@@ -106,6 +106,7 @@ def warm_up(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Served, ...]]
 
 def _load_and_prepare(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Served, ...]]:
     registry = options.registry or _load(options)
+    registry.configure(options.settings, base=options.settings_base)
     registry.require(options.required)
     served = tuple(
         prepare(registry, name, options.settings.get(name), base=options.settings_base)
