@@ -311,7 +311,8 @@ def settings_from_table(cls: type[T], table: Mapping[str, Any], where: str, *, b
     if not isinstance(table, Mapping):
         raise ConfigurationError(f"{where}: a table is wanted here")
     hints = typing.get_type_hints(cls)
-    fields = {item.name.replace("_", "-"): item for item in dataclasses.fields(cls) if item.metadata != NO_KEY}  # type: ignore[arg-type]
+    taken = (item for item in dataclasses.fields(cls) if item.init and item.metadata != NO_KEY)  # type: ignore[arg-type]
+    fields = {item.name.replace("_", "-"): item for item in taken}
     values: dict[str, Any] = {}
     for key, value in table.items():
         item = fields.get(key)

@@ -213,6 +213,8 @@ class PluginRegistry:
         for hook in self._hooks("hsframework_configure"):
             kind, table = self._settings.get(hook.plugin), tables.get(hook.plugin, {})
             where = f"plugins.{hook.plugin}"
+            if kind is None and table and hook.plugin not in self.protocols:
+                raise ConfigurationError(f"{where}: this plugin has no settings; remove the table")
             settings = None if kind is None else settings_from_table(kind, table, where, base=base)
             try:
                 _call(hook, {"settings": settings})
