@@ -12,7 +12,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 from hsframework.errors import HsframeworkError, MessageError, errno_name
 from hsframework.netlink.messages import (
@@ -20,7 +20,6 @@ from hsframework.netlink.messages import (
     NLM_F_REQUEST,
     NLMSG_DONE,
     Message,
-    MessageCodec,
     sequence_of,
     split,
     type_of,
@@ -45,6 +44,14 @@ class NetlinkError(HsframeworkError):
     """The kernel's refusal of a request, with its errno and, where it gave one, its own words."""
 
 
+class Codec(Protocol):
+    """What a :class:`RequestSocket` needs of a family's codec, for example a MessageCodec."""
+
+    def encode(self, operation: str, values: Mapping[str, Any], *, sequence: int = 0, flags: int = 0) -> bytes: ...
+
+    def decode(self, data: bytes) -> Message: ...
+
+
 class RequestSocket:
     """Requests and their answers.  Not for several threads.
 
@@ -53,17 +60,27 @@ class RequestSocket:
     """
 
     def __init__(self, protocol: int) -> None:
-        self._socket = _open(protocol)
+        self._begin(_open(protocol))
+
+    @classmethod
+    def adopt(cls, sock: socket.socket) -> RequestSocket:
+        """Over a netlink socket that was opened elsewhere, in whatever namespace; ours from now on."""
+        adopted = cls.__new__(cls)
+        adopted._begin(sock)
+        return adopted
+
+    def _begin(self, sock: socket.socket) -> None:
+        self._socket = sock
         self._socket.settimeout(ANSWER_TIMEOUT)
         self._numbers = count(1)
 
     def request(
-        self, codec: MessageCodec, operation: str, values: Mapping[str, Any], *, acknowledge: bool = False
+        self, codec: Codec, operation: str, values: Mapping[str, Any], *, acknowledge: bool = False
     ) -> list[Message]:
         """Send one request and return its answers, without the acknowledgement.  Raises NetlinkError."""
         return self._exchange(codec, operation, values, NLM_F_REQUEST | (NLM_F_ACK if acknowledge else 0), one=True)
 
-    def dump(self, codec: MessageCodec, operation: str, values: Mapping[str, Any]) -> list[Message]:
+    def dump(self, codec: Codec, operation: str, values: Mapping[str, Any]) -> list[Message]:
         """Send a request for a table; every part of it is returned.  Raises NetlinkError."""
         return self._exchange(codec, operation, values, NLM_F_REQUEST | NLM_F_DUMP, one=False)
 
@@ -72,7 +89,7 @@ class RequestSocket:
         self._socket.close()
 
     def _exchange(
-        self, codec: MessageCodec, operation: str, values: Mapping[str, Any], flags: int, *, one: bool
+        self, codec: Codec, operation: str, values: Mapping[str, Any], flags: int, *, one: bool
     ) -> list[Message]:
         sequence = next(self._numbers) & 0xFFFFFFFF
         self._send(codec.encode(operation, values, sequence=sequence, flags=flags))
@@ -183,6 +200,14 @@ class NotificationSocket:
         except OSError as error:
             number = error.errno or errno.EIO
             raise NetlinkError(f"membership of group {group}: {errno_name(number)}", errno=number) from None
+
+
+def open_netlink(protocol: int) -> socket.socket:
+    """A netlink socket of the calling thread's namespace, for :meth:`RequestSocket.adopt` here or in another process.
+
+    Raises NetlinkError.
+    """
+    return _open(protocol)
 
 
 def _open(protocol: int) -> socket.socket:
