@@ -57,8 +57,10 @@ def _of_class(name: str, kind: type) -> Iterator[str]:
         return
     if dataclasses.is_dataclass(kind):
         yield from (f"{name}({item.name})" for item in dataclasses.fields(kind) if item.init)
-    for attribute, value in inspect.getmembers_static(kind):
-        if attribute.startswith("_") or attribute in vars(Exception):
+    ours = [base for base in kind.__mro__ if base.__module__.partition(".")[0] == "hsframework"]
+    members = {name: value for base in reversed(ours) for name, value in vars(base).items()}
+    for attribute, value in members.items():
+        if attribute.startswith("_"):
             continue
         function = value.__func__ if isinstance(value, (classmethod, staticmethod)) else value
         yield f"{name}.{attribute}"
