@@ -95,7 +95,12 @@ async def _misbehave(service: Service, credentials: Credentials, options: Handsh
         await_fds(service.dispatcher, files)
     assert service.workers("toy") == agents
     service.log.wait("handshake", since=mark, group="toy", number=2)
-    assert len(service.log.events("handshake", since=mark, group="toy")) == 2
+    told = service.log.events("handshake", since=mark, group="toy")
+    assert [(event["agent"].partition("-")[0], event["status"]) for event in told] == [
+        ("toy", errno.errorcode[status] if status else "OK"),
+        ("toy", "OK"),
+    ]
+    assert status == 0 or told[0]["reason"]
     if status == errno.EIO:
         blamed = [event for event in service.log.events(since=mark) if "toy" in str(event.get("plugin", event))]
         assert any(event["level"] == "error" for event in blamed), service.log.text
