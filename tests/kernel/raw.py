@@ -96,7 +96,7 @@ class Submission:
         serials = [*peers, 0, 0, 0, 0, 0][:5]
         numbers = (protocol, role, auth, timeout, priority, handshake_type)
         keys = (keyring, certificate, private_key, len(peers), *serials)
-        fcntl.ioctl(self.fd, _SUBMIT, _SUBMISSION.pack(fd, service, *numbers, *keys, peername.encode()))
+        fcntl.ioctl(self.fd, _SUBMIT, _SUBMISSION.pack(fd, service, *numbers, *keys, os.fsencode(peername)))
 
     def cancel(self) -> None:
         """Raises OSError: EALREADY, it is over."""
