@@ -203,6 +203,8 @@ class PeerIdentity:
     certificates: tuple[bytes, ...] = ()
     """DER, the leaf first, as verified; empty: the peer showed none."""
     psk_identity: bytes | None = None
+    public_key: bytes | None = None
+    """The key itself, for a protocol without certificates (Noise, raw public keys), in the protocol's own encoding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

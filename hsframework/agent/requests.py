@@ -94,6 +94,7 @@ def encode_success(request_id: int, served: Served, result: object) -> bytes:
             "status": 0,
             "remote-certificate": result.peer.certificates,
             "remote-psk-identity": result.peer.psk_identity,
+            "remote-public-key": result.peer.public_key,
             "alpn": result.alpn,
             "in-kernel": result.in_kernel,
             "session": _session(result, served),

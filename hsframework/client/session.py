@@ -52,6 +52,7 @@ class BaseSession:
         return PeerIdentity(
             certificates=tuple(self._values.get("remote-certificate", ())),
             psk_identity=self._values.get("remote-psk-identity"),
+            public_key=self._values.get("remote-public-key"),
         )
 
     @cached_property

@@ -29,6 +29,7 @@ def session_facts(session: AsyncSession, peer_address: str, seconds: float) -> d
         "tags": dict(session.tags),
         "certificates": [certificate_facts(der) for der in peer.certificates],
         "psk_identity": None if identity is None else identity.decode(errors="backslashreplace"),
+        "public_key": None if peer.public_key is None else peer.public_key.hex(),
         "milliseconds": round(seconds * 1000, 1),
     }
 
@@ -65,6 +66,8 @@ def summary(facts: Mapping[str, Any]) -> str:
         who = leaf.get("subject") or ", ".join(leaf.get("names", ())) or "an unnamed certificate"
     elif facts["psk_identity"] is not None:
         who = f"PSK {facts['psk_identity']}"
+    elif facts["public_key"] is not None:
+        who = f"key {facts['public_key']}"
     else:
         who = "anonymous"
     details = [facts["protocol"], *facts["tags"].values()]

@@ -32,6 +32,7 @@ class Failure(enum.Enum):
     REVOKED = (44, errno.EKEYREVOKED, "the peer's certificate, or one above it, is revoked")
     EXPIRED = (45, errno.EKEYEXPIRED, "the peer's certificate, or one above it, is expired or not valid yet")
     WRONG_NAME = (42, errno.EKEYREJECTED, "the peer's certificate does not name the peer")
+    WRONG_KEY = (46, errno.EKEYREJECTED, "the peer's public key is not one of those that were asked for")
     NO_PEER_CERTIFICATE = (116, errno.EACCES, "the peer was required to show a certificate and showed none")
     UNKNOWN_PSK = (115, errno.ENOKEY, "no pre-shared key is known for the identity")
     BAD_BINDER = (51, errno.EKEYREJECTED, "the peer does not have the pre-shared key that it names")

@@ -90,15 +90,16 @@ def _remove_stale(path: Path) -> None:
     """Remove a socket that nobody listens on any more; one that is in use is an error."""
     if not path.is_socket():
         return
-    probe = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        probe.connect(str(path))
-    except ConnectionRefusedError:
-        path.unlink()
-    else:
-        raise ConfigurationError(f"{path}: another dispatcher listens here; stop it or choose another --runtime-dir")
-    finally:
-        probe.close()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except BlockingIOError:
+            pass  # somebody listens who is too busy to accept
+    raise ConfigurationError(f"{path}: another dispatcher listens here; stop it or choose another --runtime-dir")
 
 
 def close_listeners(listeners: Mapping[str, socket.socket]) -> None:

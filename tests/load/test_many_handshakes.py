@@ -88,8 +88,14 @@ async def _round(client: AsyncClient, credentials: Credentials, number: int) -> 
 
 
 async def _tasks(service: Service, client: AsyncClient, credentials: Credentials) -> int:
-    """Tasks in the agent at the end of a handshake beside which there is no other."""
-    with tcp_pairs() as (pair,):
-        mark = service.log.mark
-        await handshake_pair(client, pair, credentials)
-        return int(service.log.wait("census", since=mark, number=2)["tasks"])
+    """Tasks in the agent at the end of a handshake beside which there is no other.
+
+    The least of several: the other end's task may be there still.
+    """
+    seen = []
+    for _ in range(10):
+        with tcp_pairs() as (pair,):
+            mark = service.log.mark
+            await handshake_pair(client, pair, credentials)
+            seen.append(int(service.log.wait("census", since=mark, number=2)["tasks"]))
+    return min(seen)

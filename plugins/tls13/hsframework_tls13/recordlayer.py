@@ -16,7 +16,7 @@ from __future__ import annotations
 from hsframework.credentials.failures import Failure
 from hsframework.interface import Role, Secret
 from hsframework_tls13.ciphers import CipherSuite
-from hsframework_tls13.events import Event, KeyUpdated, SessionBroken, SessionTruncated
+from hsframework_tls13.events import Data, Event, KeyUpdated, SessionBroken, SessionTruncated
 from hsframework_tls13.inbound import Inbound, key_update_message
 from hsframework_tls13.protection import Opener, Sealer, protected_size
 from hsframework_tls13.records import (
@@ -97,6 +97,10 @@ class RecordLayer:
         if self._inbound.closed:
             self._buffer.clear()
         return events
+
+    def decrypt(self, data: bytes) -> bytes:
+        """The application data alone of :meth:`receive_data`."""
+        return b"".join(event.data for event in self.receive_data(data) if isinstance(event, Data))
 
     def receive_eof(self) -> None:
         """The connection has ended.  Raises SessionTruncated unless the peer had said close_notify."""

@@ -1,114 +1,18 @@
-"""A blocking stream over a session, for synchronous consumers.
-
-Waits end at the socket's timeout (``settimeout``) with TimeoutError; what a timed-out ``send`` had queued goes out
-with the next call that sends.  A non-blocking socket gives BlockingIOError.  One thread may send while another
-receives.
-"""
+"""The consumer's stream, blocking: the core's, and what TLS can do beyond it."""
 
 from __future__ import annotations
 
-import select
-import socket
-import threading
-from collections.abc import Callable
-from contextlib import suppress
-from typing import TypeVar
-
-from hsframework.errors import StreamError
+from hsframework.streams import BlockingStream
 from hsframework_tls13.channel import Channel
 
-T = TypeVar("T")
 
-
-class TlsStream:
+class TlsStream(BlockingStream):
     """Implements :class:`hsframework.interface.Stream`.  Errors: SessionBroken, SessionTruncated, OSError."""
 
     def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._writing = threading.Lock()
-        self._reading = threading.Lock()
-        self._released = False
-
-    @property
-    def socket(self) -> socket.socket:
-        """Its owner's; the stream does not close it."""
-        return self._channel.socket
-
-    @property
-    def peer_closed(self) -> bool:
-        """The peer has closed its direction (close_notify)."""
-        return self._channel.peer_closed
-
-    def send(self, data: bytes) -> None:
-        """Send all of ``data``."""
-        self._write(lambda: self._channel.queue_data(data))
+        super().__init__(channel)
+        self._tls = channel
 
     def update_keys(self, request_peer: bool = False) -> None:
         """Change our sending keys; with ``request_peer`` the peer is asked to change its own."""
-        self._write(lambda: self._channel.queue_key_update(request_peer))
-
-    def receive(self, max_size: int = 65536) -> bytes:
-        """At least one byte and at most ``max_size``; ``b""`` once the peer has closed its direction properly."""
-        if max_size < 1:
-            raise ValueError("max_size is at least 1")
-        with self._reading:
-            while True:
-                self._check()
-                try:
-                    data = self._wait_for(lambda: self._channel.try_receive(max_size), select.POLLIN)
-                finally:
-                    self._answer()
-                if data is not None:
-                    return data
-
-    def send_eof(self) -> None:
-        """Say close_notify; receiving goes on.  A second call says nothing."""
-        self._write(self._channel.queue_close)
-
-    def close(self) -> None:
-        """Say close_notify and release the session.  A connection that is gone is no error; nor is a second call."""
-        if self._released:
-            return
-        self._released = True
-        with self._writing, suppress(OSError, StreamError):
-            self._channel.queue_close()
-            self._wait_for(self._channel.try_flush, select.POLLOUT)
-
-    def __enter__(self) -> TlsStream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _check(self) -> None:
-        if self._released:
-            raise StreamError("the stream is closed")
-
-    def _write(self, queue: Callable[[], None]) -> None:
-        self._check()
-        with self._writing:
-            queue()
-            self._wait_for(self._channel.try_flush, select.POLLOUT)
-        self._answer()
-
-    def _answer(self) -> None:
-        """Send what reading found due, unless a writer is at it, which then does so itself when it is through."""
-        while self._channel.owes_output and self._writing.acquire(blocking=False):
-            try:
-                with suppress(OSError):
-                    self._channel.try_flush()
-            finally:
-                self._writing.release()
-
-    def _wait_for(self, attempt: Callable[[], T], event: int) -> T:
-        while True:
-            try:
-                return attempt()
-            except BlockingIOError:
-                timeout = self.socket.gettimeout()
-                if timeout == 0:
-                    raise
-            poller = select.poll()
-            poller.register(self.socket, event)
-            if not poller.poll(None if timeout is None else timeout * 1000):
-                raise TimeoutError("timed out")
+        self.write(lambda: self._tls.queue_key_update(request_peer))

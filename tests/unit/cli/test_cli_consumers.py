@@ -126,7 +126,7 @@ def test_connect_json(command: Command, dispatcher: FakeDispatcher) -> None:
     assert "unreadable" in junk
     assert told == {
         "ok": True, "peer_address": f"127.0.0.1:{port}", "protocol": "tiny", "role": "client", "in_kernel": False,
-        "alpn": "h2", "tags": {"cipher": "PLAIN"}, "psk_identity": None,
+        "alpn": "h2", "tags": {"cipher": "PLAIN"}, "psk_identity": None, "public_key": None,
     }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -17,7 +18,7 @@ from hypothesis import given, settings, strategies as st
 
 from hsframework.channel import LOCAL_MESSAGE_TYPE, MAX_PACKET
 from hsframework.config import AllowRule, Configuration, GroupSettings, Limits, Profile
-from hsframework.dispatcher.listeners import open_listeners, passed_listeners
+from hsframework.dispatcher.listeners import BACKLOG, close_listeners, open_listeners, passed_listeners
 from hsframework.dispatcher.policy import PeerCredentials, Policy, peer_credentials
 from hsframework.dispatcher.vault import Vault
 from hsframework.errors import ConfigurationError, RequestRefused
@@ -335,6 +336,20 @@ def test_a_second_dispatcher_is_refused(tmp_path: Path) -> None:
         listener.close()
     for listener in open_listeners(tmp_path / "run", {}).values():
         listener.close()
+
+
+def test_a_busy_dispatcher_is_not_waited_for(tmp_path: Path) -> None:
+    """A listener whose backlog is full is in use, too."""
+    first = open_listeners(tmp_path, {})
+    with contextlib.ExitStack() as stack:
+        stack.callback(close_listeners, first)
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(BACKLOG + 2):
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+                waiting.setblocking(False)
+                waiting.connect(str(tmp_path / "consumer.sock"))
+        with pytest.raises(ConfigurationError, match="another dispatcher listens here"):
+            open_listeners(tmp_path, {})
 
 
 def test_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_megabyte_there_and_back(pair: Pair, channel: MakeChannel) -> None:
         for start in range(0, len(payload), 100_000):
             client.send(payload[start : start + 100_000])
             client.update_keys(request_peer=start % 3 == 0)
-        client._write(client._channel.queue_close)
+        client.write(client._channel.queue_close)
         assert reading.result(30) == payload
         echoing.result(30)
     assert client.peer_closed
@@ -107,7 +107,7 @@ def test_the_same_in_asyncio(pair: Pair, channel: MakeChannel) -> None:
         for start in range(0, len(payload), 100_000):
             await stream.send(payload[start : start + 100_000])
             await stream.update_keys(request_peer=True)
-        await stream._write(stream._channel.queue_close)
+        await stream.write(stream._channel.queue_close)
 
     async def read(stream: AsyncTlsStream) -> bytes:
         parts = []

@@ -1,0 +1,145 @@
+"""A session and its socket: what both kinds of stream are made of.
+
+A :class:`Channel` never waits: its methods do what can be done now and raise BlockingIOError when the socket has to
+become readable or writable first (TimeoutError, where the socket itself has a timeout and waits).  :mod:`.blocking` and
+:mod:`.asynchronous` wait, each in its way.
+
+The rules:
+
+* One caller at a time reads (``try_receive``), one writes (``queue_*``, ``try_flush``); the two may be different
+  threads.
+* What was queued goes out in that order, also after an error in between: ``try_flush`` resumes where the socket
+  stopped.  A record is never sent twice and never in part.
+* ``owes_output``: reading found something that has to be answered; the next flush sends it.
+"""
+
+from __future__ import annotations
+
+import socket
+from abc import ABC, abstractmethod
+from typing import Protocol
+
+_READ_SIZE = 1 << 16
+
+
+class Channel(ABC):
+    """``socket`` stays its owner's: a channel does not close it."""
+
+    socket: socket.socket
+
+    @property
+    @abstractmethod
+    def peer_closed(self) -> bool:
+        """The peer has closed its direction properly."""
+
+    @property
+    @abstractmethod
+    def owes_output(self) -> bool:
+        """A flush would send something that the protocol asks for."""
+
+    @abstractmethod
+    def try_receive(self, max_size: int) -> bytes | None:
+        """Data (at most ``max_size`` bytes), ``b""`` once the peer has closed, None: nothing yet, call again.
+
+        Raises StreamError for a session that is broken; then a flush sends what there is to say about it.
+        """
+
+    @abstractmethod
+    def queue_data(self, data: bytes) -> None:
+        """Application data."""
+
+    @abstractmethod
+    def queue_close(self) -> None:
+        """The goodbye of our direction; a second call queues nothing."""
+
+    @abstractmethod
+    def try_flush(self) -> None:
+        """Write what is queued and what is owed."""
+
+
+class UserSpaceSession(Protocol):
+    """An established session without I/O.  Errors: :class:`hsframework.errors.StreamError`."""
+
+    @property
+    def peer_closed(self) -> bool:
+        """The peer has closed its direction properly."""
+        ...
+
+    @property
+    def owes_output(self) -> bool:
+        """``data_to_send`` would return something."""
+        ...
+
+    def encrypt(self, data: bytes) -> bytes:
+        """The bytes for the connection that carry ``data``; none for none."""
+        ...
+
+    def decrypt(self, data: bytes) -> bytes:
+        """The plain text that bytes from the connection, in pieces of any size, make whole; often none.
+
+        An error that comes behind good records in the same bytes is raised by the next call, also by one with ``b""``.
+        """
+        ...
+
+    def receive_eof(self) -> None:
+        """The connection has ended.  Raises StreamError unless the peer had closed its direction properly."""
+        ...
+
+    def data_to_send(self) -> bytes:
+        """What the protocol itself owes the peer now; often nothing."""
+        ...
+
+    def close(self) -> bytes:
+        """The goodbye of our direction, or nothing the second time."""
+        ...
+
+
+class UserSpaceChannel(Channel):
+    """The session is in this process; the socket carries what it encrypts."""
+
+    def __init__(self, sock: socket.socket, session: UserSpaceSession) -> None:
+        self.socket = sock
+        self._session = session
+        self._received = bytearray()
+        self._outgoing = bytearray()
+
+    @property
+    def peer_closed(self) -> bool:
+        return self._session.peer_closed
+
+    @property
+    def owes_output(self) -> bool:
+        return self._session.owes_output
+
+    def try_receive(self, max_size: int) -> bytes | None:
+        if not self._received:
+            if self._session.peer_closed:
+                return b""
+            self._read()
+        if not self._received:
+            return b"" if self._session.peer_closed else None
+        data = bytes(self._received[:max_size])
+        del self._received[:max_size]
+        return data
+
+    def _read(self) -> None:
+        self._received += self._session.decrypt(b"")
+        if self._received:
+            return
+        chunk = self.socket.recv(_READ_SIZE, socket.MSG_DONTWAIT)
+        if chunk:
+            self._received += self._session.decrypt(chunk)
+        else:
+            self._session.receive_eof()
+
+    def queue_data(self, data: bytes) -> None:
+        self._outgoing += self._session.encrypt(data)
+
+    def queue_close(self) -> None:
+        self._outgoing += self._session.close()
+
+    def try_flush(self) -> None:
+        self._outgoing += self._session.data_to_send()
+        while self._outgoing:
+            sent = self.socket.send(self._outgoing, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            del self._outgoing[:sent]

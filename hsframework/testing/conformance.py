@@ -1,0 +1,375 @@
+"""The conformance suite: what every plugin owes to the consumers, to the agent and to the other plugins.
+
+A plugin's tests run all of it with one class::
+
+    class TestConformance(ConformanceSuite):
+        def scenario(self) -> Scenario:
+            return Scenario(plugin="noise", client=CLIENT, server=SERVER, refused={"a strange key": (CLIENT, STRANGER)})
+
+Each method is one rule; its docstring says the rule and where it stands.  A failure says what the plugin did and how to
+mend it.  The plugin runs in the agent's own code, against a dispatcher in memory and in virtual time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Iterator
+
+from hsframework.agent.handshake import GRACE
+from hsframework.agent.served import prepare
+from hsframework.errors import HsframeworkError
+from hsframework.testing.imports import io_imports
+from hsframework.testing.network import BadNetwork, Conditions
+from hsframework.testing.observation import Holdings, Observation, observed, shown_secrets
+from hsframework.testing.peers import (
+    SEEDS,
+    bad_conditions,
+    bulk_conditions,
+    cuts,
+    flip_a_bit,
+    garbage,
+    send_and_hang_up,
+    silence,
+    stall_after,
+)
+from hsframework.testing.scenario import Pair, Scenario, secrets_in
+from hsframework.testing.sessions import censored, everything_shown, use_session
+from hsframework.testing.stage import LIMIT, SHORT, Stage, open_stage
+from hsframework.testing.verdicts import (
+    ConformanceFailure,
+    log_says,
+    must_be_in_time,
+    must_be_left,
+    must_be_one_each,
+    must_be_refused,
+    must_leave_datagrams,
+    must_name_the_key,
+    must_notice_the_end,
+    must_survive,
+    poisoned,
+    role_of,
+)
+from hsframework.testing.virtual_time import LoopBlocked, VirtualTimeLoop, run
+
+__all__ = ["ConformanceFailure", "ConformanceSuite", "Pair", "Scenario"]
+
+AT_ONCE = 20
+
+
+class ConformanceSuite:
+    """Derive from it in a test module, and say in :meth:`scenario` which handshakes succeed and which fail."""
+
+    def scenario(self) -> Scenario:
+        """The plugin and its handshakes.  Called once for each check."""
+        raise NotImplementedError("a conformance test says what is tested: def scenario(self) -> Scenario")
+
+    # The checks
+
+    def test_handshake_succeeds(self) -> None:
+        """Both ends of the scenario's pair succeed, and the result can be told (hsframework.interface: Result)."""
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            ended = await stage.handshake()
+            if not ended.ok:
+                raise ConformanceFailure(
+                    f"the scenario's client and server do not succeed with each other: {ended}{log_says(seen)}",
+                    "see why in the outcome above; all other checks build on this pair",
+                )
+
+        self._check(body)
+
+    def test_exactly_one_outcome(self) -> None:
+        """Each request has one outcome, also when many run at once (docs/topics/completion.md).
+
+        One handshaker serves them all: what belongs to one handshake lives in its coroutine.
+        """
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            every = [Conditions(), Conditions(chunk=200), Conditions(coalesce=True), Conditions(delay=0.2)]
+            chosen = [every[number % len(every)] for number in range(AT_ONCE)]
+            ended = await asyncio.gather(*(stage.handshake(conditions=item) for item in chosen))
+            failed = [item for item in ended if not item.ok]
+            if failed:
+                raise ConformanceFailure(
+                    f"of {AT_ONCE} handshakes at once {len(failed)} fail, where one alone succeeds: {failed[0]}",
+                    "keep nothing of one handshake in the Handshaker or in a module: use local variables",
+                )
+            must_be_one_each(request for item in ended for request in item.requests)
+
+        self._check(body)
+
+    def test_deadline_is_kept(self) -> None:
+        """A handshake has ended by its deadline, whatever its peer does, and leaves the loop to the others meanwhile
+        (hsframework.interface: the rules for a handshaker)."""
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            for options in stage.pair:
+                begun = stage.loop.time()
+                outcome = await stage.alone(options, silence, timeout=SHORT)
+                must_be_in_time(outcome, begun, f"a peer that says nothing ({role_of(outcome)})")
+            for flights in range(1, 4):
+                begun = stage.loop.time()
+                ended = await stage.handshake(timeout=SHORT, prepare=stall_after(flights))
+                for outcome in ended.outcomes:
+                    if not outcome.ok:
+                        what = f"a peer that stops after {flights} messages ({role_of(outcome)})"
+                        must_be_in_time(outcome, begun, what)
+            if seen.blames:
+                raise ConformanceFailure(
+                    f"a handshake goes on after its deadline: {seen.blames[0]}",
+                    "let asyncio.CancelledError pass, and wait for nothing in finally blocks",
+                )
+
+        self._check(body)
+
+    def test_no_byte_too_many_is_read(self) -> None:
+        """What follows the handshake on the wire stays in the socket, however the stream is cut (hsframework.interface:
+        Endpoint, receive_record)."""
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            if not stage.streams:
+                await must_leave_datagrams(stage)
+                return
+            for word, sizes in cuts():
+                ended = await stage.cut(sizes)
+                if not ended.ok:
+                    raise ConformanceFailure(
+                        f"the handshake fails when the stream is cut {word}: {ended}{log_says(seen)}",
+                        "a record may come in any number of pieces: read it by receive_exactly or receive_record",
+                    )
+                for role, found in (("client", ended.left), ("server", ended.right)):
+                    must_be_left(role, word, found)
+
+        self._check(body)
+
+    def test_no_bytes_are_lost(self) -> None:
+        """What one consumer sends over its session the other one receives, also what was sent before the other's
+        handshake had ended (hsframework.interface: Result, AsyncStream)."""
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            for conditions in bulk_conditions(stage.streams):
+                with stage.network(conditions) as network:
+                    requests = stage.submit(network, stage.pair)
+                    ends = zip(requests, (network.left, network.right), strict=True)
+                    streams = stage.scenario.streams
+                    try:
+                        async with asyncio.timeout(10 * LIMIT):
+                            await asyncio.gather(*(use_session(request, sock, streams) for request, sock in ends))
+                    except TimeoutError:
+                        raise ConformanceFailure(
+                            f"bytes that were sent over the session do not arrive ({conditions})",
+                            "look for bytes that the handshaker has read and the session does not know of",
+                        ) from None
+
+        self._check(body)
+
+    def test_nothing_is_left_behind(self) -> None:
+        """A handshake leaves no open file, task or thread, however it ends (docs/topics/fd-custody.md)."""
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            for word, scene in stage.endings():
+                await scene()
+                before = Holdings()
+                for _ in range(5):
+                    await scene()
+                left = Holdings().more_than(before)
+                if left:
+                    raise ConformanceFailure(
+                        f"five handshakes that end by {word} leave behind: {', '.join(left)}",
+                        "close what you open in a finally block or a with block; await or cancel every task you start; "
+                        "never copy endpoint.socket or its fd",
+                    )
+
+        self._check(body)
+
+    def test_cancellation_is_honoured(self) -> None:
+        """A handshake that is withdrawn ends at once: CancelledError passes through it (docs/topics/completion.md)."""
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            for role in (0, 1):
+                for flights in range(4):
+                    await stage.cancel(role, flights)
+                    if seen.blames:
+                        raise ConformanceFailure(
+                            f"a handshake is cancelled after {flights} messages, and goes on: {seen.blames[0]}",
+                            "let asyncio.CancelledError pass (catch Exception, never BaseException), and wait for "
+                            f"nothing in finally blocks: there are {GRACE} seconds for a goodbye to the peer",
+                        )
+
+        self._check(body)
+
+    def test_errors_carry_an_errno(self) -> None:
+        """A handshake that fails raises HandshakeError with an errno and a text, at once and for the right reason
+        (docs/topics/failures.md)."""
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            if not stage.scenario.refused:
+                raise ConformanceFailure(
+                    "the scenario has no pair that is refused", "add at least one to refused={...}: a wrong key, say"
+                )
+            for word, pair in stage.scenario.refused.items():
+                must_be_refused(word, await stage.handshake(pair), stage, seen)
+            if stage.streams:
+                for options in stage.pair:
+                    begun = stage.loop.time()
+                    outcome = await stage.alone(options, BadNetwork.hang_up)
+                    must_notice_the_end(outcome, begun, seen)
+
+        self._check(body)
+
+    def test_garbage_survives(self) -> None:
+        """Whatever a peer sends ends its own handshake with an errno, and no other one (docs/topics/failures.md)."""
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            chance = random.Random("garbage")
+            for word, data in garbage(chance):
+                for options in stage.pair:
+                    outcome = await stage.alone(options, send_and_hang_up(data))
+                    must_survive(f"{word} ({role_of(outcome)})", outcome, seen)
+            for seed in range(3 * SEEDS):
+                await stage.handshake(prepare=flip_a_bit(seed))
+                if seen.blames:
+                    raise poisoned(f"a handshake with one bit changed (seed {seed})", seen)
+            ended = await stage.handshake()
+            if not ended.ok:
+                raise ConformanceFailure(
+                    f"after garbage the scenario's pair does not succeed any more: {ended}",
+                    "keep nothing of one handshake in the Handshaker: a peer can poison it",
+                )
+
+        self._check(body)
+
+    def test_bad_network(self) -> None:
+        """The handshake succeeds over streams that split, join and delay, and over datagrams that get lost, come
+        twice, late and in another order (hsframework.interface: Endpoint)."""
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            for conditions in bad_conditions(stage.streams):
+                ended = await stage.handshake(conditions=conditions)
+                if not ended.ok:
+                    raise ConformanceFailure(
+                        f"the handshake fails on a bad network, {conditions}: {ended}{log_says(seen)}",
+                        "a stream has no borders: read exact sizes"
+                        if stage.streams
+                        else "send again what was not answered, and pass over what came twice",
+                    )
+
+        self._check(body)
+
+    def test_settings_errors_are_readable(self) -> None:
+        """Wrong settings are refused by prepare, with a ConfigurationError that names the key
+        (hsframework.interface: Protocol.prepare)."""
+        with observed() as seen, self._plain() as scenario:
+            registry = scenario.registry()
+            name = scenario.protocol_name(registry)
+            if registry.protocols[name].protocol.settings_type is not None and not scenario.wrong_settings:
+                raise ConformanceFailure(
+                    f"{name} has settings, and the scenario does not say which values are wrong",
+                    'add wrong_settings={"key": {"key": a wrong value}}',
+                )
+            prepare(registry, name, scenario.settings).handshaker.close()
+            for key, table in scenario.wrong_settings.items():
+                must_name_the_key(registry, name, key, table, seen)
+
+    def test_no_file_is_opened_by_a_handshake(self) -> None:
+        """After prepare no handshake opens a file: the root filesystem may hang, and waits for this very handshake
+        (hsframework.interface: Protocol.prepare)."""
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            seen.watch_files = True
+            await stage.handshake()
+            seen.watch_files = False
+            if seen.opened:
+                raise ConformanceFailure(
+                    f"a handshake opens files: {', '.join(seen.opened[:5])}",
+                    "load what all handshakes need in prepare, and import modules at the top of the file",
+                )
+
+        self._check(body)
+
+    def test_no_secret_is_shown(self) -> None:
+        """No key is in a log line, an output, an error, a tag or a repr (hsframework.interface: Secret)."""
+        texts: list[str] = []
+        secrets: set[bytes] = set()
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            secrets.update(stage.scenario.known_secrets())
+            with stage.network() as network:
+                requests = stage.submit(network, stage.pair)
+                for request, sock in zip(requests, (network.left, network.right), strict=True):
+                    session = (await request.outcome()).session(sock)
+                    texts.extend(everything_shown(session, stage.scenario.streams))
+                    secrets.update(secrets_in(session.parameters))
+            for pair in stage.scenario.refused.values():
+                texts.extend(map(str, (await stage.handshake(pair)).outcomes))
+            for _, data in garbage(random.Random("secrets")):
+                texts.extend([str(await stage.alone(options, send_and_hang_up(data))) for options in stage.pair])
+            texts.extend(repr(item.handshaker) for item in stage.service.served)
+            texts.extend(repr(vars(item.handshaker)) for item in stage.service.served)
+            texts.extend(seen.texts)
+
+        self._check(body)
+        found = shown_secrets(secrets, texts)
+        if found:
+            raise ConformanceFailure(
+                f"a secret is shown, in {len(found)} places; one of them: {censored(found[0], secrets)}",
+                "keep keys in hsframework.interface.Secret until the moment of use, mark them x-sensitive in the "
+                "specification, and put facts into logs, errors and tags, never what was computed from a key",
+            )
+
+    def test_protocol_does_no_io(self) -> None:
+        """The protocol itself imports no socket, event loop, clock, thread or file (docs/topics/architecture.md)."""
+        for module in self.scenario().sans_io:
+            try:
+                found = io_imports(module)
+            except LookupError as error:
+                raise ConformanceFailure(str(error), "correct sans_io in the scenario") from None
+            if found:
+                raise ConformanceFailure(
+                    f"protocol code does input or output: {'; '.join(found)}",
+                    "give it bytes and take bytes from it; sockets, time and tasks belong to the handshaker around it",
+                )
+
+    # How they run
+
+    @contextlib.contextmanager
+    def _plain(self) -> Iterator[Scenario]:
+        scenario = self.scenario()
+        try:
+            yield scenario
+        except (HsframeworkError, LookupError, ValueError) as error:
+            raise ConformanceFailure(
+                f"the scenario cannot be run: {type(error).__name__}: {error}", "the message says what to change"
+            ) from error
+
+    def _check(self, body: Callable[[Stage, Observation], Awaitable[None]]) -> None:
+        """Run a check, then what every check checks: nothing blocked, nothing failed that nobody has looked at."""
+        with self._plain() as scenario, observed() as seen:
+            loop = VirtualTimeLoop()
+
+            async def scene() -> None:
+                async with open_stage(scenario) as stage:
+                    await body(stage, seen)
+
+            try:
+                run(scene(), loop=loop)
+            except (LoopBlocked, ConformanceFailure):
+                if not loop.blocked:
+                    raise
+        if loop.blocked:
+            raise ConformanceFailure(
+                f"the plugin blocks the event loop, and with it all other handshakes; here it hung:\n{loop.blocked[0]}",
+                "wait through the endpoint or asyncio alone; give long computations to asyncio.to_thread",
+            )
+        if seen.blames:
+            raise ConformanceFailure(
+                f"the plugin fails in a way of its own: {seen.blames[0]}",
+                "raise HandshakeError (or a subclass) for what a peer does, and return a Result",
+            )
+        if loop.problems:
+            raise ConformanceFailure(
+                f"the plugin leaves an error that nobody handles: {loop.problems[0]}",
+                "await every task that you start",
+            )

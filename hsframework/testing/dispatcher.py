@@ -1,0 +1,337 @@
+"""A dispatcher in memory: a plugin's handshakes without root, without a kernel, without a service.
+
+What is between the plugin and the test is what serves it in earnest: the plugin registry, :func:`prepare`, the agent's
+host, link and endpoints, the messages between agent and dispatcher, and the session as a consumer gets it.  Only the
+dispatcher and the consumer are played by the test::
+
+    async def scene():
+        async with serving("noise", settings={"pattern": "XX"}) as service:
+            with BadNetwork.streams(Conditions(chunk=3)) as network:
+                client, server = await asyncio.gather(
+                    service.handshake(network.left, HandshakeOptions(group="noise")),
+                    service.handshake(network.right, HandshakeOptions(group="noise", role=Role.SERVER)),
+                )
+        assert client.ok and server.ok
+
+    run(scene())        # hsframework.testing.virtual_time
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from hsframework.agent.host import AgentHost
+from hsframework.agent.served import Served, prepare
+from hsframework.channel import LOCAL_MESSAGE_TYPE, AsyncChannel
+from hsframework.client.request import HandshakeOptions
+from hsframework.client.session import AsyncSession
+from hsframework.errors import PluginError, describe_errno
+from hsframework.interface import Role, Trust
+from hsframework.netlink.messages import Message, MessageCodec, encode_error
+from hsframework.netlink.spec import builtin_specification
+from hsframework.plugins import PluginRegistry, load_plugins
+from hsframework.trustfile import create_trust_file
+
+DEFAULT_TIMEOUT = 20.0
+"""Seconds of a request that names none."""
+
+codec = MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("request",))
+"""The dispatcher's side of the local family."""
+
+
+def registry_of(plugin: str | object) -> PluginRegistry:
+    """A registry with one plugin: an installed one by the name of its entry point, or a module or object with hooks.
+
+    Raises PluginError, with what the registry says against it.
+    """
+    if isinstance(plugin, str):
+        registry = load_plugins(only=(plugin,))
+        if not registry.records:
+            raise PluginError(f"no plugin {plugin!r} is installed here: pip install --editable . in its folder first")
+    else:
+        registry = PluginRegistry()
+        registry.register(plugin, "plugin")
+    for record in registry.errors:
+        raise PluginError(f"the plugin {record.name!r} cannot be used: {record.error}")
+    return registry
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a request came to.  ``values``: of the DONE message, by attribute set ``outcome`` of the local family."""
+
+    options: HandshakeOptions
+    status: int
+    values: Mapping[str, Any] = field(repr=False)
+    at: float
+    """When it was told, on the loop's clock."""
+    registry: PluginRegistry = field(repr=False)
+
+    @property
+    def ok(self) -> bool:
+        return self.status == 0
+
+    @property
+    def message(self) -> str:
+        """Why it failed, for people; empty when it succeeded."""
+        return str(self.values.get("message", ""))
+
+    def session(self, sock: socket.socket) -> AsyncSession:
+        """As the consumer gets it who has handed over ``sock``: facts, parameters, and :meth:`AsyncSession.stream`."""
+        return AsyncSession(sock, self.options.role, self.values, self.registry)
+
+    def __str__(self) -> str:
+        return "success" if self.ok else f"{describe_errno(self.status)}: {self.message}"
+
+
+class Submission:
+    """A request on its way.  ``outcomes``: every DONE that came for it; more than one breaks a rule."""
+
+    def __init__(self, dispatcher: InMemoryDispatcher, number: int, sock: socket.socket, options: HandshakeOptions):
+        self.number = number
+        self.options = options
+        self.outcomes: list[Outcome] = []
+        self.cancelled = False
+        self._dispatcher = dispatcher
+        self._socket = sock
+        self._blocking_timeout = sock.gettimeout()
+        self.fd = os.dup(sock.fileno())
+        """The dispatcher's copy."""
+        self._done = asyncio.Event()
+
+    async def outcome(self) -> Outcome:
+        """Wait for it."""
+        await self._done.wait()
+        return self.outcomes[0]
+
+    def cancel(self) -> None:
+        """Withdraw the request, as a consumer does.  No outcome comes then; :meth:`InMemoryDispatcher.idle` waits."""
+        self.cancelled = True
+        self._dispatcher.withdraw(self)
+
+    def end(self, outcome: Outcome | None) -> None:
+        if outcome is not None:
+            self.outcomes.append(outcome)
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+            # O_NONBLOCK is shared with the agent's copy; the dispatcher puts back what the owner had.
+            if self._socket.fileno() >= 0:
+                self._socket.settimeout(self._blocking_timeout)
+        if outcome is not None:
+            self._done.set()
+
+
+class AgentConnection:
+    """The dispatcher's end of one agent's connection: sends what a dispatcher sends."""
+
+    def __init__(self, channel: AsyncChannel) -> None:
+        self.channel = channel
+
+    def send(
+        self, operation: str, values: Mapping[str, Any], fd: int | None = None, *, sequence: int = 0, flags: int = 0
+    ) -> None:
+        """Send one message."""
+        self.channel.send(codec.encode(operation, values, sequence=sequence, flags=flags), fd)
+
+    def refuse(self, message: Message, number: int, text: str = "") -> None:
+        """Answer with an error; 0 acknowledges."""
+        self.channel.send(encode_error(number, message.sequence, text))
+
+    def trust(self, number: int, trust: Trust) -> None:
+        """Send a trust file."""
+        fd, size = create_trust_file(trust)
+        try:
+            self.send("trust", {"trust-id": number, "size": size}, fd)
+        finally:
+            os.close(fd)
+
+
+class InMemoryDispatcher:
+    """Made by :func:`serving`.  ``served``: the protocol as the agent has it; ``host``: the agent."""
+
+    def __init__(self, served: Sequence[Served], registry: PluginRegistry, path: Path) -> None:
+        self.registry = registry
+        self.served = tuple(served)
+        self.host = AgentHost(self.served, registry, path, name="testing")
+        self._numbers = count(1)
+        self._queues: dict[str, deque[Submission]] = {}
+        self._members: dict[str, AgentConnection] = {}
+        self._pending: dict[int, Submission] = {}
+        self._trusts: dict[bytes, int] = {}
+        self._connections: list[AgentConnection] = []
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._listener.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._listener, self._connected)
+
+    def submit(self, sock: socket.socket, options: HandshakeOptions) -> Submission:
+        """Hand a socket over, as a consumer does.  It stays the caller's."""
+        if not any(options.group in served.protocol.groups for served in self.served):
+            groups = ", ".join(group for served in self.served for group in served.protocol.groups)
+            raise ValueError(f"nobody serves the group {options.group!r} here; the options name one of: {groups}")
+        request = Submission(self, next(self._numbers), sock, options)
+        self._queues.setdefault(options.group, deque()).append(request)
+        member = self._members.get(options.group)
+        if member is not None:
+            member.send("ready", {"group": options.group})
+        return request
+
+    async def handshake(self, sock: socket.socket, options: HandshakeOptions) -> Outcome:
+        """Hand a socket over and wait for what comes of it."""
+        return await self.submit(sock, options).outcome()
+
+    async def idle(self) -> None:
+        """Wait until the agent has nothing in hand any more."""
+        while self.host.in_hand or self._pending:
+            await asyncio.sleep(0.001)
+            for request in [item for item in self._pending.values() if item.cancelled]:
+                if not self.host.in_hand:
+                    self._forget(request, None)
+
+    # What the agent says
+
+    def _connected(self) -> None:
+        sock, _ = self._listener.accept()
+        connection = AgentConnection(AsyncChannel(sock, lambda data, fd: self._heard(connection, data, fd), _ignore))
+        self._connections.append(connection)
+
+    def _heard(self, connection: AgentConnection, data: bytes, fd: int | None) -> None:
+        if fd is not None:
+            os.close(fd)
+        message = codec.decode(data)
+        if message.operation == "join":
+            self._members.update(dict.fromkeys(message.values["group"], connection))
+            connection.refuse(message, 0)
+            for group in message.values["group"]:
+                if self._queues.get(group):
+                    connection.send("ready", {"group": group})
+        elif message.operation == "accept":
+            self._accept(connection, message)
+        elif message.operation == "psk-lookup":
+            self._look_up(connection, message)
+        elif message.operation == "done":
+            self._done(message)
+        elif message.operation == "leave":
+            connection.refuse(message, 0)
+
+    def _accept(self, connection: AgentConnection, message: Message) -> None:
+        queue = self._queues.get(message.values["group"], deque())
+        for _ in range(message.values.get("count", 1)):
+            if not queue:
+                connection.refuse(message, errno.EAGAIN)
+                return
+            request = queue.popleft()
+            self._pending[request.number] = request
+            values = self._request_values(connection, request)
+            connection.send("accept", values, request.fd, sequence=message.sequence)
+
+    def _request_values(self, connection: AgentConnection, request: Submission) -> dict[str, Any]:
+        options = request.options
+        values = options.submit_values(self._attributes(options))
+        for name in ("profile", "trust-anchor", "crl", "priority"):
+            values.pop(name, None)
+        if options.role is Role.SERVER:
+            values.pop("psk", None)
+        if options.trust is not None:
+            values["trust-id"] = self._trust_id(connection, options.trust)
+        values.setdefault("timeout", round(DEFAULT_TIMEOUT * 1000))
+        return {**values, "request-id": request.number, "source": "local"}
+
+    def _attributes(self, options: HandshakeOptions) -> bytes:
+        if isinstance(options.attributes, bytes):
+            return options.attributes
+        if not options.attributes:
+            return b""
+        for served in self.served:
+            if options.group in served.protocol.groups and served.request_codec is not None:
+                return served.request_codec.encode(options.attributes)
+        raise ValueError("the options have attributes, and the protocol's specification has no attribute set request")
+
+    def _trust_id(self, connection: AgentConnection, trust: Trust) -> int:
+        number = self._trusts.get(trust.digest)
+        if number is None:
+            number = self._trusts[trust.digest] = len(self._trusts) + 1
+            connection.trust(number, trust)
+        return number
+
+    def _look_up(self, connection: AgentConnection, message: Message) -> None:
+        request = self._pending.get(message.values["request-id"])
+        known = () if request is None or request.options.role is not Role.SERVER else request.options.psks
+        key = next((item for item in known if item.identity == message.values["identity"]), None)
+        values = {"request-id": message.values["request-id"]}
+        if key is not None:
+            values["psk"] = {"identity": key.identity, "key": key.key, "hash": key.hash}
+        connection.send("psk-lookup", values, sequence=message.sequence)
+
+    def _done(self, message: Message) -> None:
+        request = self._pending.get(message.values.get("request-id", 0))
+        if request is None:
+            return
+        now = asyncio.get_running_loop().time()
+        outcome = Outcome(request.options, message.values["status"], message.values, now, self.registry)
+        self._forget(request, outcome)
+
+    def _forget(self, request: Submission, outcome: Outcome | None) -> None:
+        self._pending.pop(request.number, None)
+        request.end(outcome)
+
+    def withdraw(self, request: Submission) -> None:
+        member = self._members.get(request.options.group)
+        if request.number in self._pending and member is not None:
+            member.send("cancel", {"request-id": request.number, "reason": errno.ECANCELED})
+
+    def close(self) -> None:
+        """End every connection."""
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+        for connection in self._connections:
+            connection.channel.close()
+        for request in [*self._pending.values(), *(item for queue in self._queues.values() for item in queue)]:
+            request.end(None)
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    plugin: str | object,
+    *,
+    protocol: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    base: Path | None = None,
+) -> AsyncIterator[InMemoryDispatcher]:
+    """An agent that serves a plugin's protocols, or one of them, with its table of settings.
+
+    ``plugin``: see :func:`registry_of`.  ``settings``: as in the table ``[plugins.NAME]``, keys with dashes; ``base``:
+    the folder of relative paths.  Raises PluginError and ConfigurationError.
+    """
+    registry = registry_of(plugin)
+    names = tuple(registry.protocols) if protocol is None else (protocol,)
+    served = tuple(prepare(registry, name, settings, base=base) for name in names)
+    with tempfile.TemporaryDirectory(prefix="hs-") as folder:
+        dispatcher = InMemoryDispatcher(served, registry, Path(folder) / "agent.sock")
+        task = asyncio.ensure_future(dispatcher.host.run())
+        try:
+            yield dispatcher
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            dispatcher.close()
+            for item in served:
+                item.handshaker.close()
+
+
+def _ignore(error: Exception | None) -> None:
+    """An agent that goes away at the end of a test."""

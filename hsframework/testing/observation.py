@@ -1,0 +1,157 @@
+"""What a plugin says and leaves behind while a test looks on: log lines, output, file descriptors, tasks, threads."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import gc
+import io
+import json
+import logging
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, MutableMapping
+from typing import Any
+
+import structlog
+
+from hsframework.log import exception_text, format_exceptions, redact
+
+_LEAST_SECRET = 8
+"""Bytes; what is shorter is found anywhere by chance."""
+
+
+class Observation:
+    """``events``: what was logged, as the service would write it down.  ``output``: what was printed."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.output = io.StringIO()
+        self.opened: list[str] = []
+        self.watch_files = False
+
+    @property
+    def texts(self) -> list[str]:
+        """Every line."""
+        return [*(json.dumps(event, ensure_ascii=False, default=repr) for event in self.events), self.output.getvalue()]
+
+    @property
+    def blames(self) -> list[str]:
+        """What the service has logged against the plugin, a short text each."""
+        found = [event for event in self.events if event.get("level") == "error" and "plugin" in event]
+        return [_shown(event) for event in found]
+
+
+def _shown(event: dict[str, Any]) -> str:
+    exception = event.get("exception") or [event.get("reason", "")]
+    return f"{event['event']}: " + "\n    ".join(map(str, exception[:8]))
+
+
+@contextlib.contextmanager
+def observed() -> Iterator[Observation]:
+    """Look on: structlog, the logging module, stdout, stderr, and files that are opened if ``watch_files`` is set."""
+    seen = Observation()
+
+    def note(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["level"] = "error" if method == "exception" else method
+        seen.events.append(dict(redact(logger, method, format_exceptions(logger, method, event))))
+        raise structlog.DropEvent
+
+    before = structlog.get_config()
+    structlog.configure(
+        processors=[note],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        cache_logger_on_first_use=False,
+    )
+    handler = _Handler(seen)
+    logging.getLogger().addHandler(handler)
+    _watching.append(seen)
+    _install_audit()
+    try:
+        with contextlib.redirect_stdout(seen.output), contextlib.redirect_stderr(seen.output):
+            yield seen
+    finally:
+        _watching.remove(seen)
+        logging.getLogger().removeHandler(handler)
+        structlog.configure(**before)
+
+
+class _Handler(logging.Handler):
+    def __init__(self, seen: Observation) -> None:
+        super().__init__()
+        self._seen = seen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        said = "" if error is None else exception_text(error)
+        self._seen.events.append({"event": record.getMessage(), "level": record.levelname.lower(), "said": said})
+
+
+_watching: list[Observation] = []
+_audited = False
+
+
+def _install_audit() -> None:
+    # An audit hook cannot be removed: there is one for the life of the process, which is deaf when nobody looks on.
+    global _audited
+    if not _audited:
+        _audited = True
+        sys.addaudithook(_audit)
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and _watching:
+        for seen in _watching:
+            if seen.watch_files and isinstance(arguments[0], (str, bytes)):
+                seen.opened.append(os.fsdecode(arguments[0]))
+
+
+def shown_secrets(secrets: Iterable[bytes], texts: Iterable[str]) -> list[str]:
+    """The texts in which a secret is shown: as it is, as Python writes bytes, in hexadecimal or in base64."""
+    forms: set[str] = set()
+    for secret in secrets:
+        if len(secret) >= _LEAST_SECRET:
+            forms |= {secret.hex(), secret.hex(":"), repr(secret)[2:-1], secret.decode("latin-1")}
+            forms |= {
+                base64.b64encode(secret).decode().rstrip("="),
+                base64.urlsafe_b64encode(secret).decode().rstrip("="),
+            }
+    lowered = {form.lower() for form in forms}
+    found = []
+    for text in texts:
+        plain = "".join(text.split())
+        if any(form in text or form in plain for form in forms) or any(form in plain.lower() for form in lowered):
+            found.append(text)
+    return found
+
+
+class Holdings:
+    """What this process holds at one moment: open files, tasks of the running loop, threads."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        self._tasks_alive = {task for task in asyncio.all_tasks() if not task.done()}
+        self._files = dict(_open_files())
+        self._threads = {thread for thread in threading.enumerate() if thread.is_alive()}
+
+    def more_than(self, before: Holdings) -> list[str]:
+        """What is here and was not there, a short text each; of files the kinds whose number has grown."""
+        grown = Counter(map(_kind, self._files.values())) - Counter(map(_kind, before._files.values()))
+        return [
+            *(f"{number} open {kind}" for kind, number in grown.items()),
+            *(f"the task {task.get_coro()!r}" for task in self._tasks_alive - before._tasks_alive),
+            *(f"the thread {thread.name!r}" for thread in self._threads - before._threads),
+        ]
+
+
+def _open_files() -> Iterator[tuple[int, str]]:
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            yield int(name), os.readlink(f"/proc/self/fd/{name}")
+
+
+def _kind(target: str) -> str:
+    return target.partition(":[")[0]

@@ -1,0 +1,80 @@
+"""A session as its two consumers use it: bytes both ways, and everything that it shows of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+
+from hsframework.client.session import AsyncSession
+from hsframework.errors import HsframeworkError
+from hsframework.interface import AsyncStream
+from hsframework.testing.dispatcher import Submission
+from hsframework.testing.verdicts import ConformanceFailure, role_of
+
+_BULK = bytes(range(256)) * 800
+
+
+async def use_session(request: Submission, sock: socket.socket, streams: bool) -> None:
+    """One consumer: as soon as it has its session it sends, and receives what the other sends."""
+    outcome = await request.outcome()
+    if not outcome.ok:
+        raise ConformanceFailure(f"the handshake fails: {outcome}", "see test_handshake_succeeds")
+    stream = attach(outcome.session(sock), streams)
+    if stream is None:
+        return
+    ours = outcome.options.role.name.encode() + _BULK
+    sending = asyncio.ensure_future(_send_all(stream, ours))
+    received = bytearray()
+    while data := await stream.receive():
+        received += data
+    await sending
+    await stream.close()
+    theirs = (b"SERVER" if ours.startswith(b"CLIENT") else b"CLIENT") + _BULK
+    if bytes(received) != theirs:
+        raise ConformanceFailure(
+            f"of {len(theirs)} bytes that were sent over the session {len(received)} arrived, or others "
+            f"({role_of(outcome)})",
+            "both ends number and protect from the first byte behind the handshake",
+        )
+
+
+async def _send_all(stream: AsyncStream, data: bytes) -> None:
+    for start in range(0, len(data), 50_000):
+        await stream.send(data[start : start + 50_000])
+    await stream.send_eof()
+
+
+def attach(session: AsyncSession, wanted: bool) -> AsyncStream | None:
+    try:
+        stream = session.stream()
+    except HsframeworkError as error:
+        if not wanted:
+            return None
+        raise ConformanceFailure(
+            f"there is no stream over the session: {error}",
+            "implement hsframework_attach_session; or say streams=False, if consumers use the parameters themselves",
+        ) from error
+    if wanted:
+        return stream
+    raise ConformanceFailure(
+        "there is a stream over the session, and the scenario says streams=False", "say streams=True"
+    )
+
+
+def everything_shown(session: AsyncSession, streams: bool) -> Iterator[str]:
+    yield repr(session)
+    yield repr(session.established)
+    yield repr(dict(session.tags))
+    if streams:
+        stream = attach(session, True)
+        yield repr(stream)
+        yield repr(getattr(stream, "__dict__", {}))
+
+
+def censored(text: str, secrets: set[bytes]) -> str:
+    for secret in secrets:
+        for form in (secret.hex(), repr(secret)[2:-1], secret.decode("latin-1")):
+            if form:
+                text = text.replace(form, "<the secret>")
+    return text[:400]

@@ -1,0 +1,160 @@
+"""What the conformance suite asks of an outcome, and what it says when the answer is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hsframework.agent.handshake import GRACE
+from hsframework.agent.served import prepare
+from hsframework.deadlines import GRAIN
+from hsframework.errors import ConfigurationError, HsframeworkError, errno_name
+from hsframework.plugins import PluginRegistry
+from hsframework.testing.dispatcher import Outcome, Submission
+from hsframework.testing.observation import Observation
+from hsframework.testing.peers import MARKER
+from hsframework.testing.stage import LIMIT, SHORT, Ended, Stage
+
+
+class ConformanceFailure(AssertionError):
+    """A plugin breaks a rule: what it did, and how to mend it."""
+
+    def __init__(self, what: str, mend: str) -> None:
+        super().__init__(f"{what}\n  Mend it: {mend}")
+
+
+def must_be_one_each(requests: Iterable[Submission]) -> None:
+    for request in requests:
+        if len(request.outcomes) != 1:
+            raise ConformanceFailure(
+                f"a request has {len(request.outcomes)} outcomes", "return or raise once for each request"
+            )
+
+
+def must_be_in_time(outcome: Outcome, begun: float, what: str) -> None:
+    late = outcome.at - begun - SHORT
+    if late > GRACE + GRAIN:
+        raise ConformanceFailure(
+            f"{what}: the handshake ends {late:.2f} seconds after its deadline",
+            "let asyncio.CancelledError pass, and wait for nothing in finally blocks",
+        )
+    if outcome.ok:
+        raise ConformanceFailure(
+            f"{what}: the handshake succeeds all the same",
+            "success means that the peer has proved who it is; and a cancelled handshake is not one that succeeded",
+        )
+
+
+def must_be_left(role: str, word: str, found: bytes) -> None:
+    if found == MARKER:
+        return
+    if len(found) < len(MARKER):
+        raise ConformanceFailure(
+            f"cut {word}: the {role}'s handshake has read {len(MARKER) - len(found)} of the {len(MARKER)} bytes that "
+            "follow it and belong to the consumer",
+            "read one record at a time (receive_record), or peek and take no more than is yours; buffer nothing",
+        )
+    raise ConformanceFailure(
+        f"cut {word}: the {role}'s handshake leaves {len(found) - len(MARKER)} bytes of its own in the socket; the "
+        "consumer would take them for data",
+        "read the peer's last message before you return; send nothing after the handshake that your peer does not read",
+    )
+
+
+async def must_leave_datagrams(stage: Stage) -> None:
+    """On datagram sockets: what comes once the handshake has ended is the consumer's."""
+    with stage.network() as network:
+        requests = stage.submit(network, stage.pair)
+        ended = Ended(await requests[0].outcome(), await requests[1].outcome(), requests)
+        await stage.idle()
+        network.inject("left", MARKER)
+        network.inject("right", MARKER)
+        await stage.quiet()
+        for sock in (network.left, network.right):
+            sock.setblocking(False)
+            found = []
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    found.append(sock.recv(65535))
+            if not ended.ok or MARKER not in found:
+                raise ConformanceFailure(
+                    f"a datagram that comes after the handshake is not there for the consumer ({ended})",
+                    "end every task that reads before you return",
+                )
+
+
+def must_be_refused(word: str, ended: Ended, stage: Stage, seen: Observation) -> None:
+    if ended.ok:
+        raise ConformanceFailure(
+            f"{word}: both ends succeed, where the scenario says that one refuses",
+            "check the peer before the handshake returns; or correct refused={...} in the scenario",
+        )
+    for outcome in ended.outcomes:
+        if seen.blames:
+            raise ConformanceFailure(
+                f"{word}: the plugin fails with an exception of its own (told as {errno_name(outcome.status)}): "
+                f"{seen.blames[0]}",
+                "turn a library's exceptions into HandshakeFailed(Failure...., detail), which carries the errno",
+            )
+        if not outcome.ok and not outcome.message.strip():
+            raise ConformanceFailure(
+                f"{word}: the error has no text", "say in the HandshakeError what the peer did, without secrets"
+            )
+    if stage.streams and all(item.at - ended.begun >= LIMIT for item in ended.outcomes):
+        raise ConformanceFailure(
+            f"{word}: nobody refuses before the deadline ({ended})", "raise as soon as the refusal is certain"
+        )
+
+
+def must_notice_the_end(outcome: Outcome, begun: float, seen: Observation) -> None:
+    if seen.blames:
+        raise ConformanceFailure(
+            f"a peer that hangs up makes the plugin fail ({role_of(outcome)}): {seen.blames[0]}",
+            "let the endpoint's HandshakeFailed pass: it carries ECONNRESET",
+        )
+    if outcome.ok or outcome.at - begun >= LIMIT:
+        raise ConformanceFailure(
+            f"a peer that hangs up at once is not noticed ({role_of(outcome)}: {outcome})",
+            "let the endpoint's HandshakeFailed pass: do not catch it and read again",
+        )
+
+
+def must_survive(word: str, outcome: Outcome, seen: Observation) -> None:
+    if seen.blames:
+        raise poisoned(word, seen)
+    if outcome.ok:
+        raise ConformanceFailure(
+            f"a peer that sends {word} has a session", "success means that the peer has proved who it is"
+        )
+
+
+def poisoned(word: str, seen: Observation) -> ConformanceFailure:
+    return ConformanceFailure(
+        f"{word} makes the plugin fail with an exception of its own: {seen.blames[0]}",
+        "check what the peer sends before you use it: raise HandshakeFailed(Failure.GARBAGE, detail)",
+    )
+
+
+def must_name_the_key(
+    registry: PluginRegistry, name: str, key: str, table: Mapping[str, Any], seen: Observation
+) -> None:
+    mend = f"raise ConfigurationError(...) from the settings' __post_init__ or from prepare, with {key!r} in its text"
+    try:
+        prepare(registry, name, table).handshaker.close()
+    except ConfigurationError as error:
+        if key not in str(error) and key.replace("-", "_") not in str(error):
+            raise ConformanceFailure(f"the error for a wrong {key!r} does not name it: {error}", mend) from None
+    except HsframeworkError as error:
+        blame = seen.blames[-1] if seen.blames else str(error)
+        raise ConformanceFailure(f"a wrong {key!r} is not a ConfigurationError: {blame}", mend) from None
+    else:
+        raise ConformanceFailure(f"a wrong {key!r} is taken: {dict(table)}", mend)
+
+
+def log_says(seen: Observation) -> str:
+    return f"; the log says: {seen.blames[0]}" if seen.blames else ""
+
+
+def role_of(outcome: Outcome) -> str:
+    return f"as {outcome.options.role.name.lower()}"

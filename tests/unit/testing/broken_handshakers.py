@@ -1,0 +1,354 @@
+"""Handshakers that break one rule each.  Made from the toy, so that everything else about them is right."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+import structlog
+
+from hsframework.credentials.failures import HandshakeFailed
+from hsframework.errors import HandshakeError
+from hsframework.interface import Endpoint, Request, Result, Role
+from tests.unit.testing.toy_exchange import NONCE, Exchange, body_size
+from tests.unit.testing.toy_plugin import DatagramHandshaker, ToyHandshaker, ToySettings
+
+kept: list[object] = []
+"""What plugins that leak hold on to."""
+
+
+def forget() -> None:
+    """Let go of what was leaked, so that the next test does not find it."""
+    for item in kept:
+        if isinstance(item, int):
+            os.close(item)
+        elif isinstance(item, socket.socket):
+            item.close()
+        elif isinstance(item, threading.Event):
+            item.set()
+    kept.clear()
+
+
+class SaysNo(ToyHandshaker):
+    """Succeeds with nobody."""
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        raise HandshakeError("not today")
+
+
+class ReturnsNonsense(ToyHandshaker):
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        await super().handshake(request, endpoint)
+        return 42  # type: ignore[return-value]
+
+
+class ReturnsWhatCannotBeTold(ToyHandshaker):
+    """A session attribute that the specification does not know."""
+
+    def result(self, exchange: Exchange) -> Result:
+        return Result(session={"colour": "blue"})
+
+
+class SharesItsExchange(ToyHandshaker):
+    """Works for one client and one server at a time."""
+
+    def __init__(self, settings: ToySettings) -> None:
+        super().__init__(settings)
+        self.current: dict[Role, Exchange] = {}
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        role = request.role
+        self.current[role] = self.exchange(request)
+        await endpoint.send(self.current[role].begin())
+        while not self.current[role].finished:
+            message = await self.receive(endpoint)
+            await endpoint.send(self.current[role].feed(message))
+        return self.result(self.current[role])
+
+
+class WaitsInFinally(ToyHandshaker):
+    """Cancelled, it takes its time."""
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        try:
+            return await super().handshake(request, endpoint)
+        finally:
+            await asyncio.sleep(5)
+
+
+class SwallowsCancellation(ToyHandshaker):
+    async def receive(self, endpoint: Endpoint) -> bytes:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                return await super().receive(endpoint)
+
+
+class BlocksTheLoop(ToyHandshaker):
+    """Reads the socket by itself, blocking."""
+
+    async def receive(self, endpoint: Endpoint) -> bytes:
+        endpoint.socket.setblocking(True)
+        header = endpoint.socket.recv(2)
+        return header + endpoint.socket.recv(body_size(header))
+
+
+class Sleeps(ToyHandshaker):
+    """Not for long enough to be noticed by hand."""
+
+    async def receive(self, endpoint: Endpoint) -> bytes:
+        time.sleep(60)  # noqa: ASYNC251
+        return await super().receive(endpoint)
+
+
+class LosesPatience(ToyHandshaker):
+    """A peer that is silent will be who it says."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await super().converse(exchange, endpoint)
+
+    def result(self, exchange: Exchange) -> Result:
+        return Result(session={"key": exchange.session_key()})
+
+
+class ReadsAhead(ToyHandshaker):
+    """Takes all that there is, and looks only at its message."""
+
+    async def receive(self, endpoint: Endpoint) -> bytes:
+        waiting = await endpoint.peek(4096)
+        if len(waiting) < 2 or len(waiting) < 2 + body_size(waiting[:2]):
+            return await super().receive(endpoint)
+        endpoint.take(len(waiting))
+        return waiting[: 2 + body_size(waiting[:2])]
+
+
+class ExpectsWholeMessages(ToyHandshaker):
+    """What one end sends at once the other receives at once, on the author's machine."""
+
+    async def receive(self, endpoint: Endpoint) -> bytes:
+        waiting = await endpoint.peek(4096)
+        message = waiting[: 2 + body_size(waiting[:2])]
+        endpoint.take(len(message))
+        return message
+
+
+class SaysGoodbye(ToyHandshaker):
+    """Sends one message more than its peer reads."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        await super().converse(exchange, endpoint)
+        await endpoint.send(b"\x00\x01!")
+
+
+class ReadsOn(DatagramHandshaker):
+    """Goes on reading, for repeats of the peer's."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        await super().converse(exchange, endpoint)
+        copy = endpoint.socket.dup()
+        kept.append(copy)
+        asyncio.get_running_loop().add_reader(copy, copy.recv, 65535, socket.MSG_DONTWAIT)
+
+
+class LeaksTheFd(ToyHandshaker):
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        kept.append(os.dup(endpoint.socket.fileno()))
+        await super().converse(exchange, endpoint)
+
+
+class LeaksOnFailure(ToyHandshaker):
+    """Closes what it opened, unless the handshake fails."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        reader, writer = os.pipe()
+        kept.extend((reader, writer))
+        await super().converse(exchange, endpoint)
+        for fd in (reader, writer):
+            kept.remove(fd)
+            os.close(fd)
+
+
+class LeavesATask(ToyHandshaker):
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        kept.append(asyncio.ensure_future(asyncio.Event().wait()))
+        await super().converse(exchange, endpoint)
+
+
+class LeavesAThread(ToyHandshaker):
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        over = threading.Event()
+        kept.append(over)
+        threading.Thread(target=over.wait, name="forgotten", daemon=True).start()
+        await super().converse(exchange, endpoint)
+
+
+class ForgetsATask(ToyHandshaker):
+    """Its error is nobody's."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        async def fail() -> None:
+            raise KeyError("lost")
+
+        task = asyncio.ensure_future(fail())
+        await super().converse(exchange, endpoint)
+        del task
+
+
+class RaisesItsOwn(ToyHandshaker):
+    """An exception of a library's, as it came."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        try:
+            await super().converse(exchange, endpoint)
+        except HandshakeFailed as error:
+            raise ValueError("bad signature") from error
+
+
+class SaysNothing(ToyHandshaker):
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        try:
+            await super().converse(exchange, endpoint)
+        except HandshakeFailed as error:
+            raise HandshakeError("", errno=error.errno) from None
+
+
+class ChecksNothing(ToyHandshaker):
+    """Believes every proof."""
+
+    def exchange(self, request: Request) -> Exchange:
+        exchange = super().exchange(request)
+        exchange.check = lambda role, proof: None  # type: ignore[method-assign]
+        return exchange
+
+
+class RefusesByWaiting(ToyHandshaker):
+    """A wrong proof is answered by silence, until the deadline."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        try:
+            await super().converse(exchange, endpoint)
+        except HandshakeFailed:
+            await asyncio.Event().wait()
+
+
+class HopesForMore(ToyHandshaker):
+    """A connection that has ended may come back."""
+
+    async def receive(self, endpoint: Endpoint) -> bytes:
+        while True:
+            try:
+                return await super().receive(endpoint)
+            except HandshakeFailed:
+                await asyncio.sleep(0.5)
+
+
+class TrustsLengths(ToyHandshaker):
+    """Looks into a message before it knows how much of it there is."""
+
+    last_version = 0
+
+    async def receive(self, endpoint: Endpoint) -> bytes:
+        message = await endpoint.receive_record(2, lambda header: int.from_bytes(header, "big"))
+        self.last_version = message[2 + NONCE - 1]
+        return message
+
+
+class BelievesAnything(ToyHandshaker):
+    """Two bytes are a handshake."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        await endpoint.send(b"hi")
+        await endpoint.receive_exactly(1)
+        await endpoint.receive_exactly(1)
+
+    def result(self, exchange: Exchange) -> Result:
+        return Result(session={"key": exchange.session_key()})
+
+    def exchange(self, request: Request) -> Exchange:
+        exchange = super().exchange(request)
+        exchange.feed = lambda message: b""  # type: ignore[method-assign]
+        return exchange
+
+
+class BearsAGrudge(ToyHandshaker):
+    """After ten failures everybody is refused."""
+
+    failures = 0
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        if self.failures > 10:
+            raise HandshakeError("too many failures")
+        try:
+            await super().converse(exchange, endpoint)
+        except HandshakeFailed:
+            self.failures += 1
+            raise
+
+
+class SendsOnce(DatagramHandshaker):
+    """Networks lose nothing, on the author's machine."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        await ToyHandshaker.converse(self, exchange, endpoint)
+
+    async def receive(self, endpoint: Endpoint) -> bytes:
+        return await endpoint.receive_datagram()
+
+
+class OpensAFile(ToyHandshaker):
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        Path(__file__).read_bytes()  # noqa: ASYNC240
+        await super().converse(exchange, endpoint)
+
+
+class ImportsLate(ToyHandshaker):
+    """An import in a function opens files when it comes to it."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        import tests.unit.testing.imported_late  # noqa: F401
+
+        await super().converse(exchange, endpoint)
+
+
+class LogsTheKey(ToyHandshaker):
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        structlog.get_logger("toy").info("a handshake", using=request.attributes["key"].reveal().hex())
+        return await super().handshake(request, endpoint)
+
+
+class PrintsTheKey(ToyHandshaker):
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        print("key:", request.attributes["key"].reveal())
+        return await super().handshake(request, endpoint)
+
+
+class TellsTheKeyInATag(ToyHandshaker):
+    def result(self, exchange: Exchange) -> Result:
+        key = exchange.session_key()
+        return Result(session={"key": key}, tags={"fingerprint": key.reveal().hex(":")})
+
+
+class TellsTheKeyInAnError(ToyHandshaker):
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        try:
+            return await super().handshake(request, endpoint)
+        except HandshakeFailed:
+            raise HandshakeError(f"no luck with {request.attributes['key'].reveal()!r}") from None
+
+
+class KeepsTheKey(ToyHandshaker):
+    """Bytes that are not in a Secret are in every repr."""
+
+    def __init__(self, settings: ToySettings) -> None:
+        super().__init__(settings)
+        self.cache: dict[Role, bytes] = {}
+
+    def exchange(self, request: Request) -> Exchange:
+        self.cache[request.role] = request.attributes["key"].reveal()
+        return super().exchange(request)

@@ -1,0 +1,1 @@
+"""What a plugin imports in mid-handshake."""

@@ -1,0 +1,215 @@
+"""Each broken plugin fails the check that is there for its fault, and the failure says what the fault is.
+
+Most of them succeed with themselves, which is what their authors will have tried.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from hsframework.errors import ConfigurationError
+from hsframework.interface import Handshaker, Role, Secret
+from hsframework.testing.conformance import ConformanceFailure, ConformanceSuite, Scenario
+from tests.unit.testing import broken_handshakers as broken
+from tests.unit.testing.toy_plugin import (
+    CLIENT,
+    SERVER,
+    DatagramHandshaker,
+    DatagramProtocol,
+    ToyHandshaker,
+    ToyPlugin,
+    ToyProtocol,
+    ToySettings,
+    ToyStream,
+    plugin_with,
+    scenario_for,
+)
+
+
+class NumbersFromOne(ToyStream):
+    """Its two directions do not agree on the number of the first record."""
+
+    first_received = 1
+
+
+class DropsWhatIsThere(ToyStream):
+    """Begins with an empty socket."""
+
+    def __init__(self, sock: socket.socket, role: Role, key: Secret) -> None:
+        super().__init__(sock, role, key)
+        sock.setblocking(False)
+        try:
+            while sock.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+
+
+class ShowsItsKey(ToyStream):
+    """In its repr."""
+
+    def __repr__(self) -> str:
+        return f"ShowsItsKey({self._key.reveal()!r})"
+
+
+@dataclass(frozen=True)
+class Careless(ToySettings):
+    """Takes every number of tries."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Terse(ToySettings):
+    """Does not say which setting is wrong."""
+
+    def __post_init__(self) -> None:
+        if self.tries < 1:
+            raise ConfigurationError("wrong configuration")
+
+
+class PreparesRudely(ToyProtocol):
+    """Fails in prepare with an exception of its own."""
+
+    settings_type = Careless
+
+    def prepare(self, settings: Any) -> Handshaker:
+        if settings.tries < 1:
+            raise KeyError(settings.tries)
+        return ToyHandshaker(settings)
+
+
+def with_settings(kind: type[ToySettings]) -> ToyPlugin:
+    """The toy with other settings."""
+    return ToyPlugin(type("Changed", (ToyProtocol,), {"settings_type": kind}))
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A plugin, the check that finds it, and what the failure says."""
+
+    check: str
+    says: str
+    plugin: object
+    changes: dict[str, Any] = field(default_factory=dict)
+    works: bool = True
+
+    def suite(self) -> ConformanceSuite:
+        """The conformance test of this plugin."""
+        scenario = scenario_for(self.plugin, **self.changes)
+
+        class Suite(ConformanceSuite):
+            def scenario(self) -> Scenario:
+                return scenario
+
+        return Suite()
+
+
+def found_by(check: str, handshaker: type[ToyHandshaker], says: str, *, works: bool = True) -> Any:
+    """A handshaker that breaks a rule."""
+    base = DatagramProtocol if issubclass(handshaker, DatagramHandshaker) else ToyProtocol
+    changes = {"streams": False} if base is DatagramProtocol else {}
+    fault = Fault(check, says, plugin_with(handshaker, base), changes, works)
+    return pytest.param(fault, id=f"{check}-{handshaker.__name__}")
+
+
+def other(check: str, name: str, says: str, plugin: object, *, works: bool = True, **changes: Any) -> Any:
+    """A plugin that breaks a rule elsewhere."""
+    return pytest.param(Fault(check, says, plugin, changes, works), id=f"{check}-{name}")
+
+
+FAULTS = [
+    found_by("handshake_succeeds", broken.SaysNo, "not today", works=False),
+    found_by("handshake_succeeds", broken.ReturnsNonsense, "EIO", works=False),
+    found_by("handshake_succeeds", broken.ReturnsWhatCannotBeTold, "colour", works=False),
+    other("handshake_succeeds", "Uninstalled", "no plugin 'nowhere' is installed", "nowhere", works=False),
+    found_by("exactly_one_outcome", broken.SharesItsExchange, "of 20 handshakes at once"),
+    found_by("deadline_is_kept", broken.SwallowsCancellation, "after its deadline"),
+    found_by("deadline_is_kept", broken.WaitsInFinally, "after its deadline", works=False),
+    found_by("deadline_is_kept", broken.LosesPatience, "a peer that says nothing (as client): the handshake succeeds"),
+    found_by("deadline_is_kept", broken.BlocksTheLoop, "blocks the event loop", works=False),
+    found_by("deadline_is_kept", broken.Sleeps, "blocks the event loop", works=False),
+    found_by("no_byte_too_many_is_read", broken.ReadsAhead, "belong to the consumer"),
+    found_by("no_byte_too_many_is_read", broken.ExpectsWholeMessages, "when the stream is cut behind byte 1:"),
+    found_by("no_byte_too_many_is_read", broken.SaysGoodbye, "leaves 3 bytes of its own in the socket"),
+    found_by("no_byte_too_many_is_read", broken.ReadsOn, "is not there for the consumer"),
+    other("no_bytes_are_lost", "NumbersFromOne", "arrived, or others", ToyPlugin(stream=NumbersFromOne)),
+    other(
+        "no_bytes_are_lost", "DropsWhatIsThere", "that were sent over the session", ToyPlugin(stream=DropsWhatIsThere)
+    ),
+    other("no_bytes_are_lost", "NoStream", "there is no stream over the session", ToyPlugin(stream=None)),
+    other("no_bytes_are_lost", "StreamAllTheSame", "says streams=False", ToyPlugin(), streams=False),
+    found_by("nothing_is_left_behind", broken.LeaksTheFd, "end by success leave behind: 10 open socket"),
+    found_by(
+        "nothing_is_left_behind", broken.LeaksOnFailure, "end by refusal (another key) leave behind: 20 open pipe"
+    ),
+    found_by("nothing_is_left_behind", broken.LeavesATask, "the task"),
+    found_by("nothing_is_left_behind", broken.LeavesAThread, "the thread 'forgotten'"),
+    found_by("nothing_is_left_behind", broken.ForgetsATask, "an error that nobody handles", works=False),
+    found_by("cancellation_is_honoured", broken.SwallowsCancellation, "is cancelled after 0 messages, and goes on"),
+    found_by("cancellation_is_honoured", broken.WaitsInFinally, "and goes on", works=False),
+    found_by("errors_carry_an_errno", broken.RaisesItsOwn, "an exception of its own (told as EIO)"),
+    found_by("errors_carry_an_errno", broken.SaysNothing, "the error has no text"),
+    found_by("errors_carry_an_errno", broken.ChecksNothing, "both ends succeed, where"),
+    found_by("errors_carry_an_errno", broken.RefusesByWaiting, "nobody refuses before the deadline"),
+    found_by("errors_carry_an_errno", broken.HopesForMore, "is not noticed"),
+    other("errors_carry_an_errno", "NothingRefused", "no pair that is refused", ToyPlugin(), refused={}),
+    found_by("garbage_survives", broken.TrustsLengths, "IndexError"),
+    found_by("garbage_survives", broken.BelievesAnything, "has a session"),
+    found_by("garbage_survives", broken.BearsAGrudge, "does not succeed any more"),
+    found_by("bad_network", broken.ExpectsWholeMessages, "a stream has no borders"),
+    found_by("bad_network", broken.SendsOnce, "send again what was not answered"),
+    other("settings_errors_are_readable", "Careless", "a wrong 'tries' is taken", with_settings(Careless)),
+    other("settings_errors_are_readable", "Terse", "does not name it", with_settings(Terse)),
+    other("settings_errors_are_readable", "Rude", "is not a ConfigurationError", ToyPlugin(PreparesRudely)),
+    other("settings_errors_are_readable", "Untold", "does not say which values", ToyPlugin(), wrong_settings={}),
+    found_by("no_file_is_opened_by_a_handshake", broken.OpensAFile, "broken_handshakers.py"),
+    found_by("no_file_is_opened_by_a_handshake", broken.ImportsLate, "imported_late"),
+    found_by("no_secret_is_shown", broken.LogsTheKey, "a secret is shown"),
+    found_by("no_secret_is_shown", broken.PrintsTheKey, "a secret is shown"),
+    found_by("no_secret_is_shown", broken.TellsTheKeyInATag, "a secret is shown"),
+    found_by("no_secret_is_shown", broken.TellsTheKeyInAnError, "a secret is shown"),
+    found_by("no_secret_is_shown", broken.KeepsTheKey, "a secret is shown"),
+    other("no_secret_is_shown", "ShowsItsKey", "a secret is shown", ToyPlugin(stream=ShowsItsKey)),
+    other(
+        "protocol_does_no_io", "Clumsy", "(line 5) imports time", ToyPlugin(), sans_io=("tests.unit.testing.clumsy",)
+    ),
+    other("protocol_does_no_io", "NoSuchModule", "no module", ToyPlugin(), sans_io=("tests.unit.testing.nowhere",)),
+]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_kept() -> Iterator[None]:
+    yield
+    broken.forget()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_is_found(fault: Fault) -> None:
+    """By its own check, in words that say what it is and how to mend it, and without a secret."""
+    with pytest.raises(ConformanceFailure) as caught:
+        getattr(fault.suite(), f"test_{fault.check}")()
+    said = str(caught.value)
+    assert fault.says in said
+    assert "\n  Mend it: " in said
+    for options in (CLIENT, SERVER):
+        assert isinstance(options.attributes, dict)
+        assert options.attributes["key"].reveal().hex() not in said
+
+
+@pytest.mark.parametrize("fault", [item for item in FAULTS if item.values[0].works])
+def test_fault_is_not_found_by_trying(fault: Fault) -> None:
+    """The plugin succeeds with itself once: what its check finds is found by nothing else."""
+    fault.suite().test_handshake_succeeds()
+
+
+def test_every_check_has_a_fault() -> None:
+    """A check that nothing fails would prove nothing."""
+    checks = {name.removeprefix("test_") for name in vars(ConformanceSuite) if name.startswith("test_")}
+    assert {item.values[0].check for item in FAULTS} == checks
