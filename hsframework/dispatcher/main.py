@@ -33,7 +33,7 @@ from hsframework.process import (
     keep_capabilities,
     raise_fd_limit,
 )
-from hsframework.protection import lock_memory, prepare_protection, run_ahead
+from hsframework.protection import bound_turns, lock_memory, prepare_protection, run_ahead
 
 GC_THRESHOLD = 20_000
 """Objects between two runs of the garbage collector: a request makes few cycles and many short-lived objects."""
@@ -96,6 +96,7 @@ async def _serve(
     lock_memory(configuration.memory, populate=True)
     if serves_kernel and configuration.kernel.real_time:
         run_ahead()
+    bound_turns()
     _log.info("the dispatcher is ready", runtime_dir=str(configuration.runtime_dir), pid=os.getpid())
     keep_capabilities(needed_capabilities(configuration))
     if start_metrics is not None:
