@@ -45,12 +45,6 @@ class Deadlines(Generic[T]):
         if found is not None:
             found[0].discard(item)
 
-    def close(self) -> None:
-        """Give up all."""
-        for _, timer in self._shared.values():
-            timer.cancel()
-        self._shared.clear()
-
     def _due(self, ticket: int) -> None:
         items, _ = self._shared[ticket]
         try:
