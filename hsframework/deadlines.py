@@ -45,7 +45,16 @@ class Deadlines(Generic[T]):
         if found is not None:
             found[0].discard(item)
 
+    def close(self) -> None:
+        """Give up all."""
+        for items, timer in self._shared.values():
+            items.clear()
+            timer.cancel()
+        self._shared.clear()
+
     def _due(self, ticket: int) -> None:
+        if ticket not in self._shared:
+            return
         items, _ = self._shared[ticket]
         try:
             # An item at a time: what one brings about may give up another, and may fail.
