@@ -13,7 +13,8 @@ Rules:
   listed and compared.  A peer says what is looked for, so keys of the type ``psk`` alone are found: ``.nfs`` holds
   certificates, whose contents are no secret.
 * A peer's certificate becomes a key in the process keyring, so that DONE can name it; it is taken out again when DONE
-  is acknowledged, since key quotas are small.
+  is acknowledged, since key quotas are small.  The kernel parses it, and loads the algorithms of its signature, from a
+  root filesystem that may hang by then: so those of our own certificates and authorities are used once at start.
 
 Agents never see a keyring: they get the bytes.
 """
@@ -127,6 +128,12 @@ class KernelKeys:
                     break
         _log.error("the kernel takes no key for a peer's certificate; it will not be seen as authenticated")
         return None
+
+    def practise(self, certificates: Iterable[bytes]) -> None:
+        """Have the kernel parse these, as it will those of peers."""
+        for der in certificates:
+            with contextlib.suppress(OSError):
+                self.remove(keyctl.add(_CERTIFICATE_TYPES[0], "hsframework practice", der, self._process))
 
     def remove(self, serial: int) -> None:
         """Take a peer's certificate out again."""

@@ -8,12 +8,13 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from hsframework.config import Configuration, Limits
+from hsframework.config import Configuration, IdentitySettings, Limits, Profile, TrustSettings
 from hsframework.dispatcher import vault as vault_module
 from hsframework.dispatcher.kernel.request import KernelRequests
 from hsframework.dispatcher.kernel.source import KernelSource
@@ -22,8 +23,9 @@ from hsframework.dispatcher.keyring import KernelKeys
 from hsframework.dispatcher.planted import session_planted
 from hsframework.dispatcher.vault import Vault
 from hsframework.errors import ConfigurationError
-from hsframework.interface import PresharedKey, Secret
+from hsframework.interface import PresharedKey, Secret, Trust
 from hsframework.netlink.socket import NetlinkError, has_family
+from hsframework.testing.certificates import Authority
 from tests.support.house import House, Peer, connected_pair, house, open_fds
 
 GROUP, OTHER = "tlshd", "other"
@@ -110,6 +112,10 @@ class Keys:
 
     def __init__(self) -> None:
         self.held: list[int] = []
+        self.practised: list[bytes] = []
+
+    def practise(self, certificates: Iterable[bytes]) -> None:
+        self.practised += certificates
 
     def psk(self, serial: int) -> PresharedKey:
         return PresharedKey(b"key %d" % serial, Secret(b"k" * 32))
@@ -403,11 +409,27 @@ def test_pre_shared_keys_need_no_trust(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_systems_trust_is_read_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """And not by the first request, for which no file may be opened."""
-    read: list[bool] = []
-    monkeypatch.setattr(vault_module, "system_trust", lambda: read.append(True))
-    vault = Vault(Configuration())
-    KernelRequests(vault, cast("KernelKeys", Keys()), Configuration())
-    assert read == [True]
+    read = [Trust((b"an authority",))]
+    monkeypatch.setattr(vault_module, "system_trust", read.pop)
+    keys = Keys()
+    KernelRequests(Vault(Configuration()), cast("KernelKeys", keys), Configuration())
+    assert not read
+    assert keys.practised == [b"an authority"]
+
+
+def test_certificates_are_practised_at_start(tmp_path: Path) -> None:
+    """Those of both roles' profiles, so that what the kernel needs for their like is loaded."""
+    root = Authority("Root")
+    credential = root.issue(["server.test"])
+    files = credential.write(tmp_path)
+    configuration = Configuration(
+        identities={"own": IdentitySettings(certificate=files.certificate, private_key=files.private_key)},
+        trust={"own": TrustSettings(bundle=(files.ca,))},
+        profiles={"kernel-client": Profile(trust="own"), "kernel-server": Profile(identities=("own",))},
+    )
+    keys = Keys()
+    KernelRequests(Vault(configuration), cast("KernelKeys", keys), configuration)
+    assert keys.practised == [root.credential.certificate, credential.certificate]
 
 
 @pytest.mark.parametrize(
