@@ -18,12 +18,12 @@ from hsframework.dispatcher.agents import AgentServer
 from hsframework.dispatcher.control import ControlChannel
 from hsframework.dispatcher.core import Dispatcher
 from hsframework.dispatcher.kernel import KernelSources
-from hsframework.dispatcher.kernel_tls import load_kernel_tls
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
 from hsframework.dispatcher.local import LocalSource
 from hsframework.dispatcher.policy import Policy
 from hsframework.dispatcher.trusts import TrustFiles
 from hsframework.dispatcher.vault import Vault
+from hsframework.kernel_tls import supported_ciphers
 from hsframework.metrics import metrics_server
 from hsframework.process import (
     CAP_KILL,
@@ -128,7 +128,7 @@ def harden() -> None:
     """No core dump with secrets in it, as many file descriptors as the system allows, and the kernel's TLS loaded."""
     forbid_core_dumps()
     raise_fd_limit()
-    load_kernel_tls()
+    supported_ciphers()
 
 
 def within_fd_limit(configuration: Configuration) -> Configuration:
