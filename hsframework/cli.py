@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, str] = {
     "connect": "connect to a server and talk to it over a secure session",
     "listen": "serve clients over secure sessions",
     "plugins": "list the installed plugins",
+    "plugin": "make the package of a new plugin",
     "doctor": "say what is missing on this machine, and how to mend it",
     "demo": "run the main job on this machine and show what happened",
 }

@@ -17,7 +17,7 @@ import sys
 import time
 
 from hsframework.client import AsyncClient, AsyncSession, HandshakeOptions
-from hsframework.commands import _credentials
+from hsframework.commands import _attributes, _credentials
 from hsframework.commands._address import add_port, connect_tcp, format_address
 from hsframework.commands._facts import report_failure, report_session
 from hsframework.commands._pump import pump
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_port(parser)
     parser.add_argument("--servername", metavar="NAME", help="name that the server must prove (default: HOST)")
     _credentials.add_arguments(parser)
+    _attributes.add_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -52,6 +53,7 @@ def client_options(arguments: argparse.Namespace) -> HandshakeOptions:
         trust=_credentials.trust(arguments),
         alpn=_credentials.alpn(arguments),
         timeout=arguments.timeout,
+        attributes=_attributes.attributes(arguments),
     )
 
 

@@ -16,7 +16,7 @@ import sys
 import time
 
 from hsframework.client import AsyncClient, HandshakeOptions
-from hsframework.commands import _credentials
+from hsframework.commands import _attributes, _credentials
 from hsframework.commands._address import format_address, listen_tcp, port_number
 from hsframework.commands._facts import report_failure, report_session
 from hsframework.commands._pump import echo, pump, receive_output
@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--echo", action="store_true", help="send back what a client sends")
     parser.add_argument("--once", action="store_true", help="serve one client, then end")
     _credentials.add_arguments(parser)
+    _attributes.add_argument(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -66,8 +67,12 @@ def server_options(arguments: argparse.Namespace) -> HandshakeOptions:
     """The handshake that the command line asks for.  Raises ConfigurationError."""
     identities = _credentials.identities(arguments)
     psks = _credentials.presharedkeys(arguments)
-    if not (identities or psks or arguments.profile):
-        raise ConfigurationError("a server must prove who it is: give --cert and --key, --psk-file, or --profile")
+    attributes = _attributes.attributes(arguments)
+    if not (identities or psks or arguments.profile or attributes):
+        raise ConfigurationError(
+            "a server must prove who it is: give --cert and --key, --psk-file, or --profile; a protocol with other "
+            "means takes them by --attribute"
+        )
     if identities and psks:
         raise ConfigurationError("a server uses certificates or pre-shared keys: give --cert or --psk-file, not both")
     demand = arguments.client_certificate
@@ -86,6 +91,7 @@ def server_options(arguments: argparse.Namespace) -> HandshakeOptions:
         client_certificate=None if demand is None else CertificateDemand[demand.upper()],
         alpn=_credentials.alpn(arguments),
         timeout=arguments.timeout,
+        attributes=attributes,
     )
 
 

@@ -44,6 +44,7 @@ from hsframework.testing.verdicts import (
     must_be_left,
     must_be_one_each,
     must_be_refused,
+    must_have_a_session,
     must_leave_datagrams,
     must_name_the_key,
     must_notice_the_end,
@@ -77,6 +78,8 @@ class ConformanceSuite:
                     f"the scenario's client and server do not succeed with each other: {ended}{log_says(seen)}",
                     "see why in the outcome above; all other checks build on this pair",
                 )
+            for outcome in ended.outcomes:
+                must_have_a_session(outcome)
 
         self._check(body)
 

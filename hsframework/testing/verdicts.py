@@ -32,6 +32,15 @@ def must_be_one_each(requests: Iterable[Submission]) -> None:
             )
 
 
+def must_have_a_session(outcome: Outcome) -> None:
+    """As the dispatcher asks; for a session in the kernel it looks at the socket, which is not done here."""
+    if not (outcome.values.get("session") or outcome.values.get("in-kernel")):
+        raise ConformanceFailure(
+            f"the handshake reports success without a session ({role_of(outcome)})",
+            "return Result(session={...}) with what a consumer needs, or in_kernel=True for one that is in the socket",
+        )
+
+
 def must_be_in_time(outcome: Outcome, begun: float, what: str) -> None:
     late = outcome.at - begun - SHORT
     if late > GRACE + GRAIN:

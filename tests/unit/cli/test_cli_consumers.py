@@ -10,13 +10,16 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hsframework.interface import AuthMode, Role, Secret
+from hsframework.netlink.attributes import attribute_codec
 from hsframework.testing.certificates import CredentialFiles, self_signed
 from tests.unit.cli.conftest import SESSION, Command
+from tests.unit.cli.tiny_plugin import SPECIFICATION
 from tests.unit.client.fake_dispatcher import FakeDispatcher
 
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -106,6 +109,51 @@ def test_connect_with_psks(command: Command, dispatcher: FakeDispatcher) -> None
     values = dispatcher.seen.get(timeout=10).message.values
     assert values["psk"] == [{"identity": b"a:b", "key": Secret(b"\xab" * 48), "hash": "sha384"}]
     assert values["auth-mode"] == AuthMode.PSK
+
+
+def test_attributes(command: Command, dispatcher: FakeDispatcher, tmp_path: Path) -> None:
+    """Each type of attribute, typed by the plugin's specification; a key in the command line is warned about."""
+    key = tmp_path / "key"
+    key.write_bytes(b"from a file")
+    words = ("--attribute", "word=a=b", "--attribute", "number=0x10", "--attribute", "open", "--attribute", "peer=00ff",
+             "--attribute", f"peer=@{key}")  # fmt: skip
+    for way, warned in ((f"key=@{key}", False), ("key=abcd", True)):
+        with reversing_server() as port:
+            status, _, messages = command.run(
+                "connect", "localhost", port, "--protocol", "tiny", "--runtime-dir", dispatcher.directory,
+                *words, "--attribute", way,
+            )  # fmt: skip
+        assert status == 0, messages
+        assert ("can see key" in messages) is warned
+        assert "abcd" not in messages
+        encoded = dispatcher.seen.get(timeout=10).message.values["attributes"]
+        assert attribute_codec(SPECIFICATION, "request").decode(encoded) == {
+            "word": "a=b", "number": 16, "open": True, "peer": [b"\x00\xff", b"from a file"],
+            "key": Secret(b"\xab\xcd" if warned else b"from a file"),
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none=1"], "--attribute none: tiny knows word, number, open, peer, key, inner"),
+        (["word"], "give a value: word="),
+        (["word=a", "word=b"], "give it once"),
+        (["number=ten"], "'ten' is not a whole number"),
+        (["open=1"], "it is a flag"),
+        (["peer=xyz"], "'xyz' is not hexadecimal"),
+        (["key=secret!"], "the value is not hexadecimal"),
+        (["peer=@/no/such/file"], "cannot read /no/such/file"),
+        (["inner=1"], "cannot be given on the command line"),
+    ],
+)
+def test_wrong_attributes(command: Command, words: list[str], message: str) -> None:
+    """Status 2 before anything is connected, and what to change; no part of a key."""
+    options = [part for word in words for part in ("--attribute", word)]
+    status, _, messages = command.run("connect", "localhost", 1, "--protocol", "tiny", *options)
+    assert status == 2
+    assert message in messages
+    assert "secret!" not in messages
 
 
 def test_connect_json(command: Command, dispatcher: FakeDispatcher) -> None:

@@ -11,9 +11,21 @@ import hsframework
 from hsframework.interface import EstablishedSession, Handshaker, Protocol
 from hsframework.netlink.spec import Specification, parse_specification
 
-SPECIFICATION = parse_specification(
-    "{name: tiny, protocol: genetlink, attribute-sets: [{name: session, attributes: [{name: number, type: u32}]}]}"
-)
+SPECIFICATION = parse_specification("""
+name: tiny
+protocol: genetlink
+attribute-sets:
+  - name: request
+    attributes:
+      - {name: word, type: string}
+      - {name: number, type: u32}
+      - {name: open, type: flag}
+      - {name: peer, type: binary, multi-attr: true}
+      - {name: key, type: binary, x-sensitive: true}
+      - {name: inner, type: nest, nested-attributes: session}
+  - name: session
+    attributes: [{name: number, type: u32}]
+""")
 
 
 class Tiny(Protocol):

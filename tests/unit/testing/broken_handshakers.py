@@ -54,6 +54,13 @@ class ReturnsWhatCannotBeTold(ToyHandshaker):
         return Result(session={"colour": "blue"})
 
 
+class EstablishesNothing(ToyHandshaker):
+    """Success, and nothing for the consumer."""
+
+    def result(self, exchange: Exchange) -> Result:
+        return Result()
+
+
 class SharesItsExchange(ToyHandshaker):
     """Works for one client and one server at a time."""
 

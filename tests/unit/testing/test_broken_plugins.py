@@ -128,6 +128,7 @@ FAULTS = [
     found_by("handshake_succeeds", broken.SaysNo, "not today", works=False),
     found_by("handshake_succeeds", broken.ReturnsNonsense, "EIO", works=False),
     found_by("handshake_succeeds", broken.ReturnsWhatCannotBeTold, "colour", works=False),
+    found_by("handshake_succeeds", broken.EstablishesNothing, "success without a session", works=False),
     other("handshake_succeeds", "Uninstalled", "no plugin 'nowhere' is installed", "nowhere", works=False),
     found_by("exactly_one_outcome", broken.SharesItsExchange, "of 20 handshakes at once"),
     found_by("deadline_is_kept", broken.SwallowsCancellation, "after its deadline"),

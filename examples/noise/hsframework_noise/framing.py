@@ -1,0 +1,26 @@
+"""Noise messages on a stream: a length of two bytes, big endian, before each (Noise, section 13)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hsframework.credentials.failures import Failure, HandshakeFailed
+
+HEADER_SIZE = 2
+
+
+def frame(message: bytes) -> bytes:
+    """The message with its length.  It has at most 65535 bytes."""
+    return len(message).to_bytes(HEADER_SIZE, "big") + message
+
+
+def body_size(least: int) -> Callable[[bytes], int]:
+    """For ``Endpoint.receive_record``: refuses what is too short to be the message that is due, before it is read."""
+
+    def size(header: bytes) -> int:
+        length = int.from_bytes(header, "big")
+        if length < least:
+            raise HandshakeFailed(Failure.GARBAGE, f"a message of {length} bytes where one of at least {least} is due")
+        return length
+
+    return size

@@ -1,0 +1,30 @@
+"""What this distribution registers (entry point group ``hsframework``)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+
+from hsframework.hookspecs import hookimpl
+from hsframework.interface import AsyncStream, EstablishedSession, Protocol, Stream
+
+
+@hookimpl
+def hsframework_protocols() -> Iterable[Protocol]:
+    from hsframework_noise.plugin import NoiseProtocol
+
+    return (NoiseProtocol(),)
+
+
+@hookimpl
+def hsframework_attach_session(
+    session: EstablishedSession, socket: socket.socket, asynchronous: bool
+) -> Stream | AsyncStream | None:
+    if session.protocol != "noise":
+        return None
+    from hsframework import streams
+
+    from hsframework_noise.session import to_transport
+
+    channel = streams.UserSpaceChannel(socket, to_transport(session.parameters))
+    return streams.AsyncioStream(channel) if asynchronous else streams.BlockingStream(channel)

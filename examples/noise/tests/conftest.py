@@ -1,0 +1,40 @@
+"""The service with this plugin in it and connections."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import pytest
+from hsframework.client import Client
+from hsframework.testing.service import RunningService, running_service
+
+from keys import OURS, write_key
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """`hsframework run`, with a key of ours in the settings as ``host``."""
+    file = tmp_path_factory.mktemp("keys") / "host.key"
+    write_key(file, OURS)
+    with running_service(groups=("noise",), configuration=f'[plugins.noise.keys]\nhost = "{file}"\n') as running:
+        yield running
+
+
+@pytest.fixture
+def client(service: RunningService) -> Iterator[Client]:
+    """A consumer of it."""
+    with Client(service.runtime_dir) as opened:
+        yield opened
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a TCP connection."""
+    with contextlib.ExitStack() as opened:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            near = opened.enter_context(socket.create_connection(server.getsockname()))
+            far = opened.enter_context(server.accept()[0])
+        near.settimeout(30)
+        yield near, far

@@ -1,0 +1,3 @@
+"""The handshake knock as a plugin for hsframework."""
+
+__version__ = "0.1.0"

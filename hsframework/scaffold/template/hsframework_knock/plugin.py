@@ -1,0 +1,64 @@
+"""knock as a protocol of the agent: the I/O around :mod:`.exchange`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+
+from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.errors import ConfigurationError
+from hsframework.interface import Endpoint, Handshaker, PeerIdentity, Protocol, Request, Result
+from hsframework.netlink.spec import Specification, parse_specification
+
+from hsframework_knock.exchange import HEADER_SIZE, MAX_WORD, Exchange, body_size
+from hsframework_knock.session import VERSION
+
+_SPECIFICATION_FILE = resources.files("hsframework_knock").joinpath("specs", "knock.yaml")
+SPECIFICATION = parse_specification(_SPECIFICATION_FILE.read_text("utf-8"), origin="knock.yaml")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The table ``[plugins.knock]``.  ``word``: for requests that bring none."""
+
+    word: str = "hello"
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.word.encode()) <= MAX_WORD:
+            raise ConfigurationError(f"word must have 1 to {MAX_WORD} bytes")
+
+
+class KnockProtocol(Protocol):
+    """``knock`` is the group that consumers ask in."""
+
+    name = "knock"
+    groups = ("knock",)
+    settings_type = Settings
+
+    @property
+    def specification(self) -> Specification:
+        return SPECIFICATION
+
+    def prepare(self, settings: Settings) -> KnockHandshaker:
+        # Here a real protocol loads its keys: after this no handshake opens a file.
+        return KnockHandshaker(settings)
+
+
+class KnockHandshaker(Handshaker):
+    """One object for all handshakes: what belongs to one of them lives in its coroutine."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        if request.kernel_consumer:
+            raise HandshakeFailed(Failure.NO_KERNEL_SESSION, "no kernel takes a session of knock")
+        word = request.attributes.get("word", self._settings.word)
+        exchange = Exchange(request.role, word.encode())
+        while not exchange.finished:
+            if exchange.our_turn:
+                await endpoint.send(exchange.message())
+            else:
+                exchange.receive(await endpoint.receive_record(HEADER_SIZE, body_size))
+        # Nobody proves anything here, so the peer stays anonymous; nobody encrypts, so the session has no keys.
+        return Result(peer=PeerIdentity(), session={"version": VERSION}, tags={"word": word})

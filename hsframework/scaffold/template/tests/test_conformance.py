@@ -1,0 +1,25 @@
+"""What hsframework asks of every plugin."""
+
+from __future__ import annotations
+
+from hsframework.client import HandshakeOptions
+from hsframework.interface import Role
+from hsframework.testing.conformance import ConformanceSuite, Scenario
+
+CLIENT = HandshakeOptions(group="knock", attributes={"word": "friend"})
+SERVER = HandshakeOptions(group="knock", role=Role.SERVER, attributes={"word": "friend"})
+STRANGER = HandshakeOptions(group="knock", role=Role.SERVER, attributes={"word": "enemy"})
+
+
+class TestConformance(ConformanceSuite):
+    """Every rule; see the docstrings of the suite."""
+
+    def scenario(self) -> Scenario:
+        return Scenario(
+            plugin="knock",
+            client=CLIENT,
+            server=SERVER,
+            refused={"another word": (CLIENT, STRANGER)},
+            wrong_settings={"word": {"word": ""}},
+            sans_io=("hsframework_knock.exchange", "hsframework_knock.session"),
+        )

@@ -1,0 +1,129 @@
+"""The service itself, for the tests of plugins: ``hsframework run`` as processes of its own, in a folder of its own.
+
+What is installed is served, over real sockets and to real clients::
+
+    with running_service(groups=("noise",)) as service:
+        with Client(service.runtime_dir) as client:
+            session = client.handshake(sock, HandshakeOptions(group="noise"))
+
+A test that needs no processes is better off with :mod:`hsframework.testing.dispatcher`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 60.0
+"""Seconds for what takes one or two."""
+
+
+class RunningService:
+    """A service that runs.  ``runtime_dir``: for :class:`hsframework.client.Client`, and for ``--runtime-dir``."""
+
+    def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
+        self.folder = folder
+        self.runtime_dir = folder / "run"
+        self._process = process
+        self._changed = threading.Condition()
+        self._lines: list[str] = []
+        self._ended = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far, a JSON object a line."""
+        with self._changed:
+            return "\n".join(self._lines)
+
+    def events(self) -> list[Mapping[str, Any]]:
+        """The same, parsed; lines that are no JSON are left out."""
+        return [event for line in self.log.splitlines() if (event := _parsed(line)) is not None]
+
+    def wait_until(self, condition: Callable[[Sequence[Mapping[str, Any]]], bool], what: str) -> None:
+        """Until the events so far are as they should be.  Raises AssertionError, with the log, when they never are."""
+        end = time.monotonic() + PATIENCE
+        while not condition(self.events()):
+            with self._changed:
+                remaining = end - time.monotonic()
+                if remaining <= 0 or self._ended:
+                    raise AssertionError(f"{what} did not happen:\n" + "\n".join(self._lines))
+                self._changed.wait(min(remaining, 1.0))
+
+    def wait_for_groups(self, groups: Sequence[str]) -> None:
+        """Until each group has an agent."""
+
+        def served(events: Sequence[Mapping[str, Any]]) -> bool:
+            joined = {group for event in events if event.get("event") == "an agent joins" for group in event["groups"]}
+            return joined >= set(groups)
+
+        self.wait_until(served, f"an agent for each of {', '.join(groups)}")
+
+    def stop(self) -> int:
+        """End it in good order.  The exit status: 0."""
+        self._process.terminate()
+        try:
+            status = self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        self._reader.join(PATIENCE)
+        return status
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        with self._process.stderr as pipe:
+            for line in pipe:
+                with self._changed:
+                    self._lines.append(line.rstrip("\n"))
+                    self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+
+@contextlib.contextmanager
+def running_service(*, groups: Sequence[str], configuration: str = "") -> Iterator[RunningService]:
+    """The service, with an agent in each of the groups, until the end of the block.
+
+    ``configuration``: TOML, beside the runtime directory and the log.  Raises AssertionError, with what was logged,
+    when it does not start or does not end well.
+    """
+    # Not in pytest's own folder: agents run as users of their own and must reach the socket, whose path is short.
+    folder = Path(tempfile.mkdtemp(prefix="hs-", dir="/tmp"))
+    folder.chmod(0o711)
+    file = folder / "hsframework.toml"
+    file.write_text(f'runtime-dir = "{folder}/run"\n[log]\nlevel = "debug"\nformat = "json"\n{configuration}', "utf-8")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hsframework", "run", "--config", str(file)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    service = RunningService(folder, process)
+    try:
+        service.wait_for_groups(groups)
+        yield service
+        assert service.stop() == 0, service.log
+    finally:
+        service.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _parsed(line: str) -> Mapping[str, Any] | None:
+    with contextlib.suppress(ValueError):
+        event = json.loads(line)
+        return event if isinstance(event, dict) else None
+    return None
