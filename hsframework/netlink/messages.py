@@ -120,7 +120,7 @@ class MessageCodec:
         if length != len(data):
             raise MessageError(f"a message says that it has {length} bytes and has {len(data)}")
         if kind == NLMSG_ERROR:
-            return _decode_error(data, flags, sequence, port)
+            return decode_error(data)
         body = 16
         number = kind
         if self._generic:
@@ -176,9 +176,11 @@ def encode_error(number: int, sequence: int, text: str = "") -> bytes:
     return _HEADER.pack(16 + len(payload), NLMSG_ERROR, flags, sequence, 0) + payload
 
 
-def _decode_error(data: bytes, flags: int, sequence: int, port: int) -> Message:
+def decode_error(data: bytes) -> Message:
+    """NLMSG_ERROR: a refusal, or an acknowledgement.  Raises MessageError."""
     if len(data) < 36:
         raise MessageError(f"an error message of {len(data)} bytes is cut off")
+    _, _, flags, sequence, port = _HEADER.unpack_from(data)
     number = -_ERROR.unpack_from(data, 16)[0]
     if not 0 <= number <= 4095:
         raise MessageError(f"an error message with the errno {number}")

@@ -15,7 +15,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 from hsframework.errors import HsframeworkError, MessageError, errno_name
 from hsframework.netlink.messages import (
@@ -23,7 +23,6 @@ from hsframework.netlink.messages import (
     NLM_F_REQUEST,
     NLMSG_DONE,
     Message,
-    MessageCodec,
     sequence_of,
     split,
     type_of,
@@ -51,6 +50,14 @@ class NetlinkError(HsframeworkError):
     """The kernel's refusal of a request, with its errno and, where it gave one, its own words."""
 
 
+class Codec(Protocol):
+    """Our own (:class:`~hsframework.netlink.messages.MessageCodec`), or pyroute2's."""
+
+    def encode(self, operation: str, values: Mapping[str, Any], *, sequence: int = 0, flags: int = 0) -> bytes: ...
+
+    def decode(self, data: bytes) -> Message: ...
+
+
 class RequestSocket:
     """Requests and their answers.  Not for several threads.
 
@@ -64,12 +71,12 @@ class RequestSocket:
         self._numbers = count(1)
 
     def request(
-        self, codec: MessageCodec, operation: str, values: Mapping[str, Any], *, acknowledge: bool = False
+        self, codec: Codec, operation: str, values: Mapping[str, Any], *, acknowledge: bool = False
     ) -> list[Message]:
         """Send one request and return its answers, without the acknowledgement.  Raises NetlinkError."""
         return self._exchange(codec, operation, values, NLM_F_REQUEST | (NLM_F_ACK if acknowledge else 0), one=True)
 
-    def dump(self, codec: MessageCodec, operation: str, values: Mapping[str, Any]) -> list[Message]:
+    def dump(self, codec: Codec, operation: str, values: Mapping[str, Any]) -> list[Message]:
         """Send a request for a table; every part of it is returned.  Raises NetlinkError."""
         return self._exchange(codec, operation, values, NLM_F_REQUEST | NLM_F_DUMP, one=False)
 
@@ -78,7 +85,7 @@ class RequestSocket:
         self._socket.close()
 
     def _exchange(
-        self, codec: MessageCodec, operation: str, values: Mapping[str, Any], flags: int, *, one: bool
+        self, codec: Codec, operation: str, values: Mapping[str, Any], flags: int, *, one: bool
     ) -> list[Message]:
         sequence = next(self._numbers) & 0xFFFFFFFF
         self._send(codec.encode(operation, values, sequence=sequence, flags=flags))
