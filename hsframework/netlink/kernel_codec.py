@@ -57,8 +57,6 @@ class KernelCodec:
             values = values_of(self.specification, set_name, decoded, pass_over_unknown=True)
         except (NetlinkDecodeError, struct.error) as error:
             raise MessageError(f"{self.specification.name}.{operation.name}: {error}") from None
-        if any(value is None for value in values.values()):
-            raise MessageError(f"{self.specification.name}.{operation.name}: an attribute is cut off")
         header = decoded["header"]
         return Message(operation.name, values, sequence_of(data), header["flags"], header["pid"])
 

@@ -18,7 +18,7 @@ from pyroute2.netlink import NLA_F_NESTED, genlmsg, nla, nlmsg
 
 from hsframework.errors import MessageError
 from hsframework.interface import Secret
-from hsframework.netlink.spec import Attribute, AttributeSet, Specification
+from hsframework.netlink.spec import INTEGER_TYPES, Attribute, AttributeSet, Specification
 
 _TYPES = {
     "u8": "uint8",
@@ -73,6 +73,8 @@ def values(
             raise MessageError(f"{specification.name}.{set_name}: unknown attribute")
         if attribute.nested is not None:
             value = values(specification, attribute.nested, value, pass_over_unknown=pass_over_unknown)
+        elif attribute.type in INTEGER_TYPES and not isinstance(value, int):
+            raise MessageError(f"{specification.name}.{set_name}.{name}: cut off")
         elif attribute.type == "string" and isinstance(value, bytes):
             value = value.rstrip(b"\0").decode(errors="surrogateescape")
         elif attribute.sensitive:
