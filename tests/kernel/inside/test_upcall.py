@@ -258,10 +258,8 @@ def test_several_namespaces() -> None:
         agent = stack.enter_context(ScriptedAgent(process.runtime_dir))
         for source in ("kernel", "kernel:red", "kernel:/run/netns/white"):
             process.log.wait("joined the kernel's group", source=source)
-        for name in (None, *names):
-            with contextlib.ExitStack() as there:
-                if name is not None:
-                    there.enter_context(network_namespace(name))
+        for place in (None, *names):
+            with contextlib.nullcontext() if place is None else network_namespace(place):
                 near, far = socket.socketpair()
             with near, far, submitted(near, service=raw.KERNEL_TLS) as request:
                 ((handed, _),) = agent.accept()
