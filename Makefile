@@ -17,7 +17,7 @@ PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 FUZZ_SECONDS ?= 60
 PYTEST_ARGS ?=
 
-.PHONY: help venv demo test lint docs bench fuzz quick wheels constraints clean peers kernel-if-possible
+.PHONY: help venv demo test lint docs bench fuzz quick wheels constraints clean peers compiler kernel-if-possible
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,10 +38,13 @@ $(STAMP): constraints.txt $(PROJECTS)
 peers: ## the Debian packages that demo and tests talk to
 	@scripts/apt-packages.sh peers
 
+compiler: ## a C compiler, which tests want
+	@scripts/apt-packages.sh compiler
+
 demo: $(STAMP) peers ## the main job on this machine: TLS both ways with OpenSSL's own programs
 	@$(BIN)/hsframework demo
 
-test: $(STAMP) peers lint docs kernel-if-possible ## everything: style, types, documentation, and every tier of tests
+test: $(STAMP) peers compiler lint docs kernel-if-possible ## everything: style, types, documentation, and every tier of tests
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # Where the test kernel cannot be built (not root, no Debian), its tests are skipped; in CI that is an error.
@@ -55,14 +58,16 @@ lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-docs: $(STAMP) ## the documentation, in docs/_build/html; a warning is an error
+docs: $(STAMP) ## the documentation, in docs/_build/html; a warning is an error, and so is a link that leads nowhere
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
 
 fuzz: $(STAMP) ## random input for FUZZ_SECONDS seconds in all (60): make fuzz FUZZ_SECONDS=3600
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz -m fuzz --timeout=0 $(PYTEST_ARGS)
 
 bench: $(STAMP) ## the measurements that the documentation quotes
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	@for script in benchmarks/*.py; do echo "== $$script"; \
+		$(BIN)/python -m "benchmarks.$$(basename "$$script" .py)"; done
 
 wheels: $(STAMP) ## the distributions, in dist/
 	@for project in . $(PLUGINS); do $(BIN)/python -m build --no-isolation --outdir dist "$$project" >/dev/null; done
@@ -70,7 +75,7 @@ wheels: $(STAMP) ## the distributions, in dist/
 
 constraints: ## renew constraints.txt from what is newest now
 	@$(PYTHON) -m venv build/constraints
-	@build/constraints/bin/pip install --quiet --disable-pip-version-check --upgrade '.[dev]' $(addprefix ./,$(PLUGINS))
+	@build/constraints/bin/pip install --quiet --disable-pip-version-check --upgrade '.[dev]' $(addprefix ./,$(PLUGINS)) './examples/noise[test]'
 	@{ sed -n '/^#/p' constraints.txt; build/constraints/bin/pip freeze | grep == | sort -f; } > build/constraints.txt
 	@mv build/constraints.txt constraints.txt
 	@rm -r build/constraints

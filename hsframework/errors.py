@@ -81,9 +81,13 @@ class StreamError(HandshakeError):
     """A session that was established broke afterwards, or its consumer used it in a way that it does not allow."""
 
 
+# Of two names for a number Python keeps one; these are the kernel's own.
+_NAMES = {**_errno.errorcode, _errno.EOPNOTSUPP: "EOPNOTSUPP"}
+
+
 def errno_name(number: int) -> str:
     """``110`` → ``"ETIMEDOUT"``; a number without a name gives its decimal form."""
-    return _errno.errorcode.get(number, str(number))
+    return _NAMES.get(number, str(number))
 
 
 def describe_errno(number: int) -> str:

@@ -31,6 +31,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol as TypingProtocol
 
+from hsframework.errors import HandshakeError
+
 if TYPE_CHECKING:
     from hsframework.netlink.spec import Specification
 
@@ -147,6 +149,16 @@ PskLookup = Callable[[bytes], Awaitable["PresharedKey | None"]]
 """A server's question for the key of the identity that its peer named; ``None``: no such key for this request."""
 
 
+OpenNetlink = Callable[[int], Awaitable[_socket.socket]]
+"""Asks for a netlink socket in the network namespace of the request's socket; the argument is the netlink family, for
+example 16, generic netlink.  The handshaker closes it.  Raises HandshakeError."""
+
+
+async def no_netlink(protocol: int) -> _socket.socket:
+    """The answer where there is nobody to ask."""
+    raise HandshakeError("netlink sockets of other namespaces are the dispatcher's to open, and there is none")
+
+
 Authorize = Callable[["PeerIdentity"], None]
 """The question whether a peer that has proved who it is may have its session; raises HandshakeError to refuse."""
 
@@ -182,6 +194,8 @@ class Request:
     psks: tuple[PresharedKey, ...] = ()
     """A client's keys, in order of preference."""
     psk_lookup: PskLookup = no_psk
+    open_netlink: OpenNetlink = no_netlink
+    """For a mechanism whose kernel side is reached by netlink; needed where the socket is in another namespace."""
     trust: Trust | None = None
     """``None``: no trust was named for the request, and a peer that presents a certificate cannot be believed."""
     authorize: Authorize = anybody

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Installs the Debian packages that a make target needs, those alone that are missing; nothing to do: nothing is asked.
 #
-#   scripts/apt-packages.sh base     a Python that can make virtual environments
-#   scripts/apt-packages.sh peers    the programs that the demo and the tests talk TLS to
+#   scripts/apt-packages.sh base      a Python that can make virtual environments
+#   scripts/apt-packages.sh peers     the programs that the demo and the tests talk TLS to
+#   scripts/apt-packages.sh compiler  a C compiler, for the agent in C among the tests
 set -eu
 
 missing=""
@@ -19,6 +20,9 @@ for tier in "$@"; do
         peers)
             need openssl openssl
             need gnutls-serv gnutls-bin
+            ;;
+        compiler)
+            need cc "gcc libc6-dev"
             ;;
         *)
             echo "$0: there is no tier $tier" >&2

@@ -33,7 +33,7 @@ from hsframework.channel import AsyncChannel
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.deadlines import Deadlines
 from hsframework.errors import HandshakeError, HsframeworkError, MessageError, RequestRefused
-from hsframework.interface import PresharedKey, PskLookup
+from hsframework.interface import OpenNetlink, PresharedKey, PskLookup
 from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class Link:
             "ready": self._announced,
             "psk-lookup": self._answered,
             "error": self._answered,
+            "netlink": self._handed_over,
             "trust": lambda message, fd: self._trusts.receive(message.values, fd),
             "cancel": self._cancelled,
         }
@@ -277,6 +278,14 @@ class Link:
         if future is not None and not future.done():
             future.set_result(message)
 
+    def _handed_over(self, message: Message, fd: int | None) -> None:
+        future = self._answers.get(message.sequence)
+        if fd is None or future is None or future.done():
+            _drop(fd)
+            return
+        message.values["socket"] = socket.socket(fileno=fd)
+        future.set_result(message)
+
     def _cancelled(self, message: Message, fd: int | None) -> None:
         _drop(fd)
         if message.flags & NLM_F_ACK and self._channel is not None:
@@ -324,6 +333,7 @@ class Link:
                 deadline=deadline,
                 trust=self._trusts.named_by(values),
                 psk_lookup=self._psk_lookup(number),
+                open_netlink=self._open_netlink(number),
                 authorize=authorization,
             )
         except BaseException:
@@ -344,6 +354,17 @@ class Link:
                 raise HandshakeFailed(Failure.INTERNAL, f"the look-up of a pre-shared key failed: {error}") from None
 
         return lookup
+
+    def _open_netlink(self, request_id: int) -> OpenNetlink:
+        async def open_netlink(family: int) -> socket.socket:
+            try:
+                answer = await self._send("netlink", {"request-id": request_id, "family": family})
+                handed: socket.socket = answer.values["socket"]
+            except (HsframeworkError, KeyError) as error:
+                raise HandshakeFailed(Failure.INTERNAL, f"no netlink socket beside the request's: {error}") from None
+            return handed
+
+        return open_netlink
 
     def _ended(self, handshake: Handshake, message: bytes | None) -> None:
         self.in_hand.pop(handshake.request.id, None)

@@ -18,6 +18,7 @@ from hsframework.interface import (
     Authorize,
     CertificateDemand,
     Identity,
+    OpenNetlink,
     PeerIdentity,
     PresharedKey,
     PskLookup,
@@ -25,6 +26,7 @@ from hsframework.interface import (
     Result,
     Role,
     Trust,
+    no_netlink,
 )
 from hsframework.netlink.messages import MessageCodec
 from hsframework.netlink.spec import builtin_specification
@@ -46,6 +48,7 @@ def decode_request(
     deadline: float,
     trust: Trust | None,
     psk_lookup: PskLookup,
+    open_netlink: OpenNetlink = no_netlink,
     authorize: Authorize,
 ) -> Request:
     """The reply to ACCEPT as a request.  ``deadline``: on the loop's clock.  Raises HandshakeError with EINVAL."""
@@ -63,6 +66,7 @@ def decode_request(
             identities=tuple(map(_identity, get("identity", ()))),
             psks=tuple(map(decode_psk, get("psk", ()))),
             psk_lookup=psk_lookup,
+            open_netlink=open_netlink,
             trust=trust,
             authorize=authorize,
             client_certificate=_DEMANDS[get("client-certificate", 0)],

@@ -30,6 +30,7 @@ class BaseSession:
         self.role = role
         self._values = values
         self._registry = registry
+        self._attached = False
 
     @property
     def protocol(self) -> str:
@@ -106,6 +107,11 @@ class BaseSession:
     def _attach(self, asynchronous: bool) -> Any:
         if self.registry.protocols.get(self.protocol) is None:
             raise self._no_plugin("there is no stream for it")
+        if self._attached:
+            raise StreamError(
+                "the session has its stream already; a second one would use its keys with the same numbers again",
+                errno=errno.EALREADY,
+            )
         stream = self.registry.hook.hsframework_attach_session(
             session=self.established, socket=self.socket, asynchronous=asynchronous
         )
@@ -115,6 +121,7 @@ class BaseSession:
                 + ("read and write the socket itself" if self.in_kernel else "use its parameters"),
                 errno=errno.EOPNOTSUPP,
             )
+        self._attached = not self.in_kernel
         return stream
 
     def _no_plugin(self, consequence: str) -> PluginError:
@@ -136,7 +143,8 @@ class Session(BaseSession):
     def stream(self) -> Stream:
         """A blocking stream over the session, the same for sessions in the kernel and in user space.
 
-        To be made once.  Raises PluginError when the protocol's plugin is not installed here.
+        To be made once; StreamError, EALREADY, where a second one would use keys again.  Raises PluginError when the
+        protocol's plugin is not installed here.
         """
         return cast(Stream, self._attach(asynchronous=False))
 

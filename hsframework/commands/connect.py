@@ -52,8 +52,8 @@ def client_options(arguments: argparse.Namespace) -> HandshakeOptions:
         psks=_credentials.presharedkeys(arguments),
         trust=_credentials.trust(arguments),
         alpn=_credentials.alpn(arguments),
-        timeout=arguments.timeout,
         attributes=_attributes.attributes(arguments),
+        timeout=arguments.timeout,
     )
 
 

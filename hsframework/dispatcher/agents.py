@@ -23,6 +23,7 @@ from hsframework.channel import AsyncChannel
 from hsframework.config import Limits
 from hsframework.dispatcher.connections import Listener, codec
 from hsframework.dispatcher.core import Dispatcher
+from hsframework.dispatcher.namespaces import netlink_beside
 from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.dispatcher.requests import PendingRequest
 from hsframework.dispatcher.trusts import TrustFiles
@@ -34,6 +35,10 @@ HANG_GRACE = 1.0
 """Seconds in which an agent that missed a deadline must show that it lives."""
 
 MAX_COUNT = 1024
+
+NETLINK_FAMILIES = (0, 16)
+"""rtnetlink and generic netlink."""
+
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
@@ -91,6 +96,7 @@ class AgentConnection:
             "accept": self._accept,
             "done": self._done,
             "psk-lookup": self._psk_lookup,
+            "netlink": self._netlink,
             "join": self._join,
             "leave": self._leave,
             "restore": self._restore,
@@ -212,12 +218,26 @@ class AgentConnection:
 
     def _psk_lookup(self, message: Message, fd: int | None) -> None:
         number = _wanted(message, "request-id")
-        request = self._dispatcher.requests.get(number)
-        if request is None or request not in self.in_hand:
-            raise RequestRefused(f"request {number} is not in this agent's hands", errno=errno.EBADF)
+        request = self._request_in_hand(number)
         found = request.psk_lookup(_wanted(message, "identity"))
         values = {"request-id": number, "psk": None if found is None else psk_values(found)}
         self._channel.send(codec.encode("psk-lookup", values, sequence=message.sequence))
+
+    def _netlink(self, message: Message, fd: int | None) -> None:
+        number, family = _wanted(message, "request-id"), _wanted(message, "family")
+        request = self._request_in_hand(number)
+        if family not in NETLINK_FAMILIES:
+            raise RequestRefused(f"sockets of netlink family {family} are not handed out", errno=errno.EINVAL)
+        served = self._dispatcher.configuration.kernel.namespaces
+        with netlink_beside(request.custody.fileno(), family, served) as sock:
+            reply = codec.encode("netlink", {"request-id": number}, sequence=message.sequence)
+            self._channel.send(reply, sock.fileno())
+
+    def _request_in_hand(self, number: int) -> PendingRequest:
+        request = self._dispatcher.requests.get(number)
+        if request is None or request not in self.in_hand:
+            raise RequestRefused(f"request {number} is not in this agent's hands", errno=errno.EBADF)
+        return request
 
     def _restore(self, message: Message, fd: int | None) -> None:
         if fd is None:

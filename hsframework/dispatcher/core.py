@@ -335,7 +335,7 @@ def _missing_session(request: PendingRequest, values: Mapping[str, Any]) -> str 
     """
     if values.get("in-kernel"):
         planted = session_planted(request.group, request.custody)
-        has_one = planted is not False if request.kernel_consumer else planted or values.get("session")
+        has_one = request.kernel_consumer or values.get("session") if planted is None else planted
         return None if has_one else "the agent reported a session in the kernel, and the socket has none"
     if request.kernel_consumer:
         return "the agent reported success without a session in the kernel"

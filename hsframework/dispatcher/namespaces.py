@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
+import fcntl
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterable, Iterator
 
-from hsframework.errors import ConfigurationError
+from hsframework.errors import ConfigurationError, RequestRefused
+from hsframework.netlink.socket import open_netlink
 
 CLONE_NEWNET = 0x40000000
+SIOCGSKNS = 0x894C
+SO_NETNS_COOKIE = 71
 
 
 @contextlib.contextmanager
@@ -22,16 +28,59 @@ def network_namespace(namespace: str) -> Iterator[None]:
     Raises ConfigurationError.
     """
     path = path_of(namespace)
+    try:
+        target = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigurationError(f"network namespace {namespace!r}: {path}: {error.strerror}") from None
+    try:
+        with _within(target, namespace):
+            yield
+    finally:
+        os.close(target)
+
+
+def netlink_beside(fd: int, family: int, served: Iterable[str] | None = None) -> socket.socket:
+    """A netlink socket in the network namespace of the socket ``fd``: ours, or one of those that are ``served``.
+
+    ``None``: any, for a question of our own; a socket in a namespace that we do not serve is given to nobody.  Takes
+    CAP_NET_ADMIN and CAP_SYS_ADMIN for another than ours.  Raises RequestRefused, ConfigurationError, NetlinkError.
+    """
+    if _is_ours(fd):
+        return open_netlink(family)
+    try:
+        target = fcntl.ioctl(fd, SIOCGSKNS)
+    except OSError as error:
+        raise RequestRefused(f"the namespace of the socket is not told ({error.strerror})", errno=errno.EPERM) from None
+    try:
+        status, own = os.fstat(target), os.stat("/proc/thread-self/ns/net")
+        if (status.st_dev, status.st_ino) == (own.st_dev, own.st_ino):
+            return open_netlink(family)
+        if served is not None and (status.st_dev, status.st_ino) not in map(which, served):
+            raise RequestRefused(
+                "the socket is in a network namespace that the dispatcher does not serve: name it with --netns",
+                errno=errno.EPERM,
+            )
+        with _within(target, "of a request's socket"):
+            return open_netlink(family)
+    finally:
+        os.close(target)
+
+
+def _is_ours(fd: int) -> bool:
+    """By the namespaces' cookies (Linux 5.14), which nobody needs a right to read."""
+    try:
+        with socket.socket(fileno=os.dup(fd)) as theirs, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
+            one, other = (sock.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8) for sock in (theirs, own))
+    except OSError:
+        return False
+    return one == other
+
+
+@contextlib.contextmanager
+def _within(target: int, name: str) -> Iterator[None]:
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        try:
-            target = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise ConfigurationError(f"network namespace {namespace!r}: {path}: {error.strerror}") from None
-        try:
-            _enter(target, namespace)
-        finally:
-            os.close(target)
+        _enter(target, name)
         try:
             yield
         finally:

@@ -2,7 +2,7 @@
 
 The kernel takes success at its word, and would go on in plain text.  So a group that has a row here has one for every
 kind of socket for which success can be reported: a socket of another kind has no session.  A mechanism that can be
-asked brings its row: in-kernel QUIC (``tlshd``, SO_PROTOCOL 261), PSP (``psp``, TCP).
+asked brings its row: in-kernel QUIC (``tlshd``, SO_PROTOCOL 261).
 """
 
 from __future__ import annotations
@@ -12,6 +12,10 @@ from collections.abc import Callable, Mapping
 
 from hsframework import kernel_tls
 from hsframework.dispatcher.custody import Custody
+from hsframework.dispatcher.namespaces import netlink_beside
+from hsframework.errors import HsframeworkError
+from hsframework.netlink.psp import sends_protected
+from hsframework.netlink.socket import NETLINK_GENERIC, RequestSocket
 
 Check = Callable[[Custody], bool]
 
@@ -21,8 +25,26 @@ def has_kernel_tls(custody: Custody) -> bool:
     return kernel_tls.is_planted(custody.option)
 
 
+def has_kernel_psp(custody: Custody) -> bool:
+    """Has it a Tx association?  One that cannot be asked, for want of a right or an fd, has none."""
+    try:
+        sock = RequestSocket.adopt(netlink_beside(custody.fileno(), NETLINK_GENERIC))
+    except HsframeworkError:
+        return False
+    try:
+        return sends_protected(sock, custody.fileno())
+    except HsframeworkError:
+        return False
+    finally:
+        sock.close()
+
+
 _TLS: Mapping[int, Check] = {socket.IPPROTO_TCP: has_kernel_tls}
-CHECKS: Mapping[str, Mapping[int, Check]] = {"tlshd": _TLS, "tls13": _TLS}
+CHECKS: Mapping[str, Mapping[int, Check]] = {
+    "tlshd": _TLS,
+    "tls13": _TLS,
+    "psp": {socket.IPPROTO_TCP: has_kernel_psp},
+}
 """By group, by SO_PROTOCOL."""
 
 

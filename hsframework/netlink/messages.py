@@ -177,7 +177,7 @@ def encode_error(number: int, sequence: int, text: str = "") -> bytes:
 
 
 def decode_error(data: bytes) -> Message:
-    """NLMSG_ERROR: a refusal, or an acknowledgement.  Raises MessageError."""
+    """An NLMSG_ERROR, of any family, whole.  Raises MessageError."""
     if len(data) < 36:
         raise MessageError(f"an error message of {len(data)} bytes is cut off")
     _, _, flags, sequence, port = _HEADER.unpack_from(data)

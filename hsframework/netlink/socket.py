@@ -51,7 +51,7 @@ class NetlinkError(HsframeworkError):
 
 
 class Codec(Protocol):
-    """Our own (:class:`~hsframework.netlink.messages.MessageCodec`), or pyroute2's."""
+    """What a :class:`RequestSocket` needs of a family's codec, for example a MessageCodec."""
 
     def encode(self, operation: str, values: Mapping[str, Any], *, sequence: int = 0, flags: int = 0) -> bytes: ...
 
@@ -66,7 +66,17 @@ class RequestSocket:
     """
 
     def __init__(self, protocol: int) -> None:
-        self._socket = _open(protocol)
+        self._begin(_open(protocol))
+
+    @classmethod
+    def adopt(cls, sock: socket.socket) -> RequestSocket:
+        """Over a netlink socket that was opened elsewhere, in whatever namespace; ours from now on."""
+        adopted = cls.__new__(cls)
+        adopted._begin(sock)
+        return adopted
+
+    def _begin(self, sock: socket.socket) -> None:
+        self._socket = sock
         self._socket.settimeout(ANSWER_TIMEOUT)
         self._numbers = count(1)
 
@@ -203,6 +213,14 @@ class NotificationSocket:
         except OSError as error:
             number = error.errno or errno.EIO
             raise NetlinkError(f"membership of group {group}: {errno_name(number)}", errno=number) from None
+
+
+def open_netlink(protocol: int) -> socket.socket:
+    """A netlink socket of the calling thread's namespace, for :meth:`RequestSocket.adopt` here or in another process.
+
+    Raises NetlinkError.
+    """
+    return _open(protocol)
 
 
 def _open(protocol: int) -> socket.socket:

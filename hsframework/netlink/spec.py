@@ -88,7 +88,7 @@ class Specification:
 
 @cache
 def builtin_specification(name: str) -> Specification:
-    """A spec that ships with the core: ``handshake``, ``handshake-raw`` or ``local``."""
+    """A spec that ships with the core: ``handshake``, ``handshake-raw``, ``local``, ``nlctrl`` or ``psp``."""
     text = resources.files("hsframework.netlink").joinpath("specs", f"{name}.yaml").read_text("utf-8")
     return parse_specification(text, origin=f"{name}.yaml")
 

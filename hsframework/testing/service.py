@@ -96,14 +96,15 @@ class RunningService:
 def running_service(*, groups: Sequence[str], configuration: str = "") -> Iterator[RunningService]:
     """The service, with an agent in each of the groups, until the end of the block.
 
-    ``configuration``: TOML, beside the runtime directory and the log.  Raises AssertionError, with what was logged,
-    when it does not start or does not end well.
+    ``configuration``: TOML without ``runtime-dir`` and ``[log]``.  Raises AssertionError, with what was logged, when it
+    does not start or does not end well.
     """
     # Not in pytest's own folder: agents run as users of their own and must reach the socket, whose path is short.
     folder = Path(tempfile.mkdtemp(prefix="hs-", dir="/tmp"))
     folder.chmod(0o711)
     file = folder / "hsframework.toml"
-    file.write_text(f'runtime-dir = "{folder}/run"\n[log]\nlevel = "debug"\nformat = "json"\n{configuration}', "utf-8")
+    log = '[log]\nlevel = "debug"\nformat = "json"\n'
+    file.write_text(f'runtime-dir = "{folder}/run"\n{configuration}\n{log}', "utf-8")
     process = subprocess.Popen(
         [sys.executable, "-m", "hsframework", "run", "--config", str(file)],
         stdin=subprocess.DEVNULL,

@@ -9,6 +9,7 @@ from tests.support.running import Running
 
 QUIC, PSP = "toyquic", "toypsp"
 RAW = f"[kernel.raw]\nenabled = true\nprotocols = {{tlshd = 1, {QUIC} = 2, {PSP} = 3, further = 4}}\n"
+"""With the toys in place of the two plugins."""
 SOURCE = "kernel-raw"
 TOY = Path(__file__).with_name("toy_plugin.py").read_text()
 Pair = tuple[socket.socket, socket.socket]

@@ -20,6 +20,7 @@ from hsframework.interface import PresharedKey, Secret
 from hsframework.process import CAP_KILL, CAP_NET_ADMIN
 from tests.load.traffic import DEADLINE, Credentials, check_served, handshake_pair, outcome, spoken_to
 from tests.support.running import Service, running_service, status_of, tcp_pairs
+from tests.support.secrets import written
 
 TOY = Path(__file__).with_name("toy_plugin.py").read_text()
 CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
@@ -30,20 +31,6 @@ def service() -> Iterator[Service]:
     with running_service("[agents.tls13]\nprocesses = 2\n", plugins={"toy": TOY}, agents=2) as running:
         running.wait_for_agents(protocol="toy")
         yield running
-
-
-def written(secret: bytes) -> Iterator[str]:
-    """The ways in which bytes find their way into texts."""
-    yield secret.hex()
-    yield secret.hex(" ")
-    yield secret.hex(":")
-    yield base64.b64encode(secret).decode().rstrip("=")[:-1]
-    yield base64.urlsafe_b64encode(secret).decode().rstrip("=")[:-1]
-    yield repr(secret)[2:-1]
-    yield repr(repr(secret))[3:-2]
-    yield ", ".join(map(str, secret))
-    yield secret.decode("latin-1")
-    yield secret.decode("utf-8", "backslashreplace")
 
 
 def test_written_finds_what_is_there() -> None:

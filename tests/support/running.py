@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hsframework.supervisor import plugin_names
+
 ROOT = Path(__file__).parents[2]
 WAIT = 30.0
 """Seconds after which what should have happened long ago has not."""
@@ -218,6 +220,11 @@ def write_configuration(folder: Path, configuration: str = "", *, name: str = "h
     return file
 
 
+def only(*plugins: str) -> str:
+    """The head of a configuration: of the installed plugins, these alone are started."""
+    return f"blocked-plugins = {[name for name in plugin_names() if name not in plugins]}\n"
+
+
 def children(pid: int) -> list[int]:
     """The pids of a process's live children."""
     return [child for child, (state, parent, _) in _processes() if parent == pid and state not in "ZX"]
@@ -249,8 +256,11 @@ def running_service(
 ) -> Iterator[Service]:
     """`hsframework run`, with as many agents of tls13 as are awaited.
 
-    ``plugins``: source texts by name, installed beside those of the environment.
+    ``plugins``: source texts by name, installed beside those of the environment, of which tls13 alone is started unless
+    the configuration says which are blocked: a test that counts processes and files knows whose they are.
     """
+    if "blocked-plugins" not in configuration:
+        configuration = only("tls13", *(plugins or {})) + configuration
     with short_folder() as folder:
         for name, source in (plugins or {}).items():
             install_plugin(folder / "site", name, source)

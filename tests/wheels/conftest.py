@@ -18,7 +18,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CORE = ROOT
-TLS13 = ROOT / "plugins" / "tls13"
+NOISE = ROOT / "examples" / "noise"
+PLUGINS = sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Environment:
         finished = self.run("python", "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments)
         assert finished.returncode == 0, finished.stdout + finished.stderr
 
-    def install(self, *wheels: Path) -> None:
+    def install(self, *wheels: Path | str) -> None:
         """Install wheels with what they need."""
         self.pip("install", "--constraint", str(ROOT / "constraints.txt"), *map(str, wheels))
 
@@ -62,7 +63,7 @@ class Environment:
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The wheels by distribution, built as ``make wheels`` builds them."""
     output = tmp_path_factory.mktemp("wheels")
-    for project in (CORE, TLS13):
+    for project in (CORE, *PLUGINS):
         subprocess.run(
             [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(output), str(project)],
             check=True,

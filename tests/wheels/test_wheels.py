@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.wheels.conftest import ROOT, Environment, make_wheel
+from tests.wheels.conftest import PLUGINS, ROOT, Environment, make_wheel
 
 pytestmark = [pytest.mark.wheels, pytest.mark.timeout(600)]
 
@@ -66,11 +66,13 @@ def test_what_is_in_them(wheels: dict[str, Path]) -> None:
     assert "hsframework/py.typed" in names
     assert {f"hsframework/netlink/specs/{name}" for name in specs} <= names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"hsframework"}
-    with zipfile.ZipFile(wheels["hsframework_tls13"]) as archive:
-        names = set(archive.namelist())
-    assert "hsframework_tls13/py.typed" in names
-    assert "hsframework_tls13/specs/tls13.yaml" in names
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"hsframework_tls13"}
+    for plugin in PLUGINS:
+        package = f"hsframework_{plugin.name}"
+        with zipfile.ZipFile(wheels[package]) as archive:
+            names = set(archive.namelist())
+        assert f"{package}/py.typed" in names
+        assert f"{package}/specs/{plugin.name}.yaml" in names
+        assert {name.split("/")[0].split("-")[0] for name in names} == {package}
 
 
 def test_the_source_tree_is_out_of_reach(environment: Environment) -> None:
@@ -79,11 +81,14 @@ def test_the_source_tree_is_out_of_reach(environment: Environment) -> None:
 
 
 def test_every_module_of_the_core_imports(environment: Environment) -> None:
-    """No module of the core needs what only a plugin, the tests or the development tools bring."""
+    """No module of the core needs what only a plugin, the tests or the development tools bring.
+
+    But for the one that is pytest's own plugin, and comes with ``hsframework[testing]``.
+    """
     environment.python(
         "import importlib, pkgutil, hsframework\n"
         "for module in pkgutil.walk_packages(hsframework.__path__, 'hsframework.'):\n"
-        "    if not module.name.endswith('__main__'): importlib.import_module(module.name)\n"
+        "    if not module.name.endswith(('__main__', 'pytest_plugin')): importlib.import_module(module.name)\n"
         "import sys; assert 'OpenSSL' not in sys.modules and 'pytest' not in sys.modules"
     )
 
@@ -98,6 +103,22 @@ def test_plugins_come_and_go(environment: Environment, wheels: dict[str, Path]) 
         assert "tls13" in entry["groups"]
         assert "tls13" in environment.run("hsframework", "plugins").stdout
     assert plugins(environment) == {}
+
+
+def test_the_plugins_stand_beside_each_other(environment: Environment, wheels: dict[str, Path]) -> None:
+    """All that this repository has, from their wheels: each with its protocol, and every module of each imports."""
+    packages = {f"hsframework_{plugin.name}": plugin.name for plugin in PLUGINS}
+    with installed(environment, **{package: wheels[package] for package in packages}):
+        listed = plugins(environment)
+        for package, name in packages.items():
+            entry = listed[name, package.replace("_", "-")]
+            assert entry["error"] is None
+            assert name in entry["protocols"]
+            environment.python(
+                f"import importlib, pkgutil, {package}\n"
+                f"for module in pkgutil.walk_packages({package}.__path__, '{package}.'):\n"
+                "    importlib.import_module(module.name)"
+            )
 
 
 def test_bad_plugins_harm_only_themselves(environment: Environment, wheels: dict[str, Path], tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ class NoiseProtocol(Protocol):
     name = "noise"
     groups = ("noise",)
     settings_type = Settings
+    interface_version = 1
 
     @property
     def specification(self) -> Specification:

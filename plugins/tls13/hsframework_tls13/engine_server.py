@@ -43,7 +43,10 @@ class ServerEngine(Engine):
         self._identities = tuple(identities)
         self._demand = client_certificate
         self._wants_psk = psk
-        self._reader = ClientHelloReader() if psk or len(self._identities) > 1 else None
+        # OpenSSL asks for no ALPN where the client offers none, and a client is done before its server can complain.
+        self._wants_alpn = bool(self._alpn) and contexts.settings.require_alpn
+        read = psk or self._wants_alpn or len(self._identities) > 1
+        self._reader = ClientHelloReader() if read else None
         self._held: list[bytes] = []
 
     def provide_psk(self, psk: PresharedKey | None) -> None:
@@ -95,6 +98,8 @@ class ServerEngine(Engine):
         self._reader = None
         if TLS_1_3 not in hello.supported_versions:
             raise HandshakeFailed(Failure.VERSION, "the client does not offer TLS 1.3")
+        if self._wants_alpn and not hello.alpn:
+            raise HandshakeFailed(Failure.NO_COMMON_ALPN, "the client uses no ALPN")
         if self._wants_psk:
             if not hello.psk_identities:
                 raise HandshakeFailed(Failure.NO_COMMON_PARAMETERS, "the client offers no pre-shared key")
@@ -103,6 +108,8 @@ class ServerEngine(Engine):
             self._begin(self._contexts.server(self._choose(hello), self._demand, self._suites))
 
     def _choose(self, hello: ClientHello) -> Identity:
+        if len(self._identities) == 1:
+            return self._identities[0]
         try:
             return select_identity(self._identities, hello)
         except (ValueError, IndexError) as error:

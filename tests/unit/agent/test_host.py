@@ -31,6 +31,7 @@ from hsframework.interface import (
 )
 from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.messages import NLM_F_ACK, Message
+from hsframework.netlink.socket import open_netlink
 from hsframework.netlink.spec import Specification
 from tests.unit.agent.fakes import (
     TOY_SPECIFICATION,
@@ -665,6 +666,37 @@ def test_psk_lookup_that_is_refused_fails_the_handshake() -> None:
                 done = await agent.peer.receive("done")
                 assert done.values["status"] == errno.EIO
                 assert "not yours" in done.values["message"]
+
+    asyncio.run(body())
+
+
+def test_a_netlink_socket_is_handed_over() -> None:
+    """A handshaker that asks gets the one that the dispatcher opened; a refusal fails the handshake with its words."""
+
+    async def asks(request: Request, endpoint: Endpoint) -> Result:
+        with await request.open_netlink(16) as sock:
+            assert sock.family == socket.AF_NETLINK
+        return Result(tags={"family": "16"})
+
+    async def body() -> None:
+        async with running(asks) as agent:
+            with pair() as (ours, _), open_netlink(16) as opened:
+                accept = await agent.peer.asked()
+                agent.peer.give(accept, ours.fileno(), 1)
+                asked = await agent.peer.receive("netlink")
+                assert asked.values == {"request-id": 1, "family": 16}
+                agent.peer.send("netlink", {"request-id": 1}, opened.fileno(), sequence=asked.sequence)
+                assert (await agent.peer.receive("done")).values["status"] == 0
+                # A second answer, and one without a socket, are dropped and close what they bring.
+                before = open_fds()
+                agent.peer.send("netlink", {"request-id": 1}, opened.fileno(), sequence=asked.sequence)
+                agent.peer.give(accept, ours.fileno(), 2)
+                asked = await agent.peer.receive("netlink")
+                assert open_fds() <= before + 1
+                agent.peer.refuse(asked, errno.EPERM, "name it with --netns")
+                done = await agent.peer.receive("done")
+                assert done.values["status"] == errno.EIO
+                assert "name it with --netns" in done.values["message"]
 
     asyncio.run(body())
 

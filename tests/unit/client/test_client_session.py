@@ -73,6 +73,18 @@ def test_streams_are_made_by_the_plugin(sock: socket.socket) -> None:
     assert sock.gettimeout() == 0
 
 
+def test_a_second_stream_is_refused(sock: socket.socket) -> None:
+    """It would count from the same number under the same keys: EALREADY.  In the kernel there is nothing to count."""
+    session = Session(sock, Role.CLIENT, VALUES, tiny_registry())
+    session.stream()
+    with pytest.raises(StreamError, match="has its stream already") as caught:
+        session.stream()
+    assert caught.value.errno == errno.EALREADY
+    in_kernel = Session(sock, Role.CLIENT, {**VALUES, "in-kernel": True}, tiny_registry())
+    with pytest.raises(StreamError, match="offers no stream"):
+        in_kernel.stream()
+
+
 def test_without_the_plugin_the_bytes_are_there_and_the_error_names_the_package(sock: socket.socket) -> None:
     """No plugin: raw bytes in a Secret, and the texts say which package to install."""
     session = Session(sock, Role.CLIENT, VALUES, tiny_registry(protocols={}))

@@ -470,7 +470,7 @@ def test_priorities(asked: int | None, given: int) -> None:
 
 
 def test_sessions_that_can_be_asked_for() -> None:
-    """A plain socket has no TLS, and one of UDP never; of a group that we do not know, nothing can be said."""
+    """A plain socket has no session, and one of UDP never; of a group that we do not know, nothing can be said."""
 
     async def test() -> None:
         near, far = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
@@ -480,8 +480,8 @@ def test_sessions_that_can_be_asked_for() -> None:
             async with house() as home:
                 tcp = home.dispatcher.take_socket(os.dup(ours.fileno()))
                 udp = home.dispatcher.take_socket(os.dup(near.fileno()))
-                assert [session_planted(group, tcp) for group in ("tlshd", "psp")] == [False, None]
-                assert [session_planted(group, udp) for group in ("tlshd", "quic")] == [False, None]
+                assert [session_planted(group, tcp) for group in ("tlshd", "psp", "new")] == [False, False, None]
+                assert [session_planted(group, udp) for group in ("tlshd", "psp", "new")] == [False, False, None]
                 tcp.release()
                 udp.release()
 

@@ -15,6 +15,7 @@ import pytest
 from hsframework.channel import MAX_PACKET, AsyncChannel
 from hsframework.config import Configuration, Limits, Timeouts
 from hsframework.errors import MessageError
+from hsframework.netlink.socket import open_netlink
 from tests.support.house import REQUEST, House, Peer, codec, connected_pair, house, open_fds
 
 SESSION = {"session": b"exported"}
@@ -138,6 +139,27 @@ def test_an_agent_that_leaves_is_not_waited_for() -> None:
                 assert (await consumer.expect("error")).error == errno.ESRCH
                 agent.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
                 assert (await consumer.expect("result")).values["status"] == 0
+
+    run(test())
+
+
+@pytest.mark.parametrize("group", ["tls13", "psp"])
+def test_a_session_in_the_kernel_is_checked_for_everybody(group: str) -> None:
+    """A consumer in user space would go on in plain text, too, whatever else an agent gives it."""
+
+    async def test() -> None:
+        with connected_pair() as (ours, _):
+            async with house() as home:
+                agent = await home.agent(group)
+                consumer = await home.consumer()
+                consumer.send("submit", {**REQUEST, "group": group}, ours.fileno())
+                request, fd = await agent.take(group)
+                os.close(fd)
+                claim = {"request-id": request.values["request-id"], "status": 0, "in-kernel": True, **SESSION}
+                agent.send("done", claim)
+                result = await consumer.expect("result")
+                assert result.values["status"] == errno.EIO
+                assert "the socket has none" in result.values["message"]
 
     run(test())
 
@@ -469,6 +491,40 @@ def test_psk_lookup() -> None:
                 found = (await agent.expect("psk-lookup")).values["psk"]
                 assert (found["identity"], found["key"].reveal(), found["hash"]) == (b"alice", b"k" * 32, "sha384")
                 other.send("psk-lookup", {"request-id": number, "identity": b"alice"})
+                assert (await other.expect("error")).error == errno.EBADF
+
+    run(test())
+
+
+def test_a_netlink_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the socket of a request in hand, of the two families that are handed out, and to nobody else."""
+    asked: list[tuple[int, int]] = []
+
+    def beside(fd: int, family: int, served: object) -> socket.socket:
+        asked.append((os.fstat(fd).st_ino, family))
+        return open_netlink(family)
+
+    monkeypatch.setattr("hsframework.dispatcher.agents.netlink_beside", beside)
+
+    async def test() -> None:
+        with connected_pair() as (ours, _):
+            async with house() as home:
+                agent, other = await home.agent("toy"), await home.agent("toy")
+                await submitted(home, ours)
+                request, fd = await agent.take()
+                os.close(fd)
+                number = request.values["request-id"]
+                for family in (0, 16):
+                    agent.send("netlink", {"request-id": number, "family": family})
+                    message, handed = await agent.receive()
+                    assert message.operation == "netlink"
+                    assert handed is not None
+                    with socket.socket(fileno=handed) as sock:
+                        assert (sock.family, sock.proto) == (socket.AF_NETLINK, family)
+                assert asked == [(os.fstat(ours.fileno()).st_ino, family) for family in (0, 16)]
+                agent.send("netlink", {"request-id": number, "family": 9})
+                assert (await agent.expect("error")).error == errno.EINVAL
+                other.send("netlink", {"request-id": number, "family": 16})
                 assert (await other.expect("error")).error == errno.EBADF
 
     run(test())

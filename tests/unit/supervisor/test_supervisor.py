@@ -17,6 +17,7 @@ from tests.support.running import (
     Service,
     await_end,
     install_plugin,
+    only,
     running_service,
     short_folder,
     sockets,
@@ -118,7 +119,7 @@ def test_no_runtime_dir() -> None:
 
 def test_wrong_settings_of_a_plugin() -> None:
     """Its agent is not started again and the log names the key; the rest of the house stands."""
-    with short_folder() as folder, started(folder, "[plugins.tls13]\nciphrs = []\n") as service:
+    with short_folder() as folder, started(folder, only("tls13") + "[plugins.tls13]\nciphrs = []\n") as service:
         assert "plugins.tls13.ciphrs" in service.log.wait("the agent cannot start")["reason"]
         assert service.log.wait("ended and is not started again", child="agent of tls13")["status"] == 2
         assert sorted(service.processes()) == sorted([service.pid, service.dispatcher])

@@ -163,9 +163,10 @@ def test_a_client_may_insist_on_alpn() -> None:
 
 
 def test_a_server_may_insist_on_alpn() -> None:
-    """The same the other way round."""
-    server = server_engine(Contexts(Settings(require_alpn=True)), alpn=("sunrpc",))
-    assert server_refuses(client_engine(), server).failure is Failure.NO_COMMON_ALPN
+    """The same the other way round: at the ClientHello, since a client is done before a server could say it later."""
+    server, client = server_engine(Contexts(Settings(require_alpn=True)), alpn=("sunrpc",)), client_engine()
+    assert refusal(server, client, client.data_to_send()).failure is Failure.NO_COMMON_ALPN
+    assert not client.finished
 
 
 def test_a_server_that_chooses_what_was_not_offered() -> None:

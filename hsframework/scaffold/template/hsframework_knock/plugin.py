@@ -34,6 +34,7 @@ class KnockProtocol(Protocol):
     name = "knock"
     groups = ("knock",)
     settings_type = Settings
+    interface_version = 1
 
     @property
     def specification(self) -> Specification:

@@ -1,0 +1,87 @@
+"""One question of rtnetlink's (rtnetlink(7)): over which interface does the kernel route a connection?"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from hsframework.errors import MessageError
+from hsframework.netlink.attributes import walk
+from hsframework.netlink.messages import NLMSG_ERROR, Message, decode_error, sequence_of, type_of
+from hsframework.netlink.socket import NetlinkError, RequestSocket
+
+NETLINK_ROUTE = 0
+RTM_NEWROUTE, RTM_GETROUTE = 24, 26
+RTA_DST, RTA_SRC, RTA_OIF, RTA_MARK = 1, 2, 4, 16
+
+_HEADER = struct.Struct("=IHHII")
+# struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, u32 flags
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_ATTRIBUTE = struct.Struct("=HH")
+
+
+class RouteCodec:
+    """RTM_GETROUTE and its answer, in the form in which a RequestSocket sends and takes messages."""
+
+    def encode(self, operation: str, values: Mapping[str, Any], *, sequence: int = 0, flags: int = 0) -> bytes:
+        """``values``: ``family``, ``source`` and ``destination`` (packed), ``interface`` and ``mark`` (or 0)."""
+        bits = len(values["destination"]) * 8
+        body = _ROUTE.pack(values["family"], bits, bits, 0, 0, 0, 0, 0, 0)
+        body += _attribute(RTA_DST, values["destination"]) + _attribute(RTA_SRC, values["source"])
+        for kind, name in ((RTA_OIF, "interface"), (RTA_MARK, "mark")):
+            if values[name]:
+                body += _attribute(kind, struct.pack("=I", values[name]))
+        return _HEADER.pack(_HEADER.size + len(body), RTM_GETROUTE, flags, sequence, 0) + body
+
+    def decode(self, data: bytes) -> Message:
+        """An error, or ``interface``.  Raises MessageError."""
+        if type_of(data) == NLMSG_ERROR:
+            return decode_error(data)
+        if type_of(data) != RTM_NEWROUTE or len(data) < _HEADER.size + _ROUTE.size:
+            raise MessageError(f"rtnetlink answers with type {type_of(data)}")
+        attributes = dict(walk(data[_HEADER.size + _ROUTE.size :]))
+        interface = attributes.get(RTA_OIF, b"")
+        if len(interface) != 4:
+            raise MessageError("rtnetlink's answer has no interface")
+        return Message("newroute", {"interface": struct.unpack("=I", interface)[0]}, sequence_of(data))
+
+
+def route_interface(route: RequestSocket, sock: socket.socket) -> int:
+    """The index of the interface over which ``sock`` reaches its peer, in the namespace of ``route``.
+
+    ``sock``: connected, IPv4 or IPv6.  Raises NetlinkError where there is no route, OSError for one without a peer.
+    """
+    source, destination = (_packed(name) for name in (sock.getsockname(), sock.getpeername()))
+    bound = sock.getsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX)
+    scope = sock.getpeername()[3] if sock.family == socket.AF_INET6 else 0
+    values = {
+        "family": socket.AF_INET if len(destination) == 4 else socket.AF_INET6,
+        "source": source,
+        "destination": destination,
+        "interface": bound or scope,
+        "mark": sock.getsockopt(socket.SOL_SOCKET, socket.SO_MARK),
+    }
+    answers = route.request(RouteCodec(), "getroute", values)
+    if not answers:
+        raise NetlinkError("rtnetlink names no route", errno=errno.ENETUNREACH)
+    return int(answers[0].values["interface"])
+
+
+_SO_BINDTOIFINDEX = 62
+
+
+def _packed(name: tuple[Any, ...]) -> bytes:
+    """An address as IPv4 where it is that, also where it is mapped into IPv6."""
+    address = ipaddress.ip_address(name[0].partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped.packed
+    return address.packed
+
+
+def _attribute(kind: int, payload: bytes) -> bytes:
+    size = _ATTRIBUTE.size + len(payload)
+    return _ATTRIBUTE.pack(size, kind) + payload + bytes(-size & 3)

@@ -1,0 +1,289 @@
+"""PSP as a protocol of the agent: the exchange of :mod:`.exchange` over a connection, with a device.
+
+The rules:
+
+* Until the switch the peer is told of a failure by an alert; after it nothing can be said, and the connection is shut
+  down: a socket that is half switched is of no use to anybody.
+* Who may connect is asked when TLS is done, before anything is asked of a device.
+* Every way out wipes the keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import time
+from collections.abc import Sequence
+
+from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.errors import ConfigurationError, HandshakeError
+from hsframework.interface import (
+    AuthMode,
+    CertificateDemand,
+    Endpoint,
+    Handshaker,
+    Protocol,
+    Request,
+    Result,
+    Role,
+)
+from hsframework.netlink.spec import Specification
+from hsframework_psp.binding import Binding
+from hsframework_psp.devices import Association, Device, DeviceRefused, PlainDataWaits
+from hsframework_psp.exchange import Done, Exchange, MakeRx, Read, ReadProof, Step, Switch
+from hsframework_psp.keys import Grant
+from hsframework_psp.messages import PROOF_MESSAGE_SIZE, Carrier
+from hsframework_psp.packet_device import PacketDevice
+from hsframework_psp.per_process import PerProcess
+from hsframework_psp.search import DeviceSearch
+from hsframework_psp.session import specification
+from hsframework_psp.settings import Settings, check_device
+from hsframework_psp.software import SoftwareDevice
+from hsframework_psp.tunnel import RECORD_HEADER_SIZE, Tunnel, record_body_size
+from hsframework_psp.versions import Version
+from hsframework_tls13.contexts import Contexts
+from hsframework_tls13.driver import establish, first_alert, say, session_alert
+from hsframework_tls13.engine import Established
+from hsframework_tls13.settings import Settings as TlsSettings
+
+ALPN = "psp-kx/1"
+SWITCH_RETRY = 0.01
+"""Seconds between two tries to switch while the kernel holds a segment that cannot be read."""
+
+PROOF_TRIES = 5
+"""How often so long is waited for the rest of PROOF."""
+
+
+class PspProtocol(Protocol):
+    """Group ``psp``."""
+
+    name = "psp"
+    groups = ("psp",)
+    settings_type = Settings
+
+    @property
+    def specification(self) -> Specification:
+        return specification()
+
+    def prepare(self, settings: Settings | None) -> PspHandshaker:
+        return PspHandshaker(settings or Settings())
+
+
+class PspHandshaker(Handshaker):
+    """Serves both roles."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._contexts = Contexts(TlsSettings(kernel_offload=False, require_alpn=True))
+        self._contexts.check()
+        specification()
+        self._packets = PerProcess(self._packet_device)
+        self._search = DeviceSearch()
+
+    def _packet_device(self) -> PacketDevice:
+        device = SoftwareDevice(os.urandom, frozenset(self._settings.preference))
+        return PacketDevice(device, rotate_every=self._settings.rotate_every, clock=time.monotonic)
+
+    def close(self) -> None:
+        packets = self._packets.existing
+        if packets is not None:
+            packets.close()
+        self._search.close()
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        with contextlib.ExitStack() as stack:
+            try:
+                devices = await self._prepare(request, endpoint, stack)
+            except HandshakeFailed as error:
+                await say(endpoint, first_alert(error))
+                raise
+            session = await establish(
+                request,
+                endpoint,
+                self._contexts,
+                suites=self._contexts.settings.suites,
+                alpn=(ALPN,),
+                client_certificate=self._demand(request),
+            )
+            await _authorize(request, endpoint, session)
+            return await _Run(session, devices, self._settings.preference, endpoint).run()
+
+    async def _prepare(self, request: Request, endpoint: Endpoint, stack: contextlib.ExitStack) -> Sequence[Device]:
+        if request.alpn:
+            raise HandshakeError(f"PSP uses the ALPN {ALPN} itself: leave ALPN out of the request", errno=errno.EINVAL)
+        unauthenticated = request.auth_mode is AuthMode.UNAUTHENTICATED
+        if self._settings.mutual and request.role is Role.CLIENT and unauthenticated:
+            raise HandshakeFailed(
+                Failure.NO_KEY, "PSP clients prove who they are: give an identity or a key, or set plugins.psp.mutual"
+            )
+        return await self._devices(request, endpoint, stack)
+
+    async def _devices(self, request: Request, endpoint: Endpoint, stack: contextlib.ExitStack) -> Sequence[Device]:
+        """In order of preference; at least one."""
+        wanted = request.attributes.get("device", self._settings.device)
+        try:
+            check_device("the request's attribute device", wanted)
+        except ConfigurationError as error:
+            raise HandshakeError(str(error), errno=errno.EINVAL) from None
+        if request.kernel_consumer:
+            # It has no use for keys of its own.
+            wanted = "kernel"
+        devices: list[Device] = []
+        if wanted != "software":
+            try:
+                devices.append(await self._search.find(request, endpoint.socket, self._settings.preference, stack))
+            except DeviceRefused:
+                if wanted == "kernel":
+                    raise
+        if wanted != "kernel":
+            devices.append(self._packets.get())
+        return devices
+
+    def _demand(self, request: Request) -> CertificateDemand:
+        return CertificateDemand.REQUIRE if self._settings.mutual else request.client_certificate
+
+
+async def _authorize(request: Request, endpoint: Endpoint, session: Established) -> None:
+    try:
+        request.authorize(session.peer)
+    except HandshakeError as refusal:
+        failure = refusal.failure if isinstance(refusal, HandshakeFailed) else Failure.NOT_AUTHORIZED
+        await say(endpoint, session_alert(session, failure))
+        raise
+
+
+class _Run:
+    """One exchange, from the end of TLS to the consumer's first byte."""
+
+    def __init__(
+        self, session: Established, devices: Sequence[Device], preference: Sequence[Version], endpoint: Endpoint
+    ) -> None:
+        self._session = session
+        self._devices = {device.carrier: device for device in devices}
+        choices = [(item.carrier, version) for item in devices for version in preference if version in item.versions]
+        self._exchange = Exchange(session.role, Binding(session.suite, session.exporter_secret), choices)
+        self._tunnel = Tunnel(session)
+        self._endpoint = endpoint
+        self._association: Association | None = None
+        self._switched = False
+
+    async def run(self) -> Result:
+        try:
+            step = self._exchange.begin()
+            while not isinstance(step, Done):
+                step = await self._take(step)
+            await self._send_behind(step.output)
+        except HandshakeFailed as error:
+            await self._give_up(error)
+            raise
+        except BaseException:
+            self._wipe(HandshakeFailed(Failure.CANCELLED))
+            raise
+        return self._result()
+
+    async def _take(self, step: Step) -> Step:
+        match step:
+            case Read(output):
+                await self._send_inside(output)
+                return self._exchange.message(await self._read_message())
+            case MakeRx(carrier, version):
+                return self._make_rx(carrier, version)
+            case Switch(grant, output, after_proof):
+                await self._send_inside(output)
+                if after_proof:
+                    await self._proof_waits()
+                await self._switch(grant)
+                return self._exchange.switched()
+            case ReadProof(output):
+                await self._send_behind(output)
+                return self._exchange.message(await self._read_proof())
+        raise AssertionError(step)
+
+    def _make_rx(self, carrier: Carrier, version: Version) -> Step:
+        association = self._association = self._devices[carrier].associate(version)
+        return self._exchange.received_by(association.grant)
+
+    async def _proof_waits(self) -> None:
+        """Until PROOF, or something else, is there to be read.
+
+        Less than PROOF's size may be its first part, which is soon whole, or an alert, which the switch will tell.
+        """
+        for _ in range(PROOF_TRIES):
+            if len(await self._endpoint.peek(PROOF_MESSAGE_SIZE)) == PROOF_MESSAGE_SIZE:
+                return
+            await asyncio.sleep(SWITCH_RETRY)
+
+    async def _switch(self, grant: Grant) -> None:
+        assert self._association is not None
+        while True:
+            try:
+                self._association.switch(grant)
+            except PlainDataWaits:
+                await self._judge_plain_data()
+            else:
+                self._switched = True
+                return
+
+    async def _judge_plain_data(self) -> None:
+        """What waits can only be the peer's last word.  Raises HandshakeFailed, or there is nothing to be read yet."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SWITCH_RETRY):
+                await self._endpoint.peek(1)
+            self._exchange.message(await self._read_message())
+
+    async def _read_message(self) -> bytes:
+        while True:
+            record = await self._endpoint.receive_record(RECORD_HEADER_SIZE, record_body_size)
+            message = self._tunnel.open(record)
+            if message is not None:
+                return message
+
+    async def _read_proof(self) -> bytes:
+        assert self._association is not None
+        return await self._association.receive(self._endpoint, PROOF_MESSAGE_SIZE)
+
+    async def _send_inside(self, message: bytes) -> None:
+        if message:
+            await self._endpoint.send(self._tunnel.seal(message))
+
+    async def _send_behind(self, message: bytes) -> None:
+        if message:
+            assert self._association is not None
+            await self._endpoint.send(self._association.seal(message))
+
+    async def _give_up(self, error: HandshakeFailed) -> None:
+        self._wipe(error)
+        if not self._switched:
+            await say(self._endpoint, self._tunnel.alert(error.failure))
+
+    def _wipe(self, error: HandshakeFailed) -> None:
+        self._exchange.fail(error)
+        if self._association is not None:
+            self._association.wipe()
+        if self._switched:
+            with contextlib.suppress(OSError):
+                self._endpoint.socket.shutdown(socket.SHUT_RDWR)
+
+    def _result(self) -> Result:
+        assert self._association is not None
+        version, carrier = self._exchange.version, self._exchange.carrier
+        assert version is not None
+        assert carrier is not None
+        session = self._session
+        parameters = self._association.parameters()
+        self._association.wipe()
+        return Result(
+            peer=session.peer,
+            alpn=ALPN,
+            in_kernel=carrier is Carrier.CONNECTION,
+            session=parameters,
+            tags={
+                "version": version.label,
+                "device": self._devices[carrier].name,
+                "cipher": session.suite.name,
+                "group": session.group,
+            },
+        )

@@ -1,0 +1,41 @@
+"""What ``attach_session`` gives to a consumer: a stream, and what it can know and do beyond that."""
+
+from __future__ import annotations
+
+from hsframework.streams import AsyncioStream, BlockingStream, Channel
+from hsframework_psp.channels import Packets
+from hsframework_psp.renewal import Renewal
+
+
+class PspStream(BlockingStream):
+    """Implements :class:`hsframework.interface.Stream`.
+
+    ``renewal``: when the session is due to be established anew.  ``packets``: seals and opens packets of the
+    consumer's own; None where the connection itself is protected.
+    """
+
+    def __init__(self, channel: Channel, renewal: Renewal, packets: Packets | None) -> None:
+        super().__init__(channel)
+        self.renewal = renewal
+        self.packets = packets
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self.renewal.close()
+
+
+class AsyncPspStream(AsyncioStream):
+    """The same over asyncio: :class:`hsframework.interface.AsyncStream`."""
+
+    def __init__(self, channel: Channel, renewal: Renewal, packets: Packets | None) -> None:
+        super().__init__(channel)
+        self.renewal = renewal
+        self.packets = packets
+
+    async def close(self) -> None:
+        try:
+            await super().close()
+        finally:
+            self.renewal.close()

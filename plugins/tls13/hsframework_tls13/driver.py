@@ -1,0 +1,169 @@
+"""An engine over an endpoint: the I/O of a handshake, for every protocol that runs inside TLS 1.3.
+
+The rules:
+
+* Records are taken from the socket as far as the engine has used them, and none once it has finished: what follows
+  belongs to whoever comes next.
+* On failure the alert goes out before the error does, if it can at once; the error is what counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from hsframework.credentials.chain import Purpose, verifier_for
+from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.errors import ConfigurationError, HandshakeError
+from hsframework.interface import AuthMode, CertificateDemand, Endpoint, Identity, PresharedKey, Request, Role
+from hsframework_tls13.ciphers import CipherSuite
+from hsframework_tls13.contexts import Contexts
+from hsframework_tls13.engine import ClientEngine, Engine, Established, ServerEngine, Verify, no_trust
+from hsframework_tls13.recordlayer import RecordLayer
+from hsframework_tls13.records import HEADER_SIZE, body_size, plaintext_alert, whole_records
+
+MAX_PSK_LOOKUPS = 8
+"""Identities of one client that are looked up; each costs a question to the dispatcher."""
+_PEEK_SIZE = 16 * 1024
+ALERT_TIMEOUT = 0.25
+"""Seconds for an alert to leave: nobody waits longer for a goodbye."""
+
+
+async def establish(
+    request: Request,
+    endpoint: Endpoint,
+    contexts: Contexts,
+    *,
+    suites: Sequence[CipherSuite],
+    alpn: Sequence[str],
+    client_certificate: CertificateDemand,
+) -> Established:
+    """Run the handshake that ``request`` asks for.  Raises HandshakeFailed; the peer has been told then."""
+    try:
+        engine = _engine(request, contexts, suites, alpn, client_certificate)
+    except HandshakeFailed as error:
+        await say(endpoint, first_alert(error))
+        raise
+    await _run(request, engine, endpoint)
+    return engine.established
+
+
+def _engine(
+    request: Request,
+    contexts: Contexts,
+    suites: Sequence[CipherSuite],
+    alpn: Sequence[str],
+    client_certificate: CertificateDemand,
+) -> Engine:
+    verify = _verify(request)
+    if request.role is Role.SERVER:
+        return ServerEngine(
+            contexts,
+            identities=request.identities,
+            psk=request.auth_mode is AuthMode.PSK,
+            alpn=alpn,
+            client_certificate=client_certificate,
+            verify=verify,
+            suites=suites,
+        )
+    return ClientEngine(
+        contexts,
+        server_name=request.peer_name,
+        alpn=alpn,
+        identities=_client_identities(request),
+        psk=_client_psk(request),
+        verify=verify,
+        suites=suites,
+    )
+
+
+def _verify(request: Request) -> Verify:
+    if request.trust is None:
+        return no_trust
+    try:
+        verifier = verifier_for(request.trust)
+    except ConfigurationError as error:
+        raise HandshakeFailed(Failure.INTERNAL, str(error)) from None
+    is_client = request.role is Role.CLIENT
+    purpose = Purpose.SERVER_AUTH if is_client else Purpose.CLIENT_AUTH
+    peer_name = request.peer_name if is_client else None
+    return lambda chain: verifier.verify(chain, purpose=purpose, peer_name=peer_name, now=datetime.now(UTC))
+
+
+async def _run(request: Request, engine: Engine, endpoint: Endpoint) -> None:
+    try:
+        while True:
+            output = engine.data_to_send()
+            if output:
+                await endpoint.send(output)
+            if engine.finished:
+                return
+            await _feed(engine, endpoint)
+            if engine.psk_identities:
+                engine.provide_psk(await _look_up(request, engine.psk_identities))
+    except HandshakeFailed as error:
+        counts = engine.abort(error)
+        await say(endpoint, engine.data_to_send())
+        raise counts from None
+
+
+async def _feed(engine: Engine, endpoint: Endpoint) -> None:
+    """The records that are there, as far as they are the handshake's; or wait for the rest of the first."""
+    waiting = await endpoint.peek(_PEEK_SIZE)
+    size = whole_records(waiting)
+    if not size:
+        engine.feed(await endpoint.receive_record(HEADER_SIZE, body_size))
+        return
+    try:
+        taken = engine.feed(waiting[:size])
+    except HandshakeFailed:
+        # A connection that is closed with unread data in it is reset, and the reset overtakes our alert.
+        endpoint.take(size)
+        raise
+    endpoint.take(taken)
+
+
+async def say(endpoint: Endpoint, output: bytes) -> None:
+    """Send a goodbye, if it can leave at once; that it cannot is no error."""
+    if not output:
+        return
+    with contextlib.suppress(HandshakeError, OSError, TimeoutError):
+        async with asyncio.timeout(ALERT_TIMEOUT):
+            await endpoint.send(output)
+
+
+async def _look_up(request: Request, identities: tuple[bytes, ...]) -> PresharedKey | None:
+    for identity in identities[:MAX_PSK_LOOKUPS]:
+        key = await request.psk_lookup(identity)
+        if key is not None:
+            return key
+    return None
+
+
+def _client_identities(request: Request) -> tuple[Identity, ...]:
+    if request.auth_mode is not AuthMode.X509:
+        return ()
+    if not request.identities:
+        raise HandshakeFailed(Failure.NO_KEY, "the request names no certificate of ours")
+    return request.identities
+
+
+def _client_psk(request: Request) -> PresharedKey | None:
+    if request.auth_mode is not AuthMode.PSK:
+        return None
+    if not request.psks:
+        raise HandshakeFailed(Failure.NO_KEY, "the request names no pre-shared key")
+    return request.psks[0]
+
+
+def first_alert(error: HandshakeFailed) -> bytes:
+    """The alert of a refusal before there are keys; empty where the table has none."""
+    return b"" if error.failure.alert is None else plaintext_alert(error.failure.alert)
+
+
+def session_alert(session: Established, failure: Failure) -> bytes:
+    """The alert as the first record of a finished session; empty where the table has none."""
+    layer = RecordLayer(session.role, session.suite, session.client_secret, session.server_secret)
+    return b"" if failure.alert is None else layer.abort(failure.alert)
