@@ -155,13 +155,14 @@ class KernelRequests:
                 for item in values.get("certificate", ())
                 if item.get("cert") and item.get("privkey")
             )
+            identities = identities or given.identities
         demand = given.client_certificate
         if role is Role.SERVER and name is not None and given.trust is not None and demand is CertificateDemand.NONE:
             demand = CertificateDemand.REQUEST
         default_alpn = SUNRPC_ALPN if group == TLS_GROUP else ()
         return replace(
             given,
-            identities=identities or given.identities,
+            identities=identities,
             psks=psks,
             client_certificate=demand,
             alpn=() if auth_mode is AuthMode.PSK else given.alpn or default_alpn,

@@ -25,7 +25,7 @@ from hsframework.dispatcher.vault import Vault
 from hsframework.errors import ConfigurationError
 from hsframework.interface import PresharedKey, Secret, Trust
 from hsframework.netlink.socket import NetlinkError, has_family
-from hsframework.testing.certificates import Authority
+from hsframework.testing.certificates import Authority, Credential
 from tests.support.house import House, Peer, connected_pair, house, open_fds
 
 GROUP, OTHER = "tlshd", "other"
@@ -417,16 +417,38 @@ def test_the_systems_trust_is_read_at_start(monkeypatch: pytest.MonkeyPatch) -> 
     assert keys.practised == [b"an authority"]
 
 
+def _with_a_certificate(folder: Path, credential: Credential, *roles: str) -> dict[str, Any]:
+    """Settings: a profile for the client with trust, and for these roles with the certificate."""
+    files = credential.write(folder)
+    return {
+        "identities": {"own": IdentitySettings(certificate=files.certificate, private_key=files.private_key)},
+        "trust": {"own": TrustSettings(bundle=(files.ca,))},
+        "profiles": {"kernel-client": Profile(trust="own")} | {role: Profile(identities=("own",)) for role in roles},
+    }
+
+
+@pytest.mark.parametrize(("auth_mode", "given"), [(1, 0), (2, 0), (3, 1)], ids=["nobody", "psk", "x509"])
+def test_private_keys_are_for_whoever_needs_them(tmp_path: Path, auth_mode: int, given: int) -> None:
+    """A client that is to stay anonymous, or has a pre-shared key, is not handed the profile's certificate."""
+    settings = _with_a_certificate(tmp_path, Authority("Root").issue(["client.test"]), "kernel-client")
+
+    async def test() -> None:
+        with connected_pair() as (ours, _):
+            async with stage(**settings) as played:
+                agent = await played.home.agent(GROUP)
+                played.submit(ours, {**PSK_CLIENT, "auth-mode": auth_mode})
+                request, fd = await agent.take(GROUP)
+                os.close(fd)
+                assert len(request.values.get("identity", ())) == given
+
+    run(test())
+
+
 def test_certificates_are_practised_at_start(tmp_path: Path) -> None:
     """Those of both roles' profiles, so that what the kernel needs for their like is loaded."""
     root = Authority("Root")
     credential = root.issue(["server.test"])
-    files = credential.write(tmp_path)
-    configuration = Configuration(
-        identities={"own": IdentitySettings(certificate=files.certificate, private_key=files.private_key)},
-        trust={"own": TrustSettings(bundle=(files.ca,))},
-        profiles={"kernel-client": Profile(trust="own"), "kernel-server": Profile(identities=("own",))},
-    )
+    configuration = Configuration(**_with_a_certificate(tmp_path, credential, "kernel-server"))
     keys = Keys()
     KernelRequests(Vault(configuration), cast("KernelKeys", keys), configuration)
     assert keys.practised == [root.credential.certificate, credential.certificate]
