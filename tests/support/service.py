@@ -1,50 +1,47 @@
-"""``hsframework run`` as a process, with plugins that are not installed."""
+"""``hsframework run`` for tests that use it as a consumer does: awaited by its groups, and it must end well."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from hsframework.testing import service as testing
+from tests.support import running
+from tests.support.running import python_path, short_folder
 
-ROOT = Path(__file__).parents[2]
+__all__ = ["Service", "python_path", "running_service"]
 
 
-class Service:
-    """A running service.  ``runtime``: the folder of its sockets."""
+class Service(running.Service):
+    """A running service."""
 
-    def __init__(self, running: testing.RunningService) -> None:
-        self._running = running
-        self.folder = running.folder
-        self.runtime = running.runtime_dir
+    @property
+    def runtime(self) -> Path:
+        """The folder of its sockets."""
+        return self.runtime_dir
 
     def wait_for_groups(self, *groups: str) -> None:
         """Until an agent has joined each of these."""
-        self._running.wait_for_groups(groups)
+        for group in groups:
+            self.log.wait("an agent joins", groups=partial(_has, group))
 
-    def said(self) -> str:
-        """What it has logged so far."""
-        return self._running.log
 
-    def log(self) -> list[Mapping[str, Any]]:
-        """The events so far."""
-        return self._running.events()
+def _has(group: str, joined: Sequence[str]) -> bool:
+    return group in joined
 
 
 @contextlib.contextmanager
 def running_service(
-    *, configuration: str = "", groups: Sequence[str] = ("tls13",), path: Sequence[Path] = ()
+    *, configuration: str = "", groups: Sequence[str] = ("tls13",), plugins: Path | None = None
 ) -> Iterator[Service]:
-    """The service, until the end of the block; it must end well.  ``path``: further folders with plugins."""
-    environment = {"PYTHONPATH": python_path(*path)}
-    with testing.running_service(groups=groups, configuration=configuration, environment=environment) as running:
-        yield Service(running)
-
-
-def python_path(*further: Path) -> str:
-    """PYTHONPATH with these folders before what it has."""
-    words = [*map(str, further), str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    return os.pathsep.join(dict.fromkeys(filter(None, words)))
+    """The service, until the end of the block.  ``plugins``: a further folder with some."""
+    with short_folder() as folder:
+        service = Service(folder, configuration, plugins)
+        try:
+            service.wait_for_groups(*groups)
+            yield service
+            assert service.process.poll() is None, service.log.text
+            assert service.stop() == 0, service.log.text
+        finally:
+            service.clean_up()
