@@ -1,4 +1,4 @@
-"""PSP keeps every rule of the interface: with certificates on both sides, and with a pre-shared key.  In software."""
+"""PSP keeps every rule of the interface, with a device in software: its sessions go to consumers."""
 
 from __future__ import annotations
 
@@ -10,18 +10,7 @@ from hsframework.testing.certificates import Authority
 from hsframework.testing.conformance import ConformanceSuite, Scenario
 from tests.unit.psp.test_sans_io import SANS_IO
 
-ROOT = Authority("Conformance Root")
-STRANGER = Authority("Somebody Else")
-SETTINGS = {"device": "software"}
-WRONG_SETTINGS: dict[str, dict[str, object]] = {
-    "versions": {"versions": ["rot13"]},
-    "device": {"device": "cloud"},
-    "mutual": {"mutual": "perhaps"},
-    "rotate-every": {"rotate-every": 0},
-    "key": {"key": "a key that there is not"},
-}
-MODULES = tuple(f"hsframework_psp.{name}" for name in SANS_IO)
-
+ROOT, STRANGER = Authority("Conformance Root"), Authority("Somebody Else")
 CLIENT = HandshakeOptions(
     group="psp",
     peer_name="server.example",
@@ -36,53 +25,53 @@ SERVER = HandshakeOptions(
 )
 
 
-def _stranger(name: str) -> Identity:
-    return STRANGER.issue([name]).identity
+def stranger(name: str) -> tuple[Identity, ...]:
+    """A certificate that nobody trusts."""
+    return (STRANGER.issue([name]).identity,)
+
+
+def scenario_for(client: HandshakeOptions, server: HandshakeOptions, **refused: object) -> Scenario:
+    """What all have in common."""
+    return Scenario(
+        plugin="psp",
+        client=client,
+        server=server,
+        refused={word.replace("_", " "): pair for word, pair in refused.items()},  # type: ignore[misc]
+        settings={"device": "software"},
+        wrong_settings={
+            "versions": {"versions": ["rot13"]},
+            "device": {"device": "none"},
+            "mutual": {"mutual": "maybe"},
+            "rotate-every": {"rotate-every": 0},
+            "rotate": {"rotate": "a key that there is not"},
+        },
+        sans_io=tuple(f"hsframework_psp.{name}" for name in SANS_IO),
+    )
 
 
 class TestCertificates(ConformanceSuite):
-    """Mutual authentication by certificates."""
+    """Both sides prove who they are by certificates."""
 
     def scenario(self) -> Scenario:
-        return Scenario(
-            plugin="psp",
-            client=CLIENT,
-            server=SERVER,
-            refused={
-                "a server that is not trusted": (CLIENT, replace(SERVER, identities=(_stranger("server.example"),))),
-                "a server with another name": (replace(CLIENT, peer_name="other.example"), SERVER),
-                "a client that is not trusted": (replace(CLIENT, identities=(_stranger("client.example"),)), SERVER),
-                "a client without a certificate": (replace(CLIENT, identities=()), SERVER),
-                "an application protocol": (replace(CLIENT, alpn=("nfs",)), SERVER),
-                "a device that is not there": (replace(CLIENT, attributes={"device": "kernel"}), SERVER),
-            },
-            settings=SETTINGS,
-            wrong_settings=WRONG_SETTINGS,
-            sans_io=MODULES,
+        return scenario_for(
+            CLIENT,
+            SERVER,
+            a_server_that_is_not_trusted=(CLIENT, replace(SERVER, identities=stranger("server.example"))),
+            a_server_with_another_name=(replace(CLIENT, peer_name="other.example"), SERVER),
+            a_client_that_is_not_trusted=(replace(CLIENT, identities=stranger("client.example")), SERVER),
+            a_client_without_a_certificate=(replace(CLIENT, identities=()), SERVER),
+            a_device_that_is_not_there=(replace(CLIENT, attributes={"device": "none"}), SERVER),
         )
 
 
-def _key(fill: bytes, identity: bytes = b"host") -> tuple[PresharedKey, ...]:
-    return (PresharedKey(identity, Secret(fill * 8), "sha384"),)
-
-
-PSK_CLIENT = HandshakeOptions(group="psp", psks=_key(b"a key "))
-PSK_SERVER = HandshakeOptions(group="psp", role=Role.SERVER, psks=_key(b"a key "))
+def _key(fill: bytes) -> tuple[PresharedKey, ...]:
+    return (PresharedKey(b"host", Secret(fill * 8)),)
 
 
 class TestPresharedKey(ConformanceSuite):
     """A key that the server looks up by the name that its client gives."""
 
     def scenario(self) -> Scenario:
-        return Scenario(
-            plugin="psp",
-            client=PSK_CLIENT,
-            server=PSK_SERVER,
-            refused={
-                "another key": (PSK_CLIENT, replace(PSK_SERVER, psks=_key(b"no key"))),
-                "an identity that is not known": (replace(PSK_CLIENT, psks=_key(b"a key ", b"guest")), PSK_SERVER),
-            },
-            settings=SETTINGS,
-            wrong_settings=WRONG_SETTINGS,
-            sans_io=MODULES,
-        )
+        client = HandshakeOptions(group="psp", psks=_key(b"key!"))
+        server = replace(client, role=Role.SERVER)
+        return scenario_for(client, server, another_key=(client, replace(server, psks=_key(b"none"))))
