@@ -62,13 +62,13 @@ async def run_scenario(scenario: Scenario, client: AsyncClient, folder: Path) ->
 async def _connection(scenario: Scenario, folder: Path, stack: AsyncExitStack) -> tuple[socket.socket, Peer]:
     if scenario.options.role is Role.CLIENT:
         address = ("127.0.0.1", free_port())
-        peer = await start_peer("s_server", f"127.0.0.1:{address[1]}", scenario.peer_words, folder)
+        peer = await start_peer(scenario.program, f"127.0.0.1:{address[1]}", scenario.peer_words, folder)
         stack.push_async_callback(peer.end)
         return stack.enter_context(await connect(address, peer)), peer
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         port = listener.getsockname()[1]
-        peer = await start_peer("s_client", f"127.0.0.1:{port}", scenario.peer_words, folder)
+        peer = await start_peer(scenario.program, f"127.0.0.1:{port}", scenario.peer_words, folder)
         stack.push_async_callback(peer.end)
         async with asyncio.timeout(PATIENCE):
             sock, _ = await asyncio.get_running_loop().sock_accept(listener)

@@ -1,4 +1,4 @@
-"""The peers of the demonstration: OpenSSL's own programs, with pipes for their data.
+"""The peers of the demonstration: OpenSSL's own programs (for PSP our own commands), with pipes for their data.
 
 ``-quiet`` makes both carry plain data: no banner, and no letter of the input is a command.
 """
@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,11 +21,13 @@ from hsframework.interface import PresharedKey
 
 CONNECT_TIMEOUT = 10.0
 _POLL = 0.02
+OUR_SERVER, OUR_CLIENT = "listen", "connect"
+"""Commands of our own, as the peers where there are no others."""
 _CIPHERS = {"sha256": ("TLS_AES_128_GCM_SHA256", 0x1301), "sha384": ("TLS_AES_256_GCM_SHA384", 0x1302)}
 
 
 class Peer:
-    """A running ``openssl s_server`` or ``openssl s_client``."""
+    """A running program."""
 
     def __init__(self, process: asyncio.subprocess.Process, program: str, errors: Path) -> None:
         self.process = process
@@ -71,23 +74,27 @@ def openssl_program() -> str:
 
 
 async def start_peer(program: str, address: str, words: Sequence[str], folder: Path) -> Peer:
-    """``openssl PROGRAM`` at ``address`` (``host:port``), TLS 1.3 alone."""
-    place = "-accept" if program == "s_server" else "-connect"
+    """``openssl PROGRAM`` at ``address`` (``host:port``), TLS 1.3 alone, or ``hsframework PROGRAM``."""
     errors = folder / f"{program}-{address.rsplit(':', 1)[1]}.log"
     with errors.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            openssl_program(),
-            program,
-            place,
-            address,
-            "-tls1_3",
-            "-quiet",
+            *_command(program, address),
             *words,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
         )
     return Peer(process, program, errors)
+
+
+def _command(program: str, address: str) -> list[str]:
+    host, _, port = address.rpartition(":")
+    if program == OUR_SERVER:
+        return [sys.executable, "-m", "hsframework", program, "--once", host, port]
+    if program == OUR_CLIENT:
+        return [sys.executable, "-m", "hsframework", program, host, port]
+    place = "-accept" if program == "s_server" else "-connect"
+    return [openssl_program(), program, place, address, "-tls1_3", "-quiet"]
 
 
 async def connect(address: tuple[str, int], peer: Peer) -> socket.socket:

@@ -22,17 +22,21 @@ TIMEOUT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """``expect``: 0, or the errno that the consumer must get.  ``peer_words``: for the OpenSSL program."""
+    """``expect``: 0, or the errno that the consumer must get.  ``peer_words``: for the peer's program.
+
+    ``peer``: the program, if it is none of OpenSSL's.
+    """
 
     title: str
     options: HandshakeOptions
     peer_words: Sequence[str]
     expect: int = 0
+    peer: str = ""
 
     @property
     def program(self) -> str:
         """The peer: an ``s_server`` where we are the client."""
-        return "s_server" if self.options.role is Role.CLIENT else "s_client"
+        return self.peer or ("s_server" if self.options.role is Role.CLIENT else "s_client")
 
 
 class Credentials:
@@ -61,7 +65,7 @@ def scenarios(credentials: Credentials) -> list[Scenario]:
 def _as_client(credentials: Credentials) -> list[Scenario]:
     plain = HandshakeOptions(peer_name=SERVER_NAME, trust=credentials.authority.trust(), timeout=TIMEOUT)
     mutual = replace(plain, identities=(credentials.client.identity,))
-    server = _identity_words(credentials.server_files)
+    server = identity_words(credentials.server_files)
     demand = ["-Verify", "2", "-verify_return_error", "-CAfile", str(credentials.client_files.ca)]
     return [
         Scenario("x509, we are anonymous", plain, server),
@@ -90,7 +94,7 @@ def _as_server(credentials: Credentials) -> list[Scenario]:
         SERVER_NAME,
     ]
     mutual = replace(identity, trust=credentials.authority.trust(), client_certificate=CertificateDemand.REQUIRE)
-    client = _identity_words(credentials.client_files)
+    client = identity_words(credentials.client_files)
     return [
         Scenario("x509, the peer is anonymous", identity, verify),
         Scenario("x509, both show certificates", mutual, [*verify, *client]),
@@ -106,7 +110,7 @@ def _as_server(credentials: Credentials) -> list[Scenario]:
 
 
 def _refused(credentials: Credentials) -> list[Scenario]:
-    server = _identity_words(credentials.server_files)
+    server = identity_words(credentials.server_files)
     trust = credentials.authority.trust()
     demanding = replace(_server(credentials.server), trust=trust, client_certificate=CertificateDemand.REQUIRE)
     known, other = credentials.keys["sha256"], PresharedKey(b"nobody", Secret(bytes(32)))
@@ -143,5 +147,6 @@ def _server(credential: Credential) -> HandshakeOptions:
     return HandshakeOptions(role=Role.SERVER, identities=(credential.identity,), timeout=TIMEOUT)
 
 
-def _identity_words(files: CredentialFiles) -> list[str]:
+def identity_words(files: CredentialFiles) -> list[str]:
+    """For OpenSSL's programs."""
     return ["-cert", str(files.certificate), "-cert_chain", str(files.certificate), "-key", str(files.private_key)]

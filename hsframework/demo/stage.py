@@ -17,6 +17,7 @@ from pathlib import Path
 
 from hsframework.agent.privileges import agent_user
 from hsframework.client import AsyncClient, HandshakeOptions
+from hsframework.demo import psp
 from hsframework.demo.exchange import Outcome, run_scenario
 from hsframework.demo.peers import openssl_program
 from hsframework.demo.picture import Cast, picture, table
@@ -29,9 +30,11 @@ from hsframework.demo.processes import (
 )
 from hsframework.demo.scenarios import Credentials, scenarios
 from hsframework.errors import HandshakeError, RequestRefused
+from hsframework.supervisor import plugin_names
 
 PROTOCOL = "tls13"
-GROUPS = ("tls13", "tlshd")
+PSP = "psp"
+GROUPS = {PROTOCOL: ("tls13", "tlshd"), PSP: ("psp",)}
 
 _LONGEST_FOLDER = 60
 _POLL = 0.01
@@ -67,10 +70,15 @@ async def _perform(
     agent = Service("agent", ["agent", PROTOCOL, *words], private)
     stack.callback(agent.stop)
     async with AsyncClient(runtime) as client:
-        agent_start = await _wait_for_agent(client, agent, dispatcher)
+        agent_start = await _wait_for_agent(client, PROTOCOL, agent, dispatcher)
         cast = Cast(process_facts(os.getpid()), dispatcher.worker(), agent.worker(), dispatcher_start, agent_start)
         todo = scenarios(credentials)
-        say(f"Running {len(todo)} handshakes with OpenSSL's s_server and s_client.\n")
+        if PSP in plugin_names():
+            second = Service("agent of PSP", ["agent", PSP, *words], private)
+            stack.callback(second.stop)
+            await _wait_for_agent(client, PSP, second, dispatcher)
+            todo += psp.scenarios(credentials, runtime)
+        say(f"Running {len(todo)} handshakes with OpenSSL's s_server and s_client, for PSP with our own commands.\n")
         outcomes = []
         for scenario in todo:
             outcomes.append(await run_scenario(scenario, client, private))
@@ -79,7 +87,7 @@ async def _perform(
     return outcomes, cast
 
 
-async def _wait_for_agent(client: AsyncClient, agent: Service, dispatcher: Service) -> float:
+async def _wait_for_agent(client: AsyncClient, group: str, agent: Service, dispatcher: Service) -> float:
     """Until somebody serves the group: a request on a connection that is dead ends in another way than ESRCH."""
     begun = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as sock:
@@ -89,7 +97,7 @@ async def _wait_for_agent(client: AsyncClient, agent: Service, dispatcher: Servi
             agent.check()
             dispatcher.check()
             try:
-                await client.handshake(sock, HandshakeOptions(group=PROTOCOL, timeout=2.0))
+                await client.handshake(sock, HandshakeOptions(group=group, timeout=2.0))
             except RequestRefused as error:
                 if error.errno != errno.ESRCH or time.monotonic() - begun > START_TIMEOUT:
                     raise DemoError(f"the agent did not begin to serve: {error}", errno=error.errno) from None
@@ -125,9 +133,14 @@ def _folder(stack: ExitStack) -> Path:
 
 
 def _write_configuration(folder: Path) -> Path:
-    """The dispatcher is started apart from the agent, so it is told which user may join the groups."""
+    """The dispatcher is started apart from the agents, so it is told which users may join the groups."""
     path = folder / "hsframework.toml"
-    user = agent_user(None, PROTOCOL)
-    tables = [f'[groups.{group}]\nusers = ["{user.uid}"]\n' for group in GROUPS] if user is not None else []
+    users = {protocol: agent_user(None, protocol) for protocol in GROUPS}
+    tables = [
+        f'[groups.{group}]\nusers = ["{user.uid}"]\n'
+        for protocol, user in users.items()
+        if user is not None
+        for group in GROUPS[protocol]
+    ]
     path.write_text("\n".join(tables))
     return path

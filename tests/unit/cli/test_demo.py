@@ -54,8 +54,9 @@ def test_the_whole(temporary: Path) -> None:
     output = result.stdout.decode()
     assert (result.returncode, result.stderr) == (0, b""), output
     rows = [line for line in output.splitlines() if line.endswith(" ok")]
-    assert len(rows) == 14
-    assert sum("2 MiB" in row for row in rows) == 9
+    assert len(rows) == 18
+    assert sum("2 MiB" in row for row in rows) == 12
+    assert sum("PSP aes-gcm-256, software" in row for row in rows) == 3
     for number in (errno.EKEYREJECTED, errno.EACCES, errno.ENOKEY, errno.ESRCH):
         assert errno.errorcode[number] in output
     assert max(map(len, output.splitlines())) <= WIDTH
@@ -202,4 +203,4 @@ def test_an_agent_that_never_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     running: Any = SimpleNamespace(check=lambda: None)
     client: Any = SimpleNamespace(handshake=handshake)
     with pytest.raises(DemoError, match="did not begin to serve: nobody listens"):
-        asyncio.run(stage._wait_for_agent(client, running, running))
+        asyncio.run(stage._wait_for_agent(client, stage.PROTOCOL, running, running))
