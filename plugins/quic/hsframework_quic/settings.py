@@ -82,7 +82,9 @@ def _check_names(setting: str, value: object, known: Collection[str]) -> None:
         raise ConfigurationError(f"{setting.replace('_', '-')} has a name twice")
     for name in value:
         if name not in known:
-            raise ConfigurationError(f"{setting.replace('_', '-')}: {name!r} is not known; use some of {', '.join(known)}")
+            raise ConfigurationError(
+                f"{setting.replace('_', '-')}: {name!r} is not known; use some of {', '.join(known)}"
+            )
 
 
 def _check_number(setting: str, value: object, least: int, most: int) -> None:
