@@ -1,7 +1,7 @@
 """Handshake signatures: TLS 1.3 signature schemes, the keys that they fit, making and checking them.
 
-RFC 8446 sections 4.2.3 and 4.4.3; ML-DSA as OpenSSL has it.  A scheme is its number on the wire.  Each fits one kind of key:
-an ECDSA scheme one curve, an RSA-PSS scheme one of the two object identifiers that an RSA key may have in its
+RFC 8446 sections 4.2.3 and 4.4.3; ML-DSA as OpenSSL has it.  A scheme is its number on the wire and fits one kind of
+key: an ECDSA scheme one curve, an RSA-PSS scheme one of the two object identifiers that an RSA key may have in its
 certificate.  PKCS#1 v1.5 and SHA-1 sign no handshake; the first may sign certificates.
 """
 
@@ -28,7 +28,7 @@ SERVER_CONTEXT = b"TLS 1.3, server CertificateVerify"
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """``kind``: of the key, as :func:`key_kind` names it; ``parameters``: what ``cryptography`` wants besides the data."""
+    """``kind``: of the key, as :func:`key_kind` names it.  ``parameters``: what ``cryptography`` wants besides data."""
 
     code: int
     name: str
