@@ -270,8 +270,11 @@ class Endpoint(TypingProtocol):
         """Take so many of the bytes that :meth:`peek` has just shown."""
         ...
 
-    async def receive_datagram(self, max_size: int = 65535) -> bytes:
-        """One datagram of a datagram socket."""
+    async def receive_datagram(self, max_size: int = 65535, *, until: float | None = None) -> bytes:
+        """One datagram of a datagram socket.
+
+        ``until``: on the loop's clock; TimeoutError when none has come by then.
+        """
         ...
 
     async def send(self, data: bytes) -> None:

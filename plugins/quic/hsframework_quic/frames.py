@@ -1,7 +1,7 @@
 """What the agent wants to know of a 1-RTT packet: is the handshake confirmed, is there a ticket, is it all over?
 
-Frames are only looked at here (RFC 9000 section 19); the consumer's connection acts on them.  A packet with a frame that
-is malformed or not known is read up to there, and the consumer will refuse it.  Sans-IO.
+Frames are only looked at here (RFC 9000 section 19); the consumer's connection acts on them.  A packet with a frame
+that is malformed or not known is read up to there, and the consumer will refuse it.  Sans-IO.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 What the two may rely on:
 
-* The agent acts on no 1-RTT frame.  It looks into the peer's 1-RTT packets (a client: for HANDSHAKE_DONE and tickets) and
-  hands every one on as it came, in :attr:`QuicSession.packets`.  So streams, flow control, the peer's further connection
-  ids and its key updates begin at the consumer, with the values of the transport parameters.
+* The agent acts on no 1-RTT frame.  It looks into the peer's 1-RTT packets (a client: for HANDSHAKE_DONE and tickets)
+  and hands every one on as it came, in :attr:`QuicSession.packets`.  So streams, flow control, the peer's further
+  connection ids and its key updates begin at the consumer, with the values of the transport parameters.
 * What the agent itself has sent in 1-RTT packets (a server: HANDSHAKE_DONE and a ticket) is in
   :attr:`QuicSession.sent` until it is acknowledged, and the consumer sends it again when it is lost.
 * A session encodes to less than 64 KiB.  A 1-RTT packet that does not fit is dropped unacknowledged: the peer sends it

@@ -23,13 +23,13 @@ _LARGEST = (1 << 62) - 1
 class Settings:
     """QUIC.
 
-    ``versions`` in order of preference: a client begins with the first, a server takes the first of the *client's* that
-    it has.  ``ciphers`` likewise in order of preference.  ``max_datagram_size``: bytes of UDP payload that are sent, 1200
-    to 65527; what the network between both does not carry is lost.  The transport parameters that are told to the peer,
-    and so the consumer's: ``idle_timeout`` (seconds), ``max_data`` and ``max_stream_data`` (bytes that the peer may send
-    before the consumer raises it), ``max_streams`` (of each kind that the peer may open at once), ``max_datagram_frame``
-    (bytes; 0: no DATAGRAM frames).  ``tickets``: sessions kept for resumption, for each role; 0: none are given or used.
-    ``ticket_lifetime``: seconds, 604800 at most.
+    ``versions`` in order of preference: a client begins with the first, a server takes the first of the *client's*
+    that it has.  ``ciphers`` likewise in order of preference.  ``max_datagram_size``: bytes of UDP payload that are
+    sent, 1200 to 65527; what the network between both does not carry is lost.  The transport parameters that are told
+    to the peer, and so the consumer's: ``idle_timeout`` (seconds), ``max_data`` and ``max_stream_data`` (bytes that
+    the peer may send before the consumer raises it), ``max_streams`` (of each kind that the peer may open at once),
+    ``max_datagram_frame`` (bytes; 0: no DATAGRAM frames).  ``tickets``: sessions kept for resumption, for each role;
+    0: none are given or used.
 
     For finding faults only, since they write during handshakes: ``keylog_file`` gets the secrets of all connections
     (without it the environment variable SSLKEYLOGFILE counts), ``qlog_dir`` a qlog of each handshake.
@@ -44,7 +44,6 @@ class Settings:
     max_streams: int = 128
     max_datagram_frame: int = 65535
     tickets: int = 1024
-    ticket_lifetime: int = 86400
     keylog_file: Path | None = None
     qlog_dir: Path | None = None
 
@@ -59,7 +58,6 @@ class Settings:
         _check_number("max_streams", self.max_streams, 1, 1 << 60)
         _check_number("max_datagram_frame", self.max_datagram_frame, 0, 65535)
         _check_number("tickets", self.tickets, 0, 1 << 20)
-        _check_number("ticket_lifetime", self.ticket_lifetime, 1, 604800)
         timeout = self.idle_timeout
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0.1 <= timeout <= 86400:
             raise ConfigurationError(f"idle-timeout is from 0.1 to 86400 seconds, not {timeout!r}")

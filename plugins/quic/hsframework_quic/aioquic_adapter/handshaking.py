@@ -3,10 +3,10 @@
 What differs from aioquic's own, each with its reason:
 
 * **TLS** is :class:`~hsframework_quic.aioquic_adapter.tls.VerifiedContext`, and is told the level of what it reads.
-* **1-RTT packets are not acted on.**  The keys for reading them are never installed here; the driver keeps the packets for
-  the consumer (:mod:`hsframework_quic.session`), and no further connection ids are issued.
-* **Retry** repeats the same ClientHello (RFC 9000 section 17.2.5.2 demands it; aioquic makes a new one) and is refused in
-  another version than ours (RFC 9369 section 3.3).
+* **1-RTT packets are not acted on.**  The keys for reading them are never installed here; the driver keeps the
+  packets for the consumer (:mod:`hsframework_quic.session`), and no further connection ids are issued.
+* **Retry** repeats the same ClientHello (RFC 9000 section 17.2.5.2 demands it; aioquic makes a new one) and is
+  refused in another version than ours (RFC 9369 section 3.3).
 * **Version Negotiation** counts when it echoes our connection id (RFC 9000 section 17.2.1), not after a Retry, and is
   compared with what the server says once it is authenticated (RFC 9368 section 4).
 * **Before the client's address is validated** nothing goes past three times what it sent, the CONNECTION_CLOSE included
@@ -99,6 +99,8 @@ class HandshakeConnection(QuicConnection):
         self.exporter_secret = b""
         self.receiving: CryptoContext | None = None
         """For looking into the peer's 1-RTT packets."""
+        self.no_common_version = False
+        """The server has named its versions, and ours are not among them."""
         self.acknowledged: tuple[range, ...] = ()
         """1-RTT packets of the peer that an ACK of ours named."""
         if not configuration.is_client:
@@ -133,6 +135,11 @@ class HandshakeConnection(QuicConnection):
         return self._state is QuicConnectionState.DRAINING
 
     @property
+    def expired(self) -> bool:
+        """Is it over without a word: its idle timeout, or no version in common?"""
+        return self._state is QuicConnectionState.TERMINATED
+
+    @property
     def failure(self) -> HandshakeError | None:
         """What TLS has to say about its end."""
         context: VerifiedContext | None = getattr(self, "tls", None)
@@ -147,10 +154,15 @@ class HandshakeConnection(QuicConnection):
         """Does a packet with this destination belong here?"""
         return any(item.cid == connection_id for item in self._host_cids)
 
+    def has_packet(self, number: int) -> bool:
+        """Was a 1-RTT packet of this number noted?"""
+        return number in self._spaces[Epoch.ONE_RTT].received_packets
+
     def note_packet(self, number: int, now: float, *, ack_eliciting: bool) -> None:
         """A 1-RTT packet was kept for the consumer: it is to be acknowledged like any other."""
         space = self._spaces[Epoch.ONE_RTT]
         space.ack_queue.add(number)
+        space.received_packets.add(number)
         if number > space.largest_received_packet:
             space.largest_received_packet = number
             space.largest_received_time = now
@@ -221,6 +233,7 @@ class HandshakeConnection(QuicConnection):
         if self._retry_count or header.source_cid != self._peer_cid.cid:
             return
         super()._receive_version_negotiation_packet(header, now)
+        self.no_common_version = self.expired
         if self._version_negotiated_incompatible:
             self._version_after_negotiation = self._version
 

@@ -1,8 +1,8 @@
 """A session to a connection that goes on: the counterpart of :mod:`.export`.
 
-The connection is aioquic's own, its public interface is all that a consumer needs.  It is established and confirmed; its
-peer is at :data:`~hsframework_quic.aioquic_adapter.handshaking.PEER`.  **The packets in the session are not taken in yet**:
-``receive_datagram`` each of ``session.packets`` first, in their order, then what comes from the socket.
+The connection is aioquic's own, its public interface is all that a consumer needs.  It is established and confirmed;
+its peer is at :data:`~hsframework_quic.aioquic_adapter.handshaking.PEER`.  **The packets in the session are not taken
+in yet**: ``receive_datagram`` each of ``session.packets`` first, in their order, then what comes from the socket.
 """
 
 from __future__ import annotations
