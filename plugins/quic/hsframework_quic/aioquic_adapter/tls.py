@@ -43,7 +43,14 @@ from hsframework.errors import HandshakeError
 from hsframework.interface import CertificateDemand, Identity, PeerIdentity, Role, Secret
 from hsframework.tls import client_hello as extension, messages, signatures
 from hsframework.tls.client_hello import ClientHello, parse_client_hello
-from hsframework_quic.aioquic_adapter.tls_options import CIPHER_SUITES, GROUPS, Resumable, TlsOptions, keep_none
+from hsframework_quic.aioquic_adapter.tls_options import (
+    AES_128_CCM_SHA256,
+    CIPHER_SUITES,
+    GROUPS,
+    Resumable,
+    TlsOptions,
+    keep_none,
+)
 
 TLS_1_3 = 0x0304
 SIGNATURE_SCHEMES = (*signatures.SCHEMES, *signatures.CERTIFICATE_ONLY)
@@ -108,12 +115,13 @@ _KEY_LOG_LABELS = {
     (Role.CLIENT, Epoch.ONE_RTT): "CLIENT_TRAFFIC_SECRET_0",
     (Role.SERVER, Epoch.ONE_RTT): "SERVER_TRAFFIC_SECRET_0",
 }
-_SUITE_NAMES = {code: name for name, code in CIPHER_SUITES.items()}
+_SUITE_NAMES = {code: name for name, code in CIPHER_SUITES.items()} | {AES_128_CCM_SHA256: "TLS_AES_128_CCM_SHA256"}
 _GROUP_NAMES = {code: name for name, code in GROUPS.items()}
 
 for _code in signatures.SCHEMES:
     # aioquic looks a scheme's parameters up before it calls ``sign``.  Ours ignores them, so any will do.
     tls.SIGNATURE_ALGORITHMS.setdefault(_code, (None, hashes.SHA256))
+tls.CIPHER_SUITES.setdefault(AES_128_CCM_SHA256, hashes.SHA256)
 
 TrafficKeyHandler = Callable[[Direction, Epoch, tls.CipherSuite, bytes], None]
 
@@ -154,7 +162,7 @@ class VerifiedContext(tls.Context):
         super().__init__(
             is_client=options.role is Role.CLIENT,
             alpn_protocols=list(options.alpn) or None,
-            cipher_suites=[tls.CipherSuite(code) for code in options.cipher_suites],
+            cipher_suites=[_suite(code) for code in options.cipher_suites],
             server_name=_server_name(options.server_name),
             verify_mode=ssl.CERT_NONE,  # aioquic's own opinion is not asked for
         )
@@ -403,7 +411,7 @@ class VerifiedContext(tls.Context):
         """The session to resume; None: a full handshake.  aioquic resumes what this returns."""
         session = self.options.find(ticket)
         suite = next((suite for suite in self._cipher_suites if suite in hello.cipher_suites), None)
-        if session is None or not session.ticket.is_valid or session.ticket.cipher_suite is not suite:
+        if session is None or not session.ticket.is_valid or session.ticket.cipher_suite != suite:
             return None
         if bool(session.chain) is not self._request_client_certificate:
             return None
@@ -465,6 +473,11 @@ class _Signer:
 
     def sign(self, content: bytes, *parameters: object) -> bytes:
         return signatures.sign(self._identity, self.scheme, content)
+
+
+def _suite(code: int) -> tls.CipherSuite:
+    """aioquic has no name for AES-CCM, and needs none."""
+    return cast(tls.CipherSuite, code) if code == AES_128_CCM_SHA256 else tls.CipherSuite(code)
 
 
 def _server_name(name: str | None) -> str | None:

@@ -17,7 +17,10 @@ CIPHER_SUITES = {
     "TLS_AES_256_GCM_SHA384": AES_256_GCM_SHA384,
     "TLS_CHACHA20_POLY1305_SHA256": CHACHA20_POLY1305_SHA256,
 }
-"""What aioquic can do, by name, in order of preference.  TLS_AES_128_CCM_SHA256 is not among it."""
+"""What aioquic can protect packets with, by name, in order of preference."""
+ALL_SUITES = tuple(CIPHER_SUITES.values())
+AES_128_CCM_SHA256 = 0x1304
+"""For packets that somebody else protects."""
 GROUPS = {"X25519": 0x1D, "P-256": 0x17, "P-384": 0x18, "P-521": 0x19, "X448": 0x1E}
 
 
@@ -69,7 +72,7 @@ class TlsOptions:
     verify: Verify = no_trust
     authorize: Authorize = anybody
     client_certificate: CertificateDemand = CertificateDemand.NONE
-    cipher_suites: tuple[int, ...] = tuple(CIPHER_SUITES.values())
+    cipher_suites: tuple[int, ...] = ALL_SUITES
     groups: tuple[int, ...] = (0x1D, 0x17, 0x18)
     """A client sends a key share for each of them."""
     issue: Callable[[Resumable], bytes | None] = issue_none
