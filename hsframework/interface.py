@@ -29,7 +29,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol as TypingProtocol
+from typing import TYPE_CHECKING, Any, Protocol as TypingProtocol, runtime_checkable
 
 from hsframework.errors import HandshakeError
 
@@ -322,7 +322,11 @@ class Protocol(ABC):
 
 
 class Stream(TypingProtocol):
-    """A blocking stream over a session in user space: what ``attach_session`` gives to a synchronous consumer."""
+    """Bytes in order, both ways, in blocking calls: what ``attach_session`` gives to a synchronous consumer.
+
+    Every session in user space is one.  That of a protocol with several streams is a :class:`Connection` besides, and as a
+    Stream stands for the first of them; each of the others is a Stream of its own.
+    """
 
     def send(self, data: bytes) -> None:
         """Send all of ``data``."""
@@ -337,7 +341,11 @@ class Stream(TypingProtocol):
         ...
 
     def close(self) -> None:
-        """Say goodbye to the peer (close_notify) and release the session; the socket stays its owner's."""
+        """Say goodbye to the peer and release the session; the socket stays its owner's.
+
+        TLS says close_notify.  A Connection ends its first stream and says CONNECTION_CLOSE.  One stream of a connection
+        among others is ended alone.
+        """
         ...
 
 
@@ -351,6 +359,74 @@ class AsyncStream(TypingProtocol):
     async def send_eof(self) -> None: ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Connection(Stream, TypingProtocol):
+    """A session with several streams, and perhaps datagrams: QUIC (RFC 9000, RFC 9221).
+
+    As a Stream it is the first bidirectional stream of the client: the client opens it with its first call, a server's first
+    call waits for it.  A program that knows of one byte stream alone so works over every protocol, and need not ask.  A
+    program that uses ``open_stream`` and ``accept_stream`` meets the same stream there, as the first one.
+
+    Streams that are ended, reset or stopped by the peer raise :class:`hsframework.errors.StreamError` for themselves; the
+    end of the connection does so for all.
+    """
+
+    def open_stream(self, *, unidirectional: bool = False) -> Stream:
+        """A stream of ours; waits while the peer allows no more.  The peer learns of it with the first data."""
+        ...
+
+    def accept_stream(self, *, unidirectional: bool | None = None) -> Stream | None:
+        """The next stream of the peer's, of one kind or of either; None: it has closed the connection without an error."""
+        ...
+
+    @property
+    def max_datagram_size(self) -> int | None:
+        """Bytes in one datagram at most; None: the peer takes no datagrams."""
+        ...
+
+    def send_datagram(self, data: bytes) -> None:
+        """Send a datagram, which may be lost.  StreamError: EOPNOTSUPP the peer takes none, EMSGSIZE it is too large."""
+        ...
+
+    def receive_datagram(self) -> bytes:
+        """The next datagram; datagrams that nobody takes are lost, the oldest first."""
+        ...
+
+    def ping(self) -> None:
+        """Returns when the peer has answered."""
+        ...
+
+    def update_keys(self) -> None:
+        """Change the keys that protect what is sent."""
+        ...
+
+    def close(self, code: int = 0, reason: str = "") -> None:
+        """Say goodbye with a code and a reason of the application protocol; 0: nothing is wrong."""
+        ...
+
+
+@runtime_checkable
+class AsyncConnection(AsyncStream, TypingProtocol):
+    """The same over asyncio.  The event loop does the connection's work until it is closed."""
+
+    async def open_stream(self, *, unidirectional: bool = False) -> AsyncStream: ...
+
+    async def accept_stream(self, *, unidirectional: bool | None = None) -> AsyncStream | None: ...
+
+    @property
+    def max_datagram_size(self) -> int | None: ...
+
+    async def send_datagram(self, data: bytes) -> None: ...
+
+    async def receive_datagram(self) -> bytes: ...
+
+    async def ping(self) -> None: ...
+
+    async def update_keys(self) -> None: ...
+
+    async def close(self, code: int = 0, reason: str = "") -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,8 +26,11 @@ class Inside:
 
     def __init__(self, quic: QuicConnection) -> None:
         self._quic: Any = quic
-        self._stream_window: int = quic.configuration.max_stream_data
-        self._window: int = quic.configuration.max_data
+        self._stream_window: int = self._quic._local_max_stream_data_bidi_remote
+        self._window: int = self._quic._local_max_data.value
+        self.hold_streams = False
+        """Let the peer open no streams beyond those that it was told it may; what it is due comes when this is over."""
+        self._owed = [0, 0]
         self._consumed = 0
         self._consumed_of: dict[int, int] = {}
         self._write_stream_limits = self._quic._write_stream_limits
@@ -69,6 +72,13 @@ class Inside:
             receiver.highest_offset = highest
 
     def _connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
+        for kind, streams in enumerate((self._quic._local_max_streams_bidi, self._quic._local_max_streams_uni)):
+            if self.hold_streams:
+                self._owed[kind] += streams.value - streams.sent
+                streams.value = streams.sent
+            else:
+                streams.value += self._owed[kind]
+                self._owed[kind] = 0
         limit = self._quic._local_max_data
         used, limit.used = limit.used, 0
         try:
@@ -84,7 +94,8 @@ class Inside:
         if stream is None or stream.sender._reset_error_code is not None:
             return 0
         sender = stream.sender
-        return int(sender._buffer_stop - sender._buffer_start) + (sender._buffer_fin is not None and not sender.is_finished)
+        fin = sender._buffer_fin is not None and not sender.is_finished
+        return int(sender._buffer_stop - sender._buffer_start) + fin
 
     def flushed(self) -> bool:
         """Has the peer acknowledged everything that was sent on streams, and has every datagram gone out?"""
@@ -112,7 +123,7 @@ class Inside:
         if not limit:
             return None
         # The limit counts the frame's type and length as well (RFC 9221 section 3).
-        return max(0, min(limit - 3, self._quic.configuration.max_datagram_size - _FRAME_OVERHEAD))
+        return max(0, min(limit - 3, self._quic._max_datagram_size - _FRAME_OVERHEAD))
 
     # The end
 
