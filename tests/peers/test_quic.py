@@ -81,7 +81,8 @@ def ngtcp2_server(pki: Pki, folder: Path, *words: str, identity: str = "good") -
     files = pki.files(identity)
     program = shutil.which("gtlsserver", path=_PATH)
     assert program is not None
-    command: list[str | Path] = [program, "-q", "-d", folder, *words, "127.0.0.1", str(port), files.private_key, files.certificate]
+    command: list[str | Path] = [program, "-q", "-d", folder, *words, "127.0.0.1", str(port)]
+    command += [files.private_key, files.certificate]
     with Program(command) as running:
         running.poll_until(lambda: _listens(port), "a UDP socket")
         yield "127.0.0.1", port

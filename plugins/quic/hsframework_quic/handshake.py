@@ -31,7 +31,13 @@ from hsframework_quic.aioquic_adapter.export import export
 from hsframework_quic.aioquic_adapter.handshaking import PEER, HandshakeConnection
 from hsframework_quic.aioquic_adapter.tls import Agreed, VerifiedContext
 from hsframework_quic.aioquic_adapter.tls_options import Resumable, TlsOptions, keep_none
-from hsframework_quic.failures import CRYPTO_ERROR, closing_code, failure_of_close, failure_of_own_close
+from hsframework_quic.failures import (
+    CRYPTO_ERROR,
+    VERSION_NEGOTIATION_ERROR,
+    closing_code,
+    failure_of_close,
+    failure_of_own_close,
+)
 from hsframework_quic.frames import Glimpse, glimpse
 from hsframework_quic.session import MAX_PACKET_BYTES, MAX_PACKETS, MAX_TICKET, QuicSession, Ticket
 from hsframework_quic.settings import Settings
@@ -141,7 +147,9 @@ class Handshake:
 
     def _fail(self, connection: HandshakeConnection) -> None:
         ending = connection.ending
-        if connection.failure is not None:
+        if ending is not None and ending.error_code == VERSION_NEGOTIATION_ERROR and not connection.closed_by_peer:
+            self.error = HandshakeFailed(Failure.VERSION, "the version was negotiated by somebody else")
+        elif connection.failure is not None:
             self.error = connection.failure
         elif connection.no_common_version:
             self.error = HandshakeFailed(Failure.VERSION, "the server speaks no version that is allowed here")
