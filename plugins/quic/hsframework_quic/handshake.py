@@ -167,14 +167,14 @@ class Handshake:
         return self._connection.is_local_connection_id(packet[1 : 1 + CONNECTION_ID_SIZE])
 
     def _keep_packet(self, packet: bytes) -> None:
-        readable = self._connection is not None and self._connection.receiving is not None
+        readable = self._connection is not None and self._connection.can_read
         most = MAX_PACKETS if readable else MAX_EARLY_PACKETS
         if len(self._kept) < most and sum(map(len, self._kept)) + len(packet) <= MAX_PACKET_BYTES:
             self._kept.append(packet)
 
     def _look_into_packets(self, connection: HandshakeConnection, now: float) -> None:
         """Those that can be read and were not: drop what is not the peer's, and look at the rest."""
-        if connection.receiving is None or not connection.complete:
+        if not connection.can_read or not connection.complete:
             return
         new, self._kept = self._kept[self._readable :], self._kept[: self._readable]
         for packet in new:
@@ -185,10 +185,8 @@ class Handshake:
         self._readable = len(self._kept)
 
     def _read(self, connection: HandshakeConnection, packet: bytes, now: float) -> Glimpse | None:
-        assert connection.receiving is not None
-        expected = connection.expected_packet_number
         try:
-            _, payload, number, _ = connection.receiving.decrypt_packet(packet, 1 + CONNECTION_ID_SIZE, expected)
+            payload, number = connection.read(packet)
         except CryptoError:
             return None
         if connection.has_packet(number):

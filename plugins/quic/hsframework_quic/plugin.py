@@ -26,9 +26,20 @@ from aioquic.quic.logger import QuicLogger
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.credentials.judgement import client_identities, judge_for
 from hsframework.errors import HandshakeError
-from hsframework.interface import AuthMode, Endpoint, Handshaker, Protocol, Request, Result, Role
+from hsframework.interface import (
+    AddressValidation,
+    AuthMode,
+    Endpoint,
+    Gate,
+    Handshaker,
+    Protocol,
+    Request,
+    Result,
+    Role,
+)
 from hsframework.netlink.spec import Specification
 from hsframework_quic.aioquic_adapter.tls_options import TlsOptions
+from hsframework_quic.gate import QuicGate
 from hsframework_quic.handshake import ClientHandshake, First, Handshake, ServerHandshake
 from hsframework_quic.logs import KeyLog, QlogFolder
 from hsframework_quic.session import VERSIONS, specification
@@ -48,6 +59,11 @@ class QuicProtocol(Protocol):
     groups = ("quic",)
     socket_protocols = frozenset({socket.IPPROTO_UDP})
     settings_type = Settings
+    auth_modes = frozenset({AuthMode.UNAUTHENTICATED, AuthMode.X509})
+    writes_qlogs = True
+
+    def gate(self, validation: AddressValidation) -> Gate:
+        return QuicGate(validation)
 
     @property
     def specification(self) -> Specification:
@@ -103,6 +119,7 @@ class QuicHandshaker(Handshaker):
             authorize=request.authorize,
             client_certificate=request.client_certificate,
             cipher_suites=self._settings.suites,
+            groups=self._settings.wire_groups(request.role),
             key_log=None if self._key_log is None else self._key_log.write,
             **tickets,
         )

@@ -8,14 +8,11 @@ from functools import cached_property
 from pathlib import Path
 
 from hsframework.errors import ConfigurationError
+from hsframework.interface import Role
+from hsframework_quic.aioquic_adapter.tls_options import CIPHER_SUITES, GROUPS
 from hsframework_quic.session import VERSION_1, VERSION_2
 
 VERSION_NAMES = {"v1": VERSION_1, "v2": VERSION_2}
-CIPHERS = {
-    "TLS_AES_128_GCM_SHA256": 0x1301,
-    "TLS_AES_256_GCM_SHA384": 0x1302,
-    "TLS_CHACHA20_POLY1305_SHA256": 0x1303,
-}
 _LARGEST = (1 << 62) - 1
 
 
@@ -24,12 +21,13 @@ class Settings:
     """QUIC.
 
     ``versions`` in order of preference: a client begins with the first, a server takes the first of the *client's*
-    that it has.  ``ciphers`` likewise in order of preference.  ``max_datagram_size``: bytes of UDP payload that are
-    sent, 1200 to 65527; what the network between both does not carry is lost.  The transport parameters that are told
-    to the peer, and so the consumer's: ``idle_timeout`` (seconds), ``max_data`` and ``max_stream_data`` (bytes that
-    the peer may send before the consumer raises it), ``max_streams`` (of each kind that the peer may open at once),
-    ``max_datagram_frame`` (bytes; 0: no DATAGRAM frames).  ``tickets``: sessions kept for resumption, for each role;
-    0: none are given or used.
+    that it has.  ``ciphers`` likewise in order of preference.  ``groups``: key exchange groups that a server takes;
+    ``key_shares``: those that a client offers, with a key share for each (there is no
+    HelloRetryRequest).  ``max_datagram_size``: bytes of UDP payload that are sent, 1200 to 65527; what the network
+    between both does not carry is lost.  The transport parameters that are told to the peer, and so the consumer's:
+    ``idle_timeout`` (seconds), ``max_data`` and ``max_stream_data`` (bytes that the peer may send before the consumer
+    raises it), ``max_streams`` (of each kind that the peer may open at once), ``max_datagram_frame`` (bytes; 0: no
+    DATAGRAM frames).  ``tickets``: sessions kept for resumption, for each role; 0: none are given or used.
 
     For finding faults only, since they write during handshakes: ``keylog_file`` gets the secrets of all connections
     (without it the environment variable SSLKEYLOGFILE counts), ``qlog_dir`` a qlog of each handshake.
@@ -37,6 +35,8 @@ class Settings:
 
     versions: tuple[str, ...] = ("v1", "v2")
     ciphers: tuple[str, ...] = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
+    groups: tuple[str, ...] = ("X25519", "P-256", "P-384", "P-521", "X448")
+    key_shares: tuple[str, ...] = ("X25519", "P-256")
     max_datagram_size: int = 1200
     idle_timeout: float = 60.0
     max_data: int = 1 << 20
@@ -49,8 +49,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         _check_names("versions", self.versions, VERSION_NAMES)
-        _check_names("ciphers", self.ciphers, CIPHERS)
-        for name in ("versions", "ciphers"):
+        _check_names("ciphers", self.ciphers, CIPHER_SUITES)
+        _check_names("groups", self.groups, GROUPS)
+        _check_names("key_shares", self.key_shares, GROUPS)
+        for name in ("versions", "ciphers", "groups", "key_shares"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         _check_number("max_datagram_size", self.max_datagram_size, 1200, 65527)
         _check_number("max_data", self.max_data, 1, _LARGEST)
@@ -70,7 +72,11 @@ class Settings:
     @cached_property
     def suites(self) -> tuple[int, ...]:
         """``ciphers`` as on the wire."""
-        return tuple(CIPHERS[name] for name in self.ciphers)
+        return tuple(CIPHER_SUITES[name] for name in self.ciphers)
+
+    def wire_groups(self, role: Role) -> tuple[int, ...]:
+        """``key_shares`` of a client, ``groups`` of a server, as on the wire."""
+        return tuple(GROUPS[name] for name in (self.key_shares if role is Role.CLIENT else self.groups))
 
 
 def _check_names(setting: str, value: object, known: Collection[str]) -> None:

@@ -405,7 +405,7 @@ def test_an_error_is_told_to_the_peer() -> None:
     assert (client.handshake.error.failure, client.handshake.error.peer_alert) == (Failure.PEER_REFUSED, 120)
 
 
-@pytest.mark.parametrize("step", range(1, 5))
+@pytest.mark.parametrize("step", range(1, 4))
 def test_a_withdrawn_request_is_told_to_the_peer(step: int) -> None:
     """user_canceled, in packets that the peer can read, whenever it happens."""
     client, server = our_client(), our_server()

@@ -97,8 +97,8 @@ class HandshakeConnection(QuicConnection):
         self.secrets: dict[Direction, bytes] = {}
         """Of the 1-RTT level: DECRYPT is what the peer sends under."""
         self.exporter_secret = b""
-        self.receiving: CryptoContext | None = None
-        """For looking into the peer's 1-RTT packets."""
+        self._suite: CipherSuite | None = None
+        self._receiving: CryptoContext | None = None
         self.no_common_version = False
         """The server has named its versions, and ours are not among them."""
         self.acknowledged: tuple[range, ...] = ()
@@ -150,6 +150,23 @@ class HandshakeConnection(QuicConnection):
         """The peer's stateless reset token, or nothing (RFC 9000 section 10.3)."""
         return self._peer_cid.stateless_reset_token or b""
 
+    @property
+    def can_read(self) -> bool:
+        """Are there keys for :meth:`read`?"""
+        return Direction.DECRYPT in self.secrets
+
+    def read(self, packet: bytes) -> tuple[bytes, int]:
+        """Payload and number of a 1-RTT packet of the peer.  Raises CryptoError for one that is not the peer's."""
+        if self._receiving is None:
+            assert self._suite is not None
+            self._receiving = CryptoContext()
+            secret = self.secrets[Direction.DECRYPT]
+            self._receiving.setup(cipher_suite=self._suite, secret=secret, version=self.negotiated_version)
+        offset = 1 + self._configuration.connection_id_length
+        expected = self._spaces[Epoch.ONE_RTT].expected_packet_number
+        _, payload, number, _ = self._receiving.decrypt_packet(packet, offset, expected)
+        return payload, number
+
     def is_local_connection_id(self, connection_id: bytes) -> bool:
         """Does a packet with this destination belong here?"""
         return any(item.cid == connection_id for item in self._host_cids)
@@ -169,11 +186,6 @@ class HandshakeConnection(QuicConnection):
         space.expected_packet_number = max(space.expected_packet_number, number + 1)
         if ack_eliciting and space.ack_at is None:
             space.ack_at = now + self._ack_delay
-
-    @property
-    def expected_packet_number(self) -> int:
-        """Of the peer's next 1-RTT packet (RFC 9000 appendix A.3)."""
-        return self._spaces[Epoch.ONE_RTT].expected_packet_number
 
     def take_tls(self, data: bytes) -> None:
         """TLS messages of the 1-RTT level.  Raises what ``VerifiedContext.handle_message`` does."""
@@ -284,9 +296,8 @@ class HandshakeConnection(QuicConnection):
                 assert self.tls.key_schedule is not None
                 self.exporter_secret = self.tls.key_schedule.derive_secret(b"exp master")
             self.secrets[direction] = secret
+            self._suite = cipher_suite
             if direction is Direction.DECRYPT:
-                self.receiving = CryptoContext()
-                self.receiving.setup(cipher_suite=cipher_suite, secret=secret, version=self.negotiated_version)
                 return
         super()._update_traffic_key(direction, epoch, cipher_suite, secret)
 
