@@ -26,7 +26,7 @@ import hashlib
 import hmac
 import socket as _socket
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol as TypingProtocol, runtime_checkable
@@ -282,6 +282,47 @@ class Endpoint(TypingProtocol):
         ...
 
 
+class AddressValidation(enum.Enum):
+    """When a new client of a datagram protocol must prove its address, before anything is kept of it."""
+
+    ALWAYS = "always"
+    NEVER = "never"
+    UNDER_LOAD = "load"
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A new client is let in.  ``connection``: what tells this attempt of its from another, as the gate sees it.
+
+    ``attributes``: for the request, by the protocol's attribute set ``request``.
+    """
+
+    connection: bytes
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Gate(TypingProtocol):
+    """Who is let in at the listening port of a datagram protocol (:mod:`hsframework.client.listener`).
+
+    Without I/O: time and load are arguments.  What is not a new client's first datagram is answered by silence.
+    """
+
+    def judge(self, datagram: bytes, address: str, *, now: float, busy: bool) -> Admission | bytes | None:
+        """A datagram from ``address:port``, where no client is known.  bytes: an answer to send, and nothing to keep.
+
+        ``now``: seconds on a monotonic clock.  ``busy``: many handshakes are under way.
+        """
+        ...
+
+    def belongs(self, admission: Admission, datagram: bytes) -> bool:
+        """Is it of this attempt, rather than of an earlier one from the same address?"""
+        ...
+
+    def attributes(self, admission: Admission, datagrams: Sequence[bytes]) -> Mapping[str, Any]:
+        """For the request: what is known of the client, and all that it has sent so far, in order."""
+        ...
+
+
 class Handshaker(ABC):
     """Serves the requests of one protocol in one agent process; what :meth:`Protocol.prepare` returns."""
 
@@ -304,7 +345,18 @@ class Protocol(ABC):
     """``SO_PROTOCOL`` of the sockets that it serves, so that several protocols can share a group."""
     settings_type: type[Any] | None = None
     """A frozen dataclass with defaults, for the table ``[plugins.NAME]`` in the configuration.  None: no settings."""
+    auth_modes: frozenset[AuthMode] = frozenset(AuthMode)
+    """What it can do; asked by the command line, which refuses the others before anything is sent."""
+    writes_qlogs: bool = False
+    """Does ``attach_session`` write a qlog where the environment variable ``QLOGDIR`` names a folder?"""
     interface_version: int = INTERFACE_VERSION
+
+    def gate(self, validation: AddressValidation) -> Gate | None:
+        """For a listener of a datagram protocol.
+
+        None: the protocol needs none, or its clients connect as streams do.
+        """
+        return None
 
     @property
     def specification(self) -> Specification | None:
@@ -324,8 +376,8 @@ class Protocol(ABC):
 class Stream(TypingProtocol):
     """Bytes in order, both ways, in blocking calls: what ``attach_session`` gives to a synchronous consumer.
 
-    Every session in user space is one.  That of a protocol with several streams is a :class:`Connection` besides, and as a
-    Stream stands for the first of them; each of the others is a Stream of its own.
+    Every session in user space is one.  That of a protocol with several streams is a :class:`Connection` besides, and
+    as a Stream stands for the first of them; each of the others is a Stream of its own.
     """
 
     def send(self, data: bytes) -> None:
@@ -343,8 +395,8 @@ class Stream(TypingProtocol):
     def close(self) -> None:
         """Say goodbye to the peer and release the session; the socket stays its owner's.
 
-        TLS says close_notify.  A Connection ends its first stream and says CONNECTION_CLOSE.  One stream of a connection
-        among others is ended alone.
+        TLS says close_notify.  A Connection ends its first stream and says CONNECTION_CLOSE.  One stream of a
+        connection among others is ended alone.
         """
         ...
 
@@ -365,12 +417,12 @@ class AsyncStream(TypingProtocol):
 class Connection(Stream, TypingProtocol):
     """A session with several streams, and perhaps datagrams: QUIC (RFC 9000, RFC 9221).
 
-    As a Stream it is the first bidirectional stream of the client: the client opens it with its first call, a server's first
-    call waits for it.  A program that knows of one byte stream alone so works over every protocol, and need not ask.  A
-    program that uses ``open_stream`` and ``accept_stream`` meets the same stream there, as the first one.
+    As a Stream it is the first bidirectional stream of the client: the client opens it with its first call, a server's
+    first call waits for it.  A program that knows of one byte stream alone so works over every protocol, and need not
+    ask.  A program that uses ``open_stream`` and ``accept_stream`` meets the same stream there, as the first one.
 
-    Streams that are ended, reset or stopped by the peer raise :class:`hsframework.errors.StreamError` for themselves; the
-    end of the connection does so for all.
+    Streams that are ended, reset or stopped by the peer raise :class:`hsframework.errors.StreamError` for themselves;
+    the end of the connection does so for all.
     """
 
     def open_stream(self, *, unidirectional: bool = False) -> Stream:
@@ -378,7 +430,10 @@ class Connection(Stream, TypingProtocol):
         ...
 
     def accept_stream(self, *, unidirectional: bool | None = None) -> Stream | None:
-        """The next stream of the peer's, of one kind or of either; None: it has closed the connection without an error."""
+        """The next stream of the peer's, of one kind or of either.
+
+        None: it has closed the connection without an error.
+        """
         ...
 
     @property
@@ -387,7 +442,10 @@ class Connection(Stream, TypingProtocol):
         ...
 
     def send_datagram(self, data: bytes) -> None:
-        """Send a datagram, which may be lost.  StreamError: EOPNOTSUPP the peer takes none, EMSGSIZE it is too large."""
+        """Send a datagram, which may be lost.
+
+        StreamError: EOPNOTSUPP the peer takes none, EMSGSIZE it is too large.
+        """
         ...
 
     def receive_datagram(self) -> bytes:

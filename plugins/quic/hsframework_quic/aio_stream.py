@@ -42,7 +42,7 @@ class AsyncDriver:
             finally:
                 self._send()
             if result is not LATER:
-                return result  # type: ignore[return-value]  # mypy does not narrow a TypeVar's union
+                return result
             future: asyncio.Future[None] = self._loop.create_future()
             self._waiters.add(future)
             try:
@@ -203,7 +203,10 @@ class AsyncQuicConnection:
         return AsyncQuicStream(self._driver, await self._driver.call(lambda: self._connection.try_open(unidirectional)))
 
     async def accept_stream(self, *, unidirectional: bool | None = None) -> AsyncQuicStream | None:
-        """The next stream that the peer opened, of one kind or of either; None: it has closed the connection, code 0."""
+        """The next stream that the peer opened, of one kind or of either.
+
+        None: it has closed the connection, code 0.
+        """
         state: StreamState | None = await self._driver.call(lambda: self._connection.try_accept(unidirectional))
         return None if state is None else AsyncQuicStream(self._driver, state)
 
@@ -261,8 +264,8 @@ class AsyncQuicConnection:
     async def close(self, code: int = 0, reason: str = "") -> None:
         """Say CONNECTION_CLOSE and release the session; the socket stays its owner's.  A second call does nothing.
 
-        With code 0 the first bidirectional stream is ended before, and the peer has ``CLOSE_PATIENCE`` (3 s) to acknowledge
-        what was sent on any stream.  With another code nothing is waited for.
+        With code 0 the first bidirectional stream is ended before, and the peer has ``CLOSE_PATIENCE`` (3 s) to
+        acknowledge what was sent on any stream.  With another code nothing is waited for.
         """
         try:
             if code == 0:

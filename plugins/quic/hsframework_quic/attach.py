@@ -14,7 +14,9 @@ from hsframework_quic.session import QuicSession
 from hsframework_quic.stream import QuicConnection
 
 
-def attach(session: EstablishedSession, sock: socket.socket, *, asynchronous: bool) -> QuicConnection | AsyncQuicConnection:
+def attach(
+    session: EstablishedSession, sock: socket.socket, *, asynchronous: bool
+) -> QuicConnection | AsyncQuicConnection:
     """Raises StreamError for parameters that are not those of a QUIC session, and for a socket that is not its."""
     state = QuicSession.of(session)
     recording = Recording(state)

@@ -1,8 +1,8 @@
 """The consumer's connection without I/O: datagrams and the time go in, datagrams, deadlines and data come out.
 
-* ``try_`` methods never wait.  They return :data:`LATER` where a caller has to wait for the peer.  After any of them, and
-  after :meth:`Connection.receive` and :meth:`Connection.on_timer`, there may be output: send :meth:`Connection.output`,
-  then arm a timer for :meth:`Connection.timer`.
+* ``try_`` methods never wait.  They return :data:`LATER` where a caller has to wait for the peer.  After any of them,
+  and after :meth:`Connection.receive` and :meth:`Connection.on_timer`, there may be output: send
+  :meth:`Connection.output`, then arm a timer for :meth:`Connection.timer`.
 * Nothing grows without bound.  What a peer sends and nobody reads is held by the receive windows; what we send and the
   peer does not acknowledge, by :data:`SEND_BUFFER` a stream; datagrams that nobody takes, by :data:`MAX_DATAGRAMS`, of
   which the oldest go first (RFC 9221 section 5.3 lets them); streams that nobody accepts, by :data:`MAX_UNACCEPTED`.
@@ -42,7 +42,10 @@ PACKETS_PER_KEY = 1 << 22
 """Half the confidentiality limit of AES-GCM (RFC 9001 section 6.6)."""
 
 REFUSALS = 3
-"""ICMP "port unreachable" in a row after which the peer is taken for gone; one alone may be left over from its close."""
+"""ICMP "port unreachable" in a row after which the peer is taken for gone.
+
+One alone may be left over from its close.
+"""
 
 MIN_RESET = 21
 """Bytes of the shortest stateless reset (RFC 9000 section 10.3)."""
@@ -174,7 +177,10 @@ class Connection:
         return stream
 
     def try_accept(self, unidirectional: bool | None) -> StreamState | Later | None:
-        """The next stream that the peer opened, of one kind or of either; None: it closed the connection with code 0."""
+        """The next stream that the peer opened, of one kind or of either.
+
+        None: it closed the connection with code 0.
+        """
         kinds = (False, True) if unidirectional is None else (unidirectional,)
         waiting = [self._incoming[kind] for kind in kinds if self._incoming[kind]]
         if waiting:
@@ -217,7 +223,9 @@ class Connection:
     def try_receive(self, stream: StreamState, max_size: int) -> bytes | Later:
         """1 to ``max_size`` bytes; ``b""`` at the end that the peer set."""
         if not self._can_receive(stream):
-            raise StreamError(f"stream {stream.id} is unidirectional and ours: it can be sent on alone", errno=errno.EBADF)
+            raise StreamError(
+                f"stream {stream.id} is unidirectional and ours: it can be sent on alone", errno=errno.EBADF
+            )
         if stream.chunks:
             data = _take(stream.chunks, max_size)
             self._inside.consume(stream.id, len(data))
@@ -332,7 +340,10 @@ class Connection:
         return LATER
 
     def try_update_keys(self) -> bool | Later:
-        """Change the keys of both directions (RFC 9001 section 6); LATER while an earlier change is not acknowledged."""
+        """Change the keys of both directions (RFC 9001 section 6).
+
+        LATER while an earlier change is not acknowledged.
+        """
         self._check()
         if self._key_ping is not None:
             return LATER

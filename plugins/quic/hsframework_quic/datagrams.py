@@ -35,7 +35,8 @@ class DatagramSocket:
             self._socket = socket.socket(owner.family, owner.type, owner.proto, os.dup(owner.fileno()))
         except OSError as error:
             raise StreamError(
-                f"a QUIC session goes on over its connected UDP socket: {error.strerror}", errno=error.errno or errno.EIO
+                f"a QUIC session goes on over its connected UDP socket: {error.strerror}",
+                errno=error.errno or errno.EIO,
             ) from None
         self._unsent: deque[bytes] = deque()
 

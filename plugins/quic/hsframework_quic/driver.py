@@ -1,7 +1,7 @@
 """Drives a connection from blocking calls: no thread, and none needed.
 
-* Whoever calls does the connection's work meanwhile: takes in what has arrived, sends what is due, keeps the timers of loss
-  recovery.  Between calls nothing is done: no acknowledgement goes out, and the peer's idle timeout may run off.
+* Whoever calls does the connection's work meanwhile: takes in what has arrived, sends what is due, keeps the timers of
+  loss recovery.  Between calls nothing is done: no acknowledgement goes out, and the peer's idle timeout may run off.
 * Any number of threads may call.  One of them waits at the socket for all; when it wakes up, everybody looks again.
   One that has set an earlier deadline meanwhile wakes it through an eventfd.
 * Waits end at the owner's socket timeout with TimeoutError; with a timeout of 0 a call that would wait raises
@@ -56,7 +56,7 @@ class Driver:
                 finally:
                     self._send()
                 if result is not LATER:
-                    return result  # type: ignore[return-value]  # mypy does not narrow a TypeVar's union
+                    return result
                 if timeout == 0:
                     raise BlockingIOError("the call would have to wait for the peer")
                 if time.monotonic() >= deadline:
@@ -130,9 +130,7 @@ class Driver:
         self._changed.release()
         try:
             # Rounded up: a wait that ends just before its time would be repeated at once.
-            ready = poller.poll(
-                None if until == math.inf else math.ceil(max(0.0, until - time.monotonic()) * 1000)
-            )
+            ready = poller.poll(None if until == math.inf else math.ceil(max(0.0, until - time.monotonic()) * 1000))
         finally:
             self._changed.acquire()
             self._waits_until = None

@@ -1,8 +1,8 @@
 """For finding faults in a consumer: its secrets in a key log, what happened in a qlog.
 
-The environment says so, as for other programs that speak QUIC: ``SSLKEYLOGFILE`` names a file in the NSS key log format,
-to which the 1-RTT secrets are appended; ``QLOGDIR`` a folder, where the connection's qlog is written when it is closed.
-The agent's part of the connection is the agent's own to record (``[plugins.quic]``).
+The environment says so, as for other programs that speak QUIC: ``SSLKEYLOGFILE`` names a file in the NSS key log
+format, to which the 1-RTT secrets are appended; ``QLOGDIR`` a folder, where the connection's qlog is written when it
+is closed. The agent's part of the connection is the agent's own to record (``[plugins.quic]``).
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ class Recording:
 
 
 def _write_secrets(session: QuicSession, path: Path) -> None:
-    """The secrets have labels for the first key phase alone; those of later ones follow from them (RFC 9001 section 6)."""
+    """The secrets have labels for the first key phase alone.
+
+    Those of later ones follow from them (RFC 9001 section 6).
+    """
     if session.key_phase:
         return
     log = KeyLog(path, KEY_LOG)

@@ -101,7 +101,10 @@ class QuicConnection:
         return QuicStream(self._driver, self._driver.call(lambda: self._connection.try_open(unidirectional)))
 
     def accept_stream(self, *, unidirectional: bool | None = None) -> QuicStream | None:
-        """The next stream that the peer opened, of one kind or of either; None: it has closed the connection, code 0."""
+        """The next stream that the peer opened, of one kind or of either.
+
+        None: it has closed the connection, code 0.
+        """
         state: StreamState | None = self._driver.call(lambda: self._connection.try_accept(unidirectional))
         return None if state is None else QuicStream(self._driver, state)
 
@@ -163,8 +166,8 @@ class QuicConnection:
     def close(self, code: int = 0, reason: str = "") -> None:
         """Say CONNECTION_CLOSE and release the session; the socket stays its owner's.  A second call does nothing.
 
-        With code 0 the first bidirectional stream is ended before, and the peer has :data:`CLOSE_PATIENCE` to acknowledge
-        what was sent on any stream.  With another code nothing is waited for.
+        With code 0 the first bidirectional stream is ended before, and the peer has :data:`CLOSE_PATIENCE` to
+        acknowledge what was sent on any stream.  With another code nothing is waited for.
         """
         try:
             if code == 0:

@@ -7,6 +7,7 @@ import select
 import socket
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 
 from aioquic.quic import events
@@ -57,13 +58,11 @@ class EchoPeer:
     def _run(self) -> None:
         while self.terminated is None:
             for data, _ in self.quic.datagrams_to_send(time.monotonic()):
-                try:
+                with suppress(ConnectionRefusedError):
                     self.socket.send(data)
-                except ConnectionRefusedError:
-                    pass
             due = self.quic.get_timer()
             timeout = None if due is None else max(0.0, due - time.monotonic())
-            ready, _, _ = select.select([self.socket, self._stop], [], [], timeout)
+            ready, _, _ = select.select([self.socket.fileno(), self._stop], [], [], timeout)
             if self._stop in ready:
                 if not self._actions:
                     return
@@ -71,7 +70,7 @@ class EchoPeer:
                 if not self._act(self._actions.pop(0).split(" ", 2)):
                     return
             now = time.monotonic()
-            if self.socket in ready:
+            if self.socket.fileno() in ready:
                 self._take_in(now)
             due = self.quic.get_timer()
             if due is not None and due <= now:

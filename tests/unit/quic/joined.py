@@ -84,7 +84,9 @@ def server_configuration(**options: Any) -> QuicConfiguration:
 
 
 @contextmanager
-def joined(client_options: dict[str, Any] | None = None, server_options: dict[str, Any] | None = None) -> Iterator[Ends]:
+def joined(
+    client_options: dict[str, Any] | None = None, server_options: dict[str, Any] | None = None
+) -> Iterator[Ends]:
     """The ends of a connection; DATAGRAM frames are allowed unless the options say something else."""
     common = {"max_datagram_frame_size": 65535}
     one, other = sockets()

@@ -326,7 +326,10 @@ def test_our_close(pair: Pair) -> None:
 
 
 def test_their_close(pair: Pair) -> None:
-    """Known at once and not after the draining period; what came before can be read, then code and reason are raised."""
+    """Known at once and not after the draining period.
+
+    What came before can be read, then code and reason are raised.
+    """
     stream = opened(pair.own.try_open(False))
     pair.own.try_send(stream, memoryview(b"x"))
     pair.settle()

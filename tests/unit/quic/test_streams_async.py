@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from hsframework.interface import AsyncConnection
+from hsframework.interface import AsyncConnection, AsyncStream
 from hsframework_quic.aio_stream import AsyncQuicConnection
 from hsframework_quic.connection import Connection
 from hsframework_quic.endings import ConnectionEnded
@@ -32,9 +32,9 @@ def run(body: Body) -> None:
     asyncio.run(main())
 
 
-async def receive_all(stream: AsyncConnection | object) -> bytes:
+async def receive_all(stream: AsyncStream) -> bytes:
     data = bytearray()
-    while part := await stream.receive():  # type: ignore[attr-defined]
+    while part := await stream.receive():
         data += part
     return bytes(data)
 

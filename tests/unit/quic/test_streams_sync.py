@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from hsframework.errors import StreamError
-from hsframework.interface import Connection as ConnectionInterface
+from hsframework.interface import Connection as ConnectionInterface, Stream
 from hsframework_quic.connection import Connection
 from hsframework_quic.endings import ConnectionEnded
 from hsframework_quic.stream import QuicConnection
@@ -40,9 +40,9 @@ def own(ends: Ends, peer: EchoPeer) -> Iterator[QuicConnection]:
         yield connection
 
 
-def receive_all(stream: ConnectionInterface | object) -> bytes:
+def receive_all(stream: Stream) -> bytes:
     data = bytearray()
-    while part := stream.receive():  # type: ignore[attr-defined]
+    while part := stream.receive():
         data += part
     return bytes(data)
 
@@ -223,7 +223,10 @@ def test_no_descriptor_is_left(ends: Ends, peer: EchoPeer) -> None:
 
 def test_the_wrong_socket(ends: Ends) -> None:
     """A socket that is not connected, or no datagram socket, is refused with what is wanted."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock, pytest.raises(StreamError, match="connected UDP") as caught:
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+        pytest.raises(StreamError, match="connected UDP") as caught,
+    ):
         QuicConnection(Connection(ends.client), sock)
     assert caught.value.errno == errno.ENOTCONN
     one, other = socket.socketpair()
@@ -234,6 +237,12 @@ def test_the_wrong_socket(ends: Ends) -> None:
 def test_ipv6() -> None:
     """Sockets of the other family."""
     one, other = sockets("::1")
-    with one, other, joined() as ends, EchoPeer(ends.server, other), QuicConnection(Connection(ends.client), one) as own:
+    with (
+        one,
+        other,
+        joined() as ends,
+        EchoPeer(ends.server, other),
+        QuicConnection(Connection(ends.client), one) as own,
+    ):
         own.send(b"six")
         assert own.receive() == b"six"

@@ -1,9 +1,9 @@
 """What a consumer's connection needs of aioquic beyond its public interface.
 
-aioquic raises its receive windows as data arrives, whether anybody reads it or not.  :class:`Inside` raises them as data
-is *consumed*: what a peer may have under way to an application that does not read is bounded by the windows that the
-connection was configured with (RFC 9000 section 4.1).  It does so by showing aioquic, while that writes its frames, a
-connection in which nothing was used up, and by setting the limits itself.
+aioquic raises its receive windows as data arrives, whether anybody reads it or not.  :class:`Inside` raises them as
+data is *consumed*: what a peer may have under way to an application that does not read is bounded by the windows that
+the connection was configured with (RFC 9000 section 4.1).  It does so by showing aioquic, while that writes its
+frames, a connection in which nothing was used up, and by setting the limits itself.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Inside:
         self._consumed_of: dict[int, int] = {}
         self._write_stream_limits = self._quic._write_stream_limits
         self._write_connection_limits = self._quic._write_connection_limits
-        self._quic._write_stream_limits = self._stream_limits
-        self._quic._write_connection_limits = self._connection_limits
+        setattr(quic, "_write_stream_limits", self._stream_limits)  # noqa: B010  (mypy allows no assignment to a method)
+        setattr(quic, "_write_connection_limits", self._connection_limits)  # noqa: B010
 
     # Receiving
 
@@ -119,11 +119,12 @@ class Inside:
     @property
     def max_datagram_size(self) -> int | None:
         """The largest DATAGRAM payload that the peer takes and one packet holds; None: the peer takes none."""
-        limit = self._quic._remote_max_datagram_frame_size
+        limit: int | None = self._quic._remote_max_datagram_frame_size
         if not limit:
             return None
         # The limit counts the frame's type and length as well (RFC 9221 section 3).
-        return max(0, min(limit - 3, self._quic._max_datagram_size - _FRAME_OVERHEAD))
+        room: int = self._quic._max_datagram_size - _FRAME_OVERHEAD
+        return max(0, min(limit - 3, room))
 
     # The end
 
