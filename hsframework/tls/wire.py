@@ -1,4 +1,4 @@
-"""Reads TLS structures strictly: every length exact, nothing left over, no extension twice (RFC 8446 sections 3, 4.2)."""
+"""Reads TLS structures strictly: every length exact, nothing left over, no extension twice (RFC 8446 section 4.2)."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class TlsOptions:
     """One handshake.  Everything that it needs: the engine opens no file and asks for nothing else.
 
     ``verify`` judges the peer's certificates and ``authorize`` the peer, both before our last word: a client's
-    Finished, a server's keys for reading application data.  What either raises is ``VerifiedContext.failure`` afterwards.
+    Finished, a server's keys for reading application data.  What either raises is ``VerifiedContext.failure`` then.
 
     Tickets.  A server: ``issue`` gets a session and returns what stands for it in the NewSessionTicket (at most 65535
     bytes; None: no ticket), ``find`` gives the session back, or None.  A client: ``keep`` gets each session that its
