@@ -53,10 +53,11 @@ class QuicSocket(Protocol):
 
 
 class KernelSocket:
-    """The real one.  ``sock`` is non-blocking and stays its owner's."""
+    """The real one.  ``sock`` is non-blocking and stays its owner's; ``level``: of its options."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, level: int = SOL_QUIC) -> None:
         self._socket = sock
+        self._level = level
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -64,13 +65,13 @@ class KernelSocket:
     def get_option(self, option: int, size: int) -> bytes:
         with _wiped(size) as buffer:
             length = ctypes.c_uint32(size)
-            _check(_libc.getsockopt(self.fileno(), SOL_QUIC, option, buffer, ctypes.byref(length)))
+            _check(_libc.getsockopt(self.fileno(), self._level, option, buffer, ctypes.byref(length)))
             return buffer.raw[: min(length.value, size)]
 
     def set_option(self, option: int, value: bytes) -> None:
         with _wiped(len(value)) as buffer:
             buffer.raw = value
-            _check(_libc.setsockopt(self.fileno(), SOL_QUIC, option, buffer, ctypes.c_uint32(len(value))))
+            _check(_libc.setsockopt(self.fileno(), self._level, option, buffer, ctypes.c_uint32(len(value))))
 
     def receive(self) -> Received:
         data, control, _, _ = self._socket.recvmsg(MAX_MESSAGE, socket.CMSG_SPACE(1))
