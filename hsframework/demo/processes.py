@@ -62,13 +62,21 @@ class Service:
             raise DemoError(f"the {self.name} ended with status {status}: {' | '.join(lines) or 'it said nothing'}")
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL for one that does not heed it."""
+        """SIGTERM, and SIGKILL for one that does not heed it.  One that is still starting may leave a child behind."""
+        below = _descendants(self.pid)
         self._process.terminate()
         try:
             self._process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        end = time.monotonic() + STOP_TIMEOUT
+        while any(map(_alive, below)):
+            if time.monotonic() > end:
+                for pid in filter(_alive, below):
+                    os.kill(pid, signal.SIGKILL)
+                return
+            time.sleep(_POLL)
 
     def worker(self) -> ProcessFacts:
         """The youngest process below the child, which does the work; the child itself if it has no children."""
@@ -86,6 +94,19 @@ def process_facts(pid: int) -> ProcessFacts:
         raise DemoError(f"process {pid} is gone") from None
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     return ProcessFacts(pid, int(fields["Uid"].split()[1]), int(fields["CapEff"], 16))
+
+
+def _descendants(pid: int) -> list[int]:
+    found = _children(pid)
+    return found + [below for child in found for below in _descendants(child)]
+
+
+def _alive(pid: int) -> bool:
+    """Not gone, and not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def _children(pid: int) -> list[int]:
