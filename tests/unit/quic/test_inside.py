@@ -20,6 +20,7 @@ from tests.support.quic_network import START, Network, bare_client, our_client, 
 PACKAGE = Path(hsframework_quic.__file__).parent
 ADAPTER = PACKAGE / "aioquic_adapter"
 SANS_IO = {"connection", "endings", "failures", "frames", "handshake", "session", "settings", "tickets"}
+SANS_IO |= {"kernel_handshake", "kernel_structs", "kernel_tickets"}
 FORBIDDEN = {"asyncio", "socket", "select", "selectors", "time", "threading", "pyroute2"}
 
 READ = {
