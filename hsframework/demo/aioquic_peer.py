@@ -6,7 +6,7 @@
     python -m hsframework.demo.aioquic_peer client HOST PORT --ca FILE --name NAME [--cert FILE --key FILE] [--alpn
     NAME]
 
-Input goes to the first bidirectional stream, what comes on it to output; it ends with its connection.  Needs aioquic,
+Input goes to the first bidirectional stream, what comes on it to output; it ends when both have.  Needs aioquic,
 which hsframework-quic brings.
 """
 
@@ -78,11 +78,11 @@ async def _server(arguments: argparse.Namespace, configuration: QuicConfiguratio
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Both ways, until the peer has ended its direction."""
+    """Both ways, until both have ended."""
     sender = asyncio.create_task(_send(writer))
     while data := await reader.read(CHUNK):
         await asyncio.to_thread(_write_all, data)
-    sender.cancel()
+    await sender
 
 
 async def _send(writer: asyncio.StreamWriter) -> None:
