@@ -96,6 +96,36 @@ def test_client_hellos(case: str) -> None:
     assert failure_of(server(), replaced(start(client()), CLIENT_HELLO, change)) is failure
 
 
+def _asked_again() -> VerifiedContext:
+    """A server that has asked for another ClientHello."""
+    ours = server()
+    p521 = with_extensions(lambda found: [(n, b"\0\x06\0\x19\0\x02xx" if n == 51 else v) for n, v in found])
+    wide = instead(10, b"\0\x04\0\x19\0\x1d")
+    answer = feed(ours, replaced(replaced(start(client()), CLIENT_HELLO, wide), CLIENT_HELLO, p521))
+    assert list(answer) == [Epoch.INITIAL]
+    assert answer[Epoch.INITIAL][6:38] == HELLO_RETRY_REQUEST
+    assert answer[Epoch.INITIAL].endswith(b"\0\x33\0\x02\0\x1d")
+    return ours
+
+
+def test_a_server_asks_for_another_key_share() -> None:
+    """Once, and for a group that the client has; who then sends something else is refused."""
+    wide = instead(10, b"\0\x04\0\x19\0\x1d")
+    hello = replaced(start(client(groups=(0x1D,))), CLIENT_HELLO, wide)
+    answer = feed(_asked_again(), hello)
+    assert [whole[0] for whole in messages(answer[Epoch.HANDSHAKE])] == [8, 11, 15, 20]
+    for change in (
+        instead(51, b"\0\x06\0\x19\0\x02xx"),
+        instead(51, b"\0\0"),
+        instead(16, b"\0\x05\x04h3x3"),
+        also(42, b""),
+        also(0xFAFA, b""),
+        without(0),
+        lambda whole: message(1, whole[4:].replace(b"\x13\x01", b"\x13\x05", 1)),
+    ):
+        assert failure_of(_asked_again(), replaced(hello, CLIENT_HELLO, change)) is Failure.ILLEGAL_PARAMETER
+
+
 def _hrr(whole: bytes) -> bytes:
     return with_extensions(lambda found: [(43, b"\x03\x04"), (51, b"\0\x18")])(
         message(2, whole[4:6] + HELLO_RETRY_REQUEST + whole[38:])

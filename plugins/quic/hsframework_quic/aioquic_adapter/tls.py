@@ -13,6 +13,8 @@ aioquic has the key schedule, the messages and the state machine.  What is ours,
   data may wait when the level changes.
 * **Bounds.**  A message is refused by its header if it has no business in this state or is larger than it can be;
   aioquic would collect up to 16 MiB.
+* **HelloRetryRequest.**  aioquic knows none.  A server here asks for another key share where client and server have a
+  group in common and the client has sent no share of it; a client sends a share of every group that it offers.
 * **0-RTT** is neither sent nor accepted: a client that offers it gets a full handshake.
 * **Tickets.**  A resumed session's certificates are judged again.  Tickets and Finished are compared in constant time.
 * **Errors.**  ``handle_message`` raises :class:`Refused` (an aioquic alert, whose text tells the peer nothing but the
@@ -43,6 +45,7 @@ from hsframework.errors import HandshakeError
 from hsframework.interface import CertificateDemand, Identity, PeerIdentity, Role, Secret
 from hsframework.tls import client_hello as extension, messages, signatures
 from hsframework.tls.client_hello import ClientHello, parse_client_hello
+from hsframework.tls.wire import PRE_SHARED_KEY
 from hsframework_quic.aioquic_adapter.tls_options import (
     AES_128_CCM_SHA256,
     CIPHER_SUITES,
@@ -53,6 +56,7 @@ from hsframework_quic.aioquic_adapter.tls_options import (
 )
 
 TLS_1_3 = 0x0304
+PADDING = 21
 SIGNATURE_SCHEMES = (*signatures.SCHEMES, *signatures.CERTIFICATE_ONLY)
 MAX_TICKET_LIFETIME = 7 * 24 * 3600
 """Seconds for which a server's ticket is kept at most (RFC 8446 section 4.6.1)."""
@@ -154,11 +158,21 @@ class Agreed:
     """exporter_master_secret (RFC 8446 section 7.5)."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Retry:
+    """A server has asked for a second ClientHello.  ``transcript``: what stands for both messages so far."""
+
+    first: ClientHello
+    group: int
+    transcript: bytes
+
+
 class VerifiedContext(tls.Context):
     """One handshake.  Set ``level``, then ``handle_message``.  ``failure``: why it failed; ``agreed``: how it ended."""
 
     def __init__(self, options: TlsOptions) -> None:
         self._key_handler: TrafficKeyHandler = lambda direction, epoch, suite, secret: None
+        self._retry: _Retry | None = None
         super().__init__(
             is_client=options.role is Role.CLIENT,
             alpn_protocols=list(options.alpn) or None,
@@ -210,7 +224,18 @@ class VerifiedContext(tls.Context):
             exporter_secret=self._exporter_secret,
         )
 
-    # What aioquic's connection calls and sets.
+    # What aioquic's connection calls and sets, and its engine.
+
+    @property
+    def key_schedule(self) -> tls.KeySchedule | None:
+        """A server's begins with the first two messages where it has asked for a second ClientHello."""
+        return self._key_schedule
+
+    @key_schedule.setter
+    def key_schedule(self, schedule: tls.KeySchedule | None) -> None:
+        if schedule is not None and self._retry is not None:
+            schedule.update_hash(self._retry.transcript)
+        self._key_schedule = schedule
 
     @property
     def update_traffic_key_cb(self) -> TrafficKeyHandler:
@@ -398,14 +423,45 @@ class VerifiedContext(tls.Context):
         identity = _chosen(self.options.identities, hello.signature_algorithms, hello.server_name)
         if identity is None:
             raise HandshakeFailed(Failure.NO_COMMON_PARAMETERS, "the client takes no signature that our keys can make")
+        if self._asks_again(hello, initial_buf):
+            input_buf.seek(input_buf.capacity)  # aioquic wants it read
+            return
         self._present(identity, hello.signature_algorithms)
-        if extension.EARLY_DATA not in hello.extensions:
+        if extension.EARLY_DATA not in hello.extensions and self._retry is None:
             self.get_session_ticket_cb = lambda ticket: self._find(ticket, hello)
         start = initial_buf.tell()
         super()._server_handle_hello(input_buf, initial_buf, handshake_buf)
         answer = initial_buf.data_slice(start + 4, initial_buf.tell())
         self._group = messages.check_server_hello(answer, hello.extensions, hello.session_id).group
         self._take_over_resumed()
+
+    def _asks_again(self, hello: ClientHello, output: Buffer) -> bool:
+        """HelloRetryRequest (RFC 8446 section 4.1.4); False: the ClientHello will do, or nothing will."""
+        if self._retry is not None:
+            _check_second_hello(hello, self._retry)
+            return False
+        if set(hello.key_share_groups) & set(self._supported_groups):
+            return False
+        group = next((group for group in self._supported_groups if group in hello.supported_groups), None)
+        suite = next((suite for suite in self._cipher_suites if suite in hello.cipher_suites), None)
+        if group is None or suite is None:
+            return False
+        request = tls.ServerHello(
+            random=messages.HELLO_RETRY_REQUEST,
+            legacy_session_id=b"",
+            cipher_suite=suite,
+            compression_method=0,
+            supported_version=TLS_1_3,
+            other_extensions=[(extension.KEY_SHARE, group.to_bytes(2, "big"))],
+        )
+        start = output.tell()
+        tls.push_server_hello(output, request)
+        digest = hashes.Hash(tls.cipher_suite_hash(suite))
+        digest.update(self._message)
+        first = digest.finalize()
+        stands_for_it = bytes((HandshakeType.MESSAGE_HASH, 0, 0, len(first))) + first  # section 4.4.1
+        self._retry = _Retry(hello, group, stands_for_it + output.data_slice(start, output.tell()))
+        return True
 
     def _find(self, ticket: bytes, hello: ClientHello) -> tls.SessionTicket | None:
         """The session to resume; None: a full handshake.  aioquic resumes what this returns."""
@@ -516,6 +572,16 @@ def _check_client_hello(body: bytes) -> ClientHello:
     if len(set(shares)) != len(shares) or not set(shares) <= set(hello.supported_groups):
         raise HandshakeFailed(Failure.ILLEGAL_PARAMETER, "key shares that are not one for each of supported_groups")
     return hello
+
+
+def _check_second_hello(hello: ClientHello, retry: _Retry) -> None:
+    """The same again, with the key share that was asked for (section 4.1.2)."""
+    dropped = frozenset({extension.EARLY_DATA, PRE_SHARED_KEY, PADDING})
+    same = replace(hello, key_share_groups=(), psk_identities=(), extensions=hello.extensions - dropped) == replace(
+        retry.first, key_share_groups=(), psk_identities=(), extensions=retry.first.extensions - dropped
+    )
+    if hello.key_share_groups != (retry.group,) or not same or extension.EARLY_DATA in hello.extensions:
+        raise HandshakeFailed(Failure.ILLEGAL_PARAMETER, "the second ClientHello is not what was asked for")
 
 
 def _check_binder(ticket: tls.SessionTicket, message: bytes) -> None:
