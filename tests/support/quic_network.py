@@ -84,18 +84,23 @@ class Side(Protocol):
 class Ours:
     """A handshake of ours; once it is over, the connection that its consumer goes on with.
 
-    ``gap``: datagrams that arrive between the hand-over and the consumer's first look wait in the socket so long.
+    ``gap``: seconds from the hand-over to the consumer's first look; what arrives meanwhile waits in the socket.
     """
 
-    def __init__(self, handshake: Handshake) -> None:
+    def __init__(self, handshake: Handshake, gap: float = 0.0) -> None:
         self.handshake = handshake
+        self._gap = gap
+        self._goes_on_at: float | None = None
+        self._in_the_socket: list[bytes] = []
         self.session: QuicSession | None = None
         self.quic: QuicConnection | None = None
         self.received = bytearray()
         self.events: list[events.QuicEvent] = []
 
     def receive(self, datagram: bytes, now: float) -> None:
-        if self.quic is None:
+        if self.session is not None and self.quic is None:
+            self._in_the_socket.append(datagram)
+        elif self.quic is None:
             self.handshake.receive(datagram, now)
             self._hand_over(now)
         else:
@@ -104,7 +109,7 @@ class Ours:
 
     def output(self, now: float) -> list[bytes]:
         datagrams = []
-        if self.quic is None:
+        if self.session is None:
             datagrams = self.handshake.output(now)
             self._hand_over(now)
         if self.quic is not None:
@@ -112,17 +117,21 @@ class Ours:
         return datagrams
 
     def timer(self) -> float | None:
+        if self.session is not None and self.quic is None:
+            return self._goes_on_at
         return self.handshake.timer() if self.quic is None else self.quic.get_timer()
 
     def on_timer(self, now: float) -> None:
-        if self.quic is None:
+        if self.session is not None and self.quic is None:
+            self._go_on(now)
+        elif self.quic is None:
             self.handshake.on_timer(now)
         else:
             self.quic.handle_timer(now)
             self._take()
 
     def _hand_over(self, now: float) -> None:
-        if self.quic is not None or not self.handshake.finished:
+        if self.session is not None or not self.handshake.finished:
             return
         session = self.handshake.session()
         # The whole way: as bytes, by the specification.
@@ -130,8 +139,14 @@ class Ours:
         values = codec.decode(codec.encode(session.to_parameters()))
         self.session = QuicSession.from_parameters(session.role, session.alpn, values)
         assert self.session == session
+        self._goes_on_at = now + self._gap
+        if not self._gap:
+            self._go_on(now)
+
+    def _go_on(self, now: float) -> None:
+        assert self.session is not None
         self.quic = restore(self.session, now=now)
-        for packet in self.session.packets:
+        for packet in (*self.session.packets, *self._in_the_socket):
             self.quic.receive_datagram(packet, PEER, now)
         self._take()
 
@@ -199,12 +214,12 @@ def bare_server(original_destination: bytes, **changes: object) -> Bare:
     return Bare(QuicConnection(configuration=configuration, original_destination_connection_id=original_destination))
 
 
-def our_client(now: float = START, settings: Settings | None = None, **changes: object) -> Ours:
-    return Ours(ClientHandshake(settings or Settings(), client_options(**changes), now))
+def our_client(now: float = START, settings: Settings | None = None, gap: float = 0.0, **changes: object) -> Ours:
+    return Ours(ClientHandshake(settings or Settings(), client_options(**changes), now), gap)
 
 
-def our_server(settings: Settings | None = None, **changes: object) -> Ours:
-    return Ours(ServerHandshake(settings or Settings(), server_options(**changes)))
+def our_server(settings: Settings | None = None, gap: float = 0.0, **changes: object) -> Ours:
+    return Ours(ServerHandshake(settings or Settings(), server_options(**changes)), gap)
 
 
 @dataclass
@@ -238,6 +253,8 @@ class Network:
     seed: int = 0
     now: float = START
     tap: Callable[[Side, bytes], bytes | None] = lambda source, datagram: datagram
+    fates: list[list[float]] = field(default_factory=list)
+    """What happens to the first datagrams, one after the other: the delay of each copy."""
 
     def __post_init__(self) -> None:
         self._chance = random.Random(self.seed)
@@ -278,9 +295,12 @@ class Network:
         for source, target in ((self.client, self.server), (self.server, self.client)):
             for datagram in source.output(self.now):
                 passed = self.tap(source, datagram)
-                for late in self.badness.fates(self._chance) if passed is not None else ():
+                for late in self._fates() if passed is not None else ():
                     assert passed is not None
                     heapq.heappush(self._under_way, (self.now + late, next(self._order), target, passed))
+
+    def _fates(self) -> list[float]:
+        return self.fates.pop(0) if self.fates else self.badness.fates(self._chance)
 
 
 def errno_of(side: Ours) -> int | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -48,6 +49,8 @@ from hsframework_quic.tickets import Tickets
 
 MAX_DATAGRAM = 65535
 MAX_FIRST_DATAGRAMS = 16
+BURST = 8
+"""Datagrams that are taken from one socket before the loop turns to others."""
 CLOSE_TIMEOUT = 0.04
 """Seconds for CONNECTION_CLOSE to leave: nobody waits longer for a goodbye."""
 
@@ -63,7 +66,7 @@ class QuicProtocol(Protocol):
     writes_qlogs = True
 
     def gate(self, validation: AddressValidation) -> Gate:
-        return QuicGate(validation)
+        return QuicGate(validation, os.urandom)
 
     @property
     def specification(self) -> Specification:
@@ -80,6 +83,8 @@ class QuicHandshaker(Handshaker):
         self._settings = settings
         self._tickets = Tickets(settings.tickets)
         self._key_log = _open_key_log(settings)
+        # aioquic's own log says what the peer likes, as often as it likes; what happened is in the outcome.
+        logging.getLogger("quic").setLevel(logging.CRITICAL)
         self._qlogs = None if settings.qlog_dir is None else QlogFolder(settings.qlog_dir, "qlog-dir")
         specification()
 
@@ -141,8 +146,14 @@ async def _run(handshake: Handshake, endpoint: Endpoint) -> None:
 
 
 async def _exchange(handshake: Handshake, endpoint: Endpoint) -> None:
+    clock = asyncio.get_running_loop().time
     while not handshake.finished:
-        await _step(handshake, endpoint, asyncio.get_running_loop().time)
+        for _ in range(BURST):
+            await _step(handshake, endpoint, clock)
+            if handshake.finished:
+                return
+        # A socket that always has something never waits, and the others' turn would not come.
+        await asyncio.sleep(0)
 
 
 async def _step(handshake: Handshake, endpoint: Endpoint, clock: Callable[[], float]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from hsframework.credentials.failures import Failure
 from hsframework.errors import StreamError
@@ -111,6 +112,47 @@ def test_data_right_behind_the_handshake(ours: str, seed: int) -> None:
         ),
         20.0,
     )
+
+
+LATE = st.lists(st.sampled_from([0.001, 0.005, 0.03, 0.3, 1.2]), max_size=2)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    ours=st.sampled_from(["both", "client", "server"]),
+    fates=st.lists(LATE, max_size=14),
+    gaps=st.tuples(*[st.sampled_from([0.0, 0.002, 0.02, 0.5, 3.0])] * 2),
+)
+def test_any_order_of_delivery(ours: str, fates: list[list[float]], gaps: tuple[float, float]) -> None:
+    """The first datagrams lost, doubled and in any order, and consumers that take their time: nothing is missing.
+
+    So hand-over falls on every point of delivery, with what is under way before, within the session, in the socket.
+    """
+    client = our_client(gap=gaps[0]) if ours != "server" else bare_client(START)
+    if ours == "client":
+        assert isinstance(client, Ours)
+        server: Ours | Bare = bare_server_for(client)
+    else:
+        server = our_server(gap=gaps[1])
+    network = Network(client, server, fates=fates)
+    early = {id(side): False for side in (client, server)}
+
+    def speak() -> bool:
+        for side in (client, server):
+            if isinstance(side, Bare) and side.complete and not early[id(side)]:
+                early[id(side)] = True
+                side.quic.send_stream_data(side.quic.get_next_available_stream_id(), b"early" * 600)
+        return all(side.quic is not None and _ready(side) for side in (client, server))
+
+    assert network.run(speak, 40.0)
+    for side, other in ((client, server), (server, client)):
+        if early[id(side)]:
+            assert network.run(lambda: len(other.received) >= 3000, 20.0)  # noqa: B023
+            assert bytes(other.received) == b"early" * 600
+            other.received.clear()
+            assert side.quic is not None
+            side.quic.send_stream_data(side.quic.get_next_available_stream_id() - 4, b"", end_stream=True)
+    exchange(network, client, server, size=3000)
 
 
 def test_two_hundred_handshakes_on_a_bad_network() -> None:

@@ -10,14 +10,14 @@ import os
 import socket
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 
 from hsframework.agent.endpoint import DatagramEndpoint, make_endpoint
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import HandshakeError
-from hsframework.interface import AuthMode, CertificateDemand, PeerIdentity, Request, Result, Role
+from hsframework.interface import AuthMode, CertificateDemand, Endpoint, PeerIdentity, Request, Result, Role
 from hsframework_quic.plugin import QuicHandshaker
 from hsframework_quic.session import QuicSession
 from hsframework_quic.settings import Settings
@@ -190,6 +190,36 @@ def test_a_cancelled_handshake_says_goodbye(role: Role) -> None:
             assert told.value.peer_alert == 90
             with pytest.raises(asyncio.CancelledError):
                 await own
+
+    run(ask())
+
+
+class Flood:
+    """A socket that always has something, and never an end."""
+
+    socket = None
+    taken = 0
+
+    async def receive_datagram(self, max_size: int = 65535, *, until: float | None = None) -> bytes:
+        self.taken += 1
+        return b"\xc0\0\0\0\1junk"
+
+    async def send(self, data: bytes) -> None:
+        pass
+
+
+@pytest.mark.parametrize("role", Role)
+def test_a_flood_does_not_stop_the_others(role: Role) -> None:
+    """The loop has its turn, so that the host can end the handshake, and others go on."""
+
+    async def ask() -> None:
+        flood = Flood()
+        task = asyncio.create_task(QuicHandshaker(Settings()).handshake(request(role), cast(Endpoint, flood)))
+        while flood.taken < 1000:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
     run(ask())
 
