@@ -147,29 +147,34 @@ async def _run(handshake: Handshake, endpoint: Endpoint) -> None:
 
 async def _exchange(handshake: Handshake, endpoint: Endpoint) -> None:
     clock = asyncio.get_running_loop().time
-    while not handshake.finished:
+    while True:
         for _ in range(BURST):
-            await _step(handshake, endpoint, clock)
-            if handshake.finished:
+            if await _step(handshake, endpoint, clock):
                 return
         # A socket that always has something never waits, and the others' turn would not come.
         await asyncio.sleep(0)
 
 
-async def _step(handshake: Handshake, endpoint: Endpoint, clock: Callable[[], float]) -> None:
+async def _step(handshake: Handshake, endpoint: Endpoint, clock: Callable[[], float]) -> bool:
+    """Send, then wait for one thing to happen.  True: the handshake has finished."""
     if handshake.error is not None:
         await _say(handshake, endpoint)
         raise handshake.error
     for datagram in handshake.output(clock()):
         await endpoint.send(datagram)
     if handshake.finished:
-        return
+        return True
+    timer = handshake.timer()
+    if timer is not None and timer <= clock():
+        handshake.on_timer(clock())
+        return handshake.finished
     try:
-        datagram = await endpoint.receive_datagram(MAX_DATAGRAM, until=handshake.timer())
+        datagram = await endpoint.receive_datagram(MAX_DATAGRAM, until=timer)
     except TimeoutError:
         handshake.on_timer(clock())
     else:
         handshake.receive(datagram, clock())
+    return handshake.finished
 
 
 async def _say(handshake: Handshake, endpoint: Endpoint) -> None:
