@@ -1,4 +1,4 @@
-"""aioquic's private names that aioquic_adapter/tls.py uses: a release that moves one is told here, by name."""
+"""aioquic's private names that aioquic_adapter/tls_*.py use: a release that moves one is told here, by name."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ATTRIBUTES = {
 def test_a_method(name: str) -> None:
     """It is there, with the parameters that we override or call it with."""
     method = getattr(tls.Context, name, None)
-    assert method is not None, f"aioquic.tls.Context.{name} is gone: see what aioquic_adapter/tls.py needs it for"
+    assert method is not None, f"aioquic.tls.Context.{name} is gone: see what aioquic_adapter/tls_*.py needs it for"
     found = list(inspect.signature(method).parameters)
     assert found == METHODS[name], f"aioquic.tls.Context.{name} now takes {found}"
 
@@ -55,7 +55,7 @@ def test_a_method(name: str) -> None:
 def test_an_attribute(name: str) -> None:
     """It is there from the start, with the kind of value that we expect."""
     context = tls.Context(is_client=False)
-    assert hasattr(context, name), f"aioquic.tls.Context.{name} is gone: see what aioquic_adapter/tls.py needs it for"
+    assert hasattr(context, name), f"aioquic.tls.Context.{name} is gone: see what aioquic_adapter/tls_*.py needs it for"
     kind = type(getattr(context, name))
     assert kind is ATTRIBUTES[name], f"aioquic.tls.Context.{name} is now a {kind.__name__}"
 
@@ -68,9 +68,9 @@ def test_a_servers_expected_finished() -> None:
 
 def test_the_states_are_those_of_our_table() -> None:
     """A state that aioquic adds would take no message; one that it drops would be an error at import."""
-    from hsframework_quic.aioquic_adapter.tls import _EXPECTED
+    from hsframework_quic.aioquic_adapter.tls_turns import EXPECTED
 
-    assert set(tls.State) == {*_EXPECTED, tls.State.CLIENT_HANDSHAKE_START}
+    assert set(tls.State) == {*EXPECTED, tls.State.CLIENT_HANDSHAKE_START}
 
 
 def test_the_tables_that_are_added_to() -> None:
