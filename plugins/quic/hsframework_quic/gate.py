@@ -6,7 +6,6 @@ what it answers, so that nobody is flooded through us (section 8.1).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -29,9 +28,9 @@ _RETRY_ID = 8
 
 
 class QuicGate:
-    """Implements :class:`hsframework.interface.Gate`."""
+    """Implements :class:`hsframework.interface.Gate`.  ``random``: gives so many unpredictable bytes."""
 
-    def __init__(self, validation: AddressValidation, random: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(self, validation: AddressValidation, random: Callable[[int], bytes]) -> None:
         self._validation = validation
         self._random = random
         self._tokens = RetryTokens(random)

@@ -7,7 +7,6 @@ merely too old can be told from one that is not ours.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -42,7 +41,7 @@ class BadToken(Exception):
 class RetryTokens:
     """``random``: gives so many unpredictable bytes."""
 
-    def __init__(self, random: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(self, random: Callable[[int], bytes]) -> None:
         self._random = random
         self._keys: list[AESGCM] = []
         self._made_at = -ROTATION

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from itertools import count
 
 import pytest
@@ -37,7 +38,7 @@ class Client:
 
 
 def gate(validation: AddressValidation = AddressValidation.NEVER) -> QuicGate:
-    return QuicGate(validation)
+    return QuicGate(validation, os.urandom)
 
 
 def judge(one: QuicGate, datagram: bytes, address: str = THERE, now: float = NOW, busy: bool = False) -> object:
@@ -122,7 +123,7 @@ def test_a_token_that_is_no_retry_token() -> None:
 
 def test_keys_of_tokens_are_replaced() -> None:
     """A token outlives one replacement of the key, so that it is found to be expired rather than forged."""
-    tokens = RetryTokens()
+    tokens = RetryTokens(os.urandom)
     token = tokens.make(THERE, b"original", b"retry-id", NOW)
     validated = tokens.check(token, THERE, b"retry-id", NOW + 1)
     assert validated is not None
