@@ -29,7 +29,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol as TypingProtocol, runtime_checkable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol as TypingProtocol, Self, runtime_checkable
 
 from hsframework.errors import HandshakeError
 
@@ -413,6 +414,48 @@ class AsyncStream(TypingProtocol):
     async def close(self) -> None: ...
 
 
+class ConnectionStream(Stream, TypingProtocol):
+    """One stream of a connection among others."""
+
+    @property
+    def id(self) -> int:
+        """Its number in the protocol."""
+        ...
+
+    def reset(self, code: int = 0) -> None:
+        """Give up sending, with a code of the application protocol; what is under way is lost."""
+        ...
+
+    def stop(self, code: int = 0) -> None:
+        """Ask the peer to send no more; what has arrived is dropped."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> None:
+        """Close it."""
+        ...
+
+
+class AsyncConnectionStream(AsyncStream, TypingProtocol):
+    """The same over asyncio."""
+
+    @property
+    def id(self) -> int: ...
+
+    async def reset(self, code: int = 0) -> None: ...
+
+    async def stop(self, code: int = 0) -> None: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+
+
 @runtime_checkable
 class Connection(Stream, TypingProtocol):
     """A session with several streams, and perhaps datagrams: QUIC (RFC 9000, RFC 9221).
@@ -425,11 +468,11 @@ class Connection(Stream, TypingProtocol):
     the end of the connection does so for all.
     """
 
-    def open_stream(self, *, unidirectional: bool = False) -> Stream:
+    def open_stream(self, *, unidirectional: bool = False) -> ConnectionStream:
         """A stream of ours; waits while the peer allows no more.  The peer learns of it with the first data."""
         ...
 
-    def accept_stream(self, *, unidirectional: bool | None = None) -> Stream | None:
+    def accept_stream(self, *, unidirectional: bool | None = None) -> ConnectionStream | None:
         """The next stream of the peer's, of one kind or of either.
 
         None: it has closed the connection without an error.
@@ -464,14 +507,22 @@ class Connection(Stream, TypingProtocol):
         """Say goodbye with a code and a reason of the application protocol; 0: nothing is wrong."""
         ...
 
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> None:
+        """Close it."""
+        ...
+
 
 @runtime_checkable
 class AsyncConnection(AsyncStream, TypingProtocol):
     """The same over asyncio.  The event loop does the connection's work until it is closed."""
 
-    async def open_stream(self, *, unidirectional: bool = False) -> AsyncStream: ...
+    async def open_stream(self, *, unidirectional: bool = False) -> AsyncConnectionStream: ...
 
-    async def accept_stream(self, *, unidirectional: bool | None = None) -> AsyncStream | None: ...
+    async def accept_stream(self, *, unidirectional: bool | None = None) -> AsyncConnectionStream | None: ...
 
     @property
     def max_datagram_size(self) -> int | None: ...
@@ -485,6 +536,12 @@ class AsyncConnection(AsyncStream, TypingProtocol):
     async def update_keys(self) -> None: ...
 
     async def close(self, code: int = 0, reason: str = "") -> None: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from aioquic.quic.packet import QuicErrorCode
 from hsframework.errors import StreamError
 from hsframework_quic.aioquic_adapter.consumer import Inside
 from hsframework_quic.endings import GONE, NO_ERROR, STATELESS_RESET, ConnectionEnded, Ending, StreamAborted
+from hsframework_quic.stream_state import StreamState
 
 if TYPE_CHECKING:
     from aioquic.quic.connection import QuicConnection
@@ -60,25 +61,6 @@ class Later(enum.Enum):
 LATER: Final = Later.LATER
 
 
-class StreamState:
-    """One stream.  ``aborted``: by which code the peer reset it; ``stopped``: by which it asked us to stop."""
-
-    __slots__ = ("aborted", "chunks", "ended", "id", "sent_eof", "stopped")
-
-    def __init__(self, stream_id: int) -> None:
-        self.id = stream_id
-        self.chunks: deque[bytes] = deque()
-        self.ended = False
-        self.aborted: int | None = None
-        self.stopped: int | None = None
-        self.sent_eof = False
-
-    @property
-    def unidirectional(self) -> bool:
-        """One side sends, the other receives (RFC 9000 section 2.1)."""
-        return bool(self.id & 2)
-
-
 class Connection:
     """A connection that goes on from a handed-over session.  ``quic``: as it was restored, its peer on one address."""
 
@@ -90,6 +72,8 @@ class Connection:
         self._streams: dict[int, StreamState] = {}
         self._prune_at = 64
         self._incoming: dict[bool, deque[StreamState]] = {False: deque(), True: deque()}
+        self._noted = {False: 0, True: 0}
+        """Streams of the peer's that are in ``_streams`` or were, by kind."""
         self._datagrams: deque[bytes] = deque()
         self._refusals = 0
         self._ending: Ending | None = None
@@ -173,7 +157,7 @@ class Connection:
         stream_id = self._quic.get_next_available_stream_id(unidirectional)
         # An empty write makes the stream known; the peer learns of it with the first data.
         self._quic.send_stream_data(stream_id, b"")
-        stream = self._streams[stream_id] = StreamState(stream_id)
+        stream = self._streams[stream_id] = StreamState(stream_id, is_client=self._is_client)
         return stream
 
     def try_accept(self, unidirectional: bool | None) -> StreamState | Later | None:
@@ -187,20 +171,27 @@ class Connection:
             return waiting[0].popleft()
         if self._ending is not None and self._ending.by_peer and self._ending.orderly:
             return None
-        self._check()
-        return LATER
+        return self._later()
 
     def try_main(self) -> StreamState | Later:
         """The client's first bidirectional stream, number 0: opened by a client, awaited by a server."""
         stream = self._streams.get(0)
         if stream is None:
-            if self._is_client:
-                return self.try_open(False)
-            self._check()
-            return LATER
+            return self._open_main() if self._is_client else self._later()
         if stream in self._incoming[False]:
             self._incoming[False].remove(stream)
         return stream
+
+    def _open_main(self) -> StreamState | Later:
+        stream = self.try_open(False)
+        if isinstance(stream, StreamState):
+            # A server may speak first, and cannot before it knows of the stream.
+            self._inside.announce(stream.id)
+        return stream
+
+    def _later(self) -> Later:
+        self._check()
+        return LATER
 
     def try_send(self, stream: StreamState, data: memoryview) -> int | Later:
         """Takes over as much of ``data`` as there is room for; how many bytes, at least one."""
@@ -222,50 +213,44 @@ class Connection:
 
     def try_receive(self, stream: StreamState, max_size: int) -> bytes | Later:
         """1 to ``max_size`` bytes; ``b""`` at the end that the peer set."""
-        if not self._can_receive(stream):
+        if not stream.can_receive:
             raise StreamError(
                 f"stream {stream.id} is unidirectional and ours: it can be sent on alone", errno=errno.EBADF
             )
         if stream.chunks:
-            data = _take(stream.chunks, max_size)
+            data = stream.take(max_size)
             self._inside.consume(stream.id, len(data))
             return data
         if stream.ended:
             return b""
         if stream.aborted is not None:
             raise StreamAborted(f"the peer has reset stream {stream.id}", stream.aborted, errno.ECONNRESET)
-        self._check()
-        return LATER
+        return self._later()
 
     def reset(self, stream: StreamState, code: int) -> None:
         """Give up sending: RESET_STREAM.  What was not acknowledged is lost."""
-        if self._ending is None and self._can_send(stream):
+        if self._ending is None and stream.can_send:
             stream.sent_eof = True
             self._quic.reset_stream(stream.id, code)
 
     def stop(self, stream: StreamState, code: int) -> None:
         """Ask the peer to stop sending: STOP_SENDING.  What arrived and was not read is dropped."""
-        if not self._can_receive(stream) or stream.ended or stream.aborted is not None:
+        if not stream.can_receive or stream.ended or stream.aborted is not None:
             return
-        self._drop(stream)
+        if dropped := stream.drop():
+            self._inside.consume(stream.id, dropped)
         stream.ended = True
         if self._ending is None and self._inside.has_stream(stream.id):
             self._quic.stop_stream(stream.id, code)
 
     def finish(self, stream: StreamState) -> None:
         """Be done with a stream: FIN, STOP_SENDING.  Never raises."""
-        if self._ending is None and self._can_send(stream):
+        if self._ending is None and stream.can_send:
             self.send_eof(stream)
         self.stop(stream, NO_ERROR)
 
-    def _can_send(self, stream: StreamState) -> bool:
-        return not stream.unidirectional or (stream.id & 1 == 0) == self._is_client
-
-    def _can_receive(self, stream: StreamState) -> bool:
-        return not stream.unidirectional or (stream.id & 1 == 0) != self._is_client
-
     def _check_sending(self, stream: StreamState) -> None:
-        if not self._can_send(stream):
+        if not stream.can_send:
             raise StreamError(
                 f"stream {stream.id} is unidirectional and the peer's: it can be received from alone", errno=errno.EBADF
             )
@@ -284,12 +269,6 @@ class Connection:
             if stream.id == 0 or stream.id in waiting or stream.chunks or self._inside.has_stream(stream.id)
         }
         self._prune_at = 2 * len(self._streams) + 64
-
-    def _drop(self, stream: StreamState) -> None:
-        size = sum(map(len, stream.chunks))
-        stream.chunks.clear()
-        if size:
-            self._inside.consume(stream.id, size)
 
     # Datagrams (RFC 9221)
 
@@ -315,8 +294,7 @@ class Connection:
         """The next datagram."""
         if self._datagrams:
             return self._datagrams.popleft()
-        self._check()
-        return LATER
+        return self._later()
 
     # The connection itself
 
@@ -336,8 +314,7 @@ class Connection:
         if number in self._answered:
             self._answered.discard(number)
             return True
-        self._check()
-        return LATER
+        return self._later()
 
     def try_update_keys(self) -> bool | Later:
         """Change the keys of both directions (RFC 9001 section 6).
@@ -382,6 +359,7 @@ class Connection:
     # Events
 
     def _take_events(self) -> None:
+        self._note_new_streams()
         while (event := self._quic.next_event()) is not None:
             match event:
                 case events.StreamDataReceived():
@@ -389,7 +367,7 @@ class Connection:
                 case events.StreamReset():
                     self._on_reset(event)
                 case events.StopSendingReceived():
-                    self._stream(event.stream_id).stopped = event.error_code
+                    self._streams[event.stream_id].stopped = event.error_code
                 case events.DatagramFrameReceived():
                     if len(self._datagrams) == MAX_DATAGRAMS:
                         self._datagrams.popleft()
@@ -402,7 +380,7 @@ class Connection:
             self._end(self._ending_of(closed))
 
     def _on_data(self, event: events.StreamDataReceived) -> None:
-        stream = self._stream(event.stream_id)
+        stream = self._streams[event.stream_id]
         if stream.ended:  # stopped by us: what still comes is for nobody
             self._inside.consume(stream.id, len(event.data))
             return
@@ -411,8 +389,8 @@ class Connection:
         stream.ended = event.end_stream
 
     def _on_reset(self, event: events.StreamReset) -> None:
-        stream = self._stream(event.stream_id)
-        stream.chunks.clear()
+        stream = self._streams[event.stream_id]
+        stream.drop()
         self._inside.consume_rest(stream.id)
         if not stream.ended:
             stream.aborted = event.error_code
@@ -424,12 +402,15 @@ class Connection:
             self._asked.discard(number)
             self._answered.add(number)
 
-    def _stream(self, stream_id: int) -> StreamState:
-        stream = self._streams.get(stream_id)
-        if stream is None:
-            stream = self._streams[stream_id] = StreamState(stream_id)
-            self._incoming[stream.unidirectional].append(stream)
-        return stream
+    def _note_new_streams(self) -> None:
+        """In the order of their numbers: one opens all before it, also without data (RFC 9000 section 2.1)."""
+        for unidirectional, queue in self._incoming.items():
+            opened = self._inside.opened_by_peer(unidirectional)
+            while self._noted[unidirectional] < opened:
+                stream_id = 4 * self._noted[unidirectional] + 2 * unidirectional + self._is_client
+                self._noted[unidirectional] += 1
+                stream = self._streams[stream_id] = StreamState(stream_id, is_client=self._is_client)
+                queue.append(stream)
 
     def _ending_of(self, closed: events.ConnectionTerminated) -> Ending:
         if self._inside.draining:
@@ -437,16 +418,3 @@ class Connection:
         if closed.error_code == QuicErrorCode.INTERNAL_ERROR and closed.reason_phrase == "Idle timeout":
             return Ending(errno=errno.ETIMEDOUT)
         return Ending(closed.error_code, closed.reason_phrase, errno=errno.EPROTO)
-
-
-def _take(chunks: deque[bytes], max_size: int) -> bytes:
-    """At most so many bytes from the front."""
-    data = chunks.popleft()
-    if len(data) > max_size:
-        chunks.appendleft(data[max_size:])
-        return data[:max_size]
-    parts, size = [data], len(data)
-    while chunks and size + len(chunks[0]) <= max_size:
-        parts.append(chunks.popleft())
-        size += len(parts[-1])
-    return b"".join(parts) if len(parts) > 1 else data

@@ -13,8 +13,9 @@ from aioquic.quic.connection import QuicConnection
 
 from hsframework.errors import StreamError
 from hsframework_quic import connection as core
-from hsframework_quic.connection import LATER, Connection, StreamState
+from hsframework_quic.connection import LATER, Connection
 from hsframework_quic.endings import ConnectionEnded, StreamAborted
+from hsframework_quic.stream_state import StreamState
 from tests.unit.quic.joined import Ends, joined
 
 MIB = 1 << 20
@@ -417,6 +418,33 @@ def test_the_first_stream(ends: Ends, client: bool) -> None:
         pair.settle()
         assert opened(pair.own.try_main()).id == 0
         assert pair.own.try_accept(None) is LATER
+
+
+def test_a_server_that_speaks_first(ends: Ends) -> None:
+    """A client that only waits on the first stream lets the server know of it; the server's side finds it opened."""
+    own = Pair(ends)
+    assert opened(own.own.try_main()).id == 0
+    own.settle()
+    own.peer.send_stream_data(0, b"welcome")
+    own.settle()
+    assert own.own.try_receive(opened(own.own.try_main()), 99) == b"welcome"
+    with joined() as others:
+        server = Pair(others, client=False)
+        server.peer.send_stream_data(0, b"")
+        server.peer._streams[0].max_stream_data_local_sent = 0
+        server.settle()
+        stream = opened(server.own.try_main())
+        server.own.try_send(stream, memoryview(b"welcome"))
+        server.settle()
+        assert server.data(0) == b"welcome"
+
+
+def test_streams_come_in_order(pair: Pair) -> None:
+    """A stream opens those before it, which are accepted first, whatever arrives first."""
+    for number, data in ((1, b""), (5, b""), (9, b"x")):
+        pair.peer.send_stream_data(number, data)
+    pair.settle()
+    assert [opened(pair.own.try_accept(None)).id for _ in range(3)] == [1, 5, 9]
 
 
 def test_loss(pair: Pair) -> None:

@@ -111,6 +111,15 @@ class Inside:
         """Is there a stream of this number, opened by us or by the peer, that is not over?"""
         return stream_id in self._quic._streams
 
+    def opened_by_peer(self, unidirectional: bool) -> int:
+        """How many streams of one kind the peer has opened so far."""
+        quic = self._quic
+        return int((quic._local_max_streams_uni if unidirectional else quic._local_max_streams_bidi).used)
+
+    def announce(self, stream_id: int) -> None:
+        """Let the peer know of a stream of ours before there is data: MAX_STREAM_DATA (RFC 9000 section 3.2)."""
+        self._quic._streams[stream_id].max_stream_data_local_sent = 0
+
     @property
     def datagrams_waiting(self) -> int:
         """DATAGRAM frames that have not gone out."""
