@@ -24,6 +24,9 @@ from hsframework_quic.datagrams import DatagramSocket
 
 T = TypeVar("T")
 
+MAX_BATCHES = 16
+"""Of datagrams taken in at once: a peer that sends and sends does not keep a caller from its own business."""
+
 
 class Driver:
     """One connection over one socket, for any number of threads."""
@@ -91,7 +94,7 @@ class Driver:
         if self._released:
             return
         now = time.monotonic()
-        while True:
+        for _ in range(MAX_BATCHES):
             datagrams, refused = self._io.receive()
             for datagram in datagrams:
                 self.connection.receive(datagram, now)

@@ -26,6 +26,8 @@ class EchoPeer:
         self.terminated: events.ConnectionTerminated | None = None
         self.drop_every = 0
         """Every so many-th datagram that arrives is dropped; 0: none."""
+        self.drop_until = 1 << 30
+        """No datagram after so many is dropped."""
         self._arrived = 0
         self._stop = os.eventfd(0)
         self._actions: list[str] = []
@@ -85,7 +87,7 @@ class EchoPeer:
             except OSError:
                 return
             self._arrived += 1
-            if not self.drop_every or self._arrived % self.drop_every:
+            if self._arrived > self.drop_until or not self.drop_every or self._arrived % self.drop_every:
                 self.quic.receive_datagram(data, self.quic.get_peer_address(), now)
 
     def _act(self, words: list[str]) -> bool:

@@ -115,12 +115,14 @@ def test_data_right_behind_the_handshake(ours: str, seed: int) -> None:
 
 
 LATE = st.lists(st.sampled_from([0.001, 0.005, 0.03, 0.3, 1.2]), max_size=2)
+MAX_LOST = 5
+"""Each loss in a row doubles the PTO (RFC 9002 section 6.2.1): with eight the idle timeout is sooner."""
 
 
 @settings(max_examples=150, deadline=None)
 @given(
     ours=st.sampled_from(["both", "client", "server"]),
-    fates=st.lists(LATE, max_size=14),
+    fates=st.lists(LATE, max_size=14).filter(lambda fates: fates.count([]) <= MAX_LOST),
     gaps=st.tuples(*[st.sampled_from([0.0, 0.002, 0.02, 0.5, 3.0])] * 2),
 )
 def test_any_order_of_delivery(ours: str, fates: list[list[float]], gaps: tuple[float, float]) -> None:

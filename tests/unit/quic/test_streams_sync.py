@@ -125,7 +125,7 @@ def test_key_updates_of_both_sides(own: QuicConnection, peer: EchoPeer) -> None:
 
 def test_close_delivers_first(own: QuicConnection, peer: EchoPeer) -> None:
     """What was sent before close arrives, and then code 0; the owner's socket stays open."""
-    peer.drop_every = 3
+    peer.drop_every, peer.drop_until = 3, 60
     own.send(bytes(100_000))
     own.close()
     assert peer.wait().error_code == 0
