@@ -266,7 +266,7 @@ def test_datagrams_until() -> None:
     async def body() -> None:
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        endpoint = make_endpoint(ours, loop)
+        endpoint = make_endpoint(ours, Readiness(loop))
         with theirs:
             for until in (loop.time() - 1, loop.time() + 0.01):
                 with pytest.raises(TimeoutError):

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
-from hsframework.dispatcher.custody import SOL_QUIC
+from hsframework.dispatcher import planted
 from hsframework.interface import Role, Secret
 from hsframework_quic import kernel_structs as kernel, kernel_tickets
 from hsframework_quic.hooks import hsframework_protocols
@@ -83,22 +83,10 @@ def test_it_is_registered_for_its_sockets_alone() -> None:
     assert isinstance(protocols["kernel-quic"].prepare(None), KernelQuicHandshaker)
 
 
-def test_the_dispatcher_looks_for_itself() -> None:
-    """A socket that is no established QUIC connection is not taken for one."""
-    from hsframework.dispatcher.custody import Custody
-
-    assert SOL_QUIC == kernel.SOL_QUIC
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        sock = socket.socket(socket.AF_INET, kind)
-        with sock:
-            assert not Custody.has_kernel_quic(_holding(sock))
-
-
-def _holding(sock: socket.socket) -> Any:
-    class Holding:
-        _socket = sock
-
-    return Holding()
+def test_the_dispatcher_has_the_same_numbers() -> None:
+    """The row of ``planted`` is for the sockets that this protocol is registered for, and asks at their level."""
+    assert planted.SOL_QUIC == kernel.SOL_QUIC
+    assert planted.CHECKS["tlshd"][kernel.IPPROTO_QUIC] is planted.has_kernel_quic
 
 
 class Broken:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 import pytest
 
 from hsframework.agent.endpoint import DatagramEndpoint, make_endpoint
+from hsframework.agent.readiness import Readiness
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import HandshakeError
 from hsframework.interface import AuthMode, CertificateDemand, Endpoint, PeerIdentity, Request, Result, Role
@@ -58,7 +59,8 @@ async def endpoints() -> AsyncIterator[tuple[DatagramEndpoint, DatagramEndpoint]
         sock.bind(("127.0.0.1", 0))
     socks[0].connect(socks[1].getsockname())
     socks[1].connect(socks[0].getsockname())
-    ends = [make_endpoint(sock, loop) for sock in socks]
+    readiness = Readiness(loop)
+    ends = [make_endpoint(sock, readiness) for sock in socks]
     try:
         assert isinstance(ends[0], DatagramEndpoint)
         assert isinstance(ends[1], DatagramEndpoint)
@@ -66,6 +68,7 @@ async def endpoints() -> AsyncIterator[tuple[DatagramEndpoint, DatagramEndpoint]
     finally:
         for end in ends:
             end.close()
+        readiness.close()
 
 
 async def meet(client: Request, server: Request, settings: Settings | None = None) -> list[Result | BaseException]:
