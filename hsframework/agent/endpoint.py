@@ -112,13 +112,15 @@ class _Endpoint:
         if self._reader is not None:
             raise RuntimeError("two reads wait on one endpoint")
         future = self._reader = self._loop.create_future()
-        timer = None if until is None else self._loop.call_at(until, _expire, future)
         try:
             self._readiness.wait(self._socket.fileno(), future, again=self._registered)
-            self._registered = True
-            await future
         except (ValueError, OSError):
+            self._reader = None
             raise PluginError(_CLOSED) from None
+        self._registered = True
+        timer = None if until is None else self._loop.call_at(until, _expire, future)
+        try:
+            await future
         finally:
             self._reader = None
             if timer is not None:
