@@ -42,7 +42,7 @@ def started(folder: Path, configuration: str = "") -> Iterator[Service]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stops(number: signal.Signals) -> None:
     """SIGTERM and SIGINT: agents first, then the dispatcher; exit status 0 and no process left."""
-    with running_service("[agents.tls13]\nprocesses = 2\n", agents=2) as service:
+    with running_service(only("tls13") + "[agents.tls13]\nprocesses = 2\n", agents=2) as service:
         assert len(service.processes()) == 5
         assert service.stop(number) == 0
         order = [event["event"] for event in service.log.events() if event["event"].endswith(" stops")]
