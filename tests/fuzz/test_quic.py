@@ -15,7 +15,7 @@ from hsframework_quic.frames import glimpse
 from hsframework_quic.handshake import short_packet
 from hsframework_quic.session import QuicSession, specification
 from tests.fuzz.conftest import Fuzz
-from tests.fuzz.mutation import damaged
+from tests.fuzz.mutation import Damage, damaged, damages
 from tests.support.quic_network import START, Network, Ours, our_client, our_server
 
 pytestmark = pytest.mark.fuzz
@@ -36,15 +36,17 @@ def test_damaged_datagrams(fuzz: Fuzz) -> None:
     """Any datagram of a handshake damaged, and junk between them: it completes or fails with an errno, never more sent
     than three times what came before the address is validated."""
 
-    @given(st.dictionaries(st.integers(0, 8), st.data(), max_size=3), st.lists(st.binary(max_size=1300), max_size=3))
-    def target(changes: dict[int, st.DataObject], junk: list[bytes]) -> None:
+    @given(
+        st.dictionaries(st.integers(0, 8), damages(1300), max_size=3), st.lists(st.binary(max_size=1300), max_size=3)
+    )
+    def target(changes: dict[int, Damage], junk: list[bytes]) -> None:
         client, server = our_client(), our_server()
         count = received = sent = 0
 
         def tap(source: object, datagram: bytes) -> bytes:
             nonlocal count, received, sent
             if count in changes:
-                datagram = changes[count].draw(damaged(datagram))
+                datagram = changes[count](datagram)
             count += 1
             connection = server.handshake._connection
             if source is client:

@@ -14,7 +14,7 @@ What the two may rely on:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -38,6 +38,8 @@ MAX_PACKET_BYTES = 32 * 1024
 """1-RTT packets that a session carries: their number and their size together."""
 MAX_TRANSPORT_PARAMETERS = 8 * 1024
 """Bytes of one side's transport parameters."""
+MAX_NUMBER = 1 << 61
+"""Of packets, connection ids and bytes: half of what a variable-length integer can be (RFC 9000 section 16)."""
 MAX_TICKET = 4 * 1024
 """Bytes of a ticket's identity; a longer one is not kept."""
 
@@ -208,6 +210,20 @@ class QuicSession:
             raise StreamError("the session's parameters have a connection id of more than 20 bytes")
         if not 1200 <= self.max_datagram_size <= 65527:
             raise StreamError("the session's datagram size is not from 1200 to 65527")
+        if any(number > MAX_NUMBER for number in self._numbers()):
+            raise StreamError("the session's parameters have a number that no connection comes to")
+
+    def _numbers(self) -> Iterator[int]:
+        """All that go out as variable-length integers."""
+        yield self.next_packet_number
+        for connection_id in (*self.local_connection_ids, *self.peer_connection_ids):
+            yield connection_id.sequence
+        for numbers in self.acknowledged:
+            yield numbers.stop
+        for packet in self.sent:
+            yield packet.number
+        for frame in (*self.pending, *(frame for packet in self.sent for frame in packet.frames)):
+            yield frame.offset
 
 
 def _read(role: Role, alpn: str | None, values: Mapping[str, Any]) -> QuicSession:

@@ -199,7 +199,16 @@ def test_parameters_that_are_no_session_are_refused() -> None:
     for name in ("version", "cipher", "client-secret", "local-connection-id", "peer-transport-parameters"):
         with pytest.raises(StreamError):
             read(client.session.role, "test", {key: value for key, value in whole.items() if key != name})
-    for changes in ({"version": 7}, {"cipher": 0x1304}, {"key-phase": 2}, {"max-datagram-size": 10}):
+    for changes in (
+        {"version": 7},
+        {"cipher": 0x1304},
+        {"key-phase": 2},
+        {"max-datagram-size": 10},
+        {"next-packet-number": 1 << 62},
+        {"local-connection-id": [{"sequence": 1 << 63, "id": b"12345678"}]},
+        {"acknowledged": [{"first": 0, "last": 1 << 63}]},
+        {"pending-frame": [{"type": 6, "offset": 1 << 62}]},
+    ):
         with pytest.raises(StreamError):
             read(client.session.role, "test", whole | changes)
 
