@@ -17,6 +17,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from aioquic.buffer import Buffer
 from aioquic.quic.configuration import QuicConfiguration
@@ -40,7 +41,9 @@ from hsframework_quic.failures import (
 )
 from hsframework_quic.frames import Glimpse, glimpse
 from hsframework_quic.session import MAX_PACKET_BYTES, MAX_PACKETS, MAX_TICKET, QuicSession, Ticket
-from hsframework_quic.settings import Settings
+
+if TYPE_CHECKING:
+    from hsframework_quic.settings import Settings
 
 CONNECTION_ID_SIZE = 8
 """Bytes of ours."""

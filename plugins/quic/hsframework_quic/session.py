@@ -127,9 +127,9 @@ class QuicSession:
     """Ours that are in force, by sequence number: the destination of what the peer sends."""
     peer_connection_ids: tuple[ConnectionId, ...]
     """The peer's that are in force, the one in use first."""
-    local_transport_parameters: bytes
-    peer_transport_parameters: bytes
-    """Bodies of the extensions (RFC 9000 section 18), as they were sent."""
+    local_transport_parameters: Secret
+    peer_transport_parameters: Secret
+    """Bodies of the extensions (RFC 9000 section 18), as they were sent.  A server's have a stateless reset token."""
     next_packet_number: int
     """Of the next packet that we send in the application data space; all below are used up or skipped."""
     acknowledged: tuple[range, ...] = ()

@@ -22,7 +22,7 @@ class Settings:
 
     ``versions`` in order of preference: a client begins with the first, a server takes the first of the *client's*
     that it has.  ``ciphers`` likewise in order of preference.  ``groups``: key exchange groups that a server takes;
-    ``key_shares``: those that a client offers, with a key share for each (there is no
+    ``key_shares``: those that a client offers, with a key share for each (it answers no
     HelloRetryRequest).  ``max_datagram_size``: bytes of UDP payload that are sent, 1200 to 65527; what the network
     between both does not carry is lost.  The transport parameters that are told to the peer, and so the consumer's:
     ``idle_timeout`` (seconds), ``max_data`` and ``max_stream_data`` (bytes that the peer may send before the consumer

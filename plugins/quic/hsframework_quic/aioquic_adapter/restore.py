@@ -53,8 +53,8 @@ class _Restored(QuicConnection):
     """Made by :func:`restore`; from then on nothing but a QuicConnection."""
 
     def __init__(self, session: QuicSession, now: float, quic_logger: QuicLogger | None) -> None:
-        local = _parameters(session.local_transport_parameters)
-        peer = _parameters(session.peer_transport_parameters)
+        local = _parameters(session.local_transport_parameters.reveal())
+        peer = _parameters(session.peer_transport_parameters.reveal())
         is_client = session.role is Role.CLIENT
         configuration = _configuration(session, local)
         configuration.quic_logger = quic_logger

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -45,6 +44,9 @@ _GROUP_NAMES = {code: name for name, code in GROUPS.items()}
 
 tls.CIPHER_SUITES.setdefault(AES_128_CCM_SHA256, hashes.SHA256)
 
+_CERT_NONE = 0
+"""As ``ssl`` has it, which does I/O."""
+
 TrafficKeyHandler = Callable[[Direction, Epoch, tls.CipherSuite, bytes], None]
 
 
@@ -72,7 +74,7 @@ class Engine(tls.Context):
             alpn_protocols=list(options.alpn) or None,
             cipher_suites=[_suite(code) for code in options.cipher_suites],
             server_name=_server_name(options.server_name),
-            verify_mode=ssl.CERT_NONE,  # aioquic's own opinion is not asked for
+            verify_mode=_CERT_NONE,  # aioquic's own opinion is not asked for
         )
         self.options = options
         self.level: Epoch | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 
 from aioquic import tls
 from aioquic.buffer import Buffer
@@ -101,8 +101,8 @@ class ServerSide(Engine):
     def _issue(self, output: Buffer) -> None:
         offer = tls.NewSessionTicket(
             ticket_lifetime=self.options.ticket_lifetime,
-            ticket_age_add=int.from_bytes(os.urandom(4), "big"),
-            ticket_nonce=os.urandom(8),
+            ticket_age_add=int.from_bytes(secrets.token_bytes(4), "big"),
+            ticket_nonce=secrets.token_bytes(8),
         )
         ticket = self.options.issue(Resumable(self._build_session_ticket(offer, []), self._chain))
         if ticket:
