@@ -45,16 +45,24 @@ Say = Callable[[str], None]
 def run_demo(say: Say = print) -> int:
     """Run everything.  Returns 0 if all of it worked, else 1.  Raises DemoError when it could not be run."""
     openssl_program()
-    # Whoever ends us must not leave the dispatcher and the agent behind.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        outcomes, cast = asyncio.run(_stage(say))
+    except asyncio.CancelledError:
+        sys.exit(128 + signal.SIGTERM)
+    return _show(outcomes, cast, say)
+
+
+async def _stage(say: Say) -> tuple[list[Outcome], Cast]:
+    # Whoever ends us must not leave the dispatcher and the agents behind: not in the middle of starting one.
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with ExitStack() as stack:
         folder = _folder(stack)
         private = folder / "private"
         private.mkdir(mode=0o700)
         say("Making throw-away certificates and keys.")
-        credentials = Credentials(private)
-        outcomes, cast = asyncio.run(_perform(folder, private, credentials, stack, say))
-    return _show(outcomes, cast, say)
+        return await _perform(folder, private, Credentials(private), stack, say)
 
 
 async def _perform(

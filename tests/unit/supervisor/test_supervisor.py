@@ -98,7 +98,7 @@ def test_a_port_in_use() -> None:
 
 def test_a_runtime_dir_in_use() -> None:
     """A second service in the same folder ends with a clear message and does not disturb the first."""
-    with running_service() as service:
+    with running_service(only("tls13")) as service:
         before = service.processes()
         with started(service.folder) as second:
             assert "another dispatcher listens here" in failed(second)
