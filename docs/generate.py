@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hsframework.cli import COMMANDS, build_parser
-from hsframework.config import Configuration
+from hsframework.config import NO_KEY, Configuration
 from hsframework.credentials.failures import Failure
 from hsframework.errors import errno_name
 from hsframework.netlink.spec import Attribute, AttributeSet, Operation, Specification, builtin_specification
@@ -136,7 +136,7 @@ def _settings(kind: type[Any], where: str, seen: set[str]) -> Iterable[str]:
     hints = typing.get_type_hints(kind)
     notes = _field_notes(kind)
     rows, below = [], []
-    for item in dataclasses.fields(kind):
+    for item in (item for item in dataclasses.fields(kind) if item.metadata != NO_KEY):
         hint, key = hints[item.name], item.name.replace("_", "-")
         path = f"{where.strip('[]')}.{key}" if where else key
         inner = _table_of(hint)

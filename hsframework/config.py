@@ -38,6 +38,13 @@ def published_protocols() -> Mapping[str, int]:
     return {"tlshd": 1, "quic": 2, "psp": 3}
 
 
+NO_KEY = {"key": False}
+"""Metadata of a field that is not for the file."""
+
+LEAST_MEMORY = 128
+"""MiB: what an agent needs before it has a plugin, and as much again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """``level``: debug, info, warning or error.  ``format``: json or console."""
@@ -156,10 +163,18 @@ class AgentSettings:
     """Name or number; None: the protocol's default agent user when started by root."""
     groups: tuple[str, ...] | None = None
     """The groups that it may join; None: any but the kernel's (``kernel.plugins``) and those named as other plugins."""
+    memory_limit: int = 2048
+    """MiB of private memory for each process; a plugin that wants more fails, and its process is replaced."""
+    start_timeout: float = 60.0
+    """Seconds for the plugin's import and its prepare; past them the process ends, with an error that says where."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.processes <= 256:
             raise ConfigurationError("processes must be from 1 to 256")
+        if self.memory_limit < LEAST_MEMORY:
+            raise ConfigurationError(f"memory-limit must be at least {LEAST_MEMORY} (MiB)")
+        if not 1 <= self.start_timeout <= 3600:
+            raise ConfigurationError("start-timeout must be from 1 to 3600 seconds")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +262,8 @@ class Configuration:
     """No agent serves unless all of these are loaded: a plugin that is to authorize and is not there has no say."""
     blocked_plugins: tuple[str, ...] = ()
     """Installed, and not to be used."""
+    folder: Path | None = field(default=None, metadata=NO_KEY)
+    """Where the file is: of the relative paths in ``plugins``."""
 
     def __post_init__(self) -> None:
         for name in self.required_plugins:
@@ -280,9 +297,10 @@ def load_configuration(path: Path | str | None = None) -> Configuration:
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: not TOML: {error}") from None
     try:
-        return settings_from_table(Configuration, tree, "", base=path.absolute().parent)
+        configuration = settings_from_table(Configuration, tree, "", base=path.absolute().parent)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from None
+    return dataclasses.replace(configuration, folder=path.absolute().parent)
 
 
 def settings_from_table(cls: type[T], table: Mapping[str, Any], where: str, *, base: Path | None = None) -> T:
@@ -294,7 +312,8 @@ def settings_from_table(cls: type[T], table: Mapping[str, Any], where: str, *, b
     if not isinstance(table, Mapping):
         raise ConfigurationError(f"{where}: a table is wanted here")
     hints = typing.get_type_hints(cls)
-    fields = {item.name.replace("_", "-"): item for item in dataclasses.fields(cls) if item.init}  # type: ignore[arg-type]
+    taken = (item for item in dataclasses.fields(cls) if item.init and item.metadata != NO_KEY)  # type: ignore[arg-type]
+    fields = {item.name.replace("_", "-"): item for item in taken}
     values: dict[str, Any] = {}
     for key, value in table.items():
         item = fields.get(key)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -33,6 +33,25 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 @hookspec
 def hsframework_protocols() -> Iterable[Protocol]:  # type: ignore[empty-body]
     """The protocols that this plugin serves.  Called once, in every process, when plugins are loaded."""
+
+
+@hookspec
+def hsframework_settings() -> type[Any]:  # type: ignore[empty-body]
+    """A frozen dataclass with defaults: what the table ``[plugins.NAME]`` may hold, NAME being the plugin's own name.
+
+    For plugins whose other hooks have settings; those of a protocol are :attr:`Protocol.settings_type
+    <hsframework.interface.Protocol.settings_type>`.  Called once, when the plugin is loaded.
+    """
+
+
+@hookspec
+def hsframework_configure(settings: Any) -> None:
+    """The settings, checked, as ``hsframework_settings`` describes them.  In the agent, once, before any request.
+
+    The place to open files and sockets for the other hooks.  Raise
+    :class:`hsframework.errors.ConfigurationError` with what to change: no agent starts then.  After anything else that
+    it raises the plugin is skipped; if it must have its say, it is named in ``required-plugins``.
+    """
 
 
 @hookspec

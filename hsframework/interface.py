@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     from hsframework.netlink.spec import Specification
 
 INTERFACE_VERSION = 1
-"""Raised when a plugin written for the old number would break.  A protocol states the one that it was written for."""
+"""Raised when something of the interface is taken away or changes its meaning; what is added does not raise it."""
+
+OLDEST_INTERFACE_VERSION = 1
+"""Plugins that were written for this version, or a later one up to ``INTERFACE_VERSION``, are served."""
 
 
 class Role(enum.IntEnum):
@@ -189,6 +192,9 @@ class Request:
     local_address: str | None = None
     """``address:port`` of our end, an IPv6 address in brackets; for logs."""
     peer_address: str | None = None
+    profile: str | None = None
+    """The profile of the configuration that the request has, by its own word or by default: the dispatcher has seen to
+    it that its consumer may.  A plugin with keys of its own kind in its settings finds them by it."""
     identities: tuple[Identity, ...] = ()
     """What our side may present; with several, the peer's signature algorithms choose."""
     psks: tuple[PresharedKey, ...] = ()
@@ -301,7 +307,8 @@ class Protocol(ABC):
     """``SO_PROTOCOL`` of the sockets that it serves, so that several protocols can share a group."""
     settings_type: type[Any] | None = None
     """A frozen dataclass with defaults, for the table ``[plugins.NAME]`` in the configuration.  None: no settings."""
-    interface_version: int = INTERFACE_VERSION
+    interface_version: int = 1
+    """The ``INTERFACE_VERSION`` that it was written for, as a number; what says nothing was written for 1."""
 
     @property
     def specification(self) -> Specification | None:

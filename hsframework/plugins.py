@@ -2,8 +2,9 @@
 
 * A plugin is a module or an object with functions marked ``@hsframework.hookimpl``, named in the entry point group
   ``hsframework`` of its distribution.  Its name is the entry point's.
-* A plugin that cannot be imported, whose hooks do not fit their specifications, whose protocols have the wrong shape,
-  or that takes a name already taken is recorded with its error and unregistered whole; nothing else notices.
+* A plugin that was written for another version, that cannot be imported, whose hooks do not fit their specifications,
+  whose protocols have the wrong shape, or that takes a name already taken is recorded with its error and unregistered
+  whole; nothing else notices.
 * Plugins are loaded in the order of their names, so that of two which want one name the same one wins every time.
 * Hooks are plain functions.  A coroutine or a generator as ``hsframework_authorize`` would decide nothing when it is
   called, so it is refused here, and a hook that returns something where None is wanted has not allowed anything.
@@ -12,8 +13,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -23,18 +22,20 @@ import pluggy
 import structlog
 
 from hsframework import hookspecs
+from hsframework.compatibility import check_distribution
+from hsframework.config import settings_from_table
 from hsframework.credentials.failures import Failure, HandshakeFailed
-from hsframework.errors import HandshakeError, HsframeworkError, PluginError, RequiredPluginError
-from hsframework.interface import INTERFACE_VERSION, Protocol
+from hsframework.errors import ConfigurationError, HandshakeError, HsframeworkError, PluginError, RequiredPluginError
+from hsframework.plugin_checks import check_hook, check_plugin, check_protocol, check_settings_type
 
 if TYPE_CHECKING:
-    from hsframework.interface import PeerIdentity, Request, Result
+    from pathlib import Path
+
+    from hsframework.interface import PeerIdentity, Protocol, Request, Result
 
 ENTRY_POINT_GROUP = "hsframework"
 
 _log = structlog.get_logger("hsframework.plugins")
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_GENERATORS_ALLOWED = ("hsframework_protocols",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class PluginRegistry:
         self._manager.add_hookspecs(hookspecs)
         self.records: list[PluginRecord] = []
         self.protocols: dict[str, RegisteredProtocol] = {}
+        self._settings: dict[str, type[Any]] = {}
         self._refresh()
 
     @property
@@ -100,11 +102,16 @@ class PluginRegistry:
     def load(self, entry_point: metadata.EntryPoint) -> PluginRecord:
         """Import and register what an entry point names.  Never raises, as :meth:`register`."""
         distribution = entry_point.dist
+
+        def load() -> object:
+            check_distribution(distribution)
+            return entry_point.load()
+
         return self._admit(
             entry_point.name,
             distribution.name if distribution is not None else "",
             distribution.version if distribution is not None else "",
-            entry_point.load,
+            load,
         )
 
     def skip(self, record: PluginRecord) -> None:
@@ -133,16 +140,17 @@ class PluginRegistry:
             if self._manager.has_plugin(name):
                 raise PluginError(f"the plugin name {name!r} is taken by another plugin; uninstall one of them")
             plugin = load()
-            _check_plugin(plugin)
+            check_plugin(plugin)
             registered = True
             self._manager.register(plugin, name)
             self._manager.check_pending()
             self._check_hooks(name)
             protocols = self._collect(name)
+            self._check_settings(name, protocols)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            problem = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+            problem = _described(error)
             if registered and self._manager.has_plugin(name):
                 self._manager.unregister(name=name)
             _log.error("a plugin is skipped", plugin=name, distribution=distribution, reason=problem)
@@ -161,13 +169,13 @@ class PluginRegistry:
         for caller in self._manager.get_hookcallers(self._manager.get_plugin(name)) or ():
             for item in caller.get_hookimpls():
                 if item.plugin_name == name:
-                    _check_hook(caller.name, item)
+                    check_hook(caller.name, item)
 
     def _collect(self, name: str) -> tuple[Protocol, ...]:
         found: list[Protocol] = []
         for hook in self._hooks("hsframework_protocols"):
             if hook.plugin == name:
-                found.extend(_check_protocol(item) for item in hook.function())
+                found.extend(check_protocol(item) for item in hook.function())
         names = [item.name for item in found]
         for taken in names:
             if taken in self.protocols or names.count(taken) > 1:
@@ -177,12 +185,54 @@ class PluginRegistry:
                 )
         return tuple(found)
 
+    def _check_settings(self, name: str, protocols: Iterable[Protocol]) -> None:
+        kinds = self._of("hsframework_settings", name)
+        if not kinds:
+            return
+        if not self._of("hsframework_configure", name):
+            raise PluginError("hsframework_settings without hsframework_configure: nobody takes the settings")
+        if any(item.name == name and item.settings_type is not None for item in protocols):
+            raise PluginError(f"[plugins.{name}] are the settings of the protocol: leave hsframework_settings out")
+        self._settings[name] = check_settings_type(kinds[0].function(), "what hsframework_settings gives")
+
+    def _of(self, hook: str, plugin: str) -> list[_Hook]:
+        return [item for item in self._hooks(hook) if item.plugin == plugin]
+
     def _refresh(self) -> None:
         self._authorize = self._hooks("hsframework_authorize")
         self._started = self._hooks("hsframework_handshake_started")
         self._finished = self._hooks("hsframework_handshake_finished")
 
     # Hooks, guarded
+
+    def configure(self, tables: Mapping[str, Mapping[str, Any]], *, base: Path | None = None) -> None:
+        """Give every plugin that wants them its settings: the table of its name.  ``base``: the folder of paths in it.
+
+        Raises ConfigurationError.  A plugin that fails in another way is recorded so and unregistered.
+        """
+        for hook in self._hooks("hsframework_configure"):
+            kind, table = self._settings.get(hook.plugin), tables.get(hook.plugin, {})
+            where = f"plugins.{hook.plugin}"
+            if kind is None and table and hook.plugin not in self.protocols:
+                raise ConfigurationError(f"{where}: this plugin has no settings; remove the table")
+            settings = None if kind is None else settings_from_table(kind, table, where, base=base)
+            try:
+                _call(hook, {"settings": settings})
+            except (ConfigurationError, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                _log.exception("a plugin failed to take its settings", plugin=hook.plugin)
+                self._give_up(hook.plugin, f"hsframework_configure failed: {_described(error)}")
+
+    def _give_up(self, name: str, problem: str) -> None:
+        self._manager.unregister(name=name)
+        self.records = [
+            dataclasses.replace(item, error=problem, protocols=()) if item.name == name else item
+            for item in self.records
+        ]
+        self.protocols = {key: item for key, item in self.protocols.items() if item.record.name != name}
+        self._refresh()
+        _log.error("a plugin is skipped", plugin=name, reason=problem)
 
     def authorize(self, request: Request, peer: PeerIdentity) -> None:
         """Ask every plugin.  Raises HandshakeError: a refusal, or EIO when a plugin failed to decide."""
@@ -248,6 +298,10 @@ def _call(hook: _Hook, values: dict[str, object]) -> object:
     return hook.function(*[values[name] for name in hook.arguments])
 
 
+def _described(error: BaseException) -> str:
+    return str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+
+
 def _tell(hook: _Hook, values: dict[str, object]) -> None:
     try:
         _call(hook, values)
@@ -259,49 +313,3 @@ def _tell(hook: _Hook, values: dict[str, object]) -> None:
 
 def _undecided(plugin: str) -> HandshakeFailed:
     return HandshakeFailed(Failure.INTERNAL, f"the plugin {plugin!r} failed to say whether the peer is authorized")
-
-
-def _check_plugin(plugin: object) -> None:
-    if plugin is None or isinstance(plugin, (type, str, bytes, int, float)):
-        raise PluginError(f"the entry point names {plugin!r:.80}; a module or an object with hooks is wanted")
-
-
-def _check_hook(name: str, item: pluggy.HookImpl) -> None:
-    if item.hookwrapper or item.wrapper:
-        raise PluginError(f"{name} is a hook wrapper; a plugin does not stand between others and their hooks")
-    if inspect.iscoroutinefunction(item.function) or inspect.isasyncgenfunction(item.function):
-        raise PluginError(f"{name} is a coroutine; hooks are plain functions")
-    if inspect.isgeneratorfunction(item.function) and name not in _GENERATORS_ALLOWED:
-        raise PluginError(f"{name} is a generator; hooks are plain functions")
-
-
-def _check_protocol(item: object) -> Protocol:
-    if not isinstance(item, Protocol):
-        raise PluginError(
-            f"hsframework_protocols gave {_shown(item)}; instances of hsframework.interface.Protocol are wanted"
-        )
-    version = item.interface_version
-    if version != INTERFACE_VERSION:
-        raise PluginError(
-            f"{_shown(item)} was written for interface version {version!r}; "
-            f"this is version {INTERFACE_VERSION}, so install versions that go together"
-        )
-    name = getattr(item, "name", None)
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise PluginError(
-            f"{_shown(item)}.name is {name!r:.80}; lower-case letters, digits and dashes are wanted, 63 at most"
-        )
-    groups: object = getattr(item, "groups", None)
-    if not isinstance(groups, tuple) or not groups or not all(isinstance(group, str) and group for group in groups):
-        raise PluginError(f"{name}: groups is {groups!r:.80}; a tuple of names is wanted")
-    served: object = item.socket_protocols
-    if not isinstance(served, (set, frozenset)) or not served or not all(type(number) is int for number in served):
-        raise PluginError(f"{name}: socket_protocols is {served!r:.80}; a frozenset of SO_PROTOCOL numbers is wanted")
-    settings = item.settings_type
-    if settings is not None and not (isinstance(settings, type) and dataclasses.is_dataclass(settings)):
-        raise PluginError(f"{name}: settings_type is {settings!r:.80}; a dataclass or None is wanted")
-    return item
-
-
-def _shown(item: object) -> str:
-    return f"the class {item.__name__}" if isinstance(item, type) else type(item).__name__

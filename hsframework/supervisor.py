@@ -118,7 +118,7 @@ class Supervisor:
 
         def start(control: socket.socket) -> int:
             close_listeners(self._listeners)
-            return run_keeper(name, self._configuration, user=user, processes=settings.processes, control=control)
+            return run_keeper(name, self._configuration, settings=settings, user=user, control=control)
 
         return Child(f"agent of {name}", start, plugin=name, uid=None if user is None else user.uid)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from hsframework.agent.containment import exhaustion
 from hsframework.agent.requests import encode_failure, encode_success
 from hsframework.agent.served import Served
 from hsframework.credentials.failures import Failure, HandshakeFailed
@@ -70,6 +71,7 @@ class Handshake:
         "_task",
         "_ticket",
         "endpoint",
+        "exhausted",
         "request",
         "served",
         "source",
@@ -90,6 +92,8 @@ class Handshake:
         self.endpoint = endpoint
         self.served = served
         self.source = source
+        self.exhausted = ""
+        """What the process ran out of while the handshake was under way."""
         self._registry = registry
         self._on_end = on_end
         self._loop = loop
@@ -147,6 +151,7 @@ class Handshake:
         self._end(outcome, message)
 
     def _plugin_failed(self, error: BaseException) -> HsframeworkError:
+        self.exhausted = exhaustion(error)
         if self._reason is not None:
             return self._reason
         _log.error(

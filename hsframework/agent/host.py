@@ -10,6 +10,7 @@ import asyncio
 import errno
 import os
 import resource
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -33,14 +34,17 @@ _log = structlog.get_logger("hsframework.agent")
 
 def default_capacity() -> int:
     """How many requests fit under the limit of open files."""
+    return max(1, min(_fd_limit() - FD_RESERVE, MAX_IN_HAND))
+
+
+def _fd_limit() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        return MAX_IN_HAND
-    return max(1, min(soft - FD_RESERVE, MAX_IN_HAND))
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 class AgentHost:
-    """``on_joined`` is called when every protocol has joined its groups, and again after each reconnection."""
+    """``on_joined`` is called when every protocol has joined its groups, and again after each reconnection;
+    ``on_retired`` when this process is to be replaced."""
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class AgentHost:
         name: str | None = None,
         capacity: int | None = None,
         on_joined: Callable[[], None] = lambda: None,
+        on_retired: Callable[[], None] = lambda: None,
     ) -> None:
         self.served = tuple(served)
         check_no_overlap(self.served)
@@ -60,6 +65,9 @@ class AgentHost:
         self._free = capacity or default_capacity()
         self._starved = False
         self._on_joined = on_joined
+        self._on_retired = on_retired
+        self.highest_fd = _fd_limit() - FD_RESERVE // 4
+        """What requests never come to: one with a higher number says that file descriptors leak."""
         self._links: list[Link] = []
         self._joined: set[Link] = set()
         self._stop = asyncio.Event()
@@ -73,6 +81,14 @@ class AgentHost:
     def stop(self) -> None:
         """Take no more requests, and end when those in hand are over."""
         self._stop.set()
+
+    def retire(self, reason: str) -> None:
+        """This process is no good any more: it wants to be replaced, and ends as by :meth:`stop`."""
+        if not self._stop.is_set():
+            plugin = ", ".join(dict.fromkeys(served.plugin for served in self.served))
+            _log.error("an agent process is replaced", plugin=plugin, reason=reason, in_hand=self.in_hand)
+            self._on_retired()
+            self.stop()
 
     async def run(self) -> None:
         """Serve.  Raises RequestRefused when the dispatcher does not let the agent join."""

@@ -12,6 +12,8 @@ Rules:
   after that nothing here opens a file, and a killed worker is replaced while the root filesystem hangs.
 * A worker that dies is replaced at once; when more than :data:`MOST_DEATHS` for each worker die within
   :data:`DEATH_WINDOW` seconds the keeper gives up.  One that the dispatcher refuses is not replaced.
+* A worker that retires (its memory or its file descriptors have run out) is replaced at once too, and lives on until
+  what it has in hand is over.  It counts as one that died.
 * Workers die with the keeper (PR_SET_PDEATHSIG), also when it is killed.
 * SIGTERM and SIGINT, or a supervisor that is gone, end the workers gracefully, and then the keeper.
 * The keeper has no event loop and no thread: it may fork at any time.
@@ -26,7 +28,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import enum
 import gc
 import json
 import os
@@ -34,28 +35,20 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import structlog
 
+from hsframework.agent.containment import exhaustion, forbid_forks, forbid_programs, our_own_fork
 from hsframework.agent.host import AgentHost
-from hsframework.agent.privileges import (
-    AgentUser,
-    drop_last_capability,
-    drop_privileges,
-    join_own_session_keyring,
-)
-from hsframework.agent.served import Served, check_no_overlap, prepare
-from hsframework.agent.trial import unfit_plugins
-from hsframework.config import MemorySettings
+from hsframework.agent.served import Served
+from hsframework.agent.warmup import ExitStatus, KeeperOptions, warm_up
 from hsframework.errors import ConfigurationError, HsframeworkError, PluginError, RequestRefused, RequiredPluginError
-from hsframework.log import exception_text, forbid_source_reading, traceback_lines
-from hsframework.plugins import PluginRegistry, load_plugins
-from hsframework.process import die_with_parent, raise_fd_limit
-from hsframework.protection import lock_memory, prepare_protection
+from hsframework.log import exception_text
+from hsframework.plugins import PluginRegistry
+from hsframework.process import die_with_parent
+from hsframework.protection import lock_memory
 
 MOST_DEATHS = 5
 DEATH_WINDOW = 10.0
@@ -65,48 +58,15 @@ STOP_TIME = 12.0
 GC_THRESHOLD = 20_000
 """Objects between two runs of the garbage collector: a handshake makes many short-lived ones, and leaves no cycles."""
 
-_JOINED = b"J"
+_JOINED, _RETIRES = b"J", b"R"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _log = structlog.get_logger("hsframework.agent")
-
-
-class ExitStatus(enum.IntEnum):
-    """Of a keeper."""
-
-    OK = 0
-    FAILED = 1
-    CONFIGURATION = 2
-    """Wrong settings, or a plugin that cannot be used: starting it again changes nothing."""
-    REFUSED = 3
-    """The dispatcher does not let the agent join."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class KeeperOptions:
-    """``settings``: a table for each protocol, with ``settings_base`` as the folder of relative paths.
-
-    ``plugin``: serve what this plugin registers; else ``protocol_names``.  ``control``: the supervisor's socket.
-    ``registry``: plugins that are loaded already (tests); None: load them, but for ``blocked``.  ``required``: without
-    these plugins nothing is served.
-    """
-
-    agent_socket_path: Path
-    protocol_names: tuple[str, ...] = ()
-    plugin: str | None = None
-    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    settings_base: Path | None = None
-    memory: MemorySettings = field(default_factory=MemorySettings)
-    processes: int = 1
-    user: AgentUser | None = None
-    control: socket.socket | None = None
-    registry: PluginRegistry | None = None
-    blocked: tuple[str, ...] = ()
-    required: tuple[str, ...] = ()
 
 
 def keeper_main(options: KeeperOptions) -> int:
     """Serve until told to stop.  Returns an :class:`ExitStatus`; errors are logged and reported, not raised."""
     control = Control(options.control)
+    forbid_forks()
     try:
         registry, served = warm_up(options)
         if not served:
@@ -120,63 +80,6 @@ def keeper_main(options: KeeperOptions) -> int:
         _log.error("the agent cannot start", reason=str(error), status=status.name)
         control.tell("failed", message=str(error), status=int(status))
         return status
-
-
-def warm_up(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Served, ...]]:
-    """Give privileges up, import, prepare.  Raises ConfigurationError and PluginError."""
-    if options.user is None:
-        _log.info("the agent runs as the user that started it", uid=os.geteuid())
-    prepare_protection(options.memory)
-    drop_privileges(options.user, keep_read_search=True)
-    join_own_session_keyring()
-    raise_fd_limit()
-    registry = options.registry or _load(options)
-    registry.require(options.required)
-    served = tuple(
-        prepare(registry, name, options.settings.get(name), base=options.settings_base)
-        for name in _names(options, registry)
-    )
-    check_no_overlap(served)
-    _practise()
-    forbid_source_reading()
-    drop_last_capability()
-    if len(os.listdir("/proc/self/task")) > 1:
-        _log.warning("a plugin has started threads; its workers are forked without them")
-    gc.collect()
-    gc.freeze()
-    lock_memory(options.memory, populate=True)
-    return registry, served
-
-
-def _load(options: KeeperOptions) -> PluginRegistry:
-    ours = (*options.protocol_names, *(() if options.plugin is None else (options.plugin,)))
-    return load_plugins(blocked=options.blocked, unfit=unfit_plugins((*ours, *options.blocked)))
-
-
-def _names(options: KeeperOptions, registry: PluginRegistry) -> Sequence[str]:
-    if options.plugin is None:
-        return options.protocol_names
-    for record in registry.records:
-        if record.name == options.plugin:
-            if record.error is not None:
-                raise PluginError(f"the plugin {record.name!r} cannot be used: {record.error}")
-            return record.protocols
-    raise PluginError(f"no plugin {options.plugin!r} is installed")
-
-
-def _practise() -> None:
-    """Run an event loop once, with a timeout that expires, and render an error: what that imports is there then."""
-
-    async def practice() -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.Event().wait(), 0.001)
-        await asyncio.gather(asyncio.sleep(0), return_exceptions=True)
-
-    asyncio.run(practice())
-    try:
-        raise OSError("practice")
-    except OSError as error:
-        traceback_lines(error)
 
 
 class Control:
@@ -211,6 +114,7 @@ class _Worker:
     pidfd: int
     report: socket.socket
     joined: bool = False
+    retired: bool = False
 
 
 class Keeper:
@@ -239,7 +143,7 @@ class Keeper:
             self._selector.register(self._control.socket, selectors.EVENT_READ, self._heard)
         try:
             while self._status is None:
-                while self._begun and self._status is None and len(self._workers) < self._options.processes:
+                while self._begun and self._status is None and len(self._active()) < self._options.processes:
                     self._fork()
                 for key, _ in self._selector.select():
                     key.data()
@@ -271,12 +175,16 @@ class Keeper:
 
     # Workers
 
+    def _active(self) -> list[_Worker]:
+        return [worker for worker in self._workers.values() if not worker.retired]
+
     def _fork(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         keeper = os.getpid()
         # A signal for the worker waits until its own handlers are in place.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        pid = os.fork()
+        with our_own_fork():
+            pid = os.fork()
         if not pid:
             ours.close()
             self._become_worker(theirs, keeper)
@@ -288,15 +196,23 @@ class Keeper:
         self._selector.register(worker.pidfd, selectors.EVENT_READ, lambda: self._worker_died(worker))
 
     def _worker_spoke(self, worker: _Worker) -> None:
-        if worker.report.recv(16) != _JOINED:
+        said = worker.report.recv(16)
+        if said == _JOINED:
+            self._joined(worker)
+        elif said == _RETIRES and not worker.retired:
+            worker.retired = True
+            self._count_death()
+        else:
             self._selector.unregister(worker.report)
-            return
+
+    def _joined(self, worker: _Worker) -> None:
         if not worker.joined:
             worker.joined = True
             self._control.tell("worker-joined", pid=worker.pid)
-        if not self._announced and sum(item.joined for item in self._workers.values()) == self._options.processes:
+        joined = [item.pid for item in self._active() if item.joined]
+        if not self._announced and len(joined) == self._options.processes:
             self._announced = True
-            self._control.tell("serving", pids=list(self._workers))
+            self._control.tell("serving", pids=joined)
 
     def _worker_died(self, worker: _Worker) -> None:
         _, status = os.waitpid(worker.pid, 0)
@@ -306,7 +222,14 @@ class Keeper:
         if number == ExitStatus.REFUSED:
             self._fail(ExitStatus.REFUSED, "the dispatcher does not let the agent join; its log says why")
             return
+        if worker.retired and number == ExitStatus.OK:
+            _log.info("a worker that was replaced has ended", process=worker.pid)
+            return
         _log.error("a worker died and is replaced", process=worker.pid, status=number)
+        if not worker.retired:
+            self._count_death()
+
+    def _count_death(self) -> None:
         now = time.monotonic()
         self._deaths.append(now)
         while self._deaths[0] < now - DEATH_WINDOW:
@@ -372,6 +295,7 @@ class Keeper:
             os._exit(status)
 
     def _work(self, report: socket.socket) -> int:
+        forbid_programs()
         # Not asyncio.run: it would wait for plugins' tasks that swallow their cancellation.
         gc.set_threshold(GC_THRESHOLD)
         lock_memory(self._options.memory)
@@ -384,12 +308,24 @@ class Keeper:
         return int(ExitStatus.OK)
 
     async def _serve(self, report: socket.socket) -> None:
-        def joined() -> None:
+        def tell(message: bytes) -> None:
             with contextlib.suppress(OSError):
-                report.send(_JOINED, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                report.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
-        host = AgentHost(self._served, self._registry, self._options.agent_socket_path, on_joined=joined)
+        def unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            if reason := exhaustion(context.get("exception") or Exception()):
+                host.retire(reason)
+            loop.default_exception_handler(context)
+
+        host = AgentHost(
+            self._served,
+            self._registry,
+            self._options.agent_socket_path,
+            on_joined=lambda: tell(_JOINED),
+            on_retired=lambda: tell(_RETIRES),
+        )
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(unhandled)
         for number in _SIGNALS:
             loop.add_signal_handler(number, host.stop)
         await host.run()

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from hsframework.agent.containment import exhaustion
 from hsframework.agent.endpoint import make_endpoint
 from hsframework.agent.handshake import Authorization, Handshake
 from hsframework.agent.readiness import Readiness
@@ -101,6 +102,8 @@ class Link:
                 except (_Lost, OSError) as error:
                     self._drop_connection()
                     self._complain(error)
+                    if reason := exhaustion(error):
+                        self._host.retire(reason)
                     await asyncio.sleep(wait)
                     wait = min(wait * 1.5, RETRY_MOST)
                     continue
@@ -305,6 +308,8 @@ class Link:
                 del self._credits[message.sequence]
         else:
             self._host.occupy()
+        if fd is not None and fd > self._host.highest_fd:
+            self._host.retire("file descriptors run out")
         try:
             self._begin(message.values, fd)
         except HsframeworkError as error:
@@ -376,6 +381,8 @@ class Link:
             handshake.endpoint.close()
             self._done(message)
         self._host.give_credits_back(1)
+        if handshake.exhausted:
+            self._host.retire(handshake.exhausted)
 
     def _done(self, message: bytes) -> None:
         if self._channel is not None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 
-from hsframework.agent.keeper import KeeperOptions, keeper_main
+from hsframework.agent.keeper import keeper_main
 from hsframework.agent.privileges import AgentUser, agent_user
+from hsframework.agent.warmup import KeeperOptions
 from hsframework.config import AgentSettings, Configuration
 
 AGENT_SOCKET = "agent.sock"
@@ -23,17 +25,23 @@ def run_agent(name: str, configuration: Configuration, *, processes: int | None 
             agent_socket_path=configuration.runtime_dir / AGENT_SOCKET,
             protocol_names=(name,),
             settings=configuration.plugins,
+            settings_base=configuration.folder,
             memory=configuration.memory,
             blocked=configuration.blocked_plugins,
             required=configuration.required_plugins,
-            processes=processes or settings.processes,
+            agent=dataclasses.replace(settings, processes=processes or settings.processes),
             user=agent_user(user or settings.user, name),
         )
     )
 
 
 def run_keeper(
-    plugin: str, configuration: Configuration, *, user: AgentUser | None, processes: int, control: socket.socket
+    plugin: str,
+    configuration: Configuration,
+    *,
+    settings: AgentSettings,
+    user: AgentUser | None,
+    control: socket.socket,
 ) -> int:
     """Serve every protocol of one plugin under a supervisor, in a process that it forked; the exit status.
 
@@ -44,10 +52,11 @@ def run_keeper(
             agent_socket_path=configuration.runtime_dir / AGENT_SOCKET,
             plugin=plugin,
             settings=configuration.plugins,
+            settings_base=configuration.folder,
             memory=configuration.memory,
             blocked=configuration.blocked_plugins,
             required=configuration.required_plugins,
-            processes=processes,
+            agent=settings,
             user=user,
             control=control,
         )

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from hsframework.config import settings_from_table
-from hsframework.errors import ConfigurationError, HsframeworkError, PluginError
+from hsframework.errors import ConfigurationError, PluginError
 from hsframework.interface import Handshaker, Protocol
 from hsframework.netlink.attributes import AttributeCodec, attribute_codec
 from hsframework.netlink.spec import Specification
@@ -54,7 +54,7 @@ def prepare(
     try:
         specification = protocol.specification
         handshaker: object = protocol.prepare(settings)
-    except (HsframeworkError, KeyboardInterrupt):
+    except (ConfigurationError, KeyboardInterrupt):
         raise
     except BaseException as error:
         _log.exception("a plugin failed to prepare", plugin=plugin, protocol=name)

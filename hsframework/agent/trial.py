@@ -15,6 +15,8 @@ from collections.abc import Collection
 from importlib import metadata
 from typing import NoReturn
 
+from hsframework.agent.containment import our_own_fork
+from hsframework.compatibility import check_distribution
 from hsframework.plugins import ENTRY_POINT_GROUP
 from hsframework.process import die_with_parent
 
@@ -43,7 +45,9 @@ def unfit_plugins(exempt: Collection[str] = (), *, timeout: float = TIMEOUT) -> 
 
 def _begin(entry_point: metadata.EntryPoint) -> int:
     parent = os.getpid()
-    return os.fork() or _try(entry_point, parent)
+    with our_own_fork():
+        pid = os.fork()
+    return pid or _try(entry_point, parent)
 
 
 def _try(entry_point: metadata.EntryPoint, parent: int) -> NoReturn:
@@ -52,6 +56,7 @@ def _try(entry_point: metadata.EntryPoint, parent: int) -> NoReturn:
         silence = os.open(os.devnull, os.O_WRONLY)
         for fd in (1, 2):
             os.dup2(silence, fd)
+        check_distribution(entry_point.dist)
         plugin = entry_point.load()
         list(plugin.hsframework_protocols())
     except BaseException:

@@ -273,6 +273,7 @@ class Dispatcher:
             request=request.id,
             source=request.source.name,
             group=request.group,
+            agent=None if request.agent is None else request.agent.name,
             status=errno_name(outcome.status) if outcome.status else "OK",
             peer=request.custody.peer_address,
             milliseconds=round(duration * 1000, 1),

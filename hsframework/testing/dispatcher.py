@@ -50,10 +50,11 @@ codec = MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_
 """The dispatcher's side of the local family."""
 
 
-def registry_of(plugin: str | object) -> PluginRegistry:
+def registry_of(plugin: str | object, beside: Mapping[str, object] | None = None) -> PluginRegistry:
     """A registry with one plugin: an installed one by the name of its entry point, or a module or object with hooks.
 
-    Raises PluginError, with what the registry says against it.
+    ``beside``: further modules or objects, by the names that they get.  Raises PluginError, with what the registry says
+    against one of them.
     """
     if isinstance(plugin, str):
         registry = load_plugins(only=(plugin,))
@@ -62,6 +63,8 @@ def registry_of(plugin: str | object) -> PluginRegistry:
     else:
         registry = PluginRegistry()
         registry.register(plugin, "plugin")
+    for name, further in (beside or {}).items():
+        registry.register(further, name)
     for record in registry.errors:
         raise PluginError(f"the plugin {record.name!r} cannot be used: {record.error}")
     return registry
@@ -241,7 +244,7 @@ class InMemoryDispatcher:
     def _request_values(self, connection: AgentConnection, request: Submission) -> dict[str, Any]:
         options = request.options
         values = options.submit_values(self._attributes(options))
-        for name in ("profile", "trust-anchor", "crl", "priority"):
+        for name in ("trust-anchor", "crl", "priority"):
             values.pop(name, None)
         if options.role is Role.SERVER:
             values.pop("psk", None)
@@ -310,13 +313,17 @@ async def serving(
     protocol: str | None = None,
     settings: Mapping[str, Any] | None = None,
     base: Path | None = None,
+    beside: Mapping[str, object] | None = None,
+    tables: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> AsyncIterator[InMemoryDispatcher]:
     """An agent that serves a plugin's protocols, or one of them, with its table of settings.
 
-    ``plugin``: see :func:`registry_of`.  ``settings``: as in the table ``[plugins.NAME]``, keys with dashes; ``base``:
-    the folder of relative paths.  Raises PluginError and ConfigurationError.
+    ``plugin``, ``beside``: see :func:`registry_of`.  ``settings``: as in the table ``[plugins.NAME]``, keys with
+    dashes; ``tables``: those for ``hsframework_configure``, by plugin; ``base``: the folder of relative paths.
+    Raises PluginError and ConfigurationError.
     """
-    registry = registry_of(plugin)
+    registry = registry_of(plugin, beside)
+    registry.configure(tables or {}, base=base)
     names = tuple(registry.protocols) if protocol is None else (protocol,)
     served = tuple(prepare(registry, name, settings, base=base) for name in names)
     with tempfile.TemporaryDirectory(prefix="hs-") as folder:

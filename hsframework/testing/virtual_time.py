@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import selectors
 import signal
@@ -28,6 +29,7 @@ BLOCKED_AFTER = 3.0
 
 _STUCK_AFTER = 30.0
 _SMALL_JUMP = 0.5
+_RESOLUTION = 1e-7
 _SIGNAL = signal.SIGRTMIN + 3
 T = TypeVar("T")
 
@@ -47,6 +49,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self.problems: list[str] = []
         self.heard_at = time.monotonic()
         super().__init__(_Selector(self))
+        # asyncio fires what is due before this has passed; its own nanosecond is nothing to a float of a year.
+        self._clock_resolution = _RESOLUTION
         self.set_exception_handler(self._note)
 
     def time(self) -> float:
@@ -89,8 +93,17 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             return events
         if events := wait(0.001 if timeout < _SMALL_JUMP else 0.02):
             return events
-        self._now += timeout
+        self._now += max(timeout, _RESOLUTION)
         return []
+
+    def call_at(self, when: float, callback: Any, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:  # type: ignore[override]
+        """As asyncio's; of two timers for one moment the one that was set first fires first."""
+        self._now = self._next_moment()
+        return super().call_at(when, callback, *args, **kwargs)
+
+    def _next_moment(self) -> float:
+        # asyncio's heap of timers keeps no order among equals, and here the clock would give many the same time.
+        return self._now + max(1e-9, 2 * math.ulp(self._now))
 
     def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
@@ -156,7 +169,7 @@ def _watched(loop: VirtualTimeLoop) -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         if time.monotonic() - loop.heard_at < BLOCKED_AFTER:
             return  # it has just moved on
-        where = "".join(traceback.format_stack(frame)[-3:]) if frame is not None else ""
+        where = "".join(traceback.format_stack(frame)[-6:]) if frame is not None else ""
         loop.blocked.append(where)
         loop.heard_at = time.monotonic()
         raise LoopBlocked(f"the event loop was blocked for {BLOCKED_AFTER:.0f} seconds")

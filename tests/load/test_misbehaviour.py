@@ -26,9 +26,12 @@ SHORT, LONG = 0.5, 20.0
 """Seconds of a request that ends by its deadline, and of one that must end before it."""
 
 
+BOUNDED = "[agents.toy]\nmemory-limit = 256"
+
+
 @pytest.fixture(scope="module")
 def service(credentials: Credentials) -> Iterator[Service]:
-    with running_service(plugins={"toy": TOY}) as running:
+    with running_service(BOUNDED, plugins={"toy": TOY}) as running:
         running.wait_for_agents(protocol="toy")
         asyncio.run(_check(running, credentials))
         yield running
@@ -65,6 +68,9 @@ def toy(behaviour: str, timeout: float = LONG) -> HandshakeOptions:
         ("leaks_the_fd", 0),
         ("leaves_a_task", 0),
         ("prints", 0),
+        ("forks", errno.EIO),
+        ("forks_a_terminal", errno.EIO),
+        ("starts_a_program", errno.EIO),
     ],
 )
 def test_in_its_handshake(service: Service, credentials: Credentials, behaviour: str, status: int) -> None:
@@ -88,7 +94,13 @@ async def _misbehave(service: Service, credentials: Credentials, options: Handsh
             assert (await outcome(client, near, toy("well"))).errno == 0
         await_fds(service.dispatcher, files)
     assert service.workers("toy") == agents
-    assert len(service.log.events("handshake", since=mark, group="toy")) == 2
+    service.log.wait("handshake", since=mark, group="toy", number=2)
+    told = service.log.events("handshake", since=mark, group="toy")
+    assert [(event["agent"].partition("-")[0], event["status"]) for event in told] == [
+        ("toy", errno.errorcode[status] if status else "OK"),
+        ("toy", "OK"),
+    ]
+    assert status == 0 or told[0]["reason"]
     if status == errno.EIO:
         blamed = [event for event in service.log.events(since=mark) if "toy" in str(event.get("plugin", event))]
         assert any(event["level"] == "error" for event in blamed), service.log.text
@@ -122,6 +134,37 @@ async def _exit(service: Service, credentials: Credentials, number: int) -> None
         await check_served(client, credentials)
 
 
+@pytest.mark.parametrize(
+    ("behaviour", "reason", "said"),
+    [
+        ("exhausts_memory", "memory runs out", "MemoryError"),
+        ("exhausts_files", "file descriptors run out", "Too many open files"),
+    ],
+)
+def test_exhausts(service: Service, credentials: Credentials, behaviour: str, reason: str, said: str) -> None:
+    """EIO for the request; the process that has nothing left is replaced, and ends when what it has in hand is over."""
+    asyncio.run(_exhaust(service, credentials, behaviour, reason, said))
+
+
+async def _exhaust(service: Service, credentials: Credentials, behaviour: str, reason: str, said: str) -> None:
+    mark, (victim,) = service.log.mark, service.workers("toy")
+    async with AsyncClient(service.runtime_dir) as client:
+        with tcp_pairs(2) as ((near, far), (other, _)):
+            patient = asyncio.create_task(outcome(client, near, toy("never_returns", 3.0)))
+            await spoken_to([far])
+            assert (await outcome(client, other, toy(behaviour))).errno == errno.EIO
+            service.log.wait("joined", protocol="toy", since=mark)
+            await check_served(client, credentials)
+            with tcp_pairs() as ((third, _),):
+                assert (await outcome(client, third, toy("well"))).errno == 0
+            assert (await patient).errno == errno.ETIMEDOUT
+    failed = service.log.wait("a plugin failed", plugin="toy", since=mark)
+    assert said in str(failed["exception"])
+    service.log.wait("an agent process is replaced", plugin="toy", reason=reason, since=mark)
+    await_end(victim)
+    until(lambda: len(service.workers("toy")) == 1, "one process of the toy's is left")
+
+
 def test_blocks_its_loop(service: Service, credentials: Credentials) -> None:
     """A busy loop: ETIMEDOUT at the deadline, then the agent is killed and replaced; TLS goes on beside it."""
     asyncio.run(_block(service, credentials))
@@ -147,6 +190,8 @@ async def _block(service: Service, credentials: Credentials) -> None:
 
 
 BAD_IMPORTS = {
+    "aforks": "import os\nif not os.fork():\n    while True:\n        os.sched_yield()",
+    "ahoards": "hoard = []\nwhile True:\n    hoard.append(bytearray(1 << 26))",
     "araises": "raise RuntimeError('not today')",
     "aleaves": "import sys; sys.exit(3)",
     "aexits": "import os; os._exit(3)",
@@ -166,3 +211,53 @@ def test_at_import(credentials: Credentials) -> None:
         asyncio.run(_check(service, credentials))
         assert service.keeper() == keeper
         assert service.stop() == 0
+
+
+LINGERS = """while True:
+            try:
+                time.sleep(1000)
+            except BaseException:
+                pass""".splitlines()
+PREPARES = """
+import os, time
+import hsframework
+from hsframework.interface import Handshaker, Protocol
+
+class Odd(Protocol):
+    name = "{name}"
+    groups = ("{name}",)
+
+    def prepare(self, settings):
+        {body}
+
+@hsframework.hookimpl
+def hsframework_protocols():
+    return [Odd()]
+"""
+BAD_PREPARES = {
+    "praises": ("raise RuntimeError('not ready')", "RuntimeError: not ready"),
+    "pleaves": ("raise SystemExit(4)", "SystemExit: 4"),
+    "pnothing": ("return 42", "gave a int, not a Handshaker"),
+    "pforks": ("os.fork() or time.sleep(1000)", "a plugin forks"),
+    "phoards": ("self.hoard = [bytearray(1 << 26) for _ in range(1 << 20)]", "MemoryError"),
+    "phangs": ("time.sleep(1000)", "has not been imported and prepared within 8 seconds"),
+    "plingers": ("\n".join(LINGERS), "has not been imported and prepared within 8 seconds"),
+}
+
+
+def test_in_prepare(credentials: Credentials) -> None:
+    """Protocols that cannot be prepared are not served; the log has the plugin's name and the reason; TLS goes on."""
+    plugins = {name: PREPARES.format(name=name, body=body) for name, (body, _) in BAD_PREPARES.items()}
+    limits = "".join(f"[agents.{name}]\nstart-timeout = 8\n" for name in plugins)
+    with running_service(limits, plugins=plugins) as service:
+        asyncio.run(_check(service, credentials))
+        for name, (_, reason) in BAD_PREPARES.items():
+            until(lambda name=name, reason=reason: _blamed(service, name, reason), f"{name} is blamed for {reason!r}")  # type: ignore[misc]
+        asyncio.run(_check(service, credentials))
+        assert service.stop() == 0
+
+
+def _blamed(service: Service, plugin: str, reason: str) -> bool:
+    """Does a line of the log at level error name the plugin and the reason?"""
+    events = service.log.events(level="error")
+    return any(plugin in str(event) and reason in str(event) for event in events)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pty
+import subprocess
 import sys
 import time
 from collections.abc import Iterable
@@ -19,6 +21,7 @@ SPECIFICATION = parse_specification(
 )
 GOOD = Result(session={"number": 7})
 leaked: list[int] = []
+hoard: list[bytearray] = []
 tasks: list[asyncio.Task[None]] = []
 
 
@@ -128,6 +131,32 @@ async def prints(endpoint: Endpoint) -> Result:
     print("the toy talks")
     print("the toy complains", file=sys.stderr)
     return GOOD
+
+
+async def forks(endpoint: Endpoint) -> Result:
+    if not os.fork():
+        await never_returns(endpoint)
+    return GOOD
+
+
+async def forks_a_terminal(endpoint: Endpoint) -> Result:
+    pty.fork()
+    return GOOD
+
+
+async def starts_a_program(endpoint: Endpoint) -> Result:
+    subprocess.run(["true"], check=True)  # noqa: ASYNC221
+    return GOOD
+
+
+async def exhausts_memory(endpoint: Endpoint) -> NoReturn:
+    while True:
+        hoard.append(bytearray(16 << 20))
+
+
+async def exhausts_files(endpoint: Endpoint) -> NoReturn:
+    while True:
+        leaked.append(os.dup(0))
 
 
 async def exits(endpoint: Endpoint) -> NoReturn:

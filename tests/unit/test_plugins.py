@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import hsframework
-from hsframework.errors import HandshakeError
+from hsframework.errors import ConfigurationError, HandshakeError, RequiredPluginError
 from hsframework.interface import AuthMode, PeerIdentity, Request, Result, Role
 from hsframework.plugins import PluginRegistry, load_plugins
 
@@ -40,13 +40,16 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """``install(plugin, source)`` puts a distribution with one module and one entry point on the path."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    def do(plugin: str, source: str, *, distribution: str | None = None, value: str | None = None) -> None:
+    def do(
+        plugin: str, source: str, *, distribution: str | None = None, value: str | None = None, requires: str = ""
+    ) -> None:
         distribution = distribution or f"dist_{plugin}"
         module = f"module_{distribution}"
         (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
         info = tmp_path / f"{distribution}-1.5.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.5\n")
+        requirement = f"Requires-Dist: {requires}\n" if requires else ""
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.5\n{requirement}")
         (info / "entry_points.txt").write_text(f"[hsframework]\n{plugin} = {value or module}\n")
         monkeypatch.delitem(sys.modules, module, raising=False)
 
@@ -172,7 +175,10 @@ def test_wrappers_are_refused(install: Install) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("Hello.interface_version = 99", "interface version 99"),
+        ("Hello.interface_version = 99", "Hello was written for interface version 99, and hsframework"),
+        ("Hello.interface_version = 0", "install a newer version of the plugin"),
+        ("Hello.interface_version = '1'", "a number is wanted"),
+        ("hsframework_interface_version = 99", "the plugin was written for interface version 99"),
         ("Hello.name = 'Upper Case'", "'Upper Case'"),
         ("del Hello.name", "name is None"),
         ("Hello.groups = 'hello'", "a tuple of names"),
@@ -188,6 +194,28 @@ def test_protocols_of_the_wrong_shape(install: Install, change: str, said: str) 
     """Each rule of the interface that can be checked at load is."""
     install("bad", textwrap.dedent(GOOD.format(name="hello")) + change + "\n")
     assert said in (names(load("bad"))["bad"] or "")
+
+
+@pytest.mark.parametrize(
+    ("requirement", "said"),
+    [
+        ("hsframework>=99", "works with hsframework >=99, and this is"),
+        ("hsframework[testing]<0.0.1", "works with hsframework <0.0.1"),
+        ("hsframework==99; python_version>='3'", "works with hsframework ==99"),
+        ("hsframework>=0.0.1,<99", None),
+        ("hsframework==99; python_version<'3'", None),
+        ("hsframework==99; extra=='old'", None),
+        ("hsframework-other==99", None),
+        ("hsframework nonsense", None),
+    ],
+)
+def test_distributions_for_other_versions(install: Install, requirement: str, said: str | None) -> None:
+    """A plugin whose distribution does not work with this core is skipped before it is imported, with what to do."""
+    source = GOOD if said is None else "raise AssertionError('imported')"
+    install("picky", source.format(name="picky"), requires=requirement)
+    error = names(load("picky"))["picky"]
+    assert error is None if said is None else said in (error or "")
+    assert ("module_dist_picky" in sys.modules) == (said is None)
 
 
 @pytest.mark.parametrize("value", ["len", "Path", "__doc__"])
@@ -283,3 +311,98 @@ def test_loading_plugins_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# Settings
+
+CONFIGURED = """
+    import dataclasses
+    import hsframework
+    from hsframework.errors import ConfigurationError
+
+    seen = []
+
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        colour: str = "blue"
+
+    @hsframework.hookimpl
+    def hsframework_settings():
+        return Settings
+
+    @hsframework.hookimpl
+    def hsframework_configure(settings):
+        if settings.colour == "red":
+            raise ConfigurationError("plugins.paint.colour: not red")
+        if settings.colour == "green":
+            raise OSError("no paint")
+        seen.append(settings.colour)
+
+    @hsframework.hookimpl
+    def hsframework_authorize(request, peer):
+        seen.append("asked")
+"""
+
+
+@pytest.mark.parametrize(("table", "colour"), [({}, "blue"), ({"colour": "white"}, "white")])
+def test_settings_are_given(install: Install, table: dict[str, Any], colour: str) -> None:
+    """Once, as the dataclass that the plugin has named, with its defaults."""
+    install("paint", CONFIGURED)
+    registry = load("paint")
+    registry.configure({"paint": table, "other": {"ignored": 1}})
+    assert sys.modules["module_dist_paint"].seen == [colour]
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [({"color": "blue"}, "plugins.paint.color: unknown key; did you mean 'colour'"), ({"colour": "red"}, "not red")],
+)
+def test_settings_that_are_wrong(install: Install, table: dict[str, Any], said: str) -> None:
+    """An error for who wrote the configuration, and not a plugin that is skipped: it may be there to refuse peers."""
+    install("paint", CONFIGURED)
+    with pytest.raises(ConfigurationError, match=said):
+        load("paint").configure({"paint": table})
+
+
+def test_a_table_that_nobody_wants(install: Install) -> None:
+    """A plugin that is configured and has named no settings."""
+    install("plain", "import hsframework\n@hsframework.hookimpl\ndef hsframework_configure(settings):\n    pass\n")
+    registry = load("plain")
+    registry.configure({})
+    with pytest.raises(ConfigurationError, match="has no settings; remove the table"):
+        registry.configure({"plain": {"colour": "blue"}})
+
+
+def test_a_plugin_that_fails_to_take_its_settings(install: Install) -> None:
+    """It is skipped whole: none of its hooks is called any more, and who requires it is told."""
+    install("paint", CONFIGURED + textwrap.dedent(GOOD.format(name="paint")).replace("\n", "\n    "))
+    install("good", GOOD.format(name="good"))
+    registry = load("good", "paint")
+    registry.configure({"paint": {"colour": "green"}})
+    assert names(registry) == {"good": None, "paint": "hsframework_configure failed: OSError: no paint"}
+    assert list(registry.protocols) == ["good"]
+    registry.authorize(REQUEST, PeerIdentity())
+    assert sys.modules["module_dist_paint"].seen == []
+    with pytest.raises(RequiredPluginError, match="no paint"):
+        registry.require(["paint"])
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (CONFIGURED.replace("def hsframework_configure", "def configure_not"), "nobody takes the settings"),
+        (CONFIGURED.replace("return Settings", "return dict"), "a dataclass is wanted"),
+        (CONFIGURED.replace("return Settings", "return Settings()"), "a dataclass is wanted"),
+    ],
+)
+def test_settings_of_the_wrong_shape(install: Install, source: str, said: str) -> None:
+    """Found when the plugin is loaded."""
+    install("paint", source.replace("@hsframework.hookimpl\n    def configure_not", "def configure_not"))
+    assert said in (names(load("paint"))["paint"] or "")
+
+
+def test_settings_that_a_protocol_has_already(install: Install) -> None:
+    """One table has one owner."""
+    protocol = textwrap.dedent(GOOD.format(name="paint")) + "Hello.settings_type = Settings\n"
+    install("paint", CONFIGURED + protocol.replace("\n", "\n    "))
+    assert "are the settings of the protocol" in (names(load("paint"))["paint"] or "")

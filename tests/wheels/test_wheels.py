@@ -147,3 +147,18 @@ def test_bad_plugins_harm_only_themselves(environment: Environment, wheels: dict
     assert shown.returncode == 0
     assert "this plugin is broken on purpose" in shown.stdout
     assert "Traceback" not in shown.stdout + shown.stderr
+
+
+def test_the_conformance_suite_from_the_wheels(environment: Environment, wheels: dict[str, Path]) -> None:
+    """With ``hsframework[testing]`` a plugin that is installed from its wheel is held against every rule, as the how-to
+    page says; and its fixtures are there."""
+    page = (ROOT / "docs/howto/test-a-plugin.md").read_text("utf-8")
+    for name in ("conformance", "fixtures"):
+        code = page.partition(f"<!-- pytest: {name} -->\n```python\n")[2].partition("\n```")[0]
+        (environment.empty / f"test_{name}.py").write_text(code)
+    with installed(environment, hsframework_tls13=wheels["hsframework_tls13"]):
+        environment.install(f"hsframework[testing] @ {wheels['hsframework'].as_uri()}")
+        finished = environment.run("python", "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider")
+        environment.uninstall("pytest")
+    assert finished.returncode == 0, finished.stdout
+    assert "15 passed" in finished.stdout

@@ -87,6 +87,7 @@ class KernelRequests:
         given = self._credentials(role, auth_mode, values, group, tuple(psk for psk, _ in psks.values()))
         agent_values = request_values(role, auth_mode, given)
         agent_values["kernel-consumer"] = True
+        agent_values["profile"] = self._profiles[role]
         if role is Role.CLIENT and values.get("peername"):
             agent_values["peername"] = values["peername"]
         request = KernelRequest(

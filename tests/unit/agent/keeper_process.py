@@ -15,9 +15,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hsframework.agent import keeper
-from hsframework.agent.keeper import KeeperOptions, keeper_main
+from hsframework.agent import keeper, warmup
+from hsframework.agent.keeper import keeper_main
 from hsframework.agent.privileges import agent_user
+from hsframework.agent.warmup import KeeperOptions
+from hsframework.config import AgentSettings
 from hsframework.interface import Endpoint, Handshaker, Request, Result
 from hsframework.log import configure
 from tests.unit.agent.fakes import Behaviour, ToyPlugin, ToyProtocol, greet, registry_with
@@ -55,7 +57,7 @@ BEHAVIOURS: dict[str, Behaviour] = {"greet": greet, "kill": kill, "fail": fail, 
 
 def watch_files() -> None:
     """From the end of the warm-up on."""
-    warm_up = keeper.warm_up
+    warm_up = warmup.warm_up
     events = ("open", "import", "os.listdir", "os.scandir", "ctypes.dlopen", "subprocess.Popen", "os.exec")
 
     def tell(event: str, arguments: tuple[Any, ...]) -> None:
@@ -67,7 +69,7 @@ def watch_files() -> None:
         sys.addaudithook(tell)
         return result
 
-    keeper.warm_up = watched
+    keeper.warm_up = watched  # type: ignore[attr-defined]
 
 
 def main() -> int:
@@ -83,7 +85,7 @@ def main() -> int:
             agent_socket_path=path,
             protocol_names=(options.get("protocol", "toy"),),
             settings={"toy": options.get("settings", {})},
-            processes=options.get("processes", 1),
+            agent=AgentSettings(processes=options.get("processes", 1)),
             user=agent_user(None, "toy"),
             control=None if control is None else socket.socket(fileno=control),
             registry=registry_with(ToyPlugin(protocol)),

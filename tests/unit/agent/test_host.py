@@ -139,6 +139,7 @@ def test_everything_in_a_request_is_decoded() -> None:
                     auth_mode=3,
                     timeout=2500,
                     peername="peer.example",
+                    profile="web",
                     local_address="127.0.0.1:1",
                     peer_address="[::1]:2",
                     identity=[{"certificate": [b"leaf", b"middle"], "private-key": b"secret"}],
@@ -156,7 +157,7 @@ def test_everything_in_a_request_is_decoded() -> None:
         assert before < request.deadline <= asyncio.get_running_loop().time() + 2.5
         assert (request.id, request.group) == (7, "toy")
         assert (request.role, request.auth_mode) == (Role.SERVER, AuthMode.X509)
-        assert request.peer_name == "peer.example"
+        assert (request.peer_name, request.profile) == ("peer.example", "web")
         assert (request.local_address, request.peer_address) == ("127.0.0.1:1", "[::1]:2")
         assert request.identities[0].chain == (b"leaf", b"middle")
         assert request.identities[0].private_key == Secret(b"secret")
@@ -895,6 +896,58 @@ def test_stop_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
                 await asyncio.wait_for(agent.task, WAIT)
 
     asyncio.run(body())
+
+
+# Retiring
+
+
+async def hoards(request: Request, endpoint: Endpoint) -> Result:
+    """Memory ends."""
+    raise MemoryError
+
+
+async def opens_too_much(request: Request, endpoint: Endpoint) -> Result:
+    """File descriptors end."""
+    raise OSError(errno.EMFILE, "Too many open files")
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "status", "reason"),
+    [(hoards, errno.EIO, "memory runs out"), (opens_too_much, errno.EIO, "file descriptors run out")],
+)
+def test_exhaustion_retires_the_process(
+    behaviour: Behaviour, status: int, reason: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The request has its outcome, the log names plugin and reason, nothing more is taken, and the host ends."""
+    asyncio.run(_retired(behaviour, status))
+    said = "".join(capfd.readouterr())
+    assert reason in said
+    assert "plugin-0" in said
+
+
+def test_leaked_descriptors_retire_the_process(capfd: pytest.CaptureFixture[str]) -> None:
+    """A socket whose number is past what requests can need tells of a leak before there are none left: its handshake
+    succeeds."""
+    asyncio.run(_retired(greet, 0, highest_fd=2))
+    assert "file descriptors run out" in "".join(capfd.readouterr())
+
+
+async def _retired(behaviour: Behaviour, status: int, highest_fd: int | None = None) -> None:
+    async with running(behaviour) as agent:
+        if highest_fd is not None:
+            agent.host.highest_fd = highest_fd
+        with pair() as (ours, theirs):
+            theirs.send(b"\x05world")
+            agent.peer.give(await agent.peer.asked(), ours.fileno())
+            heard = {}
+            for _ in range(2):
+                item = await asyncio.wait_for(agent.peer.inbox.get(), WAIT)
+                assert item is not None
+                heard[item[0].operation] = item[0]
+                if item[0].operation == "leave":
+                    agent.peer.refuse(item[0], 0)
+            assert heard["done"].values["status"] == status
+            await asyncio.wait_for(agent.task, WAIT)
 
 
 # Several protocols

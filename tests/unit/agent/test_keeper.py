@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsframework.agent.keeper import ExitStatus
+from hsframework.agent.warmup import ExitStatus
 from tests.unit.agent.fakes import WAIT, AgentPeer, FakeDispatcher, dispatcher, pair
 
 ROOT = Path(__file__).parents[3]

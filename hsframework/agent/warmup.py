@@ -1,0 +1,147 @@
+"""What a keeper does before its first worker: give privileges up, import the plugins, prepare the protocols.
+
+After it, handshakes need nothing that is not in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import gc
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from hsframework.agent.containment import limit_memory, limited_time
+from hsframework.agent.privileges import (
+    AgentUser,
+    drop_last_capability,
+    drop_privileges,
+    join_own_session_keyring,
+)
+from hsframework.agent.served import Served, check_no_overlap, prepare
+from hsframework.agent.trial import unfit_plugins
+from hsframework.config import AgentSettings, MemorySettings
+from hsframework.errors import PluginError
+from hsframework.log import forbid_source_reading, traceback_lines
+from hsframework.plugins import PluginRegistry, load_plugins
+from hsframework.process import raise_fd_limit
+from hsframework.protection import lock_memory, prepare_protection
+
+_log = structlog.get_logger("hsframework.agent")
+
+
+class ExitStatus(enum.IntEnum):
+    """Of a keeper."""
+
+    OK = 0
+    FAILED = 1
+    CONFIGURATION = 2
+    """Wrong settings, or a plugin that cannot be used: starting it again changes nothing."""
+    REFUSED = 3
+    """The dispatcher does not let the agent join."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeeperOptions:
+    """``settings``: a table for each protocol and plugin, with ``settings_base`` as the folder of relative paths.
+
+    ``plugin``: serve what this plugin registers; else ``protocol_names``.  ``control``: the supervisor's socket.
+    ``registry``: plugins that are loaded already (tests); None: load them, but for ``blocked``.  ``required``: without
+    these plugins nothing is served.
+    """
+
+    agent_socket_path: Path
+    protocol_names: tuple[str, ...] = ()
+    plugin: str | None = None
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    settings_base: Path | None = None
+    memory: MemorySettings = field(default_factory=MemorySettings)
+    agent: AgentSettings = field(default_factory=AgentSettings)
+    """Of it, ``user`` and ``groups`` are others' business."""
+    user: AgentUser | None = None
+    control: socket.socket | None = None
+    registry: PluginRegistry | None = None
+    blocked: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> str:
+        """Whom the agent is for."""
+        return self.plugin or ", ".join(self.protocol_names)
+
+    @property
+    def processes(self) -> int:
+        """How many workers."""
+        return self.agent.processes
+
+
+def warm_up(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Served, ...]]:
+    """Give privileges up, import, prepare.  Raises ConfigurationError and PluginError."""
+    if options.user is None:
+        _log.info("the agent runs as the user that started it", uid=os.geteuid())
+    prepare_protection(options.memory)
+    drop_privileges(options.user, keep_read_search=True)
+    join_own_session_keyring()
+    raise_fd_limit()
+    limit_memory(options.agent.memory_limit)
+    with limited_time(options.agent.start_timeout, options.named, ExitStatus.FAILED):
+        registry, served = _load_and_prepare(options)
+    _practise()
+    forbid_source_reading()
+    drop_last_capability()
+    if len(os.listdir("/proc/self/task")) > 1:
+        _log.warning("a plugin has started threads; its workers are forked without them")
+    gc.collect()
+    gc.freeze()
+    lock_memory(options.memory, populate=True)
+    return registry, served
+
+
+def _load_and_prepare(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Served, ...]]:
+    registry = options.registry or _load(options)
+    registry.configure(options.settings, base=options.settings_base)
+    registry.require(options.required)
+    served = tuple(
+        prepare(registry, name, options.settings.get(name), base=options.settings_base)
+        for name in _names(options, registry)
+    )
+    check_no_overlap(served)
+    return registry, served
+
+
+def _load(options: KeeperOptions) -> PluginRegistry:
+    ours = (*options.protocol_names, *(() if options.plugin is None else (options.plugin,)))
+    return load_plugins(blocked=options.blocked, unfit=unfit_plugins((*ours, *options.blocked)))
+
+
+def _names(options: KeeperOptions, registry: PluginRegistry) -> Sequence[str]:
+    if options.plugin is None:
+        return options.protocol_names
+    for record in registry.records:
+        if record.name == options.plugin:
+            if record.error is not None:
+                raise PluginError(f"the plugin {record.name!r} cannot be used: {record.error}")
+            return record.protocols
+    raise PluginError(f"no plugin {options.plugin!r} is installed")
+
+
+def _practise() -> None:
+    """Run an event loop once, with a timeout that expires, and render an error: what that imports is there then."""
+
+    async def practice() -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.Event().wait(), 0.001)
+        await asyncio.gather(asyncio.sleep(0), return_exceptions=True)
+
+    asyncio.run(practice())
+    try:
+        raise OSError("practice")
+    except OSError as error:
+        traceback_lines(error)

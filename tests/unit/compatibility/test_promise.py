@@ -1,0 +1,48 @@
+"""The compatibility promise: what is promised is there, and the project's own plugins use nothing else."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.unit.compatibility.promise import PROMISED, ROOT, promised_now, public_modules
+
+FOLDERS = [path for path in (ROOT / "plugins", ROOT / "examples") if path.exists()]
+SOURCES = sorted(
+    path for folder in FOLDERS for path in folder.rglob("*.py") if not {".venv", "build"} & set(path.parts)
+)
+
+
+def test_what_is_promised_is_there() -> None:
+    """No public name, attribute or argument has gone.  Where one has to: CHANGELOG, INTERFACE_VERSION, and renew the
+    file as its module says."""
+    promised = set(PROMISED.read_text().split())
+    assert len(promised) > 300
+    assert not promised - promised_now()
+
+
+def test_the_list_would_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method that is gone, and an argument that has another name, are missed."""
+    from hsframework import interface
+    from hsframework.client import Client
+
+    monkeypatch.delattr(interface.Secret, "reveal")
+    monkeypatch.setattr(Client, "handshake", lambda self, connection: None)
+    gone = set(PROMISED.read_text().split()) - promised_now()
+    assert {"hsframework.interface.Secret.reveal", "hsframework.client.Client.handshake(options)"} <= gone
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_our_plugins_use_public_modules_alone(source: Path) -> None:
+    """No door that a stranger cannot use."""
+    public = set(public_modules())
+    for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "hsframework":
+            modules = {f"{node.module}.{alias.name}" for alias in node.names} & public
+            assert modules or node.module in public, f"{source}, line {node.lineno}: {node.module} is not public"
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.partition(".")[0] == "hsframework":
+                    assert alias.name in public, f"{source}, line {node.lineno}: {alias.name} is not public"

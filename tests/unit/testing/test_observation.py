@@ -1,0 +1,105 @@
+"""What the suite sees: secrets in any writing, imports that do input and output, what is left behind."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import structlog
+
+from hsframework.testing.imports import io_imports
+from hsframework.testing.observation import observed, shown_secrets
+
+SECRET = bytes(range(190, 222))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SECRET.hex(),
+        SECRET.hex().upper(),
+        SECRET.hex(":"),
+        SECRET.hex(" "),
+        repr(SECRET),
+        f"{{'key': {SECRET!r}}}",
+        base64.b64encode(SECRET).decode(),
+        base64.urlsafe_b64encode(SECRET).decode(),
+        SECRET.decode("latin-1"),
+    ],
+)
+def test_secrets_are_recognised(text: str) -> None:
+    """However they are written."""
+    assert shown_secrets([SECRET], ["nothing", f"key={text}!"]) == [f"key={text}!"]
+
+
+def test_what_is_no_secret() -> None:
+    """Part of one, and what is too short to be found by anything but chance."""
+    assert not shown_secrets([SECRET, b"ab"], [SECRET[:16].hex(), "ab", "<secret, 32 bytes>"])
+
+
+def test_everything_said_is_seen() -> None:
+    """By structlog, by logging, on stdout and stderr; and all is as before afterwards."""
+    before = structlog.get_config()
+    with observed() as seen:
+        structlog.get_logger("x").error("one", plugin="x", reason="why")
+        logging.getLogger("y").warning("two %s", "words")
+        print("three")
+        print("four", file=sys.stderr)
+    text = "\n".join(seen.texts)
+    assert all(word in text for word in ("one", "two words", "three", "four"))
+    assert seen.blames == ["one: why"]
+    assert structlog.get_config() == before
+
+
+def test_files_that_are_opened(tmp_path: Path) -> None:
+    """While they are watched, and not else."""
+    (tmp_path / "a").write_text("")
+    with observed() as seen:
+        (tmp_path / "a").read_text()
+        seen.watch_files = True
+        (tmp_path / "a").read_bytes()
+        seen.watch_files = False
+        (tmp_path / "a").read_text()
+    assert seen.opened == [str(tmp_path / "a")]
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty package ``lonely`` on the path."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "lonely").mkdir()
+    (tmp_path / "lonely/__init__.py").write_text("")
+    for name in [name for name in sys.modules if name.startswith("lonely")]:
+        monkeypatch.delitem(sys.modules, name)
+    return tmp_path / "lonely"
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import hashlib, struct", []),
+        ("import socket", ["lonely.core (line 1) imports socket"]),
+        ("import os.path", ["lonely.core (line 1) imports os.path"]),
+        ("from time import monotonic", ["lonely.core (line 1) imports time"]),
+        ("def f():\n    import asyncio", ["lonely.core (line 2) imports asyncio"]),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import socket", []),
+        ("from lonely import helper", ["lonely.helper (line 1) imports selectors"]),
+        ("from .helper import thing", ["lonely.helper (line 1) imports selectors"]),
+        ("import lonely.helper", ["lonely.helper (line 1) imports selectors"]),
+    ],
+)
+def test_imports(package: Path, source: str, found: list[str]) -> None:
+    """Of the module itself and of what it imports of its package, wherever in the file; types do not count."""
+    (package / "core.py").write_text(textwrap.dedent(source))
+    (package / "helper.py").write_text("import selectors\nthing = 1\n")
+    assert io_imports("lonely.core") == found
+
+
+def test_imports_of_what_is_not_there(package: Path) -> None:
+    """A name that is misspelt is no protocol without input and output."""
+    with pytest.raises(LookupError, match=r"lonely\.nothing"):
+        io_imports("lonely.nothing")
