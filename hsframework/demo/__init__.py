@@ -8,7 +8,7 @@ temporary folder and on the loopback interface, and gone afterwards.
 processes      the children: starting, waiting until they serve, stopping
 meeting        a peer program and our socket to it
 peers          OpenSSL's programs, both roles
-quic_peers     aioquic's, both roles; aioquic_peer is the program
+quic_peers     aioquic's, both roles; the program comes with the plugin
 scenarios      what is run, and what must come out of it
 exchange       running one scenario: socket, handshake, data both ways
 picture        the picture of who did what, and the table

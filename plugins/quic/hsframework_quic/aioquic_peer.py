@@ -2,12 +2,12 @@
 
 ::
 
-    python -m hsframework.demo.aioquic_peer server HOST PORT --cert FILE --key FILE [--alpn NAME]
-    python -m hsframework.demo.aioquic_peer client HOST PORT --ca FILE --name NAME [--cert FILE --key FILE] [--alpn
+    python -m hsframework_quic.aioquic_peer server HOST PORT --cert FILE --key FILE [--alpn NAME]
+    python -m hsframework_quic.aioquic_peer client HOST PORT --ca FILE --name NAME [--cert FILE --key FILE] [--alpn
     NAME]
 
-Input goes to the first bidirectional stream, what comes on it to output; it ends when both have.  Needs aioquic,
-which hsframework-quic brings.
+Input goes to the first bidirectional stream, what comes on it to output; it ends when both have.  For the
+demonstration and for tests.
 """
 
 from __future__ import annotations
