@@ -25,8 +25,8 @@ import structlog
 
 from hsframework.errors import PluginError
 
-_FORKS = frozenset({"os.fork", "os.forkpty"})
-_PROGRAMS = frozenset({"subprocess.Popen", "os.posix_spawn", "os.exec", "os.system"})
+FORKS = frozenset({"os.fork", "os.forkpty"})
+PROGRAMS = frozenset({"subprocess.Popen", "os.posix_spawn", "os.exec", "os.system"})
 _MEBIBYTE = 1 << 20
 _log = structlog.get_logger("hsframework.agent")
 
@@ -63,9 +63,9 @@ def our_own_fork() -> Iterator[None]:
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in _FORKS and not _Rule.ours:
+    if event in FORKS and not _Rule.ours:
         raise PluginError("a plugin forks, and its copy of the agent would take part in what the agent does")
-    if event in _PROGRAMS and not _Rule.programs:
+    if event in PROGRAMS and not _Rule.programs:
         raise PluginError(
             f"a plugin starts a program ({arguments[0]!r:.100}); that is for prepare, before requests come"
         )
