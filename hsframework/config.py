@@ -142,7 +142,8 @@ class KernelSettings:
     namespaces: tuple[str, ...] = ()
     """Network namespaces beside our own: names of ``ip netns``, or paths."""
     keyrings: tuple[str, ...] = (".nvme", ".nfs")
-    """Whose keys a server may look up: names, or serial numbers; what is not there yet is used once it is."""
+    """Whose keys (of the type ``psk``) a server may look up: names of root's keyrings, or serial numbers; what is not
+    there yet is used once it is."""
     client_profile: str | None = None
     server_profile: str | None = None
     """None: the profiles ``kernel-client`` and ``kernel-server``, where they are configured."""

@@ -47,11 +47,14 @@ class Deadlines(Generic[T]):
 
     def close(self) -> None:
         """Give up all."""
-        for _, timer in self._shared.values():
+        for items, timer in self._shared.values():
+            items.clear()
             timer.cancel()
         self._shared.clear()
 
     def _due(self, ticket: int) -> None:
+        if ticket not in self._shared:
+            return
         items, _ = self._shared[ticket]
         try:
             # An item at a time: what one brings about may give up another, and may fail.

@@ -4,8 +4,9 @@ A keeper runs its plugin's code, so the groups that it names are a wish.  What d
 installed:
 
 * ``[agents.NAME] groups``, where it is set: these and no others;
-* else the kernel's own groups (``tlshd``) for the plugins in ``[kernel] plugins`` alone, none that bears the name of
-  another installed plugin, and any other.
+* else the kernel's own groups (``tlshd``) for the plugins in ``[kernel] plugins`` alone, those of ``[kernel.raw]
+  protocols`` for these and for the plugin of that name, none that bears the name of another installed plugin, and any
+  other.
 
 An agent that root or the dispatcher's own user runs is bound by neither: nobody could hold it to that.
 """
@@ -32,9 +33,14 @@ def _problem(
 ) -> str | None:
     if settings.groups is not None:
         return None if group in settings.groups else f"add it to agents.{plugin}.groups"
-    if group in builtin_specification("handshake").groups:
+    if group in builtin_specification("handshake").groups or (group != plugin and _is_raw(group, configuration)):
         named = plugin in configuration.kernel.plugins
         return None if named else f"it is the kernel's; add {plugin!r} to kernel.plugins"
     if group != plugin and group in installed:
         return f"it bears the name of another plugin; set agents.{plugin}.groups"
     return None
+
+
+def _is_raw(group: str, configuration: Configuration) -> bool:
+    raw = configuration.kernel.raw
+    return raw.enabled and group in raw.protocols

@@ -192,6 +192,9 @@ class Request:
     local_address: str | None = None
     """``address:port`` of our end, an IPv6 address in brackets; for logs."""
     peer_address: str | None = None
+    profile: str | None = None
+    """The profile of the configuration that the request has, by its own word or by default: the dispatcher has seen to
+    it that its consumer may.  A plugin with keys of its own kind in its settings finds them by it."""
     identities: tuple[Identity, ...] = ()
     """What our side may present; with several, the peer's signature algorithms choose."""
     psks: tuple[PresharedKey, ...] = ()

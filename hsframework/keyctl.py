@@ -95,10 +95,13 @@ class KeyTable:
             weakref.finalize(self, os.close, self._fd)
 
     def find_keyring(self, name: str) -> int | None:
-        """The serial of the keyring with this description; None: none can be seen."""
+        """The serial of root's keyring, or our own, with this description; None: none can be seen."""
+        owners = {"0", str(os.geteuid())}
         for line in self._text().splitlines():
             fields = line.split(None, 8)
-            if len(fields) == 9 and fields[7] == "keyring" and fields[8].rpartition(":")[0] == name:
+            if len(fields) < 9 or fields[7] != "keyring" or fields[5] not in owners:
+                continue
+            if fields[8].rpartition(":")[0] == name:
                 return int(fields[0], 16)
         return None
 

@@ -17,9 +17,8 @@ from typing import Any
 from benchmarks.stalled import client_hello
 from hsframework.testing.certificates import Credential
 from tests.kernel.consumers import tlshd, x509
-from tests.kernel.hello import Hello, hello
 from tests.kernel.house import ROOT, End, House, house
-from tests.kernel.requests import Ask, make_requests, silent
+from tests.kernel.requests import Ask, Device, make_requests, silent
 from tests.support.running import children, proportional_memory, sockets, until
 
 NAME = "server.test"
@@ -55,7 +54,7 @@ SERVICES: dict[str, Callable[[Credential], contextlib.AbstractContextManager[Ser
 }
 
 
-def rates(device: Hello) -> dict[int, dict[str, Any]]:
+def rates(device: Device) -> dict[int, dict[str, Any]]:
     """By number of requests at a time."""
     found = {}
     for at_once in AT_ONCE:
@@ -64,7 +63,7 @@ def rates(device: Hello) -> dict[int, dict[str, Any]]:
     return found
 
 
-def stalled(server: Server, device: Hello, speech: bytes) -> dict[str, float]:
+def stalled(server: Server, device: Device, speech: bytes) -> dict[str, float]:
     """Memory and processes for each of many handshakes whose peer says no more than ``speech``."""
     memory, count = settled_memory(server), len(processes(server))
     with silent(device) as peers:
@@ -97,7 +96,7 @@ def settled_memory(server: Server) -> int:
     return now
 
 
-def kill(service: House, device: Hello, victim: Callable[[], int]) -> dict[str, float]:
+def kill(service: House, device: Device, victim: Callable[[], int]) -> dict[str, float]:
     """kill -9 with requests in flight: milliseconds until their consumers have heard, and until the next is served."""
     with silent(device) as peers:
         agent = service.workers()[0]
@@ -113,7 +112,7 @@ def kill(service: House, device: Hello, victim: Callable[[], int]) -> dict[str, 
     return {"lost": IN_FLIGHT - len(ended), "heard": heard * 1000, "serving": (time.monotonic() - begun) * 1000}
 
 
-def served(device: Hello) -> bool:
+def served(device: Device) -> bool:
     """One connection, both ends; False: nobody listens yet, or one of them failed."""
     try:
         return make_requests(device, 2, 2, ASK).served == 2
@@ -126,7 +125,7 @@ def main(path: Path, rounds: int, kills: int) -> None:
     credential = ROOT.issue([NAME])
     speeches = {"nothing came": b"", "answered": client_hello()}
     found: dict[str, Any] = {name: {"rates": [], "stalled": {}, "kills": {}} for name in SERVICES}
-    with hello() as device:
+    with Device() as device:
         for turn in range(rounds):
             for name, start in SERVICES.items():
                 with start(credential) as server:

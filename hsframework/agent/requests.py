@@ -63,6 +63,7 @@ def decode_request(
             peer_name=get("peername"),
             local_address=get("local-address"),
             peer_address=get("peer-address"),
+            profile=get("profile"),
             identities=tuple(map(_identity, get("identity", ()))),
             psks=tuple(map(decode_psk, get("psk", ()))),
             psk_lookup=psk_lookup,

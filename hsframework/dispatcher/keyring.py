@@ -7,11 +7,14 @@ Rules:
 * ACCEPT links the request's keyring into the process keyring and never unlinks it: :meth:`KernelKeys.forget` does,
   right after its keys were read.
 * Configured keyrings (``.nvme``, ``.nfs``) are linked into the process keyring, not into the session's: agents are
-  children and would see them there.  One that is not there at start is looked for when a key is wanted.
+  children and would see them there.  One that is not there at start is looked for when a key is wanted.  It must be
+  root's, or our own: anybody can give a keyring any name that begins with no dot.
 * A pre-shared key's identity is its whole description.  The kernel's own search matches by prefix, so the keyring is
-  listed and compared.
+  listed and compared.  A peer says what is looked for, so keys of the type ``psk`` alone are found: ``.nfs`` holds
+  certificates, whose contents are no secret.
 * A peer's certificate becomes a key in the process keyring, so that DONE can name it; it is taken out again when DONE
-  is acknowledged, since key quotas are small.
+  is acknowledged, since key quotas are small.  The kernel parses it, and loads the algorithms of its signature, from a
+  root filesystem that may hang by then: so those of our own certificates and authorities are used once at start.
 
 Agents never see a keyring: they get the bytes.
 """
@@ -35,6 +38,7 @@ from hsframework.interface import Identity, PresharedKey, Secret
 
 _log = structlog.get_logger("hsframework.dispatcher")
 _CERTIFICATE_TYPES = ("asymmetric", "user")
+_PSK_TYPE = "psk"
 
 
 class KernelKeys:
@@ -91,7 +95,8 @@ class KernelKeys:
             with contextlib.suppress(OSError, HandshakeFailed):
                 for serial in keyctl.members(ring):
                     with contextlib.suppress(OSError):
-                        if keyctl.describe(serial).description == wanted:
+                        found = keyctl.describe(serial)
+                        if (found.type, found.description) == (_PSK_TYPE, wanted):
                             return self.psk(serial), serial
         return None
 
@@ -107,6 +112,8 @@ class KernelKeys:
         self._held[keyring] -= 1
         if not self._held[keyring]:
             del self._held[keyring]
+            if keyring in self._keyrings:  # it was found since
+                return
             with contextlib.suppress(OSError):
                 keyctl.unlink(keyring, self._process)
 
@@ -121,6 +128,12 @@ class KernelKeys:
                     break
         _log.error("the kernel takes no key for a peer's certificate; it will not be seen as authenticated")
         return None
+
+    def practise(self, certificates: Iterable[bytes]) -> None:
+        """Have the kernel parse these, as it will those of peers."""
+        for der in certificates:
+            with contextlib.suppress(OSError):
+                self.remove(keyctl.add(_CERTIFICATE_TYPES[0], "hsframework practice", der, self._process))
 
     def remove(self, serial: int) -> None:
         """Take a peer's certificate out again."""

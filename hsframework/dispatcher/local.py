@@ -194,7 +194,7 @@ class ConsumerConnection:
             group=values.get("group", ""),
             custody=custody,
             timeout=source.timeout(values, role),
-            values={name: values[name] for name in ("peername", "attributes") if name in values},
+            values={"profile": profile, "peername": values.get("peername"), "attributes": values.get("attributes")},
             encoded=given.encoded(role, auth_mode),
             trust=given.trust,
             psk_lookup=given.find_psk if auth_mode is AuthMode.PSK and role is Role.SERVER else no_key,

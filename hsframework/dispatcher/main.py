@@ -18,12 +18,12 @@ from hsframework.dispatcher.agents import AgentServer
 from hsframework.dispatcher.control import ControlChannel
 from hsframework.dispatcher.core import Dispatcher
 from hsframework.dispatcher.kernel import KernelSources
-from hsframework.dispatcher.kernel_tls import load_kernel_tls
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
 from hsframework.dispatcher.local import LocalSource
 from hsframework.dispatcher.policy import Policy
 from hsframework.dispatcher.trusts import TrustFiles
 from hsframework.dispatcher.vault import Vault
+from hsframework.kernel_tls import supported_ciphers
 from hsframework.metrics import metrics_server
 from hsframework.process import (
     CAP_KILL,
@@ -33,7 +33,7 @@ from hsframework.process import (
     keep_capabilities,
     raise_fd_limit,
 )
-from hsframework.protection import lock_memory, prepare_protection, run_ahead
+from hsframework.protection import bound_turns, lock_memory, prepare_protection, run_ahead
 
 GC_THRESHOLD = 20_000
 """Objects between two runs of the garbage collector: a request makes few cycles and many short-lived objects."""
@@ -96,6 +96,7 @@ async def _serve(
     lock_memory(configuration.memory, populate=True)
     if serves_kernel and configuration.kernel.real_time:
         run_ahead()
+    bound_turns()
     _log.info("the dispatcher is ready", runtime_dir=str(configuration.runtime_dir), pid=os.getpid())
     keep_capabilities(needed_capabilities(configuration))
     if start_metrics is not None:
@@ -127,7 +128,7 @@ def harden() -> None:
     """No core dump with secrets in it, as many file descriptors as the system allows, and the kernel's TLS loaded."""
     forbid_core_dumps()
     raise_fd_limit()
-    load_kernel_tls()
+    supported_ciphers()
 
 
 def within_fd_limit(configuration: Configuration) -> Configuration:

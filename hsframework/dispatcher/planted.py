@@ -8,31 +8,21 @@ asked brings its row: in-kernel QUIC (``tlshd``, SO_PROTOCOL 261).
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Callable, Mapping
 
+from hsframework import kernel_tls
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.namespaces import netlink_beside
 from hsframework.errors import HsframeworkError
 from hsframework.netlink.psp import sends_protected
 from hsframework.netlink.socket import NETLINK_GENERIC, RequestSocket
 
-SOL_TLS = 282
-TLS_TX, TLS_RX = 1, 2
-
 Check = Callable[[Custody], bool]
 
 
 def has_kernel_tls(custody: Custody) -> bool:
-    """Are TLS_TX and TLS_RX in place?  Asks for version and cipher alone, so no key is read."""
-    try:
-        for direction in (TLS_TX, TLS_RX):
-            version, cipher = struct.unpack("=HH", custody.option(SOL_TLS, direction, 4))
-            if not version or not cipher:
-                return False
-    except (OSError, struct.error):
-        return False
-    return True
+    """Are TLS_TX and TLS_RX in place?"""
+    return kernel_tls.is_planted(custody.option)
 
 
 def has_kernel_psp(custody: Custody) -> bool:

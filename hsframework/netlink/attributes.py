@@ -5,7 +5,8 @@ not list, a length that its type does not have, a nest without ``NLA_F_NESTED``,
 twice that is not ``multi-attr``: :class:`hsframework.errors.MessageError`, with the attribute's name.
 
 A *lenient* codec is for what a kernel sends, which may be newer than the spec, or older than strict nests: it passes
-over what it does not know, and does not look at flags.
+over what it does not know, does not look at flags, and takes strings that are not UTF-8 (as surrogate escapes), which
+it would not send.
 
 Values in Python: integers ``int``, strings ``str`` (NUL-terminated on the wire), binary ``bytes`` (or ``Secret``),
 flags ``True``, nests ``dict``; a ``multi-attr`` attribute is a list of these.  An attribute is at most 65,531 bytes.
@@ -135,7 +136,7 @@ class LenientCodec(AttributeCodec):
     def _functions(self, specification: Specification, attribute: Attribute, where: str) -> tuple[_Encoder, _Decoder]:
         if attribute.nested is not None:
             return _nest(lenient_codec(specification, attribute.nested), where)
-        return _scalar(attribute, where)
+        return _scalar(attribute, where, "surrogateescape")
 
 
 @cache
@@ -177,11 +178,11 @@ def _framed(encoder: _Encoder, wire_type: int, where: str) -> _Encoder:
     return framed
 
 
-def _scalar(attribute: Attribute, where: str) -> tuple[_Encoder, _Decoder]:
+def _scalar(attribute: Attribute, where: str, not_utf_8: str = "strict") -> tuple[_Encoder, _Decoder]:
     if attribute.type in INTEGER_TYPES:
         return _integer(INTEGER_TYPES[attribute.type], where)
     if attribute.type == "string":
-        return _string(where)
+        return _string(where, not_utf_8)
     if attribute.type == "flag":
         return _flag(where)
     return _binary(attribute.sensitive, where)
@@ -215,7 +216,7 @@ def _integer(code: str, where: str) -> tuple[_Encoder, _Decoder]:
     return encode, decode
 
 
-def _string(where: str) -> tuple[_Encoder, _Decoder]:
+def _string(where: str, not_utf_8: str) -> tuple[_Encoder, _Decoder]:
     def encode(value: Any) -> bytes:
         if not isinstance(value, str) or "\0" in value:
             raise MessageError(f"{where}: not a text without NUL")
@@ -230,7 +231,7 @@ def _string(where: str) -> tuple[_Encoder, _Decoder]:
         if b"\0" in data:
             raise MessageError(f"{where}: a NUL within the text")
         try:
-            return data.decode()
+            return data.decode(errors=not_utf_8)
         except UnicodeDecodeError:
             raise MessageError(f"{where}: not UTF-8") from None
 

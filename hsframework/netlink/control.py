@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hsframework.netlink.attributes import lenient_codec, walk
-from hsframework.netlink.messages import MessageCodec
+from hsframework.netlink.kernel_codec import KernelCodec
 from hsframework.netlink.socket import NetlinkError, RequestSocket
 from hsframework.netlink.spec import Specification, builtin_specification
 
@@ -27,8 +27,8 @@ class Family:
     groups: Mapping[str, int]
 
 
-def _controller() -> MessageCodec:
-    return MessageCodec(builtin_specification("nlctrl"), message_type=GENL_ID_CTRL, lenient=True)
+def _controller() -> KernelCodec:
+    return KernelCodec(builtin_specification("nlctrl"), message_type=GENL_ID_CTRL)
 
 
 def find_family(sock: RequestSocket, name: str) -> Family | None:

@@ -1,12 +1,11 @@
-"""pyroute2 message classes from a netlink spec, for use on real netlink sockets and as a second opinion in the tests.
+"""pyroute2 message classes from a netlink spec: for what the kernel is told and says, and as a second opinion in tests.
 
-pyroute2 knows how to talk to the kernel (family and group look-up, policy dumps), and is several times slower than the
-compiled codec of :mod:`hsframework.netlink.messages`, so the service's own traffic does not go through it
-(docs/design/codec.md).  Importing pyroute2 takes about 150 ms: this module is imported by what opens a netlink socket,
-and by nothing else.
+pyroute2 is several times slower than the compiled codec of :mod:`hsframework.netlink.messages`, so the service's own
+traffic does not go through it (docs/design/codec.md).  Importing it takes about 150 ms: this module is imported by what
+talks to the kernel, and by nothing else.
 
 The names in ``attrs`` are the spec's own, for example ``"peer-identity"``.  pyroute2's decoder is lenient: what it does
-not know is named ``UNKNOWN``, and :func:`values` refuses it.
+not know is named ``UNKNOWN``, and a text that is not UTF-8 stays bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pyroute2.netlink import NLA_F_NESTED, genlmsg, nla, nlmsg
 
 from hsframework.errors import MessageError
 from hsframework.interface import Secret
-from hsframework.netlink.spec import Attribute, AttributeSet, Specification
+from hsframework.netlink.spec import INTEGER_TYPES, Attribute, AttributeSet, Specification
 
 _TYPES = {
     "u8": "uint8",
@@ -59,7 +58,9 @@ def message(specification: Specification, operation: str, values: Mapping[str, A
     return result
 
 
-def values(specification: Specification, set_name: str, decoded: Any) -> dict[str, Any]:
+def values(
+    specification: Specification, set_name: str, decoded: Any, *, pass_over_unknown: bool = False
+) -> dict[str, Any]:
     """The attributes of a decoded message, in the form that the codec gives.  An unknown one is a MessageError."""
     used = specification.sets[set_name]
     result: dict[str, Any] = {}
@@ -67,9 +68,15 @@ def values(specification: Specification, set_name: str, decoded: Any) -> dict[st
         name, value = cell[0], cell[1]
         attribute = used.attributes.get(name)
         if attribute is None:
+            if pass_over_unknown:
+                continue
             raise MessageError(f"{specification.name}.{set_name}: unknown attribute")
         if attribute.nested is not None:
-            value = values(specification, attribute.nested, value)
+            value = values(specification, attribute.nested, value, pass_over_unknown=pass_over_unknown)
+        elif attribute.type in INTEGER_TYPES and not isinstance(value, int):
+            raise MessageError(f"{specification.name}.{set_name}.{name}: cut off")
+        elif attribute.type == "string" and isinstance(value, bytes):
+            value = value.rstrip(b"\0").decode(errors="surrogateescape")
         elif attribute.sensitive:
             value = Secret(value)
         if attribute.multi:

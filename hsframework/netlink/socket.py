@@ -3,6 +3,9 @@
 Requests to the kernel are carried out within ``send``: their answers wait in the socket when it returns, so a request
 and its answer need no event loop.  Notifications get a socket of their own, since a queue that overruns must not cost
 an answer.
+
+Both are connected to the kernel.  Whoever has CAP_NET_ADMIN in the user namespace of a network namespace, as root of a
+container, may send messages to any netlink socket in it, and would else answer in the kernel's place.
 """
 
 from __future__ import annotations
@@ -38,6 +41,9 @@ NLM_F_DUMP = 0x300
 ANSWER_TIMEOUT = 5.0
 _RECEIVE_SIZE = 64 * 1024
 _NOTIFICATION_QUEUE = 8 * 1024 * 1024
+_NOTIFICATIONS_AT_ONCE = 4096
+_KERNEL = (0, 0)
+"""Its address: port and groups."""
 
 
 class NetlinkError(HsframeworkError):
@@ -177,18 +183,25 @@ class NotificationSocket:
         self._membership(NETLINK_DROP_MEMBERSHIP, group)
 
     def drain(self) -> list[bytes]:
-        """Every message that waits; the queue is empty then."""
+        """The kernel's messages that wait; the queue is empty then, unless somebody fills it as fast as it is read.
+
+        Raises NetlinkError.
+        """
         messages: list[bytes] = []
-        while True:
+        for _ in range(_NOTIFICATIONS_AT_ONCE):
             try:
-                data = self._socket.recv(_RECEIVE_SIZE)
+                data, sender = self._socket.recvfrom(_RECEIVE_SIZE)
             except BlockingIOError:
-                return messages
+                break
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
-                    raise
+                    number = error.errno or errno.EIO
+                    raise NetlinkError(f"notifications: {errno_name(number)}", errno=number) from None
                 continue
-            messages.extend(split(data))
+            # Also others may announce something in a group, where they are allowed to.
+            if sender[0] == _KERNEL[0]:
+                messages.extend(split(data))
+        return messages
 
     def close(self) -> None:
         """Leave every group and close the socket."""
@@ -219,4 +232,5 @@ def _open(protocol: int) -> socket.socket:
     for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK):
         sock.setsockopt(SOL_NETLINK, option, 1)
     sock.bind((0, 0))
+    sock.connect(_KERNEL)
     return sock

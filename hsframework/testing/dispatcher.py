@@ -244,7 +244,7 @@ class InMemoryDispatcher:
     def _request_values(self, connection: AgentConnection, request: Submission) -> dict[str, Any]:
         options = request.options
         values = options.submit_values(self._attributes(options))
-        for name in ("profile", "trust-anchor", "crl", "priority"):
+        for name in ("trust-anchor", "crl", "priority"):
             values.pop(name, None)
         if options.role is Role.SERVER:
             values.pop("psk", None)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -93,11 +94,13 @@ class RunningService:
 
 
 @contextlib.contextmanager
-def running_service(*, groups: Sequence[str], configuration: str = "") -> Iterator[RunningService]:
+def running_service(
+    *, groups: Sequence[str], configuration: str = "", environment: Mapping[str, str] | None = None
+) -> Iterator[RunningService]:
     """The service, with an agent in each of the groups, until the end of the block.
 
-    ``configuration``: TOML without ``runtime-dir`` and ``[log]``.  Raises AssertionError, with what was logged, when it
-    does not start or does not end well.
+    ``configuration``: TOML without ``runtime-dir`` and ``[log]``.  ``environment``: variables beside ours.
+    Raises AssertionError, with what was logged, when it does not start or does not end well.
     """
     # Not in pytest's own folder: agents run as users of their own and must reach the socket, whose path is short.
     folder = Path(tempfile.mkdtemp(prefix="hs-", dir="/tmp"))
@@ -107,6 +110,7 @@ def running_service(*, groups: Sequence[str], configuration: str = "") -> Iterat
     file.write_text(f'runtime-dir = "{folder}/run"\n{configuration}\n{log}', "utf-8")
     process = subprocess.Popen(
         [sys.executable, "-m", "hsframework", "run", "--config", str(file)],
+        env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -399,6 +399,7 @@ int main(int argc, char **argv)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 
+	setvbuf(stderr, NULL, _IOLBF, 1 << 16);
 	show = argc > 1 && !strcmp(argv[1], "-x");
 	if (argc != 2 + show || strlen(argv[argc - 1]) >= sizeof(address.sun_path)) {
 		fprintf(stderr, "usage: agent [-x] RUNTIME-DIR/agent.sock\n");

@@ -11,7 +11,9 @@ import errno
 import re
 import signal
 import socket
+import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -56,11 +58,8 @@ def agent(dispatcher: Running, program: Path) -> Iterator[Program]:
     with Program([program, "-x", dispatcher.runtime_dir / "agent.sock"]) as process:
         process.wait_for("^joined$")
         yield process
-    complaints = [
-        line
-        for line in process.said().splitlines()
-        if not re.fullmatch(r"[<>] [0-9a-f]+|joined||agent: the dispatcher is gone", line)
-    ]
+    expected = re.compile(r"[<>] [0-9a-f]+|joined||agent: the dispatcher is gone")
+    complaints = [line for line in process.said().splitlines() if not expected.fullmatch(line)]
     assert complaints == []
 
 
@@ -179,6 +178,42 @@ def test_the_dispatcher_dies(dispatcher: Running, agent: Program) -> None:
     dispatcher.process.send_signal(signal.SIGKILL)
     assert agent.wait() == 0
     assert "the dispatcher is gone" in agent.said()
+
+
+# What is refused
+
+HEADER = bytes.fromhex("2000 0500 01000000 00000000 05 01 0000")
+"""Of a JOIN under the number 1, behind its length."""
+KNOCK = bytes.fromhex("0a000100 6b6e6f636b000000")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "number", "text"),
+    [
+        (KNOCK + bytes.fromhex("08006300 01000000"), errno.EBADMSG, "unknown attribute 99"),
+        (bytes.fromhex("08000300 06000000") + KNOCK + KNOCK[:3], errno.EBADMSG, "too few for an attribute"),
+        (KNOCK + bytes.fromhex("06000300 06000000"), errno.EBADMSG, "2 bytes where 4 are wanted"),
+        (KNOCK + 2 * bytes.fromhex("0a000200 6b6e6f636b000000"), errno.EBADMSG, "there twice"),
+        (KNOCK[:2] + b"\x01\x80" + KNOCK[4:], errno.EBADMSG, "flags 0x8000"),
+        (b"", errno.EBADMSG, "group is missing"),
+        (KNOCK, 0, ""),
+    ],
+)
+def test_the_dispatcher_is_strict(attributes: bytes, number: int, text: str, dispatcher: Running) -> None:
+    """The answer as the page describes it, made and read here by its bytes alone; the connection goes on."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as agent:
+        agent.settimeout(PATIENCE)
+        agent.connect(str(dispatcher.runtime_dir / "agent.sock"))
+        for message, wanted in ((attributes, number), (KNOCK, 0)):
+            agent.send((20 + len(message)).to_bytes(4, sys.byteorder) + HEADER + message)
+            answer = agent.recv(1000)
+            assert len(answer) == int.from_bytes(answer[:4], sys.byteorder)
+            kind, flags, sequence = struct.unpack_from("=HHI", answer, 4)
+            assert (kind, sequence, struct.unpack_from("=i", answer, 16)[0]) == (2, 1, -wanted)
+            if wanted:
+                size, attribute = struct.unpack_from("=HH", answer, 36)
+                assert (flags & 0x200, attribute) == (0x200, 1)
+                assert text in answer[40 : 36 + size].rstrip(b"\0").decode()
 
 
 # The documentation

@@ -67,16 +67,20 @@ def tlshd(
     verbose: bool = True,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The C agent with this configuration, once it listens.  Its process is the one that is given."""
-    path = DEBIAN / "etc" / f"{name}.conf"
+    tlshd_configuration(DEBIAN / "etc" / f"{name}.conf", sections, verbose=verbose)
+    before = listeners(namespace)
+    with daemon("tlshd", "-s", "-c", f"/etc/{name}.conf", namespace=namespace) as run:
+        until(lambda: listeners(namespace) > before, "tlshd listens")
+        yield run
+
+
+def tlshd_configuration(path: Path, sections: Mapping[str, Mapping[str, str]], *, verbose: bool = True) -> None:
+    """A file for tlshd, or for `--tlshd-config`."""
     lines = [
         f"[{section}]\n" + "".join(f"{k}={v}\n" for k, v in values.items()) for section, values in sections.items()
     ]
     level = int(verbose)
     path.write_text(f"[debug]\nloglevel={level}\ntls={level}\nnl=0\n" + "".join(lines))
-    before = listeners(namespace)
-    with daemon("tlshd", "-s", "-c", f"/etc/{name}.conf", namespace=namespace) as run:
-        until(lambda: listeners(namespace) > before, "tlshd listens")
-        yield run
 
 
 def listeners(namespace: str | None = None) -> int:

@@ -86,6 +86,7 @@ def house_of(
     *,
     client: End | None = None,
     server: End | None = None,
+    words: Sequence[str] = (),
     namespaces: Sequence[str] = (),
     plugins: Mapping[str, str] | None = None,
     more: str = "",
@@ -97,7 +98,7 @@ def house_of(
             lines += client.lines(folder, "kernel-client")
         if server is not None:
             lines += server.lines(folder, "kernel-server", 'client-certificate = "request"')
-        words = [word for name in namespaces for word in ("--netns", name)]
+        words = [*words, *(word for name in namespaces for word in ("--netns", name))]
         for name, source in (plugins or {}).items():
             install_plugin(folder / "site", name, source)
         service = kind(folder, "\n".join([more, *lines]), words, folder / "site" if plugins else None)

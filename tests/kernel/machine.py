@@ -12,8 +12,8 @@ from pathlib import Path
 
 DEBIAN = Path("/run/debian")
 NOBODY = 65534
-KEY_SPEC_PROCESS_KEYRING = -2
-KEYCTL_DESCRIBE, KEYCTL_UNLINK, KEYCTL_READ = 6, 9, 11
+KEY_SPEC_PROCESS_KEYRING, KEY_SPEC_USER_KEYRING = -2, -4
+KEYCTL_SETPERM, KEYCTL_DESCRIBE, KEYCTL_UNLINK, KEYCTL_READ = 5, 6, 9, 11
 _ADD_KEY, _KEYCTL = 248, 250
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -70,6 +70,11 @@ def describe_key(serial: int) -> list[str]:
     buffer = ctypes.create_string_buffer(4096)
     size = _system_call(_KEYCTL, KEYCTL_DESCRIBE, serial, ctypes.addressof(buffer), len(buffer))
     return buffer.raw[: size - 1].decode().split(";", 4)
+
+
+def open_key(serial: int) -> None:
+    """Everybody may do everything with it."""
+    _system_call(_KEYCTL, KEYCTL_SETPERM, serial, 0x3F3F3F3F)
 
 
 def unlink_key(serial: int, keyring: int = KEY_SPEC_PROCESS_KEYRING) -> None:

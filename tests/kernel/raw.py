@@ -38,6 +38,12 @@ _SUBMIT = 1 << 30 | _SUBMISSION.size << 16 | ord("h") << 8 | 1
 _CANCEL = ord("h") << 8 | 2
 
 
+def inserted() -> None:
+    """Load the module where it is not there yet."""
+    if not present():
+        insert()
+
+
 def insert(**parameters: int) -> None:
     """Load the module anew, with these parameters."""
     remove()
@@ -96,7 +102,7 @@ class Submission:
         serials = [*peers, 0, 0, 0, 0, 0][:5]
         numbers = (protocol, role, auth, timeout, priority, handshake_type)
         keys = (keyring, certificate, private_key, len(peers), *serials)
-        fcntl.ioctl(self.fd, _SUBMIT, _SUBMISSION.pack(fd, service, *numbers, *keys, peername.encode()))
+        fcntl.ioctl(self.fd, _SUBMIT, _SUBMISSION.pack(fd, service, *numbers, *keys, os.fsencode(peername)))
 
     def cancel(self) -> None:
         """Raises OSError: EALREADY, it is over."""
@@ -109,6 +115,10 @@ class Submission:
     def outcome(self, timeout: float = 20) -> Outcome:
         """Waited for."""
         assert select.select([self.fd], [], [], timeout)[0], "the request does not end"
+        return self.read()
+
+    def read(self) -> Outcome:
+        """The outcome, which there is."""
         status, number, *serials = _OUTCOME.unpack(os.read(self.fd, _OUTCOME.size))
         return Outcome(-status, tuple(serials[:number]))
 

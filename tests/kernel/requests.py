@@ -1,4 +1,5 @@
-"""Many requests of the kernel's at once: both ends of TCP connections over loopback are submitted to the handshake API.
+"""Many requests of the kernel's at once: both ends of TCP connections over loopback are submitted to the handshake API,
+by the device of our module (:mod:`tests.kernel.raw`).
 
 A submission that the kernel refuses for too many that wait (EAGAIN) is counted, and made again a little later, as by
 a consumer that does not give up.  A connection counts as served once both ends have ended with 0 and what the client
@@ -11,12 +12,13 @@ import collections
 import contextlib
 import errno
 import heapq
+import select
 import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.kernel.hello import Ended, Hello, Kind
+from tests.kernel import raw
 
 AGAIN = 0.01
 """Seconds until a refused submission is made again."""
@@ -25,6 +27,75 @@ PATIENCE = 30.0
 """Seconds in which something must end, or what has not ended is lost."""
 
 _WORD = b"what the client says"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """``status``: 0 or an errno.  ``at``: when that was seen, by time.monotonic()."""
+
+    number: int
+    status: int
+    at: float
+
+
+class Device:
+    """Requests to the kernel's own service.  Their numbers are the caller's."""
+
+    def __init__(self) -> None:
+        raw.inserted()
+        self._open: dict[int, tuple[int, raw.Submission]] = {}
+        self._refused: list[raw.Submission] = []
+        self._epoll = select.epoll()
+
+    def submit(
+        self,
+        sock: socket.socket,
+        number: int,
+        *,
+        role: int,
+        auth: int = raw.X509,
+        peer_name: str = "",
+        timeout: float = 0.0,
+        psk: int = 0,
+    ) -> None:
+        """Raises OSError with what the kernel refuses it with: EAGAIN, ESRCH."""
+        made = self._refused.pop() if self._refused else raw.Submission()
+        try:
+            made.submit(
+                sock.fileno(),
+                service=raw.KERNEL_TLS,
+                role=role,
+                auth=auth,
+                peername=peer_name,
+                timeout=int(timeout * 1000),
+                peers=(psk,) if psk else (),
+            )
+        except OSError:
+            self._refused.append(made)
+            raise
+        self._open[made.fd] = number, made
+        self._epoll.register(made.fd, select.EPOLLIN)
+
+    def ended(self, timeout: float) -> list[Ended]:
+        """The requests that have ended, at least one; none: that took longer than ``timeout`` seconds."""
+        return [self._ended(fd) for fd, _ in self._epoll.poll(timeout)]
+
+    def _ended(self, fd: int) -> Ended:
+        number, made = self._open.pop(fd)
+        with made:
+            return Ended(number, made.read().status, time.monotonic())
+
+    def close(self) -> None:
+        """What has not ended is withdrawn."""
+        for made in (*self._refused, *(made for _, made in self._open.values())):
+            made.close()
+        self._epoll.close()
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @dataclass
@@ -53,8 +124,8 @@ class Ask:
     """What both ends ask for.  ``name``: the server's.  ``psk``: the serial of the client's key."""
 
     name: str = ""
-    client: Kind = Kind.CLIENT_ANON
-    server: Kind = Kind.SERVER_X509
+    client: int = raw.UNAUTH
+    server: int = raw.X509
     psk: int = 0
 
 
@@ -80,7 +151,7 @@ class _Connection:
 class _Round:
     """So many connections in a row, a part of them at a time."""
 
-    def __init__(self, device: Hello, connections: int, at_once: int, ask: Ask) -> None:
+    def __init__(self, device: Device, connections: int, at_once: int, ask: Ask) -> None:
         self._device = device
         self._left = connections
         self._at_once = at_once
@@ -128,9 +199,11 @@ class _Round:
         try:
             if is_client:
                 ask = self._ask
-                self._device.submit(connection.client, ask.client, number, peer_name=ask.name, psk=ask.psk)
+                self._device.submit(
+                    connection.client, number, role=raw.CLIENT, auth=ask.client, peer_name=ask.name, psk=ask.psk
+                )
             else:
-                self._device.submit(connection.server, self._ask.server, number)
+                self._device.submit(connection.server, number, role=raw.SERVER, auth=self._ask.server)
         except OSError as error:
             if error.errno != errno.EAGAIN:
                 raise
@@ -158,7 +231,7 @@ class _Round:
             connection.close()
 
 
-def make_requests(device: Hello, number: int, at_once: int, ask: Ask) -> Tally:
+def make_requests(device: Device, number: int, at_once: int, ask: Ask) -> Tally:
     """So many requests, an even number, with so many under way at a time."""
     return _Round(device, number // 2, at_once, ask).run()
 
@@ -166,7 +239,7 @@ def make_requests(device: Hello, number: int, at_once: int, ask: Ask) -> Tally:
 class Silent:
     """Server requests whose peers send no more than ``speech``.  They name a timeout of a minute."""
 
-    def __init__(self, device: Hello) -> None:
+    def __init__(self, device: Device) -> None:
         self._device = device
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -180,7 +253,7 @@ class Silent:
             self.pairs.append((near, far))
             while True:
                 try:
-                    self._device.submit(far, Kind.SERVER_X509, len(self.pairs), timeout=timeout)
+                    self._device.submit(far, len(self.pairs), role=raw.SERVER, timeout=timeout)
                     break
                 except OSError as error:
                     if error.errno != errno.EAGAIN:
@@ -215,7 +288,7 @@ class Silent:
 
 
 @contextlib.contextmanager
-def silent(device: Hello) -> Iterator[Silent]:
+def silent(device: Device) -> Iterator[Silent]:
     made = Silent(device)
     try:
         yield made

@@ -22,7 +22,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             pytest.skip(f"the program {program} is not installed")
     plugins = tmp_path_factory.mktemp("plugins")
     toy_plugin.install(plugins)
-    with running_service(groups=("tls13", toy_plugin.GROUP), path=[plugins]) as running:
+    with running_service(groups=("tls13", toy_plugin.GROUP), plugins=plugins) as running:
         yield running
 
 

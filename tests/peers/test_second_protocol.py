@@ -117,7 +117,7 @@ def test_a_group_that_nobody_serves(door: Door) -> None:
 
 def test_plugins_of_the_service(service: Service) -> None:
     """Each protocol has an agent of its own, with its own user when root started them."""
-    joined = [event for event in service.log() if event.get("event") == "an agent joins"]
+    joined = service.log.events("an agent joins")
     users = {group: event["uid"] for event in joined for group in event["groups"]}
     assert users.keys() >= {"tls13", "tlshd", "toy"}
     if os.geteuid() == 0:

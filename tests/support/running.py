@@ -74,7 +74,10 @@ class Log:
     def wait(
         self, event: str | None = None, *, since: int = 0, number: int = 1, timeout: float = WAIT, **values: object
     ) -> dict[str, Any]:
-        """The event with these values (the last of ``number``), as soon as it is there."""
+        """The event with these values (the last of ``number``), as soon as it is there.
+
+        A value may be a function that says whether the event's is right.
+        """
         end = time.monotonic() + timeout
         with self._changed:
             position, found = since, []
@@ -116,8 +119,15 @@ def _parse(line: str) -> dict[str, Any] | None:
 
 def _matches(found: Mapping[str, Any], event: str | None, values: Mapping[str, object]) -> bool:
     return (event is None or found.get("event") == event) and all(
-        name in found and found[name] == value for name, value in values.items()
+        name in found and (value(found[name]) if callable(value) else found[name] == value)
+        for name, value in values.items()
     )
+
+
+def python_path(*further: Path) -> str:
+    """PYTHONPATH with these folders before what it has."""
+    words = [*map(str, further), str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return os.pathsep.join(dict.fromkeys(filter(None, words)))
 
 
 class Running:
@@ -132,10 +142,9 @@ class Running:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
         self._output = tempfile.TemporaryFile(dir=folder)
-        paths = (*(() if plugins is None else (str(plugins),)), str(ROOT), os.environ.get("PYTHONPATH", ""))
         self.process = subprocess.Popen(
             [sys.executable, *self.program, *words],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            env={**os.environ, "PYTHONPATH": python_path(*() if plugins is None else (plugins,))},
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=writer,
@@ -313,18 +322,18 @@ def settled_fds(pid: int) -> int:
 
 def holds(pid: int, sock: socket.socket) -> bool:
     """Has the process this very socket open?"""
-    wanted = f"socket:[{os.fstat(sock.fileno()).st_ino}]"
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):
-            if os.readlink(f"/proc/{pid}/fd/{name}") == wanted:
-                return True
-    return False
+    return f"socket:[{os.fstat(sock.fileno()).st_ino}]" in sockets(pid)
 
 
 def sockets(pid: int) -> set[str]:
     """The sockets that a process has open."""
-    names = (os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd"))
-    return {name for name in names if name.startswith("socket:")}
+    return {name for name in _open_files(pid) if name.startswith("socket:")}
+
+
+def _open_files(pid: int) -> Iterator[str]:
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed since
+            yield os.readlink(f"/proc/{pid}/fd/{name}")
 
 
 def proportional_memory(pid: int) -> int:

@@ -1,66 +1,47 @@
-"""``hsframework run`` as a process, with a configuration and a folder of its own."""
+"""``hsframework run`` for tests that use it as a consumer does: awaited by its groups, and it must end well."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import re
-import shutil
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from tests.support.processes import Program
+from tests.support import running
+from tests.support.running import python_path, short_folder
 
-ROOT = Path(__file__).parents[2]
+__all__ = ["Service", "python_path", "running_service"]
 
 
-class Service:
-    """A running service.  ``runtime``: the folder of its sockets."""
+class Service(running.Service):
+    """A running service."""
 
-    def __init__(self, folder: Path, program: Program) -> None:
-        self.folder = folder
-        self.runtime = folder / "run"
-        self.program = program
+    @property
+    def runtime(self) -> Path:
+        """The folder of its sockets."""
+        return self.runtime_dir
 
     def wait_for_groups(self, *groups: str) -> None:
         """Until an agent has joined each of these."""
         for group in groups:
-            self.program.wait_for(rf'"groups": \[[^]]*"{re.escape(group)}"[^]]*\][^\n]*"an agent joins"')
+            self.log.wait("an agent joins", groups=partial(_has, group))
 
-    def log(self) -> list[dict[str, Any]]:
-        """The events so far."""
-        return [json.loads(line) for line in self.program.said().splitlines() if line.startswith("{")]
+
+def _has(group: str, joined: Sequence[str]) -> bool:
+    return group in joined
 
 
 @contextlib.contextmanager
 def running_service(
-    *, configuration: str = "", groups: Sequence[str] = ("tls13",), path: Sequence[Path] = ()
+    *, configuration: str = "", groups: Sequence[str] = ("tls13",), plugins: Path | None = None
 ) -> Iterator[Service]:
-    """The service, until the end of the block; it must end well.  ``path``: further folders with plugins."""
-    # Not below pytest's own folder: agents run as a user of their own and must reach the socket, whose path is short.
-    folder = Path(tempfile.mkdtemp(prefix="hsframework-test-", dir="/tmp"))
-    folder.chmod(0o711)
-    file = folder / "hsframework.toml"
-    file.write_text(f'runtime-dir = "{folder / "run"}"\n[log]\nlevel = "debug"\nformat = "json"\n{configuration}')
-    try:
-        with Program(
-            [sys.executable, "-m", "hsframework", "run", "--config", file], env={"PYTHONPATH": python_path(*path)}
-        ) as program:
-            service = Service(folder, program)
+    """The service, until the end of the block.  ``plugins``: a further folder with some."""
+    with short_folder() as folder:
+        service = Service(folder, configuration, plugins)
+        try:
             service.wait_for_groups(*groups)
             yield service
-            assert program.running, program.said()
-            program.end()
-            assert program.wait() == 0, program.said()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def python_path(*further: Path) -> str:
-    """PYTHONPATH with these folders before what it has."""
-    words = [*map(str, further), str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    return os.pathsep.join(dict.fromkeys(filter(None, words)))
+            assert service.process.poll() is None, service.log.text
+            assert service.stop() == 0, service.log.text
+        finally:
+            service.clean_up()

@@ -92,6 +92,31 @@ def test_a_failure_of_one_is_not_the_others() -> None:
     asyncio.run(body())
 
 
+def test_close_within_a_deadline() -> None:
+    """Gives up those of the same moment too, also where the one that closes fails."""
+
+    async def body() -> None:
+        loop = asyncio.get_running_loop()
+        passed: list[int] = []
+        failures: list[dict[str, object]] = []
+        loop.set_exception_handler(lambda _loop, context: failures.append(context))
+
+        def on_passed(item: int) -> None:
+            passed.append(item)
+            if len(passed) == 2:
+                deadlines.close()
+            raise RuntimeError("no")
+
+        deadlines: Deadlines[int] = Deadlines(loop, on_passed)
+        when = loop.time()
+        for number in range(4):
+            deadlines.add(number, when)
+        await all_past(loop, when + GRAIN)
+        assert len(passed) == len(failures) == 2
+
+    asyncio.run(body())
+
+
 def test_nothing_is_kept_of_what_was_given_up() -> None:
     """An item that was given up, and all of them after close, are free to go."""
 

@@ -19,8 +19,8 @@ from hsframework_noise.patterns import PATTERNS
 class Settings:
     """Noise.
 
-    ``pattern``: XX or IK, for requests that do not say.  ``keys``: files with private X25519 keys, by the name that a
-    request's ``static-key-name`` gives; each holds 32 bytes in base64, as ``wg genkey`` writes them.
+    ``pattern``: XX or IK, for requests that do not say.  ``keys``: files with private X25519 keys, by the profile whose
+    requests have them; each holds 32 bytes in base64, as ``wg genkey`` writes them.
     """
 
     pattern: str = "XX"

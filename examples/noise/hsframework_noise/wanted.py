@@ -37,7 +37,7 @@ class Wanted:
 
 
 def read_request(request: Request, *, default_pattern: str, keys: Mapping[str, Secret]) -> Wanted:
-    """``keys``: ours by name.  Raises HandshakeError, which says what is wrong with the request."""
+    """``keys``: ours by profile.  Raises HandshakeError, which says what is wrong with the request."""
     attributes = request.attributes
     initiator = request.role is Role.CLIENT
     pattern = _pattern(attributes.get("pattern", default_pattern))
@@ -53,7 +53,7 @@ def read_request(request: Request, *, default_pattern: str, keys: Mapping[str, S
     return Wanted(
         pattern=pattern,
         initiator=initiator,
-        static=_static_key(attributes, keys),
+        static=_static_key(request, keys),
         peers=_peers(attributes, named=initiator and pattern.knows_responder),
         prologue=attributes.get("prologue", b""),
         psk=psk,
@@ -68,19 +68,20 @@ def _pattern(name: str) -> Pattern:
     return PATTERNS[name]
 
 
-def _static_key(attributes: Mapping[str, Any], keys: Mapping[str, Secret]) -> Secret:
-    key, name = attributes.get("static-key"), attributes.get("static-key-name")
-    if (key is None) == (name is None):
-        raise HandshakeFailed(Failure.NO_KEY, "give our static key by static-key or by static-key-name, one of them")
+def _static_key(request: Request, keys: Mapping[str, Secret]) -> Secret:
+    """The request's own, else its profile's: the dispatcher has checked that its consumer may use that."""
+    key: Secret | None = request.attributes.get("static-key")
     if key is not None:
         _check_size("static-key", key, KEY_SIZE)
-        secret: Secret = key
-        return secret
-    if not isinstance(name, str) or name not in keys:
+        return key
+    profile = request.profile
+    if profile is None or profile not in keys:
+        named = "none" if profile is None else repr(profile)
         raise HandshakeFailed(
-            Failure.NO_KEY, f"static-key-name is {name!r:.80}, and plugins.noise.keys has no such key"
+            Failure.NO_KEY,
+            f"give static-key, or a profile that has a key in plugins.noise.keys (this request's: {named})",
         )
-    return keys[name]
+    return keys[profile]
 
 
 def _peers(attributes: Mapping[str, Any], *, named: bool) -> frozenset[bytes]:

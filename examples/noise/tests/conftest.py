@@ -15,10 +15,11 @@ from keys import OURS, write_key
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    """`hsframework run`, with a key of ours in the settings as ``host``."""
+    """`hsframework run`, with a key of ours in the settings for the profile ``vpn``."""
     file = tmp_path_factory.mktemp("keys") / "host.key"
     write_key(file, OURS)
-    with running_service(groups=("noise",), configuration=f'[plugins.noise.keys]\nhost = "{file}"\n') as running:
+    configuration = f'[profiles.vpn]\n[profiles.web]\n[plugins.noise.keys]\nvpn = "{file}"\n'
+    with running_service(groups=("noise",), configuration=configuration) as running:
         yield running
 
 

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -108,12 +109,19 @@ def test_handshake_and_stream(client: Client, pair: PAIR, role: Role, pattern: s
 
 @BOTH_ROLES
 def test_a_key_of_the_settings(client: Client, pair: PAIR, role: Role) -> None:
-    """A consumer that names a key never has it."""
+    """A consumer that names a profile never has its key."""
     near, far = pair
     peer = bare(far, role, "IK")
     ended = at_once(peer.handshake)
-    client.handshake(near, options(role, "IK", **{"static-key": None, "static-key-name": "host"}))
+    client.handshake(near, replace(options(role, "IK", **{"static-key": None}), profile="vpn"))
     ended.result(30)
+
+
+def test_a_profile_without_a_key(client: Client, pair: PAIR) -> None:
+    """ENOKEY, and where the key is missing."""
+    with pytest.raises(HandshakeError, match=r"plugins\.noise\.keys \(this request's: 'web'\)") as caught:
+        client.handshake(pair[0], replace(options(Role.CLIENT, "XX", **{"static-key": None}), profile="web"))
+    assert caught.value.errno == errno.ENOKEY
 
 
 def test_data_behind_the_handshake(client: Client, pair: PAIR) -> None:
@@ -248,9 +256,8 @@ def test_somebody_else_on_the_line(client: Client, pair: PAIR) -> None:
     ("changed", "message"),
     [
         ({"pattern": "NN"}, "use XX or IK"),
-        ({"static-key": None}, "give our static key"),
+        ({"static-key": None}, "give static-key, or a profile"),
         ({"static-key": Secret(b"short")}, "static-key has 5 bytes"),
-        ({"static-key": None, "static-key-name": "nobody"}, "has no such key"),
         ({"remote-static-key": None}, "say whom to believe"),
         ({"any-peer": True}, "exclude each other"),
         ({"pattern": "IK", "remote-static-key": [THEIRS.public, OURS.public]}, "give one remote-static-key, not 2"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from hsframework.dispatcher.kernel.wire import Wire
 from hsframework.netlink.control import accepted_attributes, find_family
-from hsframework.netlink.messages import MessageCodec
+from hsframework.netlink.kernel_codec import KernelCodec
 from hsframework.netlink.socket import NETLINK_GENERIC, NetlinkError, RequestSocket
 from hsframework.netlink.spec import builtin_specification
 
@@ -81,7 +81,7 @@ def refusal() -> Refusal | None:
         family = find_family(requests, _SPECIFICATION.name)
         if family is None:
             return Refusal("this kernel has no handshake family")
-        codec = MessageCodec(_SPECIFICATION, message_type=family.number, lenient=True)
+        codec = KernelCodec(_SPECIFICATION, message_type=family.number)
         requests.request(codec, "accept", {"handler-class": NO_CLASS})
     except NetlinkError as error:
         if error.errno == errno.EPERM:

@@ -21,7 +21,7 @@ from hsframework.dispatcher.keyring import KernelKeys
 from hsframework.dispatcher.requests import HIGHEST_PRIORITY, Outcome, PendingRequest, Source, no_key
 from hsframework.dispatcher.vault import Credentials, Vault, request_values
 from hsframework.errors import ConfigurationError, RequestRefused
-from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role
+from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Trust
 
 CLIENT_PROFILE, SERVER_PROFILE = "kernel-client", "kernel-server"
 TLS_GROUP = "tlshd"
@@ -55,15 +55,23 @@ class KernelRequests:
             Role.CLIENT: settings.client_profile or (CLIENT_PROFILE if CLIENT_PROFILE in profiles else None),
             Role.SERVER: settings.server_profile or (SERVER_PROFILE if SERVER_PROFILE in profiles else None),
         }
-        if self._profiles[Role.CLIENT] is None:
-            self._load_system_trust()
+        keys.practise(self._certificates())
 
-    def _load_system_trust(self) -> None:
+    def _certificates(self) -> Iterator[bytes]:
+        """Our own and our authorities'."""
+        for role, name in self._profiles.items():
+            given = self._vault.resolve(name, {})
+            yield from (identity.chain[0] for identity in given.identities)
+            trust = self._load_system_trust() if name is None and role is Role.CLIENT else given.trust
+            yield from () if trust is None else trust.anchors
+
+    def _load_system_trust(self) -> Trust | None:
         """Now, since no request may open a file.  A host that has none may serve pre-shared keys alone."""
         try:
-            _ = self._vault.system_trust
+            return self._vault.system_trust
         except ConfigurationError as error:
             _log.info("the kernel's requests with certificates will be refused", reason=str(error))
+            return None
 
     def take(self, source: Source, group: str, values: Mapping[str, Any], custody: Custody) -> KernelRequest:
         """``values``: attribute set ``accept``.  Raises RequestRefused and HandshakeFailed."""
@@ -79,6 +87,7 @@ class KernelRequests:
         given = self._credentials(role, auth_mode, values, group, tuple(psk for psk, _ in psks.values()))
         agent_values = request_values(role, auth_mode, given)
         agent_values["kernel-consumer"] = True
+        agent_values["profile"] = self._profiles[role]
         if role is Role.CLIENT and values.get("peername"):
             agent_values["peername"] = values["peername"]
         request = KernelRequest(
@@ -147,13 +156,14 @@ class KernelRequests:
                 for item in values.get("certificate", ())
                 if item.get("cert") and item.get("privkey")
             )
+            identities = identities or given.identities
         demand = given.client_certificate
         if role is Role.SERVER and name is not None and given.trust is not None and demand is CertificateDemand.NONE:
             demand = CertificateDemand.REQUEST
         default_alpn = SUNRPC_ALPN if group == TLS_GROUP else ()
         return replace(
             given,
-            identities=identities or given.identities,
+            identities=identities,
             psks=psks,
             client_certificate=demand,
             alpn=() if auth_mode is AuthMode.PSK else given.alpn or default_alpn,

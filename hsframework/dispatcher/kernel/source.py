@@ -3,13 +3,14 @@
 Rules:
 
 * A group is joined while an agent serves it, so that the kernel's own answer to "does anybody listen" stays true.  The
-  queue outlives the membership: after joining and after leaving, ACCEPT is tried once more.
+  queue outlives the membership: after joining and after leaving, ACCEPT is tried once more.  A group that cannot be
+  had is set aside, and tried again with the next look; the others are served.
 * The sockets are open while a group is wanted or a request pending, and not longer: they keep the namespace alive, and
   a module that offers the service.  Where they cannot be opened, or the service vanishes, ``missing`` is called, and
   :meth:`KernelSource.look` tries again.
 * Announcements are read, all of them, before each round of ACCEPT.
 * ACCEPT goes on until nothing waits, or until the dispatcher is full: then the kernel's queue is the back-pressure.  An
-  ACCEPT that fails has cost one request its life; the next one waits a little.
+  ACCEPT that fails has cost one request its life; the next one, in whatever group, waits a little.
 * What ACCEPT gave is completed by DONE in every case: a request that cannot be taken at once.
 """
 
@@ -67,8 +68,13 @@ class KernelSource:
         self._wire: Wire | None = None
         self._wanted: set[str] = set()
         self._joined: set[str] = set()
+        self._left: set[str] = set()
+        """Whose queues may hold requests still, which are refused."""
         self._pending = 0
+        self._pause: asyncio.TimerHandle | None = None
         self._problem = ""
+        self._problems: dict[str, str] = {}
+        """Why groups are set aside."""
         self._retired = self._closed = False
         dispatcher.add_source(self)
 
@@ -85,9 +91,14 @@ class KernelSource:
         self._wanted.discard(group)
         if group in self._joined and self._wire is not None:
             self._joined.discard(group)
-            self._wire.leave(group)
-            _log.info("left the kernel's group", group=group, source=self.name)
-            self._accept(group)
+            self._left.add(group)
+            try:
+                self._wire.leave(group)
+            except NetlinkError as error:
+                self._lost(error)
+            else:
+                _log.info("left the kernel's group", group=group, source=self.name)
+                self._accept(group)
         self._close_when_idle()
 
     def complete(self, request: PendingRequest, outcome: Outcome) -> None:
@@ -110,7 +121,7 @@ class KernelSource:
 
     def room_made(self) -> None:
         """The dispatcher was full and is not any more."""
-        for group in tuple(self._joined):
+        for group in (*self._joined, *self._left):
             self._accept(group)
 
     # The sockets
@@ -119,14 +130,32 @@ class KernelSource:
         """Join what is wanted and not joined yet, where the service is there."""
         for group in () if self._closed else sorted(self._wanted - self._joined):
             try:
-                self._opened().join(group)
+                wire = self._opened()
             except (HsframeworkError, OSError) as error:
                 self._lost(error)
                 return
+            try:
+                wire.join(group)
+            except NetlinkError as error:
+                self._set_aside(group, error)
+                continue
             self._joined.add(group)
+            self._left.discard(group)
             self._problem = ""
-            _log.info("joined the kernel's group", group=group, source=self.name)
             self._accept(group)
+            if group in self._joined:
+                self._problems.pop(group, None)
+                _log.info("joined the kernel's group", group=group, source=self.name)
+
+    def _set_aside(self, group: str, error: NetlinkError) -> None:
+        """The service is there, and has no such group: whoever configured it may have meant another."""
+        if str(error) != self._problems.get(group):
+            self._problems[group] = str(error)
+            _log.warning(
+                "the kernel's requests of a group cannot be taken", source=self.name, group=group, error=str(error)
+            )
+        self._joined.discard(group)
+        self._missing()
 
     def _opened(self) -> Wire:
         if self._wire is None:
@@ -144,6 +173,10 @@ class KernelSource:
 
     def _close_wire(self) -> None:
         self._joined.clear()
+        self._left.clear()
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
         if self._wire is not None:
             self._loop.remove_reader(self._wire.fileno())
             self._wire.close()
@@ -151,11 +184,15 @@ class KernelSource:
 
     def _close_when_idle(self) -> None:
         # Soon, and not at once: the caller may be in the middle of a round.
-        if not self._wanted and not self._pending:
+        if self._idle:
             self._loop.call_soon(self._close_if_idle)
 
+    @property
+    def _idle(self) -> bool:
+        return not self._wanted and not self._pending and not self._left
+
     def _close_if_idle(self) -> None:
-        if self._wanted or self._pending:
+        if not self._idle:
             return
         if self._retired:
             self.close()
@@ -179,25 +216,45 @@ class KernelSource:
     # ACCEPT
 
     def _announced(self) -> None:
-        if self._wire is not None:
+        if self._wire is None:
+            return
+        try:
             self._wire.drain()
+        except HsframeworkError as error:
+            self._lost(error)
+        else:
             self.room_made()
 
     def _accept(self, group: str) -> None:
-        while self._wire is not None and self._dispatcher.has_room(self):
+        # To refuse a request takes no room.
+        while self._wire is not None and not self._pause and (group in self._left or self._dispatcher.has_room(self)):
             try:
                 values = self._wire.accept(group)
-            except NetlinkError as error:
-                if error.errno in GONE:
-                    self._lost(error)
-                    return
-                _log.error("ACCEPT failed, and perhaps a request with it", source=self.name, error=str(error))
-                # Not at once again: without an fd each would cost one more request, others may go on for ever.
-                self._loop.call_later(ACCEPT_PAUSE, self.room_made)
+            except HsframeworkError as error:
+                self._not_accepted(group, error)
                 return
             if values is None:
+                self._left.discard(group)
                 return
             self._take(group, values)
+
+    def _not_accepted(self, group: str, error: HsframeworkError) -> None:
+        if error.errno in GONE:
+            self._lost(error)
+        elif isinstance(error, NetlinkError) and error.errno == errno.EINVAL:
+            self._left.discard(group)
+            if group in self._joined and self._wire is not None:
+                self._wire.leave(group)
+            self._set_aside(group, error)
+        else:
+            _log.error("ACCEPT failed, and perhaps a request with it", source=self.name, error=str(error))
+            # Not at once again: without an fd each would cost one more request, others may go on for ever.
+            self._pause = self._loop.call_later(ACCEPT_PAUSE, self._pause_over)
+
+    def _pause_over(self) -> None:
+        self._pause = None
+        self.room_made()
+        self._close_when_idle()
 
     def _take(self, group: str, values: Mapping[str, Any]) -> None:
         """Take one request; when that fails, it is completed at once."""
@@ -205,7 +262,11 @@ class KernelSource:
         if fd < 0:
             _log.error("ACCEPT brought no socket", source=self.name)
             return
-        custody = self._dispatcher.take_socket(fd, trusted=True, connected=False)
+        try:
+            custody = self._dispatcher.take_socket(fd, trusted=True, connected=False)
+        except RequestRefused as error:
+            _log.error("ACCEPT brought what is no socket", source=self.name, error=str(error))
+            return
         self._requests.keys.hold(values.get("keyring"))
         try:
             if self._retired:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hsframework.netlink.messages import MessageCodec
+from hsframework.netlink.kernel_codec import KernelCodec
 from hsframework.netlink.socket import NotificationSocket, RequestSocket
 from hsframework.netlink.spec import Specification
 
@@ -27,7 +27,7 @@ class Wire(ABC):
 
     def __init__(self, requests: RequestSocket, protocol: int, specification: Specification, message_type: int) -> None:
         self._requests = requests
-        self._codec = MessageCodec(specification, message_type=message_type, lenient=True)
+        self._codec = KernelCodec(specification, message_type=message_type)
         self._notifications = NotificationSocket(protocol)
 
     def fileno(self) -> int:

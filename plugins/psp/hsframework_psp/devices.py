@@ -56,6 +56,10 @@ class Association(ABC):
     def parameters(self) -> Mapping[str, Any]:
         """For the consumer: attribute set ``session``."""
 
+    def complaints(self) -> str:
+        """What the device has counted of packets that it did not take, since the association; empty: nothing."""
+        return ""
+
     def wipe(self) -> None:
         """Overwrite the keys that are held; nothing can be asked of it afterwards."""
         self.grant.key.wipe()

@@ -23,6 +23,9 @@ from hsframework_psp.keys import Grant
 from hsframework_psp.messages import Carrier
 from hsframework_psp.versions import Version
 
+COMPLAINTS = ("stale-events", "rx-auth-fail", "rx-error", "rx-bad", "tx-error")
+"""The counters of what the device does not take or send."""
+
 
 class KernelDevice(Device):
     """``family``: on a netlink socket in the namespace of ``sock``; stays its owner's."""
@@ -38,25 +41,31 @@ class KernelDevice(Device):
 
     def associate(self, version: Version) -> KernelAssociation:
         try:
-            rotations = self._family.statistics(self._id).get("key-rotations", 0)
+            counters = self._family.statistics(self._id)
             grant = self._family.associate_rx(self._id, version, self._socket.fileno())
         except HsframeworkError as error:
             raise DeviceRefused(f"the Rx association: {error}") from None
-        return KernelAssociation(self._family, self._id, version, grant, self._socket, rotations)
+        return KernelAssociation(self._family, self._id, version, grant, self._socket, counters)
 
 
 class KernelAssociation(Association):
-    """Of one socket."""
+    """Of one socket.  ``counters``: the device's, from before."""
 
     def __init__(
-        self, family: PspFamily, device: int, version: Version, grant: Grant, sock: socket.socket, rotations: int
+        self,
+        family: PspFamily,
+        device: int,
+        version: Version,
+        grant: Grant,
+        sock: socket.socket,
+        counters: Mapping[str, int],
     ) -> None:
         self.grant = grant
         self._family = family
         self._device = device
         self._version = version
         self._socket = sock
-        self._rotations = rotations
+        self._counters = counters
         self._rx_spi = grant.spi
         self._tx_spi = 0
 
@@ -75,12 +84,20 @@ class KernelAssociation(Association):
     async def receive(self, endpoint: Endpoint, size: int) -> bytes:
         return await endpoint.receive_exactly(size)
 
+    def complaints(self) -> str:
+        try:
+            now = self._family.statistics(self._device)
+        except HsframeworkError as error:
+            return str(error)
+        passed = {name: now.get(name, 0) - self._counters.get(name, 0) for name in COMPLAINTS}
+        return ", ".join(f"{name} {number}" for name, number in passed.items() if number > 0)
+
     def parameters(self) -> Mapping[str, Any]:
         return {
             "carrier": int(Carrier.CONNECTION),
             "version": int(self._version),
             "device-id": self._device,
-            "rotations": self._rotations,
+            "rotations": self._counters.get("key-rotations", 0),
             "rx-spi": self._rx_spi,
             "tx-spi": self._tx_spi,
         }

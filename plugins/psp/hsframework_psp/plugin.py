@@ -16,7 +16,8 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import ConfigurationError, HandshakeError
@@ -49,12 +50,17 @@ from hsframework_tls13.driver import establish, first_alert, say, session_alert
 from hsframework_tls13.engine import Established
 from hsframework_tls13.settings import Settings as TlsSettings
 
+T = TypeVar("T")
+
 ALPN = "psp-kx/1"
 SWITCH_RETRY = 0.01
 """Seconds between two tries to switch while the kernel holds a segment that cannot be read."""
 
 PROOF_TRIES = 5
 """How often so long is waited for the rest of PROOF."""
+
+LAST_WORD = 0.02
+"""Seconds before the deadline at which PROOF is given up: the host says no more than that it is over."""
 
 
 class PspProtocol(Protocol):
@@ -109,7 +115,7 @@ class PspHandshaker(Handshaker):
                 client_certificate=self._demand(request),
             )
             await _authorize(request, endpoint, session)
-            return await _Run(session, devices, self._settings.preference, endpoint).run()
+            return await _Run(session, devices, self._settings.preference, endpoint, request.deadline).run()
 
     async def _prepare(self, request: Request, endpoint: Endpoint, stack: contextlib.ExitStack) -> Sequence[Device]:
         if request.alpn:
@@ -159,8 +165,14 @@ class _Run:
     """One exchange, from the end of TLS to the consumer's first byte."""
 
     def __init__(
-        self, session: Established, devices: Sequence[Device], preference: Sequence[Version], endpoint: Endpoint
+        self,
+        session: Established,
+        devices: Sequence[Device],
+        preference: Sequence[Version],
+        endpoint: Endpoint,
+        deadline: float,
     ) -> None:
+        self._deadline = deadline
         self._session = session
         self._devices = {device.carrier: device for device in devices}
         choices = [(item.carrier, version) for item in devices for version in preference if version in item.versions]
@@ -168,6 +180,7 @@ class _Run:
         self._tunnel = Tunnel(session)
         self._endpoint = endpoint
         self._association: Association | None = None
+        self._output = b""
         self._switched = False
 
     async def run(self) -> Result:
@@ -175,7 +188,8 @@ class _Run:
             step = self._exchange.begin()
             while not isinstance(step, Done):
                 step = await self._take(step)
-            await self._send_behind(step.output)
+            self._say_behind(step.output)
+            await self._flush()
         except HandshakeFailed as error:
             await self._give_up(error)
             raise
@@ -187,20 +201,34 @@ class _Run:
     async def _take(self, step: Step) -> Step:
         match step:
             case Read(output):
-                await self._send_inside(output)
+                self._say_inside(output)
+                await self._flush()
                 return self._exchange.message(await self._read_message())
             case MakeRx(carrier, version):
                 return self._make_rx(carrier, version)
             case Switch(grant, output, after_proof):
-                await self._send_inside(output)
-                if after_proof:
-                    await self._proof_waits()
+                self._say_inside(output)
+                if self._exchange.carrier is Carrier.CONNECTION:
+                    await self._flush()
+                    if after_proof:
+                        await self._expect_proof(self._proof_waits())
                 await self._switch(grant)
                 return self._exchange.switched()
             case ReadProof(output):
-                await self._send_behind(output)
-                return self._exchange.message(await self._read_proof())
+                self._say_behind(output)
+                await self._flush()
+                return self._exchange.message(await self._expect_proof(self._read_proof()))
         raise AssertionError(step)
+
+    async def _expect_proof(self, coming: Coroutine[Any, Any, T]) -> T:
+        try:
+            async with asyncio.timeout_at(self._deadline - LAST_WORD):
+                return await coming
+        except TimeoutError:
+            assert self._association is not None
+            complaints = self._association.complaints() or "the device has no complaints"
+            detail = f"PROOF does not come: what one end protects does not get through to the other ({complaints})"
+            raise HandshakeFailed(Failure.SILENCE, detail) from None
 
     def _make_rx(self, carrier: Carrier, version: Version) -> Step:
         association = self._association = self._devices[carrier].associate(version)
@@ -245,19 +273,25 @@ class _Run:
         assert self._association is not None
         return await self._association.receive(self._endpoint, PROOF_MESSAGE_SIZE)
 
-    async def _send_inside(self, message: bytes) -> None:
+    def _say_inside(self, message: bytes) -> None:
         if message:
-            await self._endpoint.send(self._tunnel.seal(message))
+            self._output += self._tunnel.seal(message)
 
-    async def _send_behind(self, message: bytes) -> None:
+    def _say_behind(self, message: bytes) -> None:
         if message:
             assert self._association is not None
-            await self._endpoint.send(self._association.seal(message))
+            self._output += self._association.seal(message)
+
+    async def _flush(self) -> None:
+        """What has been said goes out, in one segment where it can."""
+        output, self._output = self._output, b""
+        if output:
+            await self._endpoint.send(output)
 
     async def _give_up(self, error: HandshakeFailed) -> None:
         self._wipe(error)
         if not self._switched:
-            await say(self._endpoint, self._tunnel.alert(error.failure))
+            await say(self._endpoint, self._output + self._tunnel.alert(error.failure))
 
     def _wipe(self, error: HandshakeFailed) -> None:
         self._exchange.fail(error)

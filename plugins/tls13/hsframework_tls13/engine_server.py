@@ -9,7 +9,14 @@ from OpenSSL import SSL
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.interface import CertificateDemand, Identity, PresharedKey, Role
 from hsframework_tls13.ciphers import CipherSuite
-from hsframework_tls13.client_hello import TLS_1_3, ClientHello, ClientHelloReader, refuse_alert
+from hsframework_tls13.client_hello import (
+    TLS_1_3,
+    ClientHello,
+    ClientHelloReader,
+    offers_alpn,
+    parse_client_hello,
+    refuse_alert,
+)
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.engine_core import Engine, Verify, no_trust, suites_for
 from hsframework_tls13.openssl import resumed
@@ -45,8 +52,8 @@ class ServerEngine(Engine):
         self._wants_psk = psk
         # OpenSSL asks for no ALPN where the client offers none, and a client is done before its server can complain.
         self._wants_alpn = bool(self._alpn) and contexts.settings.require_alpn
-        read = psk or self._wants_alpn or len(self._identities) > 1
-        self._reader = ClientHelloReader() if read else None
+        self._choosing = psk or len(self._identities) > 1
+        self._reader = ClientHelloReader() if self._choosing or self._wants_alpn else None
         self._held: list[bytes] = []
 
     def provide_psk(self, psk: PresharedKey | None) -> None:
@@ -91,11 +98,15 @@ class ServerEngine(Engine):
             self._begin(self._contexts.server(self._identities[0], self._demand, self._suites))
 
     def _read_hello(self, reader: ClientHelloReader, record: bytes) -> None:
-        hello = reader.feed(record)
+        body = reader.feed_raw(record)
         self._held.append(record)
-        if hello is None:
+        if body is None:
             return
         self._reader = None
+        if not self._choosing and offers_alpn(body):
+            self._begin(self._contexts.server(self._identities[0], self._demand, self._suites))
+            return
+        hello = parse_client_hello(body)
         if TLS_1_3 not in hello.supported_versions:
             raise HandshakeFailed(Failure.VERSION, "the client does not offer TLS 1.3")
         if self._wants_alpn and not hello.alpn:
@@ -108,8 +119,6 @@ class ServerEngine(Engine):
             self._begin(self._contexts.server(self._choose(hello), self._demand, self._suites))
 
     def _choose(self, hello: ClientHello) -> Identity:
-        if len(self._identities) == 1:
-            return self._identities[0]
         try:
             return select_identity(self._identities, hello)
         except (ValueError, IndexError) as error:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from hsframework_tls13.ciphers import NONCE_SIZE, CipherSuite
 
+_DIGEST_SIZES = {"sha256": 32, "sha384": 48}
+
 
 def hkdf_extract(hash_name: str, salt: bytes, key_material: bytes) -> bytes:
     """HKDF-Extract (RFC 5869 section 2.2): a pseudo-random key of the hash's size."""
@@ -19,9 +21,11 @@ def hkdf_extract(hash_name: str, salt: bytes, key_material: bytes) -> bytes:
 
 def hkdf_expand(hash_name: str, key: bytes, info: bytes, length: int) -> bytes:
     """HKDF-Expand (RFC 5869 section 2.3): ``length`` bytes, at most 255 times the hash's size."""
+    size = _DIGEST_SIZES.get(hash_name) or hashlib.new(hash_name).digest_size
+    if 0 <= length <= size:
+        return hmac.digest(key, info + b"\1", hash_name)[:length]
     blocks: list[bytes] = []
     block = b""
-    size = hashlib.new(hash_name).digest_size
     if not 0 <= length <= 255 * size:
         raise ValueError(f"HKDF-Expand gives 0 to {255 * size} bytes, not {length}")
     for counter in range(1, -(-length // size) + 1):

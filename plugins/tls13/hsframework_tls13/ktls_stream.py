@@ -16,12 +16,13 @@ from dataclasses import dataclass
 
 from hsframework.credentials.failures import Failure
 from hsframework.interface import Role, Secret
+from hsframework.kernel_tls import SOL_TLS, TLS_RX, TLS_TX
 from hsframework_tls13.channel import Channel
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.events import Data, KeyUpdated, SessionBroken, SessionTruncated
 from hsframework_tls13.inbound import Inbound, key_update_message
 from hsframework_tls13.keyschedule import next_traffic_secret
-from hsframework_tls13.ktls import SOL_TLS, TLS_GET_RECORD_TYPE, TLS_RX, TLS_SET_RECORD_TYPE, TLS_TX, crypto_info
+from hsframework_tls13.ktls import TLS_GET_RECORD_TYPE, TLS_SET_RECORD_TYPE, crypto_info
 from hsframework_tls13.records import (
     ALERT,
     ALERT_LEVEL_FATAL,

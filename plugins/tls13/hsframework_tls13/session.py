@@ -8,10 +8,10 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from hsframework import kernel_tls
 from hsframework.errors import StreamError
 from hsframework.interface import EstablishedSession, Secret
 from hsframework.netlink.spec import Specification, parse_specification
-from hsframework_tls13 import ktls
 from hsframework_tls13.channel import Channel, UserSpaceChannel
 from hsframework_tls13.ciphers import BY_CODE, CipherSuite
 from hsframework_tls13.client_hello import TLS_1_3
@@ -45,7 +45,7 @@ def channel_for(session: EstablishedSession, sock: socket.socket) -> Channel:
     suite = _suite(parameters)
     client, server = (_secret(parameters, f"{side}-traffic-secret", suite) for side in ("client", "server"))
     if session.in_kernel:
-        if not ktls.is_installed(sock):
+        if not kernel_tls.is_planted(sock.getsockopt):
             raise StreamError("the session is said to be in the socket, and the socket would send plain text")
         return KernelChannel(sock, session.role, suite, client, server)
     return UserSpaceChannel(

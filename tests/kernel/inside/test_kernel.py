@@ -122,15 +122,6 @@ def test_psp_on_netdevsim() -> None:
     assert device[3] & 0b11 == 0b11
 
 
-def test_an_out_of_tree_module() -> None:
-    """Built against the kernel's tree, loaded, and linked to the handshake API, which refuses to work on no socket."""
-    module = uml.BUILT / "ko" / "hsframework_probe.ko"
-    debian("insmod", str(module.resolve()))
-    assert Path("/sys/module/hsframework_probe/parameters/answer").read_text().strip() == str(-errno.EINVAL)
-    debian("rmmod", "hsframework_probe")
-    assert "hsframework_probe" not in loaded()
-
-
 def test_modules_load_by_themselves() -> None:
     """The kernel finds its modules by the Debian root's modprobe: one loads when it is first asked for."""
     debian("modprobe", "--remove", "algif_rng", check=False)

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,20 @@ from hsframework.agent.privileges import agent_user, drop_privileges, join_own_s
 from hsframework.dispatcher.keyring import KernelKeys
 from tests.kernel.consumers import known_host, nfs_mount, nfs_server, nvme_connection, nvme_key, nvme_target, until
 from tests.kernel.house import ROOT, End, House, house
-from tests.kernel.machine import add_key, debian, describe_key, in_a_child, load, read_key
+from tests.kernel.machine import (
+    KEY_SPEC_PROCESS_KEYRING,
+    KEY_SPEC_USER_KEYRING,
+    NOBODY,
+    add_key,
+    debian,
+    describe_key,
+    in_a_child,
+    load,
+    members,
+    open_key,
+    read_key,
+    unlink_key,
+)
 from tests.kernel.scripted import SUBSYSTEM, consumers
 
 SERVER, CLIENT = ROOT.issue(["nfs.test"]), ROOT.issue(["client.test"])
@@ -71,6 +85,68 @@ def test_whole_names() -> None:
         second = add_key("psk", "NVMe0R02 host subsystem", b"2" * 48, ring)
         add_key("psk", "NVMe0R02 host subsystem and more", b"3" * 48, ring)
         in_a_child(look)
+
+
+def test_other_types_are_no_pre_shared_keys() -> None:
+    """A certificate in a keyring is public: a peer that names it by its description gets nothing for it."""
+
+    def look() -> None:
+        keys = KernelKeys(["types"])
+        for name in (b"a certificate", b"within"):
+            assert keys.find_psk(name) is None
+            assert keys.find_psk(name, ring) is None
+        assert keys.find_psk(b"NVMe0R01 a key") is not None
+
+    load("nvme-tcp")
+    with keyring("types") as ring:
+        add_key("user", "a certificate", CLIENT.certificate, ring)
+        add_key("keyring", "within", b"", ring)
+        add_key("psk", "NVMe0R01 a key", b"1" * 32, ring)
+        in_a_child(look)
+
+
+def test_a_keyring_of_another_user() -> None:
+    """Of the same name, older and open to everybody: it is not taken for the one that is configured."""
+
+    def pretend() -> None:
+        ring = add_key("keyring", "names", b"", KEY_SPEC_USER_KEYRING)
+        open_key(add_key("psk", "theirs", b"1" * 32, ring))
+        open_key(ring)
+
+    def end() -> None:
+        (ring,) = (serial for serial in members(KEY_SPEC_USER_KEYRING) if describe_key(serial)[-1] == "names")
+        unlink_key(ring, KEY_SPEC_USER_KEYRING)
+
+    def look(*, ours: bool) -> None:
+        keys = KernelKeys(["names"])
+        assert keys.find_psk(b"theirs") is None
+        assert (keys.find_psk(b"ours") is not None) == ours
+
+    load("nvme-tcp")
+    in_a_child(pretend, NOBODY)
+    assert " names: 1" in shown_keys()
+    in_a_child(partial(look, ours=False))
+    with keyring("names") as ring:
+        add_key("psk", "ours", b"2" * 32, ring)
+        in_a_child(partial(look, ours=True))
+    in_a_child(end, NOBODY)
+
+
+def test_a_keyring_that_is_found_while_a_request_holds_it() -> None:
+    """Stays linked when the request lets go of it: from then on it is a configured one."""
+
+    def serve() -> None:
+        keys = KernelKeys(["late"])
+        ring = add_key("keyring", "late", b"", KEY_SPEC_PROCESS_KEYRING)
+        add_key("psk", "NVMe0R01 late", b"1" * 32, ring)
+        keys.hold(ring)
+        assert keys.find_psk(b"NVMe0R01 late") is not None
+        keys.forget(ring)
+        assert describe_key(ring)[0] == "keyring"
+        assert keys.find_psk(b"NVMe0R01 late") is not None
+
+    load("nvme-tcp")
+    in_a_child(serve)
 
 
 def test_an_agent_cannot_read_a_key_that_was_used(service: House) -> None:

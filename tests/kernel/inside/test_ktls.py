@@ -20,6 +20,7 @@ import pytest
 
 from hsframework.credentials.failures import Failure
 from hsframework.interface import EstablishedSession, Role, Secret
+from hsframework.kernel_tls import SOL_TLS, TLS_RX, TLS_TX
 from hsframework_tls13 import ktls
 from hsframework_tls13.aio_stream import AsyncTlsStream
 from hsframework_tls13.channel import Channel, UserSpaceChannel
@@ -163,8 +164,8 @@ def test_plain_sockets_after_the_handshake(suite: CipherSuite) -> None:
     with session(suite) as made, counting(TlsTxSw=2, TlsRxSw=2), ThreadPoolExecutor(1) as pool:
         made.in_kernel()
         for sock, other in ((made.near, made.far), (made.far, made.near)):
-            for direction in (ktls.TLS_TX, ktls.TLS_RX):
-                told = sock.getsockopt(ktls.SOL_TLS, direction, 4)
+            for direction in (TLS_TX, TLS_RX):
+                told = sock.getsockopt(SOL_TLS, direction, 4)
                 assert struct.unpack("=HH", told) == (0x0304, ktls.CIPHER_TYPES[suite.code])
             sending = pool.submit(sock.sendall, MIB)
             assert _exactly(other, len(MIB)) == MIB

@@ -6,7 +6,10 @@ import os
 import signal
 from pathlib import Path
 
+from hsframework.process import keep_capabilities
+from hsframework.protection import bound_turns, run_ahead
 from tests.kernel.house import House, house
+from tests.kernel.machine import in_a_child
 from tests.support.running import status_of
 
 
@@ -40,3 +43,30 @@ def test_the_dispatcher_runs_ahead() -> None:
             assert os.sched_getscheduler(pid) == os.SCHED_OTHER
     with house(more="[kernel]\nreal-time = false\n") as service:
         assert os.sched_getscheduler(service.dispatcher) == os.SCHED_OTHER
+
+
+def test_a_turn_that_does_not_end() -> None:
+    """The process falls back to the ordinary priority, with no capability left, and goes on."""
+
+    def spin() -> None:
+        run_ahead()
+        bound_turns()
+        keep_capabilities(())
+        assert os.sched_getscheduler(0) == os.SCHED_RR | os.SCHED_RESET_ON_FORK
+        while os.sched_getscheduler(0) & os.SCHED_RR:
+            pass
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
+
+    in_a_child(spin)
+
+
+def test_a_turn_that_not_even_a_signal_ends() -> None:
+    """The process is killed, and the machine has its processor back."""
+    pid = os.fork()
+    if not pid:
+        run_ahead()
+        bound_turns()
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGXCPU,))
+        while True:
+            pass
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL

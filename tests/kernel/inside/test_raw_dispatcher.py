@@ -98,6 +98,40 @@ def test_a_tls_session_on_another_kind_of_socket(serving: Running) -> None:
         assert request.outcome() == Outcome(errno.EIO)
 
 
+def test_a_name_that_is_no_text(serving: Running, pair: Pair) -> None:
+    """No agent can be told of it: the request ends with EIO at once, and the next one is served."""
+    with (
+        ScriptedAgent(serving.runtime_dir) as agent,
+        submitted(pair[0], peername=os.fsdecode(b"caf\xe9.test")) as request,
+        submitted(pair[1]) as following,
+    ):
+        ((handed, _),) = agent.accept()
+        agent.done(handed, errno.EACCES)
+        assert (request.outcome(), following.outcome()) == (Outcome(errno.EIO), Outcome(errno.EACCES))
+
+
+def test_groups_that_the_module_has_not(pair: Pair) -> None:
+    """Their numbers are past its protocols: they are set aside, once, and the group that it has is served."""
+    until(_removed, "nobody uses the module")
+    raw.insert(protocols=3)
+    numbers = "protocols = {tlshd = 1, fourth = 4, fifth = 5, thousandth = 1000}"
+    groups = ("tlshd", "fourth", "fifth", "thousandth")
+    try:
+        with dispatcher(f"[kernel.raw]\nenabled = true\n{numbers}\n") as process, contextlib.ExitStack() as opened:
+            agents = [opened.enter_context(ScriptedAgent(process.runtime_dir, group)) for group in groups]
+            for group in groups[1:]:
+                process.log.wait("the kernel's requests of a group cannot be taken", source=SOURCE, group=group)
+            await_joined(process)
+            for _ in range(3):
+                with submitted(pair[0]) as request:
+                    ((handed, _),) = agents[0].accept()
+                    agents[0].done(handed, errno.EACCES)
+                    assert request.outcome() == Outcome(errno.EACCES)
+            assert len(process.log.events("the kernel's requests of a group cannot be taken")) == 3
+    finally:
+        raw.insert(protocols=4)
+
+
 def test_the_consumer_cancels(serving: Running, pair: Pair) -> None:
     """What the agent says later changes nothing, and the next request on the socket is served."""
     with ScriptedAgent(serving.runtime_dir) as agent:
@@ -174,7 +208,7 @@ def test_everything_is_killed(pair: Pair) -> None:
 
 def test_the_module_comes_and_goes(pair: Pair) -> None:
     """Loaded after the start: found.  It cannot be unloaded while an agent serves it; when none does, it can."""
-    raw.remove()
+    until(_removed, "nobody uses the module")
     with dispatcher(QUICK) as process, ScriptedAgent(process.runtime_dir, QUIC) as agent:
         process.log.wait("the kernel's requests cannot be taken", source=SOURCE)
         for _ in range(2):

@@ -26,6 +26,7 @@ from tests.kernel.raw import Agent, Outcome, Refused, Submission, Taken, submitt
 from tests.support.running import tcp_pairs
 
 EIO = Outcome(errno.EIO)
+LISTEN_ALL_NSID = 8
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -453,6 +454,35 @@ def test_namespaces(agent: Agent) -> None:
         there.done(got.fd, errno.EACCES)
         assert request.outcome() == Outcome(errno.EACCES)
     assert raw.present()
+
+
+@pytest.mark.usefixtures("agent")
+def test_an_agent_of_another_namespace() -> None:
+    """Is nobody: ESRCH, also where it would hear the announcements of all namespaces, and nothing waits."""
+    debian("ip", "netns", "add", "yellow")
+    with network_namespace("yellow"):
+        near, far = socket.socketpair()
+        of_that = Agent()
+    with near, far, of_that, Agent() as everywhere, Submission() as request:
+        everywhere.socket.setsockopt(raw.SOL_NETLINK, LISTEN_ALL_NSID, 1)
+        everywhere.join(raw.TLSHD)
+        for _ in range(2):
+            with pytest.raises(OSError) as refused:
+                request.submit(near.fileno())
+            assert refused.value.errno == errno.ESRCH
+        assert of_that.accept() is None
+    debian("ip", "netns", "delete", "yellow")
+
+
+def test_a_full_queue_without_an_agent() -> None:
+    """Is ESRCH all the same: it does not help to try again."""
+    with tcp_pairs(9) as pairs, contextlib.ExitStack() as requests:
+        with Agent(raw.TLSHD):
+            for near, _ in pairs[:8]:
+                requests.enter_context(submitted(near))
+        with Submission() as request, pytest.raises(OSError) as refused:
+            request.submit(pairs[8][0].fileno())
+        assert refused.value.errno == errno.ESRCH
 
 
 def test_an_overrun_costs_nothing(agent: Agent) -> None:

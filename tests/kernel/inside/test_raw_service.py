@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from hsframework.testing.certificates import Credential
 from tests.kernel import raw
 from tests.kernel.house import ROOT, End, House, house
-from tests.kernel.machine import add_key, debian, describe_key
+from tests.kernel.machine import add_key, debian, describe_key, load
 from tests.kernel.raw import Outcome, Submission, submitted
 from tests.kernel.raw_house import PSP, QUIC, RAW, SOURCE, TOY, Pair, await_joined, udp_pair
 from tests.support.running import tcp_pairs, until
@@ -56,24 +55,23 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield made
 
 
-def _context(kind: int, credential: Credential, folder: Path) -> ssl.SSLContext:
-    files = credential.write(folder)
-    context = ssl.SSLContext(kind)
+def peer_context(folder: Path, *, server: bool) -> ssl.SSLContext:
+    """What :func:`tls_peer` needs, made from files in the folder."""
+    files = (SERVER if server else CLIENT).write(folder)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(files.ca)
     context.load_cert_chain(files.certificate, files.private_key)
+    if server:
+        context.num_tickets = 0
     return context
 
 
-def tls_peer(sock: socket.socket, folder: Path, *, server: bool) -> None:
+def tls_peer(sock: socket.socket, context: ssl.SSLContext) -> None:
     """OpenSSL at the other end: a handshake, a line each way."""
     sock.settimeout(20)
-    context = _context(
-        ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT, SERVER if server else CLIENT, folder
-    )
-    if server:
-        context.num_tickets = 0
+    server = context.protocol == ssl.PROTOCOL_TLS_SERVER
     with context.wrap_socket(sock.dup(), server_side=server) as session:
         session.sendall(b"from OpenSSL")
         assert session.recv(100) == b"from the consumer"
@@ -97,6 +95,7 @@ def toy_peer(sock: socket.socket, name: str) -> bytes:
 def test_three_protocols_at_once(service: House, pool: ThreadPoolExecutor, tmp_path: Path) -> None:
     """TLS with OpenSSL and two toys, over TCP and UDP, interleaved: each is served by the agent of its own group."""
     mark = service.log.mark
+    context = peer_context(tmp_path, server=True)
     with contextlib.ExitStack() as opened:
         tls = opened.enter_context(tcp_pairs(3))
         psp = opened.enter_context(tcp_pairs(3))
@@ -111,7 +110,7 @@ def test_three_protocols_at_once(service: House, pool: ThreadPoolExecutor, tmp_p
             for number, (near, _) in zip(numbers, (tls[index], quic[index], psp[index]), strict=True):
                 values = {"protocol": number, "auth": raw.X509, "peername": "server.test"}
                 requests.append(opened.enter_context(submitted(near, **values)))
-            peers.append(pool.submit(tls_peer, tls[index][1], tmp_path, server=True))
+            peers.append(pool.submit(tls_peer, tls[index][1], context))
             assert toy_peer(quic[index][1], QUIC) == f"{QUIC} CLIENT\n".encode()
             assert toy_peer(psp[index][1], PSP) == f"{PSP} CLIENT\n".encode()
         assert [request.outcome().status for request in requests] == [0] * 9
@@ -141,7 +140,7 @@ def test_certificates(
     The consumer is told a key for its peer, which is gone afterwards.
     """
     with submitted(pair[0], role=role, auth=raw.X509, peername="server.test", service=form) as request:
-        peer = pool.submit(tls_peer, pair[1], tmp_path, server=role == raw.CLIENT)
+        peer = pool.submit(tls_peer, pair[1], peer_context(tmp_path, server=role == raw.CLIENT))
         outcome = request.outcome()
         assert outcome.status == 0
         assert len(outcome.peers) == 1
@@ -161,7 +160,7 @@ def _is_gone(serial: int) -> bool:
 def test_the_kernels_own_anonymous_client(service: House, pair: Pair, pool: ThreadPoolExecutor, tmp_path: Path) -> None:
     """tls_client_hello_anon, to a server with a wrong name."""
     with submitted(pair[0], peername="other.test", service=raw.KERNEL_TLS) as request:
-        peer = pool.submit(tls_peer, pair[1], tmp_path, server=True)
+        peer = pool.submit(tls_peer, pair[1], peer_context(tmp_path, server=True))
         assert request.outcome().status == errno.EKEYREJECTED
         with pytest.raises((ssl.SSLError, OSError)):
             peer.result(20)
@@ -169,9 +168,10 @@ def test_the_kernels_own_anonymous_client(service: House, pair: Pair, pool: Thre
 
 def test_pre_shared_keys(service: House, pair: Pair) -> None:
     """Both ends ours: the client names its key by serial, the server finds it in its keyring, and both report it."""
+    load("nvme-tcp")  # with it comes the keys' type
     ring = int(debian("keyctl", "newring", "raw", "@u"))
     name = "NVMe0R01 nqn.host nqn.subsystem"
-    key = add_key("user", name, os.urandom(32), ring)
+    key = add_key("psk", name, os.urandom(32), ring)
     before = describe_key(ring)
     with (
         submitted(pair[0], auth=raw.PSK, peers=(key,), keyring=ring, priority=7) as client,

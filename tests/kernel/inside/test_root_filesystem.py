@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from OpenSSL import SSL
 
+from tests.kernel import raw
 from tests.kernel.consumers import nvme_key
-from tests.kernel.hello import Hello, Kind, hello
 from tests.kernel.house import ROOT, ConfinedHouse, End, house_of
 from tests.kernel.machine import members, nvme_keyring
-from tests.kernel.requests import Ask, make_requests, silent
+from tests.kernel.requests import Ask, Device, make_requests, silent
 from tests.kernel.scripted import SUBSYSTEM
 from tests.support.running import await_end, status_of
 
@@ -69,7 +69,7 @@ def test_the_filter_kills(service: ConfinedHouse) -> None:
 
 def test_served_without_files(service: ConfinedHouse) -> None:
     """Certificates, keys, all four ciphers, failures; and all of it by the replacement of an agent that was killed."""
-    with hello() as device:
+    with Device() as device:
         _serve_all(service, device)
         (agent,) = service.workers()
         others, mark = set(service.processes()) - {agent}, service.log.mark
@@ -83,12 +83,12 @@ def test_served_without_files(service: ConfinedHouse) -> None:
     assert not service.log.events("ended and is started again")
 
 
-def _serve_all(service: ConfinedHouse, device: Hello) -> None:
+def _serve_all(service: ConfinedHouse, device: Device) -> None:
     (key,) = members(nvme_keyring())
     for ask in (
         Ask(NAME),
-        Ask(NAME, client=Kind.CLIENT_X509),
-        Ask(client=Kind.CLIENT_PSK, server=Kind.SERVER_PSK, psk=key),
+        Ask(NAME, client=raw.X509),
+        Ask(client=raw.PSK, server=raw.PSK, psk=key),
     ):
         tally = make_requests(device, 8, 4, ask)
         assert (tally.served, dict(tally.failed)) == (8, {}), ask
@@ -97,7 +97,7 @@ def _serve_all(service: ConfinedHouse, device: Hello) -> None:
     _fail(service, device)
 
 
-def _served_with(device: Hello, cipher: str) -> int:
+def _served_with(device: Device, cipher: str) -> int:
     """The status of a server's request, whose peer knows one cipher alone and reads what the kernel encrypts by it."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_tls13_ciphersuites(cipher.encode())
@@ -106,7 +106,7 @@ def _served_with(device: Hello, cipher: str) -> int:
         near = socket.create_connection(listener.getsockname())
         far, _ = listener.accept()
     with near, far:
-        device.submit(far, Kind.SERVER_X509, 1)
+        device.submit(far, 1, role=raw.SERVER)
         connection = SSL.Connection(context, near)
         connection.set_connect_state()
         connection.do_handshake()
@@ -118,7 +118,7 @@ def _served_with(device: Hello, cipher: str) -> int:
         return ended.status
 
 
-def _fail(service: ConfinedHouse, device: Hello) -> None:
+def _fail(service: ConfinedHouse, device: Device) -> None:
     """A wrong name, an unknown authority, nonsense, a hang-up, silence until the deadline."""
     wrong = make_requests(device, 2, 2, Ask("wrong.test"))
     assert wrong.lost == wrong.served == 0

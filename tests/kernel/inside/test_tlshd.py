@@ -1,13 +1,13 @@
-"""The yardstick: the C agent serves the kernel's consumers, so that what fails with ours is not the kernel's fault."""
+"""The yardstick: the C agent serves the kernel's consumers, so that what fails with ours is not the kernel's fault; and
+its configuration, by which ours takes its place.
+"""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
-from hsframework.testing.certificates import Authority
 from tests.kernel.consumers import (
     known_host,
     nfs_mount,
@@ -16,17 +16,13 @@ from tests.kernel.consumers import (
     nvme_key,
     nvme_target,
     tlshd,
+    tlshd_configuration,
     x509,
 )
+from tests.kernel.house import ROOT, house, tls_sessions
+from tests.kernel.machine import DEBIAN
 
-ROOT = Authority("Kernel Test Root")
 SUBSYSTEM = "nqn.2014-08.org.example:kernel-test"
-
-
-def _tls_sessions() -> int:
-    """The directions of kTLS that are in use, in this network namespace."""
-    lines = (line.split() for line in Path("/proc/net/tls_stat").read_text().splitlines())
-    return sum(int(value) for name, value in lines if name in ("TlsCurrTxSw", "TlsCurrRxSw"))
 
 
 @pytest.mark.parametrize("security", ["tls", "mtls"])
@@ -40,9 +36,32 @@ def test_nfs(security: str) -> None:
         nfs_server(f"xprtsec={security}") as exported,
         nfs_mount("nfs.test", f"xprtsec={security}") as mounted,
     ):
-        assert _tls_sessions() == 4
+        assert tls_sessions() == 4
         (mounted / "file").write_bytes(content)
         assert (exported / "file").read_bytes() == content
+
+
+def test_its_place_is_taken() -> None:
+    """`hsframework run --tlshd-config` with the file that tlshd had serves mtls on both ends, and NVMe's keys."""
+    known_host("nfs.test", "127.0.0.1")
+    path, content = DEBIAN / "etc" / "ours.conf", os.urandom(1 << 20)
+    nvme_key(SUBSYSTEM, 1)
+    sections = {
+        f"authenticate.{role}": {
+            # It reads them from here, and not from within the root.
+            option: f"{DEBIAN}{value}"
+            for option, value in x509(ROOT.issue([f"{name}.test"]), name).items()
+        }
+        for role, name in (("client", "client"), ("server", "nfs"))
+    }
+    tlshd_configuration(path, sections)
+    with house(words=("--tlshd-config", str(path))):
+        with nfs_server("xprtsec=mtls") as exported, nfs_mount("nfs.test", "xprtsec=mtls") as mounted:
+            assert tls_sessions() == 4
+            (mounted / "file").write_bytes(content)
+            assert (exported / "file").read_bytes() == content
+        with nvme_target(SUBSYSTEM, "127.0.0.1"), nvme_connection(SUBSYSTEM, "127.0.0.1"):
+            assert tls_sessions() >= 8
 
 
 @pytest.mark.parametrize("hash_number", [1, 2], ids=["sha256", "sha384"])
@@ -56,7 +75,7 @@ def test_nvme(hash_number: int) -> None:
         # Each tlshd child that ends may take .nvme out of the keyring that the next one searches.
         nvme_connection(SUBSYSTEM, "127.0.0.1", attempts=10) as device,
     ):
-        assert _tls_sessions() >= 8  # admin queue and one I/O queue, both ends, both directions
+        assert tls_sessions() >= 8  # admin queue and one I/O queue, both ends, both directions
         with open(device, "r+b", buffering=0) as disk:
             disk.write(block)
             os.fsync(disk.fileno())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import errno
 import os
 import resource
@@ -15,16 +17,20 @@ import pytest
 
 from hsframework.config import Configuration, KernelSettings, RawSettings
 from hsframework.dispatcher.core import Dispatcher
-from hsframework.dispatcher.kernel import KernelSources
+from hsframework.dispatcher.kernel import KernelSources, genl
+from hsframework.dispatcher.kernel.sources import served_forms
+from hsframework.dispatcher.namespaces import network_namespace
 from hsframework.dispatcher.vault import Vault
-from hsframework.netlink.control import find_family
-from hsframework.netlink.socket import NETLINK_GENERIC, RequestSocket
+from hsframework.netlink.control import accepted_attributes, find_family
+from hsframework.netlink.socket import NETLINK_GENERIC, NetlinkError, RequestSocket
 from hsframework.netlink.spec import builtin_specification
+from tests.kernel import raw
 from tests.kernel.consumers import listeners, nvme_key
 from tests.kernel.house import dispatcher, house
 from tests.kernel.machine import NOBODY, debian, in_a_child
+from tests.kernel.raw import Outcome, submitted
 from tests.kernel.scripted import SUBSYSTEM, Connections, Consumers, ScriptedAgent, connections, consumers, refused
-from tests.support.running import Running, short_folder, sockets, until, write_configuration
+from tests.support.running import Running, short_folder, sockets, tcp_pairs, until, write_configuration
 
 QUICK = "[timeouts]\nagent-restart = 0.05\nmaximum = 0.3\n"
 
@@ -183,19 +189,39 @@ def test_the_group_is_left_with_requests_queued(hosts: Consumers, serving: Runni
         assert consumer.status() in (errno.EIO, errno.ESRCH)
 
 
-def test_the_family_is_missing() -> None:
-    """Asked for what this kernel does not have, the controller says so."""
+@pytest.mark.parametrize("raw_form", [False, True])
+def test_the_family_is_missing(monkeypatch: pytest.MonkeyPatch, raw_form: bool) -> None:
+    """A kernel that has not got it, by the controller's own word, is not served in this form, and in the other."""
+    monkeypatch.setattr(genl, "_SPECIFICATION", dataclasses.replace(genl._SPECIFICATION, name="no-such-family"))
+    refusal = genl.refusal()
+    assert refusal is not None
+    assert (refusal.reason, refusal.forbidden) == ("this kernel has no handshake family", False)
+    configuration = Configuration(kernel=KernelSettings(raw=RawSettings(enabled=raw_form)))
+    assert [form.name for form in served_forms(configuration)] == (["kernel-raw"] if raw_form else [])
+    with pytest.raises(NetlinkError) as missing:
+        genl.GenericWire()
+    assert missing.value.errno == errno.EOPNOTSUPP
+
+
+def test_what_the_kernel_takes() -> None:
+    """Is asked of it: the attributes of each operation, by its policy."""
+    specification = builtin_specification("handshake")
     sock = RequestSocket(NETLINK_GENERIC)
-    assert find_family(sock, "no-such-family") is None
-    sock.close()
+    try:
+        family = find_family(sock, "handshake")
+        assert family is not None
+        assert accepted_attributes(sock, family, specification, "accept") == {"handler-class"}
+        assert accepted_attributes(sock, family, specification, "done") == {"status", "sockfd", "remote-auth"}
+    finally:
+        sock.close()
 
 
-@pytest.mark.parametrize("raw", [False, True])
-def test_the_permission_is_missing(raw: bool) -> None:
+@pytest.mark.parametrize("raw_form", [False, True])
+def test_the_permission_is_missing(raw_form: bool) -> None:
     """Without CAP_NET_ADMIN no group is joined, though anybody could: consumers get ESRCH and not a long wait."""
 
     async def serve() -> None:
-        configuration = Configuration(kernel=KernelSettings(raw=RawSettings(enabled=raw)))
+        configuration = Configuration(kernel=KernelSettings(raw=RawSettings(enabled=raw_form)))
         dispatcher = Dispatcher(configuration, expected_groups=["tlshd"])
         KernelSources(dispatcher, Vault(configuration), configuration, loop=asyncio.get_running_loop())
         assert not dispatcher.sources
@@ -218,6 +244,41 @@ def test_namespaces_come_and_go() -> None:
             debian("ip", "netns", "delete", "blue")
             process.log.wait("left the kernel's group", source="kernel:blue", since=mark)
             until(lambda: sockets(process.pid) == before, "the namespace's sockets are closed")
+
+
+def test_several_namespaces() -> None:
+    """Beside our own, one by its name and one by its path: a consumer in each is served by the one agent."""
+    names = ("red", "white")
+    with contextlib.ExitStack() as stack:
+        raw.inserted()
+        for name in names:
+            debian("ip", "netns", "add", name)
+            stack.callback(debian, "ip", "netns", "delete", name)
+        process = stack.enter_context(dispatcher(QUICK, "--netns", "red", "--netns", "/run/netns/white"))
+        agent = stack.enter_context(ScriptedAgent(process.runtime_dir))
+        for source in ("kernel", "kernel:red", "kernel:/run/netns/white"):
+            process.log.wait("joined the kernel's group", source=source)
+        for place in (None, *names):
+            with contextlib.nullcontext() if place is None else network_namespace(place):
+                near, far = socket.socketpair()
+            with near, far, submitted(near, service=raw.KERNEL_TLS) as request:
+                ((handed, _),) = agent.accept()
+                agent.done(handed, errno.EACCES)
+                assert request.outcome() == Outcome(errno.EACCES)
+
+
+def test_nagle_is_off_meanwhile(serving: Running) -> None:
+    """For the time of the handshake; then the consumer has what it had."""
+    raw.inserted()
+    for before in (0, 1):
+        with ScriptedAgent(serving.runtime_dir) as agent, tcp_pairs() as ((near, _),):
+            near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, before)
+            with submitted(near, service=raw.KERNEL_TLS) as request:
+                ((handed, sock),) = agent.accept()
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                agent.done(handed, errno.EACCES)
+                assert request.outcome() == Outcome(errno.EACCES)
+            assert bool(near.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)) == bool(before)
 
 
 def test_a_dispatcher_is_killed(hosts: Consumers) -> None:

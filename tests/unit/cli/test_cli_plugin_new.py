@@ -9,10 +9,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
-from hsframework import cli
+from hsframework import __version__, cli
 from hsframework.netlink.spec import load_specification
 from hsframework.scaffold import TEMPLATE, WORD, Names, create, template_files
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_what_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,6 +49,14 @@ def test_it_is_in_good_order(tmp_path: Path) -> None:
         check=False,
     )
     assert finished.returncode == 0, finished.stdout
+
+
+@pytest.mark.parametrize("project", [TEMPLATE, ROOT / "examples" / "noise"], ids=["template", "noise"])
+def test_versions_that_fit(project: Path) -> None:
+    """What they say they work with is what they are tested with."""
+    table = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))
+    needed = next(item for item in table["project"]["dependencies"] if item.startswith("hsframework"))
+    assert Requirement(needed).specifier.contains(__version__)
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from hsframework.config import Configuration
+from hsframework.config import Configuration, IdentitySettings, Limits, Profile, TrustSettings
 from hsframework.dispatcher import vault as vault_module
 from hsframework.dispatcher.kernel.request import KernelRequests
 from hsframework.dispatcher.kernel.source import KernelSource
@@ -22,11 +23,13 @@ from hsframework.dispatcher.keyring import KernelKeys
 from hsframework.dispatcher.planted import session_planted
 from hsframework.dispatcher.vault import Vault
 from hsframework.errors import ConfigurationError
-from hsframework.interface import PresharedKey, Secret
+from hsframework.interface import PresharedKey, Secret, Trust
 from hsframework.netlink.socket import NetlinkError, has_family
-from tests.support.house import House, connected_pair, house, open_fds
+from hsframework.testing.certificates import Authority, Credential
+from tests.support.house import House, Peer, connected_pair, house, open_fds
 
-GROUP = "tlshd"
+GROUP, OTHER = "tlshd", "other"
+GROUPS = {GROUP, OTHER, "third"}
 CLIENT = {"message-type": 1, "auth-mode": 1}
 PSK_CLIENT = {"message-type": 1, "auth-mode": 2, "peer-identity": [7]}
 
@@ -41,6 +44,9 @@ class Service:
         self.told: list[tuple[int, list[int]]] = []
         self._opened = 0
         self.refuses_done = False
+        self.not_joined: set[str] = set()
+        self.not_accepted: dict[str, int] = {}
+        self.accepts = 0
 
     def sockets(self) -> int:
         """How many wires are open."""
@@ -67,6 +73,8 @@ class PlayedWire(Wire):
         os.read(self._reader, 100)
 
     def join(self, group: str) -> None:
+        if group in self._service.not_joined:
+            raise NetlinkError(f"no group {group}", errno=errno.EINVAL)
         self._service.members.add(group)
 
     def leave(self, group: str) -> None:
@@ -83,6 +91,9 @@ class PlayedWire(Wire):
 
     def accept(self, group: str) -> Mapping[str, Any] | None:
         self._vanished()
+        self._service.accepts += 1
+        if group in self._service.not_accepted:
+            raise NetlinkError("it takes no ACCEPT", errno=self._service.not_accepted[group])
         return self._service.queue.popleft() if self._service.queue else None
 
     def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
@@ -101,6 +112,10 @@ class Keys:
 
     def __init__(self) -> None:
         self.held: list[int] = []
+        self.practised: list[bytes] = []
+
+    def practise(self, certificates: Iterable[bytes]) -> None:
+        self.practised += certificates
 
     def psk(self, serial: int) -> PresharedKey:
         return PresharedKey(b"key %d" % serial, Secret(b"k" * 32))
@@ -125,7 +140,7 @@ class Stage:
         requests = KernelRequests(Vault(configuration), cast("KernelKeys", self.keys), configuration)
         loop = asyncio.get_running_loop()
         self.wires: list[PlayedWire] = []
-        self.source = KernelSource("played", home.dispatcher, requests, self._open, {GROUP}, self._miss, loop=loop)
+        self.source = KernelSource("played", home.dispatcher, requests, self._open, GROUPS, self._miss, loop=loop)
 
     def _open(self) -> Wire:
         self.wires.append(PlayedWire(self.service))
@@ -137,6 +152,9 @@ class Stage:
     def submit(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT) -> None:
         """A kernel consumer asks, and it is announced."""
         self.service.queue.append({**values, "sockfd": os.dup(sock.fileno())})
+        self.announce()
+
+    def announce(self) -> None:
         os.write(self.wires[-1].writer, b"!")
 
     async def until(self, met: Callable[[], object]) -> None:
@@ -146,8 +164,8 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def stage() -> AsyncIterator[Stage]:
-    configuration = Configuration()
+async def stage(**values: Any) -> AsyncIterator[Stage]:
+    configuration = Configuration(**values)
     async with house(configuration) as home:
         made = Stage(home, configuration)
         yield made
@@ -248,6 +266,123 @@ def test_a_done_that_is_refused() -> None:
     run(test())
 
 
+async def _served(played: Stage, agent: Peer, sock: socket.socket) -> None:
+    """A request of :data:`GROUP` goes to the agent, and what it says goes back."""
+    played.service.told.clear()
+    played.submit(sock)
+    request, fd = await agent.take(GROUP)
+    os.close(fd)
+    agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+    await played.until(lambda: played.service.told == [(errno.EACCES, [])])
+
+
+@pytest.mark.parametrize("at", ["join", "accept"])
+def test_a_group_that_cannot_be_had(at: str) -> None:
+    """A number that the service does not know harms its own group alone, which is looked for again."""
+
+    async def test() -> None:
+        with connected_pair() as (ours, _):
+            async with stage() as played:
+                if at == "join":
+                    played.service.not_joined.add(OTHER)
+                else:
+                    played.service.not_accepted[OTHER] = errno.EINVAL
+                agent = await played.home.agent(OTHER, GROUP)
+                assert played.missing
+                assert played.service.members == {GROUP}
+                await _served(played, agent, ours)
+                played.service.not_joined.clear()
+                played.service.not_accepted.clear()
+                played.source.look()
+                assert played.service.members == {OTHER, GROUP}
+
+    run(test())
+
+
+def test_accepts_that_fail_again_and_again() -> None:
+    """In several groups at once: one pause at a time for all of them, so that they do not multiply."""
+
+    async def test() -> None:
+        async with stage() as played:
+            await played.home.agent(*GROUPS)
+            played.service.not_accepted = dict.fromkeys(GROUPS, errno.EMFILE)
+            loop = asyncio.get_running_loop()
+            pauses: set[asyncio.TimerHandle] = set()
+            most = 0
+            call_later = loop.call_later
+
+            def counted(delay: float, call: Callable[..., None], *values: Any) -> asyncio.TimerHandle:
+                def over() -> None:
+                    pauses.discard(timer)
+                    call(*values)
+
+                nonlocal most
+                timer = call_later(0.001, over)
+                pauses.add(timer)
+                most = max(most, len(pauses))
+                return timer
+
+            loop.call_later = counted  # type: ignore[assignment,method-assign]
+            for _ in range(10):
+                before = played.service.accepts
+                played.announce()
+                await played.until(lambda before=before: played.service.accepts > before)  # type: ignore[misc]
+            assert most == 1
+
+    run(test())
+
+
+def test_a_group_is_left_while_accept_pauses() -> None:
+    """What waits in it is refused once ACCEPT works again, and then the sockets are closed."""
+
+    async def test() -> None:
+        with connected_pair() as (ours, _):
+            async with stage() as played:
+                agent = await played.home.agent(GROUP)
+                played.service.not_accepted[GROUP] = errno.EMFILE
+                played.submit(ours)
+                await played.until(lambda: played.service.accepts > 1)
+                await agent.ask("leave", {"group": [GROUP]})
+                assert not played.service.members
+                played.service.not_accepted.clear()
+                await played.until(lambda: not played.service.sockets())
+                assert played.service.told == [(errno.EIO, [])]
+
+    run(test())
+
+
+def test_a_group_is_left_by_a_full_dispatcher() -> None:
+    """To refuse what waits in the kernel's queue takes no room."""
+
+    async def test() -> None:
+        with connected_pair() as (ours, _), connected_pair() as (other, _):
+            async with stage(limits=Limits(total=1)) as played:
+                agent = await played.home.agent(GROUP)
+                played.submit(ours)
+                _, fd = await agent.take(GROUP)
+                os.close(fd)
+                played.submit(other)
+                await agent.ask("leave", {"group": [GROUP]})
+                assert played.service.told == [(errno.EIO, [])]
+
+    run(test())
+
+
+def test_accept_brings_no_socket() -> None:
+    """Another kind of file is closed, and the next request is served."""
+
+    async def test() -> None:
+        with connected_pair() as (ours, _):
+            async with stage() as played:
+                agent = await played.home.agent(GROUP)
+                reader, writer = os.pipe()
+                os.close(writer)
+                played.service.queue.append({**PSK_CLIENT, "sockfd": reader})
+                await _served(played, agent, ours)
+
+    run(test())
+
+
 def test_pre_shared_keys_need_no_trust(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host without a bundle of authorities serves NVMe; only a request with certificates is refused there."""
 
@@ -274,11 +409,49 @@ def test_pre_shared_keys_need_no_trust(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_systems_trust_is_read_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """And not by the first request, for which no file may be opened."""
-    read: list[bool] = []
-    monkeypatch.setattr(vault_module, "system_trust", lambda: read.append(True))
-    vault = Vault(Configuration())
-    KernelRequests(vault, cast("KernelKeys", Keys()), Configuration())
-    assert read == [True]
+    read = [Trust((b"an authority",))]
+    monkeypatch.setattr(vault_module, "system_trust", read.pop)
+    keys = Keys()
+    KernelRequests(Vault(Configuration()), cast("KernelKeys", keys), Configuration())
+    assert not read
+    assert keys.practised == [b"an authority"]
+
+
+def _with_a_certificate(folder: Path, credential: Credential, *roles: str) -> dict[str, Any]:
+    """Settings: a profile for the client with trust, and for these roles with the certificate."""
+    files = credential.write(folder)
+    return {
+        "identities": {"own": IdentitySettings(certificate=files.certificate, private_key=files.private_key)},
+        "trust": {"own": TrustSettings(bundle=(files.ca,))},
+        "profiles": {"kernel-client": Profile(trust="own")} | {role: Profile(identities=("own",)) for role in roles},
+    }
+
+
+@pytest.mark.parametrize(("auth_mode", "given"), [(1, 0), (2, 0), (3, 1)], ids=["nobody", "psk", "x509"])
+def test_private_keys_are_for_whoever_needs_them(tmp_path: Path, auth_mode: int, given: int) -> None:
+    """A client that is to stay anonymous, or has a pre-shared key, is not handed the profile's certificate."""
+    settings = _with_a_certificate(tmp_path, Authority("Root").issue(["client.test"]), "kernel-client")
+
+    async def test() -> None:
+        with connected_pair() as (ours, _):
+            async with stage(**settings) as played:
+                agent = await played.home.agent(GROUP)
+                played.submit(ours, {**PSK_CLIENT, "auth-mode": auth_mode})
+                request, fd = await agent.take(GROUP)
+                os.close(fd)
+                assert len(request.values.get("identity", ())) == given
+
+    run(test())
+
+
+def test_certificates_are_practised_at_start(tmp_path: Path) -> None:
+    """Those of both roles' profiles, so that what the kernel needs for their like is loaded."""
+    root = Authority("Root")
+    credential = root.issue(["server.test"])
+    configuration = Configuration(**_with_a_certificate(tmp_path, credential, "kernel-server"))
+    keys = Keys()
+    KernelRequests(Vault(configuration), cast("KernelKeys", keys), configuration)
+    assert keys.practised == [root.credential.certificate, credential.certificate]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from hsframework.channel import MAX_PACKET, AsyncChannel
-from hsframework.config import Configuration, Limits, Timeouts
+from hsframework.config import Configuration, Limits, Profile, Timeouts
 from hsframework.errors import MessageError
 from hsframework.netlink.socket import open_netlink
 from tests.support.house import REQUEST, House, Peer, codec, connected_pair, house, open_fds
@@ -33,6 +33,32 @@ async def submitted(home: House, sock: socket.socket, **values: Any) -> Peer:
     consumer = await home.consumer()
     consumer.send("submit", {**REQUEST, **values}, sock.fileno())
     return consumer
+
+
+@pytest.mark.parametrize(
+    ("profiles", "asked", "given"),
+    [
+        ((), {}, None),
+        (("web",), {}, None),
+        (("web",), {"profile": "web"}, "web"),
+        (("default", "web"), {}, "default"),
+        (("default", "web"), {"profile": "web"}, "web"),
+    ],
+)
+def test_the_agent_hears_the_profile(profiles: tuple[str, ...], asked: dict[str, str], given: str | None) -> None:
+    """The one that policy has allowed, whether it was asked for or is the default."""
+
+    async def test() -> None:
+        configuration = Configuration(profiles={name: Profile() for name in profiles})
+        with connected_pair() as (ours, _):
+            async with house(configuration) as home:
+                agent = await home.agent("toy")
+                await submitted(home, ours, **asked)
+                request, fd = await agent.take()
+                os.close(fd)
+                assert request.values.get("profile") == given
+
+    run(test())
 
 
 def test_a_handshake_from_submit_to_result() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from typing import Any
@@ -12,6 +13,7 @@ from pyroute2.netlink import genlmsg, nlmsg
 
 from hsframework.errors import MessageError
 from hsframework.interface import Secret
+from hsframework.netlink.kernel_codec import KernelCodec
 from hsframework.netlink.messages import MessageCodec
 from hsframework.netlink.pyroute2_classes import message, message_class, values
 from hsframework.netlink.spec import builtin_specification, parse_specification
@@ -69,6 +71,60 @@ def test_unknown_attributes() -> None:
     decoded.decode()
     with pytest.raises(MessageError, match=r"handshake\.done: unknown attribute"):
         values(specification, "done", decoded)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@given(data=st.data(), sequence=st.integers(0, 0xFFFFFFFF))
+def test_the_kernels_codec(family: str, data: st.DataObject, sequence: int) -> None:
+    """Encodes what ours encodes, and decodes it again."""
+    specification = builtin_specification(family)
+    operation, content = data.draw(messages(specification))
+    codec = KernelCodec(specification, message_type=TYPE)
+    encoded = codec.encode(operation, content, sequence=sequence, flags=5)
+    assert encoded == MessageCodec(specification, message_type=TYPE).encode(
+        operation, content, sequence=sequence, flags=5
+    )
+    decoded = codec.decode(encoded)
+    assert (decoded.operation, decoded.values, decoded.sequence, decoded.flags) == (operation, content, sequence, 5)
+
+
+def test_what_a_kernel_may_say() -> None:
+    """Attributes that are newer than the spec, a nest without its flag, a text that is not UTF-8."""
+    specification = builtin_specification("handshake")
+    encoded = MessageCodec(specification, message_type=TYPE).encode("accept", {"sockfd": 3})
+    more = attribute(99, b"new") + attribute(7, attribute(1, b"\1\0\0\0")) + attribute(8, b"caf\xe9\0")
+    data = struct.pack("=I", len(encoded + more)) + encoded[4:] + more
+    codec = KernelCodec(specification, message_type=TYPE)
+    assert codec.decode(data).values == {"sockfd": 3, "certificate": [{"cert": 1}], "peername": "caf\udce9"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        struct.pack("=IHHIIBBH", 20, TYPE, 0, 1, 0, 99, 1, 0),
+        struct.pack("=IHHIIBBH", 20, TYPE + 1, 0, 1, 0, 2, 1, 0),
+        struct.pack("=IHHII", 16, TYPE, 0, 1, 0),
+        struct.pack("=IHHIIBBHHHH", 26, TYPE, 0, 1, 0, 2, 1, 0, 8, 1, 0),
+        struct.pack("=IHHIIi", 20, 2, 0, 1, 0, -1),
+    ],
+    ids=["unknown operation", "another family's", "no generic header", "cut off", "half an error"],
+)
+def test_what_no_kernel_says(data: bytes) -> None:
+    """Is a MessageError."""
+    with pytest.raises(MessageError):
+        KernelCodec(builtin_specification("handshake"), message_type=TYPE).decode(data)
+
+
+def test_what_does_not_fit() -> None:
+    """Is a MessageError before it is sent."""
+    codec = KernelCodec(builtin_specification("handshake"), message_type=TYPE)
+    for operation, content in (("done", {"status": 2**32}), ("ready", {"colour": 1}), ("paint", {})):
+        with pytest.raises(MessageError):
+            codec.encode(operation, content)
+
+
+def attribute(kind: int, payload: bytes) -> bytes:
+    return struct.pack("=HH", len(payload) + 4, kind) + payload + b"\0" * (-len(payload) & 3)
 
 
 def test_every_type() -> None:

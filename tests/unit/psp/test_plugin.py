@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -28,9 +29,11 @@ from hsframework.interface import (
     Role,
 )
 from hsframework.netlink.attributes import attribute_codec
+from hsframework.netlink.socket import NetlinkError
 from hsframework_psp import hooks
 from hsframework_psp.channels import ConnectionChannel
 from hsframework_psp.exchange import State
+from hsframework_psp.kernel_device import KernelAssociation
 from hsframework_psp.keys import Grant, Key
 from hsframework_psp.packet_device import PacketAssociation
 from hsframework_psp.packets import PacketRefused
@@ -53,7 +56,7 @@ AS_CLIENT = Request(
     group="psp",
     role=Role.CLIENT,
     auth_mode=AuthMode.X509,
-    deadline=0,
+    deadline=math.inf,
     peer_name="server.example",
     trust=ROOT.trust(),
     identities=(CLIENT,),
@@ -508,15 +511,15 @@ def test_forked_workers_share_no_device() -> None:
 @pytest.mark.parametrize(("records", "good"), [(8, True), (9, False)])
 def test_records_without_a_message(records: int, good: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few are passed over, as tickets are; a peer that goes on with them is refused, and does not hold the agent."""
-    send = _Run._send_inside
+    say = _Run._say_inside
 
-    async def behind_silence(self: _Run, message: bytes) -> None:
+    def behind_silence(self: _Run, message: bytes) -> None:
         if self._session.role is Role.CLIENT and self._exchange.state is State.OFFERED:
             sealer = self._tunnel._layer._sealer
-            await self._endpoint.send(b"".join(sealer.seal(23, b"") for _ in range(records)))
-        await send(self, message)
+            self._output += b"".join(sealer.seal(23, b"") for _ in range(records))
+        say(self, message)
 
-    monkeypatch.setattr(_Run, "_send_inside", behind_silence)
+    monkeypatch.setattr(_Run, "_say_inside", behind_silence)
     client, server = outcomes()
     if good:
         assert isinstance(client, Result), client
@@ -545,6 +548,56 @@ def test_the_agent_keeps_no_key(succeeds: bool, monkeypatch: pytest.MonkeyPatch)
     assert all(key.wiped for key in kept)
 
 
+@pytest.mark.parametrize("silent", list(Role), ids=lambda role: role.name)
+def test_proof_that_does_not_come(silent: Role, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for it says so, just before its deadline; ETIMEDOUT, and what the device thinks."""
+    say = _Run._say_behind
+
+    def nothing(self: _Run, message: bytes) -> None:
+        if self._session.role is not silent:
+            say(self, message)
+
+    monkeypatch.setattr(_Run, "_say_behind", nothing)
+    near, far = tcp_pair()
+    ours, request = (far, AS_SERVER) if silent is Role.CLIENT else (near, AS_CLIENT)
+
+    async def scene() -> Outcome:
+        deadline = asyncio.get_running_loop().time() + 1
+        other = (near, AS_CLIENT) if silent is Role.CLIENT else (far, AS_SERVER)
+        quiet = asyncio.ensure_future(shake(*other))
+        outcome = await shake(ours, replace(request, deadline=deadline))
+        quiet.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await quiet
+        return outcome
+
+    with near, far:
+        outcome = run(scene())
+    assert isinstance(outcome, HandshakeFailed)
+    assert (outcome.failure, outcome.errno) == (Failure.SILENCE, errno.ETIMEDOUT)
+    assert "PROOF does not come" in str(outcome)
+    assert "the device has no complaints" in str(outcome)
+
+
+def test_the_devices_complaints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has counted since the association, by the kernel's names; that it is gone is one, too."""
+    family: Any = _Counting()
+    near, far = tcp_pair()
+    with near, far:
+        association = KernelAssociation(
+            family, 1, Version.AES_GCM_256, Grant(1, Key(bytes(32))), near, {"key-rotations": 5, "rx-auth-fail": 2}
+        )
+        assert association.complaints() == ""
+        monkeypatch.setattr(_Counting, "more", {"rx-auth-fail": 5, "rx-bad": 1, "rx-packets": 9})
+        assert association.complaints() == "rx-auth-fail 3, rx-bad 1"
+
+        def gone(_: Any, device: int) -> dict[str, int]:
+            raise NetlinkError("no such device", errno=errno.ENODEV)
+
+        monkeypatch.setattr(_Counting, "statistics", gone)
+        assert association.complaints() == "no such device"
+
+
 class _Notices:
     def drain(self) -> None: ...
 
@@ -555,12 +608,13 @@ class _Counting:
     """The family ``psp`` of a kernel whose device has rotated so often."""
 
     rotations = 5
+    more: Mapping[str, int] = {}
 
     def rotation_notices(self) -> _Notices:
         return _Notices()
 
     def statistics(self, device: int) -> dict[str, int]:
-        return {"key-rotations": self.rotations}
+        return {"key-rotations": self.rotations, **self.more}
 
     def close(self) -> None: ...
 

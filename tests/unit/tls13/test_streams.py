@@ -15,11 +15,12 @@ import pytest
 from hsframework.credentials.failures import Failure
 from hsframework.errors import StreamError
 from hsframework.interface import EstablishedSession, PeerIdentity, Role, Secret
+from hsframework.kernel_tls import SOL_TLS, TLS_RX, TLS_TX
 from hsframework_tls13.aio_stream import AsyncTlsStream
 from hsframework_tls13.channel import Channel, UserSpaceChannel
 from hsframework_tls13.ciphers import AES_128_GCM
 from hsframework_tls13.events import SessionBroken, SessionTruncated
-from hsframework_tls13.ktls import SOL_TLS, TLS_RX, TLS_TX, crypto_info
+from hsframework_tls13.ktls import crypto_info
 from hsframework_tls13.ktls_stream import KernelChannel
 from hsframework_tls13.protection import Sealer
 from hsframework_tls13.session import channel_for

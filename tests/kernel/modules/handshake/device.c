@@ -9,7 +9,9 @@
  * hsf_over(), before @over is set; whoever sees @over may read it.
  *
  * Lifetime: the service may be calling hsf_over() while the file is closed; the submission is freed
- * when that has returned.  Its last act is to complete @finished, which is made for this.
+ * when that has returned.  Its last act is to complete @finished, which is made for this.  (The
+ * kernel's service reads the peer's name while an agent accepts, and does not wait for that when the
+ * request is withdrawn: a test with a name closes the file before or after.)
  */
 #include <linux/completion.h>
 #include <linux/file.h>
@@ -164,6 +166,9 @@ static long hsf_submit(struct hsf_submitting *sub, const struct hsf_submission _
 /* True: it is withdrawn, and hsf_over() will not be called. */
 static bool hsf_withdraw(struct hsf_submitting *sub)
 {
+	/* The kernel's service goes by the sock, which may have been submitted again since. */
+	if (hsf_is_over(sub))
+		return false;
 	if (sub->req)
 		return hsf_request_cancel(sub->req);
 	return tls_handshake_cancel(sock_from_file(sub->file)->sk);

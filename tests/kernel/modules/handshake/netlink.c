@@ -33,15 +33,54 @@ static const struct nla_policy hsf_done_policy[HSF_A_DONE_MAX + 1] = {
 };
 
 /**
- * hsf_netlink_listened_to - would anybody hear of a request?
+ * struct hsf_audience - who hears of a request
+ * @net: the request's namespace
+ * @silent: nobody is to be told
+ * @any: the group has a member there
+ */
+struct hsf_audience {
+	const struct net *net;
+	bool silent;
+	bool any;
+};
+
+/* Is asked for each member: may it not have the message? */
+static int hsf_hears(struct sock *member, struct sk_buff *skb, void *data)
+{
+	struct hsf_audience *audience = data;
+
+	/* One that listens to all namespaces hears of this one's requests, and cannot accept any. */
+	if (net_eq(sock_net(member), audience->net))
+		audience->any = true;
+	return audience->silent;
+}
+
+/*
+ * netlink_has_listeners() counts the members of all namespaces, and what netlink_broadcast() returns
+ * does not count those whose queue is full.
+ */
+static int hsf_broadcast(struct hsf_net *hn, u32 protocol, bool silent)
+{
+	struct hsf_audience audience = { .net = sock_net(hn->nlsk), .silent = silent };
+	struct sk_buff *skb = nlmsg_new(0, GFP_KERNEL);
+
+	if (!skb)
+		return -ENOMEM;
+	nlmsg_put(skb, 0, 0, HSF_MSG_READY, 0, 0);
+	netlink_broadcast_filtered(hn->nlsk, skb, 0, protocol, GFP_KERNEL, hsf_hears, &audience);
+	return audience.any ? 0 : -ESRCH;
+}
+
+/**
+ * hsf_netlink_find_agent - would anybody hear of a request?
  * @hn: the namespace
  * @protocol: the protocol
  *
- * Return: has its group members.
+ * Return: 0, -ESRCH or -ENOMEM.
  */
-bool hsf_netlink_listened_to(struct hsf_net *hn, u32 protocol)
+int hsf_netlink_find_agent(struct hsf_net *hn, u32 protocol)
 {
-	return netlink_has_listeners(hn->nlsk, protocol);
+	return hsf_broadcast(hn, protocol, true);
 }
 
 /**
@@ -50,21 +89,13 @@ bool hsf_netlink_listened_to(struct hsf_net *hn, u32 protocol)
  * @protocol: the protocol
  *
  * A member whose queue is full has announcements that it has not read, and will ask: that is no
- * failure, as long as it is a member.
+ * failure.
  *
  * Return: 0, -ESRCH or -ENOMEM.
  */
 int hsf_netlink_announce(struct hsf_net *hn, u32 protocol)
 {
-	struct sk_buff *skb = nlmsg_new(0, GFP_KERNEL);
-
-	if (!skb)
-		return -ENOMEM;
-	nlmsg_put(skb, 0, 0, HSF_MSG_READY, 0, 0);
-	if (netlink_broadcast(hn->nlsk, skb, 0, protocol, GFP_KERNEL) &&
-	    !hsf_netlink_listened_to(hn, protocol))
-		return -ESRCH;
-	return 0;
+	return hsf_broadcast(hn, protocol, false);
 }
 
 static struct hsf_net *hsf_net_of(const struct sk_buff *skb)

@@ -136,8 +136,8 @@ struct hsf_request *hsf_request_submit(struct file *file, const struct hsf_submi
 	req = hsf_request_alloc(file, args, done, data);
 	if (!req)
 		return ERR_PTR(-ENOMEM);
-	err = -ESRCH;
-	if (!hsf_netlink_listened_to(req->hn, args->protocol))
+	err = hsf_netlink_find_agent(req->hn, args->protocol);
+	if (err)
 		goto out_put;
 	kref_get(&req->ref);	/* the list's */
 	err = hsf_request_insert(req);

@@ -86,7 +86,7 @@ struct hsf_request *hsf_request_of_loan(struct file *file);
 
 struct hsf_net *hsf_net(struct net *net);
 int hsf_netlink_create(struct net *net, struct hsf_net *hn);
-bool hsf_netlink_listened_to(struct hsf_net *hn, u32 protocol);
+int hsf_netlink_find_agent(struct hsf_net *hn, u32 protocol);
 int hsf_netlink_announce(struct hsf_net *hn, u32 protocol);
 
 int hsf_device_register(void);
