@@ -28,6 +28,7 @@ from hsframework.errors import PluginError
 FORKS = frozenset({"os.fork", "os.forkpty"})
 PROGRAMS = frozenset({"subprocess.Popen", "os.posix_spawn", "os.exec", "os.system"})
 _MEBIBYTE = 1 << 20
+_MOST_PLACES = 8
 _log = structlog.get_logger("hsframework.agent")
 
 
@@ -91,7 +92,7 @@ def limited_time(seconds: float, plugin: str, status: int) -> Iterator[None]:
             "a plugin does not get ready",
             plugin=plugin,
             reason=f"it has not been imported and prepared within {seconds:g} seconds",
-            where=_place(frame),
+            where=_places(frame),
         )
         os._exit(status)
 
@@ -104,10 +105,13 @@ def limited_time(seconds: float, plugin: str, status: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _place(frame: FrameType | None) -> str:
-    if frame is None:
-        return "unknown"
-    return f"{frame.f_code.co_filename}, line {frame.f_lineno}, in {frame.f_code.co_name}"
+def _places(frame: FrameType | None) -> list[str]:
+    """Where it is, the innermost first."""
+    found: list[str] = []
+    while frame is not None and len(found) < _MOST_PLACES:
+        found.append(f"{frame.f_code.co_filename}, line {frame.f_lineno}, in {frame.f_code.co_name}")
+        frame = frame.f_back
+    return found
 
 
 def exhaustion(error: BaseException) -> str:
