@@ -1,4 +1,4 @@
-"""The peers of the demonstration: OpenSSL's own programs, with pipes for their data.
+"""The peers of the demonstration for TLS: OpenSSL's own programs, with pipes for their data.
 
 ``-quiet`` makes both carry plain data: no banner, and no letter of the input is a command.
 """
@@ -7,59 +7,47 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
-import os
 import shutil
-import signal
 import socket
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
+from hsframework.demo.meeting import PATIENCE, Meeting, Peer, start_program
 from hsframework.demo.processes import DemoError
-from hsframework.interface import PresharedKey
+from hsframework.interface import PresharedKey, Role
 
 CONNECT_TIMEOUT = 10.0
 _POLL = 0.02
 _CIPHERS = {"sha256": ("TLS_AES_128_GCM_SHA256", 0x1301), "sha384": ("TLS_AES_256_GCM_SHA384", 0x1302)}
 
 
-class Peer:
-    """A running ``openssl s_server`` or ``openssl s_client``."""
+class OpensslPeers:
+    """``openssl s_server`` and ``openssl s_client``.  Implements :class:`.meeting.Peers`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, program: str, errors: Path) -> None:
-        self.process = process
-        self.program = program
-        self._errors = errors
+    name = "openssl"
+    protocol = "tls13"
+    connection = "TCP connection"
+    handshake = "TLS 1.3 handshake"
 
-    @property
-    def pid(self) -> int:
-        return self.process.pid
+    def program(self, role: Role) -> str:
+        return "s_server" if role is Role.CLIENT else "s_client"
 
-    async def receive(self, size: int) -> bytes:
-        """So many bytes of what it got over the connection.  Raises DemoError if it ended before."""
-        assert self.process.stdout is not None
-        try:
-            return await self.process.stdout.readexactly(size)
-        except asyncio.IncompleteReadError as error:
-            raise DemoError(f"{self.program} ended after {len(error.partial)} of {size} bytes: {self.said()}") from None
-
-    async def send(self, data: bytes) -> None:
-        """Let it send ``data`` over the connection."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(data)
-        await self.process.stdin.drain()
-
-    async def end(self) -> None:
-        """End it, unless it has ended."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGTERM)
-        # Reads what is left and closes the pipes.
-        await self.process.communicate()
-
-    def said(self) -> str:
-        """The last line of its own messages."""
-        lines = self._errors.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+    async def meet(self, role: Role, words: Sequence[str], folder: Path, stack: AsyncExitStack) -> Meeting:
+        if role is Role.CLIENT:
+            address = ("127.0.0.1", free_port())
+            peer = await start_peer("s_server", f"127.0.0.1:{address[1]}", words, folder)
+            stack.push_async_callback(peer.end)
+            sock = stack.enter_context(await connect(address, peer))
+        else:
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                listener.setblocking(False)
+                peer = await start_peer("s_client", f"127.0.0.1:{listener.getsockname()[1]}", words, folder)
+                stack.push_async_callback(peer.end)
+                async with asyncio.timeout(PATIENCE):
+                    sock, _ = await asyncio.get_running_loop().sock_accept(listener)
+            stack.enter_context(sock)
+        return Meeting(sock, peer, lambda client, options: client.handshake(sock, options))
 
 
 def openssl_program() -> str:
@@ -74,20 +62,8 @@ async def start_peer(program: str, address: str, words: Sequence[str], folder: P
     """``openssl PROGRAM`` at ``address`` (``host:port``), TLS 1.3 alone."""
     place = "-accept" if program == "s_server" else "-connect"
     errors = folder / f"{program}-{address.rsplit(':', 1)[1]}.log"
-    with errors.open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            openssl_program(),
-            program,
-            place,
-            address,
-            "-tls1_3",
-            "-quiet",
-            *words,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=log,
-        )
-    return Peer(process, program, errors)
+    command = [openssl_program(), program, place, address, "-tls1_3", "-quiet", *words]
+    return await start_program(program, command, errors)
 
 
 async def connect(address: tuple[str, int], peer: Peer) -> socket.socket:

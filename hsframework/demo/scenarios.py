@@ -1,38 +1,42 @@
-"""What the demonstration runs: each scenario is a handshake between the service and an OpenSSL program."""
+"""What the demonstration runs: each scenario is a handshake between the service and a program that is not ours."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hsframework.client import HandshakeOptions
-from hsframework.demo.peers import psk_words
+from hsframework.demo.meeting import Peers
+from hsframework.demo.peers import OpensslPeers, psk_words
+from hsframework.demo.quic_peers import AioquicPeers
 from hsframework.interface import CertificateDemand, PresharedKey, Role, Secret
 from hsframework.testing.certificates import Authority, Credential, CredentialFiles
 
 SERVER_NAME = "server.demo.example"
 CLIENT_NAME = "client.demo.example"
 ALPN = "sunrpc"
+QUIC_ALPN = "demo"
 TIMEOUT = 10.0
 """Seconds for one handshake."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """``expect``: 0, or the errno that the consumer must get.  ``peer_words``: for the OpenSSL program."""
+    """``expect``: 0, or the errno that the consumer must get.  ``peer_words``: for the peer's program."""
 
     title: str
     options: HandshakeOptions
     peer_words: Sequence[str]
     expect: int = 0
+    peers: Peers = field(default_factory=OpensslPeers)
 
     @property
     def program(self) -> str:
-        """The peer: an ``s_server`` where we are the client."""
-        return "s_server" if self.options.role is Role.CLIENT else "s_client"
+        """The peer: a server where we are the client."""
+        return self.peers.program(self.options.role)
 
 
 class Credentials:
@@ -53,9 +57,10 @@ class Credentials:
         self.client_files = self.client.write(folder, "client")
 
 
-def scenarios(credentials: Credentials) -> list[Scenario]:
-    """All of them, in the order in which they are run."""
-    return [*_as_client(credentials), *_as_server(credentials), *_refused(credentials)]
+def scenarios(credentials: Credentials, protocols: Collection[str]) -> list[Scenario]:
+    """Those of these protocols, in the order in which they are run."""
+    tls = [*_as_client(credentials), *_as_server(credentials), *_refused(credentials)]
+    return [*tls, *(_quic(credentials) if "quic" in protocols else ())]
 
 
 def _as_client(credentials: Credentials) -> list[Scenario]:
@@ -137,6 +142,29 @@ def _refused(credentials: Credentials) -> list[Scenario]:
             expect=errno.ESRCH,
         ),
     ]
+
+
+def _quic(credentials: Credentials) -> list[Scenario]:
+    trust = credentials.authority.trust()
+    client = HandshakeOptions(peer_name=SERVER_NAME, trust=trust, group="quic", alpn=(QUIC_ALPN,), timeout=TIMEOUT)
+    server = replace(_server(credentials.server), group="quic", alpn=(QUIC_ALPN,))
+    mutual = replace(server, trust=trust, client_certificate=CertificateDemand.REQUIRE)
+    serving = _file_words(credentials.server_files)
+    visiting = ["--ca", str(credentials.server_files.ca), "--name", SERVER_NAME]
+    stranger = replace(client, trust=credentials.stranger)
+    found = [
+        ("QUIC, we are anonymous", client, serving, 0),
+        ("QUIC, with Retry", client, [*serving, "--retry"], 0),
+        ("QUIC, the peer is anonymous", server, visiting, 0),
+        ("QUIC, both show certificates", mutual, [*visiting, *_file_words(credentials.client_files)], 0),
+        ("refused: QUIC, unknown authority", stranger, serving, errno.EKEYREJECTED),
+        ("refused: QUIC, no certificate", mutual, visiting, errno.EACCES),
+    ]
+    return [Scenario(title, options, words, expect, AioquicPeers()) for title, options, words, expect in found]
+
+
+def _file_words(files: CredentialFiles) -> list[str]:
+    return ["--cert", str(files.certificate), "--key", str(files.private_key)]
 
 
 def _server(credential: Credential) -> HandshakeOptions:

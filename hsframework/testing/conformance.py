@@ -303,7 +303,7 @@ class ConformanceSuite:
                 requests = stage.submit(network, stage.pair)
                 for request, sock in zip(requests, (network.left, network.right), strict=True):
                     session = (await request.outcome()).session(sock)
-                    texts.extend(everything_shown(session, stage.scenario.streams))
+                    texts.extend(await everything_shown(session, stage.scenario.streams))
                     secrets.update(secrets_in(session.parameters))
             for pair in stage.scenario.refused.values():
                 texts.extend(map(str, (await stage.handshake(pair)).outcomes))

@@ -7,21 +7,16 @@ from collections.abc import Sequence
 from OpenSSL import SSL
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.credentials.judgement import Verify, no_trust
+from hsframework.credentials.selection import select_identity
 from hsframework.interface import CertificateDemand, Identity, PresharedKey, Role
+from hsframework.tls.client_hello import ClientHello, offers_alpn, parse_client_hello
 from hsframework_tls13.ciphers import CipherSuite
-from hsframework_tls13.client_hello import (
-    TLS_1_3,
-    ClientHello,
-    ClientHelloReader,
-    offers_alpn,
-    parse_client_hello,
-    refuse_alert,
-)
+from hsframework_tls13.client_hello import TLS_1_3, ClientHelloReader, refuse_alert
 from hsframework_tls13.contexts import Contexts
-from hsframework_tls13.engine_core import Engine, Verify, no_trust, suites_for
+from hsframework_tls13.engine_core import Engine, suites_for
 from hsframework_tls13.openssl import resumed
 from hsframework_tls13.records import split_records
-from hsframework_tls13.selection import select_identity
 
 
 class ServerEngine(Engine):
@@ -120,9 +115,11 @@ class ServerEngine(Engine):
 
     def _choose(self, hello: ClientHello) -> Identity:
         try:
-            return select_identity(self._identities, hello)
+            chosen = select_identity(self._identities, hello.signature_algorithms, hello.server_name)
         except (ValueError, IndexError) as error:
             raise HandshakeFailed(Failure.NO_KEY, f"our own certificate cannot be read: {error}") from None
+        # OpenSSL then says that there is nothing in common.
+        return self._identities[0] if chosen is None else chosen
 
     def _begin(self, context: SSL.Context) -> None:
         self._connect(context).set_accept_state()

@@ -260,6 +260,28 @@ def test_datagrams() -> None:
     asyncio.run(body())
 
 
+def test_datagrams_until() -> None:
+    """A wait with an end: TimeoutError then, a datagram before; what is there already is taken after the end too."""
+
+    async def body() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        endpoint = make_endpoint(ours, Readiness(loop))
+        with theirs:
+            for until in (loop.time() - 1, loop.time() + 0.01):
+                with pytest.raises(TimeoutError):
+                    await endpoint.receive_datagram(until=until)
+            reading = asyncio.create_task(endpoint.receive_datagram(until=loop.time() + 20))
+            await turns()
+            theirs.send(b"one")
+            assert await reading == b"one"
+            theirs.send(b"two")
+            assert await endpoint.receive_datagram(until=loop.time() - 1) == b"two"
+        endpoint.close()
+
+    asyncio.run(body())
+
+
 def test_datagram_refused_is_peer_gone() -> None:
     """Nobody listens at the peer's port: that is told, and not waited for."""
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
-from hsframework_tls13.client_hello import MAX_SIZE, ClientHello, ClientHelloReader, parse_client_hello
+from hsframework.tls.client_hello import ClientHello, parse_client_hello
+from hsframework_tls13.client_hello import MAX_SIZE, ClientHelloReader
 from hsframework_tls13.engine import ClientEngine
 from tests.unit.tls13.support import CONTEXTS, KEY_256
 
