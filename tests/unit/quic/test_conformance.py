@@ -58,3 +58,22 @@ class TestCertificates(ConformanceSuite):
             wrong_settings=WRONG_SETTINGS,
             sans_io=tuple(f"hsframework_quic.{name}" for name in SANS_IO),
         )
+
+
+class TestServerAlone(ConformanceSuite):
+    """A client that does not say who it is, and QUIC version 2."""
+
+    def scenario(self) -> Scenario:
+        client = replace(CLIENT, identities=())
+        server = replace(SERVER, client_certificate=None, trust=None)
+        return Scenario(
+            plugin="quic",
+            client=client,
+            server=server,
+            refused={
+                "a server that is not trusted": (client, replace(server, identities=(_stranger("server.example"),))),
+                "another application protocol": (replace(client, alpn=("nfs",)), server),
+            },
+            settings={"versions": ["v2"]},
+            wrong_settings=WRONG_SETTINGS,
+        )
