@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
-from hsframework.tls.wire import PRE_SHARED_KEY, Cursor, read_extension, read_extensions
+from hsframework.tls.wire import PRE_SHARED_KEY as PRE_SHARED_KEY, Cursor, read_extension, read_extensions
 
 SERVER_NAME = 0
 SUPPORTED_GROUPS = 10
