@@ -21,6 +21,7 @@ from hsframework.config import NO_KEY, Configuration
 from hsframework.credentials.failures import Failure
 from hsframework.errors import errno_name
 from hsframework.netlink.spec import Attribute, AttributeSet, Operation, Specification, builtin_specification
+from hsframework.plugins import load_plugins
 
 SPECIFICATIONS = {
     "handshake": "The kernel's family",
@@ -31,7 +32,12 @@ SPECIFICATIONS = {
 
 def write_all(folder: Path) -> None:
     """Write every page into ``folder``; a page that has not changed is not touched."""
-    pages = {f"netlink-{name}.md": specification_page(name, title) for name, title in SPECIFICATIONS.items()}
+    pages = {
+        f"netlink-{name}.md": specification_page(builtin_specification(name), f"{title}: `{name}`")
+        for name, title in SPECIFICATIONS.items()
+    }
+    for name, specification in plugin_specifications().items():
+        pages[f"netlink-plugin-{name}.md"] = specification_page(specification, f"The plugin's own: `{name}`")
     pages["failures.md"] = failures_table()
     pages["configuration.md"] = configuration_tables()
     pages["command-line.md"] = command_line()
@@ -52,14 +58,20 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 # Netlink specs
 
 
-def specification_page(builtin: str, title: str) -> str:
+def plugin_specifications() -> dict[str, Specification]:
+    """By protocol, of the plugins in this repository."""
+    found = {name: entry.protocol.specification for name, entry in load_plugins().protocols.items()}
+    return {name: specification for name, specification in found.items() if specification is not None}
+
+
+def specification_page(specification: Specification, title: str) -> str:
     """A family: operations with their attributes for each direction, attribute sets, enums, groups."""
-    specification = builtin_specification(builtin)
-    parts = [f"# {title}: `{builtin}`\n", specification.doc + "\n", _transport(specification)]
-    parts.append("## Operations\n")
-    parts += [_operation(operation) for operation in specification.operations.values()]
+    parts = [f"# {title}\n", specification.doc + "\n"]
+    if specification.operations:
+        parts += [_transport(specification), "## Operations\n"]
+        parts += [_operation(operation) for operation in specification.operations.values()]
     parts.append("## Attribute sets\n")
-    parts += [_attribute_set(used) for used in specification.sets.values()]
+    parts += [_attribute_set(used) for used in specification.sets.values() if used.attributes]
     if specification.enums:
         parts.append("## Enumerations\n")
         rows = ((f"`{name}`", _enum(values)) for name, values in specification.enums.items())

@@ -26,10 +26,11 @@ import hashlib
 import hmac
 import socket as _socket
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol as TypingProtocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol as TypingProtocol, Self, runtime_checkable
 
 from hsframework.errors import HandshakeError
 
@@ -276,12 +277,56 @@ class Endpoint(TypingProtocol):
         """Take so many of the bytes that :meth:`peek` has just shown."""
         ...
 
-    async def receive_datagram(self, max_size: int = 65535) -> bytes:
-        """One datagram of a datagram socket."""
+    async def receive_datagram(self, max_size: int = 65535, *, until: float | None = None) -> bytes:
+        """One datagram of a datagram socket.
+
+        ``until``: on the loop's clock; TimeoutError when none has come by then.
+        """
         ...
 
     async def send(self, data: bytes) -> None:
         """All of ``data`` (one datagram on a datagram socket)."""
+        ...
+
+
+class AddressValidation(enum.Enum):
+    """When a new client of a datagram protocol must prove its address, before anything is kept of it."""
+
+    ALWAYS = "always"
+    NEVER = "never"
+    UNDER_LOAD = "load"
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A new client is let in.  ``connection``: what tells this attempt of its from another, as the gate sees it.
+
+    ``attributes``: for the request, by the protocol's attribute set ``request``.
+    """
+
+    connection: bytes
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Gate(TypingProtocol):
+    """Who is let in at the listening port of a datagram protocol (:mod:`hsframework.client.listener`).
+
+    Without I/O: time and load are arguments.  What is not a new client's first datagram is answered by silence.
+    """
+
+    def judge(self, datagram: bytes, address: str, *, now: float, busy: bool) -> Admission | bytes | None:
+        """A datagram from ``address:port``, where no client is known.  bytes: an answer to send, and nothing to keep.
+
+        ``now``: seconds on a monotonic clock.  ``busy``: many handshakes are under way.
+        """
+        ...
+
+    def belongs(self, admission: Admission, datagram: bytes) -> bool:
+        """Is it of this attempt, rather than of an earlier one from the same address?"""
+        ...
+
+    def attributes(self, admission: Admission, datagrams: Sequence[bytes]) -> Mapping[str, Any]:
+        """For the request: what is known of the client, and all that it has sent so far, in order."""
         ...
 
 
@@ -307,8 +352,19 @@ class Protocol(ABC):
     """``SO_PROTOCOL`` of the sockets that it serves, so that several protocols can share a group."""
     settings_type: type[Any] | None = None
     """A frozen dataclass with defaults, for the table ``[plugins.NAME]`` in the configuration.  None: no settings."""
+    auth_modes: frozenset[AuthMode] = frozenset(AuthMode)
+    """What it can do; asked by the command line, which refuses the others before anything is sent."""
+    writes_qlogs: bool = False
+    """Does ``attach_session`` write a qlog where the environment variable ``QLOGDIR`` names a folder?"""
     interface_version: int = 1
     """The ``INTERFACE_VERSION`` that it was written for, as a number; what says nothing was written for 1."""
+
+    def gate(self, validation: AddressValidation) -> Gate | None:
+        """For a listener of a datagram protocol.
+
+        None: the protocol needs none, or its clients connect as streams do.
+        """
+        return None
 
     @property
     def specification(self) -> Specification | None:
@@ -326,7 +382,11 @@ class Protocol(ABC):
 
 
 class Stream(TypingProtocol):
-    """A blocking stream over a session in user space: what ``attach_session`` gives to a synchronous consumer."""
+    """Bytes in order, both ways, in blocking calls: what ``attach_session`` gives to a synchronous consumer.
+
+    Every session in user space is one.  That of a protocol with several streams is a :class:`Connection` besides, and
+    as a Stream stands for the first of them; each of the others is a Stream of its own.
+    """
 
     def send(self, data: bytes) -> None:
         """Send all of ``data``."""
@@ -341,7 +401,11 @@ class Stream(TypingProtocol):
         ...
 
     def close(self) -> None:
-        """Say goodbye to the peer (close_notify) and release the session; the socket stays its owner's."""
+        """Say goodbye to the peer and release the session; the socket stays its owner's.
+
+        TLS says close_notify.  A Connection ends its first stream and says CONNECTION_CLOSE.  One stream of a
+        connection among others is ended alone.
+        """
         ...
 
 
@@ -355,6 +419,136 @@ class AsyncStream(TypingProtocol):
     async def send_eof(self) -> None: ...
 
     async def close(self) -> None: ...
+
+
+class ConnectionStream(Stream, TypingProtocol):
+    """One stream of a connection among others."""
+
+    @property
+    def id(self) -> int:
+        """Its number in the protocol."""
+        ...
+
+    def reset(self, code: int = 0) -> None:
+        """Give up sending, with a code of the application protocol; what is under way is lost."""
+        ...
+
+    def stop(self, code: int = 0) -> None:
+        """Ask the peer to send no more; what has arrived is dropped."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> None:
+        """Close it."""
+        ...
+
+
+class AsyncConnectionStream(AsyncStream, TypingProtocol):
+    """The same over asyncio."""
+
+    @property
+    def id(self) -> int: ...
+
+    async def reset(self, code: int = 0) -> None: ...
+
+    async def stop(self, code: int = 0) -> None: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
+
+
+@runtime_checkable
+class Connection(Stream, TypingProtocol):
+    """A session with several streams, and perhaps datagrams: QUIC (RFC 9000, RFC 9221).
+
+    As a Stream it is the first bidirectional stream of the client: the client opens it with its first call, a server's
+    first call waits for it.  A program that knows of one byte stream alone so works over every protocol, and need not
+    ask.  A program that uses ``open_stream`` and ``accept_stream`` meets the same stream there, as the first one.
+
+    Streams that are ended, reset or stopped by the peer raise :class:`hsframework.errors.StreamError` for themselves;
+    the end of the connection does so for all.
+    """
+
+    def open_stream(self, *, unidirectional: bool = False) -> ConnectionStream:
+        """A stream of ours; waits while the peer allows no more.  The peer learns of it with the first data."""
+        ...
+
+    def accept_stream(self, *, unidirectional: bool | None = None) -> ConnectionStream | None:
+        """The next stream of the peer's, of one kind or of either.
+
+        None: it has closed the connection without an error.
+        """
+        ...
+
+    @property
+    def max_datagram_size(self) -> int | None:
+        """Bytes in one datagram at most; None: the peer takes no datagrams."""
+        ...
+
+    def send_datagram(self, data: bytes) -> None:
+        """Send a datagram, which may be lost.
+
+        StreamError: EOPNOTSUPP the peer takes none, EMSGSIZE it is too large.
+        """
+        ...
+
+    def receive_datagram(self) -> bytes:
+        """The next datagram; datagrams that nobody takes are lost, the oldest first."""
+        ...
+
+    def ping(self) -> None:
+        """Returns when the peer has answered."""
+        ...
+
+    def update_keys(self) -> None:
+        """Change the keys that protect what is sent."""
+        ...
+
+    def close(self, code: int = 0, reason: str = "") -> None:
+        """Say goodbye with a code and a reason of the application protocol; 0: nothing is wrong."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> None:
+        """Close it."""
+        ...
+
+
+@runtime_checkable
+class AsyncConnection(AsyncStream, TypingProtocol):
+    """The same over asyncio.  The event loop does the connection's work until it is closed."""
+
+    async def open_stream(self, *, unidirectional: bool = False) -> AsyncConnectionStream: ...
+
+    async def accept_stream(self, *, unidirectional: bool | None = None) -> AsyncConnectionStream | None: ...
+
+    @property
+    def max_datagram_size(self) -> int | None: ...
+
+    async def send_datagram(self, data: bytes) -> None: ...
+
+    async def receive_datagram(self) -> bytes: ...
+
+    async def ping(self) -> None: ...
+
+    async def update_keys(self) -> None: ...
+
+    async def close(self, code: int = 0, reason: str = "") -> None: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

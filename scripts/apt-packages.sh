@@ -2,7 +2,7 @@
 # Installs the Debian packages that a make target needs, those alone that are missing; nothing to do: nothing is asked.
 #
 #   scripts/apt-packages.sh base      a Python that can make virtual environments
-#   scripts/apt-packages.sh peers     the programs that the demo and the tests talk TLS to
+#   scripts/apt-packages.sh peers     the programs that the demo and the tests talk TLS and QUIC to
 #   scripts/apt-packages.sh compiler  a C compiler, for the agent in C among the tests
 set -eu
 
@@ -20,6 +20,8 @@ for tier in "$@"; do
         peers)
             need openssl openssl
             need gnutls-serv gnutls-bin
+            need gtlsclient ngtcp2-client
+            PATH="$PATH:/usr/sbin" need gtlsserver ngtcp2-server
             ;;
         compiler)
             need cc "gcc libc6-dev"

@@ -25,9 +25,10 @@ import structlog
 
 from hsframework.errors import PluginError
 
-_FORKS = frozenset({"os.fork", "os.forkpty"})
-_PROGRAMS = frozenset({"subprocess.Popen", "os.posix_spawn", "os.exec", "os.system"})
+FORKS = frozenset({"os.fork", "os.forkpty"})
+PROGRAMS = frozenset({"subprocess.Popen", "os.posix_spawn", "os.exec", "os.system"})
 _MEBIBYTE = 1 << 20
+_MOST_PLACES = 8
 _log = structlog.get_logger("hsframework.agent")
 
 
@@ -63,9 +64,9 @@ def our_own_fork() -> Iterator[None]:
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in _FORKS and not _Rule.ours:
+    if event in FORKS and not _Rule.ours:
         raise PluginError("a plugin forks, and its copy of the agent would take part in what the agent does")
-    if event in _PROGRAMS and not _Rule.programs:
+    if event in PROGRAMS and not _Rule.programs:
         raise PluginError(
             f"a plugin starts a program ({arguments[0]!r:.100}); that is for prepare, before requests come"
         )
@@ -91,7 +92,7 @@ def limited_time(seconds: float, plugin: str, status: int) -> Iterator[None]:
             "a plugin does not get ready",
             plugin=plugin,
             reason=f"it has not been imported and prepared within {seconds:g} seconds",
-            where=_place(frame),
+            where=_places(frame),
         )
         os._exit(status)
 
@@ -104,10 +105,13 @@ def limited_time(seconds: float, plugin: str, status: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _place(frame: FrameType | None) -> str:
-    if frame is None:
-        return "unknown"
-    return f"{frame.f_code.co_filename}, line {frame.f_lineno}, in {frame.f_code.co_name}"
+def _places(frame: FrameType | None) -> list[str]:
+    """Where it is, the innermost first."""
+    found: list[str] = []
+    while frame is not None and len(found) < _MOST_PLACES:
+        found.append(f"{frame.f_code.co_filename}, line {frame.f_lineno}, in {frame.f_code.co_name}")
+        frame = frame.f_back
+    return found
 
 
 def exhaustion(error: BaseException) -> str:

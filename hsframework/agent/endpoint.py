@@ -68,7 +68,7 @@ class _Endpoint:
         """On a stream socket alone."""
         raise TypeError("take is for stream sockets; a datagram socket has receive_datagram")
 
-    async def receive_datagram(self, max_size: int = 65535) -> bytes:
+    async def receive_datagram(self, max_size: int = 65535, *, until: float | None = None) -> bytes:
         """On a datagram socket alone."""
         raise TypeError("receive_datagram is for datagram sockets; a stream socket has receive_record")
 
@@ -89,9 +89,10 @@ class _Endpoint:
 
     def leave(self) -> None:
         """Leave the event loop; whoever waits is cancelled.  The socket stays open."""
-        if self._registered:
-            self._registered = False
+        # Where the handshaker has closed the socket, its number may be another one's by now.
+        if self._registered and self._socket.fileno() == self._fd:
             self._readiness.forget(self._fd)
+        self._registered = False
         if self._reader is not None:
             self._reader.cancel()
         if self._writer is not None:
@@ -108,18 +109,23 @@ class _Endpoint:
             with contextlib.suppress(OSError):
                 self._socket.close()
 
-    async def _readable(self) -> None:
+    async def _readable(self, until: float | None = None) -> None:
         if self._reader is not None:
             raise RuntimeError("two reads wait on one endpoint")
         future = self._reader = self._loop.create_future()
         try:
             self._readiness.wait(self._socket.fileno(), future, again=self._registered)
-            self._registered = True
-            await future
         except (ValueError, OSError):
+            self._reader = None
             raise PluginError(_CLOSED) from None
+        self._registered = True
+        timer = None if until is None else self._loop.call_at(until, _expire, future)
+        try:
+            await future
         finally:
             self._reader = None
+            if timer is not None:
+                timer.cancel()
 
     async def _writable(self) -> None:
         if self._writer is not None:
@@ -193,8 +199,10 @@ class StreamEndpoint(_Endpoint):
 class DatagramEndpoint(_Endpoint):
     """UDP and other datagrams.  Implements :class:`hsframework.interface.Endpoint`."""
 
-    async def receive_datagram(self, max_size: int = 65535) -> bytes:
+    async def receive_datagram(self, max_size: int = 65535, *, until: float | None = None) -> bytes:
         """One datagram; the part of it that goes past ``max_size`` is lost, as the socket has it.
+
+        ``until``: on the loop's clock; TimeoutError when none has come by then.
 
         Raises HandshakeFailed with PEER_GONE when the socket reports an error (nobody listens at the peer's port).
         """
@@ -202,7 +210,7 @@ class DatagramEndpoint(_Endpoint):
             try:
                 return self._socket.recv(max_size)
             except BlockingIOError:
-                await self._readable()
+                await self._readable(until)
             except OSError as error:
                 raise _gone(error) from None
 
@@ -226,6 +234,11 @@ def lingers(sock: _socket.socket) -> bool:
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _expire(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())
 
 
 def _gone(error: OSError) -> HsframeworkError:

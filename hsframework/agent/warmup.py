@@ -72,9 +72,9 @@ class KeeperOptions:
     required: tuple[str, ...] = ()
 
     @property
-    def named(self) -> str:
-        """Whom the agent is for."""
-        return self.plugin or ", ".join(self.protocol_names)
+    def ours(self) -> tuple[str, ...]:
+        """What the agent is for: a plugin, or protocols."""
+        return self.protocol_names if self.plugin is None else (self.plugin,)
 
     @property
     def processes(self) -> int:
@@ -91,8 +91,10 @@ def warm_up(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Served, ...]]
     join_own_session_keyring()
     raise_fd_limit()
     limit_memory(options.agent.memory_limit)
-    with limited_time(options.agent.start_timeout, options.named, ExitStatus.FAILED):
-        registry, served = _load_and_prepare(options)
+    # Has a time of its own, and blames others.
+    unfit = {} if options.registry else unfit_plugins((*options.ours, *options.blocked))
+    with limited_time(options.agent.start_timeout, ", ".join(options.ours), ExitStatus.FAILED):
+        registry, served = _load_and_prepare(options, unfit)
     _practise()
     forbid_source_reading()
     drop_last_capability()
@@ -104,8 +106,8 @@ def warm_up(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Served, ...]]
     return registry, served
 
 
-def _load_and_prepare(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Served, ...]]:
-    registry = options.registry or _load(options)
+def _load_and_prepare(options: KeeperOptions, unfit: Mapping[str, str]) -> tuple[PluginRegistry, tuple[Served, ...]]:
+    registry = options.registry or load_plugins(blocked=options.blocked, unfit=unfit)
     registry.configure(options.settings, base=options.settings_base)
     registry.require(options.required)
     served = tuple(
@@ -114,11 +116,6 @@ def _load_and_prepare(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Ser
     )
     check_no_overlap(served)
     return registry, served
-
-
-def _load(options: KeeperOptions) -> PluginRegistry:
-    ours = (*options.protocol_names, *(() if options.plugin is None else (options.plugin,)))
-    return load_plugins(blocked=options.blocked, unfit=unfit_plugins((*ours, *options.blocked)))
 
 
 def _names(options: KeeperOptions, registry: PluginRegistry) -> Sequence[str]:

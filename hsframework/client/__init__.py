@@ -1,8 +1,22 @@
 """For programs in user space: hand a connected socket over, get a session back."""
 
 from hsframework.client.aio import AsyncClient
+from hsframework.client.listener import AsyncNewcomer, AsyncUdpListener, Newcomer, UdpListener
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import AsyncSession, BaseSession, Session
 from hsframework.client.sync import Client
+from hsframework.client.udp import connect_udp
 
-__all__ = ["AsyncClient", "AsyncSession", "BaseSession", "Client", "HandshakeOptions", "Session"]
+__all__ = [
+    "AsyncClient",
+    "AsyncNewcomer",
+    "AsyncSession",
+    "AsyncUdpListener",
+    "BaseSession",
+    "Client",
+    "HandshakeOptions",
+    "Newcomer",
+    "Session",
+    "UdpListener",
+    "connect_udp",
+]

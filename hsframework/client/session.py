@@ -13,7 +13,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from hsframework.errors import PluginError, StreamError
-from hsframework.interface import AsyncStream, EstablishedSession, PeerIdentity, Role, Secret, Stream
+from hsframework.interface import (
+    AsyncConnection,
+    AsyncStream,
+    Connection,
+    EstablishedSession,
+    PeerIdentity,
+    Role,
+    Secret,
+    Stream,
+)
 from hsframework.netlink.attributes import attribute_codec
 
 if TYPE_CHECKING:
@@ -124,6 +133,9 @@ class BaseSession:
         self._attached = not self.in_kernel
         return stream
 
+    def _one_stream(self) -> StreamError:
+        return StreamError(f"a session of {self.protocol!r} is one stream: use stream()", errno=errno.EOPNOTSUPP)
+
     def _no_plugin(self, consequence: str) -> PluginError:
         errors = [error for error in self.registry.errors if error.name == self.protocol]
         reason = f"could not be loaded ({errors[0].message})" if errors else "is not installed"
@@ -148,6 +160,13 @@ class Session(BaseSession):
         """
         return cast(Stream, self._attach(asynchronous=False))
 
+    def connection(self) -> Connection:
+        """The same for a protocol with several streams (QUIC).  StreamError, EOPNOTSUPP: the session is one stream."""
+        stream = self.stream()
+        if not isinstance(stream, Connection):
+            raise self._one_stream()
+        return stream
+
 
 class AsyncSession(BaseSession):
     """A session of :class:`hsframework.client.AsyncClient`."""
@@ -156,6 +175,13 @@ class AsyncSession(BaseSession):
         """The same for asyncio; the socket is set to non-blocking, as asyncio demands."""
         self.socket.setblocking(False)
         return cast(AsyncStream, self._attach(asynchronous=True))
+
+    def connection(self) -> AsyncConnection:
+        """The same for a protocol with several streams (QUIC).  StreamError, EOPNOTSUPP: the session is one stream."""
+        stream = self.stream()
+        if not isinstance(stream, AsyncConnection):
+            raise self._one_stream()
+        return stream
 
 
 def installed_plugins() -> Registry:

@@ -13,7 +13,7 @@ from hsframework.errors import HsframeworkError
 
 def add_port(parser: argparse.ArgumentParser) -> None:
     """The positional PORT."""
-    parser.add_argument("port", metavar="PORT", type=port_number, help="TCP port")
+    parser.add_argument("port", metavar="PORT", type=port_number, help="TCP or UDP port")
 
 
 def port_number(text: str) -> int:

@@ -55,9 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=_seconds, help="for the handshake (default: the dispatcher's)"
     )
+    parser.add_argument(
+        "--qlog", metavar="DIR", type=Path, help="write what happens on each connection as qlog (QUIC; qvis opens it)"
+    )
     parser.add_argument("--json", action="store_true", help="facts of the session as one line of JSON on stderr")
     parser.add_argument("--quiet", action="store_true", help="say nothing about sessions on stderr")
-    parser.add_argument("--key-update", action="store_true", help="change our sending key before the first data")
+    parser.add_argument("--key-update", action="store_true", help="change our keys before the first data")
     add_runtime_dir(parser)
 
 

@@ -1,7 +1,7 @@
 """Streams over sessions, with what some protocols' streams can do beyond the interface.
 
-``send_eof()``: close our direction alone (TLS: close_notify), the peer may go on.  ``update_keys()``: change our
-sending keys (TLS: KeyUpdate, RFC 8446 section 4.6.3).
+``send_eof()``: close our direction alone (TLS: close_notify, QUIC: FIN), the peer may go on.  ``update_keys()``:
+change our sending keys (TLS: KeyUpdate, RFC 8446 section 4.6.3; QUIC: RFC 9001 section 6).
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ when the server has closed its own.  Exit status 0: the server closed the sessio
 
 example:
   echo hello | hsframework connect server.example 4433 --system-trust
+  echo hello | hsframework connect server.example 4433 --protocol quic --alpn echo --ca ca.pem
 """
 
 from __future__ import annotations
@@ -18,14 +19,13 @@ import time
 
 from hsframework.client import AsyncClient, AsyncSession, HandshakeOptions
 from hsframework.commands import _attributes, _credentials
-from hsframework.commands._address import add_port, connect_tcp, format_address
+from hsframework.commands._address import add_port, format_address
 from hsframework.commands._facts import report_failure, report_session
 from hsframework.commands._pump import pump
 from hsframework.commands._stream import open_stream
+from hsframework.commands._transport import check_protocol, connect
 from hsframework.errors import HandshakeError, RequestRefused
 from hsframework.interface import Role
-
-CONNECT_TIMEOUT = 10.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def client_options(arguments: argparse.Namespace) -> HandshakeOptions:
     """The handshake that the command line asks for.  Raises ConfigurationError."""
+    check_protocol(arguments)
     return HandshakeOptions(
         role=Role.CLIENT,
         group=arguments.protocol,
@@ -59,7 +60,7 @@ def client_options(arguments: argparse.Namespace) -> HandshakeOptions:
 
 async def _connect(arguments: argparse.Namespace, options: HandshakeOptions) -> int:
     async with AsyncClient(arguments.runtime_dir) as client:
-        sock = await connect_tcp(arguments.host, arguments.port, arguments.timeout or CONNECT_TIMEOUT)
+        sock = await connect(arguments.protocol, arguments.host, arguments.port, arguments.timeout)
         with sock:
             session = await _handshake(client, sock, options, arguments)
             if session is None:

@@ -5,28 +5,28 @@ and the command ends with its session.
 
 example:
   hsframework listen 4433 --cert server.pem --key server.key --echo
+  hsframework listen 4433 --protocol quic --alpn echo --cert server.pem --key server.key --echo
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import socket
 import sys
 import time
+from contextlib import closing
 
 from hsframework.client import AsyncClient, HandshakeOptions
 from hsframework.commands import _attributes, _credentials
-from hsframework.commands._address import format_address, listen_tcp, port_number
+from hsframework.commands._address import format_address, port_number
 from hsframework.commands._facts import report_failure, report_session
 from hsframework.commands._pump import echo, pump, receive_output
 from hsframework.commands._stream import open_stream
+from hsframework.commands._transport import Caller, Listening, check_protocol, listen
 from hsframework.errors import ConfigurationError, HsframeworkError, errno_name
-from hsframework.interface import CertificateDemand, Role
+from hsframework.interface import AddressValidation, CertificateDemand, Role
 
 DEFAULT_HOST = "127.0.0.1"
-_PAUSE = 0.1
-"""Seconds without accepting when the process is out of file descriptors."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what is asked of clients (default: the profile's, else none)",
     )
     parser.add_argument("--echo", action="store_true", help="send back what a client sends")
+    parser.add_argument(
+        "--retry",
+        choices=[item.value for item in AddressValidation],
+        help="QUIC: when clients must prove their address before anything is kept of them (default: load, when many "
+        "handshakes are under way)",
+    )
     parser.add_argument("--once", action="store_true", help="serve one client, then end")
     _credentials.add_arguments(parser)
     _attributes.add_argument(parser)
@@ -65,6 +71,7 @@ def listen_address(words: list[str]) -> tuple[str, int]:
 
 def server_options(arguments: argparse.Namespace) -> HandshakeOptions:
     """The handshake that the command line asks for.  Raises ConfigurationError."""
+    check_protocol(arguments)
     identities = _credentials.identities(arguments)
     psks = _credentials.presharedkeys(arguments)
     attributes = _attributes.attributes(arguments)
@@ -97,27 +104,19 @@ def server_options(arguments: argparse.Namespace) -> HandshakeOptions:
 
 async def _listen(host: str, port: int, arguments: argparse.Namespace, options: HandshakeOptions) -> int:
     async with AsyncClient(arguments.runtime_dir) as client:
-        with listen_tcp(host, port) as listener:
-            print(f"hsframework: listening on {format_address(listener.getsockname())}", file=sys.stderr, flush=True)
+        with closing(listen(arguments, host, port)) as listening:
+            print(f"hsframework: listening on {format_address(listening.address)}", file=sys.stderr, flush=True)
             server = _Server(client, options, arguments)
             if arguments.once:
-                sock, _ = await asyncio.get_running_loop().sock_accept(listener)
-                return 0 if await server.serve(sock) else 1
-            await _accept_for_ever(listener, server)
+                return 0 if await server.serve(await listening.accept()) else 1
+            await _accept_for_ever(listening, server)
     return 0
 
 
-async def _accept_for_ever(listener: socket.socket, server: _Server) -> None:
-    loop = asyncio.get_running_loop()
+async def _accept_for_ever(listening: Listening, server: _Server) -> None:
     async with asyncio.TaskGroup() as tasks:
         while True:
-            try:
-                sock, _ = await loop.sock_accept(listener)
-            except OSError as error:
-                print(f"hsframework: cannot accept a connection: {error.strerror}", file=sys.stderr, flush=True)
-                await asyncio.sleep(_PAUSE)
-                continue
-            tasks.create_task(server.serve(sock))
+            tasks.create_task(server.serve(await listening.accept()))
 
 
 class _Server:
@@ -128,17 +127,14 @@ class _Server:
         self.options = options
         self.arguments = arguments
 
-    async def serve(self, sock: socket.socket) -> bool:
-        """One client, from its connection to its end.  False: it did not end well, which has been said then."""
+    async def serve(self, caller: Caller) -> bool:
+        """One client, from its coming to its end.  False: it did not end well, which has been said then."""
         arguments = self.arguments
-        with sock:
-            try:
-                peer = format_address(sock.getpeername())
-            except OSError:  # gone before we looked
-                return False
+        peer = caller.address
+        with caller.socket:
             try:
                 begun = time.monotonic()
-                session = await self.client.handshake(sock, self.options)
+                session = await caller.handshake(self.client, self.options)
             except HsframeworkError as error:
                 report_failure(error, peer, as_json=arguments.json)
                 return False

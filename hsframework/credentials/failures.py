@@ -43,6 +43,8 @@ class Failure(enum.Enum):
     RECORD_OVERFLOW = (22, errno.EPROTO, "the peer sent a record longer than the protocol allows")
     BAD_RECORD_MAC = (20, errno.EBADMSG, "a protected record does not authenticate")
     ILLEGAL_PARAMETER = (47, errno.EPROTO, "the peer sent a value that the protocol does not allow")
+    MISSING_EXTENSION = (109, errno.EPROTO, "the peer left out an extension that the protocol asks for")
+    UNSUPPORTED_EXTENSION = (110, errno.EPROTO, "the peer answered with an extension that was not offered")
     VERSION = (70, errno.EPROTONOSUPPORT, "the peer does not speak a version that is allowed here")
     NO_COMMON_PARAMETERS = (40, errno.EPROTONOSUPPORT, "no cipher, group or signature algorithm in common")
     NO_COMMON_ALPN = (120, errno.EPROTONOSUPPORT, "no application protocol (ALPN) in common")
@@ -54,6 +56,7 @@ class Failure(enum.Enum):
         errno.EOPNOTSUPP,
         "the kernel does not take the session, and the consumer is in the kernel",
     )
+    NOT_OFFERED_HERE = (80, errno.EOPNOTSUPP, "the protocol does not do what the request asks for")
     CANCELLED = (90, errno.ECANCELED, "the consumer withdrew the request")
     INTERNAL = (80, errno.EIO, "the service itself failed; its log says how")
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import socket
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hsframework.client import AsyncClient, AsyncSession
-from hsframework.demo.peers import Peer, connect, free_port, start_peer
+from hsframework.demo.meeting import PATIENCE, Meeting, Peer
 from hsframework.demo.processes import DemoError
 from hsframework.demo.scenarios import Scenario
 from hsframework.errors import HandshakeError, HsframeworkError, RequestRefused, errno_name
@@ -20,9 +19,6 @@ from hsframework.interface import AsyncStream, Role
 
 DATA = 1024 * 1024
 """Bytes that go each way over each session."""
-
-PATIENCE = 20.0
-"""Seconds for the data of one session."""
 
 
 @dataclass(slots=True)
@@ -49,9 +45,9 @@ async def run_scenario(scenario: Scenario, client: AsyncClient, folder: Path) ->
     outcome = Outcome(scenario)
     try:
         async with AsyncExitStack() as stack:
-            sock, peer = await _connection(scenario, folder, stack)
-            outcome.peer_pid = peer.pid
-            await _converse(scenario, client, sock, peer, outcome)
+            meeting = await scenario.peers.meet(scenario.options.role, scenario.peer_words, folder, stack)
+            outcome.peer_pid = meeting.peer.pid
+            await _converse(scenario, client, meeting, outcome)
     except (HsframeworkError, OSError) as error:
         outcome.problem = str(error)
     except TimeoutError:
@@ -59,32 +55,17 @@ async def run_scenario(scenario: Scenario, client: AsyncClient, folder: Path) ->
     return outcome
 
 
-async def _connection(scenario: Scenario, folder: Path, stack: AsyncExitStack) -> tuple[socket.socket, Peer]:
-    if scenario.options.role is Role.CLIENT:
-        address = ("127.0.0.1", free_port())
-        peer = await start_peer(scenario.program, f"127.0.0.1:{address[1]}", scenario.peer_words, folder)
-        stack.push_async_callback(peer.end)
-        return stack.enter_context(await connect(address, peer)), peer
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
-        port = listener.getsockname()[1]
-        peer = await start_peer(scenario.program, f"127.0.0.1:{port}", scenario.peer_words, folder)
-        stack.push_async_callback(peer.end)
-        async with asyncio.timeout(PATIENCE):
-            sock, _ = await asyncio.get_running_loop().sock_accept(listener)
-        return stack.enter_context(sock), peer
-
-
-async def _converse(scenario: Scenario, client: AsyncClient, sock: socket.socket, peer: Peer, outcome: Outcome) -> None:
+async def _converse(scenario: Scenario, client: AsyncClient, meeting: Meeting, outcome: Outcome) -> None:
     outcome.connected_at = time.monotonic()
     try:
-        session = await client.handshake(sock, scenario.options)
+        session = await meeting.handshake(client, scenario.options)
     except (HandshakeError, RequestRefused) as error:
         outcome.handshake = time.monotonic() - outcome.connected_at
         outcome.status, outcome.message = error.errno, str(error)
         if error.errno != scenario.expect:
             wanted = errno_name(scenario.expect) if scenario.expect else "a session"
-            outcome.problem = f"{wanted} was expected; {errno_name(error.errno)}: {error}; the peer: {peer.said()}"
+            said = meeting.peer.said()
+            outcome.problem = f"{wanted} was expected; {errno_name(error.errno)}: {error}; the peer: {said}"
         return
     outcome.handshake = time.monotonic() - outcome.connected_at
     _note(session, outcome)
@@ -94,7 +75,7 @@ async def _converse(scenario: Scenario, client: AsyncClient, sock: socket.socket
     begun = time.monotonic()
     stream = session.stream()
     async with asyncio.timeout(PATIENCE):
-        await _both_ways(stream, peer)
+        await _both_ways(stream, meeting.peer, session.role)
         await stream.close()
     outcome.transfer = time.monotonic() - begun
     outcome.data_ok = True
@@ -109,9 +90,10 @@ def _note(session: AsyncSession, outcome: Outcome) -> None:
         outcome.problem = f"ALPN {wanted[0]} was offered, and {session.alpn} is what was agreed on"
 
 
-async def _both_ways(stream: AsyncStream, peer: Peer) -> None:
-    """``DATA`` bytes from us to the peer, then as many back; compared by SHA-256."""
-    for direction in ("to the peer", "from the peer"):
+async def _both_ways(stream: AsyncStream, peer: Peer, role: Role) -> None:
+    """``DATA`` bytes from the client to the server, then as many back; compared by SHA-256."""
+    directions = ("to the peer", "from the peer")
+    for direction in directions if role is Role.CLIENT else reversed(directions):
         sent = os.urandom(DATA)
         if direction == "to the peer":
             received, _ = await asyncio.gather(peer.receive(DATA), stream.send(sent))

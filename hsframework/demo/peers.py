@@ -1,4 +1,4 @@
-"""The peers of the demonstration: OpenSSL's own programs (for PSP our own commands), with pipes for their data.
+"""The peers of the demonstration for TLS: OpenSSL's own programs, with pipes for their data.
 
 ``-quiet`` makes both carry plain data: no banner, and no letter of the input is a command.
 """
@@ -7,62 +7,54 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
-import os
 import shutil
-import signal
 import socket
-import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
+from hsframework.demo.meeting import PATIENCE, Meeting, Peer, start_program
 from hsframework.demo.processes import DemoError
-from hsframework.interface import PresharedKey
+from hsframework.interface import PresharedKey, Role
 
 CONNECT_TIMEOUT = 10.0
 _POLL = 0.02
-OUR_SERVER, OUR_CLIENT = "listen", "connect"
-"""Commands of our own, as the peers where there are no others."""
 _CIPHERS = {"sha256": ("TLS_AES_128_GCM_SHA256", 0x1301), "sha384": ("TLS_AES_256_GCM_SHA384", 0x1302)}
 
 
-class Peer:
-    """A running program."""
+class OpensslPeers:
+    """``openssl s_server`` and ``openssl s_client``.  Implements :class:`.meeting.Peers`."""
 
-    def __init__(self, process: asyncio.subprocess.Process, program: str, errors: Path) -> None:
-        self.process = process
-        self.program = program
-        self._errors = errors
+    name = "openssl"
+    protocol = "tls13"
+    connection = "TCP connection"
+    handshake = "TLS 1.3 handshake"
 
-    @property
-    def pid(self) -> int:
-        return self.process.pid
+    def program(self, role: Role) -> str:
+        return "s_server" if role is Role.CLIENT else "s_client"
 
-    async def receive(self, size: int) -> bytes:
-        """So many bytes of what it got over the connection.  Raises DemoError if it ended before."""
-        assert self.process.stdout is not None
-        try:
-            return await self.process.stdout.readexactly(size)
-        except asyncio.IncompleteReadError as error:
-            raise DemoError(f"{self.program} ended after {len(error.partial)} of {size} bytes: {self.said()}") from None
+    async def meet(self, role: Role, words: Sequence[str], folder: Path, stack: AsyncExitStack) -> Meeting:
+        return await meet_over_tcp(
+            role, lambda port: start_peer(self.program(role), f"127.0.0.1:{port}", words, folder), stack
+        )
 
-    async def send(self, data: bytes) -> None:
-        """Let it send ``data`` over the connection."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(data)
-        await self.process.stdin.drain()
 
-    async def end(self) -> None:
-        """End it, unless it has ended."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal.SIGTERM)
-        # Reads what is left and closes the pipes.
-        await self.process.communicate()
-
-    def said(self) -> str:
-        """The last line of its own messages."""
-        lines = self._errors.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+async def meet_over_tcp(role: Role, start: Callable[[int], Awaitable[Peer]], stack: AsyncExitStack) -> Meeting:
+    """``start``: makes the peer listen at this port, or connect to it.  Raises DemoError."""
+    if role is Role.CLIENT:
+        port = free_port()
+        peer = await start(port)
+        stack.push_async_callback(peer.end)
+        sock = stack.enter_context(await connect(("127.0.0.1", port), peer))
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            peer = await start(listener.getsockname()[1])
+            stack.push_async_callback(peer.end)
+            async with asyncio.timeout(PATIENCE):
+                sock, _ = await asyncio.get_running_loop().sock_accept(listener)
+        stack.enter_context(sock)
+    return Meeting(sock, peer, lambda client, options: client.handshake(sock, options))
 
 
 def openssl_program() -> str:
@@ -74,27 +66,11 @@ def openssl_program() -> str:
 
 
 async def start_peer(program: str, address: str, words: Sequence[str], folder: Path) -> Peer:
-    """``openssl PROGRAM`` at ``address`` (``host:port``), TLS 1.3 alone, or ``hsframework PROGRAM``."""
-    errors = folder / f"{program}-{address.rsplit(':', 1)[1]}.log"
-    with errors.open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *_command(program, address),
-            *words,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=log,
-        )
-    return Peer(process, program, errors)
-
-
-def _command(program: str, address: str) -> list[str]:
-    host, _, port = address.rpartition(":")
-    if program == OUR_SERVER:
-        return [sys.executable, "-m", "hsframework", program, "--once", host, port]
-    if program == OUR_CLIENT:
-        return [sys.executable, "-m", "hsframework", program, host, port]
+    """``openssl PROGRAM`` at ``address`` (``host:port``), TLS 1.3 alone."""
     place = "-accept" if program == "s_server" else "-connect"
-    return [openssl_program(), program, place, address, "-tls1_3", "-quiet"]
+    errors = folder / f"{program}-{address.rsplit(':', 1)[1]}.log"
+    command = [openssl_program(), program, place, address, "-tls1_3", "-quiet", *words]
+    return await start_program(program, command, errors)
 
 
 async def connect(address: tuple[str, int], peer: Peer) -> socket.socket:

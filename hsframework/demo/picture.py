@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hsframework.demo.exchange import DATA, Outcome
@@ -20,7 +20,8 @@ class Cast:
 
     consumer: ProcessFacts
     dispatcher: ProcessFacts
-    agent: ProcessFacts
+    agents: Mapping[str, ProcessFacts]
+    """By protocol."""
     dispatcher_start: float
     agent_start: float
 
@@ -32,20 +33,21 @@ _CONSUMER, _DISPATCHER, _AGENT, _PEER = range(4)
 
 def picture(cast: Cast, outcome: Outcome) -> str:
     """Who did what in ``outcome``, with its timings."""
-    processes = (cast.consumer, cast.dispatcher, cast.agent)
+    peers = outcome.scenario.peers
+    processes = (cast.consumer, cast.dispatcher, cast.agents[peers.protocol])
     return "\n".join(
         (
-            _heads("CONSUMER", "DISPATCHER", "AGENT tls13", "PEER"),
+            _heads("CONSUMER", "DISPATCHER", f"AGENT {peers.protocol}", "PEER"),
             _heads(*(f"pid {process.pid}" for process in processes), f"pid {outcome.peer_pid}"),
-            _heads(*(f"uid {process.uid}" for process in processes), "openssl"),
+            _heads(*(f"uid {process.uid}" for process in processes), peers.name),
             _heads(*(_capabilities(process) for process in processes), outcome.scenario.program),
             _arrows(),
-            _arrows((_CONSUMER, _PEER, "-- 1 TCP connection ", "-", "-")),
+            _arrows((_CONSUMER, _PEER, f"-- 1 {peers.connection} ", "-", "-")),
             _arrows((_CONSUMER, _DISPATCHER, "- 2 SUBMIT, the socket ", "-", ">")),
             _arrows((_DISPATCHER, _AGENT, "-- 3 READY, ACCEPT ", "-", ">")),
             _arrows(
                 (_DISPATCHER, _AGENT, "     + the socket ", " ", " "),
-                (_AGENT, _PEER, "<- 4 TLS 1.3 handshake ", "-", ">"),
+                (_AGENT, _PEER, f"<- 4 {peers.handshake} ", "-", ">"),
             ),
             _arrows((_DISPATCHER, _AGENT, "<- 5 DONE, the session ", "-", "-")),
             _arrows((_CONSUMER, _DISPATCHER, "<- 6 RESULT, session ", "-", "-")),
@@ -54,7 +56,7 @@ def picture(cast: Cast, outcome: Outcome) -> str:
             f"   2 to 6  the handshake, as the consumer sees it        {outcome.handshake * 1000:8.1f} ms",
             f"   7       {DATA // 1024} KiB each way, compared by SHA-256        {outcome.transfer * 1000:8.1f} ms",
             f"   before  start of the dispatcher until it listens     {cast.dispatcher_start * 1000:9.1f} ms",
-            f"           start of the agent until it serves           {cast.agent_start * 1000:9.1f} ms",
+            f"           start of the agents until they serve          {cast.agent_start * 1000:9.1f} ms",
         )
     )
 

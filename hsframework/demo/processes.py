@@ -47,6 +47,7 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # by which its children are found, whoever their parent is by then
             )
 
     @property
@@ -62,13 +63,17 @@ class Service:
             raise DemoError(f"the {self.name} ended with status {status}: {' | '.join(lines) or 'it said nothing'}")
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL for one that does not heed it."""
+        """SIGTERM, and SIGKILL for what does not heed it; its children too, also those that it has just started."""
         self._process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end = time.monotonic() + STOP_TIMEOUT
+        while (left := _session(self.pid)) and time.monotonic() < end:
+            time.sleep(_POLL)
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
 
     def worker(self) -> ProcessFacts:
         """The youngest process below the child, which does the work; the child itself if it has no children."""
@@ -86,6 +91,17 @@ def process_facts(pid: int) -> ProcessFacts:
         raise DemoError(f"process {pid} is gone") from None
     fields = dict(line.split(":", 1) for line in lines if ":" in line)
     return ProcessFacts(pid, int(fields["Uid"].split()[1]), int(fields["CapEff"], 16))
+
+
+def _session(number: int) -> list[int]:
+    """The live processes of a session."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
+            if int(session) == number and state not in "ZX":
+                found.append(int(path.parent.name))
+    return found
 
 
 def _children(pid: int) -> list[int]:

@@ -11,13 +11,13 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from hsframework.agent.privileges import agent_user
-from hsframework.client import AsyncClient, HandshakeOptions
-from hsframework.demo import psp
+from hsframework.client import AsyncClient, HandshakeOptions, connect_udp
+from hsframework.client.session import installed_plugins
 from hsframework.demo.exchange import Outcome, run_scenario
 from hsframework.demo.peers import openssl_program
 from hsframework.demo.picture import Cast, picture, table
@@ -28,13 +28,13 @@ from hsframework.demo.processes import (
     process_facts,
     wait_for_socket,
 )
+from hsframework.demo.quic_peers import free_port
 from hsframework.demo.scenarios import Credentials, scenarios
 from hsframework.errors import HandshakeError, RequestRefused
-from hsframework.supervisor import plugin_names
 
-PROTOCOL = "tls13"
-PSP = "psp"
-GROUPS = {PROTOCOL: ("tls13", "tlshd"), PSP: ("psp",)}
+PROTOCOLS = ("tls13", "quic", "psp")
+"""Those that are shown where they are installed; the first has to be."""
+GROUPS = {"tls13": ("tls13", "tlshd"), "quic": ("quic", "tlshd"), "psp": ("psp",)}
 
 _LONGEST_FOLDER = 60
 _POLL = 0.01
@@ -45,59 +45,65 @@ Say = Callable[[str], None]
 def run_demo(say: Say = print) -> int:
     """Run everything.  Returns 0 if all of it worked, else 1.  Raises DemoError when it could not be run."""
     openssl_program()
-    # Whoever ends us must not leave the dispatcher and the agent behind.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        outcomes, cast = asyncio.run(_stage(say))
+    except asyncio.CancelledError:
+        sys.exit(128 + signal.SIGTERM)
+    return _show(outcomes, cast, say)
+
+
+async def _stage(say: Say) -> tuple[list[Outcome], Cast]:
+    # Whoever ends us must not leave the dispatcher and the agents behind: not in the middle of starting one.
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with ExitStack() as stack:
         folder = _folder(stack)
         private = folder / "private"
         private.mkdir(mode=0o700)
         say("Making throw-away certificates and keys.")
-        credentials = Credentials(private)
-        outcomes, cast = asyncio.run(_perform(folder, private, credentials, stack, say))
-    return _show(outcomes, cast, say)
+        return await _perform(folder, private, Credentials(private), stack, say)
 
 
 async def _perform(
     folder: Path, private: Path, credentials: Credentials, stack: ExitStack, say: Say
 ) -> tuple[list[Outcome], Cast]:
     runtime = folder / "run"
-    configuration = _write_configuration(private)
+    protocols = [name for name in PROTOCOLS if name in installed_plugins().protocols]
+    configuration = _write_configuration(private, protocols)
     words = ["--config", str(configuration), "--runtime-dir", str(runtime), "--log-format", "json"]
-    say("Starting the dispatcher and an agent, as processes of their own.")
+    say(f"Starting the dispatcher and an agent each for {' and '.join(protocols)}, as processes of their own.")
     dispatcher = Service("dispatcher", ["dispatcher", *words], private)
     stack.callback(dispatcher.stop)
     dispatcher_start = await wait_for_socket(runtime / "consumer.sock", dispatcher)
-    agent = Service("agent", ["agent", PROTOCOL, *words], private)
-    stack.callback(agent.stop)
+    agents = {}
+    for name in protocols:
+        agents[name] = Service(f"agent {name}", ["agent", name, *words], private)
+        stack.callback(agents[name].stop)
     async with AsyncClient(runtime) as client:
-        agent_start = await _wait_for_agent(client, PROTOCOL, agent, dispatcher)
-        cast = Cast(process_facts(os.getpid()), dispatcher.worker(), agent.worker(), dispatcher_start, agent_start)
-        todo = scenarios(credentials)
-        if PSP in plugin_names():
-            second = Service("agent of PSP", ["agent", PSP, *words], private)
-            stack.callback(second.stop)
-            await _wait_for_agent(client, PSP, second, dispatcher)
-            todo += psp.scenarios(credentials, runtime)
-        say(f"Running {len(todo)} handshakes with OpenSSL's s_server and s_client, for PSP with our own commands.\n")
+        starts = [await _wait_for_agent(client, name, agents[name], dispatcher) for name in protocols]
+        workers = {name: agent.worker() for name, agent in agents.items()}
+        cast = Cast(process_facts(os.getpid()), dispatcher.worker(), workers, dispatcher_start, max(starts))
+        todo = scenarios(credentials, protocols, runtime)
+        peers = " and ".join(dict.fromkeys(scenario.peers.name for scenario in todo))
+        say(f"Running {len(todo)} handshakes with the programs of {peers}.\n")
         outcomes = []
         for scenario in todo:
             outcomes.append(await run_scenario(scenario, client, private))
-            dispatcher.check()
-            agent.check()
+            for service in (dispatcher, *agents.values()):
+                service.check()
     return outcomes, cast
 
 
-async def _wait_for_agent(client: AsyncClient, group: str, agent: Service, dispatcher: Service) -> float:
+async def _wait_for_agent(client: AsyncClient, protocol: str, agent: Service, dispatcher: Service) -> float:
     """Until somebody serves the group: a request on a connection that is dead ends in another way than ESRCH."""
     begun = time.monotonic()
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as sock:
-        far, _ = listener.accept()
-        far.close()
+    with _dead_connection(protocol) as sock:
         while True:
             agent.check()
             dispatcher.check()
             try:
-                await client.handshake(sock, HandshakeOptions(group=group, timeout=2.0))
+                await client.handshake(sock, HandshakeOptions(group=protocol, timeout=2.0))
             except RequestRefused as error:
                 if error.errno != errno.ESRCH or time.monotonic() - begun > START_TIMEOUT:
                     raise DemoError(f"the agent did not begin to serve: {error}", errno=error.errno) from None
@@ -106,10 +112,22 @@ async def _wait_for_agent(client: AsyncClient, group: str, agent: Service, dispa
             await asyncio.sleep(_POLL)
 
 
+def _dead_connection(protocol: str) -> socket.socket:
+    """A socket of the protocol's kind whose peer has gone."""
+    if socket.IPPROTO_UDP in installed_plugins().protocols[protocol].protocol.socket_protocols:
+        return connect_udp("127.0.0.1", free_port())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        sock = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+        far.close()
+    return sock
+
+
 def _show(outcomes: list[Outcome], cast: Cast, say: Say) -> int:
-    first = outcomes[0]
-    if not first.problem:
-        say(picture(cast, first) + "\n")
+    for protocol in cast.agents:
+        first = next(outcome for outcome in outcomes if outcome.scenario.peers.protocol == protocol)
+        if not first.problem:
+            say(picture(cast, first) + "\n")
     say(table(outcomes) + "\n")
     wrong = [outcome for outcome in outcomes if outcome.problem]
     if wrong:
@@ -132,15 +150,15 @@ def _folder(stack: ExitStack) -> Path:
     return folder
 
 
-def _write_configuration(folder: Path) -> Path:
+def _write_configuration(folder: Path, protocols: Sequence[str]) -> Path:
     """The dispatcher is started apart from the agents, so it is told which users may join the groups."""
     path = folder / "hsframework.toml"
-    users = {protocol: agent_user(None, protocol) for protocol in GROUPS}
-    tables = [
-        f'[groups.{group}]\nusers = ["{user.uid}"]\n'
-        for protocol, user in users.items()
-        if user is not None
-        for group in GROUPS[protocol]
-    ]
+    members: dict[str, list[str]] = {}
+    for protocol in protocols:
+        user = agent_user(None, protocol)
+        for group in GROUPS[protocol] if user is not None else ():
+            assert user is not None
+            members.setdefault(group, []).append(f'"{user.uid}"')
+    tables = [f"[groups.{group}]\nusers = [{', '.join(users)}]\n" for group, users in members.items()]
     path.write_text("\n".join(tables))
     return path

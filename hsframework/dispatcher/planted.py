@@ -2,7 +2,7 @@
 
 The kernel takes success at its word, and would go on in plain text.  So a group that has a row here has one for every
 kind of socket for which success can be reported: a socket of another kind has no session.  A mechanism that can be
-asked brings its row: in-kernel QUIC (``tlshd``, SO_PROTOCOL 261).
+asked brings its row.
 """
 
 from __future__ import annotations
@@ -17,12 +17,23 @@ from hsframework.errors import HsframeworkError
 from hsframework.netlink.psp import sends_protected
 from hsframework.netlink.socket import NETLINK_GENERIC, RequestSocket
 
+IPPROTO_QUIC = 261
+SOL_QUIC, CONNECTION_ID = 288, 4
+
 Check = Callable[[Custody], bool]
 
 
 def has_kernel_tls(custody: Custody) -> bool:
     """Are TLS_TX and TLS_RX in place?"""
     return kernel_tls.is_planted(custody.option)
+
+
+def has_kernel_quic(custody: Custody) -> bool:
+    """Is the connection established?  The kernel names its ids only then."""
+    try:
+        return bool(custody.option(SOL_QUIC, CONNECTION_ID, 12))
+    except OSError:
+        return False
 
 
 def has_kernel_psp(custody: Custody) -> bool:
@@ -41,7 +52,7 @@ def has_kernel_psp(custody: Custody) -> bool:
 
 _TLS: Mapping[int, Check] = {socket.IPPROTO_TCP: has_kernel_tls}
 CHECKS: Mapping[str, Mapping[int, Check]] = {
-    "tlshd": _TLS,
+    "tlshd": {**_TLS, IPPROTO_QUIC: has_kernel_quic},
     "tls13": _TLS,
     "psp": {socket.IPPROTO_TCP: has_kernel_psp},
 }

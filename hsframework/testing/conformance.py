@@ -277,8 +277,8 @@ class ConformanceSuite:
                 must_name_the_key(registry, name, key, table, seen)
 
     def test_no_file_is_opened_by_a_handshake(self) -> None:
-        """After prepare no handshake opens a file: the root filesystem may hang, and waits for this very handshake
-        (hsframework.interface: Protocol.prepare)."""
+        """After prepare no handshake opens a file, starts a program or forks: the root filesystem may hang, and waits
+        for this very handshake (hsframework.interface: Protocol.prepare)."""
 
         async def body(stage: Stage, seen: Observation) -> None:
             seen.watch_files = True
@@ -286,7 +286,7 @@ class ConformanceSuite:
             seen.watch_files = False
             if seen.opened:
                 raise ConformanceFailure(
-                    f"a handshake opens files: {', '.join(seen.opened[:5])}",
+                    f"a handshake opens files or starts processes: {', '.join(seen.opened[:5])}",
                     "load what all handshakes need in prepare, and import modules at the top of the file",
                 )
 
@@ -303,7 +303,7 @@ class ConformanceSuite:
                 requests = stage.submit(network, stage.pair)
                 for request, sock in zip(requests, (network.left, network.right), strict=True):
                     session = (await request.outcome()).session(sock)
-                    texts.extend(everything_shown(session, stage.scenario.streams))
+                    texts.extend(await everything_shown(session, stage.scenario.streams))
                     secrets.update(secrets_in(session.parameters))
             for pair in stage.scenario.refused.values():
                 texts.extend(map(str, (await stage.handshake(pair)).outcomes))

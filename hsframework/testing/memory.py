@@ -110,7 +110,7 @@ class MemoryStream(_Memory):
             raise BlockingIOError(f"{size} bytes are taken, and {len(self._waiting)} are there")
         del self._waiting[:size]
 
-    async def receive_datagram(self, max_size: int = 65535) -> bytes:
+    async def receive_datagram(self, max_size: int = 65535, *, until: float | None = None) -> bytes:
         raise TypeError("receive_datagram is for datagram sockets; a stream socket has receive_record")
 
 
@@ -133,9 +133,10 @@ class MemoryDatagrams(_Memory):
         self._waiting.append(datagram)
         self._arrived.set()
 
-    async def receive_datagram(self, max_size: int = 65535) -> bytes:
-        while not self._waiting:
-            await self._more()
+    async def receive_datagram(self, max_size: int = 65535, *, until: float | None = None) -> bytes:
+        async with asyncio.timeout_at(None if self._waiting else until):
+            while not self._waiting:
+                await self._more()
         return self._waiting.popleft()[:max_size]
 
     async def receive_exactly(self, size: int) -> bytes:

@@ -18,6 +18,7 @@ from typing import Any
 
 import structlog
 
+from hsframework.agent.containment import FORKS, PROGRAMS
 from hsframework.log import exception_text, format_exceptions, redact
 
 _LEAST_SECRET = 8
@@ -103,10 +104,18 @@ def _install_audit() -> None:
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if event == "open" and _watching:
-        for seen in _watching:
-            if seen.watch_files and isinstance(arguments[0], (str, bytes)):
-                seen.opened.append(os.fsdecode(arguments[0]))
+    if not _watching:
+        return
+    found = ""
+    if event == "open" and isinstance(arguments[0], (str, bytes)):
+        found = os.fsdecode(arguments[0])
+    elif event in FORKS:
+        found = "(a process, by fork)"
+    elif event in PROGRAMS:
+        found = f"(the program {arguments[0]!r:.100})"
+    for seen in _watching if found else ():
+        if seen.watch_files:
+            seen.opened.append(found)
 
 
 def shown_secrets(secrets: Iterable[bytes], texts: Iterable[str]) -> list[str]:

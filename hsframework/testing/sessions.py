@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
 
 from hsframework.client.session import AsyncSession
 from hsframework.errors import HsframeworkError
@@ -62,14 +61,13 @@ def attach(session: AsyncSession, wanted: bool) -> AsyncStream | None:
     )
 
 
-def everything_shown(session: AsyncSession, streams: bool) -> Iterator[str]:
-    yield repr(session)
-    yield repr(session.established)
-    yield repr(dict(session.tags))
-    if streams:
-        stream = attach(session, True)
-        yield repr(stream)
-        yield repr(getattr(stream, "__dict__", {}))
+async def everything_shown(session: AsyncSession, streams: bool) -> list[str]:
+    shown = [repr(session), repr(session.established), repr(dict(session.tags))]
+    stream = attach(session, streams)
+    if stream is not None:
+        shown += [repr(stream), repr(getattr(stream, "__dict__", {}))]
+        await stream.close()
+    return shown
 
 
 def censored(text: str, secrets: set[bytes]) -> str:

@@ -84,20 +84,31 @@ class Stage:
         timeout: float = LIMIT,
         prepare: Callable[[BadNetwork], object] = lambda network: None,
     ) -> Ended:
-        """Both ends, until both are over.  A consumer closes the socket of a handshake that failed."""
+        """Both ends, until both are over.  A consumer closes the socket of a handshake that failed.
+
+        Where datagrams get lost, a consumer goes on with its session: the last flight may be the session's to repeat.
+        """
+        lossy = not self.streams and conditions is not None and bool(conditions.drop or conditions.first_losses)
         with self.network(conditions) as network:
             prepare(network)
             begun = self.loop.time()
             requests = self.submit(network, pair or self.pair, timeout)
-            ends = (network.left, network.right)
-            first, second = await asyncio.gather(*map(self._end, requests, ends))
+            async with contextlib.AsyncExitStack() as sessions:
+                used = sessions if lossy and self.scenario.streams else None
+                ends = zip(requests, (network.left, network.right), strict=True)
+                first, second = await asyncio.gather(*(self._end(*end, used) for end in ends))
             await self.idle()
             return Ended(first, second, requests, begun)
 
-    async def _end(self, request: Submission, sock: socket.socket) -> Outcome:
+    async def _end(
+        self, request: Submission, sock: socket.socket, sessions: contextlib.AsyncExitStack | None = None
+    ) -> Outcome:
+        """``sessions``: where a session that is there is put to use."""
         outcome = await request.outcome()
         if not outcome.ok:
             sock.close()
+        elif sessions is not None:
+            sessions.push_async_callback(outcome.session(sock).stream().close)
         return outcome
 
     def submit(self, network: BadNetwork, pair: Pair, timeout: float = LIMIT) -> tuple[Submission, Submission]:

@@ -17,6 +17,7 @@ from tests.support.running import (
     Running,
     Service,
     install_plugin,
+    only,
     short_folder,
     status_of,
     until,
@@ -89,9 +90,13 @@ def house_of(
     words: Sequence[str] = (),
     namespaces: Sequence[str] = (),
     plugins: Mapping[str, str] | None = None,
+    installed: Sequence[str] = ("tls13",),
     more: str = "",
 ) -> Iterator[H]:
-    """`hsframework run` with these profiles, once it has joined the kernel's group."""
+    """`hsframework run` with these profiles, once it has joined the kernel's group.
+
+    ``plugins``: source texts by name, beside those that are ``installed``, of which no others are started.
+    """
     with short_folder() as folder:
         lines: list[str] = []
         if client is not None:
@@ -101,7 +106,9 @@ def house_of(
         words = [*words, *(word for name in namespaces for word in ("--netns", name))]
         for name, source in (plugins or {}).items():
             install_plugin(folder / "site", name, source)
-        service = kind(folder, "\n".join([more, *lines]), words, folder / "site" if plugins else None)
+        service = kind(
+            folder, only(*installed) + "\n".join([more, *lines]), words, folder / "site" if plugins else None
+        )
         try:
             service.wait_for_agents()
             yield service

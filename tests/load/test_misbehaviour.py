@@ -203,13 +203,18 @@ BAD_IMPORTS = {
 
 
 def test_at_import(credentials: Credentials) -> None:
-    """Plugins that cannot be imported are skipped with their names in the log; TLS is served."""
-    with running_service(plugins=BAD_IMPORTS) as service:
+    """Plugins that cannot be imported are skipped with their names in the log; TLS is served.  The agents of those that
+    hang end, and the log says where it was."""
+    limits = "".join(f"[agents.{name}]\nstart-timeout = 2\n" for name in ("ahangs", "alingers"))
+    with running_service(limits, plugins=BAD_IMPORTS) as service:
         keeper = service.keeper()
         skipped = {event["plugin"] for event in service.log.events("a plugin is skipped", pid=keeper, level="error")}
         assert skipped == set(BAD_IMPORTS)
         asyncio.run(_check(service, credentials))
         assert service.keeper() == keeper
+        for name in ("ahangs", "alingers"):
+            where = service.log.wait("a plugin does not get ready", plugin=name)["where"]
+            assert any(f"hs_{name}.py, line" in place for place in where)
         assert service.stop() == 0
 
 

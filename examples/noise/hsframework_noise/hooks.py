@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from hsframework.hookspecs import hookimpl
 from hsframework.interface import AsyncStream, EstablishedSession, Protocol, Stream
 
+hsframework_interface_version = 1
+
 
 @hookimpl
 def hsframework_protocols() -> Iterable[Protocol]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import pwd
 import re
 import socket
 import subprocess
@@ -12,10 +14,10 @@ import threading
 from pathlib import Path
 
 import pytest
-from hsframework.testing.service import RunningService
+from hsframework.testing.service import RunningService, running_service
 
 from bare_noise import BarePeer
-from keys import OURS, THEIRS
+from keys import OURS, THEIRS, write_key
 
 README = Path(__file__).parent.parent / "README.md"
 
@@ -71,6 +73,16 @@ def test_commands(service: RunningService, tmp_path: Path) -> None:
         server.stderr.read()
     assert (client.returncode, client.stdout) == (0, "hello\n"), client.stderr
     assert f"key {THEIRS.public.hex()}" in client.stderr
+
+
+def test_configuration(tmp_path: Path) -> None:
+    """The service starts with it."""
+    text = re.findall(r"^```toml\n(.*?)^```", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)[0]
+    text = text.replace("/etc/hsframework/noise.key", str(tmp_path / "noise.key"))
+    text = text.replace("www-data", pwd.getpwuid(os.getuid()).pw_name)
+    write_key(tmp_path / "noise.key", OURS)
+    with running_service(groups=("noise",), configuration=text):
+        pass
 
 
 def _command(words: list[str], service: RunningService, *, port: str) -> list[str]:

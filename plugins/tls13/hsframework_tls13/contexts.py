@@ -4,9 +4,9 @@ A context holds what many handshakes share: cipher suites, groups, certificates 
 asked for.  All that belongs to one handshake (name, trust, ALPN, pre-shared key) hangs on the connection.
 
 Certificates: a server's context has one identity and sends its chain as given; which identity is chosen before
-(:mod:`.selection`).  A client learns only in mid-handshake which signatures its server takes, so its context may have
-several identities, one of each key type (the first of a type wins); OpenSSL chooses, and finds each leaf's chain
-among the intermediates of all.
+(:mod:`hsframework.credentials.selection`).  A client learns only in mid-handshake which signatures its server takes,
+so its context may have several identities, one of each key type (the first of a type wins); OpenSSL chooses, and finds
+each leaf's chain among the intermediates of all.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cryptography import x509
 from OpenSSL import SSL, crypto
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.credentials.selection import key_type
 from hsframework.errors import ConfigurationError
 from hsframework.interface import CertificateDemand, Identity, Role
 from hsframework_tls13.ciphers import CipherSuite
@@ -31,7 +32,6 @@ from hsframework_tls13.openssl import (
     set_groups,
     use_private_key,
 )
-from hsframework_tls13.selection import key_type
 from hsframework_tls13.settings import Settings
 
 _Key = tuple[object, ...]

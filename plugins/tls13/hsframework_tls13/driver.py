@@ -12,15 +12,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
-from hsframework.credentials.chain import Purpose, verifier_for
 from hsframework.credentials.failures import Failure, HandshakeFailed
-from hsframework.errors import ConfigurationError, HandshakeError
-from hsframework.interface import AuthMode, CertificateDemand, Endpoint, Identity, PresharedKey, Request, Role
+from hsframework.credentials.judgement import client_identities, judge_for
+from hsframework.errors import HandshakeError
+from hsframework.interface import AuthMode, CertificateDemand, Endpoint, PresharedKey, Request, Role
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.contexts import Contexts
-from hsframework_tls13.engine import ClientEngine, Engine, Established, ServerEngine, Verify, no_trust
+from hsframework_tls13.engine import ClientEngine, Engine, Established, ServerEngine
 from hsframework_tls13.recordlayer import RecordLayer
 from hsframework_tls13.records import HEADER_SIZE, body_size, plaintext_alert, whole_records
 
@@ -75,7 +74,7 @@ def _engine(
     alpn: Sequence[str],
     client_certificate: CertificateDemand,
 ) -> Engine:
-    verify = _verify(request)
+    verify = judge_for(request)
     if request.role is Role.SERVER:
         return ServerEngine(
             contexts,
@@ -90,24 +89,11 @@ def _engine(
         contexts,
         server_name=request.peer_name,
         alpn=alpn,
-        identities=_client_identities(request),
+        identities=client_identities(request),
         psk=_client_psk(request),
         verify=verify,
         suites=suites,
     )
-
-
-def _verify(request: Request) -> Verify:
-    if request.trust is None:
-        return no_trust
-    try:
-        verifier = verifier_for(request.trust)
-    except ConfigurationError as error:
-        raise HandshakeFailed(Failure.INTERNAL, str(error)) from None
-    is_client = request.role is Role.CLIENT
-    purpose = Purpose.SERVER_AUTH if is_client else Purpose.CLIENT_AUTH
-    peer_name = request.peer_name if is_client else None
-    return lambda chain: verifier.verify(chain, purpose=purpose, peer_name=peer_name, now=datetime.now(UTC))
 
 
 async def _run(request: Request, engine: Engine, endpoint: Endpoint) -> bytes:
@@ -159,14 +145,6 @@ async def _look_up(request: Request, identities: tuple[bytes, ...]) -> Preshared
         if key is not None:
             return key
     return None
-
-
-def _client_identities(request: Request) -> tuple[Identity, ...]:
-    if request.auth_mode is not AuthMode.X509:
-        return ()
-    if not request.identities:
-        raise HandshakeFailed(Failure.NO_KEY, "the request names no certificate of ours")
-    return request.identities
 
 
 def _client_psk(request: Request) -> PresharedKey | None:

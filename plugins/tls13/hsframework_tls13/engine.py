@@ -25,8 +25,9 @@ The rules:
 
 from __future__ import annotations
 
+from hsframework.credentials.judgement import Verify, no_trust
 from hsframework_tls13.engine_client import ClientEngine
-from hsframework_tls13.engine_core import Engine, Established, Verify, no_trust
+from hsframework_tls13.engine_core import Engine, Established
 from hsframework_tls13.engine_server import ServerEngine
 
 __all__ = ["ClientEngine", "Engine", "Established", "ServerEngine", "Verify", "no_trust"]

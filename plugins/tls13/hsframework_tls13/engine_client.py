@@ -9,10 +9,11 @@ from functools import lru_cache
 from OpenSSL import SSL
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.credentials.judgement import Verify, no_trust
 from hsframework.interface import Identity, PresharedKey, Role
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.contexts import Contexts
-from hsframework_tls13.engine_core import Engine, Verify, no_trust, suites_for
+from hsframework_tls13.engine_core import Engine, suites_for
 from hsframework_tls13.openssl import resumed
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from OpenSSL import SSL
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.credentials.judgement import Verify
 from hsframework.interface import PeerIdentity, PresharedKey, Role, Secret
 from hsframework_tls13.ciphers import BY_NAME, CipherSuite
 from hsframework_tls13.contexts import Contexts
@@ -31,9 +32,6 @@ from hsframework_tls13.records import (
     plaintext_alert,
 )
 
-Verify = Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
-"""Judges what the peer sent (DER, leaf first): returns the path that was believed, or raises HandshakeFailed."""
-
 MAX_PSK = 512
 """Bytes of a pre-shared key: OpenSSL's limit."""
 
@@ -55,11 +53,6 @@ class Established:
     group: str
     alpn: str | None
     peer: PeerIdentity
-
-
-def no_trust(chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """The :data:`Verify` of who trusts nobody."""
-    raise HandshakeFailed(Failure.UNTRUSTED, "no trust is configured for this request")
 
 
 class Engine(Callbacks):

@@ -34,7 +34,13 @@ def ends() -> Iterator[tuple[End, End]]:
 def service(ends: tuple[End, End]) -> Iterator[House]:
     """In its own namespace and in those of both ends."""
     namespaces = [end.namespace for end in ends]
-    with house(client=Profile(CLIENT), server=Profile(SERVER), more=CONFIGURATION, namespaces=namespaces) as made:
+    with house(
+        client=Profile(CLIENT),
+        server=Profile(SERVER),
+        installed=("tls13", "psp"),
+        more=CONFIGURATION,
+        namespaces=namespaces,
+    ) as made:
         made.wait_for_agents(protocol="psp")
         made.log.wait("joined the kernel's group", group="psp", number=3)
         yield made

@@ -234,6 +234,31 @@ def test_close_leaves_the_loop_before_the_fd_is_gone() -> None:
     run(test)
 
 
+def test_a_handshaker_that_closes_its_socket_harms_no_other() -> None:
+    """The number is the next socket's: its wait goes on when the first endpoint is left."""
+
+    async def test(endpoint: StreamEndpoint, peer: socket.socket) -> None:
+        number = endpoint.socket.fileno()
+        with endpoint.socket.dup():
+            reading = asyncio.create_task(endpoint.receive_exactly(1))
+            await turns()
+            endpoint.socket.close()
+            near, far = socket.socketpair()
+            with far:
+                assert near.fileno() == number
+                other = StreamEndpoint(near, endpoint._readiness)
+                waiting = asyncio.create_task(other.receive_exactly(1))
+                await turns()
+                endpoint.leave()
+                await turns()
+                assert reading.cancelled()
+                far.send(b"x")
+                assert await asyncio.wait_for(waiting, 20) == b"x"
+                other.close()
+
+    run(test)
+
+
 def test_datagrams() -> None:
     """One datagram a read, an empty one too; the stream's reads are refused."""
 
@@ -255,6 +280,28 @@ def test_datagrams() -> None:
                 await endpoint.receive_exactly(1)
             with pytest.raises(TypeError):
                 await endpoint.receive_record(1, len)
+        endpoint.close()
+
+    asyncio.run(body())
+
+
+def test_datagrams_until() -> None:
+    """A wait with an end: TimeoutError then, a datagram before; what is there already is taken after the end too."""
+
+    async def body() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        endpoint = make_endpoint(ours, Readiness(loop))
+        with theirs:
+            for until in (loop.time() - 1, loop.time() + 0.01):
+                with pytest.raises(TimeoutError):
+                    await endpoint.receive_datagram(until=until)
+            reading = asyncio.create_task(endpoint.receive_datagram(until=loop.time() + 20))
+            await turns()
+            theirs.send(b"one")
+            assert await reading == b"one"
+            theirs.send(b"two")
+            assert await endpoint.receive_datagram(until=loop.time() - 1) == b"two"
         endpoint.close()
 
     asyncio.run(body())

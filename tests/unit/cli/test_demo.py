@@ -20,7 +20,7 @@ from hsframework.demo.exchange import Outcome
 from hsframework.demo.peers import psk_words, start_peer
 from hsframework.demo.picture import WIDTH, Cast, picture, table
 from hsframework.demo.processes import DemoError, ProcessFacts, Service, process_facts, wait_for_socket
-from hsframework.demo.scenarios import Scenario
+from hsframework.demo.scenarios import Credentials, Scenario, scenarios
 from hsframework.errors import RequestRefused
 from hsframework.interface import PresharedKey, Role, Secret
 
@@ -54,9 +54,10 @@ def test_the_whole(temporary: Path) -> None:
     output = result.stdout.decode()
     assert (result.returncode, result.stderr) == (0, b""), output
     rows = [line for line in output.splitlines() if line.endswith(" ok")]
-    assert len(rows) == 18
-    assert sum("2 MiB" in row for row in rows) == 12
+    assert len(rows) == 24
+    assert sum("2 MiB" in row for row in rows) == 16
     assert sum("PSP aes-gcm-256, software" in row for row in rows) == 3
+    assert sum("QUIC" in row for row in rows) == 6
     for number in (errno.EKEYREJECTED, errno.EACCES, errno.ENOKEY, errno.ESRCH):
         assert errno.errorcode[number] in output
     assert max(map(len, output.splitlines())) <= WIDTH
@@ -84,6 +85,18 @@ def test_ended_in_the_middle(temporary: Path) -> None:
     temporary.rmdir()
 
 
+def test_without_the_quic_plugin(tmp_path: Path) -> None:
+    """What is not installed is not shown, and not needed."""
+    credentials = Credentials(tmp_path)
+    assert {scenario.peers.protocol for scenario in scenarios(credentials, ["tls13"], tmp_path)} == {"tls13"}
+    assert {scenario.peers.protocol for scenario in scenarios(credentials, ["tls13", "quic"], tmp_path)} == {
+        "tls13",
+        "quic",
+    }
+    code = "import sys, hsframework.demo.stage; sys.exit(any(name.startswith('aioquic') for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
 def test_without_openssl() -> None:
     """Status 1 and the package to install."""
     environment = {**os.environ, "PATH": "/nonexistent"}
@@ -100,7 +113,7 @@ def outcome(**changes: Any) -> Outcome:
     return Outcome(scenario, **{**values, **changes})
 
 
-CAST = Cast(ProcessFacts(1, 0, 3), ProcessFacts(2, 0, 1), ProcessFacts(3, 60804, 0), 0.25, 0.5)
+CAST = Cast(ProcessFacts(1, 0, 3), ProcessFacts(2, 0, 1), {"tls13": ProcessFacts(3, 60804, 0)}, 0.25, 0.5)
 
 
 def test_one_that_came_out_wrong_makes_status_1() -> None:
@@ -203,4 +216,4 @@ def test_an_agent_that_never_serves(monkeypatch: pytest.MonkeyPatch) -> None:
     running: Any = SimpleNamespace(check=lambda: None)
     client: Any = SimpleNamespace(handshake=handshake)
     with pytest.raises(DemoError, match="did not begin to serve: nobody listens"):
-        asyncio.run(stage._wait_for_agent(client, stage.PROTOCOL, running, running))
+        asyncio.run(stage._wait_for_agent(client, "tls13", running, running))

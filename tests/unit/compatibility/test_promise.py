@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.compatibility.promise import PROMISED, ROOT, promised_now, public_modules
 
-FOLDERS = [path for path in (ROOT / "plugins", ROOT / "examples") if path.exists()]
+FOLDERS = [ROOT / "plugins", ROOT / "examples", ROOT / "hsframework" / "scaffold" / "template"]
 SOURCES = sorted(
     path for folder in FOLDERS for path in folder.rglob("*.py") if not {".venv", "build"} & set(path.parts)
 )

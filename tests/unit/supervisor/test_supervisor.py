@@ -42,7 +42,7 @@ def started(folder: Path, configuration: str = "") -> Iterator[Service]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stops(number: signal.Signals) -> None:
     """SIGTERM and SIGINT: agents first, then the dispatcher; exit status 0 and no process left."""
-    with running_service("[agents.tls13]\nprocesses = 2\n", agents=2) as service:
+    with running_service(only("tls13") + "[agents.tls13]\nprocesses = 2\n", agents=2) as service:
         assert len(service.processes()) == 5
         assert service.stop(number) == 0
         order = [event["event"] for event in service.log.events() if event["event"].endswith(" stops")]
@@ -98,7 +98,7 @@ def test_a_port_in_use() -> None:
 
 def test_a_runtime_dir_in_use() -> None:
     """A second service in the same folder ends with a clear message and does not disturb the first."""
-    with running_service() as service:
+    with running_service(only("tls13")) as service:
         before = service.processes()
         with started(service.folder) as second:
             assert "another dispatcher listens here" in failed(second)

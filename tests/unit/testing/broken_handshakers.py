@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -311,6 +312,21 @@ class SendsOnce(DatagramHandshaker):
 class OpensAFile(ToyHandshaker):
     async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
         Path(__file__).read_bytes()  # noqa: ASYNC240
+        await super().converse(exchange, endpoint)
+
+
+class RunsAProgram(ToyHandshaker):
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        subprocess.run(["true"], check=True)  # noqa: ASYNC221
+        await super().converse(exchange, endpoint)
+
+
+class Forks(ToyHandshaker):
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        os.waitpid(child, 0)  # noqa: ASYNC222
         await super().converse(exchange, endpoint)
 
 

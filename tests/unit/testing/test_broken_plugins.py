@@ -172,6 +172,8 @@ FAULTS = [
     other("settings_errors_are_readable", "Untold", "does not say which values", ToyPlugin(), wrong_settings={}),
     found_by("no_file_is_opened_by_a_handshake", broken.OpensAFile, "broken_handshakers.py"),
     found_by("no_file_is_opened_by_a_handshake", broken.ImportsLate, "imported_late"),
+    found_by("no_file_is_opened_by_a_handshake", broken.RunsAProgram, "the program 'true'"),
+    found_by("no_file_is_opened_by_a_handshake", broken.Forks, "a process, by fork"),
     found_by("no_secret_is_shown", broken.LogsTheKey, "a secret is shown"),
     found_by("no_secret_is_shown", broken.PrintsTheKey, "a secret is shown"),
     found_by("no_secret_is_shown", broken.TellsTheKeyInATag, "a secret is shown"),

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
-from hsframework_tls13.client_hello import MAX_SIZE, ClientHello, ClientHelloReader, parse_client_hello
+from hsframework.tls.client_hello import ClientHello, parse_client_hello
+from hsframework_tls13.client_hello import MAX_SIZE, ClientHelloReader
 from hsframework_tls13.engine import ClientEngine
 from tests.unit.tls13.support import CONTEXTS, KEY_256
 
@@ -60,6 +61,7 @@ def check_openssl(parsed: ClientHello | None) -> None:
     assert parsed.server_name == "server.example"
     assert parsed.alpn == (b"h2", b"sunrpc")
     assert parsed.psk_identities == (KEY_256.identity,)
+    assert parsed.psk_binder_sizes == (32,)
     assert parsed.supported_versions == (0x0304,)
     assert set(parsed.cipher_suites) == {0x1301, 0x1303, 0x1304}
     assert {0x0403, 0x0804, 0x0807, 0x0904} <= set(parsed.signature_algorithms)

@@ -11,7 +11,7 @@ import hsframework_tls13
 
 PACKAGE = Path(hsframework_tls13.__file__).parent
 SANS_IO = ["ciphers", "client_hello", "contexts", "engine", "engine_client", "engine_core", "engine_server", "events",
-           "inbound", "keyschedule", "openssl", "openssl_failures", "protection", "recordlayer", "records", "selection",
+           "inbound", "keyschedule", "openssl", "openssl_failures", "protection", "recordlayer", "records",
            "settings"]  # fmt: skip
 FORBIDDEN = {"asyncio", "socket", "select", "selectors", "time", "datetime", "threading", "ssl", "os", "pyroute2"}
 

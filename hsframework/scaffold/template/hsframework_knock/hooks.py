@@ -12,6 +12,8 @@ from hsframework.streams import AsyncioStream, BlockingStream, UserSpaceChannel
 from hsframework_knock.plugin import KnockProtocol
 from hsframework_knock.session import Frames
 
+hsframework_interface_version = 1
+
 
 @hookimpl
 def hsframework_protocols() -> Iterable[Protocol]:

@@ -1,0 +1,221 @@
+"""QUIC handshakes per second through the whole path, as ratios to bare aioquic on the same machine in the same run.
+
+    python benchmarks/quic_handshakes.py [--seconds 5] [--concurrency 32] [--json FILE]
+
+* *bare*: two aioquic connections joined in memory in one loop, the client verifying the server's chain by aioquic's own
+  means, until the client has HANDSHAKE_DONE.  One process.
+* *path*: a consumer hands over both ends of pairs of UDP sockets that are connected with each other, and names a
+  profile for each; a dispatcher and one or two agent processes run the handshakes; each pair counts once, when the
+  consumer has both sessions.
+
+Each ratio is the median of several rounds in which bare and path take turns, since the machine may do other things too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_der_private_key
+
+from hsframework.client import AsyncClient, Client, HandshakeOptions
+from hsframework.errors import HandshakeError, HsframeworkError, RequestRefused
+from hsframework.interface import AuthMode, Role
+from hsframework.testing.certificates import Authority, Credential
+
+NAME = "server.example"
+ALPN = "bench"
+ROUNDS = 5
+ADDRESS = ("127.0.0.1", 4433)
+KEY_TYPES = ("ecdsa-p256", "rsa-2048")
+
+
+class Credentials:
+    """One authority and a server's certificate."""
+
+    def __init__(self, key_type: str) -> None:
+        self.key_type = key_type
+        self.authority = Authority("Benchmark CA", key_type=key_type)
+        self.server: Credential = self.authority.issue(names=[NAME], key_type=key_type)
+
+
+def bare_rate(credentials: Credentials, seconds: float) -> float:
+    """Pairs of handshakes a second, in one loop."""
+    logging.getLogger("quic").setLevel(logging.ERROR)
+    identity = credentials.server.identity
+    certificate = x509.load_der_x509_certificate(identity.chain[0])
+    key = load_der_private_key(identity.private_key.reveal(), None)
+    trusted = credentials.authority.certificate_pem
+
+    def pair() -> None:
+        ours = QuicConfiguration(is_client=True, alpn_protocols=[ALPN], server_name=NAME, cadata=trusted)
+        theirs = QuicConfiguration(is_client=False, alpn_protocols=[ALPN], certificate=certificate, private_key=key)
+        client = QuicConnection(configuration=ours)
+        server = QuicConnection(
+            configuration=theirs, original_destination_connection_id=client.original_destination_connection_id
+        )
+        now = 0.0
+        client.connect(ADDRESS, now)
+        while not client._handshake_confirmed:
+            now += 0.001
+            for data, _ in client.datagrams_to_send(now):
+                server.receive_datagram(data, ADDRESS, now)
+            for data, _ in server.datagrams_to_send(now):
+                client.receive_datagram(data, ADDRESS, now)
+
+    for _ in range(10):
+        pair()
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        pair()
+        count += 1
+    return count / (time.perf_counter() - start)
+
+
+@contextmanager
+def service(credentials: Credentials, processes: int, tickets: int) -> Iterator[Path]:
+    """A running service; the folder of its sockets."""
+    with tempfile.TemporaryDirectory(prefix="hsframework-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        file = folder / "hsframework.toml"
+        file.write_text(_configuration(folder, credentials, processes, tickets))
+        process = subprocess.Popen([sys.executable, "-m", "hsframework", "run", "--config", str(file)])
+        try:
+            deadline = time.perf_counter() + 30
+            while not _serves(folder / "run"):
+                if process.poll() is not None or time.perf_counter() > deadline:
+                    raise SystemExit("the service did not start")
+                time.sleep(0.01)
+            yield folder / "run"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(15)
+
+
+def _configuration(folder: Path, credentials: Credentials, processes: int, tickets: int) -> str:
+    authority = credentials.authority.write(folder, "ca")
+    server = credentials.server.write(folder, "server")
+    return f"""
+runtime-dir = "{folder}/run"
+log.level = "warning"
+agents.quic.processes = {processes}
+plugins.quic.tickets = {tickets}
+identities.server = {{ certificate = "{server.certificate}", private-key = "{server.private_key}" }}
+trust.all.bundle = ["{authority}"]
+profiles.server = {{ identities = ["server"] }}
+profiles.client = {{ trust = "all" }}
+"""
+
+
+def _serves(folder: Path) -> bool:
+    """Does an agent serve the group quic?  Asked with a handshake whose peer says nothing."""
+    ours, theirs = connections(1)[0]
+    with ours, theirs:
+        try:
+            with Client(folder) as client:
+                client.handshake(ours, HandshakeOptions(group="quic", timeout=0.001))
+        except RequestRefused:
+            return False
+        except HandshakeError:
+            return True
+        except HsframeworkError:
+            return False
+    return True
+
+
+def connections(number: int) -> list[tuple[socket.socket, socket.socket]]:
+    """So many pairs of UDP sockets on loopback, connected with each other."""
+    pairs = []
+    for _ in range(number):
+        one, two = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+        for sock in (one, two):
+            sock.bind(("127.0.0.1", 0))
+        one.connect(two.getsockname())
+        two.connect(one.getsockname())
+        pairs.append((one, two))
+    return pairs
+
+
+async def path_rate(folder: Path, concurrency: int, pairs: int) -> float:
+    """Pairs a second; raises when one fails."""
+    common: dict[str, Any] = {"group": "quic", "alpn": (ALPN,)}
+    client_options = HandshakeOptions(peer_name=NAME, profile="client", auth_mode=AuthMode.UNAUTHENTICATED, **common)
+    server_options = HandshakeOptions(role=Role.SERVER, profile="server", **common)
+    async with AsyncClient(folder) as consumer:
+
+        async def many(work: list[tuple[socket.socket, socket.socket]]) -> None:
+            while work:
+                client, server = work.pop()
+                with client, server:
+                    await asyncio.gather(
+                        consumer.handshake(server, server_options), consumer.handshake(client, client_options)
+                    )
+
+        await many(connections(10))
+        work = connections(pairs)
+        start = time.perf_counter()
+        await asyncio.gather(*(many(work) for _ in range(concurrency)))
+        return pairs / (time.perf_counter() - start)
+
+
+def measure(key_type: str, seconds: float, concurrency: int, tickets: int) -> dict[str, Any]:
+    """Bare and whole path with one and two agent processes, in turns."""
+    credentials = Credentials(key_type)
+    figures: dict[str, Any] = {"key": key_type, "tickets": tickets, "bare": []}
+    for processes in (1, 2):
+        with service(credentials, processes, tickets) as folder:
+            rates, ratios = [], []
+            for _ in range(ROUNDS):
+                bare = bare_rate(credentials, seconds / ROUNDS)
+                pairs = max(50, min(400, int(bare * seconds / ROUNDS)))
+                rate = asyncio.run(path_rate(folder, concurrency, pairs))
+                figures["bare"].append(bare)
+                rates.append(rate)
+                ratios.append(rate / bare)
+            figures[f"path_{processes}"] = statistics.median(rates)
+            figures[f"ratio_{processes}"] = statistics.median(ratios)
+    figures["bare"] = statistics.median(figures["bare"])
+    return figures
+
+
+def main() -> int:
+    """Measure, print, and write JSON where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default 5)")
+    parser.add_argument("--concurrency", type=int, default=32, help="pairs under way at once (default 32)")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    arguments = parser.parse_args()
+    print(f"{os.cpu_count()} cores, {arguments.concurrency} pairs at a time; pairs a second, and the ratio to bare\n")
+    print(f"{'':24}{'bare':>8}{'one agent':>18}{'two agents':>18}")
+    every = []
+    for key_type, tickets in ((KEY_TYPES[0], 0), (KEY_TYPES[1], 0), (KEY_TYPES[0], 1024)):
+        figures = measure(key_type, arguments.seconds, arguments.concurrency, tickets)
+        every.append(figures)
+        path = "".join(f"{figures[f'path_{n}']:11.0f}{figures[f'ratio_{n}']:7.2f}" for n in (1, 2))
+        name = f"{key_type}{', resumption' if tickets else ''}"
+        print(f"{name:24}{figures['bare']:8.0f}{path}", flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(every, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

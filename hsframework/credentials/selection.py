@@ -1,0 +1,71 @@
+"""Which of our identities answers a peer.
+
+The first whose key can make a signature that the peer accepts *and* whose certificate has the name that it asks for;
+failing that, the first with such a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from cryptography import x509
+
+from hsframework.credentials.certificate import no_warnings
+from hsframework.interface import Identity
+from hsframework.tls.signatures import schemes_for
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    key_type: str
+    schemes: tuple[int, ...]
+    names: frozenset[str]
+
+
+def key_type(identity: Identity) -> str:
+    """The algorithm of an identity's key, as a dotted object identifier."""
+    return _read(identity.chain[0]).key_type
+
+
+def scheme_for(identity: Identity, offered: Iterable[int]) -> int | None:
+    """The signature scheme that the identity signs with for a peer that takes the ``offered`` ones; None: none."""
+    taken = frozenset(offered)
+    return next((scheme for scheme in _read(identity.chain[0]).schemes if scheme in taken), None)
+
+
+def select_identity(identities: Sequence[Identity], offered: Iterable[int], name: str | None) -> Identity | None:
+    """The identity for a peer that takes the ``offered`` signature schemes and asks for ``name``; None: none fits.
+
+    A certificate that cannot be read: ValueError.
+    """
+    taken = frozenset(offered)
+    fitting = [identity for identity in identities if scheme_for(identity, taken) is not None]
+    named = [identity for identity in fitting if _has_name(identity, name)]
+    return next(iter(named or fitting), None)
+
+
+def _has_name(identity: Identity, name: str | None) -> bool:
+    if name is None:
+        return False
+    wanted = name.lower().rstrip(".")
+    _, _, parent = wanted.partition(".")
+    names = _read(identity.chain[0]).names
+    return wanted in names or f"*.{parent}" in names
+
+
+@lru_cache(maxsize=256)
+def _read(der: bytes) -> _Leaf:
+    with no_warnings():
+        certificate = x509.load_der_x509_certificate(der)
+        algorithm = certificate.public_key_algorithm_oid.dotted_string
+        return _Leaf(algorithm, schemes_for(certificate), _dns_names(certificate))
+
+
+def _dns_names(certificate: x509.Certificate) -> frozenset[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return frozenset()
+    return frozenset(name.lower() for name in names.get_values_for_type(x509.DNSName))

@@ -1,0 +1,130 @@
+"""Handshake signatures: TLS 1.3 signature schemes, the keys that they fit, making and checking them.
+
+RFC 8446 sections 4.2.3 and 4.4.3; ML-DSA as OpenSSL has it.  A scheme is its number on the wire and fits one kind of
+key: an ECDSA scheme one curve, an RSA-PSS scheme one of the two object identifiers that an RSA key may have in its
+certificate.  PKCS#1 v1.5 and SHA-1 sign no handshake; the first may sign certificates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.x509.oid import PublicKeyAlgorithmOID
+
+from hsframework.credentials.certificate import PARSE_ERRORS, no_warnings
+from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.interface import Identity, Secret
+
+CLIENT_CONTEXT = b"TLS 1.3, client CertificateVerify"
+SERVER_CONTEXT = b"TLS 1.3, server CertificateVerify"
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """``kind``: of the key, as :func:`key_kind` names it.  ``parameters``: what ``cryptography`` wants besides data."""
+
+    code: int
+    name: str
+    kind: str
+    parameters: Callable[[], tuple[Any, ...]] = tuple
+
+
+def _pss(algorithm: type[hashes.HashAlgorithm]) -> Callable[[], tuple[Any, ...]]:
+    """Salt as long as the hash (RFC 8446 section 4.2.3)."""
+    return lambda: (padding.PSS(padding.MGF1(algorithm()), padding.PSS.DIGEST_LENGTH), algorithm())
+
+
+def _ecdsa(algorithm: type[hashes.HashAlgorithm]) -> Callable[[], tuple[Any, ...]]:
+    return lambda: (ec.ECDSA(algorithm()),)
+
+
+_RSA = PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5.dotted_string
+_RSA_PSS = PublicKeyAlgorithmOID.RSASSA_PSS.dotted_string
+_ED25519 = PublicKeyAlgorithmOID.ED25519.dotted_string
+_ED448 = PublicKeyAlgorithmOID.ED448.dotted_string
+_ML_DSA = "2.16.840.1.101.3.4.3."
+
+SCHEMES: Mapping[int, Scheme] = {
+    scheme.code: scheme
+    for scheme in (
+        Scheme(0x0403, "ecdsa_secp256r1_sha256", "secp256r1", _ecdsa(hashes.SHA256)),
+        Scheme(0x0807, "ed25519", _ED25519),
+        Scheme(0x0503, "ecdsa_secp384r1_sha384", "secp384r1", _ecdsa(hashes.SHA384)),
+        Scheme(0x0603, "ecdsa_secp521r1_sha512", "secp521r1", _ecdsa(hashes.SHA512)),
+        Scheme(0x0808, "ed448", _ED448),
+        Scheme(0x0804, "rsa_pss_rsae_sha256", _RSA, _pss(hashes.SHA256)),
+        Scheme(0x0805, "rsa_pss_rsae_sha384", _RSA, _pss(hashes.SHA384)),
+        Scheme(0x0806, "rsa_pss_rsae_sha512", _RSA, _pss(hashes.SHA512)),
+        Scheme(0x0809, "rsa_pss_pss_sha256", _RSA_PSS, _pss(hashes.SHA256)),
+        Scheme(0x080A, "rsa_pss_pss_sha384", _RSA_PSS, _pss(hashes.SHA384)),
+        Scheme(0x080B, "rsa_pss_pss_sha512", _RSA_PSS, _pss(hashes.SHA512)),
+        Scheme(0x0904, "mldsa44", _ML_DSA + "17"),
+        Scheme(0x0905, "mldsa65", _ML_DSA + "18"),
+        Scheme(0x0906, "mldsa87", _ML_DSA + "19"),
+    )
+}
+"""Those that sign handshakes, in order of preference."""
+
+CERTIFICATE_ONLY = (0x0401, 0x0501, 0x0601)
+"""rsa_pkcs1_sha256, _sha384, _sha512: offered for the signatures in certificates alone."""
+
+
+def key_kind(certificate: x509.Certificate) -> str:
+    """The curve's name for an elliptic curve, else the key's object identifier, dotted."""
+    algorithm = certificate.public_key_algorithm_oid
+    if algorithm == PublicKeyAlgorithmOID.EC_PUBLIC_KEY:
+        key = certificate.public_key()
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            return key.curve.name
+    return algorithm.dotted_string
+
+
+def schemes_for(certificate: x509.Certificate) -> tuple[int, ...]:
+    """What the certificate's key can sign with, in order of preference; empty: no scheme that is known here."""
+    kind = key_kind(certificate)
+    return tuple(scheme.code for scheme in SCHEMES.values() if scheme.kind == kind)
+
+
+def sign(identity: Identity, code: int, content: bytes) -> bytes:
+    """The signature of ``identity`` with scheme ``code``.  Raises ``HandshakeFailed(NO_KEY)``."""
+    try:
+        key: Any = _private_key(identity.private_key)
+        signature: bytes = key.sign(content, *SCHEMES[code].parameters())
+    except (KeyError, AttributeError, *PARSE_ERRORS) as error:
+        raise HandshakeFailed(Failure.NO_KEY, f"our private key does not sign ({type(error).__name__})") from None
+    return signature
+
+
+def verify(leaf: bytes, code: int, signature: bytes, content: bytes) -> None:
+    """Does the key in ``leaf`` (DER) confirm a handshake signature?
+
+    Raises HandshakeFailed: ``BAD_CERTIFICATE`` for one that cannot be read, ``ILLEGAL_PARAMETER`` for a scheme that is
+    not one of the key's, ``BAD_SIGNATURE``.
+    """
+    scheme = SCHEMES.get(code)
+    try:
+        with no_warnings():
+            certificate = x509.load_der_x509_certificate(leaf)
+            kind = key_kind(certificate)
+            key: Any = certificate.public_key()
+    except PARSE_ERRORS as error:
+        raise HandshakeFailed(Failure.BAD_CERTIFICATE, f"cannot be read ({type(error).__name__})") from None
+    if scheme is None or scheme.kind != kind:
+        raise HandshakeFailed(Failure.ILLEGAL_PARAMETER, f"signature scheme {code:#06x} does not fit the key")
+    try:
+        key.verify(signature, content, *scheme.parameters())
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError):
+        raise HandshakeFailed(Failure.BAD_SIGNATURE, f"{scheme.name}: CertificateVerify does not verify") from None
+
+
+@lru_cache(maxsize=64)
+def _private_key(secret: Secret) -> object:
+    # Validating an RSA key costs as much as signing with it, and the dispatcher has read this one already.
+    return serialization.load_der_private_key(secret.reveal(), password=None, unsafe_skip_rsa_key_validation=True)

@@ -1,0 +1,86 @@
+"""Reads TLS structures strictly: every length exact, nothing left over, no extension twice (RFC 8446 section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from hsframework.credentials.failures import Failure, HandshakeFailed
+
+T = TypeVar("T")
+
+PRE_SHARED_KEY = 41
+
+
+class Cursor:
+    """A bounded view that must be read to its end; ``what`` is for messages.  Raises ``HandshakeFailed(GARBAGE)``."""
+
+    def __init__(self, data: bytes, what: str) -> None:
+        self._data = data
+        self._position = 0
+        self.what = what
+
+    @property
+    def left(self) -> int:
+        return len(self._data) - self._position
+
+    def take(self, size: int) -> bytes:
+        if size > self.left:
+            raise self.garbage("a field is longer than what holds it")
+        start = self._position
+        self._position += size
+        return self._data[start : self._position]
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self.take(size), "big")
+
+    def vector(self, length_size: int, *, least: int = 0) -> bytes:
+        size = self.number(length_size)
+        if size < least:
+            raise self.garbage("a vector is shorter than it may be")
+        return self.take(size)
+
+    def inner(self, length_size: int, *, least: int = 0) -> Cursor:
+        """A vector to be read in its turn."""
+        return Cursor(self.vector(length_size, least=least), self.what)
+
+    def numbers(self, length_size: int, size: int, *, least: int = 0) -> tuple[int, ...]:
+        """A vector of numbers of ``size`` bytes each."""
+        data = self.vector(length_size, least=least)
+        if len(data) % size:
+            raise self.garbage("a list with part of an entry")
+        return tuple(int.from_bytes(data[at : at + size], "big") for at in range(0, len(data), size))
+
+    def end(self) -> None:
+        if self.left:
+            raise self.garbage(f"{self.left} bytes too many")
+
+    def garbage(self, problem: str) -> HandshakeFailed:
+        return HandshakeFailed(Failure.GARBAGE, f"in the {self.what}: {problem}")
+
+
+def read_extensions(cursor: Cursor) -> dict[int, bytes]:
+    """A list of extensions, in order.  ``ILLEGAL_PARAMETER``: one is there twice, or follows ``pre_shared_key``."""
+    inner = cursor.inner(2)
+    found: dict[int, bytes] = {}
+    while inner.left:
+        if PRE_SHARED_KEY in found and cursor.what == "ClientHello":
+            raise HandshakeFailed(Failure.ILLEGAL_PARAMETER, "pre_shared_key is not the last extension")
+        number = inner.number(2)
+        if number in found:
+            raise HandshakeFailed(Failure.ILLEGAL_PARAMETER, f"extension {number} is there twice")
+        found[number] = inner.vector(2)
+    return found
+
+
+def read_extension(
+    extensions: dict[int, bytes], number: int, what: str, parser: Callable[[Cursor], T], default: T
+) -> T:
+    """The value of one extension, read to its end; ``default``: it is not there."""
+    data = extensions.get(number)
+    if data is None:
+        return default
+    cursor = Cursor(data, what)
+    value = parser(cursor)
+    cursor.end()
+    return value

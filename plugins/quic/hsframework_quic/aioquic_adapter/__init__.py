@@ -1,0 +1,8 @@
+"""What touches aioquic's private names: nothing outside this folder does.
+
+* :mod:`.connection`: aioquic's connection as the agent runs it.
+* :mod:`.export` and :mod:`.restore`: a connection to a :class:`~hsframework_quic.session.QuicSession` and back.
+* :mod:`.tls`: the TLS engine with hsframework's verification.
+
+aioquic is pinned exactly; the tests in ``tests/unit/quic`` fail when a name that is used here moves.
+"""

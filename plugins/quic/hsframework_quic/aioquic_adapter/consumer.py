@@ -1,0 +1,154 @@
+"""What a consumer's connection needs of aioquic beyond its public interface.
+
+aioquic raises its receive windows as data arrives, whether anybody reads it or not.  :class:`Inside` raises them as
+data is *consumed*: what a peer may have under way to an application that does not read is bounded by the windows that
+the connection was configured with (RFC 9000 section 4.1).  It does so by showing aioquic, while that writes its
+frames, a connection in which nothing was used up, and by setting the limits itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aioquic.quic.connection import QuicConnection
+    from aioquic.quic.events import ConnectionTerminated
+    from aioquic.quic.packet_builder import QuicPacketBuilder
+    from aioquic.quic.recovery import QuicPacketSpace
+    from aioquic.quic.stream import QuicStream
+
+_FRAME_OVERHEAD = 64
+"""Bytes of a 1-RTT packet that are not a DATAGRAM frame's data: short header, tag, frame type, length, and an ACK."""
+
+
+class Inside:
+    """One connection, from the side of its consumer.  To be made before the connection takes in its first packet."""
+
+    def __init__(self, quic: QuicConnection) -> None:
+        self._quic: Any = quic
+        self._stream_window: int = self._quic._local_max_stream_data_bidi_remote
+        self._window: int = self._quic._local_max_data.value
+        self.hold_streams = False
+        """Let the peer open no streams beyond those that it was told it may; what it is due comes when this is over."""
+        self._owed = [0, 0]
+        self._consumed = 0
+        self._consumed_of: dict[int, int] = {}
+        self._write_stream_limits = self._quic._write_stream_limits
+        self._write_connection_limits = self._quic._write_connection_limits
+        setattr(quic, "_write_stream_limits", self._stream_limits)  # noqa: B010  (mypy allows no assignment to a method)
+        setattr(quic, "_write_connection_limits", self._connection_limits)  # noqa: B010
+
+    # Receiving
+
+    def consume(self, stream_id: int, size: int) -> None:
+        """The application has taken ``size`` bytes of a stream, so the peer may send as many more."""
+        total = self._consumed_of[stream_id] = self._consumed_of.get(stream_id, 0) + size
+        self._consume(size)
+        stream = self._quic._streams.get(stream_id)
+        if stream is None:
+            del self._consumed_of[stream_id]
+        elif total + self._stream_window - stream.max_stream_data_local >= self._stream_window // 2:
+            stream.max_stream_data_local = total + self._stream_window
+
+    def consume_rest(self, stream_id: int) -> None:
+        """Nobody will read the rest of a stream that the peer has reset; what was sent on it counts as consumed."""
+        stream = self._quic._streams.get(stream_id)
+        consumed = self._consumed_of.pop(stream_id, 0)
+        if stream is not None:
+            self._consume(stream.receiver.highest_offset - consumed)
+
+    def _consume(self, size: int) -> None:
+        self._consumed += size
+        limit = self._quic._local_max_data
+        if self._consumed + self._window - limit.value >= self._window // 2:
+            limit.value = self._consumed + self._window
+
+    def _stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream) -> None:
+        receiver = stream.receiver
+        highest, receiver.highest_offset = receiver.highest_offset, 0
+        try:
+            self._write_stream_limits(builder=builder, space=space, stream=stream)
+        finally:
+            receiver.highest_offset = highest
+
+    def _connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
+        for kind, streams in enumerate((self._quic._local_max_streams_bidi, self._quic._local_max_streams_uni)):
+            if self.hold_streams:
+                self._owed[kind] += streams.value - streams.sent
+                streams.value = streams.sent
+            else:
+                streams.value += self._owed[kind]
+                self._owed[kind] = 0
+        limit = self._quic._local_max_data
+        used, limit.used = limit.used, 0
+        try:
+            self._write_connection_limits(builder=builder, space=space)
+        finally:
+            limit.used = used
+
+    # Sending
+
+    def unacknowledged(self, stream_id: int) -> int:
+        """Bytes of a stream that the peer has not acknowledged, sent or not; 0 for one that is gone."""
+        stream = self._quic._streams.get(stream_id)
+        if stream is None or stream.sender._reset_error_code is not None:
+            return 0
+        sender = stream.sender
+        fin = sender._buffer_fin is not None and not sender.is_finished
+        return int(sender._buffer_stop - sender._buffer_start) + fin
+
+    def flushed(self) -> bool:
+        """Has the peer acknowledged everything that was sent on streams, and has every datagram gone out?"""
+        return not self._quic._datagrams_pending and not any(map(self.unacknowledged, self._quic._streams))
+
+    def may_open(self, unidirectional: bool) -> bool:
+        """Does the peer allow one more stream of ours (RFC 9000 section 4.6)?"""
+        quic = self._quic
+        limit = quic._remote_max_streams_uni if unidirectional else quic._remote_max_streams_bidi
+        return bool(quic.get_next_available_stream_id(unidirectional) // 4 < limit)
+
+    def has_stream(self, stream_id: int) -> bool:
+        """Is there a stream of this number, opened by us or by the peer, that is not over?"""
+        return stream_id in self._quic._streams
+
+    def opened_by_peer(self, unidirectional: bool) -> int:
+        """How many streams of one kind the peer has opened so far."""
+        quic = self._quic
+        return int((quic._local_max_streams_uni if unidirectional else quic._local_max_streams_bidi).used)
+
+    def announce(self, stream_id: int) -> None:
+        """Let the peer know of a stream of ours before there is data: MAX_STREAM_DATA (RFC 9000 section 3.2)."""
+        self._quic._streams[stream_id].max_stream_data_local_sent = 0
+
+    @property
+    def datagrams_waiting(self) -> int:
+        """DATAGRAM frames that have not gone out."""
+        return len(self._quic._datagrams_pending)
+
+    @property
+    def max_datagram_size(self) -> int | None:
+        """The largest DATAGRAM payload that the peer takes and one packet holds; None: the peer takes none."""
+        limit: int | None = self._quic._remote_max_datagram_frame_size
+        if not limit:
+            return None
+        # The limit counts the frame's type and length as well (RFC 9221 section 3).
+        room: int = self._quic._max_datagram_size - _FRAME_OVERHEAD
+        return max(0, min(limit - 3, room))
+
+    # The end
+
+    @property
+    def close_event(self) -> ConnectionTerminated | None:
+        """Why the connection closes or has closed; aioquic's own event comes once the closing period is over."""
+        event: ConnectionTerminated | None = self._quic._close_event
+        return event
+
+    @property
+    def draining(self) -> bool:
+        """Did the peer close it?"""
+        return bool(self._quic._state.name == "DRAINING")
+
+    @property
+    def reset_token(self) -> bytes:
+        """The stateless reset token of the connection id that we send to (RFC 9000 section 10.3); empty: none."""
+        return self._quic._peer_cid.stateless_reset_token or b""

@@ -1,0 +1,92 @@
+"""What one TLS handshake is told (:class:`TlsOptions`), and what it leaves for resumption (:class:`Resumable`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aioquic.tls import SessionTicket
+
+from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.credentials.judgement import Verify, no_trust
+from hsframework.interface import Authorize, CertificateDemand, Identity, Role, anybody
+
+AES_128_GCM_SHA256, AES_256_GCM_SHA384, CHACHA20_POLY1305_SHA256 = 0x1301, 0x1302, 0x1303
+CIPHER_SUITES = {
+    "TLS_AES_128_GCM_SHA256": AES_128_GCM_SHA256,
+    "TLS_AES_256_GCM_SHA384": AES_256_GCM_SHA384,
+    "TLS_CHACHA20_POLY1305_SHA256": CHACHA20_POLY1305_SHA256,
+}
+"""What aioquic can protect packets with, by name, in order of preference."""
+ALL_SUITES = tuple(CIPHER_SUITES.values())
+AES_128_CCM_SHA256 = 0x1304
+"""For packets that somebody else protects."""
+GROUPS = {"X25519": 0x1D, "P-256": 0x17, "P-384": 0x18, "P-521": 0x19, "X448": 0x1E}
+
+
+@dataclass(frozen=True, slots=True)
+class Resumable:
+    """A session that can be resumed.
+
+    ``chain``: what the peer had shown, DER, as it was sent; it is judged again, by the rules of then, before the
+    session is resumed.  Empty: a server's client that had shown none.
+    """
+
+    ticket: SessionTicket = field(repr=False)
+    chain: tuple[bytes, ...]
+
+
+def issue_none(session: Resumable) -> bytes | None:
+    """Gives no tickets."""
+    return None
+
+
+def find_none(ticket: bytes) -> Resumable | None:
+    """Knows no tickets."""
+    return None
+
+
+def keep_none(session: Resumable) -> None:
+    """Keeps no tickets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsOptions:
+    """One handshake.  Everything that it needs: the engine opens no file and asks for nothing else.
+
+    ``verify`` judges the peer's certificates and ``authorize`` the peer, both before our last word: a client's
+    Finished, a server's keys for reading application data.  What either raises is ``VerifiedContext.failure`` then.
+
+    Tickets.  A server: ``issue`` gets a session and returns what stands for it in the NewSessionTicket (at most 65535
+    bytes; None: no ticket), ``find`` gives the session back, or None.  A client: ``keep`` gets each session that its
+    server offers, and ``resume`` is the one to try.  Which request may use which session is for these to say.
+    """
+
+    role: Role
+    identities: tuple[Identity, ...] = ()
+    server_name: str | None = None
+    """Asked for by a client (SNI); an IP literal is not sent.  What the certificate must say is ``verify``'s."""
+    alpn: tuple[str, ...] = ()
+    """Offered, or accepted in order of preference.  Not empty: the handshake fails without agreement (RFC 9001
+    section 8.1).  Empty: the extension is not used."""
+    verify: Verify = no_trust
+    authorize: Authorize = anybody
+    client_certificate: CertificateDemand = CertificateDemand.NONE
+    cipher_suites: tuple[int, ...] = ALL_SUITES
+    groups: tuple[int, ...] = (0x1D, 0x17, 0x18)
+    """A client sends a key share for each of them."""
+    issue: Callable[[Resumable], bytes | None] = issue_none
+    find: Callable[[bytes], Resumable | None] = find_none
+    ticket_lifetime: int = 86400
+    """Seconds that our tickets are good for, 604800 at most."""
+    keep: Callable[[Resumable], None] = keep_none
+    resume: Resumable | None = None
+    key_log: Callable[[str], None] | None = None
+    """Gets the lines of an NSS key log, each with its newline."""
+
+    def __post_init__(self) -> None:
+        if self.role is Role.SERVER and not self.identities:
+            raise HandshakeFailed(Failure.NO_KEY, "a server needs a certificate")
+        for name in self.alpn:
+            if not name.isascii() or not 1 <= len(name) <= 255:
+                raise HandshakeFailed(Failure.INTERNAL, f"{name!r} is not the name of an application protocol")

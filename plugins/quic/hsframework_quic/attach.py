@@ -1,0 +1,28 @@
+"""A session that was handed over, to a connection that goes on: what the hook ``attach_session`` makes."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from hsframework.interface import EstablishedSession
+from hsframework_quic.aio_stream import AsyncQuicConnection
+from hsframework_quic.aioquic_adapter.restore import restore
+from hsframework_quic.connection import Connection
+from hsframework_quic.recording import Recording
+from hsframework_quic.session import QuicSession
+from hsframework_quic.stream import QuicConnection
+
+
+def attach(
+    session: EstablishedSession, sock: socket.socket, *, asynchronous: bool
+) -> QuicConnection | AsyncQuicConnection:
+    """Raises StreamError for parameters that are not those of a QUIC session, and for a socket that is not its."""
+    state = QuicSession.of(session)
+    recording = Recording(state)
+    now = time.monotonic()
+    connection = Connection(restore(state, now=now, quic_logger=recording.logger))
+    for packet in state.packets:
+        connection.receive(packet, now)
+    make = AsyncQuicConnection if asynchronous else QuicConnection
+    return make(connection, sock, recording.finish)

@@ -1,0 +1,28 @@
+"""What this distribution registers (entry point group ``hsframework``)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+
+from hsframework.hookspecs import hookimpl
+from hsframework.interface import AsyncStream, EstablishedSession, Protocol, Stream
+
+
+@hookimpl
+def hsframework_protocols() -> Iterable[Protocol]:
+    from hsframework_quic.kernel_quic import KernelQuicProtocol
+    from hsframework_quic.plugin import QuicProtocol
+
+    return (QuicProtocol(), KernelQuicProtocol())
+
+
+@hookimpl
+def hsframework_attach_session(
+    session: EstablishedSession, socket: socket.socket, asynchronous: bool
+) -> Stream | AsyncStream | None:
+    if session.protocol != "quic":
+        return None
+    from hsframework_quic.attach import attach
+
+    return attach(session, socket, asynchronous=asynchronous)

@@ -1,0 +1,191 @@
+"""What a synchronous consumer gets: a connection and its streams, in blocking calls (rules: :mod:`.driver`)."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+from hsframework.errors import StreamError
+from hsframework_quic.connection import LATER, Connection, Later
+from hsframework_quic.driver import Driver
+from hsframework_quic.endings import Ending
+from hsframework_quic.stream_state import StreamState
+
+CLOSE_PATIENCE = 3.0
+"""Seconds that ``close`` waits at most for the peer to acknowledge what was sent."""
+
+
+class QuicStream:
+    """One stream.  Implements :class:`hsframework.interface.Stream`.
+
+    Errors: StreamAborted (the peer gave up this stream), ConnectionEnded (the connection is over), OSError.
+    """
+
+    def __init__(self, driver: Driver, state: StreamState) -> None:
+        self._driver = driver
+        self._connection = driver.connection
+        self._state = state
+
+    @property
+    def id(self) -> int:
+        """Its number (RFC 9000 section 2.1)."""
+        return self._state.id
+
+    def send(self, data: bytes) -> None:
+        """Send all of ``data``: returns when the last of it is under way or waits for the congestion window."""
+        rest = memoryview(data)
+        while True:
+            # One attempt even for no data: it says whether the stream can be sent on.
+            rest = rest[self._driver.call(lambda part=rest: self._connection.try_send(self._state, part)) :]  # type: ignore[misc]
+            if not rest:
+                return
+
+    def receive(self, max_size: int = 65536) -> bytes:
+        """At least one byte and at most ``max_size``; ``b""`` once the peer has ended the stream."""
+        if max_size < 1:
+            raise ValueError("max_size is at least 1")
+        return self._driver.call(lambda: self._connection.try_receive(self._state, max_size))
+
+    def send_eof(self) -> None:
+        """Say that nothing more will be sent on this stream (FIN).  A second call says nothing."""
+        self._driver.do(lambda: self._connection.send_eof(self._state))
+
+    def reset(self, code: int = 0) -> None:
+        """Give up sending (RESET_STREAM) with a code of the application protocol; what is under way is lost."""
+        self._driver.do(lambda: self._connection.reset(self._state, code))
+
+    def stop(self, code: int = 0) -> None:
+        """Ask the peer to send no more (STOP_SENDING); what has arrived is dropped."""
+        self._driver.do(lambda: self._connection.stop(self._state, code))
+
+    def close(self) -> None:
+        """Be done with the stream: FIN, and STOP_SENDING if the peer has not ended it.  The connection goes on."""
+        self._driver.do(lambda: self._connection.finish(self._state))
+
+    def __enter__(self) -> QuicStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class QuicConnection:
+    """A connection.  Implements :class:`hsframework.interface.Connection`.
+
+    As a Stream it is the client's first bidirectional stream, which a client opens and a server waits for.
+    """
+
+    def __init__(
+        self, connection: Connection, sock: socket.socket, on_release: Callable[[], None] = lambda: None
+    ) -> None:
+        self._connection = connection
+        self._socket = sock
+        self._on_release = on_release
+        self._driver = Driver(connection, sock)
+        self._main: QuicStream | None = None
+
+    @property
+    def socket(self) -> socket.socket:
+        """Its owner's; the connection does not close it."""
+        return self._socket
+
+    @property
+    def ending(self) -> Ending | None:
+        """Why the connection is over, as far as it has been noticed; None: it is not."""
+        return self._connection.ending
+
+    # Streams
+
+    def open_stream(self, *, unidirectional: bool = False) -> QuicStream:
+        """A stream of ours; waits while the peer allows no more.  The peer learns of it with the first data."""
+        return QuicStream(self._driver, self._driver.call(lambda: self._connection.try_open(unidirectional)))
+
+    def accept_stream(self, *, unidirectional: bool | None = None) -> QuicStream | None:
+        """The next stream that the peer opened, of one kind or of either.
+
+        None: it has closed the connection, code 0.
+        """
+        state: StreamState | None = self._driver.call(lambda: self._connection.try_accept(unidirectional))
+        return None if state is None else QuicStream(self._driver, state)
+
+    def send(self, data: bytes) -> None:
+        """Send all of ``data`` on the first bidirectional stream."""
+        self._main_stream().send(data)
+
+    def receive(self, max_size: int = 65536) -> bytes:
+        """At least one byte of the first bidirectional stream; ``b""`` once the peer has ended it."""
+        return self._main_stream().receive(max_size)
+
+    def send_eof(self) -> None:
+        """End the first bidirectional stream on our side (FIN)."""
+        self._main_stream().send_eof()
+
+    def _main_stream(self) -> QuicStream:
+        if self._main is None:
+            self._main = QuicStream(self._driver, self._driver.call(self._connection.try_main))
+        return self._main
+
+    # Datagrams
+
+    @property
+    def max_datagram_size(self) -> int | None:
+        """Bytes in one datagram at most; None: the peer takes no datagrams."""
+        return self._connection.max_datagram_size
+
+    def send_datagram(self, data: bytes) -> None:
+        """Send one unreliable datagram (RFC 9221).  StreamError: EOPNOTSUPP the peer takes none, EMSGSIZE too large."""
+        self._driver.call(lambda: self._connection.try_send_datagram(data))
+
+    def receive_datagram(self) -> bytes:
+        """The next datagram."""
+        return self._driver.call(self._connection.try_receive_datagram)
+
+    # The connection
+
+    def ping(self) -> None:
+        """Returns when the peer has acknowledged a PING."""
+        number = self._driver.do(self._connection.ping)
+        self._driver.call(lambda: self._connection.try_answered(number))
+
+    def update_keys(self) -> None:
+        """Change the keys of both directions (RFC 9001 section 6); waits for an earlier change to be acknowledged."""
+        self._driver.call(self._connection.try_update_keys)
+
+    def keep_alive(self, interval: float | None) -> None:
+        """PING after so many silent seconds, while a call waits; None: do not."""
+        self._driver.do(lambda: self._connection.keep_alive(interval))
+
+    def run(self, seconds: float) -> None:
+        """Do the connection's work for so long: for an application that has nothing to send or to receive just now."""
+        with suppress(TimeoutError):
+            self._driver.call(self._idle, seconds)
+
+    def _idle(self) -> Later | None:
+        return LATER if self._connection.ending is None else None
+
+    def close(self, code: int = 0, reason: str = "") -> None:
+        """Say CONNECTION_CLOSE and release the session; the socket stays its owner's.  A second call does nothing.
+
+        With code 0 the first bidirectional stream is ended before, and the peer has :data:`CLOSE_PATIENCE` to
+        acknowledge what was sent on any stream.  With another code nothing is waited for.
+        """
+        try:
+            if code == 0:
+                with suppress(StreamError, OSError):
+                    self._driver.call(self._connection.try_finished, self._patience())
+        finally:
+            with suppress(StreamError, OSError):
+                self._driver.do(lambda: self._connection.close(code, reason))
+            self._driver.release()
+            self._on_release()
+
+    def _patience(self) -> float:
+        timeout = self._socket.gettimeout() if self._socket.fileno() >= 0 else None
+        return CLOSE_PATIENCE if timeout is None else min(timeout, CLOSE_PATIENCE)
+
+    def __enter__(self) -> QuicConnection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

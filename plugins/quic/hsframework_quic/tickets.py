@@ -1,0 +1,101 @@
+"""Sessions kept for resumption: in this process's memory, bounded, each under the policy that it was made under.
+
+A session comes back only to a request of the same :func:`policy`: who is trusted, what we show, whom we want to meet,
+what is asked of a client, and the application protocols.  The peer's certificates are judged again when it does, by
+the same trust (:mod:`hsframework_quic.aioquic_adapter.tls`): one that has expired since makes a full handshake.  A
+ticket is used once (RFC 8446 appendix C.4).  Sans-IO.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import OrderedDict
+from functools import partial
+
+from hsframework.interface import Request, Role
+from hsframework_quic.aioquic_adapter.tls_options import Resumable
+
+TICKET_SIZE = 32
+PER_PEER = 4
+"""Tickets that a client keeps of one policy, the newest."""
+
+Policy = bytes
+
+
+def policy(request: Request) -> Policy:
+    """What a session is bound to: 32 bytes, equal for requests that may share sessions."""
+    peer = (request.peer_name, request.peer_address) if request.role is Role.CLIENT else ()
+    parts: tuple[object, ...] = (
+        request.role,
+        request.group,
+        request.auth_mode,
+        None if request.trust is None else request.trust.digest,
+        tuple(identity.chain for identity in request.identities),
+        peer,
+        request.client_certificate,
+        request.alpn,
+    )
+    return hashlib.sha256(repr(parts).encode()).digest()
+
+
+class Tickets:
+    """Of both roles; ``most`` for each, 0: none are given, kept or used."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._received: OrderedDict[Policy, list[Resumable]] = OrderedDict()
+        self._issued: OrderedDict[bytes, tuple[Policy, Resumable]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._received.values())) + len(self._issued)
+
+    def options_for(self, request: Request) -> dict[str, object]:
+        """What a handshake of this request does with tickets, as arguments of TlsOptions."""
+        if not self._most:
+            return {}
+        key = policy(request)
+        if request.role is Role.CLIENT:
+            return {"keep": partial(self.keep, key), "resume": self.take(key)}
+        return {"issue": partial(self.issue, key), "find": partial(self.find, key)}
+
+    def keep(self, key: Policy, session: Resumable) -> None:
+        """A client's: the server has offered to resume this one."""
+        kept = self._received.setdefault(key, [])
+        kept.append(session)
+        del kept[:-PER_PEER]
+        self._received.move_to_end(key)
+        while sum(map(len, self._received.values())) > self._most:
+            self._drop_oldest()
+
+    def take(self, key: Policy) -> Resumable | None:
+        """A client's newest session that it may resume, or None.  It is not given out again."""
+        kept = self._received.get(key)
+        if not kept:
+            return None
+        session = kept.pop()
+        if not kept:
+            del self._received[key]
+        return session
+
+    def issue(self, key: Policy, session: Resumable) -> bytes | None:
+        """A server's: a name for the session that tells nothing."""
+        ticket = secrets.token_bytes(TICKET_SIZE)
+        self._issued[ticket] = (key, session)
+        while len(self._issued) > self._most:
+            self._issued.popitem(last=False)
+        return ticket
+
+    def find(self, key: Policy, ticket: bytes) -> Resumable | None:
+        """A server's: the session of that name, if this request may use it.  It is not given out again."""
+        found = self._issued.get(ticket)
+        if found is None or found[0] != key:
+            return None
+        del self._issued[ticket]
+        return found[1]
+
+    def _drop_oldest(self) -> None:
+        key, kept = next(iter(self._received.items()))
+        del kept[0]
+        if not kept:
+            del self._received[key]

@@ -1,0 +1,169 @@
+"""Sessions for resumption: bound to the policy of their request, used once, bounded, judged again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from aioquic.tls import CipherSuite, SessionTicket
+
+from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.interface import AuthMode, CertificateDemand, Request, Role, Trust
+from hsframework_quic.aioquic_adapter.tls_options import Resumable
+from hsframework_quic.handshake import ClientHandshake, Handshake, ServerHandshake
+from hsframework_quic.settings import Settings
+from hsframework_quic.tickets import PER_PEER, Tickets, policy
+from tests.support.quic_network import START, Network, Ours, authority, client_options, identity, server_options
+
+REQUEST = Request(
+    id=1,
+    group="quic",
+    role=Role.CLIENT,
+    auth_mode=AuthMode.X509,
+    deadline=0.0,
+    peer_name="server.example",
+    peer_address="192.0.2.1:443",
+    identities=(identity(),),
+    trust=authority().trust(),
+    alpn=("h3",),
+)
+OTHERS = {
+    "role": replace(REQUEST, role=Role.SERVER),
+    "mode": replace(REQUEST, auth_mode=AuthMode.UNAUTHENTICATED),
+    "name": replace(REQUEST, peer_name="other.example"),
+    "address": replace(REQUEST, peer_address="192.0.2.1:444"),
+    "identities": replace(REQUEST, identities=(identity("other.example"),)),
+    "no identity": replace(REQUEST, identities=()),
+    "trust": replace(REQUEST, trust=Trust((b"x",))),
+    "no trust": replace(REQUEST, trust=None),
+    "alpn": replace(REQUEST, alpn=("h3", "hq")),
+    "demand": replace(REQUEST, client_certificate=CertificateDemand.REQUIRE),
+    "group": replace(REQUEST, group="other"),
+}
+
+
+def resumable(name: str = "one") -> Resumable:
+    now = datetime.now(UTC)
+    ticket = SessionTicket(
+        age_add=0,
+        cipher_suite=CipherSuite.AES_128_GCM_SHA256,
+        not_valid_before=now,
+        not_valid_after=now + timedelta(hours=1),
+        resumption_secret=bytes(32),
+        server_name="server.example",
+        ticket=name.encode(),
+    )
+    return Resumable(ticket, ())
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_another_policy_gets_no_session(what: str) -> None:
+    """Neither a client's nor a server's, whatever differs; what does not matter does not."""
+    tickets = Tickets(10)
+    tickets.keep(policy(REQUEST), resumable())
+    name = tickets.issue(policy(REQUEST), resumable())
+    assert name is not None
+    assert tickets.take(policy(OTHERS[what])) is None
+    assert tickets.find(policy(OTHERS[what]), name) is None
+    same = replace(REQUEST, id=7, deadline=9.0, local_address="192.0.2.9:1")
+    assert tickets.take(policy(same)) is not None
+    assert tickets.find(policy(same), name) is not None
+
+
+def test_a_ticket_is_used_once_and_the_newest_first() -> None:
+    """RFC 8446 appendix C.4."""
+    tickets = Tickets(10)
+    key = policy(REQUEST)
+    for name in ("old", "new"):
+        tickets.keep(key, resumable(name))
+    assert [tickets.take(key).ticket.ticket for _ in range(2)] == [b"new", b"old"]  # type: ignore[union-attr]
+    assert tickets.take(key) is None
+    issued = tickets.issue(key, resumable())
+    assert issued is not None
+    assert tickets.find(key, issued) is not None
+    assert tickets.find(key, issued) is None
+
+
+def test_they_are_bounded() -> None:
+    """For each peer and in all; the oldest go."""
+    tickets = Tickets(5)
+    keys = [bytes((number,)) for number in range(20)]
+    for key in keys:
+        for _ in range(PER_PEER + 2):
+            tickets.keep(key, resumable())
+    assert len(tickets) == 5
+    assert tickets.take(keys[0]) is None
+    assert tickets.take(keys[-1]) is not None
+    names = [tickets.issue(keys[0], resumable()) for _ in range(9)]
+    assert [tickets.find(keys[0], name) is not None for name in names if name] == [False] * 4 + [True] * 5
+
+
+def test_none_are_given_where_none_are_wanted() -> None:
+    """``tickets = 0``."""
+    assert Tickets(0).options_for(REQUEST) == {}
+
+
+def meet(client: Handshake, server: Handshake) -> tuple[Ours, Ours]:
+    ours = Ours(client), Ours(server)
+    network = Network(*ours)
+    assert network.run(lambda: ours[0].session is not None and ours[1].session is not None, 5.0)
+    return ours
+
+
+def test_a_resumed_session_reports_whom_it_was_made_with() -> None:
+    """The certificates as verified then, in both roles; judged again: a peer that is no longer believed is refused."""
+    tickets = Tickets(10)
+    shown = {"identities": (identity("client.example"),)}
+    demand = {"client_certificate": CertificateDemand.REQUIRE}
+    here, there = policy(REQUEST), policy(OTHERS["role"])
+    judged: list[tuple[bytes, ...]] = []
+    refuse = False
+
+    def options() -> tuple[ClientHandshake, ServerHandshake]:
+        client = client_options(**shown, keep=lambda item: tickets.keep(here, item), resume=tickets.take(here))
+        server = server_options(
+            **demand, issue=lambda item: tickets.issue(there, item), find=lambda name: tickets.find(there, name)
+        )
+        believe = client.verify
+
+        def verify(chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
+            judged.append(chain)
+            if refuse:
+                raise HandshakeFailed(Failure.EXPIRED)
+            return believe(chain)
+
+        client = replace(client, verify=verify)
+        return ClientHandshake(Settings(), client, START), ServerHandshake(Settings(), server)
+
+    first = meet(*options())
+    assert first[0].session is not None
+    assert first[0].session.ticket is not None
+    second = meet(*options())
+    for once, again in zip(first, second, strict=True):
+        assert once.session is not None
+        assert again.session is not None
+        assert (once.session.resumed, again.session.resumed) == (False, True)
+        assert once.handshake.agreed is not None
+        assert again.handshake.agreed is not None
+        assert again.handshake.agreed.peer == once.handshake.agreed.peer
+        assert again.handshake.agreed.peer.certificates
+    assert len(judged) == 2
+    refuse = True
+    begun = options()
+    client, server = Ours(begun[0]), Ours(begun[1])
+    assert Network(client, server).run(lambda: client.handshake.error is not None, 5.0)
+    assert isinstance(client.handshake.error, HandshakeFailed)
+    assert client.handshake.error.failure is Failure.EXPIRED
+
+
+def test_early_data_is_neither_offered_nor_promised() -> None:
+    """No ticket of ours allows 0-RTT, and a server's that does is kept without it."""
+    kept: list[Resumable] = []
+    client = ClientHandshake(Settings(), client_options(keep=kept.append), START)
+    server = ServerHandshake(Settings(), server_options(issue=lambda item: b"name"))
+    _, there = meet(client, server)
+    assert kept[0].ticket.max_early_data_size is None
+    assert there.session is not None
+    (data,) = (frame.data for packet in there.session.sent for frame in packet.frames if frame.data)
+    assert data.endswith(b"name\0\0")  # no extension, and so no early_data, in the NewSessionTicket
