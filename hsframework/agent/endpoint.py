@@ -89,9 +89,10 @@ class _Endpoint:
 
     def leave(self) -> None:
         """Leave the event loop; whoever waits is cancelled.  The socket stays open."""
-        if self._registered:
-            self._registered = False
+        # Where the handshaker has closed the socket, its number may be another one's by now.
+        if self._registered and self._socket.fileno() == self._fd:
             self._readiness.forget(self._fd)
+        self._registered = False
         if self._reader is not None:
             self._reader.cancel()
         if self._writer is not None:

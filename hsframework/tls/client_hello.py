@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
-from hsframework.tls.wire import PRE_SHARED_KEY, Cursor, read_extension, read_extensions
+from hsframework.tls.wire import PRE_SHARED_KEY as PRE_SHARED_KEY, Cursor, read_extension, read_extensions
 
 SERVER_NAME = 0
 SUPPORTED_GROUPS = 10
@@ -26,7 +26,10 @@ _WHAT = "ClientHello"
 
 @dataclass(frozen=True, slots=True)
 class ClientHello:
-    """The offer.  ``psk_identities`` are the names on the wire, the client's preference first."""
+    """The offer.  ``psk_identities`` are the names on the wire, the client's preference first.
+
+    ``psk_binder_sizes``, one for each: bytes of the hash that the client uses the key with (RFC 8446 section 4.2.11.2).
+    """
 
     session_id: bytes = b""
     cipher_suites: tuple[int, ...] = ()
@@ -38,6 +41,7 @@ class ClientHello:
     server_name: str | None = None
     alpn: tuple[bytes, ...] = ()
     psk_identities: tuple[bytes, ...] = ()
+    psk_binder_sizes: tuple[int, ...] = ()
     extensions: frozenset[int] = field(default_factory=frozenset)
 
 
@@ -52,6 +56,8 @@ def parse_client_hello(body: bytes) -> ClientHello:
     compression = cursor.vector(1, least=1)
     extensions = read_extensions(cursor) if cursor.left else {}
     cursor.end()
+    none: tuple[tuple[bytes, ...], tuple[int, ...]] = ((), ())
+    identities, binder_sizes = read_extension(extensions, PRE_SHARED_KEY, _WHAT, _offered_psks, none)
     return ClientHello(
         session_id=session_id,
         cipher_suites=suites,
@@ -62,7 +68,8 @@ def parse_client_hello(body: bytes) -> ClientHello:
         key_share_groups=read_extension(extensions, KEY_SHARE, _WHAT, _key_shares, ()),
         server_name=read_extension(extensions, SERVER_NAME, _WHAT, _host_name, None),
         alpn=read_extension(extensions, ALPN, _WHAT, protocol_names, ()),
-        psk_identities=read_extension(extensions, PRE_SHARED_KEY, _WHAT, _identities, ()),
+        psk_identities=identities,
+        psk_binder_sizes=binder_sizes,
         extensions=frozenset(extensions),
     )
 
@@ -117,17 +124,17 @@ def _host_name(cursor: Cursor) -> str | None:
     return host
 
 
-def _identities(cursor: Cursor) -> tuple[bytes, ...]:
+def _offered_psks(cursor: Cursor) -> tuple[tuple[bytes, ...], tuple[int, ...]]:
+    """Identities, and the sizes of their binders."""
     identities = cursor.inner(2, least=7)
     found: list[bytes] = []
     while identities.left:
         found.append(identities.vector(2, least=1))
         identities.take(4)
     binders = cursor.inner(2, least=33)
-    count = 0
+    sizes: list[int] = []
     while binders.left:
-        binders.vector(1, least=32)
-        count += 1
-    if count != len(found):
-        raise HandshakeFailed(Failure.ILLEGAL_PARAMETER, f"{len(found)} identities and {count} binders")
-    return tuple(found)
+        sizes.append(len(binders.vector(1, least=32)))
+    if len(sizes) != len(found):
+        raise HandshakeFailed(Failure.ILLEGAL_PARAMETER, f"{len(found)} identities and {len(sizes)} binders")
+    return tuple(found), tuple(sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from OpenSSL import SSL
@@ -50,6 +51,7 @@ class ServerEngine(Engine):
         self._choosing = psk or len(self._identities) > 1
         self._reader = ClientHelloReader() if self._choosing or self._wants_alpn else None
         self._held: list[bytes] = []
+        self._offered: Sequence[tuple[bytes, int]] = ()
 
     def provide_psk(self, psk: PresharedKey | None) -> None:
         """The key of one of ``psk_identities``; None: there is none.  Raises HandshakeFailed."""
@@ -58,8 +60,9 @@ class ServerEngine(Engine):
             if psk is None or psk.identity not in asked:
                 shown = ", ".join(repr(identity[:128].decode("utf-8", "backslashreplace")) for identity in asked[:4])
                 raise HandshakeFailed(Failure.UNKNOWN_PSK, shown)
-            self._psk = psk
             suites = suites_for(self._suites, psk)
+            self._check_hash(psk)
+            self._psk = psk
             self._begin(self._contexts.server(None, CertificateDemand.NONE, suites, psk=True))
         except HandshakeFailed as error:
             self._fail(error)
@@ -110,8 +113,17 @@ class ServerEngine(Engine):
             if not hello.psk_identities:
                 raise HandshakeFailed(Failure.NO_COMMON_PARAMETERS, "the client offers no pre-shared key")
             self.psk_identities = hello.psk_identities
+            self._offered = tuple(zip(hello.psk_identities, hello.psk_binder_sizes, strict=True))
         else:
             self._begin(self._contexts.server(self._choose(hello), self._demand, self._suites))
+
+    def _check_hash(self, psk: PresharedKey) -> None:
+        """A key is for one hash (RFC 8446 section 4.2.11), which the binder shows; OpenSSL would call it garbage."""
+        sizes = {size for identity, size in self._offered if identity == psk.identity}
+        if hashlib.new(psk.hash).digest_size not in sizes:
+            theirs = " and ".join(f"{8 * size} bits" for size in sorted(sizes))
+            detail = f"the client uses the pre-shared key with a hash of {theirs}, here it is for {psk.hash}"
+            raise HandshakeFailed(Failure.NO_COMMON_PARAMETERS, detail)
 
     def _choose(self, hello: ClientHello) -> Identity:
         try:

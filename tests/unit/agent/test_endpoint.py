@@ -234,6 +234,31 @@ def test_close_leaves_the_loop_before_the_fd_is_gone() -> None:
     run(test)
 
 
+def test_a_handshaker_that_closes_its_socket_harms_no_other() -> None:
+    """The number is the next socket's: its wait goes on when the first endpoint is left."""
+
+    async def test(endpoint: StreamEndpoint, peer: socket.socket) -> None:
+        number = endpoint.socket.fileno()
+        with endpoint.socket.dup():
+            reading = asyncio.create_task(endpoint.receive_exactly(1))
+            await turns()
+            endpoint.socket.close()
+            near, far = socket.socketpair()
+            with far:
+                assert near.fileno() == number
+                other = StreamEndpoint(near, endpoint._readiness)
+                waiting = asyncio.create_task(other.receive_exactly(1))
+                await turns()
+                endpoint.leave()
+                await turns()
+                assert reading.cancelled()
+                far.send(b"x")
+                assert await asyncio.wait_for(waiting, 20) == b"x"
+                other.close()
+
+    run(test)
+
+
 def test_datagrams() -> None:
     """One datagram a read, an empty one too; the stream's reads are refused."""
 

@@ -61,6 +61,7 @@ def check_openssl(parsed: ClientHello | None) -> None:
     assert parsed.server_name == "server.example"
     assert parsed.alpn == (b"h2", b"sunrpc")
     assert parsed.psk_identities == (KEY_256.identity,)
+    assert parsed.psk_binder_sizes == (32,)
     assert parsed.supported_versions == (0x0304,)
     assert set(parsed.cipher_suites) == {0x1301, 0x1303, 0x1304}
     assert {0x0403, 0x0804, 0x0807, 0x0904} <= set(parsed.signature_algorithms)

@@ -93,6 +93,22 @@ def test_psk(key: PresharedKey) -> None:
     assert ends[0].client_secret == ends[1].client_secret
 
 
+@pytest.mark.parametrize(("theirs", "ours"), [("sha256", "sha384"), ("sha384", "sha256")])
+def test_psk_of_another_hash(theirs: str, ours: str) -> None:
+    """One key, two ideas of its hash: said so, where OpenSSL finds garbage."""
+    client = client_engine(psk=replace(KEY_256, hash=theirs))
+    server = server_engine(psk=True, identities=())
+    for record in records(client.data_to_send()):
+        server.feed(record)
+    with pytest.raises(HandshakeFailed, match=f"it is for {ours}") as caught:
+        server.provide_psk(replace(KEY_256, hash=ours))
+    assert caught.value.failure is Failure.NO_COMMON_PARAMETERS
+    for record in records(server.data_to_send()):
+        with pytest.raises(HandshakeFailed) as refused:
+            client.feed(record)
+    assert refused.value.peer_alert == 40
+
+
 @pytest.mark.parametrize("identity", [b"\0", b"a\0b", b"x" * 1000, bytes(range(256)), "schlüssel".encode()])
 @pytest.mark.parametrize("size", [1, 16, 48, 64, 512])
 def test_psk_identities_and_keys_of_any_form(identity: bytes, size: int) -> None:

@@ -10,7 +10,6 @@ from aioquic import tls
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.tls import client_hello as extension, messages
 from hsframework.tls.client_hello import ClientHello, parse_client_hello
-from hsframework.tls.wire import PRE_SHARED_KEY
 from hsframework_quic.aioquic_adapter.tls_errors import Violation
 
 TLS_1_3 = 0x0304
@@ -52,7 +51,7 @@ def check_client_hello(body: bytes) -> ClientHello:
 
 def check_second_hello(hello: ClientHello, retry: Retry) -> None:
     """The same again, with the key share that was asked for (section 4.1.2)."""
-    dropped = frozenset({extension.EARLY_DATA, PRE_SHARED_KEY, PADDING})
+    dropped = frozenset({extension.EARLY_DATA, extension.PRE_SHARED_KEY, PADDING})
     same = replace(hello, key_share_groups=(), psk_identities=(), extensions=hello.extensions - dropped) == replace(
         retry.first, key_share_groups=(), psk_identities=(), extensions=retry.first.extensions - dropped
     )
