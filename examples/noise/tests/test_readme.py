@@ -76,13 +76,19 @@ def test_commands(service: RunningService, tmp_path: Path) -> None:
 
 
 def test_configuration(tmp_path: Path) -> None:
-    """The service starts with it."""
+    """The service starts with it, once the key is there."""
     text = re.findall(r"^```toml\n(.*?)^```", README.read_text("utf-8"), re.MULTILINE | re.DOTALL)[0]
     text = text.replace("/etc/hsframework/noise.key", str(tmp_path / "noise.key"))
     text = text.replace("www-data", pwd.getpwuid(os.getuid()).pw_name)
-    write_key(tmp_path / "noise.key", OURS)
-    with running_service(groups=("noise",), configuration=text):
+    with pytest.raises(AssertionError, match=r"plugins\.noise\.keys\.vpn: cannot read"), start(text):
         pass
+    write_key(tmp_path / "noise.key", OURS)
+    with start(text):
+        pass
+
+
+def start(configuration: str) -> contextlib.AbstractContextManager[RunningService]:
+    return running_service(groups=("noise",), configuration=configuration)
 
 
 def _command(words: list[str], service: RunningService, *, port: str) -> list[str]:
