@@ -8,7 +8,6 @@ from pathlib import Path
 
 from hsframework.process import keep_capabilities
 from hsframework.protection import bound_turns, run_ahead
-from hsframework.supervisor import plugin_names
 from tests.kernel.house import House, house
 from tests.kernel.machine import in_a_child
 from tests.support.running import status_of, until
@@ -26,9 +25,7 @@ def test_memory_is_locked_and_protected() -> None:
 
 
 def _all_protected(service: House) -> None:
-    # Supervisor and dispatcher, and for each plugin that is installed a keeper and its agent.
-    number = 2 + 2 * len(plugin_names())
-    until(lambda: len(service.processes()) == number, f"the house has {number} processes")
+    until(lambda: len(service.processes()) == 4, "supervisor, dispatcher, keeper and agent are there")
     for pid in service.processes():
         status = status_of(pid)
         # All that it has mapped, but for the kernel's own pages in it.
