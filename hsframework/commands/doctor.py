@@ -13,7 +13,7 @@ import resource
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from hsframework.client import Client
 from hsframework.commands._kernel import has_family, has_ktls, has_raw_form
@@ -22,6 +22,9 @@ from hsframework.commands._service import add_configuration, configuration
 from hsframework.config import Configuration
 from hsframework.errors import HsframeworkError
 from hsframework.protection import why_not_locked, why_not_scored
+
+if TYPE_CHECKING:
+    from hsframework.plugins import PluginRegistry
 
 Verdict = Literal["ok", "missing", "note"]
 FD_RESERVE = 256
@@ -95,6 +98,7 @@ def check_plugins(settings: Configuration) -> Iterable[Finding]:
             f"it is required, so that nothing is served without it: {reason}",
             f"install it or mend it, or take {name!r} out of required-plugins",
         )
+    yield from check_tables(settings, registry)
     for broken in registry.errors:
         if broken.name in missing:
             continue
@@ -107,6 +111,19 @@ def check_plugins(settings: Configuration) -> Iterable[Finding]:
             broken.message,
             f"reinstall or uninstall {broken.distribution or broken.name}",
         )
+
+
+def check_tables(settings: Configuration, registry: PluginRegistry) -> Iterable[Finding]:
+    """Has somebody a use for each table ``[plugins.NAME]``?"""
+    known = {*registry.protocols, *(record.name for record in registry.records)}
+    for name in settings.plugins:
+        if name not in known:
+            yield Finding(
+                f"[plugins.{name}]",
+                "missing",
+                "no plugin and no protocol of this name is installed, so that nobody reads the table",
+                f"correct the name ({', '.join(sorted(known)) or 'nothing is installed'}), or take the table out",
+            )
 
 
 def check_dispatcher(settings: Configuration) -> Finding:

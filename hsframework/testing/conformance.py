@@ -23,6 +23,7 @@ from hsframework.errors import HsframeworkError
 from hsframework.testing.imports import io_imports
 from hsframework.testing.network import BadNetwork, Conditions
 from hsframework.testing.observation import Holdings, Observation, observed, shown_secrets
+from hsframework.testing.opening import opened_at_first, opened_by_a_handshake
 from hsframework.testing.peers import (
     SEEDS,
     bad_conditions,
@@ -281,12 +282,10 @@ class ConformanceSuite:
         for this very handshake (hsframework.interface: Protocol.prepare)."""
 
         async def body(stage: Stage, seen: Observation) -> None:
-            seen.watch_files = True
-            await stage.handshake()
-            seen.watch_files = False
-            if seen.opened:
+            opened = [*await opened_at_first(stage, seen), *await opened_by_a_handshake(stage, seen)]
+            if opened:
                 raise ConformanceFailure(
-                    f"a handshake opens files or starts processes: {', '.join(seen.opened[:5])}",
+                    f"a handshake opens files or starts processes: {', '.join(opened[:5])}",
                     "load what all handshakes need in prepare, and import modules at the top of the file",
                 )
 
@@ -354,6 +353,7 @@ class ConformanceSuite:
 
             async def scene() -> None:
                 async with open_stage(scenario) as stage:
+                    await opened_at_first(stage, seen)
                     await body(stage, seen)
 
             try:

@@ -6,6 +6,7 @@ Most of them succeed with themselves, which is what their authors will have trie
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -210,6 +211,15 @@ def test_fault_is_found(fault: Fault) -> None:
 def test_fault_is_not_found_by_trying(fault: Fault) -> None:
     """The plugin succeeds with itself once: what its check finds is found by nothing else."""
     fault.suite().test_handshake_succeeds()
+
+
+def test_late_imports_are_found_whatever_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that comes first has the module imported, and the one that asks for it still knows."""
+    monkeypatch.delitem(sys.modules, "tests.unit.testing.imported_late", raising=False)
+    suite = Fault("", "", plugin_with(broken.ImportsLate)).suite()
+    suite.test_handshake_succeeds()
+    with pytest.raises(ConformanceFailure, match="imported_late"):
+        suite.test_no_file_is_opened_by_a_handshake()
 
 
 def test_every_check_has_a_fault() -> None:
