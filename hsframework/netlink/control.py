@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from hsframework.netlink.attributes import lenient_codec, walk
 from hsframework.netlink.kernel_codec import KernelCodec
+from hsframework.netlink.messages import Message
 from hsframework.netlink.socket import NetlinkError, RequestSocket
 from hsframework.netlink.spec import Specification, builtin_specification
 
@@ -42,10 +43,22 @@ def find_family(sock: RequestSocket, name: str) -> Family | None:
         if error.errno == errno.ENOENT:
             return None
         raise
-    values = answers[0].values
+    return _family(answers[0])
+
+
+def loaded_family(sock: RequestSocket, name: str) -> Family | None:
+    """The same, of the families that are there now: no module is loaded, so no program is run.  Raises NetlinkError."""
+    for message in sock.dump(_controller(), "getfamily", {}):
+        if message.values.get("family-name") == name:
+            return _family(message)
+    return None
+
+
+def _family(message: Message) -> Family:
+    values = message.values
     codec = lenient_codec(builtin_specification("nlctrl"), "group")
     groups = (codec.decode(payload) for _, payload in walk(values.get("mcast-groups", b"")))
-    return Family(name, values["family-id"], {group["name"]: group["id"] for group in groups})
+    return Family(values["family-name"], values["family-id"], {group["name"]: group["id"] for group in groups})
 
 
 def accepted_attributes(

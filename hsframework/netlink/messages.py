@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from hsframework.errors import MessageError
-from hsframework.netlink.attributes import AttributeCodec, Values, attribute_codec, lenient_codec
+from hsframework.netlink.attributes import AttributeCodec, Values, attribute_codec
 from hsframework.netlink.spec import Specification
 
 NLMSG_ERROR = 2
@@ -54,8 +54,7 @@ class Message:
 class MessageCodec:
     """One family.  ``receives`` says which forms this side is sent, for each operation the first that it has.
 
-    An agent or consumer receives replies and events, the service receives requests.  ``lenient``: the sender is a
-    kernel, whose messages may hold more than the spec knows.
+    An agent or consumer receives replies and events, the service receives requests.
     """
 
     def __init__(
@@ -64,7 +63,6 @@ class MessageCodec:
         *,
         message_type: int = 0,
         receives: tuple[Form, ...] = ("reply", "event"),
-        lenient: bool = False,
     ) -> None:
         self.specification = specification
         self._generic = specification.protocol == "genetlink"
@@ -80,8 +78,6 @@ class MessageCodec:
                 names: frozenset[str] | None = getattr(operation, form)
                 if names is not None:
                     allowed, known = allowed | names, True
-            if lenient:
-                codec, allowed = lenient_codec(specification, operation.attribute_set), frozenset(codec.names)
             if known:
                 self._in[operation.value] = (operation.name, codec, allowed)
 

@@ -3,7 +3,7 @@
 The kernel has no question for that, but it refuses a second Tx association, before anything else that it would refuse
 one for, and in words of its own.  The question is not harmless: a socket that has an Rx association alone gets a Tx
 association under a key that nobody has.  So it is asked only where such a socket is given up: of one that is said to
-be protected.
+be protected.  And it loads no module: who asks may be the dispatcher, which must not wait for modprobe.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import os
 
 from hsframework.errors import HsframeworkError
 from hsframework.interface import Secret
-from hsframework.netlink.control import find_family
-from hsframework.netlink.messages import MessageCodec
+from hsframework.netlink.control import loaded_family
+from hsframework.netlink.kernel_codec import KernelCodec
 from hsframework.netlink.socket import NetlinkError, RequestSocket
 from hsframework.netlink.spec import builtin_specification
 
@@ -34,10 +34,10 @@ def has_tx_association(error: HsframeworkError) -> bool:
 
 def sends_protected(sock: RequestSocket, fd: int) -> bool:
     """``sock``: generic netlink in the namespace of the socket ``fd``.  Raises NetlinkError; False where no PSP is."""
-    family = find_family(sock, "psp")
+    family = loaded_family(sock, "psp")
     if family is None:
         return False
-    codec = MessageCodec(_SPECIFICATION, message_type=family.number, lenient=True)
+    codec = KernelCodec(_SPECIFICATION, message_type=family.number)
     return any(
         _refuses_another(sock, codec, device.values["id"], version, fd)
         for device in sock.dump(codec, "dev-get", {})
@@ -46,7 +46,7 @@ def sends_protected(sock: RequestSocket, fd: int) -> bool:
     )
 
 
-def _refuses_another(sock: RequestSocket, codec: MessageCodec, device: int, version: int, fd: int) -> bool:
+def _refuses_another(sock: RequestSocket, codec: KernelCodec, device: int, version: int, fd: int) -> bool:
     key = {"key": Secret(os.urandom(KEY_SIZES[version])), "spi": _NOBODYS_SPI}
     values = {"dev-id": device, "version": version, "tx-key": key, "sock-fd": fd}
     try:

@@ -56,19 +56,21 @@ class End:
         """What has been sent through the interface without PSP, but for IPv6's own messages (neighbours, groups)."""
         with self.family() as family:
             while True:
-                device = family.statistics(self.device)["tx-packets"]
-                found = self._sent() - device
-                if family.statistics(self.device)["tx-packets"] == device:
-                    return found
+                others = family.statistics(self.device)["tx-packets"], self._icmp()
+                sent = self._sent()
+                if (family.statistics(self.device)["tx-packets"], self._icmp()) == others:
+                    return sent - sum(others)
 
     def _sent(self) -> int:
         (link,) = json.loads(debian("ip", "-n", self.namespace, "-s", "-j", "link", "show", "psp0"))
-        with network_namespace(self.namespace):
-            lines = Path("/proc/thread-self/net/snmp6").read_text().splitlines()
-        icmp = next(int(line.split()[1]) for line in lines if line.startswith("Icmp6OutMsgs"))
         sent = link["stats64"]["tx"]
         # A packet that finds the other end's queue full was protected, and is dropped.
-        return int(sent["packets"] + sent["dropped"]) - icmp
+        return int(sent["packets"] + sent["dropped"])
+
+    def _icmp(self) -> int:
+        with network_namespace(self.namespace):
+            lines = Path("/proc/thread-self/net/snmp6").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Icmp6OutMsgs"))
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 
 from hsframework.interface import Secret
 from hsframework.netlink.control import Family, find_family
-from hsframework.netlink.messages import MessageCodec
+from hsframework.netlink.kernel_codec import KernelCodec
 from hsframework.netlink.psp import sends_protected
 from hsframework.netlink.socket import NETLINK_GENERIC, NetlinkError, NotificationSocket, RequestSocket
 from hsframework.netlink.spec import builtin_specification
@@ -111,8 +111,8 @@ class PspFamily:
         return answers[0].values if answers else {}
 
 
-def _codec(family: Family) -> MessageCodec:
-    return MessageCodec(builtin_specification("psp"), message_type=family.number, lenient=True)
+def _codec(family: Family) -> KernelCodec:
+    return KernelCodec(builtin_specification("psp"), message_type=family.number)
 
 
 def _facts(values: dict[str, Any]) -> KernelDeviceFacts:
