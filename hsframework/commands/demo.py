@@ -1,8 +1,9 @@
 """Run the main job on this machine: TLS 1.3 handshakes with OpenSSL's own programs, through a dispatcher and an agent.
 
-Where hsframework-quic is installed, QUIC is shown too, with aioquic's own client and server.  Everything is throw-away
-and stays on the loopback interface; the program 'openssl' and the package hsframework-tls13 are needed.  Exit status
-0: all of it worked.
+Where hsframework-quic is installed, QUIC is shown too, with aioquic's own client and server; where hsframework-psp is,
+PSP with a device in software, and our own commands at the other end.  Everything is throw-away and stays on the
+loopback interface; the program 'openssl' and the package hsframework-tls13 are needed.  Exit status 0: all of it
+worked.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import asyncio
 import base64
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -34,20 +34,27 @@ class OpensslPeers:
         return "s_server" if role is Role.CLIENT else "s_client"
 
     async def meet(self, role: Role, words: Sequence[str], folder: Path, stack: AsyncExitStack) -> Meeting:
-        if role is Role.CLIENT:
-            address = ("127.0.0.1", free_port())
-            peer = await start_peer("s_server", f"127.0.0.1:{address[1]}", words, folder)
+        return await meet_over_tcp(
+            role, lambda port: start_peer(self.program(role), f"127.0.0.1:{port}", words, folder), stack
+        )
+
+
+async def meet_over_tcp(role: Role, start: Callable[[int], Awaitable[Peer]], stack: AsyncExitStack) -> Meeting:
+    """``start``: makes the peer listen at this port, or connect to it.  Raises DemoError."""
+    if role is Role.CLIENT:
+        port = free_port()
+        peer = await start(port)
+        stack.push_async_callback(peer.end)
+        sock = stack.enter_context(await connect(("127.0.0.1", port), peer))
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            peer = await start(listener.getsockname()[1])
             stack.push_async_callback(peer.end)
-            sock = stack.enter_context(await connect(address, peer))
-        else:
-            with socket.create_server(("127.0.0.1", 0)) as listener:
-                listener.setblocking(False)
-                peer = await start_peer("s_client", f"127.0.0.1:{listener.getsockname()[1]}", words, folder)
-                stack.push_async_callback(peer.end)
-                async with asyncio.timeout(PATIENCE):
-                    sock, _ = await asyncio.get_running_loop().sock_accept(listener)
-            stack.enter_context(sock)
-        return Meeting(sock, peer, lambda client, options: client.handshake(sock, options))
+            async with asyncio.timeout(PATIENCE):
+                sock, _ = await asyncio.get_running_loop().sock_accept(listener)
+        stack.enter_context(sock)
+    return Meeting(sock, peer, lambda client, options: client.handshake(sock, options))
 
 
 def openssl_program() -> str:

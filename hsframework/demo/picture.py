@@ -97,6 +97,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
 def _outcome(outcome: Outcome) -> str:
     if outcome.status:
         return errno_name(outcome.status)
+    if "device" in outcome.tags:
+        return f"PSP {outcome.tags['version']}, {outcome.tags['device']}"
     cipher = outcome.tags.get("cipher", "session").removeprefix("TLS_")
     facts = (cipher, outcome.tags.get("group"), outcome.alpn, "kTLS" if outcome.in_kernel else None)
     return " ".join(fact for fact in facts if fact)

@@ -11,6 +11,7 @@ from pathlib import Path
 from hsframework.client import HandshakeOptions
 from hsframework.demo.meeting import Peers
 from hsframework.demo.peers import OpensslPeers, psk_words
+from hsframework.demo.psp_peers import PspPeers
 from hsframework.demo.quic_peers import AioquicPeers
 from hsframework.interface import CertificateDemand, PresharedKey, Role, Secret
 from hsframework.testing.certificates import Authority, Credential, CredentialFiles
@@ -57,10 +58,14 @@ class Credentials:
         self.client_files = self.client.write(folder, "client")
 
 
-def scenarios(credentials: Credentials, protocols: Collection[str]) -> list[Scenario]:
-    """Those of these protocols, in the order in which they are run."""
-    tls = [*_as_client(credentials), *_as_server(credentials), *_refused(credentials)]
-    return [*tls, *(_quic(credentials) if "quic" in protocols else ())]
+def scenarios(credentials: Credentials, protocols: Collection[str], runtime: Path) -> list[Scenario]:
+    """Those of these protocols, in the order in which they are run.  ``runtime``: where the service is."""
+    found = [*_as_client(credentials), *_as_server(credentials), *_refused(credentials)]
+    if "quic" in protocols:
+        found += _quic(credentials)
+    if "psp" in protocols:
+        found += _psp(credentials, PspPeers(runtime))
+    return found
 
 
 def _as_client(credentials: Credentials) -> list[Scenario]:
@@ -161,6 +166,28 @@ def _quic(credentials: Credentials) -> list[Scenario]:
         ("refused: QUIC, no certificate", mutual, visiting, errno.EACCES),
     ]
     return [Scenario(title, options, words, expect, AioquicPeers()) for title, options, words, expect in found]
+
+
+def _psp(credentials: Credentials, ours: PspPeers) -> list[Scenario]:
+    trust = credentials.authority.trust()
+    server = replace(_server(credentials.server), group="psp", trust=trust, attributes={"device": "software"})
+    client = replace(server, role=Role.CLIENT, identities=(credentials.client.identity,), peer_name=SERVER_NAME)
+    anchor = ["--ca", str(credentials.server_files.ca)]
+    listening = [*_file_words(credentials.server_files), *anchor]
+    connecting = [*_file_words(credentials.client_files), *anchor, "--servername", SERVER_NAME]
+    key = credentials.keys["sha384"]
+    file = credentials.folder / "psp.psk"
+    file.touch(mode=0o600)
+    file.write_bytes(b"%b:%b:sha384\n" % (key.identity, key.key.reveal().hex().encode()))
+    keyed = replace(client, identities=(), trust=None, peer_name=None, psks=(key,))
+    return [
+        Scenario("PSP, x509, both show certificates", client, listening, peers=ours),
+        Scenario("PSP, x509, both show certificates", server, connecting, peers=ours),
+        Scenario("PSP, PSK, sha384", keyed, ["--psk-file", str(file)], peers=ours),
+        Scenario(
+            "refused: the peer has no PSP", client, _identity_words(credentials.server_files), errno.EPROTONOSUPPORT
+        ),
+    ]
 
 
 def _file_words(files: CredentialFiles) -> list[str]:

@@ -32,9 +32,9 @@ from hsframework.demo.quic_peers import free_port
 from hsframework.demo.scenarios import Credentials, scenarios
 from hsframework.errors import HandshakeError, RequestRefused
 
-PROTOCOLS = ("tls13", "quic")
+PROTOCOLS = ("tls13", "quic", "psp")
 """Those that are shown where they are installed; the first has to be."""
-GROUPS = {"tls13": ("tls13", "tlshd"), "quic": ("quic", "tlshd")}
+GROUPS = {"tls13": ("tls13", "tlshd"), "quic": ("quic", "tlshd"), "psp": ("psp",)}
 
 _LONGEST_FOLDER = 60
 _POLL = 0.01
@@ -84,7 +84,7 @@ async def _perform(
         starts = [await _wait_for_agent(client, name, agents[name], dispatcher) for name in protocols]
         workers = {name: agent.worker() for name, agent in agents.items()}
         cast = Cast(process_facts(os.getpid()), dispatcher.worker(), workers, dispatcher_start, max(starts))
-        todo = scenarios(credentials, protocols)
+        todo = scenarios(credentials, protocols, runtime)
         peers = " and ".join(dict.fromkeys(scenario.peers.name for scenario in todo))
         say(f"Running {len(todo)} handshakes with the programs of {peers}.\n")
         outcomes = []

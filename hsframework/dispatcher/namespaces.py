@@ -62,6 +62,11 @@ def netlink_beside(fd: int, family: int, served: Iterable[str] | None = None) ->
             )
         with _within(target, "of a request's socket"):
             return open_netlink(family)
+    except OSError as error:
+        number = error.errno or errno.EIO
+        raise RequestRefused(
+            f"the socket's network namespace is out of reach ({error.strerror})", errno=number
+        ) from None
     finally:
         os.close(target)
 

@@ -62,10 +62,14 @@ class RunningService:
                 self._changed.wait(min(remaining, 1.0))
 
     def wait_for_groups(self, groups: Sequence[str]) -> None:
-        """Until each group has an agent."""
+        """Until each group has an agent.  One that will never have its plugin's is not waited for."""
 
         def served(events: Sequence[Mapping[str, Any]]) -> bool:
             joined = {group for event in events if event.get("event") == "an agent joins" for group in event["groups"]}
+            given_up = {event["child"] for event in events if event.get("event") == "ended and is not started again"}
+            for group in groups:
+                if group not in joined and f"agent of {group}" in given_up:
+                    raise AssertionError(f"the agent of {group} cannot start:\n{self.log}")
             return joined >= set(groups)
 
         self.wait_until(served, f"an agent for each of {', '.join(groups)}")

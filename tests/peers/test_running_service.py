@@ -20,7 +20,11 @@ def test_it_runs_and_ends() -> None:
 
 @pytest.mark.parametrize(
     ("groups", "configuration", "said"),
-    [(("tls13",), "nonsense = 1\n", "nonsense"), (("tls13",), 'required-plugins = ["nowhere"]\n', "nowhere")],
+    [
+        (("tls13",), "nonsense = 1\n", "nonsense"),
+        (("tls13",), 'required-plugins = ["nowhere"]\n', "nowhere"),
+        (("tls13",), "[plugins.tls13]\ngroups = []\n", "the agent of tls13 cannot start"),
+    ],
 )
 def test_it_does_not_start(groups: tuple[str, ...], configuration: str, said: str) -> None:
     """The error says why, as soon as the service has ended."""

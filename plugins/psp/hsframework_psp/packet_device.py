@@ -1,7 +1,6 @@
 """The software device as a :class:`~hsframework_psp.devices.Device`: the carrier *packets*.
 
-The consumer gets SPIs and keys, and seals and opens packets itself.  On the connection a packet is framed by a u16
-length.
+The consumer gets SPIs and keys, and seals and opens packets itself.
 """
 
 from __future__ import annotations
@@ -12,20 +11,12 @@ from typing import Any
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.interface import Endpoint, Secret
 from hsframework_psp.devices import Association, Device
+from hsframework_psp.framing import LENGTH_SIZE, NO_NEXT_HEADER, frame
 from hsframework_psp.keys import Grant, Key
 from hsframework_psp.messages import Carrier
 from hsframework_psp.packets import HEADER_SIZE, ICV_SIZE, PacketOpener, PacketRefused, PacketSealer
 from hsframework_psp.software import SoftwareDevice
 from hsframework_psp.versions import Version
-
-NO_NEXT_HEADER = 59
-"""IPv6's number for: nothing of IP's is in here."""
-LENGTH_SIZE = 2
-
-
-def frame(packet: bytes) -> bytes:
-    """A packet on the connection."""
-    return len(packet).to_bytes(LENGTH_SIZE, "big") + packet
 
 
 class PacketDevice(Device):

@@ -46,7 +46,7 @@ from hsframework_psp.software import SoftwareDevice
 from hsframework_psp.tunnel import RECORD_HEADER_SIZE, Tunnel, record_body_size
 from hsframework_psp.versions import Version
 from hsframework_tls13.contexts import Contexts
-from hsframework_tls13.driver import establish, first_alert, say, session_alert
+from hsframework_tls13.driver import establish_and_hold, first_alert, say, session_alert
 from hsframework_tls13.engine import Established
 from hsframework_tls13.settings import Settings as TlsSettings
 
@@ -106,7 +106,7 @@ class PspHandshaker(Handshaker):
             except HandshakeFailed as error:
                 await say(endpoint, first_alert(error))
                 raise
-            session = await establish(
+            session, flight = await establish_and_hold(
                 request,
                 endpoint,
                 self._contexts,
@@ -114,8 +114,9 @@ class PspHandshaker(Handshaker):
                 alpn=(ALPN,),
                 client_certificate=self._demand(request),
             )
-            await _authorize(request, endpoint, session)
-            return await _Run(session, devices, self._settings.preference, endpoint, request.deadline).run()
+            await _authorize(request, endpoint, session, flight)
+            run = _Run(session, devices, self._settings.preference, endpoint, request.deadline)
+            return await run.run(flight)
 
     async def _prepare(self, request: Request, endpoint: Endpoint, stack: contextlib.ExitStack) -> Sequence[Device]:
         if request.alpn:
@@ -152,12 +153,12 @@ class PspHandshaker(Handshaker):
         return CertificateDemand.REQUIRE if self._settings.mutual else request.client_certificate
 
 
-async def _authorize(request: Request, endpoint: Endpoint, session: Established) -> None:
+async def _authorize(request: Request, endpoint: Endpoint, session: Established, flight: bytes) -> None:
     try:
         request.authorize(session.peer)
     except HandshakeError as refusal:
         failure = refusal.failure if isinstance(refusal, HandshakeFailed) else Failure.NOT_AUTHORIZED
-        await say(endpoint, session_alert(session, failure))
+        await say(endpoint, flight + session_alert(session, failure))
         raise
 
 
@@ -183,7 +184,9 @@ class _Run:
         self._output = b""
         self._switched = False
 
-    async def run(self) -> Result:
+    async def run(self, flight: bytes) -> Result:
+        """``flight``: TLS's last one, which goes out with our first message."""
+        self._output = flight
         try:
             step = self._exchange.begin()
             while not isinstance(step, Done):

@@ -11,8 +11,10 @@ from typing import Any
 from hsframework.errors import HsframeworkError, StreamError
 from hsframework.interface import AsyncStream, EstablishedSession, Secret, Stream
 from hsframework.netlink.spec import Specification, parse_specification
-from hsframework_psp.channels import ConnectionChannel, PacketChannel, Packets
+from hsframework.streams import UserSpaceChannel
+from hsframework_psp.connection import ConnectionChannel
 from hsframework_psp.messages import Carrier
+from hsframework_psp.packet_stream import Packets, PacketSession
 from hsframework_psp.packets import PacketOpener, PacketSealer
 from hsframework_psp.renewal import TimedRenewal
 from hsframework_psp.rotation import RotationRenewal
@@ -39,7 +41,9 @@ def attach(session: EstablishedSession, sock: socket.socket, *, asynchronous: bo
         return stream(ConnectionChannel(sock), _watched(parameters, sock), None)
     if carrier == Carrier.PACKETS and not session.in_kernel:
         packets = packets_of(parameters)
-        return stream(PacketChannel(sock, packets), TimedRenewal(_number(parameters, "lifetime")), packets)
+        return stream(
+            UserSpaceChannel(sock, PacketSession(packets)), TimedRenewal(_number(parameters, "lifetime")), packets
+        )
     raise StreamError(f"the session's parameters make no sense: carrier {carrier!r}, in the kernel {session.in_kernel}")
 
 

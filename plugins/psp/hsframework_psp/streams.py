@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hsframework.streams import AsyncioStream, BlockingStream, Channel
-from hsframework_psp.channels import Packets
+from hsframework_psp.packet_stream import Packets
 from hsframework_psp.renewal import Renewal
 
 

@@ -40,13 +40,31 @@ async def establish(
     client_certificate: CertificateDemand,
 ) -> Established:
     """Run the handshake that ``request`` asks for.  Raises HandshakeFailed; the peer has been told then."""
+    session, flight = await establish_and_hold(
+        request, endpoint, contexts, suites=suites, alpn=alpn, client_certificate=client_certificate
+    )
+    if flight:
+        await endpoint.send(flight)
+    return session
+
+
+async def establish_and_hold(
+    request: Request,
+    endpoint: Endpoint,
+    contexts: Contexts,
+    *,
+    suites: Sequence[CipherSuite],
+    alpn: Sequence[str],
+    client_certificate: CertificateDemand,
+) -> tuple[Established, bytes]:
+    """The same, and our last flight is the caller's to send, in front of what it has to say itself."""
     try:
         engine = _engine(request, contexts, suites, alpn, client_certificate)
     except HandshakeFailed as error:
         await say(endpoint, first_alert(error))
         raise
-    await _run(request, engine, endpoint)
-    return engine.established
+    flight = await _run(request, engine, endpoint)
+    return engine.established, flight
 
 
 def _engine(
@@ -78,14 +96,15 @@ def _engine(
     )
 
 
-async def _run(request: Request, engine: Engine, endpoint: Endpoint) -> None:
+async def _run(request: Request, engine: Engine, endpoint: Endpoint) -> bytes:
+    """Our last flight."""
     try:
         while True:
             output = engine.data_to_send()
+            if engine.finished:
+                return output
             if output:
                 await endpoint.send(output)
-            if engine.finished:
-                return
             await _feed(engine, endpoint)
             if engine.psk_identities:
                 engine.provide_psk(await _look_up(request, engine.psk_identities))

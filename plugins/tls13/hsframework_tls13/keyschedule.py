@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from hsframework_tls13.ciphers import NONCE_SIZE, CipherSuite
 
@@ -36,9 +37,14 @@ def hkdf_expand(hash_name: str, key: bytes, info: bytes, length: int) -> bytes:
 
 def hkdf_expand_label(hash_name: str, secret: bytes, label: bytes, context: bytes, length: int) -> bytes:
     """HKDF-Expand-Label (RFC 8446 section 7.1); ``label`` without its ``"tls13 "``."""
-    full = b"tls13 " + label
-    info = length.to_bytes(2, "big") + bytes((len(full),)) + full + bytes((len(context),)) + context
+    info = _label(label, length) + bytes((len(context),)) + context
     return hkdf_expand(hash_name, secret, info, length)
+
+
+@lru_cache(maxsize=64)
+def _label(label: bytes, length: int) -> bytes:
+    full = b"tls13 " + label
+    return length.to_bytes(2, "big") + bytes((len(full),)) + full
 
 
 def derive_secret(hash_name: str, secret: bytes, label: bytes, messages: bytes) -> bytes:

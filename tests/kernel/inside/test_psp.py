@@ -553,9 +553,9 @@ def test_a_lost_acknowledgement_of_the_last_plain_data(ends: Path, monkeypatch: 
     lost = contextlib.ExitStack()
     flush, run = _Run._flush, _Run.run
 
-    async def running(self: _Run) -> Result:
+    async def running(self: _Run, flight: bytes) -> Result:
         runs[self._session.role] = self
-        return await run(self)
+        return await run(self, flight)
 
     async def losing(self: _Run) -> None:
         state = self._exchange.state if self is runs[Role.CLIENT] and self._output else None

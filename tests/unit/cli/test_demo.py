@@ -54,8 +54,9 @@ def test_the_whole(temporary: Path) -> None:
     output = result.stdout.decode()
     assert (result.returncode, result.stderr) == (0, b""), output
     rows = [line for line in output.splitlines() if line.endswith(" ok")]
-    assert len(rows) == 20
-    assert sum("2 MiB" in row for row in rows) == 13
+    assert len(rows) == 24
+    assert sum("2 MiB" in row for row in rows) == 16
+    assert sum("PSP aes-gcm-256, software" in row for row in rows) == 3
     assert sum("QUIC" in row for row in rows) == 6
     for number in (errno.EKEYREJECTED, errno.EACCES, errno.ENOKEY, errno.ESRCH):
         assert errno.errorcode[number] in output
@@ -87,8 +88,11 @@ def test_ended_in_the_middle(temporary: Path) -> None:
 def test_without_the_quic_plugin(tmp_path: Path) -> None:
     """What is not installed is not shown, and not needed."""
     credentials = Credentials(tmp_path)
-    assert {scenario.peers.protocol for scenario in scenarios(credentials, ["tls13"])} == {"tls13"}
-    assert {scenario.peers.protocol for scenario in scenarios(credentials, ["tls13", "quic"])} == {"tls13", "quic"}
+    assert {scenario.peers.protocol for scenario in scenarios(credentials, ["tls13"], tmp_path)} == {"tls13"}
+    assert {scenario.peers.protocol for scenario in scenarios(credentials, ["tls13", "quic"], tmp_path)} == {
+        "tls13",
+        "quic",
+    }
     code = "import sys, hsframework.demo.stage; sys.exit(any(name.startswith('aioquic') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 

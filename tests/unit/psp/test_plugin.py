@@ -31,7 +31,7 @@ from hsframework.interface import (
 from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.socket import NetlinkError
 from hsframework_psp import hooks
-from hsframework_psp.channels import ConnectionChannel
+from hsframework_psp.connection import ConnectionChannel
 from hsframework_psp.exchange import State
 from hsframework_psp.kernel_device import KernelAssociation
 from hsframework_psp.keys import Grant, Key

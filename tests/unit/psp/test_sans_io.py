@@ -10,9 +10,9 @@ import pytest
 import hsframework_psp
 
 PACKAGE = Path(hsframework_psp.__file__).parent
-SANS_IO = ["binding", "derivation", "exchange", "keys", "messages", "packets", "settings", "software", "spis", "tunnel",
-           "versions"]  # fmt: skip
-IO = {"__init__", "channels", "devices", "family", "hooks", "kernel_device", "packet_device", "per_process", "plugin",
+SANS_IO = ["binding", "derivation", "exchange", "framing", "keys", "messages", "packet_stream", "packets", "settings",
+           "software", "spis", "tunnel", "versions"]  # fmt: skip
+IO = {"__init__", "connection", "devices", "family", "hooks", "kernel_device", "packet_device", "per_process", "plugin",
       "renewal", "rotation", "search", "session", "streams"}  # fmt: skip
 FORBIDDEN = {"asyncio", "socket", "select", "selectors", "time", "datetime", "threading", "ssl", "os", "pyroute2"}
 

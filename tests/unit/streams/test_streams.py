@@ -13,7 +13,7 @@ from hsframework.errors import StreamError
 from hsframework.streams import AsyncioStream, BlockingStream, UserSpaceChannel
 
 Pair = tuple[socket.socket, socket.socket]
-LARGE = b"x" * (4 << 20)
+LARGE = b"x" * (2 << 20)
 
 
 class Lines:
@@ -62,8 +62,11 @@ class Lines:
 
 @pytest.fixture
 def pair() -> Iterator[Pair]:
+    """Both ends of a connection whose buffers hold far less than LARGE, and do not grow."""
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         near = socket.create_connection(server.getsockname())
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
         far, _ = server.accept()
     with near, far:
         for end in (near, far):
