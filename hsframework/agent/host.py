@@ -10,7 +10,6 @@ import asyncio
 import errno
 import os
 import resource
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ FD_RESERVE = 64
 """File descriptors that are left for everything but requests."""
 
 MAX_IN_HAND = 8192
+_MOST_FDS = 1 << 30
 
 _log = structlog.get_logger("hsframework.agent")
 
@@ -39,7 +39,7 @@ def default_capacity() -> int:
 
 def _fd_limit() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+    return _MOST_FDS if soft == resource.RLIM_INFINITY else soft
 
 
 class AgentHost:
@@ -67,7 +67,7 @@ class AgentHost:
         self._on_joined = on_joined
         self._on_retired = on_retired
         self.highest_fd = _fd_limit() - FD_RESERVE // 4
-        """What requests never come to: one with a higher number says that file descriptors leak."""
+        """A number that requests never come to: the kernel gives the lowest that is free."""
         self._links: list[Link] = []
         self._joined: set[Link] = set()
         self._stop = asyncio.Event()
@@ -81,6 +81,14 @@ class AgentHost:
     def stop(self) -> None:
         """Take no more requests, and end when those in hand are over."""
         self._stop.set()
+
+    def shortage(self) -> str:
+        """What soon runs out, if anything: here are more file descriptors open than requests can need, so some leak."""
+        try:
+            os.fstat(self.highest_fd)
+        except OSError:
+            return ""
+        return "file descriptors run out"
 
     def retire(self, reason: str) -> None:
         """This process is no good any more: it wants to be replaced, and ends as by :meth:`stop`."""

@@ -308,8 +308,6 @@ class Link:
                 del self._credits[message.sequence]
         else:
             self._host.occupy()
-        if fd is not None and fd > self._host.highest_fd:
-            self._host.retire("file descriptors run out")
         try:
             self._begin(message.values, fd)
         except HsframeworkError as error:
@@ -381,8 +379,8 @@ class Link:
             handshake.endpoint.close()
             self._done(message)
         self._host.give_credits_back(1)
-        if handshake.exhausted:
-            self._host.retire(handshake.exhausted)
+        if reason := handshake.exhausted or self._host.shortage():
+            self._host.retire(reason)
 
     def _done(self, message: bytes) -> None:
         if self._channel is not None:

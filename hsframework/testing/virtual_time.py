@@ -24,7 +24,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
 from typing import Any, TypeVar
 
-BLOCKED_AFTER = 3.0
+BLOCKED_AFTER = 5.0
 """Real seconds for one callback, after which it is interrupted."""
 
 _STUCK_AFTER = 30.0

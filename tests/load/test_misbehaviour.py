@@ -165,6 +165,24 @@ async def _exhaust(service: Service, credentials: Credentials, behaviour: str, r
     until(lambda: len(service.workers("toy")) == 1, "one process of the toy's is left")
 
 
+def test_leaks_until_few_are_left(service: Service, credentials: Credentials) -> None:
+    """No request fails for it: the process is replaced while there are some descriptors left."""
+    asyncio.run(_leak(service, credentials))
+
+
+async def _leak(service: Service, credentials: Credentials) -> None:
+    mark, (victim,) = service.log.mark, service.workers("toy")
+    async with AsyncClient(service.runtime_dir) as client:
+        for behaviour in ("leaks_nearly_all", "well"):
+            with tcp_pairs() as ((near, _),):
+                assert (await outcome(client, near, toy(behaviour))).errno == 0
+            await check_served(client, credentials)
+    event = service.log.wait("an agent process is replaced", plugin="toy", since=mark)
+    assert event["reason"] == "file descriptors run out"
+    await_end(victim)
+    until(lambda: len(service.workers("toy")) == 1, "one process of the toy's is left")
+
+
 def test_blocks_its_loop(service: Service, credentials: Credentials) -> None:
     """A busy loop: ETIMEDOUT at the deadline, then the agent is killed and replaced; TLS goes on beside it."""
     asyncio.run(_block(service, credentials))

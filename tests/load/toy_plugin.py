@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import resource
 import subprocess
 import sys
 import time
@@ -157,6 +158,13 @@ async def exhausts_memory(endpoint: Endpoint) -> NoReturn:
 async def exhausts_files(endpoint: Endpoint) -> NoReturn:
     while True:
         leaked.append(os.dup(0))
+
+
+async def leaks_nearly_all(endpoint: Endpoint) -> Result:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    while not leaked or leaked[-1] < limit - 12:
+        leaked.append(os.dup(0))
+    return GOOD
 
 
 async def exits(endpoint: Endpoint) -> NoReturn:

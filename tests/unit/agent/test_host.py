@@ -926,8 +926,7 @@ def test_exhaustion_retires_the_process(
 
 
 def test_leaked_descriptors_retire_the_process(capfd: pytest.CaptureFixture[str]) -> None:
-    """A socket whose number is past what requests can need tells of a leak before there are none left: its handshake
-    succeeds."""
+    """A number is open that requests alone do not come to: no handshake fails for it."""
     asyncio.run(_retired(greet, 0, highest_fd=2))
     assert "file descriptors run out" in "".join(capfd.readouterr())
 

@@ -49,6 +49,7 @@ SERVER = HandshakeOptions(
     identities=(ROOT.issue(["server.example"]).identity,),
     client_certificate=CertificateDemand.REQUIRE,
 )
+SETTINGS: dict[str, dict[str, Any]] = {"tls13": {"kernel-offload": False}, "psp": {"device": "software"}, "quic": {}}
 KEY = (PresharedKey(b"host-1", Secret(bytes(32)), "sha256"),)
 
 
@@ -67,16 +68,18 @@ def meet(
     client: HandshakeOptions = CLIENT,
     server: HandshakeOptions = SERVER,
     base: Path | None = None,
+    protocol: str = "tls13",
 ) -> tuple[Outcome, Outcome]:
-    """One handshake, with the plugin beside TLS."""
+    """One handshake, with the plugin beside the protocol's."""
+    connect = BadNetwork.datagrams if protocol == "quic" else BadNetwork.streams
+    further = {"beside": {"rule": plugin}, "tables": {"rule": table}, "base": base}
 
     async def scene() -> tuple[Outcome, Outcome]:
-        settings = {"kernel-offload": False}
-        async with serving(
-            "tls13", settings=settings, beside={"rule": plugin}, tables={"rule": table}, base=base
-        ) as it:
-            with BadNetwork.streams() as network:
-                return await asyncio.gather(it.handshake(network.left, client), it.handshake(network.right, server))
+        async with serving(protocol, protocol=protocol, settings=SETTINGS[protocol], **further) as service:  # type: ignore[arg-type]
+            with connect() as network:
+                return await asyncio.gather(
+                    service.handshake(network.left, client), service.handshake(network.right, server)
+                )
 
     return run(scene())
 
@@ -113,6 +116,15 @@ def test_certificates(table: Mapping[str, Any], refused: str | None, tmp_path: P
     else:
         assert server.status == errno.EACCES
         assert refused in server.message
+
+
+@pytest.mark.parametrize(("name", "status"), [("host-1.example", 0), ("host-2.example", errno.EACCES)])
+@pytest.mark.parametrize("protocol", SETTINGS)
+def test_every_protocol_asks(protocol: str, name: str, status: int) -> None:
+    """One rule for all: the server's consumer hears of the refusal, and the client of it where the protocol can say."""
+    alpn = ("smb",) if protocol == "quic" else ()
+    client, server = (replace(options, group=protocol, alpn=alpn) for options in (CLIENT, SERVER))
+    assert meet(allowlist, {"names": [name]}, client, server, protocol=protocol)[1].status == status
 
 
 @pytest.mark.parametrize(("listed", "status"), [("host-1", 0), ("host-2", errno.EACCES)])
