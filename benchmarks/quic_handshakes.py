@@ -1,6 +1,6 @@
 """QUIC handshakes per second through the whole path, as ratios to bare aioquic on the same machine in the same run.
 
-    python benchmarks/quic_handshakes.py [--seconds 5] [--concurrency 32] [--json FILE]
+    python -m benchmarks.quic_handshakes [--seconds 5] [--concurrency 32] [--json FILE]
 
 * *bare*: two aioquic connections joined in memory in one loop, the client verifying the server's chain by aioquic's own
   means, until the client has HANDSHAKE_DONE.  One process.
@@ -9,6 +9,7 @@
   consumer has both sessions.
 
 Each ratio is the median of several rounds in which bare and path take turns, since the machine may do other things too.
+What that does not disturb is beside it: the processor time of a pair, bare, in the agent, and in all of the service.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +45,11 @@ from hsframework.testing.certificates import Authority, Credential
 NAME = "server.example"
 ALPN = "bench"
 ROUNDS = 5
+WARM = 10
+"""Pairs before the clock starts."""
 ADDRESS = ("127.0.0.1", 4433)
+TIMES = (("bare_time", 12), ("agent_time", 7), ("service_time", 7))
+"""Columns."""
 KEY_TYPES = ("ecdsa-p256", "rsa-2048")
 
 
@@ -56,8 +62,8 @@ class Credentials:
         self.server: Credential = self.authority.issue(names=[NAME], key_type=key_type)
 
 
-def bare_rate(credentials: Credentials, seconds: float) -> float:
-    """Pairs of handshakes a second, in one loop."""
+def bare_rate(credentials: Credentials, seconds: float) -> tuple[float, float]:
+    """Pairs of handshakes a second, in one loop, and seconds of processor time for each."""
     logging.getLogger("quic").setLevel(logging.ERROR)
     identity = credentials.server.identity
     certificate = x509.load_der_x509_certificate(identity.chain[0])
@@ -80,18 +86,18 @@ def bare_rate(credentials: Credentials, seconds: float) -> float:
             for data, _ in server.datagrams_to_send(now):
                 client.receive_datagram(data, ADDRESS, now)
 
-    for _ in range(10):
+    for _ in range(WARM):
         pair()
-    count, start = 0, time.perf_counter()
+    count, start, before = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - start < seconds:
         pair()
         count += 1
-    return count / (time.perf_counter() - start)
+    return count / (time.perf_counter() - start), (time.process_time() - before) / count
 
 
 @contextmanager
-def service(credentials: Credentials, processes: int, tickets: int) -> Iterator[Path]:
-    """A running service; the folder of its sockets."""
+def service(credentials: Credentials, processes: int, tickets: int) -> Iterator[tuple[Path, int]]:
+    """A running service: the folder of its sockets, and the process above all of its own."""
     with tempfile.TemporaryDirectory(prefix="hsframework-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -104,7 +110,7 @@ def service(credentials: Credentials, processes: int, tickets: int) -> Iterator[
                 if process.poll() is not None or time.perf_counter() > deadline:
                     raise SystemExit("the service did not start")
                 time.sleep(0.01)
-            yield folder / "run"
+            yield folder / "run", process.pid
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(15)
@@ -169,31 +175,47 @@ async def path_rate(folder: Path, concurrency: int, pairs: int) -> float:
                         consumer.handshake(server, server_options), consumer.handshake(client, client_options)
                     )
 
-        await many(connections(10))
+        await many(connections(WARM))
         work = connections(pairs)
         start = time.perf_counter()
         await asyncio.gather(*(many(work) for _ in range(concurrency)))
         return pairs / (time.perf_counter() - start)
 
 
+def processor_times(pid: int) -> list[float]:
+    """Seconds of each process below this one, so far."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    times = []
+    for child in map(int, children):
+        fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+        times.append((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
+        times += processor_times(child)
+    return times
+
+
 def measure(key_type: str, seconds: float, concurrency: int, tickets: int) -> dict[str, Any]:
     """Bare and whole path with one and two agent processes, in turns."""
     credentials = Credentials(key_type)
-    figures: dict[str, Any] = {"key": key_type, "tickets": tickets, "bare": []}
+    figures: dict[str, Any] = {"key": key_type, "tickets": tickets}
+    rounds: dict[str, list[float]] = defaultdict(list)
     for processes in (1, 2):
-        with service(credentials, processes, tickets) as folder:
-            rates, ratios = [], []
+        with service(credentials, processes, tickets) as (folder, pid):
             for _ in range(ROUNDS):
-                bare = bare_rate(credentials, seconds / ROUNDS)
+                bare, bare_time = bare_rate(credentials, seconds / ROUNDS)
                 pairs = max(50, min(400, int(bare * seconds / ROUNDS)))
+                before = processor_times(pid)
                 rate = asyncio.run(path_rate(folder, concurrency, pairs))
-                figures["bare"].append(bare)
-                rates.append(rate)
-                ratios.append(rate / bare)
-            figures[f"path_{processes}"] = statistics.median(rates)
-            figures[f"ratio_{processes}"] = statistics.median(ratios)
-    figures["bare"] = statistics.median(figures["bare"])
-    return figures
+                spent = [
+                    (after - start) / (pairs + WARM) for after, start in zip(processor_times(pid), before, strict=True)
+                ]
+                rounds["bare"].append(bare)
+                rounds["bare_time"].append(bare_time)
+                rounds[f"path_{processes}"].append(rate)
+                rounds[f"ratio_{processes}"].append(rate / bare)
+                if processes == 1:
+                    rounds["agent_time"].append(max(spent))
+                    rounds["service_time"].append(sum(spent))
+    return figures | {name: statistics.median(values) for name, values in rounds.items()}
 
 
 def main() -> int:
@@ -204,14 +226,15 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores, {arguments.concurrency} pairs at a time; pairs a second, and the ratio to bare\n")
-    print(f"{'':24}{'bare':>8}{'one agent':>18}{'two agents':>18}")
+    print(f"{'':24}{'bare':>8}{'one agent':>18}{'two agents':>18}{'µs: bare':>12}{'agent':>7}{'all':>7}")
     every = []
     for key_type, tickets in ((KEY_TYPES[0], 0), (KEY_TYPES[1], 0), (KEY_TYPES[0], 1024)):
         figures = measure(key_type, arguments.seconds, arguments.concurrency, tickets)
         every.append(figures)
         path = "".join(f"{figures[f'path_{n}']:11.0f}{figures[f'ratio_{n}']:7.2f}" for n in (1, 2))
         name = f"{key_type}{', resumption' if tickets else ''}"
-        print(f"{name:24}{figures['bare']:8.0f}{path}", flush=True)
+        times = "".join(f"{figures[name] * 1e6:{width}.0f}" for name, width in TIMES)
+        print(f"{name:24}{figures['bare']:8.0f}{path}{times}", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(every, indent=2) + "\n")
     return 0

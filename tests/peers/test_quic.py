@@ -18,7 +18,7 @@ import pytest
 from aioquic.asyncio import QuicConnectionProtocol, connect, serve
 from aioquic.quic import events
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.tls import SessionTicket
+from aioquic.tls import Epoch, SessionTicket
 
 from hsframework.client import Client, HandshakeOptions
 from hsframework.errors import HandshakeError
@@ -256,6 +256,7 @@ def test_client_against_aioquic(client: Client, pki: Pki) -> None:
         address = server._transport.get_extra_info("sockname")
         with connected_udp(address) as sock:
             consumer = hand_over(client, sock, quic(pki.client()))
+            assert consumer.session.alpn == "h3"
             assert consumer.handed_over.version in (VERSION_1, VERSION_2)
             _echo(consumer)
             consumer.close()
@@ -285,7 +286,10 @@ def _echo(consumer: Consumer) -> None:
 
 
 def test_server_against_aioquic(client: Client, pki: Pki) -> None:
-    """A mebibyte from the client, echoed by the consumer, and the client's close; then once more, resumed."""
+    """A mebibyte from the client, echoed by the consumer, and the client's close; then once more, resumed.
+
+    The client changes the keys on the way, and the second time the consumer does.
+    """
     tickets: list[SessionTicket] = []
 
     async def speak(port: int) -> bytes:
@@ -297,8 +301,12 @@ def test_server_against_aioquic(client: Client, pki: Pki) -> None:
         ) as protocol:
             reader, writer = await protocol.create_stream()
             writer.write(MEBIBYTE)
+            received = await reader.readexactly(len(MEBIBYTE) // 2)
+            if not resumed:
+                protocol.request_key_update()
+            writer.write(b"more")
             writer.write_eof()
-            return await reader.read()
+            return received + await reader.read()
 
     resumed = []
     for _ in range(2):
@@ -306,10 +314,15 @@ def test_server_against_aioquic(client: Client, pki: Pki) -> None:
             answer = loop.begin(speak(sock.getsockname()[1]))
             options = quic(pki.server(auth_mode=AuthMode.X509), attributes={"datagram": [first_datagram(sock)]})
             consumer = hand_over(client, sock, options)
-            resumed.append(consumer.handed_over.resumed)
+            assert consumer.session.alpn == "h3"
+            phase = consumer.quic._cryptos[Epoch.ONE_RTT].key_phase
+            if consumer.handed_over.resumed:
+                consumer.quic.request_key_update()
             _echo_back(consumer)
             consumer.until(lambda: consumer.ended is not None)  # noqa: B023
-            assert answer.result(PATIENCE) == MEBIBYTE
+            resumed.append(consumer.handed_over.resumed)
+            assert answer.result(PATIENCE) == MEBIBYTE + b"more"
+            assert consumer.quic._cryptos[Epoch.ONE_RTT].key_phase != phase
     assert resumed == [False, True]
 
 

@@ -18,11 +18,6 @@ import hsframework_quic
 from tests.support.quic_network import START, Network, bare_client, our_client, our_server
 
 PACKAGE = Path(hsframework_quic.__file__).parent
-ADAPTER = PACKAGE / "aioquic_adapter"
-SANS_IO = {"connection", "endings", "failures", "frames", "handshake", "session", "settings", "tickets"}
-SANS_IO |= {"kernel_handshake", "kernel_structs", "kernel_tickets"}
-FORBIDDEN = {"asyncio", "socket", "select", "selectors", "time", "threading", "pyroute2"}
-
 READ = {
     "quic/connection.py": "6bad39a59cd772d8a6545d4b9356fa3bc9897cf5269619266310286b307cdf97",
     "quic/crypto.py": "9bedbee21476d1b5cf7417fd03b8a94f4711948027da0f8a224127bdb51c863d",
@@ -32,25 +27,6 @@ READ = {
     "tls.py": "1686d883e8782b91f78c26584a73aa68ec7a613025f2111db8846a4191b36128",
 }
 """SHA-256 of the sources that the adapter was written against."""
-
-
-def imports(path: Path) -> set[str]:
-    """Top-level names of all that a module imports."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names.update(alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            names.add((node.module or "").partition(".")[0])
-    return names
-
-
-@pytest.mark.parametrize(
-    "path", sorted({PACKAGE / f"{name}.py" for name in SANS_IO} | set(ADAPTER.glob("*.py"))), ids=str
-)
-def test_protocol_code_does_no_io(path: Path) -> None:
-    """No sockets, no event loop, no clock."""
-    assert not imports(path) & FORBIDDEN
 
 
 def test_the_pin_is_exact() -> None:
