@@ -186,7 +186,8 @@ class Handshake:
             seen = self._read(connection, packet, now)
             if seen is not None:
                 self._kept.append(packet)
-                self._see(connection, seen)
+                if self.error is None and connection.ending is None:
+                    self._see(connection, seen)
         self._readable = len(self._kept)
 
     def _read(self, connection: HandshakeConnection, packet: bytes, now: float) -> Glimpse | None:
