@@ -7,8 +7,8 @@
   peer does not acknowledge, by :data:`SEND_BUFFER` a stream; datagrams that nobody takes, by :data:`MAX_DATAGRAMS`, of
   which the oldest go first (RFC 9221 section 5.3 lets them); streams that nobody accepts, by :data:`MAX_UNACCEPTED`.
 * The end of a connection is known when it begins to close or drain.  What had arrived before can still be read.
-* Key updates: one at a time, since a second needs a packet of the first to be acknowledged (RFC 9001 section 6.1);
-  and by itself long before the cipher's limit (section 6.6).
+* Key updates: one at a time, since a second needs a packet of the first to be acknowledged, whichever side began it
+  (RFC 9001 section 6.1); and by itself long before the cipher's limit (section 6.6).
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ class Connection:
         self._asked: set[int] = set()
         self._answered: set[int] = set()
         self._key_ping: int | None = None
+        """Acknowledged, it tells that the peer has the keys in use."""
+        self._key_phase = self._inside.key_phase
         self._packets = 0
         self._keep_alive: float | None = None
         self._active_at: float | None = None
@@ -96,6 +98,7 @@ class Connection:
             self._end(STATELESS_RESET)
             return
         self._quic.receive_datagram(datagram, self._address, now)
+        self._note_key_phase()
         self._take_events()
 
     def refused(self) -> None:
@@ -328,6 +331,15 @@ class Connection:
         self._quic.request_key_update()
         self._key_ping = self._send_ping()
         return True
+
+    def _note_key_phase(self) -> None:
+        """Has the peer changed the keys?  Then it must acknowledge something under the new ones before we do."""
+        if self._inside.key_phase == self._key_phase:
+            return
+        self._key_phase = self._inside.key_phase
+        if self._key_ping is None and self._ending is None:
+            self._packets = 0
+            self._key_ping = self._send_ping()
 
     def try_finished(self) -> bool | Later:
         """End stream 0, if it is there.  Has the peer acknowledged all that was sent?  True also once it is over."""

@@ -268,6 +268,20 @@ def test_key_updates(pair: Pair) -> None:
     assert pair.own.try_receive(stream, 9) == b"back"
 
 
+def test_a_key_update_waits_for_that_of_the_peer(pair: Pair) -> None:
+    """RFC 9001 section 6.1: the peer has changed the keys, and nothing that we sent under them is acknowledged yet."""
+    for _ in range(2):
+        pair.peer.request_key_update()
+        pair.peer.send_ping(1)
+        for data, _ in pair.peer.datagrams_to_send(pair.now):
+            pair.own.receive(data, pair.now)
+        assert pair.own.try_update_keys() is LATER
+        pair.settle()
+        assert pair.own.try_update_keys() is True
+        pair.settle()
+    assert pair.own.ending is None
+
+
 def test_keys_change_by_themselves(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long before the cipher's limit, with no call of the application's."""
     monkeypatch.setattr(core, "PACKETS_PER_KEY", 50)
