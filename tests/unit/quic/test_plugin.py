@@ -30,6 +30,7 @@ from hsframework.interface import (
     Role,
     Secret,
 )
+from hsframework_quic.aioquic_adapter.handshaking import HandshakeConnection
 from hsframework_quic.attach import attach
 from hsframework_quic.plugin import QuicHandshaker
 from hsframework_quic.session import QuicSession
@@ -207,6 +208,25 @@ def test_a_cancelled_handshake_says_goodbye(role: Role) -> None:
                 await own
 
     run(ask())
+
+
+def test_a_fault_within_aioquic_is_told_to_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host hears of it as it is, and the peer need not wait for its deadline."""
+    begun: list[HandshakeConnection] = []
+
+    def fail(connection: HandshakeConnection, *_: object) -> None:
+        if connection.configuration.is_client:
+            begun.append(connection)
+            raise ZeroDivisionError
+        receive(connection, *_)  # type: ignore[arg-type]
+
+    receive = HandshakeConnection.receive_datagram
+    monkeypatch.setattr(HandshakeConnection, "receive_datagram", fail)
+    client, server = run(meet(request(Role.CLIENT), request(Role.SERVER)))
+    assert isinstance(client, ZeroDivisionError)
+    assert isinstance(server, HandshakeFailed)
+    assert (server.failure, server.peer_alert) == (Failure.PEER_REFUSED, 80)
+    assert len(begun) == 1
 
 
 class Flood:
