@@ -147,7 +147,10 @@ class UdpListener(BaseListener):
         Raises TimeoutError after ``timeout`` seconds; HsframeworkError, EBADF, once it is closed.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        with self._lock:
+        # Another thread may have it for as long as no client comes.
+        if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+            raise TimeoutError("timed out")
+        try:
             while True:
                 if self._closed < 0:
                     raise HsframeworkError("the listener is closed", errno=errno.EBADF)
@@ -164,6 +167,8 @@ class UdpListener(BaseListener):
                     raise TimeoutError("timed out")
                 if any(fd == self._closed for fd, _ in ready):
                     raise HsframeworkError("the listener is closed", errno=errno.EBADF)
+        finally:
+            self._lock.release()
 
     def close(self) -> None:
         """Listen no more; the clients that were handed out stay."""

@@ -157,7 +157,15 @@ class Port:
             self._socket.sendmsg([data], [ancillary], _DONTWAIT, arrival.source)
 
     def connect(self, arrival: Arrival) -> socket.socket:
-        """A socket of the same address and port, connected to a client.  Raises OSError."""
+        """A socket of the same address and port, connected to a client.  Raises OSError.
+
+        A source that is nobody's is refused: to Linux a socket that is connected to port 0 has no peer, and would be
+        preferred to the listening one for every datagram of that address; one connected to ``0.0.0.0`` or ``::`` would
+        have our own host for its peer.
+        """
+        host, number = arrival.source[:2]
+        if not number or ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
+            raise OSError(errno.EADDRNOTAVAIL, "nobody sends from there")
         sock = self._connected(arrival, self.address[0])
         if sock.getsockname()[0] != arrival.local:
             # We listen on every address, and the route to the client begins at another than it wrote to.

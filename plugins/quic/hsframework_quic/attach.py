@@ -20,9 +20,13 @@ def attach(
     """Raises StreamError for parameters that are not those of a QUIC session, and for a socket that is not its."""
     state = QuicSession.of(session)
     recording = Recording(state)
-    now = time.monotonic()
-    connection = Connection(restore(state, now=now, quic_logger=recording.logger))
-    for packet in state.packets:
-        connection.receive(packet, now)
-    make = AsyncQuicConnection if asynchronous else QuicConnection
-    return make(connection, sock, recording.finish)
+    try:
+        now = time.monotonic()
+        connection = Connection(restore(state, now=now, quic_logger=recording.logger))
+        for packet in state.packets:
+            connection.receive(packet, now)
+        make = AsyncQuicConnection if asynchronous else QuicConnection
+        return make(connection, sock, recording.finish)
+    except BaseException:
+        recording.finish()
+        raise

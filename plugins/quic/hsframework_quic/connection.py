@@ -6,9 +6,10 @@
 * Nothing grows without bound.  What a peer sends and nobody reads is held by the receive windows; what we send and the
   peer does not acknowledge, by :data:`SEND_BUFFER` a stream; datagrams that nobody takes, by :data:`MAX_DATAGRAMS`, of
   which the oldest go first (RFC 9221 section 5.3 lets them); streams that nobody accepts, by :data:`MAX_UNACCEPTED`.
+* A fault of aioquic's in the work that a peer gives it ends the connection: nobody waits for one that is half done.
 * The end of a connection is known when it begins to close or drain.  What had arrived before can still be read.
-* Key updates: one at a time, since a second needs a packet of the first to be acknowledged (RFC 9001 section 6.1);
-  and by itself long before the cipher's limit (section 6.6).
+* Key updates: one at a time, since a second needs a packet of the first to be acknowledged, whichever side began it
+  (RFC 9001 section 6.1); and by itself long before the cipher's limit (section 6.6).
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import enum
 import errno
 import hmac
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from aioquic.quic import events
-from aioquic.quic.packet import QuicErrorCode
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 
 from hsframework.errors import StreamError
 from hsframework_quic.aioquic_adapter.consumer import Inside
@@ -81,6 +84,8 @@ class Connection:
         self._asked: set[int] = set()
         self._answered: set[int] = set()
         self._key_ping: int | None = None
+        """Acknowledged, it tells that the peer has the keys in use."""
+        self._key_phase = self._inside.key_phase
         self._packets = 0
         self._keep_alive: float | None = None
         self._active_at: float | None = None
@@ -95,8 +100,10 @@ class Connection:
         if self._is_stateless_reset(datagram):
             self._end(STATELESS_RESET)
             return
-        self._quic.receive_datagram(datagram, self._address, now)
-        self._take_events()
+        with self._contained():
+            self._quic.receive_datagram(datagram, self._address, now)
+            self._note_key_phase()
+            self._take_events()
 
     def refused(self) -> None:
         """The socket says that nobody listens at the peer's port."""
@@ -111,7 +118,9 @@ class Connection:
         if self._packets >= PACKETS_PER_KEY and self._ending is None:
             self.try_update_keys()
         self._inside.hold_streams = sum(map(len, self._incoming.values())) >= MAX_UNACCEPTED
-        datagrams = [data for data, _ in self._quic.datagrams_to_send(now)]
+        datagrams: list[bytes] = []
+        with self._contained():
+            datagrams = [data for data, _ in self._quic.datagrams_to_send(now)]
         self._packets += len(datagrams)
         if datagrams or self._active_at is None:
             self._active_at = now
@@ -132,8 +141,9 @@ class Connection:
         """To be called at the time of :meth:`timer` or later."""
         if self._ending is not None:
             return
-        self._quic.handle_timer(now)
-        self._take_events()
+        with self._contained():
+            self._quic.handle_timer(now)
+            self._take_events()
         if self._keep_alive is not None and self._active_at is not None and now >= self._active_at + self._keep_alive:
             self._active_at = now
             self._quic.send_ping(0)
@@ -141,6 +151,14 @@ class Connection:
     def keep_alive(self, interval: float | None) -> None:
         """Send PING after so many seconds in which nothing was sent or received; None: do not."""
         self._keep_alive = interval
+
+    @contextmanager
+    def _contained(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._quic.close(QuicErrorCode.INTERNAL_ERROR, QuicFrameType.PADDING)
+            self._end(Ending(QuicErrorCode.INTERNAL_ERROR, type(error).__name__, errno=errno.EIO))
 
     def _is_stateless_reset(self, datagram: bytes) -> bool:
         """RFC 9000 section 10.3.1.  The token of an ordinary packet would be its AEAD tag, which nobody can choose."""
@@ -328,6 +346,15 @@ class Connection:
         self._quic.request_key_update()
         self._key_ping = self._send_ping()
         return True
+
+    def _note_key_phase(self) -> None:
+        """Has the peer changed the keys?  Then it must acknowledge something under the new ones before we do."""
+        if self._inside.key_phase == self._key_phase:
+            return
+        self._key_phase = self._inside.key_phase
+        if self._key_ping is None and self._ending is None:
+            self._packets = 0
+            self._key_ping = self._send_ping()
 
     def try_finished(self) -> bool | Later:
         """End stream 0, if it is there.  Has the peer acknowledged all that was sent?  True also once it is over."""

@@ -48,7 +48,7 @@ class ConnectionEnded(StreamError):
     """The connection is over.  ``ending`` says why.
 
     ECONNRESET the peer closed or reset it; ETIMEDOUT its idle timeout; ECONNREFUSED nobody listens at the peer's port;
-    EPROTO the peer broke the protocol, and was told so; EBADF it was closed on this side.
+    EPROTO the peer broke the protocol, and was told so; EBADF it was closed on this side; EIO a fault of this side's.
     """
 
     def __init__(self, ending: Ending) -> None:

@@ -9,6 +9,7 @@
 * A server has no state before a datagram could be the first of a connection: an Initial of a version that it speaks,
   of 1200 bytes, to a connection id of 8 (RFC 9000 sections 7.2 and 14.1).  A version that it does not speak is
   answered with Version Negotiation (section 6.1).
+* A session is resumed in the version of QUIC that it was made in, and in no other (RFC 9369 section 5).
 * Every failure is said to the peer with the crypto error that goes with it (RFC 9001 section 4.8), once.
 """
 
@@ -76,8 +77,9 @@ class Handshake:
     def __init__(self, settings: Settings, options: TlsOptions, logger: QuicLogger | None = None) -> None:
         self._settings = settings
         self._logger = logger
-        self._options = options if options.keep is keep_none else replace(options, keep=self._keep_ticket)
-        self._keep = options.keep
+        self._tickets = options
+        keep = keep_none if options.keep is keep_none else self._keep_ticket
+        self._options = replace(options, keep=keep, issue=self._issue_ticket, find=self._find_ticket)
         self._connection: HandshakeConnection | None = None
         self._kept: list[bytes] = []
         self._readable = 0
@@ -184,7 +186,8 @@ class Handshake:
             seen = self._read(connection, packet, now)
             if seen is not None:
                 self._kept.append(packet)
-                self._see(connection, seen)
+                if self.error is None and connection.ending is None:
+                    self._see(connection, seen)
         self._readable = len(self._kept)
 
     def _read(self, connection: HandshakeConnection, packet: bytes, now: float) -> Glimpse | None:
@@ -214,7 +217,19 @@ class Handshake:
         lifetime = round((ticket.not_valid_after - ticket.not_valid_before).total_seconds())
         secret = Secret(ticket.resumption_secret)
         self._ticket = Ticket(ticket.ticket, secret, int(ticket.cipher_suite), lifetime, ticket.age_add)
-        self._keep(session)
+        self._tickets.keep(replace(session, version=self._version))
+
+    def _issue_ticket(self, session: Resumable) -> bytes | None:
+        return self._tickets.issue(replace(session, version=self._version))
+
+    def _find_ticket(self, ticket: bytes) -> Resumable | None:
+        session = self._tickets.find(ticket)
+        return session if session is not None and session.version == self._version else None
+
+    @property
+    def _version(self) -> int:
+        assert self._connection is not None
+        return self._connection.negotiated_version
 
     def _configuration(self) -> QuicConfiguration:
         settings = self._settings
@@ -232,8 +247,13 @@ class Handshake:
         )
 
     def _new_tls(self) -> Callable[[], VerifiedContext]:
-        options = self._options
-        return lambda: VerifiedContext(options)
+        return lambda: VerifiedContext(self._options_for_version())
+
+    def _options_for_version(self) -> TlsOptions:
+        resume = self._options.resume
+        if resume is None or resume.version == self._version:
+            return self._options
+        return replace(self._options, resume=None)
 
 
 class ClientHandshake(Handshake):
@@ -261,7 +281,7 @@ class ClientHandshake(Handshake):
 
     def _take_crypto(self, connection: HandshakeConnection, frames: list[tuple[int, bytes]]) -> None:
         """Tickets, in the order of their stream."""
-        if self._keep is keep_none:
+        if self._tickets.keep is keep_none:
             return
         for offset, data in frames:
             if offset + len(data) <= MAX_TICKET_DATA:

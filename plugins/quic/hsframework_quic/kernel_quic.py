@@ -36,7 +36,8 @@ from hsframework_quic import kernel_structs as kernel, kernel_tickets
 from hsframework_quic.aioquic_adapter.tls_options import AES_128_CCM_SHA256, ALL_SUITES, Resumable, TlsOptions
 from hsframework_quic.kernel_handshake import Action, Install, KernelHandshake, Select, Send
 from hsframework_quic.kernel_socket import KernelSocket, QuicSocket
-from hsframework_quic.tickets import policy
+from hsframework_quic.session import VERSION_1
+from hsframework_quic.tickets import Policy, policy
 
 RETRY_INTERVAL = 0.005
 """Seconds until a full socket is tried again, and until the kernel is asked again for a ticket."""
@@ -111,7 +112,7 @@ def _options(request: Request, config: kernel.Config, sock: QuicSocket) -> tuple
         client_certificate=CertificateDemand.NONE if is_client else request.client_certificate,
         cipher_suites=_suites(config),
     )
-    stored, binding = sock.get_option(kernel.SESSION_TICKET, kernel.MAX_TICKET), policy(request)
+    stored, binding = sock.get_option(kernel.SESSION_TICKET, kernel.MAX_TICKET), _binding(request, config)
     if not is_client:
         if len(stored) < kernel.MIN_TICKET:
             return options, None
@@ -122,6 +123,11 @@ def _options(request: Request, config: kernel.Config, sock: QuicSocket) -> tuple
         return options, None
     kept: list[Resumable] = []
     return replace(options, keep=kept.append), kept
+
+
+def _binding(request: Request, config: kernel.Config) -> Policy:
+    """The version too, as far as the socket tells (RFC 9369 section 5): the one that a client begins with; 0 is v1."""
+    return policy(request, config.version or VERSION_1)
 
 
 def _suites(config: kernel.Config) -> tuple[int, ...]:
@@ -211,7 +217,7 @@ async def _receive_ticket(
                 return False
             await asyncio.sleep(RETRY_INTERVAL)
         handshake.take_ticket(message)
-        data = kernel_tickets.pack(kept[-1], policy(request)) if kept else b""
+        data = kernel_tickets.pack(kept[-1], _binding(request, config)) if kept else b""
         if kernel_tickets.fits(data):
             sock.set_option(kernel.SESSION_TICKET, data)
             return True

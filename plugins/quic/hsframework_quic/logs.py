@@ -10,10 +10,15 @@ import contextlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from aioquic.quic.logger import QuicLogger
 
 from hsframework.errors import ConfigurationError
+
+_TOKENS = frozenset({"stateless_reset_token", "reset_token", "token"})
+"""By which whoever reads a qlog could end the connection, or pass for its client's address: a qlog is there to be shown
+around, and has none."""
 
 
 class KeyLog:
@@ -44,11 +49,12 @@ class QlogFolder:
         except OSError as error:
             raise ConfigurationError(_cannot(setting, path, error)) from None
         if not os.access(path, os.W_OK | os.X_OK, effective_ids=True):
+            os.close(self._fd)
             raise ConfigurationError(f"{setting}: {path}: the agent's user may not make files in it")
 
     def write(self, logger: QuicLogger, name: str) -> None:
         """The traces of a logger; a file of this name that is there already stays as it is."""
-        data = json.dumps(logger.to_dict()).encode()
+        data = json.dumps(_without_tokens(logger.to_dict())).encode()
         try:
             fd = os.open(f"{name}.qlog", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
         except OSError:
@@ -59,6 +65,12 @@ class QlogFolder:
     def close(self) -> None:
         """Nothing is written any more."""
         os.close(self._fd)
+
+
+def _without_tokens(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_tokens(item) for name, item in value.items() if name not in _TOKENS}
+    return [_without_tokens(item) for item in value] if isinstance(value, list) else value
 
 
 def _cannot(setting: str, path: Path, error: OSError) -> str:

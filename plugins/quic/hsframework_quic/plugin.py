@@ -143,6 +143,14 @@ async def _run(handshake: Handshake, endpoint: Endpoint) -> None:
         handshake.abort(Failure.CANCELLED)
         await _say(handshake, endpoint)
         raise
+    except HandshakeError:
+        raise
+    except Exception:
+        # The host logs it; the peer need not wait for what will not come.
+        with contextlib.suppress(Exception):
+            handshake.abort(Failure.INTERNAL)
+            await _say(handshake, endpoint)
+        raise
 
 
 async def _exchange(handshake: Handshake, endpoint: Endpoint) -> None:

@@ -1,9 +1,9 @@
 """Sessions kept for resumption: in this process's memory, bounded, each under the policy that it was made under.
 
-A session comes back only to a request of the same :func:`policy`: who is trusted, what we show, whom we want to meet,
-what is asked of a client, and the application protocols.  The peer's certificates are judged again when it does, by
-the same trust (:mod:`hsframework_quic.aioquic_adapter.tls`): one that has expired since makes a full handshake.  A
-ticket is used once (RFC 8446 appendix C.4).  Sans-IO.
+A session comes back only to a request of the same :func:`policy`: its profile, who is trusted, what we show, whom we
+want to meet, what is asked of a client, and the application protocols.  The peer's certificates are judged again when
+it does, by the same trust (:mod:`hsframework_quic.aioquic_adapter.tls`): one that has expired since makes a full
+handshake.  A ticket is used once (RFC 8446 appendix C.4).  Sans-IO.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ PER_PEER = 4
 Policy = bytes
 
 
-def policy(request: Request) -> Policy:
-    """What a session is bound to: 32 bytes, equal for requests that may share sessions."""
+def policy(request: Request, version: int = 0) -> Policy:
+    """What a session is bound to: 32 bytes, equal for requests that may share sessions.
+
+    ``version``: of QUIC, where it is known before the handshake.
+    """
     peer = (request.peer_name, request.peer_address) if request.role is Role.CLIENT else ()
     parts: tuple[object, ...] = (
         request.role,
@@ -35,6 +38,8 @@ def policy(request: Request) -> Policy:
         peer,
         request.client_certificate,
         request.alpn,
+        request.profile,
+        version,
     )
     return hashlib.sha256(repr(parts).encode()).digest()
 

@@ -7,6 +7,7 @@ import errno
 import gc
 import os
 import random
+import select
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ import pytest
 
 from hsframework.client import AsyncUdpListener, HandshakeOptions, Newcomer, UdpListener, connect_udp
 from hsframework.client.newcomers import MAX_FIRST
+from hsframework.client.udp import Arrival, Port
 from hsframework.errors import ConfigurationError, HsframeworkError, PluginError
 from hsframework.interface import AddressValidation, Admission, Gate, Role
 
@@ -223,6 +225,52 @@ def test_close() -> None:
         listener.accept(20).close()
         listener.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("host", "source"),
+    [
+        ("127.0.0.1", ("127.0.0.1", 0)),
+        ("127.0.0.1", ("0.0.0.0", 9)),
+        ("::1", ("::1", 0, 0, 0)),
+        ("::1", ("::", 9, 0, 0)),
+    ],
+)
+def test_a_source_that_is_nobodys_makes_no_client(host: str, source: tuple[Any, ...]) -> None:
+    """A socket connected to port 0 would get every client's datagrams of that address, and nobody else theirs."""
+    port = Port(host, 0)
+    try:
+        with pytest.raises(OSError, match="nobody sends from there"):
+            port.connect(Arrival(b"new 1 a", source, host, 0)).close()
+        with connect_udp(host, port.address[1]) as sock:
+            sock.send(b"mine")
+            assert select.select([port], [], [], 20)[0]
+            arrival = port.receive()
+        assert arrival is not None
+        assert arrival.data == b"mine"
+    finally:
+        port.close()
+
+
+def test_accept_ends_in_time_beside_another_thread(listener: UdpListener) -> None:
+    """Of several threads that accept, one with a timeout does not wait for one without."""
+    waiting = threading.Event()
+    taken: list[Newcomer] = []
+
+    def accept() -> None:
+        waiting.set()
+        taken.append(listener.accept(20))
+
+    thread = threading.Thread(target=accept)
+    with client(listener) as sock:
+        thread.start()
+        waiting.wait(20)
+        with pytest.raises(TimeoutError):
+            listener.accept(0.05)
+        assert thread.is_alive()
+        sock.send(b"new 1 a")
+        thread.join(20)
+    taken[0].close()
 
 
 def test_a_port_that_is_taken(listener: UdpListener) -> None:

@@ -268,6 +268,20 @@ def test_key_updates(pair: Pair) -> None:
     assert pair.own.try_receive(stream, 9) == b"back"
 
 
+def test_a_key_update_waits_for_that_of_the_peer(pair: Pair) -> None:
+    """RFC 9001 section 6.1: the peer has changed the keys, and nothing that we sent under them is acknowledged yet."""
+    for _ in range(2):
+        pair.peer.request_key_update()
+        pair.peer.send_ping(1)
+        for data, _ in pair.peer.datagrams_to_send(pair.now):
+            pair.own.receive(data, pair.now)
+        assert pair.own.try_update_keys() is LATER
+        pair.settle()
+        assert pair.own.try_update_keys() is True
+        pair.settle()
+    assert pair.own.ending is None
+
+
 def test_keys_change_by_themselves(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long before the cipher's limit, with no call of the application's."""
     monkeypatch.setattr(core, "PACKETS_PER_KEY", 50)
@@ -390,6 +404,32 @@ def test_a_peer_that_breaks_the_protocol(pair: Pair) -> None:
     assert pair.got(events.ConnectionTerminated)[0].error_code == 4
 
 
+@pytest.mark.parametrize("where", ["receive_datagram", "datagrams_to_send", "handle_timer"])
+def test_a_fault_within_aioquic(pair: Pair, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """EIO to whoever waits, and the peer is told; what is the fault's own text stays out of it."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("secret")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pair.own._quic, where, fail)
+        pair.peer.send_ping(1)
+        (datagram, _), *_ = pair.peer.datagrams_to_send(pair.now)
+        pair.own.receive(datagram, pair.now)
+        pair.own.output(pair.now)
+        pair.own.on_timer(pair.own.timer() or pair.now)
+    assert pair.own.timer() is None
+    with pytest.raises(ConnectionEnded, match="KeyError") as caught:
+        pair.own.try_open(False)
+    assert caught.value.errno == errno.EIO
+    assert "secret" not in str(caught.value)
+    pair.settle()
+    pair.now += 60
+    pair.run_peer()
+    pair.settle()
+    assert pair.got(events.ConnectionTerminated)[0].error_code == 1
+
+
 def test_a_port_where_nobody_listens(pair: Pair) -> None:
     """One ICMP message may be left over; several without a datagram between them mean that the peer is gone."""
     for _ in range(2):
@@ -460,6 +500,7 @@ def test_loss(pair: Pair) -> None:
     stream = opened(pair.own.try_open(False))
     pair.own.try_send(stream, memoryview(bytes(200_000)))
     pair.own.send_eof(stream)
+    pair.settle()  # or the first timer may be the idle timeout
     while pair.own.try_finished() is LATER:
         pair.now = max(pair.now, pair.own.timer() or 0)
         pair.settle()

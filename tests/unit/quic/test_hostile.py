@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from aioquic.buffer import Buffer
+from aioquic.quic.connection import QuicConnection
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.events import ConnectionTerminated
 from aioquic.quic.packet import (
@@ -17,6 +18,7 @@ from aioquic.quic.packet import (
     pull_quic_header,
 )
 from aioquic.quic.packet_builder import QuicPacketBuilder
+from aioquic.tls import Epoch
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework_quic.aioquic_adapter.handshaking import MAX_CRYPTO, HandshakeConnection
@@ -34,6 +36,7 @@ from tests.support.quic_network import (
     START,
     Network,
     Ours,
+    bare_server,
     client_options,
     our_client,
     our_server,
@@ -420,6 +423,37 @@ def codes_heard_by(side: Ours) -> set[int]:
     error = side.handshake.error
     told = {0x100 + error.peer_alert} if isinstance(error, HandshakeFailed) and error.peer_alert is not None else set()
     return told | {event.error_code for event in side.events if isinstance(event, ConnectionTerminated)}
+
+
+@pytest.mark.parametrize("behind", [b"\x1e", b"\x1d\x00\x00"], ids=["HANDSHAKE_DONE", "CONNECTION_CLOSE"])
+def test_a_handshake_that_has_failed_does_not_finish(behind: bytes) -> None:
+    """A server breaks TLS in one 1-RTT packet and confirms the handshake in the next, both ahead of its flight."""
+    client = our_client(keep=lambda session: None)
+    (hello,) = client.output(START)
+    server = bare_server(pull_quic_header(Buffer(data=hello)).destination_cid)
+    server.receive(hello, START)
+    flight = server.output(START)
+    for datagram in (one_rtt(server.quic, 50, crypto(b"\x18\0\0\x01\0")), one_rtt(server.quic, 51, behind), *flight):
+        client.handshake.receive(datagram, START)
+    assert isinstance(client.handshake.error, HandshakeFailed)
+    assert client.handshake.error.failure is Failure.UNEXPECTED_MESSAGE
+    assert not client.handshake.finished
+
+
+def one_rtt(quic: QuicConnection, number: int, payload: bytes) -> bytes:
+    """A 1-RTT packet as this end would protect it."""
+    builder = QuicPacketBuilder(
+        host_cid=quic.host_cid,
+        peer_cid=quic._peer_cid.cid,
+        version=VERSION_1,
+        is_client=False,
+        max_datagram_size=1200,
+        packet_number=number,
+    )
+    builder.start_packet(QuicPacketType.ONE_RTT, quic._cryptos[Epoch.ONE_RTT])
+    builder.start_frame(0x01).push_bytes(payload)
+    (datagram,), _ = builder.flush()
+    return datagram
 
 
 def test_the_tail_of_a_datagram() -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import socket
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -17,8 +18,20 @@ import pytest
 from hsframework.agent.endpoint import DatagramEndpoint, make_endpoint
 from hsframework.agent.readiness import Readiness
 from hsframework.credentials.failures import Failure, HandshakeFailed
-from hsframework.errors import HandshakeError
-from hsframework.interface import AuthMode, CertificateDemand, Endpoint, PeerIdentity, Request, Result, Role
+from hsframework.errors import HandshakeError, StreamError
+from hsframework.interface import (
+    AuthMode,
+    CertificateDemand,
+    Endpoint,
+    EstablishedSession,
+    PeerIdentity,
+    Request,
+    Result,
+    Role,
+    Secret,
+)
+from hsframework_quic.aioquic_adapter.handshaking import HandshakeConnection
+from hsframework_quic.attach import attach
 from hsframework_quic.plugin import QuicHandshaker
 from hsframework_quic.session import QuicSession
 from hsframework_quic.settings import Settings
@@ -197,6 +210,25 @@ def test_a_cancelled_handshake_says_goodbye(role: Role) -> None:
     run(ask())
 
 
+def test_a_fault_within_aioquic_is_told_to_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host hears of it as it is, and the peer need not wait for its deadline."""
+    begun: list[HandshakeConnection] = []
+
+    def fail(connection: HandshakeConnection, *_: object) -> None:
+        if connection.configuration.is_client:
+            begun.append(connection)
+            raise ZeroDivisionError
+        receive(connection, *_)  # type: ignore[arg-type]
+
+    receive = HandshakeConnection.receive_datagram
+    monkeypatch.setattr(HandshakeConnection, "receive_datagram", fail)
+    client, server = run(meet(request(Role.CLIENT), request(Role.SERVER)))
+    assert isinstance(client, ZeroDivisionError)
+    assert isinstance(server, HandshakeFailed)
+    assert (server.failure, server.peer_alert) == (Failure.PEER_REFUSED, 80)
+    assert len(begun) == 1
+
+
 class Flood:
     """A socket that always has something, and never an end."""
 
@@ -237,13 +269,39 @@ def test_key_log_and_qlog(tmp_path: Path) -> None:
     lines = (tmp_path / "keys").read_text().splitlines()
     assert f"CLIENT_TRAFFIC_SECRET_0 {session.client_random.hex()} {session.client_secret.reveal().hex()}" in lines
     assert (tmp_path / "keys").stat().st_mode & 0o077 == 0
+    token = session.peer_connection_ids[0].reset_token
+    assert token is not None
     name = session.original_destination_connection_id.hex()
     for role in ("client", "server"):
         file = tmp_path / f"{name}-{role}-handshake.qlog"
         assert file.stat().st_mode & 0o077 == 0
+        assert token.reveal().hex() not in file.read_text()
         (trace,) = json.loads(file.read_text())["traces"]
         assert trace["vantage_point"]["type"] == role
         assert any("packet_received" in str(event["name"]) for event in trace["events"])
+
+
+def test_a_session_that_cannot_be_attached_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a damaged session nor a wrong socket costs a descriptor, with a qlog folder that was opened before."""
+    client, _ = run(meet(request(Role.CLIENT), request(Role.SERVER)))
+    assert isinstance(client, Result)
+    monkeypatch.setenv("QLOGDIR", str(tmp_path))
+    session = EstablishedSession(
+        protocol="quic",
+        role=Role.CLIENT,
+        peer=client.peer,
+        alpn=client.alpn,
+        in_kernel=False,
+        parameters=client.session,
+        tags={},
+    )
+    damaged = replace(session, parameters={**client.session, "local-transport-parameters": Secret(b"\x01\xff")})
+    before = len(os.listdir("/proc/self/fd"))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unconnected:
+        for given in (session, damaged):
+            with pytest.raises(StreamError):
+                attach(given, unconnected, asynchronous=False)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_resumption_by_the_handshaker() -> None:

@@ -12,6 +12,7 @@ from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.interface import AuthMode, CertificateDemand, Request, Role, Trust
 from hsframework_quic.aioquic_adapter.tls_options import Resumable
 from hsframework_quic.handshake import ClientHandshake, Handshake, ServerHandshake
+from hsframework_quic.session import VERSION_1, VERSION_2
 from hsframework_quic.settings import Settings
 from hsframework_quic.tickets import PER_PEER, Tickets, policy
 from tests.support.quic_network import START, Network, Ours, authority, client_options, identity, server_options
@@ -40,6 +41,7 @@ OTHERS = {
     "alpn": replace(REQUEST, alpn=("h3", "hq")),
     "demand": replace(REQUEST, client_certificate=CertificateDemand.REQUIRE),
     "group": replace(REQUEST, group="other"),
+    "profile": replace(REQUEST, profile="other"),
 }
 
 
@@ -155,6 +157,51 @@ def test_a_resumed_session_reports_whom_it_was_made_with() -> None:
     assert Network(client, server).run(lambda: client.handshake.error is not None, 5.0)
     assert isinstance(client.handshake.error, HandshakeFailed)
     assert client.handshake.error.failure is Failure.EXPIRED
+
+
+@pytest.mark.parametrize(("first", "second"), [("v1", "v2"), ("v2", "v1")])
+def test_another_version_gets_no_session(first: str, second: str) -> None:
+    """RFC 9369 section 5, by both sides: the client does not offer it, and the server does not take it."""
+    kept: list[Resumable] = []
+    tickets = Tickets(10)
+    there = {"issue": lambda item: tickets.issue(b"", item), "find": lambda name: tickets.find(b"", name)}
+
+    def again(version: str, resume: Resumable | None) -> list[bool]:
+        settings = Settings(versions=(version,))
+        client = ClientHandshake(settings, client_options(keep=kept.append, resume=resume), START)
+        sides = meet(client, ServerHandshake(Settings(), server_options(**there)))
+        return [side.session.resumed for side in sides if side.session is not None]
+
+    again(first, None)
+    assert again(second, kept[-1]) == [False, False]
+    again(first, None)
+    of_first = kept[-1]
+    lied = replace(of_first, version={"v1": VERSION_1, "v2": VERSION_2}[second])
+    assert again(second, lied) == [False, False]
+    again(first, None)
+    assert again(first, kept[-1]) == [True, True]
+
+
+def test_version_negotiation_offers_no_session_of_the_version_before() -> None:
+    """The client begins anew in the other version, without the ticket."""
+    kept: list[Resumable] = []
+    meet(
+        ClientHandshake(Settings(versions=("v1",)), client_options(keep=kept.append), START),
+        ServerHandshake(Settings(), server_options(issue=lambda item: b"name")),
+    )
+    asked: list[bytes] = []
+
+    def find(name: bytes) -> Resumable | None:
+        asked.append(name)
+        return None
+
+    client, _ = meet(
+        ClientHandshake(Settings(), client_options(resume=kept[-1]), START),
+        ServerHandshake(Settings(versions=("v2",)), server_options(find=find)),
+    )
+    assert client.session is not None
+    assert client.session.version == VERSION_2
+    assert asked == []
 
 
 def test_early_data_is_neither_offered_nor_promised() -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aioquic.tls import Epoch
+
 if TYPE_CHECKING:
     from aioquic.quic.connection import QuicConnection
     from aioquic.quic.events import ConnectionTerminated
@@ -134,6 +136,11 @@ class Inside:
         # The limit counts the frame's type and length as well (RFC 9221 section 3).
         room: int = self._quic._max_datagram_size - _FRAME_OVERHEAD
         return max(0, min(limit - 3, room))
+
+    @property
+    def key_phase(self) -> int:
+        """Of what the peer sends, and of what we send once it has (RFC 9001 section 6)."""
+        return int(self._quic._cryptos[Epoch.ONE_RTT].recv.key_phase)
 
     # The end
 

@@ -29,11 +29,13 @@ class Resumable:
     """A session that can be resumed.
 
     ``chain``: what the peer had shown, DER, as it was sent; it is judged again, by the rules of then, before the
-    session is resumed.  Empty: a server's client that had shown none.
+    session is resumed.  Empty: a server's client that had shown none.  ``version``: of QUIC, as on the wire; 0: whoever
+    keeps the session sees to that.
     """
 
     ticket: SessionTicket = field(repr=False)
     chain: tuple[bytes, ...]
+    version: int = 0
 
 
 def issue_none(session: Resumable) -> bytes | None:
