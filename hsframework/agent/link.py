@@ -75,6 +75,7 @@ class Link:
         self._stranded = StrandedRequests(loop)
         self._readiness = Readiness(loop)
         self._deadlines: Deadlines[Handshake] = Deadlines(loop, Handshake.deadline_passed)
+        self._joined = False
         self._leaving = False
         self._problem = ""
         self.in_hand: dict[int, Handshake] = {}
@@ -118,7 +119,8 @@ class Link:
         """Take no more requests; those in hand go on.  Returns once no more can come."""
         self._leaving = True
         self._ready.clear()
-        if self._channel is not None:
+        # Before it has joined there is nothing to leave; and a connection that waits in the backlog gets no answer.
+        if self._joined:
             with contextlib.suppress(_Lost, RequestRefused, TimeoutError):
                 await self._ask("leave", {"group": list(self._served.protocol.groups)})
 
@@ -162,6 +164,7 @@ class Link:
                 "agent": self._name,
             },
         )
+        self._joined = True
         _log.info("joined", protocol=protocol.name, groups=protocol.groups)
 
     async def _restore(self) -> None:
@@ -197,6 +200,7 @@ class Link:
         self._lost.set()
 
     def _forget_connection(self) -> None:
+        self._joined = False
         self._host.give_credits_back(sum(credit.left for credit in self._credits.values()))
         self._credits.clear()
         self._ready.clear()

@@ -898,6 +898,23 @@ def test_stop_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(body())
 
 
+def test_stop_before_the_dispatcher_has_answered() -> None:
+    """Whoever waits in the backlog of a dispatcher that has ended too has nothing to leave, and asks nobody."""
+
+    async def body() -> None:
+        registry = registry_with(ToyPlugin(ToyProtocol()))
+        async with dispatcher() as fake:
+            host = AgentHost([prepare(registry, "toy")], registry, fake.path)
+            task = asyncio.create_task(host.run())
+            peer = await fake.connection()
+            await peer.receive("join")
+            host.stop()
+            assert await peer.inbox.get() is None, "nothing more was said"
+            await asyncio.wait_for(task, WAIT)
+
+    asyncio.run(body())
+
+
 # Retiring
 
 
