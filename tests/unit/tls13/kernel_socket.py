@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
+import threading
 from collections.abc import Iterable
 from typing import Any
 
@@ -40,6 +42,7 @@ class KernelTlsSocket:
         self._wire = b""
         self._rest = b""
         self._rest_type = 0
+        self._sending: threading.Thread | None = None
 
     def fileno(self) -> int:
         return self.sock.fileno()
@@ -70,10 +73,26 @@ class KernelTlsSocket:
         return self._send(record_type[0], b"".join(buffers))
 
     def _send(self, record_type: int, data: bytes) -> int:
+        """A record that was begun is sent whole, by the kernel itself where the caller does not wait."""
+        if self._sending is not None and self._sending.is_alive():
+            raise BlockingIOError
         header = b"\x17\x03\x03" + (len(data) + 17).to_bytes(2, "big")
         key = self.keys[TLS_TX]
-        self.sock.sendall(header + key.aead.encrypt(key.nonce(), data + bytes((record_type,)), header))
+        record = header + key.aead.encrypt(key.nonce(), data + bytes((record_type,)), header)
+        try:
+            sent = self.sock.send(record)
+        except BlockingIOError:
+            key.sequence -= 1
+            raise
+        if sent < len(record):
+            self._sending = threading.Thread(target=self._send_rest, args=(record[sent:],), daemon=True)
+            self._sending.start()
         return len(data)
+
+    def _send_rest(self, rest: bytes) -> None:
+        while rest:
+            select.select((), (self.sock,), ())
+            rest = rest[self.sock.send(rest) :]
 
     def recvmsg(self, size: int, ancillary_size: int, flags: int = 0) -> tuple[bytes, list[Any], int, None]:
         if not self._rest and not self._next_record(flags):
