@@ -91,9 +91,11 @@ def test_two_hundred_clients_at_once(listener: UdpListener) -> None:
     order = [number for number in range(count) for _ in range(each)]
     random.Random(7).shuffle(order)
     sent = [0] * count
+    room = threading.Semaphore(100)  # so that no receive buffer is full, however slowly the listener is let run
 
     def send() -> None:
         for number in order:
+            room.acquire()
             word = b"more" if sent[number] else b"new"
             clients[number].send(b"%b %d %d" % (word, number, sent[number]))
             sent[number] += 1
@@ -104,6 +106,7 @@ def test_two_hundred_clients_at_once(listener: UdpListener) -> None:
     newcomers: list[Newcomer] = []
     while len(newcomers) < count:
         newcomers.append(listener.accept(20))
+        room.release(each)
     sender.join()
     for newcomer in newcomers:
         datagrams = list(newcomer.attributes["datagrams"])
