@@ -29,7 +29,8 @@ class Settings:
     between both does not carry is lost.  The transport parameters that are told to the peer, and so the consumer's:
     ``idle_timeout`` (seconds), ``max_data`` and ``max_stream_data`` (bytes that the peer may send before the consumer
     raises it), ``max_streams`` (of each kind that the peer may open at once, 16384 at most), ``max_datagram_frame``
-    (bytes; 0: no DATAGRAM frames).  ``tickets``: sessions kept for resumption, for each role; 0: none are given or used.
+    (bytes; 0: no DATAGRAM frames).  ``tickets``: sessions kept for resumption, for each role; 0: none are given or
+    used.
 
     For finding faults only, since they write during handshakes: ``keylog_file`` gets the secrets of all connections
     (without it the environment variable SSLKEYLOGFILE counts), ``qlog_dir`` a qlog of each handshake.
