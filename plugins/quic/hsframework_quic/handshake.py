@@ -351,7 +351,7 @@ class ServerHandshake(Handshake):
         return header
 
     def _refuse(self, datagram: bytes) -> None:
-        """The listener has sent a Retry in a version that is not ours: Version Negotiation comes too late (section 6.2)."""
+        """The listener has sent a Retry in a version that is not ours: too late for Version Negotiation (section 6.2)."""
         header = long_header(datagram)
         first = None if header is None else initial(header)
         if first is not None and first.destination == self._first.retry_source_connection_id:
