@@ -8,7 +8,7 @@
   tickets and a close; what it acknowledges it has kept.
 * A server has no state before a datagram could be the first of a connection: an Initial of a version that it speaks,
   of 1200 bytes, to a connection id of 8 (RFC 9000 sections 7.2 and 14.1).  A version that it does not speak is
-  answered with Version Negotiation (section 6.1).
+  answered with Version Negotiation (section 6.1), or refused behind a Retry, where no client heeds that (section 6.2).
 * A session is resumed in the version of QUIC that it was made in, and in no other (RFC 9369 section 5).
 * Every failure is said to the peer with the crypto error that goes with it (RFC 9001 section 4.8), once.
 """
@@ -351,7 +351,7 @@ class ServerHandshake(Handshake):
         return header
 
     def _refuse(self, datagram: bytes) -> None:
-        """The listener has sent a Retry in a version that is not ours: too late for Version Negotiation (section 6.2)."""
+        """The listener has sent a Retry in a version that is not ours: too late for Version Negotiation (section 6)."""
         header = long_header(datagram)
         first = None if header is None else initial(header)
         if first is not None and first.destination == self._first.retry_source_connection_id:
