@@ -255,6 +255,19 @@ def test_a_source_that_is_nobodys_makes_no_client(host: str, source: tuple[Any, 
         port.close()
 
 
+@pytest.mark.parametrize(("host", "target"), [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::", "127.0.0.9")])
+def test_no_datagram_is_fragmented(host: str, target: str) -> None:
+    """RFC 9000 section 14: both ends send with "don't fragment", by either family."""
+    probe = 3
+    with listen(host) as listener, client(listener, target) as sock:
+        sock.send(b"new 1 a")
+        newcomer = listener.accept(20)
+        for each in (sock, newcomer.socket):
+            assert each.getsockopt(socket.IPPROTO_IP, 10) == probe
+            assert each.family == socket.AF_INET or each.getsockopt(socket.IPPROTO_IPV6, 23) == probe
+        newcomer.close()
+
+
 def test_accept_ends_in_time_beside_another_thread(listener: UdpListener) -> None:
     """Of several threads that accept, one with a timeout does not wait for one without."""
     waiting = threading.Event()
