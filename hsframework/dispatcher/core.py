@@ -104,7 +104,11 @@ class Dispatcher:
         """Take a request.  Raises RequestRefused; the custody of a refused request stays the caller's."""
         group = self.groups.get(request.group)
         if group is None or not group.open:
-            raise RequestRefused(f"no agent listens in the group {request.group!r}; start one", errno=errno.ESRCH)
+            raise RequestRefused(
+                f"no agent listens in the group {request.group!r}; start one with 'hsframework agent', or see in the "
+                "service's log why there is none",
+                errno=errno.ESRCH,
+            )
         if not group.may_serve(request.custody.protocol):
             raise RequestRefused(
                 f"no agent in the group {request.group!r} serves sockets of protocol {request.custody.protocol}",
