@@ -99,7 +99,6 @@ def check_plugins(settings: Configuration) -> Iterable[Finding]:
             f"it is required, so that nothing is served without it: {reason}",
             f"install it or mend it, or take {name!r} out of required-plugins",
         )
-    yield from check_tables(settings, registry)
     for broken in registry.errors:
         if broken.name in missing:
             continue
@@ -148,19 +147,6 @@ def check_credentials(settings: Configuration) -> Iterable[Finding]:
         yield Finding(
             "credentials", "missing", str(error), "mend the file or its entry; the service does not start without"
         )
-
-
-def check_tables(settings: Configuration, registry: PluginRegistry) -> Iterable[Finding]:
-    """Has somebody a use for each table ``[plugins.NAME]``?"""
-    known = {*registry.protocols, *(record.name for record in registry.records)}
-    for name in settings.plugins:
-        if name not in known:
-            yield Finding(
-                f"[plugins.{name}]",
-                "missing",
-                "no plugin and no protocol of this name is installed, so that nobody reads the table",
-                f"correct the name ({', '.join(sorted(known)) or 'nothing is installed'}), or take the table out",
-            )
 
 
 def check_dispatcher(settings: Configuration) -> Finding:

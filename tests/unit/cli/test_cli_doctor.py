@@ -47,18 +47,6 @@ def test_all_is_there(command: Command, dispatcher: FakeDispatcher) -> None:
     assert {"open files", "openssl", "kernel consumers", "kTLS"} <= set(findings)
 
 
-@pytest.mark.usefixtures("tiny")
-def test_tables_that_nobody_reads(command: Command, dispatcher: FakeDispatcher, tmp_path: Path) -> None:
-    """A name that is misspelt, of a plugin or of a protocol, would change nothing."""
-    file = tmp_path / "doctor.toml"
-    file.write_text(f'runtime-dir = "{dispatcher.directory}"\n[plugins.tiny]\n[plugins.tyni]\ncolour = "blue"\n')
-    status, output, _ = command.run("doctor", "--json", "--config", file)
-    missing = [finding for finding in json.loads(output) if finding["verdict"] == "missing"]
-    assert status == 1
-    assert [finding["subject"] for finding in missing] == ["[plugins.tyni]"]
-    assert "correct the name (tiny)" in missing[0]["mend"]
-
-
 def test_users_that_do_not_exist() -> None:
     """Each place in the configuration is named; numbers and users that exist are fine."""
     settings = Configuration(
