@@ -32,6 +32,7 @@ from hsframework_tls13.recordlayer import RecordLayer
 from hsframework_tls13.session import channel_for, to_parameters
 from hsframework_tls13.stream import TlsStream
 from tests.kernel.machine import NOBODY, in_a_child
+from tests.kernel.traffic import both_ways, receive
 from tests.unit.tls13.support import CONTEXTS, SERVER, believe
 
 Where = Literal["kernel", "user"]
@@ -131,26 +132,6 @@ def counting(**expected: int) -> Iterator[None]:
     assert not any(grown.get(name) for name in errors if name not in expected)
 
 
-def _receive(stream: TlsStream, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        piece = stream.receive()
-        assert piece, "the session ended"
-        data += piece
-    return bytes(data)
-
-
-def _both_ways(one: TlsStream, other: TlsStream, data: bytes = MIB) -> None:
-    """``data`` each way, at once."""
-    with ThreadPoolExecutor(3) as pool:
-        sending = [pool.submit(one.send, data), pool.submit(other.send, data[::-1])]
-        received = pool.submit(_receive, other, len(data))
-        assert _receive(one, len(data)) == data[::-1]
-        assert received.result() == data
-        for sent in sending:
-            sent.result()
-
-
 def test_all_four_are_supported() -> None:
     """supported_suites tries them on this kernel, and loads what they need as it does."""
     assert ktls.supported_suites() == frozenset(SUITES)
@@ -179,7 +160,7 @@ def test_a_mebibyte_each_way(suite: CipherSuite, client_in: Where, server_in: Wh
     in_kernel = (client_in, server_in).count("kernel")
     with session(suite) as made, counting(TlsTxSw=in_kernel, TlsRxSw=in_kernel):
         client, server = made.client_stream(client_in), made.server_stream(server_in)
-        _both_ways(client, server)
+        both_ways(client, server, MIB)
         client.close()
         assert server.receive() == b""
         assert server.peer_closed
@@ -196,11 +177,11 @@ def test_key_update(suite: CipherSuite, client_in: Where, server_in: Where) -> N
         client, server = made.client_stream(client_in), made.server_stream(server_in)
         for _ in range(3):
             client.update_keys(request_peer=True)
-            _both_ways(client, server, MIB[:50_000])
+            both_ways(client, server, MIB[:50_000])
             server.update_keys(request_peer=True)
-            _both_ways(client, server, MIB[:50_000])
+            both_ways(client, server, MIB[:50_000])
             server.update_keys()
-            _both_ways(client, server, MIB[:50_000])
+            both_ways(client, server, MIB[:50_000])
 
 
 def test_key_update_in_asyncio() -> None:
@@ -238,9 +219,9 @@ def test_key_updates_are_counted() -> None:
         for _ in range(3):
             client.update_keys(request_peer=True)
             client.send(b"question")
-            assert _receive(server, 8) == b"question"
+            assert receive(server, 8) == b"question"
             server.send(b"answer")
-            assert _receive(client, 6) == b"answer"
+            assert receive(client, 6) == b"answer"
 
 
 def test_a_broken_record_is_told() -> None:
@@ -283,7 +264,7 @@ def test_what_follows_the_handshake_is_the_consumers() -> None:
         server = made.server_stream("kernel")
         server.send(MIB[:100_000])
         client = made.client_stream("kernel")
-        assert _receive(client, 100_000) == MIB[:100_000]
+        assert receive(client, 100_000) == MIB[:100_000]
 
 
 def test_install_refuses_a_socket_that_is_not_connected() -> None:

@@ -8,7 +8,6 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import pytest
@@ -35,6 +34,7 @@ from hsframework_tls13.plugin import Tls13Handshaker
 from hsframework_tls13.settings import Settings as TlsSettings
 from tests.kernel.machine import debian
 from tests.kernel.psp import End, connection, path
+from tests.kernel.traffic import both_ways, receive
 from tests.unit.psp.test_plugin import AS_CLIENT, AS_SERVER, established, exactly
 
 MIB = os.urandom(1 << 20)
@@ -140,25 +140,6 @@ def session(ends: Path, *, ipv6: bool = False) -> Iterator[tuple[PspStream, PspS
                 stream.close()
 
 
-def _receive(stream: PspStream, size: int) -> bytes:
-    data = bytearray()
-    while len(data) < size:
-        piece = stream.receive()
-        assert piece, "the session ended"
-        data += piece
-    return bytes(data)
-
-
-def _both_ways(client: PspStream, server: PspStream, data: bytes = MIB) -> None:
-    with ThreadPoolExecutor(3) as pool:
-        sending = [pool.submit(client.send, data), pool.submit(server.send, data[::-1])]
-        received = pool.submit(_receive, server, len(data))
-        assert _receive(client, len(data)) == data[::-1]
-        assert received.result() == data
-        for sent in sending:
-            sent.result()
-
-
 @pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4", "IPv6"])
 def test_data_both_ways(ends: Path, ipv6: bool) -> None:
     """A mebibyte each way: all of it counted by both devices as PSP, and not one packet without.
@@ -171,7 +152,7 @@ def test_data_both_ways(ends: Path, ipv6: bool) -> None:
 def _nothing_plain(ends: Path, ipv6: bool) -> bool:
     with session(ends, ipv6=ipv6) as (client, server):
         before = [(end.statistics(), end.plain_packets()) for end in (ends.near, ends.far)]
-        _both_ways(client, server)
+        both_ways(client, server, MIB)
         plain = [end.plain_packets() for end in (ends.near, ends.far)]
         for end, (device, _) in zip((ends.near, ends.far), before, strict=True):
             now = end.statistics()
@@ -180,7 +161,7 @@ def _nothing_plain(ends: Path, ipv6: bool) -> bool:
         client.send_eof()
         assert server.receive() == b""
         server.send(b"what was still to be said")
-        assert _receive(client, 25) == b"what was still to be said"
+        assert receive(client, 25) == b"what was still to be said"
         return plain == [packets for _, packets in before]
 
 
@@ -211,7 +192,7 @@ def test_every_version(ends: Path, version: Version) -> None:
             client = attach(ends.near, first, Role.CLIENT, sockets[0])
             server = attach(ends.far, second, Role.SERVER, sockets[1])
             with client, server:
-                _both_ways(client, server, MIB[:10_000])
+                both_ways(client, server, MIB[:10_000])
     finally:
         ends.far.enable(*Version)
 
@@ -247,12 +228,12 @@ def test_over_asyncio(ends: Path) -> None:
 def test_one_rotation(ends: Path) -> None:
     """The consumer is told, in time, and everything goes on."""
     with session(ends) as (client, server):
-        _both_ways(client, server, MIB[:5000])
+        both_ways(client, server, MIB[:5000])
         assert client.renewal.state is RenewalState.FRESH
         ends.near.rotate()
         assert client.renewal.wait(20) is RenewalState.DUE
         assert server.renewal.state is RenewalState.FRESH
-        _both_ways(client, server, MIB[:5000])
+        both_ways(client, server, MIB[:5000])
 
 
 def test_two_rotations(ends: Path) -> None:
@@ -278,7 +259,7 @@ def test_re_established_in_time(ends: Path) -> None:
         with session(ends) as (client, server):
             for _ in range(2):
                 client.send(MIB[sent : sent + piece])
-                received += _receive(server, len(MIB[sent : sent + piece]))
+                received += receive(server, len(MIB[sent : sent + piece]))
                 sent += piece
                 if server.renewal.state is not RenewalState.FRESH:
                     # Between the first rotation and the second there is time to finish what was begun.
@@ -524,7 +505,7 @@ def test_what_the_dispatcher_sees(ends: Path) -> None:
         client = attach(ends.near, first, Role.CLIENT, sockets[0])
         server = attach(ends.far, second, Role.SERVER, sockets[1])
         with client, server:
-            _both_ways(client, server, MIB[:10_000])
+            both_ways(client, server, MIB[:10_000])
     for unread in (b"", b"plain"):
         with connection(ends.near, ends.far) as (one, other), ends.near.family() as family:
             family.associate_rx(ends.near.device, Version.AES_GMAC_128, one.fileno())
