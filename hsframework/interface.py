@@ -196,6 +196,9 @@ class Request:
     profile: str | None = None
     """The profile of the configuration that the request has, by its own word or by default: the dispatcher has seen to
     it that its consumer may.  A plugin with keys of its own kind in its settings finds them by it."""
+    user: int | None = None
+    """The user id of a consumer in user space.  What a plugin keeps from one handshake for the next and a consumer
+    knows too, as a ticket's secret, is for requests of the same user alone."""
     identities: tuple[Identity, ...] = ()
     """What our side may present; with several, the peer's signature algorithms choose."""
     psks: tuple[PresharedKey, ...] = ()

@@ -28,6 +28,8 @@ from hsframework.errors import HsframeworkError, PluginError
 MAX_READ = 64 * 1024
 """Bytes asked of the socket at once, however large a record claims to be: the buffer is made before they are there."""
 
+_LOST = frozenset({errno.EMSGSIZE, errno.ENOBUFS})
+
 _CLOSED = "the handshaker reads or writes a socket that has been closed here; closing it is not its business"
 
 # As a plain integer: the enum costs more than the system call.
@@ -197,7 +199,28 @@ class StreamEndpoint(_Endpoint):
 
 
 class DatagramEndpoint(_Endpoint):
-    """UDP and other datagrams.  Implements :class:`hsframework.interface.Endpoint`."""
+    """UDP and other datagrams.  Implements :class:`hsframework.interface.Endpoint`.
+
+    A datagram that is too large for the path is a lost one, and word of it is no reason to end: anybody may have said
+    so (ICMP; RFC 9000 section 14.2.1).
+    """
+
+    async def send(self, data: bytes) -> None:
+        """One datagram.  Raises HandshakeFailed with PEER_GONE."""
+        again = True
+        while True:
+            try:
+                self._socket.send(data, _NOSIGNAL)
+            except BlockingIOError:
+                await self._writable()
+                continue
+            except OSError as error:
+                if error.errno not in _LOST:
+                    raise _gone(error) from None
+                if again:  # said of an earlier one, and this one has not been sent
+                    again = False
+                    continue
+            return
 
     async def receive_datagram(self, max_size: int = 65535, *, until: float | None = None) -> bytes:
         """One datagram; the part of it that goes past ``max_size`` is lost, as the socket has it.
@@ -212,7 +235,8 @@ class DatagramEndpoint(_Endpoint):
             except BlockingIOError:
                 await self._readable(until)
             except OSError as error:
-                raise _gone(error) from None
+                if error.errno not in _LOST:
+                    raise _gone(error) from None
 
 
 def make_endpoint(sock: _socket.socket, readiness: Readiness) -> StreamEndpoint | DatagramEndpoint:

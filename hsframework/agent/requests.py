@@ -64,6 +64,7 @@ def decode_request(
             local_address=get("local-address"),
             peer_address=get("peer-address"),
             profile=get("profile"),
+            user=get("user"),
             identities=tuple(map(_identity, get("identity", ()))),
             psks=tuple(map(decode_psk, get("psk", ()))),
             psk_lookup=psk_lookup,

@@ -49,6 +49,7 @@ class HandshakeOptions:
     """0 to 7; where requests wait for an agent, the highest goes first."""
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         self._check_texts()
         if self.timeout is not None and not 0 < self.timeout <= MAX_TIMEOUT:
             raise _wrong(f"timeout is {self.timeout}: give seconds, more than 0 and at most {MAX_TIMEOUT:.0f}")
@@ -61,11 +62,23 @@ class HandshakeOptions:
         elif self.client_certificate:
             raise _wrong("client_certificate is a server's demand on its client: leave it out, or set role to SERVER")
 
+    def _check_kinds(self) -> None:
+        """What type checkers refuse, too: slips whose consequences would show far from here."""
+        if not isinstance(self.role, Role):
+            raise _wrong(f"role is {self.role!r}: give Role.CLIENT or Role.SERVER")
+        if not isinstance(self.trust, Trust | None):
+            raise _wrong("trust is no Trust: give what load_trust or system_trust returns")
+
     def _check_texts(self) -> None:
         for name in ("group", "peer_name", "profile"):
             value = getattr(self, name)
+            if not isinstance(value, str | None):
+                raise _wrong(f"{name} is {value!r}: give a text")
             if value is not None and (not value or "\0" in value):
                 raise _wrong(f"{name} is empty or holds a NUL: give a name or leave it out")
+        alpn: object = self.alpn
+        if isinstance(alpn, str):  # whose letters would be taken for protocols
+            raise _wrong(f"alpn is {self.alpn!r}: give a tuple, ({alpn!r},)")
         for item in self.alpn:
             if not 1 <= len(item.encode(errors="surrogateescape")) <= 255:
                 raise _wrong(f"the ALPN protocol {item!r} must have 1 to 255 bytes (RFC 7301)")

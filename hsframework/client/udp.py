@@ -30,6 +30,7 @@ RECEIVE_BUFFER = 4 << 20
 
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 _IP_PKTINFO = 8  # linux/in.h; the socket module has no name for it before Python 3.14
+_MTU_DISCOVER, _MTU_DISCOVER_6, _PMTUDISC_PROBE = 10, 23, 3  # linux/in.h, linux/in6.h
 _ATTACH_REUSEPORT_CBPF = 51  # asm/socket.h
 _BPF_RETURN = 0x06  # BPF_RET | BPF_K, linux/bpf_common.h
 _INFO_4, _INFO_6 = struct.Struct("@i4s4s"), struct.Struct("@16si")
@@ -76,6 +77,7 @@ def connect_udp(host: str, port: int) -> socket.socket:
     for family, kind, protocol, _, address in found:
         sock = socket.socket(family, kind, protocol)
         try:
+            _never_fragment(sock)
             sock.connect(address)
             return sock
         except OSError as error:
@@ -107,6 +109,7 @@ class Port:
     def _set_up(self, address: Any) -> None:
         sock = self._socket
         sock.setblocking(False)
+        _never_fragment(sock)
         # A taken port is refused: with SO_REUSEPORT alone two listeners of one user would share their clients.
         with socket.socket(sock.family, socket.SOCK_DGRAM) as probe:
             probe.bind(address)
@@ -176,6 +179,7 @@ class Port:
     def _connected(self, arrival: Arrival, local: str) -> socket.socket:
         sock = socket.socket(self._socket.family, socket.SOCK_DGRAM)
         try:
+            _never_fragment(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if sock.family == socket.AF_INET6:
                 only = self._socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
@@ -201,6 +205,14 @@ def drain(sock: socket.socket, arrival: Arrival) -> list[Arrival]:
                 return arrivals
             continue
         arrivals.append(Arrival(data, source, arrival.local, arrival.interface))
+
+
+def _never_fragment(sock: socket.socket) -> None:
+    """RFC 9000 section 14: DF is set, and nothing is cut on this host either, whatever an ICMP message says."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, _MTU_DISCOVER_6, _PMTUDISC_PROBE)
+    # On a socket of IPv6 too, for clients that come by IPv4.
+    sock.setsockopt(socket.IPPROTO_IP, _MTU_DISCOVER, _PMTUDISC_PROBE)
 
 
 def _always_choose_first(sock: socket.socket) -> None:

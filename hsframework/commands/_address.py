@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import errno
+import os
 import socket
 from typing import Any
 
@@ -12,8 +13,8 @@ from hsframework.errors import HsframeworkError
 
 
 def add_port(parser: argparse.ArgumentParser) -> None:
-    """The positional PORT."""
-    parser.add_argument("port", metavar="PORT", type=port_number, help="TCP or UDP port")
+    """The positional PORT of a server that is there."""
+    parser.add_argument("port", metavar="PORT", type=_remote_port, help="TCP or UDP port")
 
 
 def port_number(text: str) -> int:
@@ -21,6 +22,12 @@ def port_number(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port; give a number from 0 to 65535")
     return int(text)
+
+
+def _remote_port(text: str) -> int:
+    if (port := port_number(text)) == 0:
+        raise argparse.ArgumentTypeError("0 is no server's port; give a number from 1 to 65535")
+    return port
 
 
 def format_address(address: Any) -> str:
@@ -54,7 +61,7 @@ async def connect_tcp(host: str, port: int, timeout: float) -> socket.socket:
             raise
         sock.close()
     raise HsframeworkError(
-        f"cannot connect to {host} port {port}: {problem.strerror or problem}", errno=problem.errno or errno.EIO
+        f"cannot connect to {host} port {port}: {_reason(problem)}", errno=problem.errno or errno.EIO
     )
 
 
@@ -65,10 +72,17 @@ def listen_tcp(host: str, port: int, backlog: int = 128) -> socket.socket:
         family, _, _, _, address = found[0]
         listener = socket.create_server(address[:2], family=family, backlog=backlog)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = _reason(error) if isinstance(error, OSError) else str(error)
         number = error.errno if isinstance(error, OSError) and 0 < (error.errno or 0) < 4096 else errno.EADDRNOTAVAIL
         raise HsframeworkError(
             f"cannot listen on {host} port {port}: {reason}; choose another address or port", errno=number
         ) from None
     listener.setblocking(False)
     return listener
+
+
+def _reason(error: OSError) -> str:
+    """The system's own words: asyncio and socket put the address behind or in place of them."""
+    if isinstance(error, socket.gaierror | TimeoutError) or not error.errno:
+        return error.strerror or str(error)
+    return os.strerror(error.errno)

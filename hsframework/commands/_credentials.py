@@ -25,22 +25,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ca",
         metavar="FILE",
         action="append",
-        type=Path,
+        type=_file,
         help="trust these authorities: PEM bundle, DER file or folder; may be repeated",
     )
     parser.add_argument("--system-trust", action="store_true", help="trust the authorities that the system trusts")
     parser.add_argument(
-        "--crl", metavar="FILE", action="append", type=Path, help="revocation list, PEM or DER; may be repeated"
+        "--crl", metavar="FILE", action="append", type=_file, help="revocation list, PEM or DER; may be repeated"
     )
     parser.add_argument(
         "--cert",
         metavar="FILE",
         action="append",
-        type=Path,
+        type=_file,
         help="our certificate and its chain, the leaf first; may be repeated",
     )
     parser.add_argument(
-        "--key", metavar="FILE", action="append", type=Path, help="private key of --cert (default: in the same file)"
+        "--key", metavar="FILE", action="append", type=_file, help="private key of --cert (default: in the same file)"
     )
     parser.add_argument(
         "--psk",
@@ -49,14 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pre-shared key, ':sha384' may follow; every user of this machine sees it in the process list",
     )
     parser.add_argument(
-        "--psk-file", metavar="FILE", action="append", type=Path, help="pre-shared keys, one such line each"
+        "--psk-file", metavar="FILE", action="append", type=_file, help="pre-shared keys, one such line each"
     )
     parser.add_argument("--alpn", metavar="A,B", help="application protocols, in order of preference")
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=_seconds, help="for the handshake (default: the dispatcher's)"
     )
     parser.add_argument(
-        "--qlog", metavar="DIR", type=Path, help="write what happens on each connection as qlog (QUIC; qvis opens it)"
+        "--qlog", metavar="DIR", type=_file, help="write what happens on each connection as qlog (QUIC; qvis opens it)"
     )
     parser.add_argument("--json", action="store_true", help="facts of the session as one line of JSON on stderr")
     parser.add_argument("--quiet", action="store_true", help="say nothing about sessions on stderr")
@@ -105,6 +105,12 @@ def trust(arguments: argparse.Namespace) -> Trust | None:
 def alpn(arguments: argparse.Namespace) -> tuple[str, ...]:
     """``h2,http/1.1`` → ``("h2", "http/1.1")``."""
     return tuple(arguments.alpn.split(",")) if arguments.alpn is not None else ()
+
+
+def _file(text: str) -> Path:
+    if not text:  # a shell's empty variable; the path "" would be the folder we are in
+        raise argparse.ArgumentTypeError("the name is empty; give a file's name, or leave the option out")
+    return Path(text)
 
 
 def _seconds(text: str) -> float:

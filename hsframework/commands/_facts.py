@@ -70,7 +70,9 @@ def summary(facts: Mapping[str, Any]) -> str:
         who = f"key {facts['public_key']}"
     else:
         who = "anonymous"
-    details = [facts["protocol"], *facts["tags"].values()]
+    # Of what is yes or no, the name tells.
+    tags = (name if value == "yes" else value for name, value in facts["tags"].items() if value != "no")
+    details = [facts["protocol"], *tags]
     if facts["alpn"]:
         details.append(f"ALPN {facts['alpn']}")
     details += ["in the kernel" if facts["in_kernel"] else "in user space", f"{facts['milliseconds']} ms"]

@@ -1,8 +1,22 @@
-"""Whether a protocol's plugin is installed in this process."""
+"""Which plugins are installed here, and whether they can be used."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from hsframework.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from hsframework.plugins import PluginRegistry
+
+
+def try_plugins(blocked: Sequence[str]) -> PluginRegistry:
+    """All that are installed.  One that exits or hangs when it is imported is recorded so, and we live."""
+    from hsframework.agent.trial import unfit_plugins
+    from hsframework.plugins import load_plugins
+
+    return load_plugins(blocked=blocked, unfit=unfit_plugins(blocked))
 
 
 def check_installed(name: str) -> None:

@@ -86,4 +86,7 @@ async def read_chunks(fd: int) -> AsyncIterator[bytes]:
 def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        try:
+            view = view[os.write(fd, view) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "output") from None

@@ -95,7 +95,9 @@ class UdpListening:
 def check_protocol(arguments: argparse.Namespace) -> None:
     """Refuse what the protocol cannot do, and let it write what --qlog asks for.  Raises ConfigurationError."""
     protocol = _installed(arguments.protocol)
-    if protocol is not None:
+    if protocol is None:
+        _warn_of_strange_name(arguments.protocol)
+    else:
         given = (arguments.psk or arguments.psk_file) and "--psk and --psk-file"
         if given and AuthMode.PSK not in protocol.auth_modes:
             raise ConfigurationError(
@@ -135,6 +137,16 @@ def listen(arguments: argparse.Namespace, host: str, port: int) -> Listening:
 def _installed(name: str) -> Protocol | None:
     entry = installed_plugins().protocols.get(name)
     return None if entry is None else entry.protocol
+
+
+def _warn_of_strange_name(name: str) -> None:
+    known = {word for key, entry in installed_plugins().protocols.items() for word in (key, *entry.protocol.groups)}
+    if name not in known:
+        print(
+            f"hsframework: warning: no plugin that is installed here serves {name!r:.100} "
+            f"(installed: {', '.join(sorted(installed_plugins().protocols)) or 'none'})",
+            file=sys.stderr,
+        )
 
 
 def _ask_for_qlogs(folder: Path, protocol: Protocol | None, name: str) -> None:

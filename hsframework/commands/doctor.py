@@ -6,6 +6,7 @@ Exit status 0: nothing that is needed is missing.  What only some uses need is m
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import pwd
@@ -16,11 +17,12 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
 from hsframework.client import Client
+from hsframework.commands._installed import try_plugins
 from hsframework.commands._kernel import has_family, has_ktls, has_raw_form
 from hsframework.commands._quiet import silence_logs
 from hsframework.commands._service import add_configuration, configuration
-from hsframework.config import Configuration
-from hsframework.errors import HsframeworkError
+from hsframework.config import Configuration, settings_from_table
+from hsframework.errors import ConfigurationError, HsframeworkError
 from hsframework.protection import why_not_locked, why_not_scored
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ def examine(settings: Configuration) -> list[Finding]:
     """Every check, in the order in which to mend what is missing."""
     return [
         *check_plugins(settings),
+        *check_credentials(settings),
         check_dispatcher(settings),
         check_file_descriptors(settings),
         *check_users(settings),
@@ -83,9 +86,7 @@ def report(findings: Sequence[Finding]) -> str:
 
 def check_plugins(settings: Configuration) -> Iterable[Finding]:
     """Is there one that works, are there broken ones, and are those that are required in use?"""
-    from hsframework.plugins import load_plugins
-
-    registry = load_plugins(blocked=settings.blocked_plugins)
+    registry = try_plugins(settings.blocked_plugins)
     missing = registry.missing(settings.required_plugins)
     if registry.protocols:
         yield Finding("plugins", "ok", ", ".join(sorted(registry.protocols)))
@@ -98,7 +99,6 @@ def check_plugins(settings: Configuration) -> Iterable[Finding]:
             f"it is required, so that nothing is served without it: {reason}",
             f"install it or mend it, or take {name!r} out of required-plugins",
         )
-    yield from check_tables(settings, registry)
     for broken in registry.errors:
         if broken.name in missing:
             continue
@@ -111,19 +111,42 @@ def check_plugins(settings: Configuration) -> Iterable[Finding]:
             broken.message,
             f"reinstall or uninstall {broken.distribution or broken.name}",
         )
+    yield from check_tables(settings, registry)
 
 
 def check_tables(settings: Configuration, registry: PluginRegistry) -> Iterable[Finding]:
-    """Has somebody a use for each table ``[plugins.NAME]``?"""
-    known = {*registry.protocols, *(record.name for record in registry.records)}
-    for name in settings.plugins:
-        if name not in known:
+    """Is every plugin there that the configuration has a table for, and does it know its settings?"""
+    names = sorted({*registry.protocols, *(record.name for record in registry.records)})
+    tables = [*(("plugins", name) for name in settings.plugins), *(("agents", name) for name in settings.agents)]
+    for where, name in sorted(tables):
+        if name not in names:
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
             yield Finding(
-                f"[plugins.{name}]",
+                f"{where}.{name}",
                 "missing",
-                "no plugin and no protocol of this name is installed, so that nobody reads the table",
-                f"correct the name ({', '.join(sorted(known)) or 'nothing is installed'}), or take the table out",
+                f"no plugin {name!r} is installed{hint}",
+                "install it, or remove the table",
             )
+    for name, table in sorted(settings.plugins.items()):
+        entry = registry.protocols.get(name)
+        if entry is not None and entry.protocol.settings_type is not None:
+            try:
+                settings_from_table(entry.protocol.settings_type, table, f"plugins.{name}", base=settings.folder)
+            except ConfigurationError as error:
+                yield Finding("settings", "missing", str(error), "see the plugin's documentation")
+
+
+def check_credentials(settings: Configuration) -> Iterable[Finding]:
+    """Can a service that is started as we were use every key, certificate and list that the configuration names?"""
+    from hsframework.dispatcher.vault import Vault
+
+    try:
+        Vault(settings)
+    except ConfigurationError as error:
+        yield Finding(
+            "credentials", "missing", str(error), "mend the file or its entry; the service does not start without"
+        )
 
 
 def check_dispatcher(settings: Configuration) -> Finding:

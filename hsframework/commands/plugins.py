@@ -27,10 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     silence_logs()
-    from hsframework.plugins import load_plugins
+    from hsframework.commands._installed import try_plugins
 
     settings = configuration(arguments)
-    registry = load_plugins(blocked=settings.blocked_plugins)
+    registry = try_plugins(settings.blocked_plugins)
     rows = plugin_facts(registry)
     print(json.dumps(rows, indent=2) if arguments.json else table(rows))
     registry.require(settings.required_plugins)

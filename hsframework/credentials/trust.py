@@ -38,6 +38,9 @@ def load_trust(paths: Iterable[StrPath], crl_paths: Iterable[StrPath] = ()) -> T
 
     Raises ``ConfigurationError``: a file that cannot be read, holds none, or holds a broken one.
     """
+    for given in (paths, crl_paths):
+        if isinstance(given, str | os.PathLike):  # whose letters would be taken for paths
+            raise ConfigurationError(f"one path was given, {str(given)!r}: give a list of them")
     return Trust(anchors=_load(paths, certificates_in), crls=_load(crl_paths, crls_in))
 
 

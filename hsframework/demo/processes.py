@@ -43,7 +43,7 @@ class Service:
         self._log = folder / f"{name}.log"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "hsframework", *words],
+                [sys.executable, "-P", "-m", "hsframework", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

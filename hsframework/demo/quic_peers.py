@@ -45,7 +45,7 @@ class AioquicPeers:
         return Meeting(newcomer.socket, peer, newcomer.handshake)
 
     async def _start(self, role: str, port: int, words: Sequence[str], folder: Path, stack: AsyncExitStack) -> Peer:
-        command = [sys.executable, "-m", "hsframework_quic.aioquic_peer", role, "127.0.0.1", str(port), *words]
+        command = [sys.executable, "-P", "-m", "hsframework_quic.aioquic_peer", role, "127.0.0.1", str(port), *words]
         peer = await start_program(f"aioquic's {role}", command, folder / f"aioquic-{role}-{port}.log")
         stack.push_async_callback(peer.end)
         return peer

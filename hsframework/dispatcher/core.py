@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -104,10 +105,15 @@ class Dispatcher:
         """Take a request.  Raises RequestRefused; the custody of a refused request stays the caller's."""
         group = self.groups.get(request.group)
         if group is None or not group.open:
-            raise RequestRefused(f"no agent listens in the group {request.group!r}; start one", errno=errno.ESRCH)
+            raise RequestRefused(
+                f"no agent listens in the group {request.group!r}; start one with 'hsframework agent', or see in the "
+                "service's log why there is none",
+                errno=errno.ESRCH,
+            )
         if not group.may_serve(request.custody.protocol):
             raise RequestRefused(
-                f"no agent in the group {request.group!r} serves sockets of protocol {request.custody.protocol}",
+                f"no agent in the group {request.group!r} serves {_kind(request.custody.protocol)} sockets; name "
+                "another group, or hand over another socket",
                 errno=errno.ESRCH,
             )
         if request.custody.inode in self._inodes:
@@ -327,6 +333,10 @@ class Dispatcher:
                 self.happen(request, Event.GROUP_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
         for request in list(self.requests.values()):
             self.happen(request, Event.AGENT_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
+
+
+def _kind(protocol: int) -> str:
+    return {0: "unix", socket.IPPROTO_TCP: "TCP", socket.IPPROTO_UDP: "UDP"}.get(protocol, f"protocol {protocol}")
 
 
 def _missing_session(request: PendingRequest, values: Mapping[str, Any]) -> str | None:

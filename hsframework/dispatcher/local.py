@@ -194,7 +194,12 @@ class ConsumerConnection:
             group=values.get("group", ""),
             custody=custody,
             timeout=source.timeout(values, role),
-            values={"profile": profile, "peername": values.get("peername"), "attributes": values.get("attributes")},
+            values={
+                "profile": profile,
+                "peername": values.get("peername"),
+                "attributes": values.get("attributes"),
+                "user": self.peer.uid,
+            },
             encoded=given.encoded(role, auth_mode),
             trust=given.trust,
             psk_lookup=given.find_psk if auth_mode is AuthMode.PSK and role is Role.SERVER else no_key,

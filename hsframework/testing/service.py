@@ -113,7 +113,7 @@ def running_service(
     log = '[log]\nlevel = "debug"\nformat = "json"\n'
     file.write_text(f'runtime-dir = "{folder}/run"\n{configuration}\n{log}', "utf-8")
     process = subprocess.Popen(
-        [sys.executable, "-m", "hsframework", "run", "--config", str(file)],
+        [sys.executable, "-P", "-m", "hsframework", "run", "--config", str(file)],
         env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import re
 import signal
 import socket
@@ -249,8 +250,9 @@ def test_the_page_shows_what_goes_over_the_socket(client: Client, agent: Program
     request = next(
         codec.decode(data) for direction, data in said if direction == "<" and data[16] == 2 and data[4] == 32
     )
+    assert request.values["user"] == os.getuid()
     example = codec.decode(page["the request"][1])
-    theirs = {"local-address", "peer-address", "timeout"}
+    theirs = {"local-address", "peer-address", "timeout", "user"}
     assert (list(example.values), example.sequence) == (list(request.values), request.sequence)
     assert [example.values[name] for name in example.values if name not in theirs] == [
         request.values[name] for name in request.values if name not in theirs

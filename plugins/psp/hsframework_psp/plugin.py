@@ -59,7 +59,7 @@ SWITCH_RETRY = 0.01
 PROOF_TRIES = 5
 """How often so long is waited for the rest of PROOF."""
 
-LAST_WORD = 0.02
+LAST_WORD = 0.05
 """Seconds before the deadline at which PROOF is given up: the host says no more than that it is over."""
 
 

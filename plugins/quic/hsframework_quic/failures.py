@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.tls.alerts import describe_alert
 
 CRYPTO_ERROR = 0x100
 """Plus a TLS alert (RFC 9001 section 4.8)."""
@@ -29,7 +30,7 @@ def failure_of_close(code: int, reason: str) -> HandshakeFailed:
     if code in (NO_ERROR, APPLICATION_ERROR):
         return HandshakeFailed(Failure.PEER_GONE, f"it closed the connection, code {code:#x}{text}")
     alert = code - CRYPTO_ERROR if CRYPTO_ERROR <= code < CRYPTO_ERROR + 256 else None
-    detail = f"TLS alert {alert}" if alert is not None else f"transport error {code:#x}"
+    detail = f"TLS {describe_alert(alert)}" if alert is not None else f"transport error {code:#x}"
     return HandshakeFailed(Failure.PEER_REFUSED, detail + text, peer_alert=alert)
 
 

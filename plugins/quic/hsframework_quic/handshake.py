@@ -8,7 +8,7 @@
   tickets and a close; what it acknowledges it has kept.
 * A server has no state before a datagram could be the first of a connection: an Initial of a version that it speaks,
   of 1200 bytes, to a connection id of 8 (RFC 9000 sections 7.2 and 14.1).  A version that it does not speak is
-  answered with Version Negotiation (section 6.1).
+  answered with Version Negotiation (section 6.1), or refused behind a Retry, where no client heeds that (section 6.2).
 * A session is resumed in the version of QUIC that it was made in, and in no other (RFC 9369 section 5).
 * Every failure is said to the peer with the crypto error that goes with it (RFC 9001 section 4.8), once.
 """
@@ -31,9 +31,11 @@ from hsframework.errors import HandshakeError
 from hsframework.interface import Role, Secret
 from hsframework_quic.aioquic_adapter.export import export
 from hsframework_quic.aioquic_adapter.handshaking import PEER, HandshakeConnection
+from hsframework_quic.aioquic_adapter.stateless import encode_close
 from hsframework_quic.aioquic_adapter.tls import Agreed, VerifiedContext
 from hsframework_quic.aioquic_adapter.tls_options import Resumable, TlsOptions, keep_none
 from hsframework_quic.failures import (
+    CONNECTION_REFUSED,
     CRYPTO_ERROR,
     VERSION_NEGOTIATION_ERROR,
     closing_code,
@@ -41,6 +43,7 @@ from hsframework_quic.failures import (
     failure_of_own_close,
 )
 from hsframework_quic.frames import Glimpse, glimpse
+from hsframework_quic.headers import initial, long_header
 from hsframework_quic.session import MAX_PACKET_BYTES, MAX_PACKETS, MAX_TICKET, QuicSession, Ticket
 
 if TYPE_CHECKING:
@@ -310,7 +313,7 @@ class ServerHandshake(Handshake):
 
     def receive(self, datagram: bytes, now: float) -> None:
         """A datagram from the client."""
-        if self._connection is None or not self._connection.begun:
+        if self.error is None and (self._connection is None or not self._connection.begun):
             header = self._first_header(datagram)
             if header is None:
                 return
@@ -334,7 +337,9 @@ class ServerHandshake(Handshake):
             return None
         version = int.from_bytes(datagram[1:5], "big")
         if version not in self._settings.wire_versions:
-            if version:
+            if self._first.retry_source_connection_id is not None:
+                self._refuse(datagram)
+            elif version:
                 self._negotiate(datagram)
             return None
         try:
@@ -344,6 +349,14 @@ class ServerHandshake(Handshake):
         if header.packet_type is not QuicPacketType.INITIAL or len(header.destination_cid) < MIN_CLIENT_CONNECTION_ID:
             return None
         return header
+
+    def _refuse(self, datagram: bytes) -> None:
+        """The listener has sent a Retry in a version that is not ours: too late for Version Negotiation (section 6)."""
+        header = long_header(datagram)
+        first = None if header is None else initial(header)
+        if first is not None and first.destination == self._first.retry_source_connection_id:
+            self._negotiations.append(encode_close(first.version, first.destination, first.source, CONNECTION_REFUSED))
+            self.error = HandshakeFailed(Failure.VERSION, "the client comes in a version that is not allowed here")
 
     def _negotiate(self, datagram: bytes) -> None:
         ids = invariant_connection_ids(datagram)

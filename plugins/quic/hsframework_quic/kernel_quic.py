@@ -32,6 +32,7 @@ from hsframework.interface import (
     Role,
     Secret,
 )
+from hsframework.tls.alerts import describe_alert
 from hsframework_quic import kernel_structs as kernel, kernel_tickets
 from hsframework_quic.aioquic_adapter.tls_options import AES_128_CCM_SHA256, ALL_SUITES, Resumable, TlsOptions
 from hsframework_quic.kernel_handshake import Action, Install, KernelHandshake, Select, Send
@@ -268,6 +269,6 @@ def _gone(sock: QuicSocket, error: OSError | None) -> HandshakeFailed:
     with contextlib.suppress(OSError):
         code = kernel.close_code(sock.get_option(kernel.CONNECTION_CLOSE, kernel.CLOSE_SIZE))
     if 0x100 <= code <= 0x1FF:
-        return HandshakeFailed(Failure.PEER_REFUSED, f"alert {code - 0x100}", peer_alert=code - 0x100)
+        return HandshakeFailed(Failure.PEER_REFUSED, describe_alert(code - 0x100), peer_alert=code - 0x100)
     detail = f"QUIC error {code:#x}" if code else (error.strerror or "" if error else "the connection was closed")
     return HandshakeFailed(Failure.PEER_GONE, detail)

@@ -13,6 +13,8 @@ from hsframework_quic.aioquic_adapter.tls_options import CIPHER_SUITES, GROUPS
 from hsframework_quic.session import VERSION_1, VERSION_2
 
 VERSION_NAMES = {"v1": VERSION_1, "v2": VERSION_2}
+MAX_STREAMS = 1 << 14
+"""One packet opens as many at once as the peer is allowed (RFC 9000 section 2.1), and each costs a kilobyte or two."""
 _LARGEST = (1 << 62) - 1
 
 
@@ -26,8 +28,9 @@ class Settings:
     HelloRetryRequest).  ``max_datagram_size``: bytes of UDP payload that are sent, 1200 to 65527; what the network
     between both does not carry is lost.  The transport parameters that are told to the peer, and so the consumer's:
     ``idle_timeout`` (seconds), ``max_data`` and ``max_stream_data`` (bytes that the peer may send before the consumer
-    raises it), ``max_streams`` (of each kind that the peer may open at once), ``max_datagram_frame`` (bytes; 0: no
-    DATAGRAM frames).  ``tickets``: sessions kept for resumption, for each role; 0: none are given or used.
+    raises it), ``max_streams`` (of each kind that the peer may open at once, 16384 at most), ``max_datagram_frame``
+    (bytes; 0: no DATAGRAM frames).  ``tickets``: sessions kept for resumption, for each role; 0: none are given or
+    used.
 
     For finding faults only, since they write during handshakes: ``keylog_file`` gets the secrets of all connections
     (without it the environment variable SSLKEYLOGFILE counts), ``qlog_dir`` a qlog of each handshake.
@@ -57,7 +60,7 @@ class Settings:
         _check_number("max_datagram_size", self.max_datagram_size, 1200, 65527)
         _check_number("max_data", self.max_data, 1, _LARGEST)
         _check_number("max_stream_data", self.max_stream_data, 1, _LARGEST)
-        _check_number("max_streams", self.max_streams, 1, 1 << 60)
+        _check_number("max_streams", self.max_streams, 1, MAX_STREAMS)
         _check_number("max_datagram_frame", self.max_datagram_frame, 0, 65535)
         _check_number("tickets", self.tickets, 0, 1 << 20)
         timeout = self.idle_timeout

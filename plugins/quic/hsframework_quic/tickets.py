@@ -1,9 +1,10 @@
 """Sessions kept for resumption: in this process's memory, bounded, each under the policy that it was made under.
 
-A session comes back only to a request of the same :func:`policy`: its profile, who is trusted, what we show, whom we
-want to meet, what is asked of a client, and the application protocols.  The peer's certificates are judged again when
-it does, by the same trust (:mod:`hsframework_quic.aioquic_adapter.tls`): one that has expired since makes a full
-handshake.  A ticket is used once (RFC 8446 appendix C.4).  Sans-IO.
+A session comes back only to a request of the same :func:`policy`: its consumer's user, who knows the ticket's secret
+and could pass for the peer with it; its profile, who is trusted, what we show, whom we want to meet, what is asked of a
+client, and the application protocols.  The peer's certificates are judged again when it does, by the same trust
+(:mod:`hsframework_quic.aioquic_adapter.tls`): one that has expired since makes a full handshake.  A ticket is used once
+(RFC 8446 appendix C.4).  Sans-IO.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def policy(request: Request, version: int = 0) -> Policy:
         request.client_certificate,
         request.alpn,
         request.profile,
+        request.user,
         version,
     )
     return hashlib.sha256(repr(parts).encode()).digest()

@@ -7,6 +7,7 @@ identities: OpenSSL's own callbacks cannot wait for an answer.
 from __future__ import annotations
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.tls.alerts import describe_alert
 from hsframework.tls.client_hello import ClientHello, parse_client_hello
 from hsframework_tls13.records import ALERT, CLOSE_NOTIFY, HANDSHAKE, HEADER_SIZE
 
@@ -54,4 +55,4 @@ def refuse_alert(record: bytes) -> None:
         return
     if record[-1] == CLOSE_NOTIFY:
         raise HandshakeFailed(Failure.PEER_GONE, "the peer said close_notify", peer_alert=CLOSE_NOTIFY)
-    raise HandshakeFailed(Failure.PEER_REFUSED, f"alert {record[-1]}", peer_alert=record[-1])
+    raise HandshakeFailed(Failure.PEER_REFUSED, describe_alert(record[-1]), peer_alert=record[-1])

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from hsframework.credentials.failures import Failure
 from hsframework.interface import Role
+from hsframework.tls.alerts import describe_alert
 from hsframework_tls13.events import Closed, Data, Event, KeyUpdated, SessionBroken, TicketIgnored
 from hsframework_tls13.records import ALERT, APPLICATION_DATA, CLOSE_NOTIFY, HANDSHAKE, USER_CANCELED
 
@@ -72,7 +73,7 @@ class Inbound:
             return [Closed()]
         if description == USER_CANCELED:
             return []
-        raise SessionBroken(Failure.PEER_REFUSED, f"alert {description}", peer_alert=description)
+        raise SessionBroken(Failure.PEER_REFUSED, describe_alert(description), peer_alert=description)
 
     def _handshake(self, content: bytes) -> list[Event]:
         if not content:

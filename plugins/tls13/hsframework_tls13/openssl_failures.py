@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.tls.alerts import describe_alert
 from hsframework_tls13.openssl import Problem
 
 _REASONS: dict[Failure, tuple[str, ...]] = {
@@ -58,9 +59,7 @@ def failure_of(problems: Sequence[Problem]) -> HandshakeFailed:
     """The failure that an error queue, oldest entry first, stands for."""
     for problem in problems:
         if problem.alert is not None:
-            return HandshakeFailed(
-                Failure.PEER_REFUSED, f"{problem.reason} ({problem.alert})", peer_alert=problem.alert
-            )
+            return HandshakeFailed(Failure.PEER_REFUSED, describe_alert(problem.alert), peer_alert=problem.alert)
     own = [problem for problem in problems if problem.library == "SSL routines"] or list(problems)
     for problem in own:
         failure = _BY_REASON.get(problem.reason)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import re
 import select
 import socket
 import struct
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -321,6 +323,47 @@ def test_datagram_refused_is_peer_gone() -> None:
         with pytest.raises(HandshakeFailed) as caught:
             await asyncio.wait_for(endpoint.receive_datagram(), 20)
         assert caught.value.failure is Failure.PEER_GONE
+        endpoint.close()
+
+    asyncio.run(body())
+
+
+class Told(socket.socket):
+    """A socket for which an ICMP message "too big" has come: the next call says so, and nothing else."""
+
+    told = False
+
+    def _tell(self) -> None:
+        if not self.told:
+            self.told = True
+            raise OSError(errno.EMSGSIZE, "Message too long")
+
+    def recv(self, *arguments: int) -> bytes:
+        self._tell()
+        return super().recv(*arguments)
+
+    def send(self, *arguments: Any) -> int:
+        self._tell()
+        return super().send(*arguments)
+
+
+def test_word_of_a_smaller_path_does_not_end_a_handshake() -> None:
+    """RFC 9000 section 14.2.1: forged or not, it is no end; the next datagrams pass in both directions."""
+
+    async def body() -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        sock = Told(fileno=ours.detach())
+        endpoint = DatagramEndpoint(sock, Readiness(asyncio.get_running_loop()))
+        with theirs:
+            await endpoint.send(b"one")
+            assert theirs.recv(100) == b"one"
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+            await endpoint.send(bytes(1 << 20))  # too large, whatever is tried: lost
+            await endpoint.send(b"two")
+            assert theirs.recv(100) == b"two"
+            sock.told = False
+            theirs.send(b"three")
+            assert await endpoint.receive_datagram() == b"three"
         endpoint.close()
 
     asyncio.run(body())

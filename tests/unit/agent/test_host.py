@@ -140,6 +140,7 @@ def test_everything_in_a_request_is_decoded() -> None:
                     timeout=2500,
                     peername="peer.example",
                     profile="web",
+                    user=1000,
                     local_address="127.0.0.1:1",
                     peer_address="[::1]:2",
                     identity=[{"certificate": [b"leaf", b"middle"], "private-key": b"secret"}],
@@ -157,7 +158,7 @@ def test_everything_in_a_request_is_decoded() -> None:
         assert before < request.deadline <= asyncio.get_running_loop().time() + 2.5
         assert (request.id, request.group) == (7, "toy")
         assert (request.role, request.auth_mode) == (Role.SERVER, AuthMode.X509)
-        assert (request.peer_name, request.profile) == ("peer.example", "web")
+        assert (request.peer_name, request.profile, request.user) == ("peer.example", "web", 1000)
         assert (request.local_address, request.peer_address) == ("127.0.0.1:1", "[::1]:2")
         assert request.identities[0].chain == (b"leaf", b"middle")
         assert request.identities[0].private_key == Secret(b"secret")

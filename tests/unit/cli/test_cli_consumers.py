@@ -8,6 +8,7 @@ import json
 import re
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +78,33 @@ def test_connect_pumps_both_ways(command: Command, dispatcher: FakeDispatcher) -
         status, output, messages = command.run(*words, given=data)
     assert (status, output) == (0, data[::-1])
     assert messages.startswith(f"hsframework: session with 127.0.0.1:{port} (anonymous): tiny, in user space")
+
+
+@pytest.mark.parametrize(
+    ("closed", "status", "said"),
+    [
+        ("<&-", 0, "session with"),
+        (">&-", 1, "hsframework: output: Bad file descriptor"),
+        (">/dev/full", 1, "hsframework: output: No space left on device"),
+        ("2>&-", 0, ""),
+    ],
+)
+def test_connect_with_a_stream_closed(
+    command: Command, dispatcher: FakeDispatcher, tmp_path: Path, closed: str, status: int, said: str
+) -> None:
+    """No socket takes its place: input is at its end, output fails, and messages do not get among the data."""
+    output, messages = tmp_path / "output", tmp_path / "messages"
+    with reversing_server() as port:
+        words = f"connect 127.0.0.1 {port} --protocol tiny --runtime-dir {dispatcher.directory}"
+        shell = f"{sys.executable} -m hsframework {words} >{output} 2>{messages} {closed}"
+        done = subprocess.run(
+            ["bash", "-c", shell], cwd=command.plugins, env=command.environment(), input=b"abc", timeout=60, check=False
+        )
+    assert done.returncode == status
+    assert said in messages.read_text()
+    assert "Traceback" not in messages.read_text()
+    if status == 0:
+        assert output.read_bytes() == (b"" if closed == "<&-" else b"cba")
 
 
 def test_connect_submits_what_the_options_say(

@@ -14,10 +14,13 @@ from hsframework.config import (
     AllowRule,
     Configuration,
     GroupSettings,
+    IdentitySettings,
     KernelSettings,
     Limits,
     RawSettings,
 )
+from hsframework.plugins import load_plugins
+from hsframework.testing.certificates import CredentialFiles
 from tests.unit.cli.conftest import Command
 from tests.unit.client.fake_dispatcher import FakeDispatcher
 
@@ -44,18 +47,6 @@ def test_all_is_there(command: Command, dispatcher: FakeDispatcher) -> None:
     assert {"open files", "openssl", "kernel consumers", "kTLS"} <= set(findings)
 
 
-@pytest.mark.usefixtures("tiny")
-def test_tables_that_nobody_reads(command: Command, dispatcher: FakeDispatcher, tmp_path: Path) -> None:
-    """A name that is misspelt, of a plugin or of a protocol, would change nothing."""
-    file = tmp_path / "doctor.toml"
-    file.write_text(f'runtime-dir = "{dispatcher.directory}"\n[plugins.tiny]\n[plugins.tyni]\ncolour = "blue"\n')
-    status, output, _ = command.run("doctor", "--json", "--config", file)
-    missing = [finding for finding in json.loads(output) if finding["verdict"] == "missing"]
-    assert status == 1
-    assert [finding["subject"] for finding in missing] == ["[plugins.tyni]"]
-    assert "correct the name (tiny)" in missing[0]["mend"]
-
-
 def test_users_that_do_not_exist() -> None:
     """Each place in the configuration is named; numbers and users that exist are fine."""
     settings = Configuration(
@@ -69,6 +60,34 @@ def test_users_that_do_not_exist() -> None:
         "allow[0].users: there is no user 'nor-that-one'",
         "groups.tls13.users: there is no user 'nor-this-one'",
     ]
+
+
+@pytest.mark.usefixtures("tiny")
+def test_tables_of_plugins_that_are_not_there(command: Command, tmp_path: Path) -> None:
+    """A slip in a plugin's name would leave the plugin without its settings, and nobody the wiser."""
+    file = tmp_path / "hsframework.toml"
+    file.write_text("[plugins.tinny]\nnames = ['a']\n[agents.audit]\nprocesses = 2\n[agents.tiny]\nprocesses = 2\n")
+    status, output, _ = command.run("doctor", "--config", file, "--runtime-dir", tmp_path)
+    assert status == 1
+    assert "MISSING  plugins.tinny: no plugin 'tinny' is installed; did you mean 'tiny'?\n" in output.decode()
+    assert "MISSING  agents.audit: no plugin 'audit' is installed\n" in output.decode()
+    assert b"agents.tiny" not in output
+
+
+def test_settings_of_a_plugin() -> None:
+    """They are held against what the plugin says of them."""
+    settings = Configuration(plugins={"tls13": {"kernel-ofload": True}, "quic": {}})
+    found = [item.detail for item in doctor.check_tables(settings, load_plugins())]
+    assert found == ["plugins.tls13.kernel-ofload: unknown key; did you mean 'kernel-offload'?"]
+
+
+def test_files_that_the_configuration_names(files: CredentialFiles, tmp_path: Path) -> None:
+    """They are read as the service will read them."""
+    good = {"web": IdentitySettings(certificate=files.certificate, private_key=files.private_key)}
+    assert not list(doctor.check_credentials(Configuration(identities=good)))
+    bad = {"web": IdentitySettings(certificate=files.certificate, private_key=tmp_path / "nothing")}
+    (finding,) = doctor.check_credentials(Configuration(identities=bad))
+    assert (finding.verdict, finding.detail.startswith("identities.web: ")) == ("missing", True)
 
 
 def test_too_few_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:

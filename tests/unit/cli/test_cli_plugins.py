@@ -34,6 +34,17 @@ def test_good_and_broken_ones(command: Command, plugins: Path) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("name", ["plugins", "doctor"])
+def test_one_that_takes_its_process_along(command: Command, plugins: Path, name: str) -> None:
+    """It is named, and the others are listed."""
+    install(plugins, "deadly", "import os\nos._exit(0)\n")
+    _, output, messages = command.run(name, "--runtime-dir", plugins)
+    assert messages == ""
+    assert b"its import ends the process" in output
+    assert b"tiny" in output
+
+
+@pytest.mark.usefixtures("tiny")
 def test_json(command: Command) -> None:
     """The same for programs."""
     status, output, _ = command.run("plugins", "--json")

@@ -91,9 +91,11 @@ def test_two_hundred_clients_at_once(listener: UdpListener) -> None:
     order = [number for number in range(count) for _ in range(each)]
     random.Random(7).shuffle(order)
     sent = [0] * count
+    room = threading.Semaphore(100)  # so that no receive buffer is full, however slowly the listener is let run
 
     def send() -> None:
         for number in order:
+            room.acquire()
             word = b"more" if sent[number] else b"new"
             clients[number].send(b"%b %d %d" % (word, number, sent[number]))
             sent[number] += 1
@@ -104,6 +106,7 @@ def test_two_hundred_clients_at_once(listener: UdpListener) -> None:
     newcomers: list[Newcomer] = []
     while len(newcomers) < count:
         newcomers.append(listener.accept(20))
+        room.release(each)
     sender.join()
     for newcomer in newcomers:
         datagrams = list(newcomer.attributes["datagrams"])
@@ -250,6 +253,19 @@ def test_a_source_that_is_nobodys_makes_no_client(host: str, source: tuple[Any, 
         assert arrival.data == b"mine"
     finally:
         port.close()
+
+
+@pytest.mark.parametrize(("host", "target"), [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::", "127.0.0.9")])
+def test_no_datagram_is_fragmented(host: str, target: str) -> None:
+    """RFC 9000 section 14: both ends send with "don't fragment", by either family."""
+    probe = 3
+    with listen(host) as listener, client(listener, target) as sock:
+        sock.send(b"new 1 a")
+        newcomer = listener.accept(20)
+        for each in (sock, newcomer.socket):
+            assert each.getsockopt(socket.IPPROTO_IP, 10) == probe
+            assert each.family == socket.AF_INET or each.getsockopt(socket.IPPROTO_IPV6, 23) == probe
+        newcomer.close()
 
 
 def test_accept_ends_in_time_beside_another_thread(listener: UdpListener) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,14 @@ def test_der_and_several_paths(tmp_path: Path) -> None:
     paths = [str(tmp_path / f"{number}.der") for number in (2, 0, 1)]
     assert load_trust(paths).anchors == (ANCHORS[2], ANCHORS[0], ANCHORS[1])
     assert load_trust([]).anchors == ()
+
+
+@pytest.mark.parametrize("one", ["ca.pem", Path("ca.pem")])
+def test_one_path_in_place_of_a_list(one: Any) -> None:
+    """A text's letters are no paths."""
+    for paths, crls in ((one, ()), ((), one)):
+        with pytest.raises(ConfigurationError, match=r"one path was given, 'ca.pem': give a list"):
+            load_trust(paths, crls)
 
 
 def test_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,9 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.tls import Epoch
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.interface import AddressValidation, Admission
 from hsframework_quic.aioquic_adapter.handshaking import MAX_CRYPTO, HandshakeConnection
+from hsframework_quic.gate import QuicGate
 from hsframework_quic.handshake import (
     MAX_NEGOTIATIONS,
     ClientHandshake,
@@ -218,6 +220,27 @@ def client_hello(datagram: bytes, destination: bytes) -> bytes:
     assert frames.pull_uint_var() == 0x06
     assert frames.pull_uint_var() == 0
     return frames.pull_bytes(frames.pull_uint_var())
+
+
+def test_a_version_that_is_not_allowed_behind_a_retry() -> None:
+    """The listener asks for proof in any version that it knows; neither side waits for its deadline then."""
+    gate = QuicGate(AddressValidation.ALWAYS, random.Random(1).randbytes)
+    client, datagram = first_flight()
+    retry = gate.judge(datagram, "192.0.2.1:9", now=START, busy=False)
+    assert isinstance(retry, bytes)
+    client.receive(retry, START)
+    (again,) = client.output(START)
+    admission = gate.judge(again, "192.0.2.1:9", now=START, busy=False)
+    assert isinstance(admission, Admission)
+    known = {name.replace("-", "_"): value for name, value in admission.attributes.items()}
+    server = Ours(ServerHandshake(Settings(versions=("v2",)), server_options(), First(**known)))
+    server.receive(again, START)
+    (answer,) = server.output(START)
+    assert len(answer) < len(again)
+    client.receive(answer, START)
+    for side, failure in ((client, Failure.PEER_REFUSED), (server, Failure.VERSION)):
+        assert isinstance(side.handshake.error, HandshakeFailed)
+        assert side.handshake.error.failure is failure
 
 
 def test_forged_version_negotiation_is_ignored() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import json
 import os
 import socket
@@ -98,6 +99,7 @@ async def meet(client: Request, server: Request, settings: Settings | None = Non
 
 def test_both_ends() -> None:
     """Results with peer, ALPN, tags and sessions that belong together; no secret in any repr; no fd left."""
+    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     client, server = run(meet(request(Role.CLIENT), request(Role.SERVER)))
     assert isinstance(client, Result)
@@ -296,6 +298,7 @@ def test_a_session_that_cannot_be_attached_leaves_nothing(tmp_path: Path, monkey
         tags={},
     )
     damaged = replace(session, parameters={**client.session, "local-transport-parameters": Secret(b"\x01\xff")})
+    gc.collect()
     before = len(os.listdir("/proc/self/fd"))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unconnected:
         for given in (session, damaged):

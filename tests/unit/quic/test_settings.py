@@ -34,6 +34,7 @@ def test_what_is_sent() -> None:
         ({"max-datagram-size": 1199}, "from 1200 to 65527"),
         ({"max-data": -1}, "max-data"),
         ({"max-streams": 0}, "max-streams"),
+        ({"max-streams": 16385}, "from 1 to 16384"),
         ({"max-datagram-frame": 65536}, "from 0 to 65535"),
         ({"idle-timeout": 0}, "seconds"),
         ({"tickets": -1}, "tickets"),

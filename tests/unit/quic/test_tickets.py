@@ -42,6 +42,7 @@ OTHERS = {
     "demand": replace(REQUEST, client_certificate=CertificateDemand.REQUIRE),
     "group": replace(REQUEST, group="other"),
     "profile": replace(REQUEST, profile="other"),
+    "user": replace(REQUEST, user=1000),
 }
 
 

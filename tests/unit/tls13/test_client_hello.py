@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.tls.alerts import describe_alert
 from hsframework.tls.client_hello import ClientHello, parse_client_hello
 from hsframework_tls13.client_hello import MAX_SIZE, ClientHelloReader
 from hsframework_tls13.engine import ClientEngine
@@ -170,6 +171,15 @@ def test_records_that_do_not_begin_one(data: bytes, failure: Failure) -> None:
     with pytest.raises(HandshakeFailed) as caught:
         ClientHelloReader().feed(data)
     assert caught.value.failure is failure
+
+
+def test_an_alert_has_its_name() -> None:
+    """What the peer wants is said, where its alert tells; every alert that we send has a name; others their number."""
+    with pytest.raises(HandshakeFailed, match=r"alert 116 \(certificate_required\): it wants a certificate of ours$"):
+        ClientHelloReader().feed(record(b"\x02\x74", 21))
+    sent = {failure.alert for failure in Failure} - {None}
+    assert not [alert for alert in sent if alert is not None and "_" not in describe_alert(alert)]
+    assert describe_alert(255) == "alert 255"
 
 
 def test_names_of_other_types_are_passed_over() -> None:
