@@ -36,7 +36,8 @@ def attributes(arguments: argparse.Namespace) -> Mapping[str, Any]:
         name, equals, text = word.partition("=")
         attribute = known.get(name)
         if attribute is None:
-            raise _wrong(name, f"{arguments.protocol} knows {', '.join(known) or 'none'}; leave it out")
+            choice = f"{', '.join(known)}; take one of these" if known else "none; leave it out"
+            raise _wrong(name, f"{arguments.protocol} knows {choice}")
         value = _value(attribute, text if equals else None)
         if attribute.multi:
             values.setdefault(name, []).append(value)
