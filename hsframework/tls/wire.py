@@ -15,30 +15,43 @@ PRE_SHARED_KEY = 41
 class Cursor:
     """A bounded view that must be read to its end; ``what`` is for messages.  Raises ``HandshakeFailed(GARBAGE)``."""
 
+    # A handshake makes some hundred calls: what is done in each is written out.
+
+    __slots__ = ("_data", "_end", "_position", "what")
+
     def __init__(self, data: bytes, what: str) -> None:
         self._data = data
         self._position = 0
+        self._end = len(data)
         self.what = what
 
     @property
     def left(self) -> int:
-        return len(self._data) - self._position
+        return self._end - self._position
 
     def take(self, size: int) -> bytes:
-        if size > self.left:
-            raise self.garbage("a field is longer than what holds it")
         start = self._position
-        self._position += size
-        return self._data[start : self._position]
+        end = start + size
+        if end > self._end:
+            raise self.garbage("a field is longer than what holds it")
+        self._position = end
+        return self._data[start:end]
 
     def number(self, size: int) -> int:
         return int.from_bytes(self.take(size), "big")
 
     def vector(self, length_size: int, *, least: int = 0) -> bytes:
-        size = self.number(length_size)
+        start = self._position + length_size
+        if start > self._end:
+            raise self.garbage("a field is longer than what holds it")
+        size = int.from_bytes(self._data[self._position : start], "big")
         if size < least:
             raise self.garbage("a vector is shorter than it may be")
-        return self.take(size)
+        end = start + size
+        if end > self._end:
+            raise self.garbage("a field is longer than what holds it")
+        self._position = end
+        return self._data[start:end]
 
     def inner(self, length_size: int, *, least: int = 0) -> Cursor:
         """A vector to be read in its turn."""

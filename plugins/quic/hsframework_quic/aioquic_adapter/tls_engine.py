@@ -18,7 +18,7 @@ from hsframework.credentials.selection import scheme_for
 from hsframework.errors import HandshakeError
 from hsframework.interface import CertificateDemand, Identity, PeerIdentity, Role, Secret
 from hsframework.tls import messages, signatures
-from hsframework.tls.client_hello import ClientHello, parse_client_hello
+from hsframework.tls.client_hello import ClientHello, extensions_of
 from hsframework_quic.aioquic_adapter.tls_errors import Violation, told
 from hsframework_quic.aioquic_adapter.tls_hello import Retry, check_client_hello
 from hsframework_quic.aioquic_adapter.tls_options import (
@@ -160,7 +160,7 @@ class Engine(tls.Context):
     def _start(self, output: Buffer) -> None:
         self._offer_resumption()
         self._client_send_hello(output)
-        self._offered = parse_client_hello(output.data[4:]).extensions
+        self._offered = extensions_of(output.data[4:])
 
     def _offer_resumption(self) -> None:
         """A client's: before its ClientHello."""
