@@ -6,9 +6,11 @@ import asyncio
 import hashlib
 import os
 import time
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hsframework.client import AsyncClient, AsyncSession
 from hsframework.demo.meeting import PATIENCE, Meeting, Peer
@@ -96,11 +98,23 @@ async def _both_ways(stream: AsyncStream, peer: Peer, role: Role) -> None:
     for direction in directions if role is Role.CLIENT else reversed(directions):
         sent = os.urandom(DATA)
         if direction == "to the peer":
-            received, _ = await asyncio.gather(peer.receive(DATA), stream.send(sent))
+            received = await _across(peer.receive(DATA), stream.send(sent))
         else:
-            received, _ = await asyncio.gather(_receive_exactly(stream, DATA), peer.send(sent))
+            received = await _across(_receive_exactly(stream, DATA), peer.send(sent))
         if hashlib.sha256(sent).digest() != hashlib.sha256(received).digest():
             raise DemoError(f"the data {direction} arrived changed")
+
+
+async def _across(receiving: Coroutine[Any, Any, bytes], sending: Coroutine[Any, Any, None]) -> bytes:
+    """Both at once; when one fails the other ends, too."""
+    tasks = asyncio.create_task(receiving), asyncio.create_task(sending)
+    try:
+        received, _ = await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    return received
 
 
 async def _receive_exactly(stream: AsyncStream, size: int) -> bytes:

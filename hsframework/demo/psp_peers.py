@@ -30,7 +30,16 @@ class PspPeers:
         program = self.program(role)
 
         async def start(port: int) -> Peer:
-            command = [sys.executable, "-m", "hsframework", program, "--runtime-dir", str(self._runtime), "--quiet"]
+            command = [
+                sys.executable,
+                "-P",
+                "-m",
+                "hsframework",
+                program,
+                "--runtime-dir",
+                str(self._runtime),
+                "--quiet",
+            ]
             once = ["--once"] if role is Role.CLIENT else []
             command += ["--protocol", self.protocol, *once, *words, "127.0.0.1", str(port)]
             return await start_program(f"hsframework {program}", command, folder / f"{program}-{port}.log")

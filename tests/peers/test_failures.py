@@ -205,7 +205,7 @@ def check(role: Role, kind: Kind, row: Row, door: Door, pki: Pki, folder: Path) 
         assert caught.value.errno == row.failure.errno, caught.value
         assert str(caught.value).startswith(row.failure.meaning), caught.value
         if row.failure is Failure.PEER_REFUSED:
-            assert any(f"({alert})" in str(caught.value) for alert in row.says), caught.value
+            assert any(f"alert {alert} " in str(caught.value) for alert in row.says), caught.value
         if row.failure.alert is not None:
             assert peer.alert() == row.failure.alert
 
@@ -240,7 +240,7 @@ def test_peer_refuses_our_name(kind: Kind, sync_door: Door, pki: Pki, tmp_path: 
     """A client that refuses our certificate in its own way; what it says is what the consumer is told."""
     setup = Setup(trust=pki.strange_ca, name="server.example")
     with meeting(Role.SERVER, kind, setup, tmp_path) as (_, sock):
-        with pytest.raises(HandshakeError, match=r"\(4[28]\)|\(46\)") as caught:
+        with pytest.raises(HandshakeError, match=r"alert (42|46|48) ") as caught:
             sync_door.handshake(sock, pki.server())
         assert caught.value.errno == Failure.PEER_REFUSED.errno
 
