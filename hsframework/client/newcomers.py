@@ -3,6 +3,9 @@
 * What the gate lets in gets a connected socket at once, so that the kernel sorts from then on.  What fell into the
   wrong queue before is sorted here, by the addresses at both ends; what belongs to an earlier attempt from the same
   address, by the gate's look at the connection.
+* While a socket is bound and not connected yet, the kernel prefers it to the port (Linux 6.18, once the port has
+  connected sockets beside it): a stranger's first datagram can lie there while its second one is read from the port.
+  So what nobody is known for is looked at again when all queues have been.
 * A newcomer is handed out with all that it has sent so far: both queues are emptied first.  What it sends later stays
   in its socket.
 * At most ``max_half_open`` are let in whose handshake has not ended, counting those that nobody took yet.  Beyond that
@@ -27,6 +30,9 @@ MAX_FIRST_BYTES = 32 * 1024
 
 BUSY = 0.25
 """The part of ``max_half_open`` from which on the port is busy."""
+
+MAX_EARLY = 256
+"""Datagrams of strangers that are looked at again."""
 
 _BATCH = 4096
 """Datagrams sorted before anything else is done."""
@@ -72,6 +78,8 @@ class Newcomers:
         self._waiting: dict[tuple[Any, str], Waiting] = {}
         self._fresh: list[Waiting] = []
         """Whose sockets were not looked into yet."""
+        self._early: list[Arrival] = []
+        """What nobody was known for, in this round."""
         # Weak: one that was dropped without a word counts no more.  Never iterated: other threads end theirs.
         self._half_open: weakref.WeakValueDictionary[tuple[Any, str], HalfOpen] = weakref.WeakValueDictionary()
 
@@ -95,6 +103,9 @@ class Newcomers:
         # After the port, since what a client sent before it had its socket is older.
         while self._fresh:
             self._drain(self._fresh.pop(0), now)
+        early, self._early = self._early, []
+        for arrival in early:
+            self._give(arrival)
 
     def take(self, now: float) -> HalfOpen | None:
         """The client that waits longest; None: none does."""
@@ -127,10 +138,7 @@ class Newcomers:
 
     def _sort(self, arrival: Arrival, now: float) -> None:
         """Put it where it belongs."""
-        waiting = self._waiting.get(arrival.path)
-        if waiting is not None:
-            if self._gate.belongs(waiting.admission, arrival.data):
-                waiting.add(arrival.data)
+        if self._give(arrival):
             return
         if arrival.path in self._half_open:
             return  # it crossed with the hand-over: lost, and sent again
@@ -143,6 +151,17 @@ class Newcomers:
             self._let_in(arrival, verdict)
         elif verdict is not None:
             self._port.answer(arrival, verdict)
+        elif len(self._early) < MAX_EARLY:
+            self._early.append(arrival)
+
+    def _give(self, arrival: Arrival) -> bool:
+        """To the client that waits at the same address, if one does."""
+        waiting = self._waiting.get(arrival.path)
+        if waiting is None:
+            return False
+        if self._gate.belongs(waiting.admission, arrival.data):
+            waiting.add(arrival.data)
+        return True
 
     def _let_in(self, arrival: Arrival, admission: Admission) -> None:
         try:
