@@ -42,6 +42,7 @@ from OpenSSL import SSL, crypto
 from hsframework.client import AsyncClient, Client, HandshakeOptions
 from hsframework.errors import HandshakeError, HsframeworkError, RequestRefused
 from hsframework.interface import AuthMode, Role
+from hsframework.supervisor import plugin_names
 from hsframework.testing.certificates import Authority
 
 NAME = "server.example"
@@ -126,9 +127,9 @@ def bare_rate(contexts: tuple[SSL.Context, SSL.Context], seconds: float) -> floa
 class Service:
     """`hsframework run` in a folder of its own."""
 
-    def __init__(self, folder: Path, credentials: Credentials, processes: int) -> None:
+    def __init__(self, folder: Path, credentials: Credentials, processes: int, alone: bool) -> None:
         configuration = folder / "hsframework.toml"
-        configuration.write_text(_configuration(folder, credentials, processes))
+        configuration.write_text(_configuration(folder, credentials, processes, alone))
         start = time.perf_counter()
         self.process = subprocess.Popen([sys.executable, "-m", "hsframework", "run", "--config", str(configuration)])
         self.folder = folder / "run"
@@ -220,12 +221,14 @@ async def path_rate(folder: Path, setup: Setup, concurrency: int, pairs: int) ->
         return pairs / (time.perf_counter() - start)
 
 
-def _configuration(folder: Path, credentials: Credentials, processes: int) -> str:
+def _configuration(folder: Path, credentials: Credentials, processes: int, alone: bool) -> str:
     authority = credentials.authority.write(folder, "ca")
     server = credentials.server.write(folder, "server")
     client = credentials.client.write(folder, "client")
     demand = "require" if credentials.setup.mutual else "none"
+    others = [name for name in plugin_names() if name != "tls13"] if alone else []
     return f"""
+blocked-plugins = {others}
 runtime-dir = "{folder}/run"
 log.level = "warning"
 agents.tls13.processes = {processes}
@@ -294,11 +297,11 @@ def s_time_rate(credentials: Credentials, folder: Path, seconds: int) -> float |
 
 
 @contextmanager
-def service(credentials: Credentials, processes: int) -> Iterator[Service]:
-    """A running service."""
+def service(credentials: Credentials, processes: int, *, alone: bool = True) -> Iterator[Service]:
+    """A running service.  ``alone``: of what is installed, TLS 1.3 only."""
     with tempfile.TemporaryDirectory(prefix="hsframework-bench-") as name:
         Path(name).chmod(0o755)
-        running = Service(Path(name), credentials, processes)
+        running = Service(Path(name), credentials, processes, alone)
         try:
             yield running
         finally:
@@ -328,6 +331,12 @@ def measure(setup: Setup, seconds: float, concurrency: int) -> dict[str, Any]:
     return figures
 
 
+def start_up_together() -> float:
+    """Seconds until a request is taken, with every plugin that is installed."""
+    with service(Credentials(SETUPS[0]), 1, alone=False) as running:
+        return running.start_up
+
+
 def main() -> int:
     """Measure, print, and write JSON where asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -348,6 +357,8 @@ def main() -> int:
     if scale:
         print(f"\nopenssl s_time -new ({SETUPS[0].name}): {scale:.0f} connections a second")
     print(f"start-up until a request is taken: {min(figures['start_up_1'] for figures in every):.2f} s")
+    together = min(start_up_together() for _ in range(3))
+    print(f"the same with every plugin that is installed ({', '.join(plugin_names())}): {together:.2f} s")
     for role, size in every[0]["memory_1"].items():
         print(f"memory of {role}: {size / 1024:.1f} MiB")
     if arguments.json:

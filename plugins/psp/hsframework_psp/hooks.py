@@ -7,12 +7,11 @@ from collections.abc import Iterable
 
 from hsframework.hookspecs import hookimpl
 from hsframework.interface import AsyncStream, EstablishedSession, Protocol, Stream
+from hsframework_psp.protocol import PspProtocol
 
 
 @hookimpl
 def hsframework_protocols() -> Iterable[Protocol]:
-    from hsframework_psp.plugin import PspProtocol
-
     return (PspProtocol(),)
 
 

@@ -26,12 +26,10 @@ from hsframework.interface import (
     CertificateDemand,
     Endpoint,
     Handshaker,
-    Protocol,
     Request,
     Result,
     Role,
 )
-from hsframework.netlink.spec import Specification
 from hsframework_psp.binding import Binding
 from hsframework_psp.devices import Association, Device, DeviceRefused, PlainDataWaits
 from hsframework_psp.exchange import Done, Exchange, MakeRx, Read, ReadProof, Step, Switch
@@ -61,21 +59,6 @@ PROOF_TRIES = 5
 
 LAST_WORD = 0.05
 """Seconds before the deadline at which PROOF is given up: the host says no more than that it is over."""
-
-
-class PspProtocol(Protocol):
-    """Group ``psp``."""
-
-    name = "psp"
-    groups = ("psp",)
-    settings_type = Settings
-
-    @property
-    def specification(self) -> Specification:
-        return specification()
-
-    def prepare(self, settings: Settings | None) -> PspHandshaker:
-        return PspHandshaker(settings or Settings())
 
 
 class PspHandshaker(Handshaker):

@@ -7,13 +7,11 @@ from collections.abc import Iterable
 
 from hsframework.hookspecs import hookimpl
 from hsframework.interface import AsyncStream, EstablishedSession, Protocol, Stream
+from hsframework_quic.protocol import KernelQuicProtocol, QuicProtocol
 
 
 @hookimpl
 def hsframework_protocols() -> Iterable[Protocol]:
-    from hsframework_quic.kernel_quic import KernelQuicProtocol
-    from hsframework_quic.plugin import QuicProtocol
-
     return (QuicProtocol(), KernelQuicProtocol())
 
 

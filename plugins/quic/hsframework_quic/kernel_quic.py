@@ -17,7 +17,6 @@ import errno
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.credentials.judgement import client_identities, judge_for
@@ -26,7 +25,6 @@ from hsframework.interface import (
     CertificateDemand,
     Endpoint,
     Handshaker,
-    Protocol,
     Request,
     Result,
     Role,
@@ -34,7 +32,8 @@ from hsframework.interface import (
 )
 from hsframework.tls.alerts import describe_alert
 from hsframework_quic import kernel_structs as kernel, kernel_tickets
-from hsframework_quic.aioquic_adapter.tls_options import AES_128_CCM_SHA256, ALL_SUITES, Resumable, TlsOptions
+from hsframework_quic.aioquic_adapter.tls_options import Resumable, TlsOptions
+from hsframework_quic.algorithms import AES_128_CCM_SHA256, ALL_SUITES
 from hsframework_quic.kernel_handshake import Action, Install, KernelHandshake, Select, Send
 from hsframework_quic.kernel_socket import KernelSocket, QuicSocket
 from hsframework_quic.session import VERSION_1
@@ -44,17 +43,6 @@ RETRY_INTERVAL = 0.005
 """Seconds until a full socket is tried again, and until the kernel is asked again for a ticket."""
 _GONE = frozenset({errno.ENOTCONN, errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT, errno.ESHUTDOWN})
 _VERSIONS = {0: "QUICv1", 1: "QUICv1", 0x6B3343CF: "QUICv2"}
-
-
-class KernelQuicProtocol(Protocol):
-    """``tlshd`` is the kernel's group for TLS of any kind."""
-
-    name = "kernel-quic"
-    groups = ("tlshd",)
-    socket_protocols = frozenset({kernel.IPPROTO_QUIC})
-
-    def prepare(self, settings: Any) -> KernelQuicHandshaker:
-        return KernelQuicHandshaker()
 
 
 class KernelQuicHandshaker(Handshaker):

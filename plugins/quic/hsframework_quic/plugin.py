@@ -17,7 +17,6 @@ import contextlib
 import errno
 import logging
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,19 +27,14 @@ from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.credentials.judgement import client_identities, judge_for
 from hsframework.errors import HandshakeError
 from hsframework.interface import (
-    AddressValidation,
     AuthMode,
     Endpoint,
-    Gate,
     Handshaker,
-    Protocol,
     Request,
     Result,
     Role,
 )
-from hsframework.netlink.spec import Specification
 from hsframework_quic.aioquic_adapter.tls_options import TlsOptions
-from hsframework_quic.gate import QuicGate
 from hsframework_quic.handshake import ClientHandshake, First, Handshake, ServerHandshake
 from hsframework_quic.logs import KeyLog, QlogFolder
 from hsframework_quic.session import VERSIONS, specification
@@ -53,27 +47,6 @@ BURST = 8
 """Datagrams that are taken from one socket before the loop turns to others."""
 CLOSE_TIMEOUT = 0.04
 """Seconds for CONNECTION_CLOSE to leave: nobody waits longer for a goodbye."""
-
-
-class QuicProtocol(Protocol):
-    """``quic`` is the group of consumers in user space."""
-
-    name = "quic"
-    groups = ("quic",)
-    socket_protocols = frozenset({socket.IPPROTO_UDP})
-    settings_type = Settings
-    auth_modes = frozenset({AuthMode.UNAUTHENTICATED, AuthMode.X509})
-    writes_qlogs = True
-
-    def gate(self, validation: AddressValidation) -> Gate:
-        return QuicGate(validation, os.urandom)
-
-    @property
-    def specification(self) -> Specification:
-        return specification()
-
-    def prepare(self, settings: Settings | None) -> QuicHandshaker:
-        return QuicHandshaker(settings or Settings())
 
 
 class QuicHandshaker(Handshaker):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hsframework.errors import ConfigurationError
 from hsframework.interface import Role
-from hsframework_quic.aioquic_adapter.tls_options import CIPHER_SUITES, GROUPS
+from hsframework_quic.algorithms import CIPHER_SUITES, GROUPS
 from hsframework_quic.session import VERSION_1, VERSION_2
 
 VERSION_NAMES = {"v1": VERSION_1, "v2": VERSION_2}

@@ -7,12 +7,11 @@ from collections.abc import Iterable
 
 from hsframework.hookspecs import hookimpl
 from hsframework.interface import AsyncStream, EstablishedSession, Protocol, Stream
+from hsframework_tls13.protocol import Tls13Protocol
 
 
 @hookimpl
 def hsframework_protocols() -> Iterable[Protocol]:
-    from hsframework_tls13.plugin import Tls13Protocol
-
     return (Tls13Protocol(),)
 
 

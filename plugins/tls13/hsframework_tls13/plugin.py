@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import HandshakeError
-from hsframework.interface import Endpoint, Handshaker, Protocol, Request, Result
-from hsframework.netlink.spec import Specification
+from hsframework.interface import Endpoint, Handshaker, Request, Result
 from hsframework_tls13 import ktls
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.contexts import Contexts
@@ -21,21 +20,6 @@ from hsframework_tls13.driver import establish, first_alert, say, session_alert
 from hsframework_tls13.engine import Established
 from hsframework_tls13.session import specification, to_parameters
 from hsframework_tls13.settings import Settings
-
-
-class Tls13Protocol(Protocol):
-    """``tlshd`` is the kernel's group for TLS; ``tls13`` the one that local consumers use."""
-
-    name = "tls13"
-    groups = ("tls13", "tlshd")
-    settings_type = Settings
-
-    @property
-    def specification(self) -> Specification:
-        return specification()
-
-    def prepare(self, settings: Settings | None) -> Tls13Handshaker:
-        return Tls13Handshaker(settings or Settings())
 
 
 class Tls13Handshaker(Handshaker):

@@ -37,14 +37,15 @@ from hsframework_psp.kernel_device import KernelAssociation
 from hsframework_psp.keys import Grant, Key
 from hsframework_psp.packet_device import PacketAssociation
 from hsframework_psp.packets import PacketRefused
-from hsframework_psp.plugin import ALPN, PspHandshaker, PspProtocol, _Run
+from hsframework_psp.plugin import ALPN, PspHandshaker, _Run
+from hsframework_psp.protocol import PspProtocol
 from hsframework_psp.renewal import RenewalState, TimedRenewal
 from hsframework_psp.rotation import RotationRenewal
 from hsframework_psp.settings import Settings
 from hsframework_psp.streams import AsyncPspStream, PspStream
 from hsframework_psp.versions import Version
 from hsframework_tls13.events import SessionBroken, SessionTruncated
-from hsframework_tls13.plugin import Tls13Protocol
+from hsframework_tls13.protocol import Tls13Protocol
 from hsframework_tls13.settings import Settings as TlsSettings
 from tests.unit.tls13.support import CLIENT, KEY_256, KEY_384, ROOT, SERVER
 

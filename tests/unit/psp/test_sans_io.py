@@ -13,7 +13,7 @@ PACKAGE = Path(hsframework_psp.__file__).parent
 SANS_IO = ["binding", "derivation", "exchange", "framing", "keys", "messages", "packet_stream", "packets", "settings",
            "software", "spis", "tunnel", "versions"]  # fmt: skip
 IO = {"__init__", "connection", "devices", "family", "hooks", "kernel_device", "packet_device", "per_process", "plugin",
-      "renewal", "rotation", "search", "session", "streams"}  # fmt: skip
+      "protocol", "renewal", "rotation", "search", "session", "streams"}  # fmt: skip
 
 
 @pytest.mark.parametrize("module", SANS_IO)

@@ -30,7 +30,8 @@ from hsframework_tls13 import hooks
 from hsframework_tls13.ciphers import AES_128_GCM
 from hsframework_tls13.driver import MAX_PSK_LOOKUPS
 from hsframework_tls13.engine import ClientEngine, Engine, ServerEngine
-from hsframework_tls13.plugin import Tls13Handshaker, Tls13Protocol
+from hsframework_tls13.plugin import Tls13Handshaker
+from hsframework_tls13.protocol import Tls13Protocol
 from hsframework_tls13.records import plaintext_alert
 from hsframework_tls13.settings import Settings
 from hsframework_tls13.stream import TlsStream

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hsframework.errors import ConfigurationError
-from hsframework_tls13.plugin import Tls13Protocol
+from hsframework_tls13.protocol import Tls13Protocol
 from hsframework_tls13.settings import Settings
 
 

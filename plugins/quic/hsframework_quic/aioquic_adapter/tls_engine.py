@@ -21,15 +21,10 @@ from hsframework.tls import messages, signatures
 from hsframework.tls.client_hello import ClientHello, extensions_of
 from hsframework_quic.aioquic_adapter.tls_errors import Violation, told
 from hsframework_quic.aioquic_adapter.tls_hello import Retry, check_client_hello
-from hsframework_quic.aioquic_adapter.tls_options import (
-    AES_128_CCM_SHA256,
-    CIPHER_SUITES,
-    GROUPS,
-    Resumable,
-    TlsOptions,
-)
+from hsframework_quic.aioquic_adapter.tls_options import Resumable, TlsOptions
 from hsframework_quic.aioquic_adapter.tls_own import Der, Signer
 from hsframework_quic.aioquic_adapter.tls_turns import EXPECTED, MAX_SIZES, NOTHING
+from hsframework_quic.algorithms import AES_128_CCM_SHA256, CIPHER_SUITES, GROUPS
 
 SIGNATURE_SCHEMES = (*signatures.SCHEMES, *signatures.CERTIFICATE_ONLY)
 

@@ -1,0 +1,56 @@
+"""What the plugin says of itself.  The handshakes are imported by the agent that serves them, and by nobody else."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from hsframework.interface import AddressValidation, AuthMode, Gate, Protocol
+from hsframework.netlink.spec import Specification
+from hsframework_quic.kernel_structs import IPPROTO_QUIC
+from hsframework_quic.settings import Settings
+
+if TYPE_CHECKING:
+    from hsframework_quic.kernel_quic import KernelQuicHandshaker
+    from hsframework_quic.plugin import QuicHandshaker
+
+
+class QuicProtocol(Protocol):
+    """``quic`` is the group of consumers in user space."""
+
+    name = "quic"
+    groups = ("quic",)
+    socket_protocols = frozenset({socket.IPPROTO_UDP})
+    settings_type = Settings
+    auth_modes = frozenset({AuthMode.UNAUTHENTICATED, AuthMode.X509})
+    writes_qlogs = True
+
+    def gate(self, validation: AddressValidation) -> Gate:
+        from hsframework_quic.gate import QuicGate
+
+        return QuicGate(validation, os.urandom)
+
+    @property
+    def specification(self) -> Specification:
+        from hsframework_quic.session import specification
+
+        return specification()
+
+    def prepare(self, settings: Settings | None) -> QuicHandshaker:
+        from hsframework_quic.plugin import QuicHandshaker
+
+        return QuicHandshaker(settings or Settings())
+
+
+class KernelQuicProtocol(Protocol):
+    """``tlshd`` is the kernel's group for TLS of any kind."""
+
+    name = "kernel-quic"
+    groups = ("tlshd",)
+    socket_protocols = frozenset({IPPROTO_QUIC})
+
+    def prepare(self, settings: Any) -> KernelQuicHandshaker:
+        from hsframework_quic.kernel_quic import KernelQuicHandshaker
+
+        return KernelQuicHandshaker()
