@@ -6,6 +6,7 @@ The blocks that are marked ``<!-- example: NAME -->`` are run whole by tests/pee
 from __future__ import annotations
 
 import ast
+import builtins
 import doctest
 import importlib
 import pkgutil
@@ -42,6 +43,22 @@ def test_python_blocks(code: str) -> None:
     assert imports, "an example shows its imports"
     for node in imports:
         exec(compile(ast.Module([node], []), "<example>", "exec"), {})
+
+
+def is_whole(code: str) -> bool:
+    """Does a block bring all the names that it uses, and make no connection?"""
+    tree = ast.parse(code)
+    made = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    made |= {alias.asname or alias.name.partition(".")[0] for node in ast.walk(tree)
+             if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}  # fmt: skip
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return not used - made - set(dir(builtins)) and not used & {"Client", "AsyncClient", "asyncio", "socket"}
+
+
+@pytest.mark.parametrize("code", [block for block in blocks("python") if is_whole(str(block.values[0]))])
+def test_whole_blocks_run(code: str) -> None:
+    """A block that needs no service is run as it stands."""
+    exec(compile(code, "<example>", "exec"), {"__name__": "example"})
 
 
 @pytest.mark.parametrize("text", blocks("toml"))
