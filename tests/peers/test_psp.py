@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import shutil
 import socket
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +19,7 @@ from hsframework.client import AsyncClient, Client, HandshakeOptions, Session
 from hsframework.errors import HandshakeError
 from hsframework.interface import Role, Secret
 from hsframework_psp.streams import PspStream
+from tests.peers.test_examples import example
 from tests.support.meetings import SHA384, TIMEOUT, Pki
 from tests.support.processes import Program
 from tests.support.secrets import written
@@ -139,6 +144,29 @@ def test_on_the_command_line(psp_service: Service, pki: Pki) -> None:
             client.close_input()
             server.close_input()
             assert client.wait() == 0, client.said()
+        assert server.wait() == 0, server.said()
+
+
+def test_the_example(psp_service: Service, pki: Pki, tmp_path: Path) -> None:
+    """The how-to's program as it stands, but for the device, which is in software here, and where things are."""
+    ours = pki.files("good")
+    for name, file in (("client.pem", ours.certificate), ("client.key", ours.private_key), ("ca.pem", pki.ca)):
+        shutil.copy(file, tmp_path / name)
+    code = example("docs/howto/psp.md", "psp").replace('"kernel"', '"software"')
+    code = code.replace("Client()", f"Client({str(psp_service.runtime)!r})")
+    words = ["--cert", ours.certificate, "--key", ours.private_key, "--ca", pki.ca, "--attribute", "device=software"]
+    with command(psp_service, "listen", *words, "--once", "--echo", "0") as server:
+        port = server.wait_for(r"listening on 127\.0\.0\.1:(\d+)")[1]
+        code = code.replace('("server.example", 4433)', f'("127.0.0.1", {port})')
+        ended = subprocess.run(
+            [sys.executable, "-W", "error", "-c", code],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": python_path()},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert (ended.stdout, ended.stderr) == (b"software False\nb'hello'\n", b"")
         assert server.wait() == 0, server.said()
 
 
