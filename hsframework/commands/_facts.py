@@ -12,8 +12,6 @@ from cryptography import x509
 from hsframework.client import AsyncSession
 from hsframework.errors import HsframeworkError, errno_name
 
-SUBJECT_ALTERNATIVE_NAMES = x509.oid.ExtensionOID.SUBJECT_ALTERNATIVE_NAME
-
 
 def session_facts(session: AsyncSession, peer_address: str, seconds: float) -> dict[str, Any]:
     """What --json prints of a session."""

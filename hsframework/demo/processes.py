@@ -121,14 +121,3 @@ async def wait_for_socket(path: Path, service: Service) -> float:
             raise DemoError(f"the {service.name} did not listen at {path} within {START_TIMEOUT:.0f} s")
         await asyncio.sleep(_POLL)
     return time.monotonic() - begun
-
-
-async def end_peer(process: asyncio.subprocess.Process, patience: float) -> int | None:
-    """Wait for a peer to end by itself, then end it.  Returns its status, or None if it had to be ended."""
-    try:
-        return await asyncio.wait_for(process.wait(), patience)
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGTERM)
-        await process.wait()
-        return None

@@ -33,11 +33,6 @@ class Tls13Handshaker(Handshaker):
         supported = ktls.supported_suites() if settings.kernel_offload else frozenset()
         self._in_kernel = tuple(suite for suite in settings.suites if suite in supported)
 
-    @property
-    def kernel_suites(self) -> tuple[CipherSuite, ...]:
-        """The suites whose sessions this kernel takes; empty: it takes none, or is not asked to."""
-        return self._in_kernel
-
     async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
         try:
             suites = self._suites(request)
