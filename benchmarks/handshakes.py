@@ -11,7 +11,8 @@
 * *s_time*: `openssl s_time -new` against `openssl s_server`, for scale.
 
 Each ratio is the median of several rounds in which bare and path take turns, since the machine may do other things too.
-Start-up is from the start of the process until a request is taken; memory is Pss from /proc/PID/smaps_rollup.
+Start-up is from the start of the process until a request is taken; memory is Pss from /proc/PID/smaps_rollup; the
+consumer's processor time has making and closing the connections in it, which the rates have not.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from hsframework.testing.certificates import Authority
 
 NAME = "server.example"
 ROUNDS = 5
+WARM_UP = 20
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,11 @@ class Service:
             found[f"agent {number}"] = proportional_memory(worker)
         return found
 
+    def processor_time(self) -> dict[str, float]:
+        """Seconds of each kind of process so far; to the hundredth."""
+        dispatcher, keeper = sorted(_children(self.process.pid))[:2]
+        return {"dispatcher": processor_time(dispatcher), "agents": sum(map(processor_time, _children(keeper)))}
+
     def stop(self) -> None:
         """End it."""
         self.process.send_signal(signal.SIGTERM)
@@ -187,6 +194,12 @@ def proportional_memory(pid: int) -> int:
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     match = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
     return int(match.group(1)) if match else 0
+
+
+def processor_time(pid: int) -> float:
+    """Seconds that a process has run, in user space and in the kernel."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def connections(number: int) -> list[tuple[socket.socket, socket.socket]]:
@@ -225,7 +238,7 @@ async def path_rate(folder: Path, setup: Setup, concurrency: int, pairs: int) ->
                     client.close()
                     server.close()
 
-        await timed(20)
+        await timed(WARM_UP)
         return pairs / await timed(pairs)
 
 
@@ -324,10 +337,17 @@ def measure(setup: Setup, seconds: float, concurrency: int) -> dict[str, Any]:
     for processes in (1, 2):
         with service(credentials, processes) as running:
             rates, ratios = [], []
+            spent = {"consumer": 0.0, "dispatcher": 0.0, "agents": 0.0}
+            count = 0
             for _ in range(ROUNDS):
                 bare = bare_rate(contexts, seconds / ROUNDS)
                 pairs = max(100, min(2000, int(bare * seconds / ROUNDS)))
+                before = {"consumer": time.process_time(), **running.processor_time()}
                 rate = asyncio.run(path_rate(running.folder, setup, concurrency, pairs))
+                after = {"consumer": time.process_time(), **running.processor_time()}
+                count += pairs + WARM_UP
+                for process in spent:
+                    spent[process] += after[process] - before[process]
                 figures["bare"].append(bare)
                 rates.append(rate)
                 ratios.append(rate / bare)
@@ -335,6 +355,7 @@ def measure(setup: Setup, seconds: float, concurrency: int) -> dict[str, Any]:
             figures[f"ratio_{processes}"] = statistics.median(ratios)
             figures[f"start_up_{processes}"] = running.start_up
             figures[f"memory_{processes}"] = running.memory()
+            figures[f"processor_time_{processes}"] = {name: 1e6 * spent[name] / count for name in spent}
     figures["bare"] = statistics.median(figures["bare"])
     return figures
 
@@ -367,6 +388,12 @@ def main() -> int:
     print(f"start-up until a request is taken: {min(figures['start_up_1'] for figures in every):.2f} s")
     together = min(start_up_together() for _ in range(3))
     print(f"the same with every plugin that is installed ({', '.join(plugin_names())}): {together:.2f} s")
+    for number in (1, 2):
+        shares = every[0][f"processor_time_{number}"]
+        split = ", ".join(f"{name} {share:.0f}" for name, share in shares.items())
+        print(
+            f"processor time of a pair ({SETUPS[0].name}), {number} agent(s): {sum(shares.values()):.0f} µs ({split})"
+        )
     for role, size in every[0]["memory_1"].items():
         print(f"memory of {role}: {size / 1024:.1f} MiB")
     if arguments.json:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from typing import Any
 from hsframework.channel import LOCAL_MESSAGE_TYPE
 from hsframework.netlink.messages import NLM_F_ACK, Message, MessageCodec
 from hsframework.netlink.spec import builtin_specification
-from hsframework.packets import receive_packet, send_packet
+from hsframework.packets import Item, receive_packet, send_packet, taken_apart
 from tests.kernel.consumers import HOST_NQN, nvme_target
 
 SUBSYSTEM = "nqn.2014-08.org.example:scripted"
@@ -139,6 +140,7 @@ class ScriptedAgent:
             builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("reply", "event")
         )
         self._sequence = 0
+        self._heard: deque[Item] = deque()
         self._handed: dict[int, socket.socket] = {}
         self.connect(runtime_dir)
 
@@ -192,6 +194,7 @@ class ScriptedAgent:
 
     def connect(self, runtime_dir: Path) -> None:
         """To the next dispatcher."""
+        self._heard.clear()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(20)
         self._socket.connect(str(runtime_dir / "agent.sock"))
@@ -209,9 +212,12 @@ class ScriptedAgent:
         send_packet(self._socket, message, *([] if fd is None else [fd]))
 
     def _receive(self) -> tuple[Message, int | None]:
-        data, fds = receive_packet(self._socket)
-        assert data, "the dispatcher is gone"
-        return self._codec.decode(data), next(iter(fds), None)
+        if not self._heard:
+            data, fds = receive_packet(self._socket)
+            assert data, "the dispatcher is gone"
+            self._heard.extend(taken_apart(data, fds))
+        data, fd = self._heard.popleft()
+        return self._codec.decode(data), fd
 
     def _await(self, operation: str) -> Message:
         while True:
