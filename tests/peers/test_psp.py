@@ -12,6 +12,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -168,6 +169,30 @@ def test_the_example(psp_service: Service, pki: Pki, tmp_path: Path) -> None:
         )
         assert (ended.stdout, ended.stderr) == (b"software False\nb'hello'\n", b"")
         assert server.wait() == 0, server.said()
+
+
+def test_the_example_of_the_readme(psp_service: Service, pki: Pki, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it does with a session, to a peer that answers; the packet that it prints is one for the peer."""
+    names: dict[str, Any] = {}
+    exec(compile(example("plugins/psp/README.md", "session"), "<example>", "exec"), names)
+    with Client(psp_service.runtime) as client, ThreadPoolExecutor(1) as pool:
+        near, far = both(client, options(pki, Role.CLIENT), options(pki, Role.SERVER))
+        stream = far.stream()
+        assert isinstance(stream, PspStream)
+        assert stream.packets is not None
+
+        def answer() -> None:
+            assert stream.receive() == b"hello"
+            stream.send(b"good day")
+
+        answering = pool.submit(answer)
+        names["talk"](near, b"a segment")
+        answering.result()
+        word, packet = capsys.readouterr().out.splitlines()
+        assert word == "b'good day'"
+        assert stream.packets.open(bytes.fromhex(packet)).payload == b"a segment"
+        stream.close()
+        close(near, far)
 
 
 @pytest.mark.parametrize(
