@@ -18,7 +18,6 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from hsframework.testing.virtual_time import VirtualTimeLoop
 
@@ -279,12 +278,3 @@ def udp_pair() -> tuple[socket.socket, socket.socket]:
     near.connect(far.getsockname())
     far.connect(near.getsockname())
     return near, far
-
-
-def pair_for(socket_protocols: frozenset[int]) -> tuple[Any, socket.SocketKind]:
-    """How to connect sockets that a protocol serves: TCP where it can, else UDP.  Raises ValueError."""
-    if socket.IPPROTO_TCP in socket_protocols:
-        return BadNetwork.streams, socket.SOCK_STREAM
-    if socket.IPPROTO_UDP in socket_protocols:
-        return BadNetwork.datagrams, socket.SOCK_DGRAM
-    raise ValueError(f"no loopback sockets for SO_PROTOCOL {sorted(socket_protocols)}; TCP or UDP is wanted")
