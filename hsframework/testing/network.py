@@ -260,13 +260,17 @@ class BadNetwork:
             way.target.send(data, socket.MSG_NOSIGNAL)
 
 
-def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    """Two ends of a TCP connection over loopback, each sending what it is given at once."""
+def tcp_pair(timeout: float | None = None) -> tuple[socket.socket, socket.socket]:
+    """Two ends of a TCP connection over loopback, each sending what it is given at once.
+
+    ``timeout``: seconds that a call on one of them waits at most; None: for ever.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         near = socket.create_connection(listener.getsockname())
         far, _ = listener.accept()
     for sock in (near, far):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(timeout)
     return near, far
 
 

@@ -22,7 +22,7 @@ from hsframework.dispatcher.listeners import BACKLOG, close_listeners, open_list
 from hsframework.dispatcher.policy import PeerCredentials, Policy, peer_credentials
 from hsframework.dispatcher.vault import Vault
 from hsframework.errors import ConfigurationError, RequestRefused
-from tests.support.house import REQUEST, House, Peer, codec, connected_pair, house, open_fds
+from tests.support.house import REQUEST, Peer, codec, connected_pair, house, open_fds, serves
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
@@ -30,18 +30,6 @@ def run(test: Coroutine[Any, Any, None]) -> None:
     before = open_fds()
     asyncio.run(test)
     assert open_fds() == before
-
-
-async def serves(home: House) -> None:
-    """A request still goes through from end to end."""
-    with connected_pair() as (ours, _):
-        agent, consumer = await home.agent("well"), await home.consumer()
-        consumer.send("submit", {**REQUEST, "group": "well"}, ours.fileno())
-        request, fd = await agent.take("well")
-        os.close(fd)
-        agent.send("done", {"request-id": request.values["request-id"], "status": 0, "session": b"s"})
-        assert (await consumer.expect("result")).values["status"] == 0
-        agent.close()
 
 
 def message(operation: int, attributes: bytes, *, kind: int = LOCAL_MESSAGE_TYPE, length: int | None = None) -> bytes:

@@ -16,6 +16,7 @@ from hsframework.credentials.failures import Failure
 from hsframework.errors import StreamError
 from hsframework.interface import EstablishedSession, PeerIdentity, Role, Secret
 from hsframework.kernel_tls import SOL_TLS, TLS_RX, TLS_TX
+from hsframework.testing.network import tcp_pair
 from hsframework_tls13.aio_stream import AsyncTlsStream
 from hsframework_tls13.channel import Channel, UserSpaceChannel
 from hsframework_tls13.ciphers import AES_128_GCM
@@ -54,12 +55,8 @@ def channel(request: pytest.FixtureRequest) -> MakeChannel:
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        near = socket.create_connection(listener.getsockname())
-        far, _ = listener.accept()
+    near, far = tcp_pair(timeout=20)
     with near, far:
-        for end in (near, far):
-            end.settimeout(20)
         yield near, far
 
 
