@@ -6,8 +6,6 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Coroutine
-from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -42,83 +40,60 @@ class Ends:
         self.far.close()
 
 
-def run(test: Coroutine[Any, Any, None]) -> None:
-    """Run, and see that no fd is left."""
-    before = len(os.listdir("/proc/self/fd"))
-    asyncio.run(test)
-    assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_what_is_sent_soon_goes_in_one_packet() -> None:
+async def test_what_is_sent_soon_goes_in_one_packet() -> None:
     """Messages of one turn of the loop share a packet, in their order, and before what is sent at once."""
-
-    async def test() -> None:
-        ends = Ends()
-        for number in range(3):
-            ends.channel.send_soon(message(b"%d" % number * 4))
-        ends.channel.send(message(b"last"))
-        assert messages_of(ends.far.recv(MAX_PACKET)) == [message(b"%d" % number * 4) for number in range(3)]
-        assert ends.far.recv(MAX_PACKET) == message(b"last")
-        ends.channel.send_soon(message(b"lone"))
-        await asyncio.sleep(0)
-        assert ends.far.recv(MAX_PACKET) == message(b"lone")
-        ends.close()
-
-    run(test())
+    ends = Ends()
+    for number in range(3):
+        ends.channel.send_soon(message(b"%d" % number * 4))
+    ends.channel.send(message(b"last"))
+    assert messages_of(ends.far.recv(MAX_PACKET)) == [message(b"%d" % number * 4) for number in range(3)]
+    assert ends.far.recv(MAX_PACKET) == message(b"last")
+    ends.channel.send_soon(message(b"lone"))
+    await asyncio.sleep(0)
+    assert ends.far.recv(MAX_PACKET) == message(b"lone")
+    ends.close()
 
 
-def test_a_packet_does_not_grow_without_limit() -> None:
+async def test_a_packet_does_not_grow_without_limit() -> None:
     """More messages than go into a packet, and larger ones, make several; none is lost at the end of a channel."""
-
-    async def test() -> None:
-        ends = Ends()
-        sent = [message(b"%04d" % number) for number in range(MAX_BATCH + 10)]
-        sent += [message(bytes(100_000)) for _ in range(3)]
-        ends.far.settimeout(10)
-        received: list[bytes] = []
-        for data in sent:
-            ends.channel.send_soon(data)
-            await asyncio.sleep(0) if len(data) > 1000 else None
-            if len(data) > 1000:
-                while len(received) < sent.index(data) + 1:
-                    received += messages_of(ends.far.recv(MAX_PACKET))
-        ends.channel.send_soon(message(b"bye!"))
-        ends.channel.close()
-        while data := ends.far.recv(MAX_PACKET):
-            received += messages_of(data)
-        assert [len(data) for data in received] == [len(data) for data in [*sent, message(b"bye!")]]
-        ends.close()
-
-    run(test())
+    ends = Ends()
+    sent = [message(b"%04d" % number) for number in range(MAX_BATCH + 10)]
+    sent += [message(bytes(100_000)) for _ in range(3)]
+    ends.far.settimeout(10)
+    received: list[bytes] = []
+    for data in sent:
+        ends.channel.send_soon(data)
+        await asyncio.sleep(0) if len(data) > 1000 else None
+        if len(data) > 1000:
+            while len(received) < sent.index(data) + 1:
+                received += messages_of(ends.far.recv(MAX_PACKET))
+    ends.channel.send_soon(message(b"bye!"))
+    ends.channel.close()
+    while data := ends.far.recv(MAX_PACKET):
+        received += messages_of(data)
+    assert [len(data) for data in received] == [len(data) for data in [*sent, message(b"bye!")]]
+    ends.close()
 
 
-def test_messages_of_one_packet_are_heard_one_by_one() -> None:
+async def test_messages_of_one_packet_are_heard_one_by_one() -> None:
     """As if each had come alone."""
-
-    async def test() -> None:
-        ends = Ends()
-        sent = [message(b"a"), message(b""), message(b"ccc")]
-        send_packet(ends.far, b"".join(sent))
-        assert await ends.hears(3) == sent
-        ends.close()
-
-    run(test())
+    ends = Ends()
+    sent = [message(b"a"), message(b""), message(b"ccc")]
+    send_packet(ends.far, b"".join(sent))
+    assert await ends.hears(3) == sent
+    ends.close()
 
 
 @pytest.mark.parametrize("number", [2, MAX_BATCH + 1])
-def test_packets_that_break_the_rules(number: int) -> None:
+async def test_packets_that_break_the_rules(number: int) -> None:
     """Several messages with an fd, or too many: the connection ends, and the fd is closed."""
-
-    async def test() -> None:
-        ends = Ends()
-        fd = os.open(os.devnull, os.O_RDONLY)
-        send_packet(ends.far, message(b"x") * number, fd if number == 2 else None)
-        os.close(fd)
-        assert isinstance(await asyncio.wait_for(ends.ended, 10), MessageError)
-        assert not ends.heard
-        ends.close()
-
-    run(test())
+    ends = Ends()
+    fd = os.open(os.devnull, os.O_RDONLY)
+    send_packet(ends.far, message(b"x") * number, fd if number == 2 else None)
+    os.close(fd)
+    assert isinstance(await asyncio.wait_for(ends.ended, 10), MessageError)
+    assert not ends.heard
+    ends.close()
 
 
 @given(st.lists(st.binary(max_size=40), max_size=8), st.binary(max_size=40))
