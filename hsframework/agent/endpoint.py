@@ -1,7 +1,8 @@
 """The endpoint: a handshaker's way to its peer, on a non-blocking socket.
 
 * A read takes what it was asked for and no more: what follows stays in the socket, for the consumer.
-* Reads and writes try the socket first, and wait for it only when it has nothing.
+* Reads and writes try the socket first, and wait for it only when it has nothing; but :meth:`StreamEndpoint.peek`
+  after a ``send`` waits first, since the answer is on its way for longer than the attempt takes.
 * The loop is not told of a socket for which nobody waits (:mod:`~hsframework.agent.readiness`), so that data for the
   consumer does not wake it for nothing.
 * :meth:`close` takes it out of the loop (epoll) before it closes the fd: a copy in another process would keep a closed
@@ -48,6 +49,7 @@ class _Endpoint:
         self._writer: asyncio.Future[None] | None = None
         self._readiness = readiness
         self._registered = False
+        self._awaits_answer = False
 
     @property
     def socket(self) -> _socket.socket:
@@ -76,7 +78,8 @@ class _Endpoint:
 
     async def send(self, data: bytes) -> None:
         """All of ``data``.  Raises HandshakeFailed with PEER_GONE."""
-        rest = memoryview(data)
+        self._awaits_answer = True
+        rest: bytes | memoryview = data
         while True:
             try:
                 sent = self._socket.send(rest, _NOSIGNAL)
@@ -85,9 +88,9 @@ class _Endpoint:
             except OSError as error:
                 raise _gone(error) from None
             else:
-                rest = rest[sent:]
-                if not rest:
+                if sent == len(rest):
                     return
+                rest = memoryview(rest)[sent:]
 
     def leave(self) -> None:
         """Leave the event loop; whoever waits is cancelled.  The socket stays open."""
@@ -174,6 +177,9 @@ class StreamEndpoint(_Endpoint):
 
     async def peek(self, max_size: int) -> bytes:
         """1 to ``max_size`` bytes that wait, without taking them.  Raises HandshakeFailed with PEER_GONE."""
+        if self._awaits_answer:
+            self._awaits_answer = False
+            await self._readable()
         while True:
             try:
                 data = self._socket.recv(max_size, _PEEK)

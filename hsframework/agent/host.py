@@ -10,6 +10,7 @@ import asyncio
 import errno
 import os
 import resource
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,9 @@ from hsframework.plugins import PluginRegistry
 STOP_TIME = 10.0
 FD_RESERVE = 64
 """File descriptors that are left for everything but requests."""
+
+LOOK_AGAIN = 0.005
+"""Seconds."""
 
 MAX_IN_HAND = 8192
 _MOST_FDS = 1 << 30
@@ -68,6 +72,7 @@ class AgentHost:
         self._on_retired = on_retired
         self.highest_fd = _fd_limit() - FD_RESERVE // 4
         """A number that requests never come to: the kernel gives the lowest that is free."""
+        self._look_again = 0.0
         self._links: list[Link] = []
         self._joined: set[Link] = set()
         self._stop = asyncio.Event()
@@ -83,7 +88,14 @@ class AgentHost:
         self._stop.set()
 
     def shortage(self) -> str:
-        """What soon runs out, if anything: here are more file descriptors open than requests can need, so some leak."""
+        """What soon runs out, if anything: here are more file descriptors open than requests can need, so some leak.
+
+        Looked at after a pause of :data:`LOOK_AGAIN` at the earliest, since it is asked after each request.
+        """
+        now = time.monotonic()
+        if now < self._look_again:
+            return ""
+        self._look_again = now + LOOK_AGAIN
         try:
             os.fstat(self.highest_fd)
         except OSError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from hsframework.agent.served import Served
@@ -28,12 +29,14 @@ from hsframework.interface import (
     Trust,
     no_netlink,
 )
+from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.messages import MessageCodec
 from hsframework.netlink.spec import builtin_specification
 
 MAX_MESSAGE = 1000
 """Characters of the explanation that goes with a failure."""
 
+_outcome = attribute_codec(builtin_specification("local"), "outcome")
 codec = MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("reply", "event"))
 
 _ROLES = {int(role): role for role in Role}
@@ -104,11 +107,10 @@ def encode_success(request_id: int, served: Served, result: object) -> bytes:
             "alpn": result.alpn,
             "in-kernel": result.in_kernel,
             "session": _session(result, served),
-            "tag": [{"name": name, "value": value} for name, value in result.tags.items()],
             "protocol": served.name,
         }
-        data = codec.encode("done", values)
-    except (MessageError, AttributeError) as error:
+        data = codec.encode("done", values, encoded=_tags(tuple(result.tags.items())))
+    except (MessageError, AttributeError, TypeError) as error:
         raise PluginError(f"the handshaker's result cannot be told: {error}") from None
     if len(data) > MAX_PACKET:
         raise PluginError(f"the handshaker's result takes {len(data)} bytes; at most {MAX_PACKET} go into a message")
@@ -143,6 +145,12 @@ def _attributes(data: bytes | None, served: Served) -> Mapping[str, Any]:
         return served.request_codec.decode(data)
     except MessageError as error:
         raise HandshakeError(f"the request's attributes make no sense: {error}", errno=errno.EINVAL) from None
+
+
+@lru_cache(maxsize=64)
+def _tags(items: tuple[tuple[str, str], ...]) -> bytes:
+    """The attributes ``tag``, which are often the same.  Raises MessageError, TypeError for what cannot be hashed."""
+    return _outcome.encode({"tag": [{"name": name, "value": value} for name, value in items]})
 
 
 def _session(result: Result, served: Served) -> bytes | None:

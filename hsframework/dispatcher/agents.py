@@ -25,7 +25,7 @@ from hsframework.dispatcher.connections import Listener, codec
 from hsframework.dispatcher.core import Dispatcher
 from hsframework.dispatcher.namespaces import netlink_beside
 from hsframework.dispatcher.policy import PeerCredentials, Policy
-from hsframework.dispatcher.requests import PendingRequest
+from hsframework.dispatcher.requests import Outcome, PendingRequest
 from hsframework.dispatcher.trusts import TrustFiles
 from hsframework.dispatcher.vault import psk_values
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
@@ -119,11 +119,9 @@ class AgentConnection:
         values = {
             **request.values,
             "request-id": request.id,
-            "group": request.group,
             "timeout": int(seconds * 1000),
             "local-address": request.custody.local_address,
             "peer-address": request.custody.peer_address,
-            "source": request.source.name,
         }
         if request.trust is not None:
             values["trust-id"] = self._send_trust(request)
@@ -214,7 +212,9 @@ class AgentConnection:
         number = _wanted(message, "request-id")
         values = message.values
         del values["request-id"]
-        self._dispatcher.done(self, number, _status(values.pop("status", None)), values)
+        status = _status(values.pop("status", None))
+        encoded = b"" if status else codec.without_first(message, "request-id")
+        self._dispatcher.done(self, number, Outcome(status, values, encoded))
 
     def _psk_lookup(self, message: Message, fd: int | None) -> None:
         number = _wanted(message, "request-id")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count
@@ -187,7 +188,7 @@ class Dispatcher:
                 return True
         return False
 
-    def done(self, agent: AgentConnection, request_id: int, status: int, values: Mapping[str, Any]) -> None:
+    def done(self, agent: AgentConnection, request_id: int, outcome: Outcome) -> None:
         """An agent's word on a request.  Late words are ignored; another's request is refused with EBADF."""
         request = self.requests.get(request_id)
         if request is None:
@@ -196,11 +197,13 @@ class Dispatcher:
             raise RequestRefused(f"request {request_id} is not in this agent's hands", errno=errno.EBADF)
         if request.state is not State.IN_FLIGHT:
             return
-        if status == 0 and (problem := _missing_session(request, values)) is not None:
+        if outcome.status:
+            self.happen(request, Event.FAILED, outcome)
+        elif (problem := _missing_session(request, outcome.values)) is not None:
             _log.error("agent reported success without a session", request=request_id, agent=agent.name, reason=problem)
             self.happen(request, Event.FAILED, Outcome.failure(errno.EIO, problem))
         else:
-            self.happen(request, Event.SUCCEEDED if status == 0 else Event.FAILED, Outcome(status, values))
+            self.happen(request, Event.SUCCEEDED, outcome)
 
     def agent_gone(self, agent: AgentConnection, requests: Iterable[PendingRequest]) -> None:
         """An agent died with these requests in hand: each costs its consumer one error at once."""
@@ -274,6 +277,8 @@ class Dispatcher:
     def _record(self, request: PendingRequest, outcome: Outcome) -> None:
         duration = self._loop.time() - request.taken_at
         self.metrics.handshake(request.group, outcome.status, duration)
+        if not self._log.is_enabled_for(logging.INFO):
+            return
         self._log.info(
             "handshake",
             request=request.id,

@@ -30,7 +30,13 @@ from collections.abc import Mapping
 from hsframework.errors import HsframeworkError
 
 
-class State(enum.Enum):
+class _Name(enum.Enum):
+    """Hashed as the object that it is: Enum's own hash costs more than the look-up."""
+
+    __hash__ = object.__hash__
+
+
+class State(_Name):
     """Where a request is."""
 
     QUEUED = "waits for an agent"
@@ -39,7 +45,7 @@ class State(enum.Enum):
     CLOSED = "over; nothing is held"
 
 
-class Event(enum.Enum):
+class Event(_Name):
     """What happens to a request."""
 
     ACCEPTED = "an agent pulled it"
@@ -53,7 +59,7 @@ class Event(enum.Enum):
     ACKNOWLEDGED = "the source has delivered the outcome"
 
 
-class Action(enum.Enum):
+class Action(_Name):
     """What the dispatcher then does, in the order of the row."""
 
     HAND_OVER = "give the agent the parameters and a copy of the socket"

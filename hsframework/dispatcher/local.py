@@ -11,7 +11,8 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -25,9 +26,21 @@ from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.dispatcher.requests import HIGHEST_PRIORITY, Outcome, PendingRequest, no_key
 from hsframework.dispatcher.vault import Vault, auth_mode_of, role_of
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
-from hsframework.interface import AuthMode, Role
-from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error, sequence_of
+from hsframework.interface import AuthMode, PresharedKey, Role, Trust
+from hsframework.netlink.attributes import attribute_codec
+from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error, sequence_of, without_sequence
+from hsframework.netlink.spec import builtin_specification
 
+REMEMBERED = 16
+"""Submits of a connection whose terms are remembered, since the next one often asks for the same."""
+
+REMEMBERED_SIZE = 1024
+"""Bytes of such a submit, at most."""
+
+_SECRETS = frozenset(("identity", "psk"))
+"""What holds keys of the consumer's own is not kept."""
+
+_request_codec = attribute_codec(builtin_specification("local"), "request")
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
@@ -97,6 +110,24 @@ class LocalSource:
         self.listener.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What a submit comes to, once policy has agreed and the configuration has said what it is given.
+
+    Both stand for as long as the dispatcher runs, so the terms are the same whenever the same user asks for the same.
+    """
+
+    group: str
+    timeout: float
+    own: bytes = field(repr=False)
+    """Of the attribute set ``request``, encoded: what the consumer said."""
+    given: bytes = field(repr=False)
+    """Likewise, what it is given; one object for all who are given the same."""
+    trust: Trust | None
+    psk_lookup: Callable[[bytes], PresharedKey | None]
+    priority: int
+
+
 class LocalRequest(PendingRequest):
     """A request of a consumer in user space."""
 
@@ -112,22 +143,21 @@ class ConsumerConnection:
         self.peer = peer
         self._source = source
         self._requests: dict[int, LocalRequest] = {}
+        self._agreed: dict[bytes, _Terms] = {}
+        self._privileged = source.policy.is_privileged(peer)
         # What a user sends may be the last copy of a socket whose closing blocks.
-        self._close_fd = os.close if source.policy.is_privileged(peer) else source.dispatcher.close_fd
+        self._close_fd = os.close if self._privileged else source.dispatcher.close_fd
         self._channel = AsyncChannel(sock, self._packet, self._gone, loop=source.loop, close_fd=self._close_fd)
 
     def complete(self, request: LocalRequest, outcome: Outcome) -> None:
         """Send the one result."""
         self._requests.pop(request.sequence, None)
-        values = {**outcome.values, "status": outcome.status}
-        if outcome.status:
-            values.pop("session", None)
         try:
-            self._channel.send_soon(codec.encode("result", values, sequence=request.sequence))
+            self._channel.send_soon(_result(outcome, request.sequence))
         except MessageError as error:
             _log.error("a result cannot be sent", request=request.id, error=str(error))
-            failed = {"status": errno.EIO, "message": f"the result cannot be sent: {error}"}
-            self._channel.send_soon(codec.encode("result", failed, sequence=request.sequence))
+            failed = Outcome.failure(errno.EIO, f"the result cannot be sent: {error}")
+            self._channel.send_soon(_result(failed, request.sequence))
 
     def close(self) -> None:
         """End the connection, as if the consumer had gone."""
@@ -136,49 +166,71 @@ class ConsumerConnection:
             self._gone(None)
 
     def _packet(self, data: bytes, fd: int | None) -> None:
-        group = ""
         try:
-            message = codec.decode(data)
-            if message.operation == "submit":
-                group = message.values.get("group", "")
-                handed, fd = fd, None
-                self._submit(message, handed)
-            elif message.operation == "cancel":
-                self._cancel(message)
-            else:
-                raise RequestRefused(f"{message.operation} is not for consumers", errno=errno.EOPNOTSUPP)
+            asked = without_sequence(data)
+            terms = self._agreed.get(asked)
+            if terms is None:
+                message = codec.decode(data)
+                if message.operation == "cancel":
+                    self._cancel(message)
+                    return
+                if message.operation != "submit":
+                    raise RequestRefused(f"{message.operation} is not for consumers", errno=errno.EOPNOTSUPP)
+                terms = self._agree(message.values)
+                self._remember(asked, message.values, terms)
+            handed, fd = fd, None
+            self._submit(terms, sequence_of(data), handed)
         except HsframeworkError as error:
-            self._source.dispatcher.metrics.refusal(
-                group if group in self._source.dispatcher.groups else "", error.errno
-            )
+            group = _group_of(data)
+            known = group if group in self._source.dispatcher.groups else ""
+            self._source.dispatcher.metrics.refusal(known, error.errno)
             _log.info("a request is refused", uid=self.peer.uid, group=group[:64], error=str(error))
             self._channel.send(encode_error(error.errno, sequence_of(data), str(error)))
         except Exception as error:
             _log.error("a fault in the dispatcher", error=repr(error), during=f"a message of user {self.peer.uid}")
             self._channel.send(encode_error(errno.EIO, sequence_of(data), "a fault in the dispatcher; see its log"))
-        else:
-            if message.flags & NLM_F_ACK and message.operation == "cancel":
-                self._channel.send(encode_error(0, message.sequence))
         finally:
             if fd is not None:
                 self._close_fd(fd)
 
-    def _submit(self, message: Message, fd: int | None) -> None:
+    def _submit(self, terms: _Terms, sequence: int, fd: int | None) -> None:
         if fd is None:
             raise RequestRefused("a submit comes with the socket attached", errno=errno.EBADF)
-        custody = self._source.dispatcher.take_socket(fd, trusted=self._source.policy.is_privileged(self.peer))
+        custody = self._source.dispatcher.take_socket(fd, trusted=self._privileged)
         try:
-            request = self._request(message, custody)
+            request = self._request(terms, sequence, custody)
             self._source.dispatcher.submit(request)
         except BaseException:
             custody.release()
             raise
-        self._requests[message.sequence] = request
+        self._requests[sequence] = request
 
-    def _request(self, message: Message, custody: Custody) -> LocalRequest:
-        if message.sequence in self._requests:
-            raise RequestRefused(f"sequence number {message.sequence} is under way; use another", errno=errno.EINVAL)
-        source, values = self._source, message.values
+    def _remember(self, asked: bytes, values: Mapping[str, Any], terms: _Terms) -> None:
+        if len(asked) <= REMEMBERED_SIZE and _SECRETS.isdisjoint(values):
+            if len(self._agreed) >= REMEMBERED:
+                del self._agreed[next(iter(self._agreed))]
+            self._agreed[asked] = terms
+
+    def _request(self, terms: _Terms, sequence: int, custody: Custody) -> LocalRequest:
+        if sequence in self._requests:
+            raise RequestRefused(f"sequence number {sequence} is under way; use another", errno=errno.EINVAL)
+        request = LocalRequest(
+            source=self._source,
+            consumer=self.peer.uid,
+            group=terms.group,
+            custody=custody,
+            timeout=terms.timeout,
+            encoded=terms.own + terms.given,
+            trust=terms.trust,
+            psk_lookup=terms.psk_lookup,
+            priority=terms.priority,
+        )
+        request.connection = self
+        request.sequence = sequence
+        return request
+
+    def _agree(self, values: Mapping[str, Any]) -> _Terms:
+        source = self._source
         profile = source.vault.profile_name(values.get("profile"))
         source.policy.check_submit(self.peer, profile)
         role, auth_mode = role_of(values), auth_mode_of(values)
@@ -188,31 +240,31 @@ class ConsumerConnection:
         priority = values.get("priority", 0)
         if priority > HIGHEST_PRIORITY:
             raise RequestRefused(f"a priority is from 0 to {HIGHEST_PRIORITY}", errno=errno.EINVAL)
-        request = LocalRequest(
-            source=source,
-            consumer=self.peer.uid,
-            group=values.get("group", ""),
-            custody=custody,
+        group = values.get("group", "")
+        of_the_request = {
+            "group": group,
+            "profile": profile,
+            "peername": values.get("peername"),
+            "attributes": values.get("attributes"),
+            "user": self.peer.uid,
+            "source": source.name,
+        }
+        return _Terms(
+            group=group,
             timeout=source.timeout(values, role),
-            values={
-                "profile": profile,
-                "peername": values.get("peername"),
-                "attributes": values.get("attributes"),
-                "user": self.peer.uid,
-            },
-            encoded=given.encoded(role, auth_mode),
+            own=_request_codec.encode(of_the_request),
+            given=given.encoded(role, auth_mode),
             trust=given.trust,
             psk_lookup=given.find_psk if auth_mode is AuthMode.PSK and role is Role.SERVER else no_key,
             priority=priority,
         )
-        request.connection = self
-        request.sequence = message.sequence
-        return request
 
     def _cancel(self, message: Message) -> None:
         request = self._requests.get(message.values.get("request-id", 0))
         if request is not None:
             self._source.dispatcher.cancel(request)
+        if message.flags & NLM_F_ACK:
+            self._channel.send(encode_error(0, message.sequence))
 
     def _gone(self, error: Exception | None) -> None:
         self._source.listener.closed(self)
@@ -221,3 +273,21 @@ class ConsumerConnection:
             self._source.dispatcher.consumer_gone(request)
         if error is not None:
             _log.warning("a consumer's connection failed", uid=self.peer.uid, error=str(error))
+
+
+def _group_of(data: bytes) -> str:
+    """The group of a submit that was refused; "": it has none."""
+    try:
+        return str(codec.decode(data).values.get("group", ""))
+    except MessageError:
+        return ""
+
+
+def _result(outcome: Outcome, sequence: int) -> bytes:
+    """What an agent has encoded was decoded, and so checked, when it came.  Raises MessageError."""
+    if outcome.encoded:
+        return codec.encode("result", {}, sequence=sequence, encoded=outcome.encoded)
+    values = {**outcome.values, "status": outcome.status}
+    if outcome.status:
+        values.pop("session", None)
+    return codec.encode("result", values, sequence=sequence)

@@ -20,11 +20,13 @@ HIGHEST_PRIORITY = 7
 class Outcome:
     """The one outcome of a request.  ``status`` is 0 or a positive errno.
 
-    ``values``: of the attribute set ``outcome``, without request id and status.
+    ``values``: of the attribute set ``outcome``, without request id and status.  ``encoded``: the same of a success,
+    and the status, as the agent encoded them; b"" where they are still to be.
     """
 
     status: int
     values: Mapping[str, Any] = field(default_factory=dict)
+    encoded: bytes = field(default=b"", repr=False)
 
     @classmethod
     def failure(cls, status: int, message: str) -> Outcome:
@@ -69,8 +71,8 @@ class PendingRequest:
     custody: Custody
     timeout: float
     """Seconds that the agent has."""
-    values: Mapping[str, Any]
-    """Of the attribute set ``request``, as the agent gets them; without what the dispatcher fills in."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Of the attribute set ``request``, as the agent gets them; without what is of this one request and socket."""
     encoded: bytes = b""
     """Further attributes of that set, encoded already."""
     trust: Trust | None = None

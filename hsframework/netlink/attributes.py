@@ -10,14 +10,18 @@ it would not send.
 
 Values in Python: integers ``int``, strings ``str`` (NUL-terminated on the wire), binary ``bytes`` (or ``Secret``),
 flags ``True``, nests ``dict``; a ``multi-attr`` attribute is a list of these.  An attribute is at most 65,531 bytes.
+
+A set is compiled when its codec is made: to encode an attribute is one call of a function that knows its number and
+type, to decode an integer is none.  Small nests without secrets are often the same (tags): what was decoded last is
+remembered.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
 
 from hsframework.errors import MessageError
 from hsframework.interface import Secret
@@ -28,12 +32,28 @@ NLA_F_NET_BYTEORDER = 0x4000
 NLA_TYPE_MASK = 0x3FFF
 MAX_PAYLOAD = 0xFFFF - 4
 
+REMEMBERED_NESTS = 256
+REMEMBERED_SIZE = 96
+"""Bytes of a nest that is remembered, at most."""
+
 _HEADER = struct.Struct("=HH")
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
+_END_OF_TEXT = tuple(b"\0" + padding for padding in _PADDING)
+_NO_SIZE = -1
 
 Values = dict[str, Any]
 _Encoder = Callable[[Any], bytes]
 _Decoder = Callable[[bytes], Any]
+
+
+class _Decoding(NamedTuple):
+    """How one attribute is decoded: ``read`` its payload; or, where it has ``size`` bytes, ``unpack`` it in place."""
+
+    name: str
+    multi: bool
+    size: int
+    unpack: Callable[[bytes, int], tuple[int, ...]]
+    read: _Decoder
 
 
 class AttributeCodec:
@@ -42,15 +62,20 @@ class AttributeCodec:
     def __init__(self, specification: Specification, set_name: str) -> None:
         self.name = f"{specification.name}.{set_name}"
         self._encoders: dict[str, tuple[_Encoder, bool]] = {}
-        self._decoders: dict[int, tuple[str, _Decoder, bool]] = {}
-        for attribute in specification.sets[set_name].attributes.values():
-            encoder, decoder = self._functions(specification, attribute, f"{self.name}.{attribute.name}")
+        self._decoders: dict[int, _Decoding] = {}
+        attributes = specification.sets[set_name].attributes.values()
+        self.flat = not any(attribute.nested or attribute.sensitive for attribute in attributes)
+        """Neither nests nor secrets in it."""
+        for attribute in attributes:
             wire_type = attribute.value | (NLA_F_NESTED if attribute.nested else 0)
-            self._encoders[attribute.name] = (
-                _framed(encoder, wire_type, f"{self.name}.{attribute.name}"),
-                attribute.multi,
-            )
-            self._decoders[wire_type] = (attribute.name, decoder, attribute.multi)
+            encoder, decoding = self._functions(specification, attribute, wire_type)
+            self._encoders[attribute.name] = encoder, attribute.multi
+            self._decoders[wire_type] = decoding
+
+    def first(self, data: bytes, start: int) -> tuple[str, int]:
+        """Name and end, padding included, of the attribute at ``start`` in what was decoded."""
+        length, wire_type = _HEADER.unpack_from(data, start)
+        return self._decoders[wire_type].name, start + length + (-length & 3)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -76,22 +101,22 @@ class AttributeCodec:
                 parts.append(encoder(value))
         return b"".join(parts)
 
-    def decode(self, data: bytes) -> Values:
-        """All of ``data``.  Raises MessageError."""
+    def decode(self, data: bytes, start: int = 0) -> Values:
+        """All of ``data`` from ``start`` on.  Raises MessageError."""
         values: Values = {}
-        decoders = self._decoders
-        offset, end = 0, len(data)
+        decoders, header = self._decoders, _HEADER.unpack_from
+        offset, end = start, len(data)
         while offset < end:
             if end - offset < 4:
                 raise MessageError(f"{self.name}: {end - offset} bytes left over, too few for an attribute")
-            length, wire_type = _HEADER.unpack_from(data, offset)
+            length, wire_type = header(data, offset)
             if length < 4 or offset + length > end:
                 raise MessageError(f"{self.name}: an attribute of length {length} with {end - offset} bytes left")
             entry = decoders.get(wire_type)
             if entry is None:
                 raise MessageError(self._refused(wire_type))
-            name, decoder, multi = entry
-            value = decoder(data[offset + 4 : offset + length])
+            name, multi, size, unpack, read = entry
+            value = unpack(data, offset + 4)[0] if length - 4 == size else read(data[offset + 4 : offset + length])
             if multi:
                 values.setdefault(name, []).append(value)
             elif name in values:
@@ -103,40 +128,59 @@ class AttributeCodec:
             raise MessageError(f"{self.name}: the last attribute's padding is missing")
         return values
 
-    def _functions(self, specification: Specification, attribute: Attribute, where: str) -> tuple[_Encoder, _Decoder]:
+    def _functions(
+        self, specification: Specification, attribute: Attribute, wire_type: int
+    ) -> tuple[_Encoder, _Decoding]:
+        where = f"{self.name}.{attribute.name}"
         if attribute.nested is not None:
-            return _nest(attribute_codec(specification, attribute.nested), where)
-        return _scalar(attribute, where)
+            encoder, decoder = _nest(self._inner(specification, attribute.nested), wire_type, where)
+        elif attribute.type in INTEGER_TYPES:
+            return _integer(INTEGER_TYPES[attribute.type], attribute, wire_type, where)
+        elif attribute.type == "string":
+            encoder, decoder = _string(wire_type, where, self._not_utf_8)
+        elif attribute.type == "flag":
+            encoder, decoder = _flag(wire_type, where)
+        else:
+            encoder, decoder = _binary(attribute.sensitive, wire_type, where)
+        return encoder, _Decoding(attribute.name, attribute.multi, _NO_SIZE, _HEADER.unpack_from, decoder)
+
+    _not_utf_8 = "strict"
+
+    @staticmethod
+    def _inner(specification: Specification, set_name: str) -> AttributeCodec:
+        return attribute_codec(specification, set_name)
 
     def _refused(self, wire_type: int) -> str:
         number = wire_type & NLA_TYPE_MASK
-        for known, (name, _, _) in self._decoders.items():
+        for known, entry in self._decoders.items():
             if known & NLA_TYPE_MASK == number:
-                return f"{self.name}.{name}: the flags 0x{wire_type & ~NLA_TYPE_MASK:04x} are wrong for its type"
+                return f"{self.name}.{entry.name}: the flags 0x{wire_type & ~NLA_TYPE_MASK:04x} are wrong for its type"
         return f"{self.name}: unknown attribute {number}"
 
 
 class LenientCodec(AttributeCodec):
     """For what a kernel sends: newer than the spec, or older than strict nests."""
 
-    def decode(self, data: bytes) -> Values:
+    def decode(self, data: bytes, start: int = 0) -> Values:
         """What the spec knows of ``data``; of an attribute that comes twice, the last.  Raises MessageError."""
         known = {number & NLA_TYPE_MASK: entry for number, entry in self._decoders.items()}
         values: Values = {}
-        for number, payload in walk(data):
-            if number not in known:
+        for number, payload in walk(data[start:]):
+            entry = known.get(number)
+            if entry is None:
                 continue
-            name, decoder, multi = known[number]
-            if multi:
-                values.setdefault(name, []).append(decoder(payload))
+            value = entry.read(payload)
+            if entry.multi:
+                values.setdefault(entry.name, []).append(value)
             else:
-                values[name] = decoder(payload)
+                values[entry.name] = value
         return values
 
-    def _functions(self, specification: Specification, attribute: Attribute, where: str) -> tuple[_Encoder, _Decoder]:
-        if attribute.nested is not None:
-            return _nest(lenient_codec(specification, attribute.nested), where)
-        return _scalar(attribute, where, "surrogateescape")
+    _not_utf_8 = "surrogateescape"
+
+    @staticmethod
+    def _inner(specification: Specification, set_name: str) -> AttributeCodec:
+        return lenient_codec(specification, set_name)
 
 
 @cache
@@ -165,84 +209,88 @@ def walk(data: bytes) -> Iterator[tuple[int, bytes]]:
         offset += length + (-length & 3)
 
 
-def _framed(encoder: _Encoder, wire_type: int, where: str) -> _Encoder:
+def _too_long(where: str, size: int) -> MessageError:
+    return MessageError(f"{where}: {size} bytes are more than an attribute's {MAX_PAYLOAD}")
+
+
+def _nest(inner: AttributeCodec, wire_type: int, where: str) -> tuple[_Encoder, _Decoder]:
     pack = _HEADER.pack
 
-    def framed(value: Any) -> bytes:
-        payload = encoder(value)
-        length = len(payload) + 4
-        if length > 0xFFFF:
-            raise MessageError(f"{where}: {len(payload)} bytes are more than an attribute's {MAX_PAYLOAD}")
-        return pack(length, wire_type) + payload + _PADDING[length & 3]
-
-    return framed
-
-
-def _scalar(attribute: Attribute, where: str, not_utf_8: str = "strict") -> tuple[_Encoder, _Decoder]:
-    if attribute.type in INTEGER_TYPES:
-        return _integer(INTEGER_TYPES[attribute.type], where)
-    if attribute.type == "string":
-        return _string(where, not_utf_8)
-    if attribute.type == "flag":
-        return _flag(where)
-    return _binary(attribute.sensitive, where)
-
-
-def _nest(inner: AttributeCodec, where: str) -> tuple[_Encoder, _Decoder]:
     def encode(value: Any) -> bytes:
-        if not isinstance(value, Mapping):
+        if type(value) is not dict and not isinstance(value, Mapping):
             raise MessageError(f"{where}: not a mapping")
-        return inner.encode(value)
+        payload = inner.encode(value)  # a multiple of 4
+        if len(payload) > MAX_PAYLOAD:
+            raise _too_long(where, len(payload))
+        return pack(len(payload) + 4, wire_type) + payload
 
-    return encode, inner.decode
+    if not inner.flat:
+        return encode, inner.decode
+    remembered = lru_cache(REMEMBERED_NESTS)(inner.decode)
+
+    def decode(data: bytes) -> Values:
+        return remembered(data).copy() if len(data) <= REMEMBERED_SIZE else inner.decode(data)
+
+    return encode, decode
 
 
-def _integer(code: str, where: str) -> tuple[_Encoder, _Decoder]:
-    layout = struct.Struct("=" + code)
+def _integer(code: str, attribute: Attribute, wire_type: int, where: str) -> tuple[_Encoder, _Decoding]:
+    value_alone = struct.Struct("=" + code)
+    size = value_alone.size
+    length, pack = 4 + size, struct.Struct(f"=HH{code}{-size & 3}x").pack
 
     def encode(value: Any) -> bytes:
         try:
-            return layout.pack(value)
+            return pack(length, wire_type, value)
         except struct.error:
             shown = value if isinstance(value, int) else f"a value of type {type(value).__name__}"
             raise MessageError(f"{where}: {shown} does not fit") from None
 
-    def decode(data: bytes) -> int:
-        if len(data) != layout.size:
-            raise MessageError(f"{where}: {len(data)} bytes where {layout.size} are wanted")
-        value: int = layout.unpack(data)[0]
+    def read(data: bytes) -> int:
+        if len(data) != size:
+            raise MessageError(f"{where}: {len(data)} bytes where {size} are wanted")
+        value: int = value_alone.unpack(data)[0]
         return value
 
-    return encode, decode
+    return encode, _Decoding(attribute.name, attribute.multi, size, value_alone.unpack_from, read)
 
 
-def _string(where: str, not_utf_8: str) -> tuple[_Encoder, _Decoder]:
+def _string(wire_type: int, where: str, not_utf_8: str) -> tuple[_Encoder, _Decoder]:
+    pack = _HEADER.pack
+
     def encode(value: Any) -> bytes:
         if not isinstance(value, str) or "\0" in value:
             raise MessageError(f"{where}: not a text without NUL")
         try:
-            return value.encode() + b"\0"
+            payload = value.encode()
         except UnicodeEncodeError:
             raise MessageError(f"{where}: not a text that UTF-8 can hold") from None
+        length = len(payload) + 5
+        if length > 0xFFFF:
+            raise _too_long(where, length - 4)
+        return pack(length, wire_type) + payload + _END_OF_TEXT[length & 3]
 
     def decode(data: bytes) -> str:
-        if data[-1:] == b"\0":
-            data = data[:-1]
-        if b"\0" in data:
-            raise MessageError(f"{where}: a NUL within the text")
         try:
-            return data.decode(errors=not_utf_8)
+            text = data.decode("utf-8", not_utf_8)
         except UnicodeDecodeError:
             raise MessageError(f"{where}: not UTF-8") from None
+        if text.endswith("\0"):
+            text = text[:-1]
+        if "\0" in text:
+            raise MessageError(f"{where}: a NUL within the text")
+        return text
 
     return encode, decode
 
 
-def _flag(where: str) -> tuple[_Encoder, _Decoder]:
+def _flag(wire_type: int, where: str) -> tuple[_Encoder, _Decoder]:
+    framed = _HEADER.pack(4, wire_type)
+
     def encode(value: Any) -> bytes:
         if value is not True:
             raise MessageError(f"{where}: a flag is True, or left out")
-        return b""
+        return framed
 
     def decode(data: bytes) -> bool:
         if data:
@@ -252,12 +300,19 @@ def _flag(where: str) -> tuple[_Encoder, _Decoder]:
     return encode, decode
 
 
-def _binary(sensitive: bool, where: str) -> tuple[_Encoder, _Decoder]:
+def _binary(sensitive: bool, wire_type: int, where: str) -> tuple[_Encoder, _Decoder]:
+    pack = _HEADER.pack
+
     def encode(value: Any) -> bytes:
         if isinstance(value, Secret):
-            return value.reveal()
-        if not isinstance(value, (bytes, bytearray, memoryview)):
+            value = value.reveal()
+        elif isinstance(value, (bytearray, memoryview)):
+            value = bytes(value)
+        elif not isinstance(value, bytes):
             raise MessageError(f"{where}: not bytes")
-        return bytes(value)
+        length = len(value) + 4
+        if length > 0xFFFF:
+            raise _too_long(where, length - 4)
+        return b"".join((pack(length, wire_type), value, _PADDING[length & 3]))
 
     return encode, (Secret if sensitive else bytes)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hsframework.errors import MessageError
@@ -34,14 +34,17 @@ NLMSGERR_ATTR_MSG = 1
 Form = Literal["request", "reply", "event"]
 
 _HEADER = struct.Struct("=IHHII")
-_GENL = struct.Struct("=BBH")
+_GENERIC = struct.Struct("=IHHIIBBH")
 _ERROR = struct.Struct("=i")
 _ATTRIBUTE = struct.Struct("=HH")
 
 
 @dataclass(slots=True)
 class Message:
-    """A decoded message.  ``error`` is a positive errno, 0 for an acknowledgement, None for anything else."""
+    """A decoded message.
+
+    ``error`` is a positive errno, 0 for an acknowledgement, None for anything else.  ``data``: as it came.
+    """
 
     operation: str
     values: Values
@@ -49,6 +52,7 @@ class Message:
     flags: int = 0
     port: int = 0
     error: int | None = None
+    data: bytes = field(default=b"", repr=False, compare=False)
 
 
 class MessageCodec:
@@ -66,6 +70,7 @@ class MessageCodec:
     ) -> None:
         self.specification = specification
         self._generic = specification.protocol == "genetlink"
+        self._body = 20 if self._generic else 16
         self._type = message_type
         self._out: dict[str, tuple[int, AttributeCodec]] = {}
         self._in: dict[int, tuple[str, AttributeCodec, frozenset[str]]] = {}
@@ -99,11 +104,12 @@ class MessageCodec:
         if entry is None:
             raise MessageError(f"{self.specification.name}: there is no operation {operation!r}")
         number, codec = entry
-        attributes = codec.encode(values) + encoded
+        attributes = codec.encode(values)
+        if encoded:
+            attributes += encoded
         try:
             if self._generic:
-                header = _HEADER.pack(20 + len(attributes), self._type, flags, sequence, port)
-                return header + _GENL.pack(number, 1, 0) + attributes
+                return _GENERIC.pack(20 + len(attributes), self._type, flags, sequence, port, number, 1, 0) + attributes
             return _HEADER.pack(16 + len(attributes), number, flags, sequence, port) + attributes
         except struct.error:
             raise MessageError(f"flags {flags}, sequence {sequence} or port {port} do not fit into a header") from None
@@ -117,24 +123,30 @@ class MessageCodec:
             raise MessageError(f"a message says that it has {length} bytes and has {len(data)}")
         if kind == NLMSG_ERROR:
             return decode_error(data)
-        body = 16
         number = kind
         if self._generic:
             if kind != self._type or length < 20:
                 raise MessageError(f"type {kind}, {length} bytes: not a message of family {self.specification.name}")
-            number, _, reserved = _GENL.unpack_from(data, 16)
-            if reserved:
+            number = data[16]
+            if data[18] or data[19]:
                 raise MessageError(f"{self.specification.name}: the reserved half of the generic header is not 0")
-            body = 20
         entry = self._in.get(number)
         if entry is None:
             raise MessageError(f"{self.specification.name}: operation {number} is not one that is sent to this side")
         name, codec, allowed = entry
-        values = codec.decode(data[body:])
+        values = codec.decode(data, self._body)
         if not allowed.issuperset(values):
             surplus = ", ".join(sorted(set(values) - allowed))
             raise MessageError(f"{self.specification.name}.{name}: not allowed in this message: {surplus}")
-        return Message(name, values, sequence, flags, port)
+        return Message(name, values, sequence, flags, port, None, data)
+
+    def without_first(self, message: Message, name: str) -> bytes:
+        """The attributes of a decoded message behind its first, ``name``, to be passed on as they came (``encoded``).
+
+        b"": the first is another one.
+        """
+        first, end = self._out[message.operation][1].first(message.data, self._body)
+        return message.data[end:] if first == name else b""
 
 
 def split(data: bytes) -> Iterator[bytes]:
@@ -158,6 +170,11 @@ def type_of(data: bytes) -> int:
 def sequence_of(data: bytes) -> int:
     """The sequence number of a message that could not be decoded, for the error that answers it; 0: it has none."""
     return int.from_bytes(data[8:12], sys.byteorder)
+
+
+def without_sequence(data: bytes) -> bytes:
+    """The same for messages that differ in nothing but their sequence number, and for no others."""
+    return data[:8] + data[12:]
 
 
 def encode_error(number: int, sequence: int, text: str = "") -> bytes:

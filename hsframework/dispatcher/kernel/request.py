@@ -86,6 +86,8 @@ class KernelRequests:
         psks = self._named_psks(values) if auth_mode is AuthMode.PSK else {}
         given = self._credentials(role, auth_mode, values, group, tuple(psk for psk, _ in psks.values()))
         agent_values = request_values(role, auth_mode, given)
+        agent_values["group"] = group
+        agent_values["source"] = source.name
         agent_values["kernel-consumer"] = True
         agent_values["profile"] = self._profiles[role]
         if role is Role.CLIENT and values.get("peername"):

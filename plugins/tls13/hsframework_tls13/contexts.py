@@ -32,6 +32,7 @@ from hsframework_tls13.openssl import (
     set_groups,
     use_private_key,
 )
+from hsframework_tls13.prediction import Predictions
 from hsframework_tls13.settings import Settings
 
 _Key = tuple[object, ...]
@@ -48,7 +49,9 @@ class Contexts:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._groups = ":".join(f"*{group}" if group in settings.key_shares else group for group in settings.groups)
+        self._groups = _group_list(settings.groups, settings.key_shares)
+        self._best_alone = _group_list(settings.groups, settings.groups[:1])
+        self.predictions = Predictions(settings.best_group)
         self._contexts: OrderedDict[_Key, SSL.Context] = OrderedDict()
 
     def __len__(self) -> int:
@@ -60,11 +63,20 @@ class Contexts:
         self.server(None, CertificateDemand.NONE, self.settings.suites)
 
     def client(
-        self, identities: Sequence[Identity], suites: Sequence[CipherSuite], *, psk: bool = False
+        self,
+        identities: Sequence[Identity],
+        suites: Sequence[CipherSuite],
+        *,
+        psk: bool = False,
+        best_group_alone: bool = False,
     ) -> SSL.Context:
-        """For clients; with ``identities``, certificates to show when asked."""
-        key = _key(Role.CLIENT, identities, suites, psk)
-        return self._kept(key, lambda: self._make(Role.CLIENT, identities, suites, SSL.VERIFY_PEER, psk))
+        """For clients; with ``identities``, certificates to show when asked.
+
+        ``best_group_alone``: of the groups that are offered, the first alone has a key share.
+        """
+        key = _key(Role.CLIENT, identities, suites, psk, best_group_alone)
+        groups = self._best_alone if best_group_alone else self._groups
+        return self._kept(key, lambda: self._make(Role.CLIENT, identities, suites, SSL.VERIFY_PEER, psk, groups))
 
     def server(
         self, identity: Identity | None, demand: CertificateDemand, suites: Sequence[CipherSuite], *, psk: bool = False
@@ -72,7 +84,9 @@ class Contexts:
         """For servers; ``identity`` None goes with ``psk``."""
         identities = () if identity is None else (identity,)
         key = _key(Role.SERVER, identities, suites, psk, demand)
-        return self._kept(key, lambda: self._make(Role.SERVER, identities, suites, _VERIFY_MODES[demand], psk))
+        return self._kept(
+            key, lambda: self._make(Role.SERVER, identities, suites, _VERIFY_MODES[demand], psk, self._groups)
+        )
 
     def _kept(self, key: _Key, make: Callable[[], SSL.Context]) -> SSL.Context:
         context = self._contexts.get(key)
@@ -85,7 +99,13 @@ class Contexts:
         return context
 
     def _make(
-        self, role: Role, identities: Sequence[Identity], suites: Sequence[CipherSuite], verify_mode: int, psk: bool
+        self,
+        role: Role,
+        identities: Sequence[Identity],
+        suites: Sequence[CipherSuite],
+        verify_mode: int,
+        psk: bool,
+        groups: str,
     ) -> SSL.Context:
         context = SSL.Context(SSL.TLS_CLIENT_METHOD if role is Role.CLIENT else SSL.TLS_SERVER_METHOD)
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
@@ -98,8 +118,8 @@ class Contexts:
             context.set_tls13_ciphersuites(names.encode("ascii"))
         except SSL.Error:
             raise ConfigurationError(f"plugins.tls13.ciphers: OpenSSL does not take {names!r}") from None
-        if not set_groups(context, self._groups):
-            raise ConfigurationError(f"plugins.tls13.groups: OpenSSL does not take {self._groups!r}")
+        if not set_groups(context, groups):
+            raise ConfigurationError(f"plugins.tls13.groups: OpenSSL does not take {groups!r}")
         _load_identities(context, identities)
         install_callbacks(context, verify_mode=verify_mode, psk=psk)
         return context
@@ -110,10 +130,20 @@ def _key(
     identities: Sequence[Identity],
     suites: Sequence[CipherSuite],
     psk: bool,
-    demand: CertificateDemand = CertificateDemand.NONE,
+    variant: int = 0,
 ) -> _Key:
+    """``variant``: a server's demand on its client; whether a client sends one key share."""
+    # Plain values: an enum's hash costs more than the rest.
+    codes = tuple([suite.code for suite in suites])
+    if not identities:
+        return int(role), psk, int(variant), codes
     shown = [(identity.chain, hashlib.sha256(identity.private_key.reveal()).digest()) for identity in identities]
-    return role, psk, demand, tuple([suite.code for suite in suites]), tuple(shown)
+    return int(role), psk, int(variant), codes, *shown
+
+
+def _group_list(groups: Sequence[str], key_shares: Sequence[str]) -> str:
+    """As OpenSSL takes it: those with a key share have an asterisk."""
+    return ":".join(f"*{group}" if group in key_shares else group for group in groups)
 
 
 def _load_identities(context: SSL.Context, identities: Sequence[Identity]) -> None:

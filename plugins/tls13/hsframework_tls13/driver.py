@@ -20,6 +20,7 @@ from hsframework.interface import AuthMode, CertificateDemand, Endpoint, Preshar
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.engine import ClientEngine, Engine, Established, ServerEngine
+from hsframework_tls13.prediction import Server
 from hsframework_tls13.recordlayer import RecordLayer
 from hsframework_tls13.records import HEADER_SIZE, body_size, plaintext_alert, whole_records
 
@@ -58,12 +59,19 @@ async def establish_and_hold(
     client_certificate: CertificateDemand,
 ) -> tuple[Established, bytes]:
     """The same, and our last flight is the caller's to send, in front of what it has to say itself."""
+    server = _server_of(request)
     try:
-        engine = _engine(request, contexts, suites, alpn, client_certificate)
+        engine = _engine(request, contexts, suites, alpn, client_certificate, server)
     except HandshakeFailed as error:
         await say(endpoint, first_alert(error))
         raise
-    flight = await _run(request, engine, endpoint)
+    try:
+        flight = await _run(request, engine, endpoint)
+    except BaseException:
+        contexts.predictions.forget(server)
+        raise
+    if request.role is Role.CLIENT:
+        contexts.predictions.learn(server, engine.established.group)
     return engine.established, flight
 
 
@@ -73,6 +81,7 @@ def _engine(
     suites: Sequence[CipherSuite],
     alpn: Sequence[str],
     client_certificate: CertificateDemand,
+    server: Server,
 ) -> Engine:
     verify = judge_for(request)
     if request.role is Role.SERVER:
@@ -93,7 +102,14 @@ def _engine(
         psk=_client_psk(request),
         verify=verify,
         suites=suites,
+        best_group_alone=contexts.predictions.takes_best(server),
     )
+
+
+def _server_of(request: Request) -> Server:
+    """Whom a client's request is for."""
+    address = request.peer_address
+    return request.peer_name, None if address is None else address.rpartition(":")[0]
 
 
 async def _run(request: Request, engine: Engine, endpoint: Endpoint) -> bytes:

@@ -6,15 +6,13 @@ import ipaddress
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from OpenSSL import SSL
-
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.credentials.judgement import Verify, no_trust
 from hsframework.interface import Identity, PresharedKey, Role
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.engine_core import Engine, suites_for
-from hsframework_tls13.openssl import resumed
+from hsframework_tls13.openssl import Connection
 
 
 class ClientEngine(Engine):
@@ -22,6 +20,7 @@ class ClientEngine(Engine):
 
     ``psk``: offered alone, and a server that answers with a certificate is refused.  Only one: OpenSSL offers one
     external PSK.  ``server_name``: a DNS name for SNI; IP literals are not sent (RFC 6066 section 3).
+    ``best_group_alone``: send one key share (:mod:`.prediction`).
     """
 
     role = Role.CLIENT
@@ -36,20 +35,18 @@ class ClientEngine(Engine):
         psk: PresharedKey | None = None,
         verify: Verify = no_trust,
         suites: Sequence[CipherSuite] = (),
+        best_group_alone: bool = False,
     ) -> None:
         super().__init__(contexts, alpn=alpn, verify=verify, suites=suites)
         self._psk = psk
         if psk is None:
-            connection = self._connect(contexts.client(identities, self._suites))
+            context = contexts.client(identities, self._suites, best_group_alone=best_group_alone)
         else:
-            connection = self._connect(contexts.client((), suites_for(self._suites, psk), psk=True))
-        connection.set_connect_state()
-        name = None if server_name is None else sni(server_name)
-        if name is not None:
-            connection.set_tlsext_host_name(name)
-        if self._alpn:
-            connection.set_alpn_protos(list(self._alpn))
-        self._step()
+            fitting = suites_for(self._suites, psk)
+            context = contexts.client((), fitting, psk=True, best_group_alone=best_group_alone)
+        connection = self._connection = Connection(context, client=True)
+        connection.ask_for(None if server_name is None else sni(server_name), self._alpn)
+        self._step(connection)
 
     def _feed(self, records: bytes) -> int:
         return self._take(records)
@@ -65,10 +62,10 @@ class ClientEngine(Engine):
             )
         return super()._judge(chain)
 
-    def _check(self, connection: SSL.Connection) -> None:
+    def _check(self, connection: Connection) -> None:
         if self._psk is None and not self._believed:
             raise HandshakeFailed(Failure.INTERNAL, "the server's certificate was not judged")
-        if self._psk is not None and not resumed(connection):
+        if self._psk is not None and not connection.resumed:
             raise HandshakeFailed(Failure.NO_COMMON_PARAMETERS, "the server did not take the pre-shared key")
 
 

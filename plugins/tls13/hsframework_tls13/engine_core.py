@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from binascii import unhexlify
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-from OpenSSL import SSL
 
 from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.credentials.judgement import Verify
@@ -16,11 +15,8 @@ from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.openssl import (
     WEAK_CERTIFICATE_ERRORS,
     Callbacks,
+    Connection,
     Problem,
-    do_handshake,
-    read_output,
-    register,
-    unread_input,
 )
 from hsframework_tls13.openssl_failures import failure_of
 from hsframework_tls13.protection import Sealer
@@ -39,6 +35,7 @@ _CLIENT_SECRET = b"CLIENT_TRAFFIC_SECRET_0"
 _SERVER_SECRET = b"SERVER_TRAFFIC_SECRET_0"
 _EXPORTER_SECRET = b"EXPORTER_SECRET"
 _CLIENT_HANDSHAKE = b"CLIENT_HANDSHAKE_TRAFFIC_SECRET"
+_USED = frozenset((_CLIENT_SECRET, _SERVER_SECRET, _EXPORTER_SECRET, _CLIENT_HANDSHAKE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +65,7 @@ class Engine(Callbacks):
         self._suites = tuple(suites) or contexts.settings.suites
         self._alpn = tuple(name.encode("ascii") for name in alpn)
         self._verify = verify
-        self._connection: SSL.Connection | None = None
+        self._connection: Connection | None = None
         self._output = b""
         self._psk: PresharedKey | None = None
         self._believed: tuple[bytes, ...] | None = None
@@ -161,15 +158,10 @@ class Engine(Callbacks):
         return self._verify(chain)
 
     @abstractmethod
-    def _check(self, connection: SSL.Connection) -> None:
+    def _check(self, connection: Connection) -> None:
         """The last word before success; raises HandshakeFailed."""
 
     # The engine's own work.
-
-    def _connect(self, context: SSL.Context) -> SSL.Connection:
-        connection = self._connection = SSL.Connection(context, None)
-        register(connection, self)
-        return connection
 
     def _take(self, records: bytes) -> int:
         """Hand records to OpenSSL, which reads no further than the handshake's last one; how many bytes it has read.
@@ -178,21 +170,20 @@ class Engine(Callbacks):
         """
         connection = self._connection
         assert connection is not None
-        connection.bio_write(records)
+        connection.write(records)
         if len(records) == CHANGE_CIPHER_SPEC_SIZE and records[0] == CHANGE_CIPHER_SPEC and not self._deferred:
             self._deferred = True
             return len(records)
         self._deferred = False
-        self._step()
-        return len(records) - (unread_input(connection) if self.finished else 0)
+        self._step(connection)
+        return len(records) - (0 if self._established is None else connection.unread)
 
-    def _step(self) -> None:
-        assert self._connection is not None
-        step = do_handshake(self._connection)
+    def _step(self, connection: Connection) -> None:
+        step = connection.step(self)
         if step.done:
-            self._finish(self._connection)
+            self._finish(connection)
         else:
-            self._output += read_output(self._connection)
+            self._output += connection.read()
         if step.problems:
             raise self._problem(step.problems)
         if step.closed:
@@ -201,23 +192,23 @@ class Engine(Callbacks):
     def _problem(self, problems: Sequence[Problem]) -> HandshakeFailed:
         return failure_of(problems) if self._refusal is None else _fresh(self._refusal)
 
-    def _finish(self, connection: SSL.Connection) -> None:
+    def _finish(self, connection: Connection) -> None:
         if self._refusal is not None:
             raise _fresh(self._refusal)
         # Where we have named none, OpenSSL refuses a peer's choice itself.
-        alpn = connection.get_alpn_proto_negotiated() if self._alpn else b""
+        alpn = connection.alpn if self._alpn else b""
         self._check(connection)
         self._check_alpn(alpn)
         if self.role is Role.CLIENT:
-            self._output += read_output(connection)
+            self._output += connection.read()
         secrets = self._secrets()
         self._established = Established(
             role=self.role,
-            suite=BY_NAME[connection.get_cipher_name() or ""],
+            suite=BY_NAME[connection.cipher],
             client_secret=secrets[_CLIENT_SECRET],
             server_secret=secrets[_SERVER_SECRET],
             exporter_secret=secrets[_EXPORTER_SECRET],
-            group=connection.get_group_name() or "",
+            group=connection.group,
             alpn=alpn.decode("ascii") or None,
             peer=PeerIdentity(
                 certificates=self._believed or (),
@@ -240,7 +231,7 @@ class Engine(Callbacks):
 
     def _secrets(self) -> dict[bytes, Secret]:
         lines = [line.split(b" ") for line in self.key_log]
-        return {label: Secret(bytes.fromhex(value.decode("ascii"))) for label, _, value in lines}
+        return {label: Secret(unhexlify(value)) for label, _, value in lines if label in _USED}
 
     def _protected_alert(self, description: int, secret: Secret) -> bytes:
         """An alert that OpenSSL has not made, as the first record under our present keys.
@@ -250,7 +241,7 @@ class Engine(Callbacks):
         it is finished, and its own flight ends in the call in which it begins.
         """
         assert self._connection is not None
-        sealer = Sealer(BY_NAME[self._connection.get_cipher_name() or ""], secret)
+        sealer = Sealer(BY_NAME[self._connection.cipher], secret)
         return sealer.seal(ALERT, bytes((ALERT_LEVEL_FATAL, description)))
 
     def _release(self) -> None:

@@ -16,7 +16,7 @@ from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.client_hello import TLS_1_3, ClientHelloReader, refuse_alert
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.engine_core import Engine, suites_for
-from hsframework_tls13.openssl import resumed
+from hsframework_tls13.openssl import Connection
 from hsframework_tls13.records import split_records
 
 
@@ -134,13 +134,13 @@ class ServerEngine(Engine):
         return self._identities[0] if chosen is None else chosen
 
     def _begin(self, context: SSL.Context) -> None:
-        self._connect(context).set_accept_state()
+        self._connection = Connection(context, client=False)
         for record in self._held:
             self._take(record)
         self._held.clear()
 
-    def _check(self, connection: SSL.Connection) -> None:
-        if self._wants_psk and not resumed(connection):
+    def _check(self, connection: Connection) -> None:
+        if self._wants_psk and not connection.resumed:
             raise HandshakeFailed(Failure.INTERNAL, "the pre-shared key was not used")
         if self._demand is CertificateDemand.REQUIRE and not self._wants_psk and not self._believed:
             raise HandshakeFailed(Failure.INTERNAL, "the client's certificate was not judged")

@@ -2,19 +2,18 @@
 
 The binding under pyOpenSSL (``OpenSSL._util``) is used here and in no other module.  The rules:
 
-* The C callbacks are made once, when this module is imported, and serve all contexts.  They find the handshake that
-  they are about by its ``SSL *`` among weak references, so that a context can be shared, and a handshake that was
-  given up leaves nothing behind.
+* The C callbacks are made once, when this module is imported, and serve all contexts.  OpenSSL calls them from within
+  :meth:`Connection.step` alone, so the handshake that they are about is the one whose step runs on their thread.
 * No exception leaves a callback: it goes to the handshake's ``callback_failed``, and OpenSSL is told to stop.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from weakref import ref
 
 from OpenSSL import SSL, crypto
 from OpenSSL._util import ffi as _ffi, lib as _lib
@@ -78,34 +77,15 @@ class Callbacks(ABC):
         """One of the above raised ``error``."""
 
 
-_handshakes: dict[Any, ref[Callbacks]] = {}
-"""By ``SSL *``: cffi's pointers are equal, and have the same hash, where the addresses are."""
-
+_running: ContextVar[Callbacks | None] = ContextVar("the handshake whose step runs here", default=None)
+_memory = _ffi.new_allocator(should_clear_after_alloc=False)
 _STORE_INDEX = _lib.SSL_get_ex_data_X509_STORE_CTX_idx()
 T = TypeVar("T")
 _INTERNAL: Failure | None = Failure.INTERNAL
 
 
-def register(connection: SSL.Connection, handshake: Callbacks) -> None:
-    """From now on callbacks of ``connection`` go to ``handshake``."""
-    # Not the connection's own pointer: that one keeps OpenSSL's object alive.
-    ssl = _ffi.cast("SSL *", connection._ssl)
-
-    def forget(gone: ref[Callbacks]) -> None:
-        # The address may be another handshake's by now.
-        if _handshakes.get(ssl) is gone:
-            del _handshakes[ssl]
-
-    _handshakes[ssl] = ref(handshake, forget)
-
-
-def _registered(ssl: Any) -> Callbacks | None:
-    found = _handshakes.get(ssl)
-    return None if found is None else found()
-
-
-def _guarded(ssl: Any, on_error: T, call: Callable[[Callbacks], T]) -> T:
-    handshake = _registered(ssl)
+def _guarded(on_error: T, call: Callable[[Callbacks], T]) -> T:
+    handshake = _running.get()
     if handshake is None:
         return on_error
     try:
@@ -116,21 +96,16 @@ def _guarded(ssl: Any, on_error: T, call: Callable[[Callbacks], T]) -> T:
 
 
 @_ffi.callback("void(*)(SSL *, char *)")  # type: ignore[untyped-decorator]
-def _keylog_callback(ssl: Any, line: Any) -> None:
-    handshake = _registered(ssl)
+def _keylog_callback(_ssl: Any, line: Any) -> None:
+    handshake = _running.get()
     if handshake is not None:
         handshake.key_log.append(_ffi.string(line))
 
 
 @_ffi.callback("int(*)(int, X509_STORE_CTX *)")  # type: ignore[untyped-decorator]
 def _verify_callback(ok: int, store: Any) -> int:
-    ssl = _ffi.cast("SSL *", _lib.X509_STORE_CTX_get_ex_data(store, _STORE_INDEX))
     error = 0 if ok else _lib.X509_STORE_CTX_get_error(store)
-
-    def judge(handshake: Callbacks) -> Failure | None:
-        return handshake.on_certificate(lambda: _peer_chain(ssl, store), error)
-
-    failure = _guarded(ssl, _INTERNAL, judge)
+    failure = _guarded(_INTERNAL, lambda handshake: handshake.on_certificate(lambda: _peer_chain(store), error))
     if failure is None:
         return 1
     _lib.X509_STORE_CTX_set_error(store, _VERIFY_ERRORS.get(failure, _lib.X509_V_ERR_APPLICATION_VERIFICATION))
@@ -138,7 +113,7 @@ def _verify_callback(ok: int, store: Any) -> int:
 
 
 @_ffi.callback("int(*)(SSL *, unsigned char **, unsigned char *, unsigned char *, unsigned int, void *)")  # type: ignore[untyped-decorator]
-def _alpn_callback(ssl: Any, out: Any, out_size: Any, offered: Any, size: int, _argument: Any) -> int:
+def _alpn_callback(_ssl: Any, out: Any, out_size: Any, offered: Any, size: int, _argument: Any) -> int:
     names = _split_names(_ffi.buffer(offered, size)[:])
 
     def choose(handshake: Callbacks) -> int:
@@ -151,7 +126,7 @@ def _alpn_callback(ssl: Any, out: Any, out_size: Any, offered: Any, size: int, _
         out_size[0] = len(chosen)
         return int(_lib.SSL_TLSEXT_ERR_OK)
 
-    return _guarded(ssl, int(_lib.SSL_TLSEXT_ERR_ALERT_FATAL), choose)
+    return _guarded(int(_lib.SSL_TLSEXT_ERR_ALERT_FATAL), choose)
 
 
 @_ffi.callback("int(*)(SSL *, EVP_MD *, unsigned char **, size_t *, SSL_SESSION **)")  # type: ignore[untyped-decorator]
@@ -165,7 +140,7 @@ def _use_psk_callback(ssl: Any, _digest: Any, identity: Any, size: Any, session:
         identity[0], size[0] = handshake.psk_identity_memory, len(key.identity)
         return 1
 
-    return _guarded(ssl, 0, offer)
+    return _guarded(0, offer)
 
 
 @_ffi.callback("int(*)(SSL *, unsigned char *, size_t, SSL_SESSION **)")  # type: ignore[untyped-decorator]
@@ -176,7 +151,7 @@ def _find_psk_callback(ssl: Any, identity: Any, size: int, session: Any) -> int:
         return 1
 
     session[0] = _ffi.NULL
-    return _guarded(ssl, 0, find)
+    return _guarded(0, find)
 
 
 def _split_names(data: bytes) -> dict[bytes, int]:
@@ -206,8 +181,9 @@ def _psk_session(ssl: Any, key: PresharedKey) -> Any:
     return session
 
 
-def _peer_chain(ssl: Any, store: Any) -> tuple[bytes, ...]:
+def _peer_chain(store: Any) -> tuple[bytes, ...]:
     """What the peer sent, in its order.  In a server OpenSSL keeps it only afterwards: there, the path it found."""
+    ssl = _ffi.cast("SSL *", _lib.X509_STORE_CTX_get_ex_data(store, _STORE_INDEX))
     stack = _lib.SSL_get_peer_cert_chain(ssl)
     if stack != _ffi.NULL:
         return _stack_to_der(stack)
@@ -289,19 +265,92 @@ _WANTS_INPUT = Step()
 _DONE = Step(done=True)
 
 
-def do_handshake(connection: SSL.Connection) -> Step:
-    """One step on what the memory BIO holds."""
-    ssl = connection._ssl
-    _lib.ERR_clear_error()
-    result = _lib.SSL_do_handshake(ssl)
-    if result == 1:
-        return _DONE
-    error = _lib.SSL_get_error(ssl, result)
-    if error == _lib.SSL_ERROR_WANT_READ:
-        return _WANTS_INPUT
-    if error == _lib.SSL_ERROR_ZERO_RETURN:
-        return Step(closed=True)
-    return Step(problems=drain_errors() or (Problem("", f"SSL_get_error {error}"),))
+class Connection:
+    """One handshake on memory BIOs."""
+
+    __slots__ = ("_from_peer", "_ssl", "_to_peer")
+
+    def __init__(self, context: SSL.Context, *, client: bool) -> None:
+        ssl = _lib.SSL_new(context._context)
+        if ssl == _ffi.NULL:
+            raise MemoryError("OpenSSL has no memory for a connection")
+        self._ssl = _ffi.gc(ssl, _lib.SSL_free)
+        self._from_peer, self._to_peer = _lib.BIO_new(_lib.BIO_s_mem()), _lib.BIO_new(_lib.BIO_s_mem())
+        _lib.SSL_set_bio(ssl, self._from_peer, self._to_peer)
+        if client:
+            _lib.SSL_set_connect_state(ssl)
+        else:
+            _lib.SSL_set_accept_state(ssl)
+
+    def ask_for(self, server_name: bytes | None, alpn: Sequence[bytes]) -> None:
+        """SNI and ALPN of a client."""
+        if server_name is not None:
+            _lib.SSL_set_tlsext_host_name(self._ssl, server_name)
+        if alpn:
+            names = b"".join(bytes((len(name),)) + name for name in alpn)
+            if _lib.SSL_set_alpn_protos(self._ssl, names, len(names)) != 0:
+                raise ValueError("OpenSSL does not take the names of the application protocols")
+
+    def write(self, data: bytes) -> None:
+        """From the peer."""
+        if _lib.BIO_write(self._from_peer, data, len(data)) != len(data):
+            raise MemoryError("OpenSSL has no memory for what the peer sent")
+
+    def read(self) -> bytes:
+        """All that is for the peer."""
+        size = _lib.BIO_get_mem_data(self._to_peer, _ffi.NULL)
+        if size <= 0:
+            return b""
+        output = _memory("char[]", size)
+        return bytes(_ffi.buffer(output, _lib.BIO_read(self._to_peer, output, size)))
+
+    @property
+    def unread(self) -> int:
+        """Bytes that were written and that OpenSSL has not read.
+
+        It reads a record's header and then its body, and no further (SSL_CTX_set_read_ahead is off).
+        """
+        return int(_lib.BIO_get_mem_data(self._from_peer, _ffi.NULL))
+
+    def step(self, handshake: Callbacks) -> Step:
+        """As far as the handshake gets with what was written.  ``handshake`` is asked what OpenSSL asks."""
+        token = _running.set(handshake)
+        try:
+            _lib.ERR_clear_error()
+            result = _lib.SSL_do_handshake(self._ssl)
+            if result == 1:
+                return _DONE
+            error = _lib.SSL_get_error(self._ssl, result)
+        finally:
+            _running.reset(token)
+        if error == _lib.SSL_ERROR_WANT_READ:
+            return _WANTS_INPUT
+        if error == _lib.SSL_ERROR_ZERO_RETURN:
+            return Step(closed=True)
+        return Step(problems=drain_errors() or (Problem("", f"SSL_get_error {error}"),))
+
+    @property
+    def cipher(self) -> str:
+        """The suite's name; "" before there is one."""
+        suite = _lib.SSL_get_current_cipher(self._ssl)
+        return "" if suite == _ffi.NULL else _text(_lib.SSL_CIPHER_get_name(suite))
+
+    @property
+    def group(self) -> str:
+        """The name of the key exchange's group; "" before there is one."""
+        return _text(_lib.SSL_get0_group_name(self._ssl))
+
+    @property
+    def alpn(self) -> bytes:
+        """The application protocol that was agreed on; b"": none."""
+        name, size = _ffi.new("unsigned char **"), _ffi.new("unsigned int *")
+        _lib.SSL_get0_alpn_selected(self._ssl, name, size)
+        return bytes(_ffi.buffer(name[0], size[0])) if size[0] else b""
+
+    @property
+    def resumed(self) -> bool:
+        """The handshake rests on a PSK."""
+        return bool(_lib.SSL_session_reused(self._ssl) == 1)
 
 
 def drain_errors() -> tuple[Problem, ...]:
@@ -318,23 +367,3 @@ def drain_errors() -> tuple[Problem, ...]:
 
 def _text(pointer: Any) -> str:
     return "" if pointer == _ffi.NULL else str(_ffi.string(pointer).decode("ascii", "replace"))
-
-
-def read_output(connection: SSL.Connection) -> bytes:
-    """All that OpenSSL has written, taken out of the memory BIO."""
-    bio = connection._from_ssl
-    size = _lib.BIO_get_mem_data(bio, _ffi.NULL)
-    return connection.bio_read(size) if size > 0 else b""
-
-
-def unread_input(connection: SSL.Connection) -> int:
-    """Bytes that were written into the memory BIO and that OpenSSL has not read.
-
-    It reads a record's header and then its body, and no further (SSL_CTX_set_read_ahead is off).
-    """
-    return int(_lib.BIO_get_mem_data(connection._into_ssl, _ffi.NULL))
-
-
-def resumed(connection: SSL.Connection) -> bool:
-    """The handshake rests on a PSK."""
-    return bool(_lib.SSL_session_reused(connection._ssl) == 1)

@@ -49,8 +49,8 @@ def whole_records(data: bytes) -> int:
     """
     position, size = 0, len(data)
     try:
-        while position + HEADER_SIZE <= size:
-            end = position + HEADER_SIZE + body_size(data[position : position + HEADER_SIZE])
+        while (body := position + HEADER_SIZE) <= size:
+            end = body + body_size(data[position:body])
             if end > size:
                 break
             position = end

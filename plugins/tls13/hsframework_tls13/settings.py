@@ -29,7 +29,8 @@ class Settings:
     """TLS 1.3.
 
     ``ciphers`` in order of preference.  ``groups`` likewise; of these a client sends key shares for ``key_shares`` at
-    once, and a server that wants another one asks for it (HelloRetryRequest).  ``kernel_offload``: put sessions into
+    once, and a server that wants another one asks for it (HelloRetryRequest); to a server that took the first of
+    ``groups`` the last time, for that one alone.  ``kernel_offload``: put sessions into
     the socket (kTLS) where the kernel can.  ``require_alpn``: where the request names application protocols, a peer
     that uses no ALPN at all is refused too (RFC 7301 leaves that open; a peer with a *different* one always is).
     ``max_contexts``: how many OpenSSL contexts are kept, one for each set of credentials in use.
@@ -67,6 +68,11 @@ class Settings:
                 raise ConfigurationError(f"{_key(name)} is true or false, not {getattr(self, name)!r}")
         if isinstance(self.max_contexts, bool) or not isinstance(self.max_contexts, int) or self.max_contexts < 1:
             raise ConfigurationError(f"max-contexts is a number from 1 up, not {self.max_contexts!r}")
+
+    @cached_property
+    def best_group(self) -> str | None:
+        """The first of ``groups``, where a client sends a key share for it among others; see :mod:`.prediction`."""
+        return self.groups[0] if len(self.key_shares) > 1 and self.groups[0] in self.key_shares else None
 
     @cached_property
     def suites(self) -> tuple[CipherSuite, ...]:

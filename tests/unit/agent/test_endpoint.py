@@ -387,3 +387,28 @@ def test_lingering_sockets_are_recognised() -> None:
         assert lingers(sock)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         assert not lingers(sock)
+
+
+def test_a_peek_after_a_send_waits_and_finds_what_was_there_already() -> None:
+    """The answer may come before it is waited for, in pieces, or never (the peer has gone)."""
+
+    async def test(endpoint: StreamEndpoint, peer: socket.socket) -> None:
+        peer.sendall(b"early")
+        await endpoint.send(b"question")
+        assert await endpoint.peek(100) == b"early"
+        endpoint.take(5)
+        await endpoint.send(b"question")
+        waiting = asyncio.create_task(endpoint.peek(100))
+        await turns()
+        assert not waiting.done()
+        peer.sendall(b"late")
+        assert await waiting == b"late"
+        await endpoint.send(b"question")
+        assert await endpoint.peek(2) == b"la"
+        endpoint.take(4)
+        await endpoint.send(b"question")
+        peer.close()
+        with pytest.raises(HandshakeFailed, match=r"closed the connection|reset"):
+            await endpoint.peek(100)
+
+    run(test)

@@ -13,6 +13,7 @@ import pytest
 
 from hsframework.channel import MAX_PACKET, AsyncChannel
 from hsframework.config import Configuration, Limits, Profile, Timeouts
+from hsframework.dispatcher.local import REMEMBERED, REMEMBERED_SIZE, ConsumerConnection
 from hsframework.errors import MessageError
 from hsframework.netlink.socket import open_netlink
 from tests.support.house import REQUEST, House, Peer, codec, connected_pair, house
@@ -585,3 +586,71 @@ async def test_revocation_lists_come_with_their_anchors() -> None:
             await home.agent("toy")
             consumer = await submitted(home, ours, crl=[b"list"])
             assert (await consumer.expect("error")).error == errno.EINVAL
+
+
+@pytest.mark.parametrize("order", [("request-id", "status"), ("status", "request-id")])
+async def test_the_outcome_reaches_the_consumer_whatever_its_order(order: tuple[str, str]) -> None:
+    """The consumer is told everything that the agent said, once, and the dispatcher's number for the request never."""
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            agent = await home.agent("toy")
+            consumer = await submitted(home, ours)
+            request, fd = await agent.take()
+            os.close(fd)
+            said = {"alpn": "sunrpc", "tag": [{"name": "a", "value": "b"}], "remote-certificate": [b"leaf", b"ca"]}
+            first = {"request-id": request.values["request-id"], "status": 0}
+            agent.send("done", {**{name: first[name] for name in order}, **said, **SESSION})
+            values = (await consumer.expect("result")).values
+            assert values.pop("session").reveal() == b"exported"
+            assert values == {"status": 0, **said}
+
+
+async def test_the_same_submit_again_and_again() -> None:
+    """Terms that are remembered are those of the same words alone; a refusal is not remembered."""
+    configuration = Configuration(profiles={"web": Profile(alpn=("h2",))})
+    async with house(configuration) as home:
+        agent = await home.agent("toy")
+        consumer = await home.consumer()
+
+        async def asked(**values: Any) -> dict[str, Any]:
+            with connected_pair() as (ours, theirs):
+                consumer.send("submit", {**REQUEST, **values}, ours.fileno())
+                request, fd = await agent.take()
+                os.close(fd)
+                assert request.values["peer-address"] == f"127.0.0.1:{theirs.getsockname()[1]}"
+                agent.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
+                await consumer.expect("result")
+                return request.values
+
+        for name in ("one.example", "one.example", "two.example", "one.example"):
+            values = await asked(peername=name)
+            assert values["peername"] == name
+            assert "alpn" not in values
+        assert (await asked(profile="web"))["alpn"] == ["h2"]
+        assert (await asked(profile="web", alpn=["h3"]))["alpn"] == ["h3"]
+        assert (await asked(profile="web", timeout=5))["timeout"] <= 5
+        for _ in range(2):
+            with connected_pair() as (ours, _):
+                consumer.send("submit", {**REQUEST, "profile": "none"}, ours.fileno())
+                assert (await consumer.expect("error")).error == errno.ENOENT
+
+
+async def test_keys_that_a_consumer_brings_are_not_remembered() -> None:
+    """What was said with keys in it, or at length, is not kept; what is kept is bounded."""
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            await home.agent("toy")
+            consumer = await home.consumer()
+            key = {"identity": b"who", "key": b"k" * 32, "hash": "sha256"}
+            consumer.send("submit", {**REQUEST, "auth-mode": 2, "psk": [key]}, ours.fileno())
+            await home.queued(1)
+            (connection,) = home.local.listener.connections
+            assert isinstance(connection, ConsumerConnection)
+            assert not connection._agreed
+            consumer.send("submit", {**REQUEST, "attributes": bytes(REMEMBERED_SIZE)}, ours.fileno())
+            assert (await consumer.expect("error")).error == errno.EBUSY
+            assert not connection._agreed
+            for number in range(REMEMBERED + 5):
+                consumer.send("submit", {**REQUEST, "peername": f"{number}.example"}, ours.fileno())
+                assert (await consumer.expect("error")).error == errno.EBUSY
+            assert len(connection._agreed) == REMEMBERED

@@ -273,3 +273,23 @@ def test_error_round_trip(number: int, sequence: int, text: str) -> None:
 def test_sequence_of_anything(data: bytes) -> None:
     """The sequence number of a message that cannot be decoded is always one that an error can be sent under."""
     assert AGENT.decode(encode_error(71, sequence_of(data))).sequence == sequence_of(data)
+
+
+def test_what_is_remembered_is_nobodys() -> None:
+    """Nests that were decoded before are decoded alike, and to change one value changes no other."""
+    codec = attribute_codec(builtin_specification("local"), "outcome")
+    tags = {"tag": [{"name": "cipher", "value": "x"}, {"name": "group", "value": "y" * 200}]}
+    encoded = codec.encode(tags)
+    first = codec.decode(encoded)
+    for tag in first["tag"]:
+        tag["value"] = "changed"
+    assert codec.decode(encoded) == tags
+
+
+def test_a_bad_nest_is_bad_each_time() -> None:
+    """An error is not remembered as anything else."""
+    codec = attribute_codec(builtin_specification("local"), "outcome")
+    bad = codec.encode({"tag": [{"name": "cipher"}]}).replace(b"cipher", b"ci\0her")
+    for _ in range(2):
+        with pytest.raises(MessageError, match="a NUL within the text"):
+            codec.decode(bad)
