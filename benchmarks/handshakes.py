@@ -5,9 +5,9 @@
 * *bare*: pyOpenSSL client and server joined by memory BIOs in one loop, contexts made once, chains verified by OpenSSL,
   secrets taken out by the keylog callback.  One process.
 * *path*: a consumer hands over both ends of TCP connections over loopback that are there already, as a kernel
-  consumer's are, and names a profile for each; a dispatcher and one or two agent processes run the handshakes; each
-  pair counts once, when the consumer has both sessions.  Consumer, dispatcher and agents are processes of their own and
-  share the machine's cores.
+  consumer's are and stay, and names a profile for each; a dispatcher and one or two agent processes run the
+  handshakes; each pair counts once, when the consumer has both sessions.  Consumer, dispatcher and agents are
+  processes of their own and share the machine's cores.
 * *s_time*: `openssl s_time -new` against `openssl s_server`, for scale.
 
 Each ratio is the median of several rounds in which bare and path take turns, since the machine may do other things too.
@@ -200,7 +200,7 @@ def connections(number: int) -> list[tuple[socket.socket, socket.socket]]:
 
 
 async def path_rate(folder: Path, setup: Setup, concurrency: int, pairs: int) -> float:
-    """Pairs a second; raises when one fails."""
+    """Pairs a second; raises when one fails.  The clock stops when the last session is there; then all are closed."""
     shown = AuthMode.X509 if setup.mutual else AuthMode.UNAUTHENTICATED
     client_options = HandshakeOptions(peer_name=NAME, profile="client", auth_mode=shown)
     server_options = HandshakeOptions(role=Role.SERVER, profile="server")
@@ -209,16 +209,24 @@ async def path_rate(folder: Path, setup: Setup, concurrency: int, pairs: int) ->
         async def many(work: list[tuple[socket.socket, socket.socket]]) -> None:
             while work:
                 client, server = work.pop()
-                with client, server:
-                    await asyncio.gather(
-                        consumer.handshake(client, client_options), consumer.handshake(server, server_options)
-                    )
+                other = asyncio.create_task(consumer.handshake(client, client_options))
+                await consumer.handshake(server, server_options)
+                await other
 
-        await many(connections(20))
-        work = connections(pairs)
-        start = time.perf_counter()
-        await asyncio.gather(*(many(work) for _ in range(concurrency)))
-        return pairs / (time.perf_counter() - start)
+        async def timed(number: int) -> float:
+            made = connections(number)
+            try:
+                work = list(made)
+                start = time.perf_counter()
+                await asyncio.gather(*(many(work) for _ in range(concurrency)))
+                return time.perf_counter() - start
+            finally:
+                for client, server in made:
+                    client.close()
+                    server.close()
+
+        await timed(20)
+        return pairs / await timed(pairs)
 
 
 def _configuration(folder: Path, credentials: Credentials, processes: int, alone: bool) -> str:

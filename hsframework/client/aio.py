@@ -123,7 +123,7 @@ class AsyncClient:
         ticket = guards.add(sequence, loop.time() + limit)
         self._pending[sequence] = future
         try:
-            self._channel.send(numbered(data, sequence), socket_fd(sock))
+            self._channel.send_soon(numbered(data, sequence), socket_fd(sock))
             message = await future
         except asyncio.CancelledError:
             self._withdraw(sequence, errno.ECANCELED)

@@ -17,7 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from hsframework.channel import MAX_PACKET, messages_of, send_packet
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import Session
 from hsframework.client.wire import (
@@ -33,6 +32,7 @@ from hsframework.client.wire import (
 )
 from hsframework.errors import HandshakeError, HsframeworkError, MessageError
 from hsframework.netlink.messages import Message
+from hsframework.packets import MAX_PACKET, messages_of, send_packet
 
 if TYPE_CHECKING:
     from hsframework.plugins import Registry

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hsframework.channel import LOCAL_MESSAGE_TYPE, MAX_PACKET
+from hsframework.channel import LOCAL_MESSAGE_TYPE
 from hsframework.client.request import HandshakeOptions
 from hsframework.config import default_runtime_dir
 from hsframework.errors import (
@@ -27,6 +27,7 @@ from hsframework.errors import (
 from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.messages import Message, MessageCodec
 from hsframework.netlink.spec import builtin_specification
+from hsframework.packets import MAX_PACKET
 
 if TYPE_CHECKING:
     from hsframework.plugins import Registry

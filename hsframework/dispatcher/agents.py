@@ -92,6 +92,7 @@ class AgentConnection:
         self._channel = AsyncChannel(
             sock, self._packet, self._gone, loop=server.loop, close_fd=self._dispatcher.close_fd
         )
+        self._reply = self._channel.send
         self._handlers: dict[str, Callable[[Message, int | None], None]] = {
             "accept": self._accept,
             "done": self._done,
@@ -126,10 +127,8 @@ class AgentConnection:
         if request.trust is not None:
             values["trust-id"] = self._send_trust(request)
         self.in_hand.add(request)
-        self._channel.send(
-            codec.encode("accept", values, sequence=self._accept_sequence, encoded=request.encoded),
-            request.custody.fileno(),
-        )
+        reply = codec.encode("accept", values, sequence=self._accept_sequence, encoded=request.encoded)
+        self._reply(reply, request.custody.fileno())
 
     def withdraw(self, request_id: int, reason: int) -> None:
         """The request is over: the agent lets go of it, and acknowledges."""
@@ -201,12 +200,15 @@ class AgentConnection:
         if not 1 <= number <= MAX_COUNT:
             raise RequestRefused(f"a count is from 1 to {MAX_COUNT}", errno=errno.EINVAL)
         self._accept_sequence = message.sequence
+        # Who asks for one at a time need not know that packets can bring several sockets.
+        self._reply = self._channel.send if number == 1 else self._channel.send_soon
         for _ in range(number):
             if not self._dispatcher.pull(self, group):
                 self._announced.discard(group)
                 # The queue is empty, which is the ordinary end of a round and no fault of the agent's.
-                self._channel.send(encode_error(errno.EAGAIN, message.sequence))
-                return
+                self._reply(encode_error(errno.EAGAIN, message.sequence))
+                break
+        self._channel.send_gathered()
 
     def _done(self, message: Message, fd: int | None) -> None:
         number = _wanted(message, "request-id")

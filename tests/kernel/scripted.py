@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsframework.channel import LOCAL_MESSAGE_TYPE, receive_packet, send_packet
+from hsframework.channel import LOCAL_MESSAGE_TYPE
 from hsframework.netlink.messages import NLM_F_ACK, Message, MessageCodec
 from hsframework.netlink.spec import builtin_specification
+from hsframework.packets import receive_packet, send_packet
 from tests.kernel.consumers import HOST_NQN, nvme_target
 
 SUBSYSTEM = "nqn.2014-08.org.example:scripted"
@@ -204,12 +205,13 @@ class ScriptedAgent:
 
     def _send(self, operation: str, values: Mapping[str, Any], fd: int | None = None, flags: int = 0) -> None:
         self._sequence += 1
-        send_packet(self._socket, self._codec.encode(operation, values, sequence=self._sequence, flags=flags), fd)
+        message = self._codec.encode(operation, values, sequence=self._sequence, flags=flags)
+        send_packet(self._socket, message, *([] if fd is None else [fd]))
 
     def _receive(self) -> tuple[Message, int | None]:
-        data, fd = receive_packet(self._socket)
+        data, fds = receive_packet(self._socket)
         assert data, "the dispatcher is gone"
-        return self._codec.decode(data), fd
+        return self._codec.decode(data), next(iter(fds), None)
 
     def _await(self, operation: str) -> Message:
         while True:

@@ -6,12 +6,14 @@ import asyncio
 import os
 import socket
 import struct
+import tempfile
 
 import pytest
 from hypothesis import given, strategies as st
 
-from hsframework.channel import MAX_BATCH, MAX_PACKET, AsyncChannel, messages_of, send_packet
+from hsframework.channel import AsyncChannel
 from hsframework.errors import MessageError
+from hsframework.packets import MAX_BATCH, MAX_PACKET, joined, messages_of, receive_packet, send_packet, taken_apart
 
 
 def message(payload: bytes) -> bytes:
@@ -35,9 +37,22 @@ class Ends:
                 await asyncio.sleep(0)
         return [data for data, _ in self.heard]
 
+    def close_fds(self) -> None:
+        """Close what came with what was heard, and forget it."""
+        for _, fd in self.heard:
+            if fd is not None:
+                os.close(fd)
+        self.heard.clear()
+
     def close(self) -> None:
+        self.close_fds()
         self.channel.close()
         self.far.close()
+
+
+def inode(fd: int | None) -> int | None:
+    """What a copy of an fd is told by."""
+    return None if fd is None else os.fstat(fd).st_ino
 
 
 async def test_what_is_sent_soon_goes_in_one_packet() -> None:
@@ -84,16 +99,109 @@ async def test_messages_of_one_packet_are_heard_one_by_one() -> None:
     ends.close()
 
 
-@pytest.mark.parametrize("number", [2, MAX_BATCH + 1])
-async def test_packets_that_break_the_rules(number: int) -> None:
-    """Several messages with an fd, or too many: the connection ends, and the fd is closed."""
+async def test_fds_share_a_packet() -> None:
+    """Each message has its own fd, or none; the sender keeps its copies, and a lone message needs no mark."""
+    ends = Ends()
+    with tempfile.TemporaryFile() as one, tempfile.TemporaryFile() as two:
+        sent = [(message(b"a"), one.fileno()), (message(b"b"), None), (message(b"c"), two.fileno())]
+        for data, fd in sent:
+            ends.channel.send_soon(data, fd)
+        await asyncio.sleep(0)
+        data, fds = receive_packet(ends.far)
+        items = taken_apart(data, fds)
+        assert [len(item) for item, _ in items] == [17, 17, 17]
+        assert [inode(fd) for _, fd in items] == [inode(fd) for _, fd in sent]
+        send_packet(ends.far, data, *fds)
+        for fd in fds:
+            os.close(fd)
+        await ends.hears(3)
+        assert [inode(fd) for _, fd in ends.heard] == [inode(fd) for _, fd in sent]
+        ends.close_fds()
+        ends.channel.send_soon(*sent[0])
+        ends.channel.send_gathered()
+        data, fds = receive_packet(ends.far)
+        assert (data, [inode(fd) for fd in fds]) == (message(b"a"), [inode(one.fileno())])
+        os.close(fds[0])
+    ends.close()
+
+
+async def test_packets_with_fds_wait_for_a_slow_reader() -> None:
+    """What does not go out at once is kept with its fds, in order; what is never sent is closed."""
+    ends = Ends()
+    with tempfile.TemporaryFile() as file:
+        for number in range(600):
+            ends.channel.send_soon(message(b"%03d" % number), file.fileno())
+            if number % 3 == 0:
+                ends.channel.send_gathered()
+        await asyncio.sleep(0)
+        ends.far.settimeout(10)
+        heard: list[bytes] = []
+        while len(heard) < 300:
+            data, fds = receive_packet(ends.far)
+            for item, fd in taken_apart(data, fds):
+                assert inode(fd) == inode(file.fileno())
+                assert fd is not None
+                os.close(fd)
+                heard.append(item[16:])
+            await asyncio.sleep(0)
+        assert heard == [b"%03d" % number for number in range(len(heard))]
+    ends.close()
+
+
+@pytest.mark.parametrize(
+    ("marks", "fds"),
+    [
+        ([False], 2),
+        ([False, False], 1),
+        ([True, False], 2),
+        ([True, True], 1),
+        ([False] * (MAX_BATCH + 1), 0),
+        ([True] * (MAX_BATCH + 1), MAX_BATCH + 1),
+    ],
+)
+async def test_packets_that_break_the_rules(marks: list[bool], fds: int) -> None:
+    """Fds that are nobody's, messages without theirs, too many messages: the connection ends, every fd is closed."""
     ends = Ends()
     fd = os.open(os.devnull, os.O_RDONLY)
-    send_packet(ends.far, message(b"x") * number, fd if number == 2 else None)
+    packet = joined([(message(b"xxxx"), fd if marked else None) for marked in marks])
+    send_packet(ends.far, packet, *[fd] * fds)
     os.close(fd)
     assert isinstance(await asyncio.wait_for(ends.ended, 10), MessageError)
     assert not ends.heard
     ends.close()
+
+
+def test_marks_without_fds_mean_nothing() -> None:
+    """A flag alone makes no fd: each message is heard without one, and its reader says what is missing."""
+    marked = joined([(message(b"a"), 1), (message(b"b"), 1)])
+    assert [fd for _, fd in taken_apart(marked, [])] == [None, None]
+
+
+async def test_one_connection_does_not_keep_the_loop() -> None:
+    """After so many messages others have their turn, however they are packed."""
+    ends = Ends()
+    for _ in range(4):
+        send_packet(ends.far, message(b"x") * 24)
+    await ends.hears(1)
+    assert len(ends.heard) < AsyncChannel.BURST + 24
+    await ends.hears(96)
+    ends.close()
+
+
+@given(
+    st.lists(st.binary(max_size=200), max_size=6).map(b"".join),
+    st.lists(st.integers(0, 5), max_size=4),
+)
+def test_no_fd_is_lost(data: bytes, numbers: list[int]) -> None:
+    """Whatever a packet holds, each of its fds comes out once, or is closed."""
+    fds = [100 + index for index, _ in enumerate(numbers)]
+    closed: list[int] = []
+    try:
+        found = [fd for _, fd in taken_apart(data, fds, closed.append) if fd is not None]
+    except MessageError:
+        found = []
+        assert closed == fds
+    assert sorted(found + closed) == fds
 
 
 @given(st.lists(st.binary(max_size=40), max_size=8), st.binary(max_size=40))

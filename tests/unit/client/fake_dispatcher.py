@@ -12,12 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hsframework.channel import LOCAL_MESSAGE_TYPE, send_packet
+from hsframework.channel import LOCAL_MESSAGE_TYPE
 from hsframework.netlink.messages import Message, MessageCodec, encode_error
 from hsframework.netlink.spec import builtin_specification
+from hsframework.packets import receive_packet, send_packet, taken_apart
 
 CODEC = MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("request",))
-MAX = 256 * 1024
 SUCCESS: Mapping[str, Any] = {"status": 0, "protocol": "tiny", "session": b"\x01\x02"}
 
 
@@ -31,7 +31,11 @@ class Submission:
         self.message: Message = CODEC.decode(data)
 
     def result(self, values: Mapping[str, Any] = SUCCESS, *, fd: int | None = None) -> None:
-        send_packet(self.connection, CODEC.encode("result", values, sequence=self.message.sequence), fd)
+        send_packet(
+            self.connection,
+            CODEC.encode("result", values, sequence=self.message.sequence),
+            *([] if fd is None else [fd]),
+        )
 
     def garbage(self) -> None:
         self.connection.send(b"hello")
@@ -95,16 +99,19 @@ class FakeDispatcher:
         with connection:
             while True:
                 try:
-                    data, fds, _, _ = socket.recv_fds(connection, MAX, 4)
+                    data, fds = receive_packet(connection)
                 except OSError:
                     break
                 if not data:
                     break
-                submission = Submission(connection, data, fds)
-                self.seen.put(submission)
-                if submission.message.operation == "submit":
-                    with contextlib.suppress(OSError):
-                        self.on_submit(submission)
-                for fd in fds:
-                    os.close(fd)
+                for message, fd in taken_apart(data, fds):
+                    self._serve_message(Submission(connection, message, [] if fd is None else [fd]))
         self.gone.put(connection)
+
+    def _serve_message(self, submission: Submission) -> None:
+        self.seen.put(submission)
+        if submission.message.operation == "submit":
+            with contextlib.suppress(OSError):
+                self.on_submit(submission)
+        for fd in submission.fds:
+            os.close(fd)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from hsframework.channel import MAX_PACKET
 from hsframework.client import HandshakeOptions
 from hsframework.client.wire import encode_submit, numbered
 from hsframework.errors import ConfigurationError, MessageError, RequestRefused
 from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Secret, Trust
+from hsframework.packets import MAX_PACKET
 from tests.unit.client.fake_dispatcher import CODEC
 
 IDENTITY = Identity((b"leaf", b"issuer"), Secret(b"key"))

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from hsframework.channel import LOCAL_MESSAGE_TYPE, MAX_PACKET
+from hsframework.channel import LOCAL_MESSAGE_TYPE
 from hsframework.config import AllowRule, Configuration, GroupSettings, Limits, Profile
 from hsframework.dispatcher.listeners import BACKLOG, close_listeners, open_listeners, passed_listeners
 from hsframework.dispatcher.policy import PeerCredentials, Policy, peer_credentials
 from hsframework.dispatcher.vault import Vault
 from hsframework.errors import ConfigurationError, RequestRefused
+from hsframework.packets import MAX_PACKET
 from tests.support.house import REQUEST, Peer, codec, connected_pair, house, open_fds, serves
 
 

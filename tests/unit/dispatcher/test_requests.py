@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from hsframework.channel import MAX_PACKET, AsyncChannel
+from hsframework.channel import AsyncChannel
 from hsframework.config import Configuration, Limits, Profile, Timeouts
 from hsframework.dispatcher.local import REMEMBERED, REMEMBERED_SIZE, ConsumerConnection
 from hsframework.errors import MessageError
 from hsframework.netlink.socket import open_netlink
+from hsframework.packets import MAX_PACKET
 from tests.support.house import REQUEST, House, Peer, codec, connected_pair, house
 
 SESSION = {"session": b"exported"}
