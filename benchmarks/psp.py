@@ -28,7 +28,7 @@ import time
 import timeit
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from itertools import islice
+from itertools import chain, islice
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from OpenSSL import SSL
@@ -37,6 +37,7 @@ from benchmarks.handshakes import Credentials, Setup, bare_contexts, bare_rate
 from hsframework.agent.endpoint import StreamEndpoint
 from hsframework.agent.readiness import Readiness
 from hsframework.interface import AuthMode, CertificateDemand, Handshaker, Request, Role
+from hsframework.testing.network import tcp_pair
 from hsframework_psp.packets import PacketOpener, PacketSealer
 from hsframework_psp.plugin import PspHandshaker
 from hsframework_psp.settings import Settings
@@ -90,7 +91,9 @@ class Exchanges:
         readiness = Readiness(asyncio.get_running_loop())
         while spent < seconds:
             with ExitStack() as stack:
-                pairs = [_connection(stack) for _ in range(BATCH)]
+                pairs = [tcp_pair() for _ in range(BATCH)]
+                for end in chain(*pairs):
+                    stack.enter_context(end)
                 start = time.process_time()
                 waiting = iter(pairs)
                 await asyncio.gather(*(self._worker(waiting, readiness) for _ in range(AT_ONCE)))
@@ -109,16 +112,6 @@ class Exchanges:
     async def _one(self, endpoint: StreamEndpoint, request: Request) -> None:
         await self._handshaker.handshake(request, endpoint)
         endpoint.leave()
-
-
-def _connection(stack: ExitStack) -> Pair:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        near = stack.enter_context(socket.create_connection(listener.getsockname()))
-        far = stack.enter_context(listener.accept()[0])
-    for sock in (near, far):
-        # As the dispatcher does it for every request.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return near, far
 
 
 def _bare(contexts: tuple[SSL.Context, SSL.Context], seconds: float) -> float:

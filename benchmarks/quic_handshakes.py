@@ -19,16 +19,12 @@ import asyncio
 import json
 import logging
 import os
-import signal
 import socket
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +33,11 @@ from aioquic.quic.connection import QuicConnection
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
-from hsframework.client import AsyncClient, Client, HandshakeOptions
-from hsframework.errors import HandshakeError, HsframeworkError, RequestRefused
+from benchmarks.support.running import descendants, running_service, serves
+from hsframework.client import AsyncClient, HandshakeOptions
 from hsframework.interface import AuthMode, Role
 from hsframework.testing.certificates import Authority, Credential
+from hsframework.testing.network import udp_pair
 
 NAME = "server.example"
 ALPN = "bench"
@@ -95,32 +92,19 @@ def bare_rate(credentials: Credentials, seconds: float) -> tuple[float, float]:
     return count / (time.perf_counter() - start), (time.process_time() - before) / count
 
 
-@contextmanager
-def service(credentials: Credentials, processes: int, tickets: int) -> Iterator[tuple[Path, int]]:
+def service(credentials: Credentials, processes: int, tickets: int) -> AbstractContextManager[tuple[Path, int]]:
     """A running service: the folder of its sockets, and the process above all of its own."""
-    with tempfile.TemporaryDirectory(prefix="hsframework-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        file = folder / "hsframework.toml"
-        file.write_text(_configuration(folder, credentials, processes, tickets))
-        process = subprocess.Popen([sys.executable, "-m", "hsframework", "run", "--config", str(file)])
-        try:
-            deadline = time.perf_counter() + 30
-            while not _serves(folder / "run"):
-                if process.poll() is not None or time.perf_counter() > deadline:
-                    raise SystemExit("the service did not start")
-                time.sleep(0.01)
-            yield folder / "run", process.pid
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(15)
+    return running_service(
+        "quic",
+        lambda folder: _configuration(folder, credentials, processes, tickets),
+        lambda runtime: serves(runtime, "quic", udp_pair),
+    )
 
 
 def _configuration(folder: Path, credentials: Credentials, processes: int, tickets: int) -> str:
     authority = credentials.authority.write(folder, "ca")
     server = credentials.server.write(folder, "server")
     return f"""
-runtime-dir = "{folder}/run"
 log.level = "warning"
 agents.quic.processes = {processes}
 plugins.quic.tickets = {tickets}
@@ -129,35 +113,6 @@ trust.all.bundle = ["{authority}"]
 profiles.server = {{ identities = ["server"] }}
 profiles.client = {{ trust = "all" }}
 """
-
-
-def _serves(folder: Path) -> bool:
-    """Does an agent serve the group quic?  Asked with a handshake whose peer says nothing."""
-    ours, theirs = connections(1)[0]
-    with ours, theirs:
-        try:
-            with Client(folder) as client:
-                client.handshake(ours, HandshakeOptions(group="quic", timeout=0.001))
-        except RequestRefused:
-            return False
-        except HandshakeError:
-            return True
-        except HsframeworkError:
-            return False
-    return True
-
-
-def connections(number: int) -> list[tuple[socket.socket, socket.socket]]:
-    """So many pairs of UDP sockets on loopback, connected with each other."""
-    pairs = []
-    for _ in range(number):
-        one, two = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
-        for sock in (one, two):
-            sock.bind(("127.0.0.1", 0))
-        one.connect(two.getsockname())
-        two.connect(one.getsockname())
-        pairs.append((one, two))
-    return pairs
 
 
 async def path_rate(folder: Path, concurrency: int, pairs: int) -> float:
@@ -175,8 +130,8 @@ async def path_rate(folder: Path, concurrency: int, pairs: int) -> float:
                         consumer.handshake(server, server_options), consumer.handshake(client, client_options)
                     )
 
-        await many(connections(WARM))
-        work = connections(pairs)
+        await many([udp_pair() for _ in range(WARM)])
+        work = [udp_pair() for _ in range(pairs)]
         start = time.perf_counter()
         await asyncio.gather(*(many(work) for _ in range(concurrency)))
         return pairs / (time.perf_counter() - start)
@@ -184,12 +139,10 @@ async def path_rate(folder: Path, concurrency: int, pairs: int) -> float:
 
 def processor_times(pid: int) -> list[float]:
     """Seconds of each process below this one, so far."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     times = []
-    for child in map(int, children):
+    for child in descendants(pid):
         fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
         times.append((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
-        times += processor_times(child)
     return times
 
 

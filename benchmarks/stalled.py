@@ -1,6 +1,6 @@
 """What a handshake costs while it waits for a peer that says nothing: memory in all processes of the service together.
 
-    python benchmarks/stalled.py [--number 2000] [--json FILE]
+    python -m benchmarks.stalled [--number 2000] [--json FILE]
 
 Run it as root: nobody else may look into the service's processes.  Each row is a service of its own with one agent
 process, so many connections over loopback handed to it, and the difference of Pss (/proc/PID/smaps_rollup; shared pages
@@ -15,29 +15,29 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import resource
-import signal
 import socket
 import ssl
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from benchmarks.handshakes import proportional_memory
+from benchmarks.support.running import descendants, running_service
 from hsframework.client import AsyncClient, HandshakeOptions
 from hsframework.errors import HsframeworkError
 from hsframework.interface import Role
 from hsframework.testing.certificates import Authority
+from hsframework.testing.network import tcp_pair
 
 NAME = "server.example"
 DEADLINE = 60.0
 CONFIGURATION = """
-runtime-dir = "{folder}/run"
 [log]
 level = "error"
 [limits]
@@ -57,54 +57,24 @@ def client_hello() -> bytes:
     return outgoing.read()
 
 
-@contextmanager
-def service() -> Iterator[tuple[int, Path]]:
-    """`hsframework run` in a folder of its own: its pid, and the folder of its sockets."""
-    with tempfile.TemporaryDirectory(prefix="hsframework-bench-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        configuration = folder / "hsframework.toml"
-        configuration.write_text(CONFIGURATION.format(folder=folder))
-        process = subprocess.Popen([sys.executable, "-m", "hsframework", "run", "--config", str(configuration)])
-        try:
-            while not (folder / "run" / "consumer.sock").exists():
-                time.sleep(0.01)
-            yield process.pid, folder / "run"
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
-
-
-def processes(pid: int) -> Iterator[int]:
-    """A process and its descendants."""
-    yield pid
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        yield from processes(int(child))
+def service() -> AbstractContextManager[tuple[Path, int]]:
+    """`hsframework run`: the folder of its sockets, and its pid."""
+    return running_service("tls13", lambda _: CONFIGURATION, lambda runtime: (runtime / "consumer.sock").exists())
 
 
 def memory(pid: int) -> float:
     """KiB of Pss, in all processes of a service."""
-    total = 0
-    for each in processes(pid):
-        lines = Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
-        total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return float(total)
+    return float(sum(map(proportional_memory, (pid, *descendants(pid)))))
 
 
 @contextmanager
 def connections(number: int) -> Iterator[list[tuple[socket.socket, socket.socket]]]:
     """So many TCP connections over loopback, both ends."""
-    pairs: list[tuple[socket.socket, socket.socket]] = []
-    try:
-        with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
-            for _ in range(number):
-                near = socket.create_connection(server.getsockname())
-                pairs.append((near, server.accept()[0]))
+    with ExitStack() as opened:
+        pairs = [tcp_pair() for _ in range(number)]
+        for end in itertools.chain(*pairs):
+            opened.enter_context(end)
         yield pairs
-    finally:
-        for pair in pairs:
-            for end in pair:
-                end.close()
 
 
 async def fresh(client: AsyncClient, near: HandshakeOptions, far: HandshakeOptions) -> float:
@@ -129,7 +99,7 @@ async def stalled(kind: str, number: int) -> dict[str, float]:
     identity = authority.issue(names=[NAME], key_type="ecdsa-p256").identity
     server = HandshakeOptions(role=Role.SERVER, identities=(identity,), timeout=DEADLINE)
     speech = client_hello() if kind == "server, answered" else b""
-    with service() as (pid, folder), connections(number) as pairs:
+    with service() as (folder, pid), connections(number) as pairs:
         async with AsyncClient(folder) as waiting, AsyncClient(folder) as lively:
             for _ in range(20):
                 await fresh(lively, client, server)

@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from hsframework import __version__
 from hsframework.errors import ConfigurationError, HsframeworkError, errno_name
+from hsframework.interrupt import EXIT_INTERRUPTED, raise_when_interrupted
 
 PROGRAM = "hsframework"
 
@@ -37,7 +38,6 @@ COMMANDS: Mapping[str, str] = {
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 
 _LONGEST_WORD = 1000
 _STREAMS = (("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY))
@@ -90,6 +90,7 @@ def _run(words: Sequence[str]) -> int:
     if parsed.command is None:
         raise ConfigurationError(f"no command was given; see '{PROGRAM} --help'")
     module = importlib.import_module(f"hsframework.commands.{parsed.command}")
+    raise_when_interrupted()
     status: int = module.run(parsed)
     return status
 

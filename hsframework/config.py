@@ -150,7 +150,8 @@ class KernelSettings:
     plugins: tuple[str, ...] = ("tls13", "quic")
     """The plugins whose agents may join the kernel's own groups when `hsframework run` starts them."""
     real_time: bool = True
-    """Run the dispatcher at the lowest real-time priority, where allowed: the kernel has room for few that wait."""
+    """Run the dispatcher at the lowest real-time priority, where allowed: the kernel has room for few that wait.  It
+    gives it up when it does not sleep for a second, and takes it again after a quiet minute."""
     raw: RawSettings = field(default_factory=RawSettings)
 
 

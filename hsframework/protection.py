@@ -1,4 +1,4 @@
-"""What keeps a process going when memory is short or the machine busy: locked memory, the OOM score, its turn.
+"""What keeps a process going when memory is short: locked memory and the OOM score.
 
 Rules:
 
@@ -7,22 +7,14 @@ Rules:
 * Memory is locked as it is used (MCL_ONFAULT), and what the process has mapped from files is read in once before
   (``populate``): nothing is paged in from a root filesystem that hangs, and pages that forked processes share
   stay shared.  A worker forked from a process that has done so finds those pages in memory.
-* A process that runs ahead of all others must not keep the processor from them (RLIMIT_RTTIME): when it has not slept
-  for :data:`LONGEST_TURN` seconds it falls back into line, and where it cannot even do that, it is killed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import resource
-import signal
-import time
-from types import FrameType
 from typing import TYPE_CHECKING
-
-import structlog
 
 from hsframework.errors import ConfigurationError
 from hsframework.process import CAP_SYS_RESOURCE, capable, libc
@@ -34,11 +26,6 @@ MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
 _MADV_POPULATE_READ = 22  # Linux 5.14
 _OOM_SCORE = "/proc/self/oom_score_adj"
 _UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-
-LONGEST_TURN, DEADLY_TURN = 1, 3
-"""Seconds of the processor's time at real-time priority, without a system call that sleeps."""
-
-_log = structlog.get_logger("hsframework.protection")
 
 
 def prepare_protection(settings: MemorySettings) -> None:
@@ -100,44 +87,6 @@ def why_not_scored(score: int) -> str | None:
     if score >= oom_score() or capable(CAP_SYS_RESOURCE):
         return None
     return f"it is {oom_score()} now, and lowering it takes CAP_SYS_RESOURCE"
-
-
-def run_ahead() -> None:
-    """Run as soon as there is work: the lowest real-time priority for this process, not inherited by its children.
-
-    For a process that sleeps nearly always and does little when it wakes.  Where that is not allowed, nothing changes.
-    """
-    if _runs_ahead():
-        return
-    try:
-        lowest = os.sched_get_priority_min(os.SCHED_RR)
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(lowest))
-    except OSError as error:
-        _log.info("no real-time priority", reason=error.strerror)
-
-
-def bound_turns() -> None:
-    """Where this process runs ahead, by :func:`run_ahead` or since it was started so: no longer than it should."""
-    if not _runs_ahead():
-        return
-    time.sleep(0.001)  # ends the turn that the start has been
-    signal.signal(signal.SIGXCPU, _fall_into_line)
-    limits = zip((LONGEST_TURN, DEADLY_TURN), resource.getrlimit(resource.RLIMIT_RTTIME), strict=True)
-    soft, hard = (ours * 1_000_000 if now == resource.RLIM_INFINITY else now for ours, now in limits)
-    resource.setrlimit(resource.RLIMIT_RTTIME, (min(soft, hard), hard))
-
-
-def _runs_ahead() -> bool:
-    with contextlib.suppress(OSError):
-        return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK in (os.SCHED_FIFO, os.SCHED_RR)
-    return False
-
-
-def _fall_into_line(number: int, frame: FrameType | None) -> None:
-    with contextlib.suppress(OSError):
-        # To take SCHED_RESET_ON_FORK away takes a capability that is gone by now.
-        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
-        _log.error("a turn was too long; the process goes on without real-time priority", seconds=LONGEST_TURN)
 
 
 def _read_in_what_is_mapped() -> None:

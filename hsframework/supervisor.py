@@ -49,6 +49,7 @@ from hsframework.dispatcher import main as dispatcher_main
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
 from hsframework.errors import ConfigurationError
 from hsframework.grants import refused_groups
+from hsframework.plugin_tables import unread_tables
 from hsframework.plugins import ENTRY_POINT_GROUP
 from hsframework.protection import lock_memory, prepare_protection
 
@@ -79,6 +80,8 @@ class Child:
     """When it is to be started; None: it runs, or is not to be started again."""
     groups: tuple[str, ...] = field(default=())
     plugin: str = ""
+    protocols: tuple[str, ...] | None = None
+    """A keeper's; None: it has neither said them nor ended."""
     uid: int | None = None
 
 
@@ -92,8 +95,10 @@ class Supervisor:
         self._status = 0
         self._stopping = False
         self._dispatcher = Child("dispatcher", self._run_dispatcher, essential=True)
-        self._plugins = [name for name in plugin_names() if name not in configuration.blocked_plugins]
+        self._installed = plugin_names()
+        self._plugins = [name for name in self._installed if name not in configuration.blocked_plugins]
         self._children = [self._dispatcher, *(self._keeper(name) for name in self._plugins)]
+        self._tables_checked = False
         self._signals = _signal_socket()
         self._selector.register(self._signals, selectors.EVENT_READ, None)
 
@@ -103,6 +108,7 @@ class Supervisor:
         try:
             while not self._stopping:
                 self._start_what_is_due()
+                self._check_tables()
                 self._wait()
         finally:
             self._stop_children()
@@ -218,11 +224,22 @@ class Supervisor:
             if child is self._dispatcher:
                 self._hear_dispatcher(event)
             elif event["event"] == "loaded":
+                child.protocols = tuple(map(str, event["protocols"]))
                 child.groups = self._granted(child, tuple(map(str, event["groups"])))
                 self._tell_dispatcher(child)
         except (ValueError, LookupError, TypeError, RecursionError) as error:
             # A keeper runs a plugin's code, so its word is checked as a stranger's.
             _log.error("a child's message is not understood", child=child.name, error=repr(error))
+
+    def _check_tables(self) -> None:
+        """Once each plugin has told which protocols it has: does one read each table that the configuration has?"""
+        keepers = [child for child in self._children if child.plugin]
+        if self._tables_checked or any(child.protocols is None for child in keepers):
+            return
+        self._tables_checked = True
+        names = {*self._installed, *(name for child in keepers for name in child.protocols or ())}
+        for table in unread_tables(self._configuration, names):
+            _log.warning("nobody reads a table", table=table.name, reason=table.reason, mend=table.mend)
 
     def _granted(self, child: Child, wanted: tuple[str, ...]) -> tuple[str, ...]:
         """The groups that the child's agents may join, of those that it has named."""
@@ -265,6 +282,7 @@ class Supervisor:
     def _ended(self, child: Child, status: int) -> None:
         self._drop_control(child)
         child.pid = 0
+        child.protocols = child.protocols or ()
         if status == EXIT_CONFIGURATION or (status == 0 and not child.essential):
             tell = _log.error if status else _log.info
             tell("ended and is not started again", child=child.name, status=status)

@@ -1,8 +1,14 @@
-"""For every tier.  In CI (``CI=true`` in the environment, or ``--ci``) a test that would be skipped has failed: what is
-not run there is not run anywhere."""
+"""For every tier.
+
+* In CI (``CI=true`` in the environment, or ``--ci``) a test that would be skipped has failed: what is not run there is
+  not run anywhere.
+* A test may be a coroutine: it runs on an event loop of its own, and no fd may be left of it.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 from collections.abc import Generator
 
@@ -40,3 +46,14 @@ def pytest_make_collect_report(
     if _strict(collector.config):
         _refuse_skip(report)
     return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    names = inspect.signature(pyfuncitem.obj).parameters
+    before = os.listdir("/proc/self/fd")
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    return True

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hsframework.errors import ConfigurationError
+from hsframework.interrupt import leave_when_interrupted, raise_when_interrupted
 
 if TYPE_CHECKING:
     from hsframework.plugins import PluginRegistry
@@ -16,7 +17,13 @@ def try_plugins(blocked: Sequence[str]) -> PluginRegistry:
     from hsframework.agent.trial import unfit_plugins
     from hsframework.plugins import load_plugins
 
-    return load_plugins(blocked=blocked, unfit=unfit_plugins(blocked))
+    # A KeyboardInterrupt in what is called at a fork would be printed and forgotten; the trials die with us.
+    leave_when_interrupted()
+    try:
+        unfit = unfit_plugins(blocked)
+    finally:
+        raise_when_interrupted()
+    return load_plugins(blocked=blocked, unfit=unfit)
 
 
 def check_installed(name: str) -> None:

@@ -6,7 +6,6 @@ Exit status 0: nothing that is needed is missing.  What only some uses need is m
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import os
 import pwd
@@ -23,6 +22,7 @@ from hsframework.commands._quiet import silence_logs
 from hsframework.commands._service import add_configuration, configuration
 from hsframework.config import Configuration, settings_from_table
 from hsframework.errors import ConfigurationError, HsframeworkError
+from hsframework.plugin_tables import unread_tables
 from hsframework.protection import why_not_locked, why_not_scored
 
 if TYPE_CHECKING:
@@ -116,23 +116,14 @@ def check_plugins(settings: Configuration) -> Iterable[Finding]:
 
 def check_tables(settings: Configuration, registry: PluginRegistry) -> Iterable[Finding]:
     """Is every plugin there that the configuration has a table for, and does it know its settings?"""
-    names = sorted({*registry.protocols, *(record.name for record in registry.records)})
-    tables = [*(("plugins", name) for name in settings.plugins), *(("agents", name) for name in settings.agents)]
-    for where, name in sorted(tables):
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            yield Finding(
-                f"{where}.{name}",
-                "missing",
-                f"no plugin {name!r} is installed{hint}",
-                "install it, or remove the table",
-            )
-    for name, table in sorted(settings.plugins.items()):
+    names = {*registry.protocols, *(record.name for record in registry.records)}
+    for table in unread_tables(settings, names):
+        yield Finding(table.name, "missing", table.reason, table.mend)
+    for name, values in sorted(settings.plugins.items()):
         entry = registry.protocols.get(name)
         if entry is not None and entry.protocol.settings_type is not None:
             try:
-                settings_from_table(entry.protocol.settings_type, table, f"plugins.{name}", base=settings.folder)
+                settings_from_table(entry.protocol.settings_type, values, f"plugins.{name}", base=settings.folder)
             except ConfigurationError as error:
                 yield Finding("settings", "missing", str(error), "see the plugin's documentation")
 

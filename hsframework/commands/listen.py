@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
+import errno
+import socket
 import sys
 import time
 from contextlib import closing
@@ -23,10 +26,12 @@ from hsframework.commands._facts import report_failure, report_session
 from hsframework.commands._pump import echo, pump, receive_output
 from hsframework.commands._stream import open_stream
 from hsframework.commands._transport import Caller, Listening, check_protocol, listen
-from hsframework.errors import ConfigurationError, HsframeworkError, errno_name
+from hsframework.errors import ConfigurationError, HsframeworkError, RequestRefused, errno_name
 from hsframework.interface import AddressValidation, CertificateDemand, Role
 
 DEFAULT_HOST = "127.0.0.1"
+NO_GROUP = "(may the profile be used?)"
+"""What the service's log shows of :func:`check_profile`.  No agent has joined it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -104,6 +109,8 @@ def server_options(arguments: argparse.Namespace) -> HandshakeOptions:
 
 async def _listen(host: str, port: int, arguments: argparse.Namespace, options: HandshakeOptions) -> int:
     async with AsyncClient(arguments.runtime_dir) as client:
+        if options.profile is not None:
+            await check_profile(client, options)
         with closing(listen(arguments, host, port)) as listening:
             print(f"hsframework: listening on {format_address(listening.address)}", file=sys.stderr, flush=True)
             server = _Server(client, options, arguments)
@@ -111,6 +118,20 @@ async def _listen(host: str, port: int, arguments: argparse.Namespace, options: 
                 return 0 if await server.serve(await listening.accept()) else 1
             await _accept_for_ever(listening, server)
     return 0
+
+
+async def check_profile(client: AsyncClient, options: HandshakeOptions) -> None:
+    """Would the service give us the profile, with what else is asked for?  Raises RequestRefused where it would not.
+
+    It is asked with a request that it looks at whole and then refuses for its group, so that no handshake is begun.
+    """
+    near, far = socket.socketpair()
+    with near, far:
+        try:
+            await client.handshake(near, dataclasses.replace(options, group=NO_GROUP, attributes=b""))
+        except RequestRefused as error:
+            if error.errno != errno.ESRCH:
+                raise
 
 
 async def _accept_for_ever(listening: Listening, server: _Server) -> None:

@@ -33,7 +33,8 @@ from hsframework.process import (
     keep_capabilities,
     raise_fd_limit,
 )
-from hsframework.protection import bound_turns, lock_memory, prepare_protection, run_ahead
+from hsframework.protection import lock_memory, prepare_protection
+from hsframework.realtime import Turns
 
 GC_THRESHOLD = 20_000
 """Objects between two runs of the garbage collector: a request makes few cycles and many short-lived objects."""
@@ -94,9 +95,10 @@ async def _serve(
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
     lock_memory(configuration.memory, populate=True)
+    turns = Turns(loop)
     if serves_kernel and configuration.kernel.real_time:
-        run_ahead()
-    bound_turns()
+        turns.run_ahead()
+    turns.bound()
     _log.info("the dispatcher is ready", runtime_dir=str(configuration.runtime_dir), pid=os.getpid())
     keep_capabilities(needed_capabilities(configuration))
     if start_metrics is not None:

@@ -18,7 +18,6 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from hsframework.testing.virtual_time import VirtualTimeLoop
 
@@ -261,13 +260,17 @@ class BadNetwork:
             way.target.send(data, socket.MSG_NOSIGNAL)
 
 
-def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    """Two ends of a TCP connection over loopback, each sending what it is given at once."""
+def tcp_pair(timeout: float | None = None) -> tuple[socket.socket, socket.socket]:
+    """Two ends of a TCP connection over loopback, each sending what it is given at once.
+
+    ``timeout``: seconds that a call on one of them waits at most; None: for ever.
+    """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         near = socket.create_connection(listener.getsockname())
         far, _ = listener.accept()
     for sock in (near, far):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.settimeout(timeout)
     return near, far
 
 
@@ -279,12 +282,3 @@ def udp_pair() -> tuple[socket.socket, socket.socket]:
     near.connect(far.getsockname())
     far.connect(near.getsockname())
     return near, far
-
-
-def pair_for(socket_protocols: frozenset[int]) -> tuple[Any, socket.SocketKind]:
-    """How to connect sockets that a protocol serves: TCP where it can, else UDP.  Raises ValueError."""
-    if socket.IPPROTO_TCP in socket_protocols:
-        return BadNetwork.streams, socket.SOCK_STREAM
-    if socket.IPPROTO_UDP in socket_protocols:
-        return BadNetwork.datagrams, socket.SOCK_DGRAM
-    raise ValueError(f"no loopback sockets for SO_PROTOCOL {sorted(socket_protocols)}; TCP or UDP is wanted")

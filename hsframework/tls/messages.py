@@ -16,7 +16,6 @@ from hsframework.tls.wire import PRE_SHARED_KEY, Cursor, read_extension, read_ex
 
 HELLO_RETRY_REQUEST = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 """The ``random`` that makes a ServerHello a HelloRetryRequest (section 4.1.3)."""
-COOKIE = 44
 QUIC_TRANSPORT_PARAMETERS = 0x39
 
 _IN_SERVER_HELLO = frozenset({extension.SUPPORTED_VERSIONS, extension.KEY_SHARE, PRE_SHARED_KEY})

@@ -23,7 +23,7 @@ from hsframework.trustfile import decode_trust, encode_trust
 from tests.fuzz.conftest import Fuzz
 from tests.fuzz.mutation import damaged
 from tests.netlink_values import attribute_values
-from tests.support.house import REQUEST, House, codec, connected_pair, house, open_fds
+from tests.support.house import codec, connected_pair, house, open_fds, serves
 
 pytestmark = pytest.mark.fuzz
 
@@ -94,17 +94,6 @@ def send(sock: socket.socket, packet: Packet) -> list[int]:
     for fd in fds:
         os.close(fd)
     return [pair[1] for pair in pairs]
-
-
-async def serves(home: House) -> None:
-    """A request goes through from end to end."""
-    with connected_pair() as (ours, _):
-        agent, consumer = await home.agent("served"), await home.consumer()
-        consumer.send("submit", {**REQUEST, "group": "served"}, ours.fileno())
-        request, fd = await agent.take("served")
-        os.close(fd)
-        agent.send("done", {"request-id": request.values["request-id"], "status": 0, "session": b"s"})
-        assert (await consumer.expect("result")).values["status"] == 0
 
 
 async def play(scripts: list[tuple[str, list[Packet]]]) -> None:

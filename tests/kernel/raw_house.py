@@ -18,13 +18,3 @@ Pair = tuple[socket.socket, socket.socket]
 def await_joined(process: Running, group: str = "tlshd", source: str = SOURCE, since: int = 0) -> None:
     """Until requests of the group are taken."""
     process.log.wait("joined the kernel's group", group=group, source=source, since=since)
-
-
-def udp_pair() -> Pair:
-    """Two sockets that are connected to each other."""
-    near, far = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
-    for sock in (near, far):
-        sock.bind(("127.0.0.1", 0))
-    near.connect(far.getsockname())
-    far.connect(near.getsockname())
-    return near, far

@@ -6,6 +6,7 @@ example is where things are: the address, and the folder of the dispatcher's soc
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import subprocess
@@ -69,10 +70,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield Place(folder, service.runtime)
 
 
-@pytest.fixture
-def web_server(place: Place) -> Iterator[int]:
-    """The port of OpenSSL's s_server, which answers a GET with a page."""
-    command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", "server.pem", "-key", "server.key", "-www"]
+@contextlib.contextmanager
+def s_server(place: Place, what: str) -> Iterator[int]:
+    """The port of OpenSSL's s_server; ``what`` it does with a client."""
+    command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", "server.pem", "-key", "server.key", what]
     with subprocess.Popen(command, cwd=place.folder, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         found = next(filter(None, (re.fullmatch(r"ACCEPT .*:(\d+)\n", line) for line in server.stdout)))
@@ -84,12 +85,20 @@ def web_server(place: Place) -> Iterator[int]:
     ("page", "name"),
     [("README.md", "client"), ("docs/howto/consumer.md", "client"), ("docs/howto/consumer.md", "asynchronous")],
 )
-def test_clients(place: Place, web_server: int, page: str, name: str) -> None:
+def test_clients(place: Place, page: str, name: str) -> None:
     """The example gets a page from OpenSSL's server over TLS 1.3."""
-    with place.start(example(page, name), port=web_server) as program:
+    with s_server(place, "-www") as port, place.start(example(page, name), port=port) as program:
         output, _ = program.communicate(timeout=WAIT)
     assert program.returncode == 0
     assert "HTTP/1.0 200 ok" in output
+
+
+def test_a_stream_of_tls(place: Place) -> None:
+    """OpenSSL's server reverses what it reads, and renews its keys when it is asked to."""
+    code = example("plugins/tls13/README.md", "client")
+    with s_server(place, "-rev") as port, place.start(code, port=port) as program:
+        output, _ = program.communicate(timeout=WAIT)
+    assert (program.returncode, output) == (0, "b'olleh\\n'\n")
 
 
 def test_server(place: Place) -> None:

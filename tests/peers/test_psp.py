@@ -12,12 +12,14 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hsframework.client import AsyncClient, Client, HandshakeOptions, Session
 from hsframework.errors import HandshakeError
 from hsframework.interface import Role, Secret
+from hsframework.testing.network import tcp_pair
 from hsframework_psp.streams import PspStream
 from tests.peers.test_examples import example
 from tests.support.meetings import SHA384, TIMEOUT, Pki
@@ -42,17 +44,9 @@ def options(pki: Pki, role: Role, **changes: object) -> HandshakeOptions:
     return make(**{"group": "psp", "attributes": {"device": "software"}, **identity, **changes})
 
 
-def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        near = socket.create_connection(listener.getsockname(), TIMEOUT)
-        far, _ = listener.accept()
-    far.settimeout(TIMEOUT)
-    return near, far
-
-
 def both(client: Client, near: HandshakeOptions, far: HandshakeOptions) -> tuple[Session, Session]:
     """Handshakes on both ends of a connection, whose sockets the sessions have."""
-    one, two = tcp_pair()
+    one, two = tcp_pair(TIMEOUT)
     with ThreadPoolExecutor(1) as pool:
         serving = pool.submit(client.handshake, two, far)
         return client.handshake(one, near), serving.result()
@@ -101,7 +95,7 @@ def test_with_a_psk(psp_service: Service, pki: Pki) -> None:
 def test_an_anonymous_client(psp_service: Service, pki: Pki) -> None:
     """Mutual authentication is the default: ENOKEY, with what to do."""
     with Client(psp_service.runtime) as client:
-        one, two = tcp_pair()
+        one, two = tcp_pair(TIMEOUT)
         with one, two, pytest.raises(HandshakeError, match="give an identity") as refused:
             client.handshake(one, pki.client(group="psp"))
         assert refused.value.errno == errno.ENOKEY
@@ -170,6 +164,30 @@ def test_the_example(psp_service: Service, pki: Pki, tmp_path: Path) -> None:
         assert server.wait() == 0, server.said()
 
 
+def test_the_example_of_the_readme(psp_service: Service, pki: Pki, capsys: pytest.CaptureFixture[str]) -> None:
+    """What it does with a session, to a peer that answers; the packet that it prints is one for the peer."""
+    names: dict[str, Any] = {}
+    exec(compile(example("plugins/psp/README.md", "session"), "<example>", "exec"), names)
+    with Client(psp_service.runtime) as client, ThreadPoolExecutor(1) as pool:
+        near, far = both(client, options(pki, Role.CLIENT), options(pki, Role.SERVER))
+        stream = far.stream()
+        assert isinstance(stream, PspStream)
+        assert stream.packets is not None
+
+        def answer() -> None:
+            assert stream.receive() == b"hello"
+            stream.send(b"good day")
+
+        answering = pool.submit(answer)
+        names["talk"](near, b"a segment")
+        answering.result()
+        word, packet = capsys.readouterr().out.splitlines()
+        assert word == "b'good day'"
+        assert stream.packets.open(bytes.fromhex(packet)).payload == b"a segment"
+        stream.close()
+        close(near, far)
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
@@ -194,7 +212,7 @@ def test_no_key_in_the_log(psp_service: Service, pki: Pki) -> None:
         near, far = both(client, options(pki, Role.CLIENT), options(pki, Role.SERVER))
         keys = [session.parameters[name].reveal() for session in (near, far) for name in ("rx-key", "tx-key")]
         keys.append(pki.leaf("good").identity.private_key.reveal())
-        one, two = tcp_pair()
+        one, two = tcp_pair(TIMEOUT)
         with one, two, ThreadPoolExecutor(1) as pool:
             refusing = options(pki, Role.SERVER, attributes={"device": "kernel"})
             failing = pool.submit(client.handshake, two, refusing)
@@ -216,7 +234,7 @@ def test_no_key_in_the_log(psp_service: Service, pki: Pki) -> None:
 async def _async_both(client: AsyncClient, pki: Pki) -> None:
     import asyncio
 
-    one, two = tcp_pair()
+    one, two = tcp_pair(TIMEOUT)
     with one, two:
         near, far = await asyncio.gather(
             client.handshake(one, options(pki, Role.CLIENT)), client.handshake(two, options(pki, Role.SERVER))
@@ -240,7 +258,7 @@ def test_over_asyncio(psp_service: Service, pki: Pki) -> None:
 def test_the_peer_dies(psp_service: Service, pki: Pki) -> None:
     """A consumer that withdraws in mid-handshake costs its peer one error at once."""
     with Client(psp_service.runtime) as client:
-        one, two = tcp_pair()
+        one, two = tcp_pair(TIMEOUT)
         with two:
             threading.Timer(0, one.close).start()
             with pytest.raises(HandshakeError) as failed:

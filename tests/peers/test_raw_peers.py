@@ -16,6 +16,7 @@ from hsframework.client import HandshakeOptions
 from hsframework.credentials.failures import Failure
 from hsframework.errors import HandshakeError, RequestRefused
 from hsframework.interface import Identity, Role
+from hsframework.testing.network import tcp_pair
 from tests.support.doors import Door
 from tests.support.meetings import SHA256, Pki
 from tests.support.processes import PATIENCE
@@ -27,12 +28,8 @@ ROLES = pytest.mark.parametrize("role", list(Role))
 @contextlib.contextmanager
 def plain_connection() -> Iterator[tuple[socket.socket, socket.socket]]:
     """Ours and theirs."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        ours = socket.create_connection(listener.getsockname())
-        theirs, _ = listener.accept()
+    ours, theirs = tcp_pair(PATIENCE)
     with ours, theirs:
-        ours.settimeout(PATIENCE)
-        theirs.settimeout(PATIENCE)
         yield ours, theirs
 
 

@@ -27,6 +27,7 @@ from hsframework.dispatcher.trusts import TrustFiles
 from hsframework.dispatcher.vault import Vault
 from hsframework.netlink.messages import NLM_F_ACK, Message, MessageCodec
 from hsframework.netlink.spec import builtin_specification
+from hsframework.testing.network import tcp_pair
 
 WAIT = 5.0
 codec = MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("reply", "event"))
@@ -171,11 +172,21 @@ async def house(
 @contextlib.contextmanager
 def connected_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     """Two ends of a TCP connection over loopback."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        one = socket.create_connection(server.getsockname())
-        two, _ = server.accept()
+    one, two = tcp_pair()
     with one, two:
         yield one, two
+
+
+async def serves(home: House) -> None:
+    """A request still goes through from end to end."""
+    with connected_pair() as (ours, _):
+        agent, consumer = await home.agent("well"), await home.consumer()
+        consumer.send("submit", {**REQUEST, "group": "well"}, ours.fileno())
+        request, fd = await agent.take("well")
+        os.close(fd)
+        agent.send("done", {"request-id": request.values["request-id"], "status": 0, "session": b"s"})
+        assert (await consumer.expect("result")).values["status"] == 0
+        agent.close()
 
 
 def open_fds() -> int:

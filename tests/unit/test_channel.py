@@ -7,8 +7,6 @@ import os
 import socket
 import struct
 import tempfile
-from collections.abc import Coroutine
-from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -57,124 +55,97 @@ def inode(fd: int | None) -> int | None:
     return None if fd is None else os.fstat(fd).st_ino
 
 
-def run(test: Coroutine[Any, Any, None]) -> None:
-    """Run, and see that no fd is left."""
-    before = len(os.listdir("/proc/self/fd"))
-    asyncio.run(test)
-    assert len(os.listdir("/proc/self/fd")) == before
-
-
-def test_what_is_sent_soon_goes_in_one_packet() -> None:
+async def test_what_is_sent_soon_goes_in_one_packet() -> None:
     """Messages of one turn of the loop share a packet, in their order, and before what is sent at once."""
-
-    async def test() -> None:
-        ends = Ends()
-        for number in range(3):
-            ends.channel.send_soon(message(b"%d" % number * 4))
-        ends.channel.send(message(b"last"))
-        assert messages_of(ends.far.recv(MAX_PACKET)) == [message(b"%d" % number * 4) for number in range(3)]
-        assert ends.far.recv(MAX_PACKET) == message(b"last")
-        ends.channel.send_soon(message(b"lone"))
-        await asyncio.sleep(0)
-        assert ends.far.recv(MAX_PACKET) == message(b"lone")
-        ends.close()
-
-    run(test())
+    ends = Ends()
+    for number in range(3):
+        ends.channel.send_soon(message(b"%d" % number * 4))
+    ends.channel.send(message(b"last"))
+    assert messages_of(ends.far.recv(MAX_PACKET)) == [message(b"%d" % number * 4) for number in range(3)]
+    assert ends.far.recv(MAX_PACKET) == message(b"last")
+    ends.channel.send_soon(message(b"lone"))
+    await asyncio.sleep(0)
+    assert ends.far.recv(MAX_PACKET) == message(b"lone")
+    ends.close()
 
 
-def test_a_packet_does_not_grow_without_limit() -> None:
+async def test_a_packet_does_not_grow_without_limit() -> None:
     """More messages than go into a packet, and larger ones, make several; none is lost at the end of a channel."""
-
-    async def test() -> None:
-        ends = Ends()
-        sent = [message(b"%04d" % number) for number in range(MAX_BATCH + 10)]
-        sent += [message(bytes(100_000)) for _ in range(3)]
-        ends.far.settimeout(10)
-        received: list[bytes] = []
-        for data in sent:
-            ends.channel.send_soon(data)
-            await asyncio.sleep(0) if len(data) > 1000 else None
-            if len(data) > 1000:
-                while len(received) < sent.index(data) + 1:
-                    received += messages_of(ends.far.recv(MAX_PACKET))
-        ends.channel.send_soon(message(b"bye!"))
-        ends.channel.close()
-        while data := ends.far.recv(MAX_PACKET):
-            received += messages_of(data)
-        assert [len(data) for data in received] == [len(data) for data in [*sent, message(b"bye!")]]
-        ends.close()
-
-    run(test())
+    ends = Ends()
+    sent = [message(b"%04d" % number) for number in range(MAX_BATCH + 10)]
+    sent += [message(bytes(100_000)) for _ in range(3)]
+    ends.far.settimeout(10)
+    received: list[bytes] = []
+    for data in sent:
+        ends.channel.send_soon(data)
+        await asyncio.sleep(0) if len(data) > 1000 else None
+        if len(data) > 1000:
+            while len(received) < sent.index(data) + 1:
+                received += messages_of(ends.far.recv(MAX_PACKET))
+    ends.channel.send_soon(message(b"bye!"))
+    ends.channel.close()
+    while data := ends.far.recv(MAX_PACKET):
+        received += messages_of(data)
+    assert [len(data) for data in received] == [len(data) for data in [*sent, message(b"bye!")]]
+    ends.close()
 
 
-def test_messages_of_one_packet_are_heard_one_by_one() -> None:
+async def test_messages_of_one_packet_are_heard_one_by_one() -> None:
     """As if each had come alone."""
-
-    async def test() -> None:
-        ends = Ends()
-        sent = [message(b"a"), message(b""), message(b"ccc")]
-        send_packet(ends.far, b"".join(sent))
-        assert await ends.hears(3) == sent
-        ends.close()
-
-    run(test())
+    ends = Ends()
+    sent = [message(b"a"), message(b""), message(b"ccc")]
+    send_packet(ends.far, b"".join(sent))
+    assert await ends.hears(3) == sent
+    ends.close()
 
 
-def test_fds_share_a_packet() -> None:
+async def test_fds_share_a_packet() -> None:
     """Each message has its own fd, or none; the sender keeps its copies, and a lone message needs no mark."""
-
-    async def test() -> None:
-        ends = Ends()
-        with tempfile.TemporaryFile() as one, tempfile.TemporaryFile() as two:
-            sent = [(message(b"a"), one.fileno()), (message(b"b"), None), (message(b"c"), two.fileno())]
-            for data, fd in sent:
-                ends.channel.send_soon(data, fd)
-            await asyncio.sleep(0)
-            data, fds = receive_packet(ends.far)
-            items = taken_apart(data, fds)
-            assert [len(item) for item, _ in items] == [17, 17, 17]
-            assert [inode(fd) for _, fd in items] == [inode(fd) for _, fd in sent]
-            send_packet(ends.far, data, *fds)
-            for fd in fds:
-                os.close(fd)
-            await ends.hears(3)
-            assert [inode(fd) for _, fd in ends.heard] == [inode(fd) for _, fd in sent]
-            ends.close_fds()
-            ends.channel.send_soon(*sent[0])
-            ends.channel.send_gathered()
-            data, fds = receive_packet(ends.far)
-            assert (data, [inode(fd) for fd in fds]) == (message(b"a"), [inode(one.fileno())])
-            os.close(fds[0])
-        ends.close()
-
-    run(test())
+    ends = Ends()
+    with tempfile.TemporaryFile() as one, tempfile.TemporaryFile() as two:
+        sent = [(message(b"a"), one.fileno()), (message(b"b"), None), (message(b"c"), two.fileno())]
+        for data, fd in sent:
+            ends.channel.send_soon(data, fd)
+        await asyncio.sleep(0)
+        data, fds = receive_packet(ends.far)
+        items = taken_apart(data, fds)
+        assert [len(item) for item, _ in items] == [17, 17, 17]
+        assert [inode(fd) for _, fd in items] == [inode(fd) for _, fd in sent]
+        send_packet(ends.far, data, *fds)
+        for fd in fds:
+            os.close(fd)
+        await ends.hears(3)
+        assert [inode(fd) for _, fd in ends.heard] == [inode(fd) for _, fd in sent]
+        ends.close_fds()
+        ends.channel.send_soon(*sent[0])
+        ends.channel.send_gathered()
+        data, fds = receive_packet(ends.far)
+        assert (data, [inode(fd) for fd in fds]) == (message(b"a"), [inode(one.fileno())])
+        os.close(fds[0])
+    ends.close()
 
 
-def test_packets_with_fds_wait_for_a_slow_reader() -> None:
+async def test_packets_with_fds_wait_for_a_slow_reader() -> None:
     """What does not go out at once is kept with its fds, in order; what is never sent is closed."""
-
-    async def test() -> None:
-        ends = Ends()
-        with tempfile.TemporaryFile() as file:
-            for number in range(600):
-                ends.channel.send_soon(message(b"%03d" % number), file.fileno())
-                if number % 3 == 0:
-                    ends.channel.send_gathered()
+    ends = Ends()
+    with tempfile.TemporaryFile() as file:
+        for number in range(600):
+            ends.channel.send_soon(message(b"%03d" % number), file.fileno())
+            if number % 3 == 0:
+                ends.channel.send_gathered()
+        await asyncio.sleep(0)
+        ends.far.settimeout(10)
+        heard: list[bytes] = []
+        while len(heard) < 300:
+            data, fds = receive_packet(ends.far)
+            for item, fd in taken_apart(data, fds):
+                assert inode(fd) == inode(file.fileno())
+                assert fd is not None
+                os.close(fd)
+                heard.append(item[16:])
             await asyncio.sleep(0)
-            ends.far.settimeout(10)
-            heard: list[bytes] = []
-            while len(heard) < 300:
-                data, fds = receive_packet(ends.far)
-                for item, fd in taken_apart(data, fds):
-                    assert inode(fd) == inode(file.fileno())
-                    assert fd is not None
-                    os.close(fd)
-                    heard.append(item[16:])
-                await asyncio.sleep(0)
-            assert heard == [b"%03d" % number for number in range(len(heard))]
-        ends.close()
-
-    run(test())
+        assert heard == [b"%03d" % number for number in range(len(heard))]
+    ends.close()
 
 
 @pytest.mark.parametrize(
@@ -188,20 +159,16 @@ def test_packets_with_fds_wait_for_a_slow_reader() -> None:
         ([True] * (MAX_BATCH + 1), MAX_BATCH + 1),
     ],
 )
-def test_packets_that_break_the_rules(marks: list[bool], fds: int) -> None:
+async def test_packets_that_break_the_rules(marks: list[bool], fds: int) -> None:
     """Fds that are nobody's, messages without theirs, too many messages: the connection ends, every fd is closed."""
-
-    async def test() -> None:
-        ends = Ends()
-        fd = os.open(os.devnull, os.O_RDONLY)
-        packet = joined([(message(b"xxxx"), fd if marked else None) for marked in marks])
-        send_packet(ends.far, packet, *[fd] * fds)
-        os.close(fd)
-        assert isinstance(await asyncio.wait_for(ends.ended, 10), MessageError)
-        assert not ends.heard
-        ends.close()
-
-    run(test())
+    ends = Ends()
+    fd = os.open(os.devnull, os.O_RDONLY)
+    packet = joined([(message(b"xxxx"), fd if marked else None) for marked in marks])
+    send_packet(ends.far, packet, *[fd] * fds)
+    os.close(fd)
+    assert isinstance(await asyncio.wait_for(ends.ended, 10), MessageError)
+    assert not ends.heard
+    ends.close()
 
 
 def test_marks_without_fds_mean_nothing() -> None:
@@ -210,19 +177,15 @@ def test_marks_without_fds_mean_nothing() -> None:
     assert [fd for _, fd in taken_apart(marked, [])] == [None, None]
 
 
-def test_one_connection_does_not_keep_the_loop() -> None:
+async def test_one_connection_does_not_keep_the_loop() -> None:
     """After so many messages others have their turn, however they are packed."""
-
-    async def test() -> None:
-        ends = Ends()
-        for _ in range(4):
-            send_packet(ends.far, message(b"x") * 24)
-        await ends.hears(1)
-        assert len(ends.heard) < AsyncChannel.BURST + 24
-        await ends.hears(96)
-        ends.close()
-
-    run(test())
+    ends = Ends()
+    for _ in range(4):
+        send_packet(ends.far, message(b"x") * 24)
+    await ends.hears(1)
+    assert len(ends.heard) < AsyncChannel.BURST + 24
+    await ends.hears(96)
+    ends.close()
 
 
 @given(

@@ -31,13 +31,19 @@ class Environment:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         """A program of the environment.  Nothing of ours that is set outside reaches it."""
+        return self._run([str(self.folder / "bin" / command[0]), *command[1:]], self.empty)
+
+    def shell(self, command: str, folder: Path) -> str:
+        """What a command says that is typed in a folder with the environment activated; it must end well."""
+        finished = self._run(["bash", "-c", command], folder)
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+        return finished.stdout
+
+    def _run(self, command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))
-        }
-        program = str(self.folder / "bin" / command[0])
-        return subprocess.run(
-            [program, *command[1:]], cwd=self.empty, env=environment, capture_output=True, text=True, check=False
-        )
+        } | {"PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "PIP_CONSTRAINT": str(ROOT / "constraints.txt")}
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
     def python(self, program: str) -> str:
         """What a program prints; it must end well."""

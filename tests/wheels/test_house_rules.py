@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+import re
+
+import pytest
 
 from tests.wheels.conftest import ROOT, Environment
 
+pytestmark = [pytest.mark.wheels, pytest.mark.timeout(600)]
+
+COMMANDS = re.findall(r"^\$ (.*)$", (ROOT / "examples/hooks/README.md").read_text("utf-8"), re.MULTILINE)
 CONFIGURE = """
 from hsframework.plugins import load_plugins
 registry = load_plugins()
@@ -17,15 +20,11 @@ print(*sorted(record.name for record in registry.records))
 """
 
 
-def test_the_rules_from_their_wheel(environment: Environment, tmp_path: Path) -> None:
+def test_the_commands_of_the_readme(environment: Environment) -> None:
     """Each is a plugin of its own, in use beside what else is installed, and takes its settings."""
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path)]
-    subprocess.run([*command, str(ROOT / "examples/hooks")], check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    environment.install(wheel)
     try:
+        *_, shown = [environment.shell(command, ROOT) for command in COMMANDS]
         assert environment.python(CONFIGURE).split() == ["allowlist", "audit", "statsd"]
-        shown = environment.run("hsframework", "plugins").stdout
     finally:
         environment.uninstall("hsframework-house-rules")
     assert all(name in shown for name in ("allowlist", "audit", "statsd"))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Iterator
 
 import pytest
 from hsframework.client import Client
+from hsframework.testing.network import tcp_pair
 from hsframework.testing.service import RunningService, running_service
 
 from keys import OURS, write_key
@@ -33,9 +33,6 @@ def client(service: RunningService) -> Iterator[Client]:
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     """Both ends of a TCP connection."""
-    with contextlib.ExitStack() as opened:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            near = opened.enter_context(socket.create_connection(server.getsockname()))
-            far = opened.enter_context(server.accept()[0])
-        near.settimeout(30)
+    near, far = tcp_pair(timeout=30)
+    with near, far:
         yield near, far

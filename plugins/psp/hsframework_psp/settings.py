@@ -29,19 +29,19 @@ class Settings:
     def __post_init__(self) -> None:
         names = self.versions
         if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
-            raise ConfigurationError(f"plugins.psp.versions is a list of one name or more, not {names!r}")
+            raise ConfigurationError(f"versions is a list of one name or more, not {names!r}")
         if len(set(names)) != len(names):
-            raise ConfigurationError("plugins.psp.versions has a name twice")
+            raise ConfigurationError("versions has a name twice")
         for name in names:
             if name not in BY_LABEL:
-                raise ConfigurationError(f"plugins.psp.versions: {name!r} is not known; use some of {_list(BY_LABEL)}")
+                raise ConfigurationError(f"versions: {name!r} is not known; use some of {_list(BY_LABEL)}")
         object.__setattr__(self, "versions", tuple(names))
-        check_device("plugins.psp.device", self.device)
+        check_device("device", self.device)
         if not isinstance(self.mutual, bool):
-            raise ConfigurationError(f"plugins.psp.mutual is true or false, not {self.mutual!r}")
+            raise ConfigurationError(f"mutual is true or false, not {self.mutual!r}")
         seconds = self.rotate_every
         if isinstance(seconds, bool) or not isinstance(seconds, int) or not 1 <= seconds <= 0xFFFFFFFF:
-            raise ConfigurationError(f"plugins.psp.rotate_every is a number of seconds from 1 up, not {seconds!r}")
+            raise ConfigurationError(f"rotate-every is a number of seconds from 1 up, not {seconds!r}")
 
     @cached_property
     def preference(self) -> tuple[Version, ...]:

@@ -23,12 +23,10 @@ from hsframework_tls13.events import Data, KeyUpdated, SessionBroken, SessionTru
 from hsframework_tls13.inbound import Inbound, key_update_message
 from hsframework_tls13.keyschedule import next_traffic_secret
 from hsframework_tls13.ktls import TLS_GET_RECORD_TYPE, TLS_SET_RECORD_TYPE, crypto_info
+from hsframework_tls13.outbound import Outbound
 from hsframework_tls13.records import (
     ALERT,
-    ALERT_LEVEL_FATAL,
-    ALERT_LEVEL_WARNING,
     APPLICATION_DATA,
-    CLOSE_NOTIFY,
     HANDSHAKE,
     MAX_PLAINTEXT,
 )
@@ -61,10 +59,7 @@ class KernelChannel(Channel):
         self._inbound = Inbound(role)
         self._received = bytearray()
         self._outgoing: deque[_Outgoing] = deque()
-        self._failed: SessionBroken | None = None
-        self._update_owed = False
-        self._alert_owed: int | None = None
-        self._closed = False
+        self._outbound = Outbound()
 
     @property
     def peer_closed(self) -> bool:
@@ -72,12 +67,11 @@ class KernelChannel(Channel):
 
     @property
     def owes_output(self) -> bool:
-        return not self._closed and (self._update_owed or self._alert_owed is not None)
+        return self._outbound.owes
 
     def try_receive(self, max_size: int) -> bytes | None:
         if not self._received:
-            if self._failed is not None:
-                raise self._failed.fresh()
+            self._outbound.check()
             if self._inbound.closed:
                 return b""
             self._read_guarded()
@@ -91,8 +85,7 @@ class KernelChannel(Channel):
         try:
             self._read()
         except SessionBroken as error:
-            self._failed = error.fresh()
-            self._alert_owed = error.failure.alert
+            self._outbound.fail(error)
             raise
 
     def _read(self) -> None:
@@ -109,24 +102,22 @@ class KernelChannel(Channel):
                 self._received += event.data
             elif isinstance(event, KeyUpdated):
                 self._read_secret = self._rekey(TLS_RX, self._read_secret)
-                self._update_owed = self._update_owed or event.update_requested
+                self._outbound.answer(event)
 
     def queue_data(self, data: bytes) -> None:
-        self._check_open()
+        self._outbound.check_open()
         self._queue_owed()
         if data:
             self._outgoing.append(_Outgoing(APPLICATION_DATA, bytearray(data)))
 
     def queue_key_update(self, request_peer: bool) -> None:
-        self._check_open()
+        self._outbound.check_open()
         self._queue_owed()
-        self._outgoing.append(_Outgoing(HANDSHAKE, bytearray(key_update_message(request_peer)), rekey=True))
+        self._queue_rekey(request_peer)
 
     def queue_close(self) -> None:
         self._queue_owed()
-        if not self._closed:
-            self._closed = True
-            self._outgoing.append(_Outgoing(ALERT, bytearray((ALERT_LEVEL_WARNING, CLOSE_NOTIFY))))
+        self._queue_alert(self._outbound.close())
 
     def try_flush(self) -> None:
         self._queue_owed()
@@ -159,18 +150,16 @@ class KernelChannel(Channel):
         return following
 
     def _queue_owed(self) -> None:
-        if self._update_owed and not self._closed:
-            self._update_owed = False
-            self._outgoing.append(_Outgoing(HANDSHAKE, bytearray(key_update_message(False)), rekey=True))
-        if self._alert_owed is not None and not self._closed:
-            self._closed = True
-            self._outgoing.append(_Outgoing(ALERT, bytearray((ALERT_LEVEL_FATAL, self._alert_owed))))
+        if self._outbound.take_update():
+            self._queue_rekey(request_peer=False)
+        self._queue_alert(self._outbound.take_alert())
 
-    def _check_open(self) -> None:
-        if self._failed is not None:
-            raise self._failed.fresh()
-        if self._closed:
-            raise SessionBroken(Failure.CANCELLED, "our direction of the session is closed")
+    def _queue_rekey(self, request_peer: bool) -> None:
+        self._outgoing.append(_Outgoing(HANDSHAKE, bytearray(key_update_message(request_peer)), rekey=True))
+
+    def _queue_alert(self, content: bytes | None) -> None:
+        if content is not None:
+            self._outgoing.append(_Outgoing(ALERT, bytearray(content)))
 
 
 @contextlib.contextmanager

@@ -13,18 +13,15 @@ The rules:
 
 from __future__ import annotations
 
-from hsframework.credentials.failures import Failure
 from hsframework.interface import Role, Secret
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.events import Data, Event, KeyUpdated, SessionBroken, SessionTruncated
 from hsframework_tls13.inbound import Inbound, key_update_message
+from hsframework_tls13.outbound import Outbound
 from hsframework_tls13.protection import Opener, Sealer, protected_size
 from hsframework_tls13.records import (
     ALERT,
-    ALERT_LEVEL_FATAL,
-    ALERT_LEVEL_WARNING,
     APPLICATION_DATA,
-    CLOSE_NOTIFY,
     HANDSHAKE,
     HEADER_SIZE,
     MAX_PLAINTEXT,
@@ -53,10 +50,7 @@ class RecordLayer:
         self._opener = Opener(suite, theirs, read_sequence)
         self._inbound = Inbound(role)
         self._buffer = bytearray()
-        self._failed: SessionBroken | None = None
-        self._update_owed = False
-        self._alert_owed: int | None = None
-        self._closed = False
+        self._outbound = Outbound()
 
     @property
     def peer_closed(self) -> bool:
@@ -66,25 +60,24 @@ class RecordLayer:
     @property
     def closed(self) -> bool:
         """We have sent close_notify or a fatal alert: nothing more can be sent."""
-        return self._closed
+        return self._outbound.closed
 
     @property
     def failure(self) -> SessionBroken | None:
         """The error that ended the session, from the moment in which it was found."""
-        return self._failed
+        return self._outbound.failure
 
     @property
     def owes_output(self) -> bool:
         """``data_to_send`` would return something."""
-        return not self._closed and (self._update_owed or self._alert_owed is not None)
+        return self._outbound.owes
 
     def receive_data(self, data: bytes) -> list[Event]:
         """Bytes from the connection, in pieces of any size.  Raises SessionBroken.
 
         An error that comes behind good records in the same bytes is raised by the next call.
         """
-        if self._failed is not None:
-            raise self._failed.fresh()
+        self._outbound.check()
         self._buffer += data
         events: list[Event] = []
         try:
@@ -104,15 +97,14 @@ class RecordLayer:
 
     def receive_eof(self) -> None:
         """The connection has ended.  Raises SessionTruncated unless the peer had said close_notify."""
-        if self._failed is not None:
-            raise self._failed.fresh()
+        self._outbound.check()
         if not self._inbound.closed:
             self._fail(SessionTruncated())
             raise SessionTruncated
 
     def encrypt(self, data: bytes) -> bytes:
         """Records that carry ``data``, with what is owed in front of them.  Raises SessionBroken once closed."""
-        self._check_open()
+        self._outbound.check_open()
         parts = [self.data_to_send()]
         view = memoryview(data)
         for start in range(0, len(view), MAX_PLAINTEXT):
@@ -124,26 +116,23 @@ class RecordLayer:
     def data_to_send(self) -> bytes:
         """What the protocol itself owes the peer now; often nothing."""
         parts: list[bytes] = []
-        if self._update_owed and not self._closed:
-            self._update_owed = False
+        if self._outbound.take_update():
             parts.append(self._key_update(request_peer=False))
-        if self._alert_owed is not None and not self._closed:
-            parts.append(self._alert(ALERT_LEVEL_FATAL, self._alert_owed))
+        parts.append(self._alert(self._outbound.take_alert()))
         return b"".join(parts)
 
     def update_keys(self, request_peer: bool = False) -> bytes:
         """A KeyUpdate (section 4.6.3); what is sent after it is under new keys.  Raises SessionBroken once closed."""
-        self._check_open()
+        self._outbound.check_open()
         return self.data_to_send() + self._key_update(request_peer)
 
     def close(self) -> bytes:
         """close_notify; the peer may go on sending.  Empty when our direction is closed already."""
-        owed = self.data_to_send()
-        return owed if self._closed else owed + self._alert(ALERT_LEVEL_WARNING, CLOSE_NOTIFY)
+        return self.data_to_send() + self._alert(self._outbound.close())
 
     def abort(self, description: int) -> bytes:
         """A fatal alert of the caller's choice; ends our direction."""
-        return b"" if self._closed else self._alert(ALERT_LEVEL_FATAL, description)
+        return self._alert(self._outbound.abort(description))
 
     def _next_record(self, events: list[Event]) -> bool:
         if len(self._buffer) < HEADER_SIZE:
@@ -157,30 +146,18 @@ class RecordLayer:
         for event in self._inbound.feed(*self._opener.open(header, protected)):
             if isinstance(event, KeyUpdated):
                 self._opener.next_generation()
-                self._update_owed = self._update_owed or event.update_requested
+                self._outbound.answer(event)
             events.append(event)
         return True
 
     def _fail(self, error: SessionBroken) -> None:
-        self._failed = error.fresh()
+        self._outbound.fail(error)
         self._buffer.clear()
-        if error.failure.alert is not None:
-            self._alert_owed = error.failure.alert
-        else:
-            self._closed = True
-
-    def _check_open(self) -> None:
-        if self._failed is not None:
-            raise self._failed.fresh()
-        if self._closed:
-            raise SessionBroken(Failure.CANCELLED, "our direction of the session is closed")
 
     def _key_update(self, request_peer: bool) -> bytes:
         record = self._sealer.seal(HANDSHAKE, key_update_message(request_peer))
         self._sealer.next_generation()
         return record
 
-    def _alert(self, level: int, description: int) -> bytes:
-        self._closed = True
-        self._alert_owed = None
-        return self._sealer.seal(ALERT, bytes((level, description)))
+    def _alert(self, content: bytes | None) -> bytes:
+        return b"" if content is None else self._sealer.seal(ALERT, content)

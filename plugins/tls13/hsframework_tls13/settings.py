@@ -65,9 +65,9 @@ class Settings:
         _check_known("key_shares", self.key_shares, self.groups)
         for name in ("kernel_offload", "require_alpn"):
             if not isinstance(getattr(self, name), bool):
-                raise ConfigurationError(f"plugins.tls13.{name} is true or false, not {getattr(self, name)!r}")
+                raise ConfigurationError(f"{_key(name)} is true or false, not {getattr(self, name)!r}")
         if isinstance(self.max_contexts, bool) or not isinstance(self.max_contexts, int) or self.max_contexts < 1:
-            raise ConfigurationError(f"plugins.tls13.max_contexts is a number from 1 up, not {self.max_contexts!r}")
+            raise ConfigurationError(f"max-contexts is a number from 1 up, not {self.max_contexts!r}")
 
     @cached_property
     def best_group(self) -> str | None:
@@ -82,12 +82,17 @@ class Settings:
 
 def _check_names(setting: str, value: object) -> None:
     if not isinstance(value, (list, tuple)) or not value or not all(isinstance(name, str) for name in value):
-        raise ConfigurationError(f"plugins.tls13.{setting} is a list of one name or more, not {value!r}")
+        raise ConfigurationError(f"{_key(setting)} is a list of one name or more, not {value!r}")
     if len(set(value)) != len(value):
-        raise ConfigurationError(f"plugins.tls13.{setting} has a name twice")
+        raise ConfigurationError(f"{_key(setting)} has a name twice")
 
 
 def _check_known(setting: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:
     for name in names:
         if name not in known:
-            raise ConfigurationError(f"plugins.tls13.{setting}: {name!r} is not known; use some of {', '.join(known)}")
+            raise ConfigurationError(f"{_key(setting)}: {name!r} is not known; use some of {', '.join(known)}")
+
+
+def _key(setting: str) -> str:
+    """The setting as the file has it."""
+    return setting.replace("_", "-")

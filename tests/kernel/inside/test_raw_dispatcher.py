@@ -19,11 +19,12 @@ from hsframework.config import Configuration, KernelSettings, RawSettings
 from hsframework.dispatcher.kernel import KernelSources
 from hsframework.dispatcher.namespaces import network_namespace
 from hsframework.dispatcher.vault import Vault
+from hsframework.testing.network import udp_pair
 from tests.kernel import raw
 from tests.kernel.house import dispatcher, house as whole_house
 from tests.kernel.machine import debian
 from tests.kernel.raw import Outcome, Submission, submitted
-from tests.kernel.raw_house import QUIC, RAW, SOURCE, TOY, Pair, await_joined, udp_pair
+from tests.kernel.raw_house import QUIC, RAW, SOURCE, TOY, Pair, await_joined
 from tests.kernel.scripted import ScriptedAgent
 from tests.support.house import Peer, house
 from tests.support.running import Running, short_folder, sockets, tcp_pairs, until, write_configuration

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from hsframework.testing.network import udp_pair
 from tests.kernel import raw
 from tests.kernel.house import ROOT, End, House, house
 from tests.kernel.machine import add_key, debian, describe_key, load
 from tests.kernel.raw import Outcome, Submission, submitted
-from tests.kernel.raw_house import PSP, QUIC, RAW, SOURCE, TOY, Pair, await_joined, udp_pair
+from tests.kernel.raw_house import PSP, QUIC, RAW, SOURCE, TOY, Pair, await_joined
 from tests.support.running import tcp_pairs, until
 
 SERVER, CLIENT = ROOT.issue(["server.test"]), ROOT.issue(["client.test"])

@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
+from hsframework.commands.listen import NO_GROUP
 from hsframework.interface import AuthMode, Role, Secret
 from hsframework.netlink.attributes import attribute_codec
 from hsframework.testing.certificates import CredentialFiles, self_signed
+from tests.support.running import running, write_configuration
 from tests.unit.cli.conftest import SESSION, Command
 from tests.unit.cli.tiny_plugin import SPECIFICATION
 from tests.unit.client.fake_dispatcher import FakeDispatcher
@@ -259,7 +261,8 @@ def test_listen_echoes_to_many(command: Command, dispatcher: FakeDispatcher) -> 
     """Clients are served at the same time, also beside one that says nothing, and after one whose handshake failed."""
     words = ("--protocol", "tiny", "--profile", "p", "--runtime-dir", dispatcher.directory, "--echo", "--quiet")
     with listening(command, *words) as (process, port), socket.create_connection(("127.0.0.1", port)):
-        dispatcher.seen.get(timeout=10)
+        for group in (NO_GROUP, "tiny"):
+            assert dispatcher.seen.get(timeout=10).message.values["group"] == group
         assert exchange(port, b"one") == b"one"
         dispatcher.on_submit = lambda submission: submission.result({"status": errno.EACCES, "message": "not you"})
         assert exchange(port, b"") == b""
@@ -296,10 +299,34 @@ def test_listen_once(command: Command, dispatcher: FakeDispatcher, files: Creden
 
 def test_listen_once_fails(command: Command, dispatcher: FakeDispatcher) -> None:
     """Its only client was refused: status 1."""
-    dispatcher.on_submit = lambda submission: submission.refuse(errno.EACCES, "not allowed")
+    refusals = {NO_GROUP: (errno.ESRCH, "no such group"), "tiny": (errno.EACCES, "not allowed")}
+    dispatcher.on_submit = lambda submission: submission.refuse(*refusals[submission.message.values["group"]])
     words = ("--protocol", "tiny", "--once", "--profile", "p", "--runtime-dir", dispatcher.directory)
     with listening(command, *words) as (process, port):
         assert exchange(port, b"") == b""
         _, messages = process.communicate(timeout=30)
     assert process.returncode == 1
     assert b"not allowed [EACCES]" in messages
+
+
+def test_listen_with_a_profile_that_it_does_not_get(command: Command, dispatcher: FakeDispatcher) -> None:
+    """It is said before the port is opened: status 1 and what the service says."""
+    dispatcher.on_submit = lambda submission: submission.refuse(errno.EACCES, "user 33 may not use the profile 'p'")
+    words = ("--protocol", "tiny", "--profile", "p", "--runtime-dir", dispatcher.directory)
+    status, _, messages = command.run("listen", 0, *words)
+    assert (status, messages) == (1, "hsframework: user 33 may not use the profile 'p' [EACCES]\n")
+
+
+def test_listen_asks_the_service_for_its_profile(command: Command, tmp_path: Path) -> None:
+    """A real dispatcher knows which it has, and no handshake is begun; that there is no agent yet does not matter."""
+    file = write_configuration(tmp_path, "[profiles.web]\nalpn = ['h2']\n")
+    with running(("dispatcher", "--config", str(file)), tmp_path) as service:
+        service.log.wait("the dispatcher is ready")
+        words = ("--protocol", "tiny", "--attribute", "number=1", "--runtime-dir", service.runtime_dir)
+        status, _, messages = command.run("listen", 0, "--profile", "wbe", *words)
+        assert status == 1
+        assert messages == "hsframework: there is no profile 'wbe'; configure [profiles.wbe] [ENOENT]\n"
+        with listening(command, "--profile", "web", *words):
+            pass
+        refused = [event["group"] for event in service.log.events("a request is refused")]
+        assert refused == [NO_GROUP, NO_GROUP]

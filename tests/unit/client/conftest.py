@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hsframework.testing.network import tcp_pair
 from tests.unit.client.fake_dispatcher import FakeDispatcher
 
 
@@ -19,8 +20,6 @@ def dispatcher(tmp_path: Path) -> Iterator[FakeDispatcher]:
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        near = socket.create_connection(listener.getsockname())
-        far, _ = listener.accept()
-        with near, far:
-            yield near, far
+    near, far = tcp_pair()
+    with near, far:
+        yield near, far

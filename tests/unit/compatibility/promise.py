@@ -32,15 +32,18 @@ def promised_now() -> set[str]:
 
 
 def _of_module(module: ModuleType) -> Iterator[str]:
-    listed = getattr(module, "__all__", None)
+    for name, value in _public(module):
+        yield from _of_object(f"{module.__name__}.{name}", value)
+
+
+def _public(module: ModuleType) -> Iterator[tuple[str, object]]:
+    if hasattr(module, "__all__"):
+        yield from ((name, getattr(module, name)) for name in module.__all__)
+        return
     for name, value in vars(module).items():
-        if listed is not None:
-            public = name in listed
-        else:
-            ours = getattr(value, "__module__", module.__name__) == module.__name__
-            public = ours and not name.startswith("_") and not isinstance(value, (ModuleType, TypeVar))
-        if public:
-            yield from _of_object(f"{module.__name__}.{name}", value)
+        ours = getattr(value, "__module__", module.__name__) == module.__name__
+        if ours and not name.startswith("_") and not isinstance(value, (ModuleType, TypeVar)):
+            yield name, value
 
 
 def _of_object(name: str, value: object) -> Iterator[str]:

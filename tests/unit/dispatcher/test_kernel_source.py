@@ -8,7 +8,7 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +26,7 @@ from hsframework.errors import ConfigurationError
 from hsframework.interface import PresharedKey, Secret, Trust
 from hsframework.netlink.socket import NetlinkError, has_family
 from hsframework.testing.certificates import Authority, Credential
-from tests.support.house import House, Peer, connected_pair, house, open_fds
+from tests.support.house import House, Peer, connected_pair, house
 
 GROUP, OTHER = "tlshd", "other"
 GROUPS = {GROUP, OTHER, "third"}
@@ -173,97 +173,74 @@ async def stage(**values: Any) -> AsyncIterator[Stage]:
         made.source.close()
 
 
-def run(test: Coroutine[Any, Any, None]) -> None:
-    """Run a test's coroutine and see that it left no fd."""
-    before = open_fds()
-    asyncio.run(test)
-    assert open_fds() == before
-
-
-def test_sockets_are_open_while_they_are_needed() -> None:
+async def test_sockets_are_open_while_they_are_needed() -> None:
     """From the first agent's coming to the last one's going, and until what was taken has been completed."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with stage() as played:
-                assert not played.service.sockets()
-                agent = await played.home.agent(GROUP)
-                assert played.service.members == {GROUP}
-                played.submit(ours)
-                request, fd = await agent.take(GROUP)
-                os.close(fd)
-                await agent.ask("leave", {"group": [GROUP]})
-                assert not played.service.members
-                assert played.service.sockets() == 1
-                agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
-                await played.until(lambda: not played.service.sockets())
-                assert played.service.told == [(errno.EACCES, [])]
-
-    run(test())
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            assert not played.service.sockets()
+            agent = await played.home.agent(GROUP)
+            assert played.service.members == {GROUP}
+            played.submit(ours)
+            request, fd = await agent.take(GROUP)
+            os.close(fd)
+            await agent.ask("leave", {"group": [GROUP]})
+            assert not played.service.members
+            assert played.service.sockets() == 1
+            agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+            await played.until(lambda: not played.service.sockets())
+            assert played.service.told == [(errno.EACCES, [])]
 
 
-def test_the_service_vanishes_and_comes_again() -> None:
+async def test_the_service_vanishes_and_comes_again() -> None:
     """An ACCEPT whose family is gone closes the sockets and asks for another look, which joins once it is back."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with stage() as played:
-                agent = await played.home.agent(GROUP)
-                played.service.there = False
-                os.write(played.wires[-1].writer, b"!")
-                await played.until(lambda: played.missing)
-                assert not played.service.sockets()
-                played.source.look()
-                assert (played.missing, played.service.sockets()) == (2, 0)
-                played.service.there = True
-                played.source.look()
-                assert played.service.members == {GROUP}
-                played.submit(ours)
-                request, fd = await agent.take(GROUP)
-                os.close(fd)
-                agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
-                await played.until(lambda: played.service.told)
-
-    run(test())
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.service.there = False
+            os.write(played.wires[-1].writer, b"!")
+            await played.until(lambda: played.missing)
+            assert not played.service.sockets()
+            played.source.look()
+            assert (played.missing, played.service.sockets()) == (2, 0)
+            played.service.there = True
+            played.source.look()
+            assert played.service.members == {GROUP}
+            played.submit(ours)
+            request, fd = await agent.take(GROUP)
+            os.close(fd)
+            agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+            await played.until(lambda: played.service.told)
 
 
-def test_the_service_vanishes_with_a_request_in_flight() -> None:
+async def test_the_service_vanishes_with_a_request_in_flight() -> None:
     """Its DONE can be told to nobody: the request is closed all the same, and its socket let go of."""
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(ours)
+            request, fd = await agent.take(GROUP)
+            os.close(fd)
+            played.service.there = False
+            os.write(played.wires[-1].writer, b"!")
+            await played.until(lambda: played.missing)
+            agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+            await played.until(lambda: not played.home.dispatcher.requests)
+            assert not played.service.told
 
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with stage() as played:
-                agent = await played.home.agent(GROUP)
+
+async def test_a_done_that_is_refused() -> None:
+    """Is the end of the request for us, and the next one is served."""
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            for refuses in (True, False):
+                played.service.refuses_done = refuses
                 played.submit(ours)
                 request, fd = await agent.take(GROUP)
                 os.close(fd)
-                played.service.there = False
-                os.write(played.wires[-1].writer, b"!")
-                await played.until(lambda: played.missing)
-                agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+                agent.send("done", {"request-id": request.values["request-id"], "status": errno.ECONNRESET})
                 await played.until(lambda: not played.home.dispatcher.requests)
-                assert not played.service.told
-
-    run(test())
-
-
-def test_a_done_that_is_refused() -> None:
-    """Is the end of the request for us, and the next one is served."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with stage() as played:
-                agent = await played.home.agent(GROUP)
-                for refuses in (True, False):
-                    played.service.refuses_done = refuses
-                    played.submit(ours)
-                    request, fd = await agent.take(GROUP)
-                    os.close(fd)
-                    agent.send("done", {"request-id": request.values["request-id"], "status": errno.ECONNRESET})
-                    await played.until(lambda: not played.home.dispatcher.requests)
-                assert played.service.told == [(errno.ETIMEDOUT, [])]
-
-    run(test())
+            assert played.service.told == [(errno.ETIMEDOUT, [])]
 
 
 async def _served(played: Stage, agent: Peer, sock: socket.socket) -> None:
@@ -277,113 +254,93 @@ async def _served(played: Stage, agent: Peer, sock: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("at", ["join", "accept"])
-def test_a_group_that_cannot_be_had(at: str) -> None:
+async def test_a_group_that_cannot_be_had(at: str) -> None:
     """A number that the service does not know harms its own group alone, which is looked for again."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with stage() as played:
-                if at == "join":
-                    played.service.not_joined.add(OTHER)
-                else:
-                    played.service.not_accepted[OTHER] = errno.EINVAL
-                agent = await played.home.agent(OTHER, GROUP)
-                assert played.missing
-                assert played.service.members == {GROUP}
-                await _served(played, agent, ours)
-                played.service.not_joined.clear()
-                played.service.not_accepted.clear()
-                played.source.look()
-                assert played.service.members == {OTHER, GROUP}
-
-    run(test())
-
-
-def test_accepts_that_fail_again_and_again() -> None:
-    """In several groups at once: one pause at a time for all of them, so that they do not multiply."""
-
-    async def test() -> None:
+    with connected_pair() as (ours, _):
         async with stage() as played:
-            await played.home.agent(*GROUPS)
-            played.service.not_accepted = dict.fromkeys(GROUPS, errno.EMFILE)
-            loop = asyncio.get_running_loop()
-            pauses: set[asyncio.TimerHandle] = set()
-            most = 0
-            call_later = loop.call_later
-
-            def counted(delay: float, call: Callable[..., None], *values: Any) -> asyncio.TimerHandle:
-                def over() -> None:
-                    pauses.discard(timer)
-                    call(*values)
-
-                nonlocal most
-                timer = call_later(0.001, over)
-                pauses.add(timer)
-                most = max(most, len(pauses))
-                return timer
-
-            loop.call_later = counted  # type: ignore[assignment,method-assign]
-            for _ in range(10):
-                before = played.service.accepts
-                played.announce()
-                await played.until(lambda before=before: played.service.accepts > before)  # type: ignore[misc]
-            assert most == 1
-
-    run(test())
+            if at == "join":
+                played.service.not_joined.add(OTHER)
+            else:
+                played.service.not_accepted[OTHER] = errno.EINVAL
+            agent = await played.home.agent(OTHER, GROUP)
+            assert played.missing
+            assert played.service.members == {GROUP}
+            await _served(played, agent, ours)
+            played.service.not_joined.clear()
+            played.service.not_accepted.clear()
+            played.source.look()
+            assert played.service.members == {OTHER, GROUP}
 
 
-def test_a_group_is_left_while_accept_pauses() -> None:
+async def test_accepts_that_fail_again_and_again() -> None:
+    """In several groups at once: one pause at a time for all of them, so that they do not multiply."""
+    async with stage() as played:
+        await played.home.agent(*GROUPS)
+        played.service.not_accepted = dict.fromkeys(GROUPS, errno.EMFILE)
+        loop = asyncio.get_running_loop()
+        pauses: set[asyncio.TimerHandle] = set()
+        most = 0
+        call_later = loop.call_later
+
+        def counted(delay: float, call: Callable[..., None], *values: Any) -> asyncio.TimerHandle:
+            def over() -> None:
+                pauses.discard(timer)
+                call(*values)
+
+            nonlocal most
+            timer = call_later(0.001, over)
+            pauses.add(timer)
+            most = max(most, len(pauses))
+            return timer
+
+        loop.call_later = counted  # type: ignore[assignment,method-assign]
+        for _ in range(10):
+            before = played.service.accepts
+            played.announce()
+            await played.until(lambda before=before: played.service.accepts > before)  # type: ignore[misc]
+        assert most == 1
+
+
+async def test_a_group_is_left_while_accept_pauses() -> None:
     """What waits in it is refused once ACCEPT works again, and then the sockets are closed."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with stage() as played:
-                agent = await played.home.agent(GROUP)
-                played.service.not_accepted[GROUP] = errno.EMFILE
-                played.submit(ours)
-                await played.until(lambda: played.service.accepts > 1)
-                await agent.ask("leave", {"group": [GROUP]})
-                assert not played.service.members
-                played.service.not_accepted.clear()
-                await played.until(lambda: not played.service.sockets())
-                assert played.service.told == [(errno.EIO, [])]
-
-    run(test())
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.service.not_accepted[GROUP] = errno.EMFILE
+            played.submit(ours)
+            await played.until(lambda: played.service.accepts > 1)
+            await agent.ask("leave", {"group": [GROUP]})
+            assert not played.service.members
+            played.service.not_accepted.clear()
+            await played.until(lambda: not played.service.sockets())
+            assert played.service.told == [(errno.EIO, [])]
 
 
-def test_a_group_is_left_by_a_full_dispatcher() -> None:
+async def test_a_group_is_left_by_a_full_dispatcher() -> None:
     """To refuse what waits in the kernel's queue takes no room."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _), connected_pair() as (other, _):
-            async with stage(limits=Limits(total=1)) as played:
-                agent = await played.home.agent(GROUP)
-                played.submit(ours)
-                _, fd = await agent.take(GROUP)
-                os.close(fd)
-                played.submit(other)
-                await agent.ask("leave", {"group": [GROUP]})
-                assert played.service.told == [(errno.EIO, [])]
-
-    run(test())
+    with connected_pair() as (ours, _), connected_pair() as (other, _):
+        async with stage(limits=Limits(total=1)) as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(ours)
+            _, fd = await agent.take(GROUP)
+            os.close(fd)
+            played.submit(other)
+            await agent.ask("leave", {"group": [GROUP]})
+            assert played.service.told == [(errno.EIO, [])]
 
 
-def test_accept_brings_no_socket() -> None:
+async def test_accept_brings_no_socket() -> None:
     """Another kind of file is closed, and the next request is served."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with stage() as played:
-                agent = await played.home.agent(GROUP)
-                reader, writer = os.pipe()
-                os.close(writer)
-                played.service.queue.append({**PSK_CLIENT, "sockfd": reader})
-                await _served(played, agent, ours)
-
-    run(test())
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            reader, writer = os.pipe()
+            os.close(writer)
+            played.service.queue.append({**PSK_CLIENT, "sockfd": reader})
+            await _served(played, agent, ours)
 
 
-def test_pre_shared_keys_need_no_trust(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_pre_shared_keys_need_no_trust(monkeypatch: pytest.MonkeyPatch) -> None:
     """A host without a bundle of authorities serves NVMe; only a request with certificates is refused there."""
 
     def none() -> None:
@@ -391,20 +348,17 @@ def test_pre_shared_keys_need_no_trust(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(vault_module, "system_trust", none)
 
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with stage() as played:
-                agent = await played.home.agent(GROUP)
-                played.submit(ours, CLIENT)
-                await played.until(lambda: played.service.told)
-                assert played.service.told == [(ConfigurationError("").errno, [])]
-                played.submit(ours, PSK_CLIENT)
-                request, fd = await agent.take(GROUP)
-                os.close(fd)
-                assert [psk["identity"] for psk in request.values["psk"]] == [b"key 7"]
-                assert "trust-id" not in request.values
-
-    run(test())
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(ours, CLIENT)
+            await played.until(lambda: played.service.told)
+            assert played.service.told == [(ConfigurationError("").errno, [])]
+            played.submit(ours, PSK_CLIENT)
+            request, fd = await agent.take(GROUP)
+            os.close(fd)
+            assert [psk["identity"] for psk in request.values["psk"]] == [b"key 7"]
+            assert "trust-id" not in request.values
 
 
 def test_the_systems_trust_is_read_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -428,20 +382,17 @@ def _with_a_certificate(folder: Path, credential: Credential, *roles: str) -> di
 
 
 @pytest.mark.parametrize(("auth_mode", "given"), [(1, 0), (2, 0), (3, 1)], ids=["nobody", "psk", "x509"])
-def test_private_keys_are_for_whoever_needs_them(tmp_path: Path, auth_mode: int, given: int) -> None:
+async def test_private_keys_are_for_whoever_needs_them(tmp_path: Path, auth_mode: int, given: int) -> None:
     """A client that is to stay anonymous, or has a pre-shared key, is not handed the profile's certificate."""
     settings = _with_a_certificate(tmp_path, Authority("Root").issue(["client.test"]), "kernel-client")
 
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with stage(**settings) as played:
-                agent = await played.home.agent(GROUP)
-                played.submit(ours, {**PSK_CLIENT, "auth-mode": auth_mode})
-                request, fd = await agent.take(GROUP)
-                os.close(fd)
-                assert len(request.values.get("identity", ())) == given
-
-    run(test())
+    with connected_pair() as (ours, _):
+        async with stage(**settings) as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(ours, {**PSK_CLIENT, "auth-mode": auth_mode})
+            request, fd = await agent.take(GROUP)
+            os.close(fd)
+            assert len(request.values.get("identity", ())) == given
 
 
 def test_certificates_are_practised_at_start(tmp_path: Path) -> None:
@@ -459,55 +410,43 @@ def test_certificates_are_practised_at_start(tmp_path: Path) -> None:
     [{}, {"message-type": 3, "auth-mode": 1}, {"message-type": 1, "auth-mode": 9}, {**PSK_CLIENT, "handshake-type": 1}],
     ids=str,
 )
-def test_what_is_not_known_is_refused(values: dict[str, Any]) -> None:
+async def test_what_is_not_known_is_refused(values: dict[str, Any]) -> None:
     """EOPNOTSUPP: a role, a way to authenticate, a handshake that is not the first; the keyring is let go of."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with stage() as played:
-                await played.home.agent(GROUP)
-                played.submit(ours, {**values, "keyring": 5})
-                await played.until(lambda: played.service.told)
-                assert played.service.told == [(errno.EOPNOTSUPP, [])]
-                assert not played.keys.held
-
-    run(test())
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            await played.home.agent(GROUP)
+            played.submit(ours, {**values, "keyring": 5})
+            await played.until(lambda: played.service.told)
+            assert played.service.told == [(errno.EOPNOTSUPP, [])]
+            assert not played.keys.held
 
 
 @pytest.mark.parametrize(("asked", "given"), [(None, 0), (3, 3), (7, 7), (8, 7)])
-def test_priorities(asked: int | None, given: int) -> None:
+async def test_priorities(asked: int | None, given: int) -> None:
     """A request's priority is the agents' queue's; one that is out of range is the highest."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with stage() as played:
-                agent = await played.home.agent(GROUP)
-                played.submit(ours, PSK_CLIENT if asked is None else {**PSK_CLIENT, "priority": asked})
-                _, fd = await agent.take(GROUP)
-                os.close(fd)
-                (request,) = played.home.dispatcher.requests.values()
-                assert request.priority == given
-
-    run(test())
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(ours, PSK_CLIENT if asked is None else {**PSK_CLIENT, "priority": asked})
+            _, fd = await agent.take(GROUP)
+            os.close(fd)
+            (request,) = played.home.dispatcher.requests.values()
+            assert request.priority == given
 
 
-def test_sessions_that_can_be_asked_for() -> None:
+async def test_sessions_that_can_be_asked_for() -> None:
     """A plain socket has no session, and one of UDP never; of a group that we do not know, nothing can be said."""
-
-    async def test() -> None:
-        near, far = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
-        with connected_pair() as (ours, _), near, far:
-            far.bind(("127.0.0.1", 0))
-            near.connect(far.getsockname())
-            async with house() as home:
-                tcp = home.dispatcher.take_socket(os.dup(ours.fileno()))
-                udp = home.dispatcher.take_socket(os.dup(near.fileno()))
-                assert [session_planted(group, tcp) for group in ("tlshd", "psp", "new")] == [False, False, None]
-                assert [session_planted(group, udp) for group in ("tlshd", "psp", "new")] == [False, False, None]
-                tcp.release()
-                udp.release()
-
-    run(test())
+    near, far = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    with connected_pair() as (ours, _), near, far:
+        far.bind(("127.0.0.1", 0))
+        near.connect(far.getsockname())
+        async with house() as home:
+            tcp = home.dispatcher.take_socket(os.dup(ours.fileno()))
+            udp = home.dispatcher.take_socket(os.dup(near.fileno()))
+            assert [session_planted(group, tcp) for group in ("tlshd", "psp", "new")] == [False, False, None]
+            assert [session_planted(group, udp) for group in ("tlshd", "psp", "new")] == [False, False, None]
+            tcp.release()
+            udp.release()
 
 
 def test_which_families_there_are() -> None:

@@ -145,7 +145,7 @@ def test_last_words_are_heard() -> None:
         asyncio.run(test(send_first))
 
 
-def test_strangers_keep_nobody_out() -> None:
+async def test_strangers_keep_nobody_out() -> None:
     """Users whom policy gives nothing fill half of the connections at most."""
 
     class Plain:
@@ -155,41 +155,38 @@ def test_strangers_keep_nobody_out() -> None:
         def close(self) -> None:
             self._socket.close()
 
-    async def test() -> None:
-        stranger = True
+    stranger = True
 
-        def check(peer: PeerCredentials) -> None:
-            if stranger:
-                raise RequestRefused("a stranger")
+    def check(peer: PeerCredentials) -> None:
+        if stranger:
+            raise RequestRefused("a stranger")
 
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
-            server.bind("")
-            server.listen()
-            address = server.getsockname()
-            listener = Listener(
-                server, Plain, Limits(connections=4), check=check, close_fd=os.close, loop=asyncio.get_running_loop()
-            )
-            clients = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+        server.bind("")
+        server.listen()
+        address = server.getsockname()
+        listener = Listener(
+            server, Plain, Limits(connections=4), check=check, close_fd=os.close, loop=asyncio.get_running_loop()
+        )
+        clients = []
 
-            async def connect() -> bool:
-                client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                clients.append(client)
-                before = len(listener.connections)
-                client.connect(address)
-                client.setblocking(False)
-                while len(listener.connections) == before:
-                    try:
-                        if client.recv(1) == b"":
-                            return False
-                    except BlockingIOError:
-                        await asyncio.sleep(0)
-                return True
+        async def connect() -> bool:
+            client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            clients.append(client)
+            before = len(listener.connections)
+            client.connect(address)
+            client.setblocking(False)
+            while len(listener.connections) == before:
+                try:
+                    if client.recv(1) == b"":
+                        return False
+                except BlockingIOError:
+                    await asyncio.sleep(0)
+            return True
 
-            assert [await connect() for _ in range(3)] == [True, True, False]
-            stranger = False
-            assert [await connect() for _ in range(3)] == [True, True, False]
-            listener.close()
-            for client in clients:
-                client.close()
-
-    asyncio.run(test())
+        assert [await connect() for _ in range(3)] == [True, True, False]
+        stranger = False
+        assert [await connect() for _ in range(3)] == [True, True, False]
+        listener.close()
+        for client in clients:
+            client.close()

@@ -9,7 +9,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +23,7 @@ from hsframework.dispatcher.policy import PeerCredentials, Policy, peer_credenti
 from hsframework.dispatcher.vault import Vault
 from hsframework.errors import ConfigurationError, RequestRefused
 from hsframework.packets import MAX_PACKET
-from tests.support.house import REQUEST, House, Peer, codec, connected_pair, house, open_fds
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    """Run a test's coroutine and see that it left no fd."""
-    before = open_fds()
-    asyncio.run(test)
-    assert open_fds() == before
-
-
-async def serves(home: House) -> None:
-    """A request still goes through from end to end."""
-    with connected_pair() as (ours, _):
-        agent, consumer = await home.agent("well"), await home.consumer()
-        consumer.send("submit", {**REQUEST, "group": "well"}, ours.fileno())
-        request, fd = await agent.take("well")
-        os.close(fd)
-        agent.send("done", {"request-id": request.values["request-id"], "status": 0, "session": b"s"})
-        assert (await consumer.expect("result")).values["status"] == 0
-        agent.close()
+from tests.support.house import REQUEST, Peer, codec, connected_pair, house, open_fds, serves
 
 
 def message(operation: int, attributes: bytes, *, kind: int = LOCAL_MESSAGE_TYPE, length: int | None = None) -> bytes:
@@ -68,20 +49,16 @@ BAD = {
 
 
 @pytest.mark.parametrize("data", BAD.values(), ids=BAD.keys())
-def test_bad_messages_are_answered_and_harm_nobody(data: bytes) -> None:
+async def test_bad_messages_are_answered_and_harm_nobody(data: bytes) -> None:
     """A message that is not of the specification gets an error; its sender may go on, and so do the others."""
-
-    async def test() -> None:
-        async with house() as home:
-            for connect in (home.consumer, home.stranger):
-                peer = await connect()
-                peer.send_bytes(data if data != BAD["a result from a consumer"] else message(11, b""))
-                answer = await peer.expect("error")
-                assert answer.error in (errno.EBADMSG, errno.EOPNOTSUPP, errno.ENOTSOCK, errno.EBADF)
-                assert answer.values["message"]
-            await serves(home)
-
-    run(test())
+    async with house() as home:
+        for connect in (home.consumer, home.stranger):
+            peer = await connect()
+            peer.send_bytes(data if data != BAD["a result from a consumer"] else message(11, b""))
+            answer = await peer.expect("error")
+            assert answer.error in (errno.EBADMSG, errno.EOPNOTSUPP, errno.ENOTSOCK, errno.EBADF)
+            assert answer.values["message"]
+        await serves(home)
 
 
 @settings(max_examples=25, deadline=None)
@@ -89,7 +66,7 @@ def test_bad_messages_are_answered_and_harm_nobody(data: bytes) -> None:
 def test_noise_harms_nobody(packets: list[bytes]) -> None:
     """Whatever bytes come, each packet gets one error and the connection lives."""
 
-    async def test() -> None:
+    async def make_noise() -> None:
         async with house() as home:
             for connect in (home.consumer, home.stranger):
                 peer = await connect()
@@ -99,49 +76,43 @@ def test_noise_harms_nobody(packets: list[bytes]) -> None:
                     await peer.expect("error")
             await serves(home)
 
-    run(test())
+    before = open_fds()
+    asyncio.run(make_noise())
+    assert open_fds() == before
 
 
-def test_too_long_a_message_ends_its_connection() -> None:
+async def test_too_long_a_message_ends_its_connection() -> None:
     """A packet past the limit cannot be told apart from half of one: its connection is closed, the others live."""
+    async with house() as home:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MAX_PACKET)
+        sock.connect(str(home.folder / "consumer.sock"))
+        try:
+            sock.send(b"x" * (MAX_PACKET + 100))
+        except OSError as error:
+            assert error.errno == errno.EMSGSIZE
+            pytest.fail("this kernel does not send packets of that size; lower MAX_PACKET")
+        await asyncio.get_running_loop().run_in_executor(None, sock.recv, 1)
+        sock.close()
+        await serves(home)
 
-    async def test() -> None:
+
+async def test_several_fds_in_a_message_end_its_connection() -> None:
+    """More than one fd is refused and every one of them closed (the fd count of `run` proves it)."""
+    with connected_pair() as (ours, theirs):
         async with house() as home:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MAX_PACKET)
             sock.connect(str(home.folder / "consumer.sock"))
-            try:
-                sock.send(b"x" * (MAX_PACKET + 100))
-            except OSError as error:
-                assert error.errno == errno.EMSGSIZE
-                pytest.fail("this kernel does not send packets of that size; lower MAX_PACKET")
-            await asyncio.get_running_loop().run_in_executor(None, sock.recv, 1)
-            sock.close()
-            await serves(home)
-
-    run(test())
-
-
-def test_several_fds_in_a_message_end_its_connection() -> None:
-    """More than one fd is refused and every one of them closed (the fd count of `run` proves it)."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, theirs):
-            async with house() as home:
+            for number in (2, 60):
+                fds = array.array("i", [ours.fileno(), theirs.fileno()] * (number // 2))
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)]
+                sock.sendmsg([codec.encode("submit", REQUEST, sequence=1)], rights)
+                assert await asyncio.get_running_loop().run_in_executor(None, sock.recv, 1) == b""
+                sock.close()
                 sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
                 sock.connect(str(home.folder / "consumer.sock"))
-                for number in (2, 60):
-                    fds = array.array("i", [ours.fileno(), theirs.fileno()] * (number // 2))
-                    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)]
-                    sock.sendmsg([codec.encode("submit", REQUEST, sequence=1)], rights)
-                    assert await asyncio.get_running_loop().run_in_executor(None, sock.recv, 1) == b""
-                    sock.close()
-                    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                    sock.connect(str(home.folder / "consumer.sock"))
-                sock.close()
-                await serves(home)
-
-    run(test())
+            sock.close()
+            await serves(home)
 
 
 def unconnected() -> socket.socket:
@@ -156,20 +127,16 @@ def listening() -> socket.socket:
     ("make", "number"),
     [(unconnected, errno.ENOTCONN), (listening, errno.ENOTCONN), (lambda: open(os.devnull, "rb"), errno.ENOTSOCK)],
 )
-def test_only_connected_sockets_are_taken(make: Callable[[], Any], number: int) -> None:
+async def test_only_connected_sockets_are_taken(make: Callable[[], Any], number: int) -> None:
     """A file, a fresh socket and a listening one are refused, and closed."""
-
-    async def test() -> None:
-        async with house() as home:
-            agent, consumer = await home.agent("toy"), await home.consumer()
-            with make() as thing:
-                consumer.send("submit", REQUEST, thing.fileno())
-                assert (await consumer.expect("error")).error == number
-            consumer.send("submit", REQUEST)
-            assert (await consumer.expect("error")).error == errno.EBADF
-            assert agent.inbox.empty()
-
-    run(test())
+    async with house() as home:
+        agent, consumer = await home.agent("toy"), await home.consumer()
+        with make() as thing:
+            consumer.send("submit", REQUEST, thing.fileno())
+            assert (await consumer.expect("error")).error == number
+        consumer.send("submit", REQUEST)
+        assert (await consumer.expect("error")).error == errno.EBADF
+        assert agent.inbox.empty()
 
 
 @pytest.mark.parametrize(
@@ -187,74 +154,58 @@ def test_only_connected_sockets_are_taken(make: Callable[[], Any], number: int) 
         ({"psk": [{"identity": b"i", "key": b"k", "hash": "md5"}]}, errno.EINVAL),
     ],
 )
-def test_requests_that_make_no_sense(values: dict[str, Any], number: int) -> None:
+async def test_requests_that_make_no_sense(values: dict[str, Any], number: int) -> None:
     """Each is refused with its errno and a text, before an agent hears of it."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with house() as home:
-                agent, consumer = await home.agent("toy"), await home.consumer()
-                consumer.send("submit", {**REQUEST, **values}, ours.fileno())
-                answer = await consumer.expect("error")
-                assert answer.error == number, answer
-                assert answer.values["message"]
-                assert agent.inbox.empty()
-
-    run(test())
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            agent, consumer = await home.agent("toy"), await home.consumer()
+            consumer.send("submit", {**REQUEST, **values}, ours.fileno())
+            answer = await consumer.expect("error")
+            assert answer.error == number, answer
+            assert answer.values["message"]
+            assert agent.inbox.empty()
 
 
-def test_a_flood_does_not_disturb_the_others() -> None:
+async def test_a_flood_does_not_disturb_the_others() -> None:
     """A peer that sends without end and reads nothing is left alone once its answers pile up; others are served."""
-
-    async def test() -> None:
-        async with house() as home:
-            flooder = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            flooder.connect(str(home.folder / "consumer.sock"))
-            flooder.setblocking(False)
-            sent = 0
-            for _ in range(200):
-                try:
-                    while sent < 100_000:
-                        flooder.send(BAD["an unknown attribute"])
-                        sent += 1
-                except BlockingIOError:
-                    await asyncio.sleep(0)
-            assert sent < 100_000, "the dispatcher never stopped reading"
-            await serves(home)
-            flooder.close()
-
-    run(test())
-
-
-def test_connections_are_limited() -> None:
-    """Past the limit for a user a connection is closed at once; one that ends makes room."""
-
-    async def test() -> None:
-        async with house(Configuration(limits=Limits(connections_per_user=2))) as home:
-            first, _ = await home.consumer(), await home.consumer()
-            third = await home.consumer()
-            await third.closed()
-            first.close()
-            while len(home.local.listener.connections) == 2:
+    async with house() as home:
+        flooder = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        flooder.connect(str(home.folder / "consumer.sock"))
+        flooder.setblocking(False)
+        sent = 0
+        for _ in range(200):
+            try:
+                while sent < 100_000:
+                    flooder.send(BAD["an unknown attribute"])
+                    sent += 1
+            except BlockingIOError:
                 await asyncio.sleep(0)
-            last = await home.consumer()
-            assert (await last.ask("cancel", {"request-id": 1})).error == 0
+        assert sent < 100_000, "the dispatcher never stopped reading"
+        await serves(home)
+        flooder.close()
 
-    run(test())
+
+async def test_connections_are_limited() -> None:
+    """Past the limit for a user a connection is closed at once; one that ends makes room."""
+    async with house(Configuration(limits=Limits(connections_per_user=2))) as home:
+        first, _ = await home.consumer(), await home.consumer()
+        third = await home.consumer()
+        await third.closed()
+        first.close()
+        while len(home.local.listener.connections) == 2:
+            await asyncio.sleep(0)
+        last = await home.consumer()
+        assert (await last.ask("cancel", {"request-id": 1})).error == 0
 
 
-def test_an_agent_must_join_before_it_accepts() -> None:
+async def test_an_agent_must_join_before_it_accepts() -> None:
     """ACCEPT from a group that the peer has not joined is refused."""
-
-    async def test() -> None:
-        async with house() as home:
-            await home.agent("toy")
-            stranger = await home.stranger()
-            stranger.send("accept", {"group": "toy"})
-            assert (await stranger.expect("error")).error == errno.EPERM
-            assert (await stranger.ask("join", {})).error == errno.EBADMSG
-
-    run(test())
+    async with house() as home:
+        await home.agent("toy")
+        stranger = await home.stranger()
+        stranger.send("accept", {"group": "toy"})
+        assert (await stranger.expect("error")).error == errno.EPERM
+        assert (await stranger.ask("join", {})).error == errno.EBADMSG
 
 
 class _PolicyCase:
@@ -390,7 +341,7 @@ def test_socket_activation_with_wrong_names() -> None:
     assert passed_listeners({"LISTEN_PID": "1", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "agent:consumer"}) == {}
 
 
-def test_trust_travels_once(tmp_path: Path) -> None:
+async def test_trust_travels_once(tmp_path: Path) -> None:
     """A trust comes as a sealed memfd before the first request that names it, and is not sent again."""
     from hsframework.interface import Trust
     from hsframework.trustfile import read_trust_file
@@ -419,15 +370,12 @@ def test_trust_travels_once(tmp_path: Path) -> None:
                 await agent.expect("error")
                 return message.values["trust-id"], trust
 
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with house() as home:
-                agent, consumer = await home.agent("toy"), await home.consumer()
-                first, content = await submit(consumer, agent, ours, [b"a" * 60_000, b"b"])
-                assert content == Trust((b"a" * 60_000, b"b"), (b"r" * 10,))
-                assert await submit(consumer, agent, ours, [b"a" * 60_000, b"b"]) == (first, None)
-                second, content = await submit(consumer, agent, ours, [b"c"])
-                assert second != first
-                assert content is not None
-
-    run(test())
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            agent, consumer = await home.agent("toy"), await home.consumer()
+            first, content = await submit(consumer, agent, ours, [b"a" * 60_000, b"b"])
+            assert content == Trust((b"a" * 60_000, b"b"), (b"r" * 10,))
+            assert await submit(consumer, agent, ours, [b"a" * 60_000, b"b"]) == (first, None)
+            second, content = await submit(consumer, agent, ours, [b"c"])
+            assert second != first
+            assert content is not None

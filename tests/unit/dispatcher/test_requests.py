@@ -7,7 +7,6 @@ import errno
 import fcntl
 import os
 import socket
-from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -18,16 +17,9 @@ from hsframework.dispatcher.local import REMEMBERED, REMEMBERED_SIZE, ConsumerCo
 from hsframework.errors import MessageError
 from hsframework.netlink.socket import open_netlink
 from hsframework.packets import MAX_PACKET
-from tests.support.house import REQUEST, House, Peer, codec, connected_pair, house, open_fds
+from tests.support.house import REQUEST, House, Peer, codec, connected_pair, house
 
 SESSION = {"session": b"exported"}
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    """Run a test's coroutine and see that it left no fd."""
-    before = open_fds()
-    asyncio.run(test)
-    assert open_fds() == before
 
 
 async def submitted(home: House, sock: socket.socket, **values: Any) -> Peer:
@@ -47,333 +39,267 @@ async def submitted(home: House, sock: socket.socket, **values: Any) -> Peer:
         (("default", "web"), {"profile": "web"}, "web"),
     ],
 )
-def test_the_agent_hears_the_profile(profiles: tuple[str, ...], asked: dict[str, str], given: str | None) -> None:
+async def test_the_agent_hears_the_profile(profiles: tuple[str, ...], asked: dict[str, str], given: str | None) -> None:
     """The one that policy has allowed, whether it was asked for or is the default."""
-
-    async def test() -> None:
-        configuration = Configuration(profiles={name: Profile() for name in profiles})
-        with connected_pair() as (ours, _):
-            async with house(configuration) as home:
-                agent = await home.agent("toy")
-                await submitted(home, ours, **asked)
-                request, fd = await agent.take()
-                os.close(fd)
-                assert request.values.get("profile") == given
-
-    run(test())
+    configuration = Configuration(profiles={name: Profile() for name in profiles})
+    with connected_pair() as (ours, _):
+        async with house(configuration) as home:
+            agent = await home.agent("toy")
+            await submitted(home, ours, **asked)
+            request, fd = await agent.take()
+            os.close(fd)
+            assert request.values.get("profile") == given
 
 
-def test_a_handshake_from_submit_to_result() -> None:
+async def test_a_handshake_from_submit_to_result() -> None:
     """The agent gets the same socket with the request's parameters; the consumer gets what the agent reported."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, theirs):
-            async with house() as home:
-                agent = await home.agent("toy")
-                consumer = await submitted(home, ours, peername="server.example", alpn=["sunrpc"])
-                request, fd = await agent.take()
-                assert request.values["peername"] == "server.example"
-                assert request.values["alpn"] == ["sunrpc"]
-                assert 8000 < request.values["timeout"] <= 9000
-                assert request.values["peer-address"] == f"127.0.0.1:{theirs.getsockname()[1]}"
-                os.write(fd, b"from the agent")
-                assert theirs.recv(100) == b"from the agent"
-                os.close(fd)
-                agent.send(
-                    "done", {"request-id": request.values["request-id"], "status": 0, "alpn": "sunrpc", **SESSION}
-                )
-                result = await consumer.expect("result")
-                assert result.values["status"] == 0
-                assert result.values["alpn"] == "sunrpc"
-                assert result.values["session"].reveal() == b"exported"
-                ours.send(b"still mine")
-                assert theirs.recv(100) == b"still mine"
-
-    run(test())
+    with connected_pair() as (ours, theirs):
+        async with house() as home:
+            agent = await home.agent("toy")
+            consumer = await submitted(home, ours, peername="server.example", alpn=["sunrpc"])
+            request, fd = await agent.take()
+            assert request.values["peername"] == "server.example"
+            assert request.values["alpn"] == ["sunrpc"]
+            assert 8000 < request.values["timeout"] <= 9000
+            assert request.values["peer-address"] == f"127.0.0.1:{theirs.getsockname()[1]}"
+            os.write(fd, b"from the agent")
+            assert theirs.recv(100) == b"from the agent"
+            os.close(fd)
+            agent.send("done", {"request-id": request.values["request-id"], "status": 0, "alpn": "sunrpc", **SESSION})
+            result = await consumer.expect("result")
+            assert result.values["status"] == 0
+            assert result.values["alpn"] == "sunrpc"
+            assert result.values["session"].reveal() == b"exported"
+            ours.send(b"still mine")
+            assert theirs.recv(100) == b"still mine"
 
 
-def test_nobody_listens() -> None:
+async def test_nobody_listens() -> None:
     """Without an agent in the group a request is refused with ESRCH at once, and the socket is as it was."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, theirs):
-            async with house() as home:
-                await home.agent("other")
-                consumer = await submitted(home, ours)
-                refusal = await consumer.expect("error")
-                assert refusal.error == errno.ESRCH
-                assert "toy" in refusal.values["message"]
-                ours.send(b"untouched")
-                assert theirs.recv(100) == b"untouched"
-
-    run(test())
+    with connected_pair() as (ours, theirs):
+        async with house() as home:
+            await home.agent("other")
+            consumer = await submitted(home, ours)
+            refusal = await consumer.expect("error")
+            assert refusal.error == errno.ESRCH
+            assert "toy" in refusal.values["message"]
+            ours.send(b"untouched")
+            assert theirs.recv(100) == b"untouched"
 
 
-def test_an_agent_that_dies_costs_one_error_at_once() -> None:
+async def test_an_agent_that_dies_costs_one_error_at_once() -> None:
     """EIO for what the agent had in hand, with the connection shut down; what only waited goes to the next agent."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, theirs), connected_pair() as (second, _):
-            async with house() as home:
-                agent = await home.agent("toy")
-                consumer = await submitted(home, ours)
-                _, fd = await agent.take()
-                waiting = await submitted(home, second)
-                await home.queued(1)
-                agent.close()
-                result = await consumer.expect("result")
-                assert result.values["status"] == errno.EIO
-                assert theirs.recv(1) == b""
-                os.close(fd)
-                successor = await home.agent("toy")
-                request, fd = await successor.take()
-                os.close(fd)
-                successor.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
-                assert (await waiting.expect("result")).values["status"] == 0
-
-    run(test())
+    with connected_pair() as (ours, theirs), connected_pair() as (second, _):
+        async with house() as home:
+            agent = await home.agent("toy")
+            consumer = await submitted(home, ours)
+            _, fd = await agent.take()
+            waiting = await submitted(home, second)
+            await home.queued(1)
+            agent.close()
+            result = await consumer.expect("result")
+            assert result.values["status"] == errno.EIO
+            assert theirs.recv(1) == b""
+            os.close(fd)
+            successor = await home.agent("toy")
+            request, fd = await successor.take()
+            os.close(fd)
+            successor.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
+            assert (await waiting.expect("result")).values["status"] == 0
 
 
-def test_no_agent_comes_back() -> None:
+async def test_no_agent_comes_back() -> None:
     """When the grace period ends, what waits gets EIO and new requests ESRCH."""
-
-    async def test() -> None:
-        configuration = Configuration(timeouts=Timeouts(agent_restart=0.05))
-        with connected_pair() as (ours, _):
-            async with house(configuration) as home:
-                agent = await home.agent("toy")
-                consumer = await submitted(home, ours)
-                await agent.expect("ready")
-                agent.close()
-                assert (await consumer.expect("result")).values["status"] == errno.EIO
-                consumer.send("submit", REQUEST, ours.fileno())
-                assert (await consumer.expect("error")).error == errno.ESRCH
-
-    run(test())
+    configuration = Configuration(timeouts=Timeouts(agent_restart=0.05))
+    with connected_pair() as (ours, _):
+        async with house(configuration) as home:
+            agent = await home.agent("toy")
+            consumer = await submitted(home, ours)
+            await agent.expect("ready")
+            agent.close()
+            assert (await consumer.expect("result")).values["status"] == errno.EIO
+            consumer.send("submit", REQUEST, ours.fileno())
+            assert (await consumer.expect("error")).error == errno.ESRCH
 
 
-def test_an_agent_that_leaves_is_not_waited_for() -> None:
+async def test_an_agent_that_leaves_is_not_waited_for() -> None:
     """LEAVE closes the group at once; what the agent has in hand it may still finish."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _), connected_pair() as (second, _):
-            async with house() as home:
-                agent = await home.agent("toy")
-                consumer = await submitted(home, ours)
-                request, fd = await agent.take()
-                os.close(fd)
-                agent.send("leave", {"group": ["toy"]})
-                consumer.send("submit", REQUEST, second.fileno())
-                assert (await consumer.expect("error")).error == errno.ESRCH
-                agent.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
-                assert (await consumer.expect("result")).values["status"] == 0
-
-    run(test())
+    with connected_pair() as (ours, _), connected_pair() as (second, _):
+        async with house() as home:
+            agent = await home.agent("toy")
+            consumer = await submitted(home, ours)
+            request, fd = await agent.take()
+            os.close(fd)
+            agent.send("leave", {"group": ["toy"]})
+            consumer.send("submit", REQUEST, second.fileno())
+            assert (await consumer.expect("error")).error == errno.ESRCH
+            agent.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
+            assert (await consumer.expect("result")).values["status"] == 0
 
 
 @pytest.mark.parametrize("group", ["tls13", "psp"])
-def test_a_session_in_the_kernel_is_checked_for_everybody(group: str) -> None:
+async def test_a_session_in_the_kernel_is_checked_for_everybody(group: str) -> None:
     """A consumer in user space would go on in plain text, too, whatever else an agent gives it."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with house() as home:
-                agent = await home.agent(group)
-                consumer = await home.consumer()
-                consumer.send("submit", {**REQUEST, "group": group}, ours.fileno())
-                request, fd = await agent.take(group)
-                os.close(fd)
-                claim = {"request-id": request.values["request-id"], "status": 0, "in-kernel": True, **SESSION}
-                agent.send("done", claim)
-                result = await consumer.expect("result")
-                assert result.values["status"] == errno.EIO
-                assert "the socket has none" in result.values["message"]
-
-    run(test())
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            agent = await home.agent(group)
+            consumer = await home.consumer()
+            consumer.send("submit", {**REQUEST, "group": group}, ours.fileno())
+            request, fd = await agent.take(group)
+            os.close(fd)
+            claim = {"request-id": request.values["request-id"], "status": 0, "in-kernel": True, **SESSION}
+            agent.send("done", claim)
+            result = await consumer.expect("result")
+            assert result.values["status"] == errno.EIO
+            assert "the socket has none" in result.values["message"]
 
 
 @pytest.mark.parametrize(
     ("claim", "text"),
     [({}, "without a session"), ({"in-kernel": True}, "the socket has none"), ({"session": b""}, "without a session")],
 )
-def test_success_is_checked_not_believed(claim: dict[str, Any], text: str) -> None:
+async def test_success_is_checked_not_believed(claim: dict[str, Any], text: str) -> None:
     """An agent that reports success without a session costs its consumer EIO."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with house() as home:
-                agent = await home.agent("toy")
-                consumer = await submitted(home, ours)
-                request, fd = await agent.take()
-                os.close(fd)
-                agent.send("done", {"request-id": request.values["request-id"], "status": 0, **claim})
-                result = await consumer.expect("result")
-                assert result.values["status"] == errno.EIO
-                assert text in result.values["message"]
-
-    run(test())
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            agent = await home.agent("toy")
+            consumer = await submitted(home, ours)
+            request, fd = await agent.take()
+            os.close(fd)
+            agent.send("done", {"request-id": request.values["request-id"], "status": 0, **claim})
+            result = await consumer.expect("result")
+            assert result.values["status"] == errno.EIO
+            assert text in result.values["message"]
 
 
-def test_an_error_is_passed_on_without_secrets() -> None:
+async def test_an_error_is_passed_on_without_secrets() -> None:
     """A failure's errno and text reach the consumer; a session that came with it does not."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with house() as home:
-                agent = await home.agent("toy")
-                consumer = await submitted(home, ours)
-                request, fd = await agent.take()
-                os.close(fd)
-                values = {"request-id": request.values["request-id"], "status": errno.EKEYREVOKED, "message": "revoked"}
-                agent.send("done", {**values, **SESSION})
-                result = await consumer.expect("result")
-                assert result.values == {"status": errno.EKEYREVOKED, "message": "revoked"}
-
-    run(test())
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            agent = await home.agent("toy")
+            consumer = await submitted(home, ours)
+            request, fd = await agent.take()
+            os.close(fd)
+            values = {"request-id": request.values["request-id"], "status": errno.EKEYREVOKED, "message": "revoked"}
+            agent.send("done", {**values, **SESSION})
+            result = await consumer.expect("result")
+            assert result.values == {"status": errno.EKEYREVOKED, "message": "revoked"}
 
 
-def test_done_twice_and_done_for_another() -> None:
+async def test_done_twice_and_done_for_another() -> None:
     """The second DONE changes nothing; a DONE for another agent's request is refused and completes nothing."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with house() as home:
-                agent, thief = await home.agent("toy"), await home.agent("toy")
-                consumer = await submitted(home, ours)
-                request, fd = await agent.take()
-                os.close(fd)
-                number = request.values["request-id"]
-                thief.send("done", {"request-id": number, "status": 0, **SESSION})
-                assert (await thief.expect("error")).error == errno.EBADF
-                agent.send("done", {"request-id": number, "status": 0, "session": b"first"})
-                assert (await agent.ask("done", {"request-id": number, "status": errno.EIO})).error in (0, None)
-                result = await consumer.expect("result")
-                assert result.values["session"].reveal() == b"first"
-                assert consumer.inbox.empty()
-
-    run(test())
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            agent, thief = await home.agent("toy"), await home.agent("toy")
+            consumer = await submitted(home, ours)
+            request, fd = await agent.take()
+            os.close(fd)
+            number = request.values["request-id"]
+            thief.send("done", {"request-id": number, "status": 0, **SESSION})
+            assert (await thief.expect("error")).error == errno.EBADF
+            agent.send("done", {"request-id": number, "status": 0, "session": b"first"})
+            assert (await agent.ask("done", {"request-id": number, "status": errno.EIO})).error in (0, None)
+            result = await consumer.expect("result")
+            assert result.values["session"].reveal() == b"first"
+            assert consumer.inbox.empty()
 
 
-def test_a_done_without_status_is_an_error() -> None:
+async def test_a_done_without_status_is_an_error() -> None:
     """As in the kernel: no status is EIO."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with house() as home:
-                agent = await home.agent("toy")
-                consumer = await submitted(home, ours)
-                request, fd = await agent.take()
-                os.close(fd)
-                agent.send("done", {"request-id": request.values["request-id"]})
-                assert (await consumer.expect("result")).values["status"] == errno.EIO
-
-    run(test())
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            agent = await home.agent("toy")
+            consumer = await submitted(home, ours)
+            request, fd = await agent.take()
+            os.close(fd)
+            agent.send("done", {"request-id": request.values["request-id"]})
+            assert (await consumer.expect("result")).values["status"] == errno.EIO
 
 
-def test_a_missed_deadline() -> None:
+async def test_a_missed_deadline() -> None:
     """ETIMEDOUT with the connection shut down; the agent is told to let go, and lives because it answers."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, theirs):
-            async with house() as home:
-                agent = await home.agent("toy")
-                consumer = await submitted(home, ours, timeout=50)
-                request, fd = await agent.take()
-                result = await consumer.expect("result")
-                assert result.values["status"] == errno.ETIMEDOUT
-                assert theirs.recv(1) == b""
-                told = await agent.expect("cancel")
-                assert told.values == {"request-id": request.values["request-id"], "reason": errno.ETIMEDOUT}
-                assert (await agent.ask("done", {"request-id": request.values["request-id"], "status": 0})).error == 0
-                os.close(fd)
-
-    run(test())
+    with connected_pair() as (ours, theirs):
+        async with house() as home:
+            agent = await home.agent("toy")
+            consumer = await submitted(home, ours, timeout=50)
+            request, fd = await agent.take()
+            result = await consumer.expect("result")
+            assert result.values["status"] == errno.ETIMEDOUT
+            assert theirs.recv(1) == b""
+            told = await agent.expect("cancel")
+            assert told.values == {"request-id": request.values["request-id"], "reason": errno.ETIMEDOUT}
+            assert (await agent.ask("done", {"request-id": request.values["request-id"], "status": 0})).error == 0
+            os.close(fd)
 
 
-def test_a_deadline_in_the_queue() -> None:
+async def test_a_deadline_in_the_queue() -> None:
     """A request that no agent took ends with ETIMEDOUT, and its socket is left alone."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, theirs):
-            async with house() as home:
-                await home.agent("toy")
-                consumer = await submitted(home, ours, timeout=30)
-                assert (await consumer.expect("result")).values["status"] == errno.ETIMEDOUT
-                ours.send(b"alive")
-                assert theirs.recv(10) == b"alive"
-
-    run(test())
+    with connected_pair() as (ours, theirs):
+        async with house() as home:
+            await home.agent("toy")
+            consumer = await submitted(home, ours, timeout=30)
+            assert (await consumer.expect("result")).values["status"] == errno.ETIMEDOUT
+            ours.send(b"alive")
+            assert theirs.recv(10) == b"alive"
 
 
-def test_cancel_while_waiting_and_in_flight() -> None:
+async def test_cancel_while_waiting_and_in_flight() -> None:
     """ECANCELED once; in flight the agent is told and the connection is shut down."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _), connected_pair() as (second, peer):
-            async with house() as home:
-                agent = await home.agent("toy")
-                consumer = await home.consumer()
-                first = consumer.send("submit", REQUEST, ours.fileno())
-                consumer.send("cancel", {"request-id": first})
-                result = await consumer.expect("result")
-                assert (result.sequence, result.values["status"]) == (first, errno.ECANCELED)
-                taken = consumer.send("submit", REQUEST, second.fileno())
-                request, fd = await agent.take()
-                consumer.send("cancel", {"request-id": taken})
-                result = await consumer.expect("result")
-                assert (result.sequence, result.values["status"]) == (taken, errno.ECANCELED)
-                assert (await agent.expect("cancel")).values["request-id"] == request.values["request-id"]
-                assert peer.recv(1) == b""
-                os.close(fd)
-                consumer.send("cancel", {"request-id": 4711}, flags=4)
-                assert (await consumer.expect("error")).error == 0
-
-    run(test())
+    with connected_pair() as (ours, _), connected_pair() as (second, peer):
+        async with house() as home:
+            agent = await home.agent("toy")
+            consumer = await home.consumer()
+            first = consumer.send("submit", REQUEST, ours.fileno())
+            consumer.send("cancel", {"request-id": first})
+            result = await consumer.expect("result")
+            assert (result.sequence, result.values["status"]) == (first, errno.ECANCELED)
+            taken = consumer.send("submit", REQUEST, second.fileno())
+            request, fd = await agent.take()
+            consumer.send("cancel", {"request-id": taken})
+            result = await consumer.expect("result")
+            assert (result.sequence, result.values["status"]) == (taken, errno.ECANCELED)
+            assert (await agent.expect("cancel")).values["request-id"] == request.values["request-id"]
+            assert peer.recv(1) == b""
+            os.close(fd)
+            consumer.send("cancel", {"request-id": 4711}, flags=4)
+            assert (await consumer.expect("error")).error == 0
 
 
-def test_a_consumer_that_goes_away() -> None:
+async def test_a_consumer_that_goes_away() -> None:
     """Its requests end with it: the agent is told, the connection is shut down, nothing is held."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, theirs), connected_pair() as (second, _):
-            async with house() as home:
-                agent = await home.agent("toy")
-                consumer = await submitted(home, ours)
-                _, fd = await agent.take()
-                consumer.send("submit", REQUEST, second.fileno())
-                await home.queued(1)
-                consumer.close()
-                await agent.expect("cancel")
-                assert theirs.recv(1) == b""
-                assert not home.dispatcher.requests
-                os.close(fd)
-
-    run(test())
+    with connected_pair() as (ours, theirs), connected_pair() as (second, _):
+        async with house() as home:
+            agent = await home.agent("toy")
+            consumer = await submitted(home, ours)
+            _, fd = await agent.take()
+            consumer.send("submit", REQUEST, second.fileno())
+            await home.queued(1)
+            consumer.close()
+            await agent.expect("cancel")
+            assert theirs.recv(1) == b""
+            assert not home.dispatcher.requests
+            os.close(fd)
 
 
-def test_one_socket_twice() -> None:
+async def test_one_socket_twice() -> None:
     """EBUSY for the second request on a socket, also through another fd of it, until the first has ended."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with house() as home:
-                agent = await home.agent("toy")
-                consumer = await submitted(home, ours)
-                twin = ours.dup()
-                consumer.send("submit", REQUEST, twin.fileno())
-                assert (await consumer.expect("error")).error == errno.EBUSY
-                request, fd = await agent.take()
-                os.close(fd)
-                agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
-                assert (await consumer.expect("result")).values["status"] == errno.EACCES
-                consumer.send("submit", REQUEST, twin.fileno())
-                request, fd = await agent.take()
-                os.close(fd)
-                agent.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
-                assert (await consumer.expect("result")).values["status"] == 0
-                twin.close()
-
-    run(test())
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            agent = await home.agent("toy")
+            consumer = await submitted(home, ours)
+            twin = ours.dup()
+            consumer.send("submit", REQUEST, twin.fileno())
+            assert (await consumer.expect("error")).error == errno.EBUSY
+            request, fd = await agent.take()
+            os.close(fd)
+            agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+            assert (await consumer.expect("result")).values["status"] == errno.EACCES
+            consumer.send("submit", REQUEST, twin.fileno())
+            request, fd = await agent.take()
+            os.close(fd)
+            agent.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
+            assert (await consumer.expect("result")).values["status"] == 0
+            twin.close()
 
 
 @pytest.mark.parametrize(
@@ -384,147 +310,123 @@ def test_one_socket_twice() -> None:
         (Limits(per_address=2), "with 127.0.0.1"),
     ],
 )
-def test_limits(limits: Limits, text: str) -> None:
+async def test_limits(limits: Limits, text: str) -> None:
     """Past a limit a request is refused with EAGAIN that names it; a completed one makes room."""
-
-    async def test() -> None:
-        with connected_pair() as (one, _), connected_pair() as (two, _), connected_pair() as (three, _):
-            async with house(Configuration(limits=limits)) as home:
-                await home.agent("toy")
-                consumer = await home.consumer()
-                first = consumer.send("submit", REQUEST, one.fileno())
-                consumer.send("submit", REQUEST, two.fileno())
-                consumer.send("submit", REQUEST, three.fileno())
-                refusal = await consumer.expect("error")
-                assert refusal.error == errno.EAGAIN
-                assert text in refusal.values["message"]
-                consumer.send("cancel", {"request-id": first})
-                await consumer.expect("result")
-                last = consumer.send("submit", REQUEST, three.fileno())
-                consumer.send("cancel", {"request-id": last})
-                assert (await consumer.expect("result")).values["status"] == errno.ECANCELED
-
-    run(test())
+    with connected_pair() as (one, _), connected_pair() as (two, _), connected_pair() as (three, _):
+        async with house(Configuration(limits=limits)) as home:
+            await home.agent("toy")
+            consumer = await home.consumer()
+            first = consumer.send("submit", REQUEST, one.fileno())
+            consumer.send("submit", REQUEST, two.fileno())
+            consumer.send("submit", REQUEST, three.fileno())
+            refusal = await consumer.expect("error")
+            assert refusal.error == errno.EAGAIN
+            assert text in refusal.values["message"]
+            consumer.send("cancel", {"request-id": first})
+            await consumer.expect("result")
+            last = consumer.send("submit", REQUEST, three.fileno())
+            consumer.send("cancel", {"request-id": last})
+            assert (await consumer.expect("result")).values["status"] == errno.ECANCELED
 
 
 @pytest.mark.parametrize("nodelay", [0, 1])
 @pytest.mark.parametrize("status", [0, errno.EACCES])
-def test_flags_of_the_socket_are_put_back(nodelay: int, status: int) -> None:
+async def test_flags_of_the_socket_are_put_back(nodelay: int, status: int) -> None:
     """Nagle is off for the handshake; O_NONBLOCK and TCP_NODELAY are the owner's again before it hears the outcome."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            ours.setblocking(True)
-            ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, nodelay)
-            before = fcntl.fcntl(ours, fcntl.F_GETFL)
-            async with house() as home:
-                agent = await home.agent("toy")
-                consumer = await submitted(home, ours)
-                request, fd = await agent.take()
-                os.set_blocking(fd, False)
-                with socket.socket(fileno=fd) as theirs:
-                    assert theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-                    theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1 - nodelay)
-                assert fcntl.fcntl(ours, fcntl.F_GETFL) != before
-                agent.send("done", {"request-id": request.values["request-id"], "status": status, **SESSION})
-                await consumer.expect("result")
-                assert fcntl.fcntl(ours, fcntl.F_GETFL) == before
-                assert bool(ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)) == bool(nodelay)
-
-    run(test())
+    with connected_pair() as (ours, _):
+        ours.setblocking(True)
+        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, nodelay)
+        before = fcntl.fcntl(ours, fcntl.F_GETFL)
+        async with house() as home:
+            agent = await home.agent("toy")
+            consumer = await submitted(home, ours)
+            request, fd = await agent.take()
+            os.set_blocking(fd, False)
+            with socket.socket(fileno=fd) as theirs:
+                assert theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1 - nodelay)
+            assert fcntl.fcntl(ours, fcntl.F_GETFL) != before
+            agent.send("done", {"request-id": request.values["request-id"], "status": status, **SESSION})
+            await consumer.expect("result")
+            assert fcntl.fcntl(ours, fcntl.F_GETFL) == before
+            assert bool(ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)) == bool(nodelay)
 
 
-def test_agents_share_a_group_by_pulling() -> None:
+async def test_agents_share_a_group_by_pulling() -> None:
     """Two agents with one slot each get one request each; priorities go first."""
-
-    async def test() -> None:
-        with connected_pair() as (one, _), connected_pair() as (two, _), connected_pair() as (three, _):
-            async with house() as home:
-                left, right = await home.agent("toy"), await home.agent("toy")
-                consumer = await home.consumer()
-                consumer.send("submit", {**REQUEST, "peername": "first"}, one.fileno())
-                consumer.send("submit", {**REQUEST, "peername": "second"}, two.fileno())
-                consumer.send("submit", {**REQUEST, "peername": "urgent", "priority": 7}, three.fileno())
-                await home.queued(3)
-                names = []
-                for agent in (left, right, left):
-                    request, fd = await agent.take()
-                    os.close(fd)
-                    names.append(request.values["peername"])
-                assert names == ["urgent", "first", "second"]
-
-    run(test())
-
-
-def test_a_round_of_accepts() -> None:
-    """ACCEPT with a count brings so many requests, then EAGAIN, then READY when the queue fills again."""
-
-    async def test() -> None:
-        with connected_pair() as (one, _), connected_pair() as (two, _), connected_pair() as (three, _):
-            async with house() as home:
-                agent = await home.agent("toy")
-                consumer = await home.consumer()
-                consumer.send("submit", REQUEST, one.fileno())
-                consumer.send("submit", REQUEST, two.fileno())
-                await home.queued(2)
-                await agent.expect("ready")
-                sequence = agent.send("accept", {"group": "toy", "count": 8})
-                for _ in range(2):
-                    message, fd = await agent.receive()
-                    assert (message.operation, message.sequence) == ("accept", sequence)
-                    assert fd is not None
-                    os.close(fd)
-                message, _ = await agent.receive()
-                assert (message.error, message.sequence) == (errno.EAGAIN, sequence)
-                consumer.send("submit", REQUEST, three.fileno())
-                assert (await agent.receive())[0].operation == "ready"
-
-    run(test())
-
-
-def test_sockets_are_told_apart_by_protocol() -> None:
-    """An agent that serves another SO_PROTOCOL does not get the request; one that serves it does."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with house() as home:
-                quic = await home.agent("toy", **{"socket-protocol": [261]})
-                tcp = await home.agent("toy", **{"socket-protocol": [socket.IPPROTO_TCP]})
-                await submitted(home, ours)
-                await quic.expect("ready")
-                quic.send("accept", {"group": "toy"})
-                assert (await quic.expect("error")).error == errno.EAGAIN
-                _, fd = await tcp.take()
-                os.close(fd)
-
-    run(test())
-
-
-def test_psk_lookup() -> None:
-    """A server's agent finds the keys of its own request by whole identity, and no others."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with house() as home:
-                agent, other = await home.agent("toy"), await home.agent("toy")
-                keys = [{"identity": b"alice", "key": b"k" * 32, "hash": "sha384"}]
-                await submitted(home, ours, **{"message-type": 2, "auth-mode": 2, "psk": keys})
+    with connected_pair() as (one, _), connected_pair() as (two, _), connected_pair() as (three, _):
+        async with house() as home:
+            left, right = await home.agent("toy"), await home.agent("toy")
+            consumer = await home.consumer()
+            consumer.send("submit", {**REQUEST, "peername": "first"}, one.fileno())
+            consumer.send("submit", {**REQUEST, "peername": "second"}, two.fileno())
+            consumer.send("submit", {**REQUEST, "peername": "urgent", "priority": 7}, three.fileno())
+            await home.queued(3)
+            names = []
+            for agent in (left, right, left):
                 request, fd = await agent.take()
                 os.close(fd)
-                assert "psk" not in request.values
-                number = request.values["request-id"]
-                agent.send("psk-lookup", {"request-id": number, "identity": b"ali"})
-                assert "psk" not in (await agent.expect("psk-lookup")).values
-                agent.send("psk-lookup", {"request-id": number, "identity": b"alice"})
-                found = (await agent.expect("psk-lookup")).values["psk"]
-                assert (found["identity"], found["key"].reveal(), found["hash"]) == (b"alice", b"k" * 32, "sha384")
-                other.send("psk-lookup", {"request-id": number, "identity": b"alice"})
-                assert (await other.expect("error")).error == errno.EBADF
-
-    run(test())
+                names.append(request.values["peername"])
+            assert names == ["urgent", "first", "second"]
 
 
-def test_a_netlink_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_round_of_accepts() -> None:
+    """ACCEPT with a count brings so many requests, then EAGAIN, then READY when the queue fills again."""
+    with connected_pair() as (one, _), connected_pair() as (two, _), connected_pair() as (three, _):
+        async with house() as home:
+            agent = await home.agent("toy")
+            consumer = await home.consumer()
+            consumer.send("submit", REQUEST, one.fileno())
+            consumer.send("submit", REQUEST, two.fileno())
+            await home.queued(2)
+            await agent.expect("ready")
+            sequence = agent.send("accept", {"group": "toy", "count": 8})
+            for _ in range(2):
+                message, fd = await agent.receive()
+                assert (message.operation, message.sequence) == ("accept", sequence)
+                assert fd is not None
+                os.close(fd)
+            message, _ = await agent.receive()
+            assert (message.error, message.sequence) == (errno.EAGAIN, sequence)
+            consumer.send("submit", REQUEST, three.fileno())
+            assert (await agent.receive())[0].operation == "ready"
+
+
+async def test_sockets_are_told_apart_by_protocol() -> None:
+    """An agent that serves another SO_PROTOCOL does not get the request; one that serves it does."""
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            quic = await home.agent("toy", **{"socket-protocol": [261]})
+            tcp = await home.agent("toy", **{"socket-protocol": [socket.IPPROTO_TCP]})
+            await submitted(home, ours)
+            await quic.expect("ready")
+            quic.send("accept", {"group": "toy"})
+            assert (await quic.expect("error")).error == errno.EAGAIN
+            _, fd = await tcp.take()
+            os.close(fd)
+
+
+async def test_psk_lookup() -> None:
+    """A server's agent finds the keys of its own request by whole identity, and no others."""
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            agent, other = await home.agent("toy"), await home.agent("toy")
+            keys = [{"identity": b"alice", "key": b"k" * 32, "hash": "sha384"}]
+            await submitted(home, ours, **{"message-type": 2, "auth-mode": 2, "psk": keys})
+            request, fd = await agent.take()
+            os.close(fd)
+            assert "psk" not in request.values
+            number = request.values["request-id"]
+            agent.send("psk-lookup", {"request-id": number, "identity": b"ali"})
+            assert "psk" not in (await agent.expect("psk-lookup")).values
+            agent.send("psk-lookup", {"request-id": number, "identity": b"alice"})
+            found = (await agent.expect("psk-lookup")).values["psk"]
+            assert (found["identity"], found["key"].reveal(), found["hash"]) == (b"alice", b"k" * 32, "sha384")
+            other.send("psk-lookup", {"request-id": number, "identity": b"alice"})
+            assert (await other.expect("error")).error == errno.EBADF
+
+
+async def test_a_netlink_socket(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside the socket of a request in hand, of the two families that are handed out, and to nobody else."""
     asked: list[tuple[int, int]] = []
 
@@ -534,273 +436,222 @@ def test_a_netlink_socket(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("hsframework.dispatcher.agents.netlink_beside", beside)
 
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with house() as home:
-                agent, other = await home.agent("toy"), await home.agent("toy")
-                await submitted(home, ours)
-                request, fd = await agent.take()
-                os.close(fd)
-                number = request.values["request-id"]
-                for family in (0, 16):
-                    agent.send("netlink", {"request-id": number, "family": family})
-                    message, handed = await agent.receive()
-                    assert message.operation == "netlink"
-                    assert handed is not None
-                    with socket.socket(fileno=handed) as sock:
-                        assert (sock.family, sock.proto) == (socket.AF_NETLINK, family)
-                assert asked == [(os.fstat(ours.fileno()).st_ino, family) for family in (0, 16)]
-                agent.send("netlink", {"request-id": number, "family": 9})
-                assert (await agent.expect("error")).error == errno.EINVAL
-                other.send("netlink", {"request-id": number, "family": 16})
-                assert (await other.expect("error")).error == errno.EBADF
-
-    run(test())
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            agent, other = await home.agent("toy"), await home.agent("toy")
+            await submitted(home, ours)
+            request, fd = await agent.take()
+            os.close(fd)
+            number = request.values["request-id"]
+            for family in (0, 16):
+                agent.send("netlink", {"request-id": number, "family": family})
+                message, handed = await agent.receive()
+                assert message.operation == "netlink"
+                assert handed is not None
+                with socket.socket(fileno=handed) as sock:
+                    assert (sock.family, sock.proto) == (socket.AF_NETLINK, family)
+            assert asked == [(os.fstat(ours.fileno()).st_ino, family) for family in (0, 16)]
+            agent.send("netlink", {"request-id": number, "family": 9})
+            assert (await agent.expect("error")).error == errno.EINVAL
+            other.send("netlink", {"request-id": number, "family": 16})
+            assert (await other.expect("error")).error == errno.EBADF
 
 
-def test_a_request_is_given_back_to_a_new_dispatcher() -> None:
+async def test_a_request_is_given_back_to_a_new_dispatcher() -> None:
     """RESTORE of a local request ends its connection, and is acknowledged."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, theirs):
-            async with house() as home:
-                agent = await home.agent("toy")
-                values = {"request-id": 7, "group": "toy", "source": "local"}
-                assert (await agent.ask("restore", values, ours.fileno())).error == 0
-                assert theirs.recv(1) == b""
-
-    run(test())
+    with connected_pair() as (ours, theirs):
+        async with house() as home:
+            agent = await home.agent("toy")
+            values = {"request-id": 7, "group": "toy", "source": "local"}
+            assert (await agent.ask("restore", values, ours.fileno())).error == 0
+            assert theirs.recv(1) == b""
 
 
-def test_the_dispatcher_stops() -> None:
+async def test_the_dispatcher_stops() -> None:
     """Everything pending is completed with EIO before the connections end."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _), connected_pair() as (second, _):
-            async with house() as home:
-                agent = await home.agent("toy")
-                consumer = await submitted(home, ours)
-                _, fd = await agent.take()
-                os.close(fd)
-                other = await submitted(home, second)
-                await home.queued(1)
-                home.dispatcher.stop()
-                for waiting in (consumer, other):
-                    assert (await waiting.expect("result")).values["status"] == errno.EIO
-
-    run(test())
+    with connected_pair() as (ours, _), connected_pair() as (second, _):
+        async with house() as home:
+            agent = await home.agent("toy")
+            consumer = await submitted(home, ours)
+            _, fd = await agent.take()
+            os.close(fd)
+            other = await submitted(home, second)
+            await home.queued(1)
+            home.dispatcher.stop()
+            for waiting in (consumer, other):
+                assert (await waiting.expect("result")).values["status"] == errno.EIO
 
 
-def test_a_request_that_cannot_be_handed_over_leaves_no_gap() -> None:
+async def test_a_request_that_cannot_be_handed_over_leaves_no_gap() -> None:
     """One too large for the agent's message costs its consumer EIO; the agent's ACCEPT is answered by the next one."""
-
-    async def test() -> None:
-        with connected_pair() as (one, _), connected_pair() as (two, _), connected_pair() as (three, _):
-            async with house() as home:
-                agent, consumer = await home.agent("toy"), await home.consumer()
-                rest = {"attributes": b"x" * 60_000}
-                bare = len(codec.encode("submit", {**REQUEST, **rest, "alpn": ["x" * 60_000] * 2, "peername": ""}))
-                large = {**REQUEST, **rest, "alpn": ["x" * 60_000] * 2, "peername": "x" * ((MAX_PACKET - bare) & ~3)}
-                first = consumer.send("submit", large, one.fileno())
-                consumer.send("submit", REQUEST, two.fileno())
-                await home.queued(2)
-                sequence = agent.send("accept", {"group": "toy"})
+    with connected_pair() as (one, _), connected_pair() as (two, _), connected_pair() as (three, _):
+        async with house() as home:
+            agent, consumer = await home.agent("toy"), await home.consumer()
+            rest = {"attributes": b"x" * 60_000}
+            bare = len(codec.encode("submit", {**REQUEST, **rest, "alpn": ["x" * 60_000] * 2, "peername": ""}))
+            large = {**REQUEST, **rest, "alpn": ["x" * 60_000] * 2, "peername": "x" * ((MAX_PACKET - bare) & ~3)}
+            first = consumer.send("submit", large, one.fileno())
+            consumer.send("submit", REQUEST, two.fileno())
+            await home.queued(2)
+            sequence = agent.send("accept", {"group": "toy"})
+            message, fd = await agent.receive()
+            while message.operation == "ready":
                 message, fd = await agent.receive()
-                while message.operation == "ready":
-                    message, fd = await agent.receive()
-                assert (message.operation, message.sequence) == ("accept", sequence)
-                assert fd is not None
-                os.close(fd)
-                result = await consumer.expect("result")
-                assert (result.sequence, result.values["status"]) == (first, errno.EIO)
-                consumer.send("submit", large, one.fileno())
-                await home.queued(1)
-                agent.send("accept", {"group": "toy"})
-                assert (await agent.expect("error")).error == errno.EAGAIN
-                consumer.send("submit", REQUEST, three.fileno())
-                await agent.expect("ready")
-
-    run(test())
+            assert (message.operation, message.sequence) == ("accept", sequence)
+            assert fd is not None
+            os.close(fd)
+            result = await consumer.expect("result")
+            assert (result.sequence, result.values["status"]) == (first, errno.EIO)
+            consumer.send("submit", large, one.fileno())
+            await home.queued(1)
+            agent.send("accept", {"group": "toy"})
+            assert (await agent.expect("error")).error == errno.EAGAIN
+            consumer.send("submit", REQUEST, three.fileno())
+            await agent.expect("ready")
 
 
-def test_a_message_too_long_is_refused_behind_others_too() -> None:
+async def test_a_message_too_long_is_refused_behind_others_too() -> None:
     """It does not enter the queue of a peer that is slow to read, where it could never be sent."""
-
-    async def test() -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            channel = AsyncChannel(ours, lambda data, fd: None, lambda error: None)
-            for _ in range(10):
-                channel.send(b"x" * MAX_PACKET)
-            with pytest.raises(MessageError):
-                channel.send(b"x" * (MAX_PACKET + 1))
-            channel.close()
-
-    run(test())
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        channel = AsyncChannel(ours, lambda data, fd: None, lambda error: None)
+        for _ in range(10):
+            channel.send(b"x" * MAX_PACKET)
+        with pytest.raises(MessageError):
+            channel.send(b"x" * (MAX_PACKET + 1))
+        channel.close()
 
 
-def test_a_sequence_number_twice() -> None:
+async def test_a_sequence_number_twice() -> None:
     """The second submit under a number is refused; the first can be cancelled still, and ends with its consumer."""
-
-    async def test() -> None:
-        with connected_pair() as (one, _), connected_pair() as (two, _):
-            async with house() as home:
-                await home.agent("toy")
-                consumer = await home.consumer()
-                submit = codec.encode("submit", {**REQUEST, "timeout": 100_000}, sequence=5)
-                consumer.send_bytes(submit, one.fileno())
-                for _ in range(2):
-                    consumer.send_bytes(submit, two.fileno())
-                    refusal = await consumer.expect("error")
-                    assert (refusal.sequence, refusal.error) == (5, errno.EINVAL)
-                consumer.close()
-                await home.queued(0)
-                assert not home.dispatcher.requests
-
-    run(test())
+    with connected_pair() as (one, _), connected_pair() as (two, _):
+        async with house() as home:
+            await home.agent("toy")
+            consumer = await home.consumer()
+            submit = codec.encode("submit", {**REQUEST, "timeout": 100_000}, sequence=5)
+            consumer.send_bytes(submit, one.fileno())
+            for _ in range(2):
+                consumer.send_bytes(submit, two.fileno())
+                refusal = await consumer.expect("error")
+                assert (refusal.sequence, refusal.error) == (5, errno.EINVAL)
+            consumer.close()
+            await home.queued(0)
+            assert not home.dispatcher.requests
 
 
-def test_an_agent_that_comes_back_hears_ready() -> None:
+async def test_an_agent_that_comes_back_hears_ready() -> None:
     """A READY that was sent before an agent left does not count after it has joined again."""
-
-    async def test() -> None:
-        with connected_pair() as (one, _), connected_pair() as (two, _):
-            async with house() as home:
-                agent, other = await home.agent("toy"), await home.agent("toy")
-                consumer = await submitted(home, one)
-                await agent.expect("ready")
-                assert (await agent.ask("leave", {"group": ["toy"]})).error == 0
-                _, fd = await other.take()
-                os.close(fd)
-                assert (await agent.ask("join", {"group": ["toy"], "protocol": "toy"})).error == 0
-                consumer.send("submit", REQUEST, two.fileno())
-                await agent.expect("ready")
-
-    run(test())
+    with connected_pair() as (one, _), connected_pair() as (two, _):
+        async with house() as home:
+            agent, other = await home.agent("toy"), await home.agent("toy")
+            consumer = await submitted(home, one)
+            await agent.expect("ready")
+            assert (await agent.ask("leave", {"group": ["toy"]})).error == 0
+            _, fd = await other.take()
+            os.close(fd)
+            assert (await agent.ask("join", {"group": ["toy"], "protocol": "toy"})).error == 0
+            consumer.send("submit", REQUEST, two.fileno())
+            await agent.expect("ready")
 
 
 @pytest.mark.parametrize("number", [0, 1025])
-def test_a_count_that_cannot_be_kept_is_refused(number: int) -> None:
+async def test_a_count_that_cannot_be_kept_is_refused(number: int) -> None:
     """An agent never waits for more requests than it will be given."""
-
-    async def test() -> None:
-        async with house() as home:
-            agent = await home.agent("toy")
-            agent.send("accept", {"group": "toy", "count": number})
-            assert (await agent.expect("error")).error == errno.EINVAL
-
-    run(test())
+    async with house() as home:
+        agent = await home.agent("toy")
+        agent.send("accept", {"group": "toy", "count": number})
+        assert (await agent.expect("error")).error == errno.EINVAL
 
 
-def test_sockets_that_no_agent_of_the_group_serves() -> None:
+async def test_sockets_that_no_agent_of_the_group_serves() -> None:
     """ESRCH at once; what an agent has served before may be served again soon, so it waits."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with house() as home:
-                await home.agent("toy", **{"socket-protocol": [261]})
-                consumer = await submitted(home, ours)
-                refusal = await consumer.expect("error")
-                assert refusal.error == errno.ESRCH
-                assert "serves TCP sockets" in refusal.values["message"]
-                tcp = await home.agent("toy", **{"socket-protocol": [socket.IPPROTO_TCP]})
-                tcp.close()
-                while len(home.dispatcher.groups["toy"].members) == 2:
-                    await asyncio.sleep(0)
-                consumer.send("submit", REQUEST, ours.fileno())
-                await home.queued(1)
-
-    run(test())
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            await home.agent("toy", **{"socket-protocol": [261]})
+            consumer = await submitted(home, ours)
+            refusal = await consumer.expect("error")
+            assert refusal.error == errno.ESRCH
+            assert "serves TCP sockets" in refusal.values["message"]
+            tcp = await home.agent("toy", **{"socket-protocol": [socket.IPPROTO_TCP]})
+            tcp.close()
+            while len(home.dispatcher.groups["toy"].members) == 2:
+                await asyncio.sleep(0)
+            consumer.send("submit", REQUEST, ours.fileno())
+            await home.queued(1)
 
 
-def test_revocation_lists_come_with_their_anchors() -> None:
+async def test_revocation_lists_come_with_their_anchors() -> None:
     """Lists alone are refused, not passed over: nobody would ask them."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with house() as home:
-                await home.agent("toy")
-                consumer = await submitted(home, ours, crl=[b"list"])
-                assert (await consumer.expect("error")).error == errno.EINVAL
-
-    run(test())
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            await home.agent("toy")
+            consumer = await submitted(home, ours, crl=[b"list"])
+            assert (await consumer.expect("error")).error == errno.EINVAL
 
 
 @pytest.mark.parametrize("order", [("request-id", "status"), ("status", "request-id")])
-def test_the_outcome_reaches_the_consumer_whatever_its_order(order: tuple[str, str]) -> None:
+async def test_the_outcome_reaches_the_consumer_whatever_its_order(order: tuple[str, str]) -> None:
     """The consumer is told everything that the agent said, once, and the dispatcher's number for the request never."""
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            agent = await home.agent("toy")
+            consumer = await submitted(home, ours)
+            request, fd = await agent.take()
+            os.close(fd)
+            said = {"alpn": "sunrpc", "tag": [{"name": "a", "value": "b"}], "remote-certificate": [b"leaf", b"ca"]}
+            first = {"request-id": request.values["request-id"], "status": 0}
+            agent.send("done", {**{name: first[name] for name in order}, **said, **SESSION})
+            values = (await consumer.expect("result")).values
+            assert values.pop("session").reveal() == b"exported"
+            assert values == {"status": 0, **said}
 
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with house() as home:
-                agent = await home.agent("toy")
-                consumer = await submitted(home, ours)
+
+async def test_the_same_submit_again_and_again() -> None:
+    """Terms that are remembered are those of the same words alone; a refusal is not remembered."""
+    configuration = Configuration(profiles={"web": Profile(alpn=("h2",))})
+    async with house(configuration) as home:
+        agent = await home.agent("toy")
+        consumer = await home.consumer()
+
+        async def asked(**values: Any) -> dict[str, Any]:
+            with connected_pair() as (ours, theirs):
+                consumer.send("submit", {**REQUEST, **values}, ours.fileno())
                 request, fd = await agent.take()
                 os.close(fd)
-                said = {"alpn": "sunrpc", "tag": [{"name": "a", "value": "b"}], "remote-certificate": [b"leaf", b"ca"]}
-                first = {"request-id": request.values["request-id"], "status": 0}
-                agent.send("done", {**{name: first[name] for name in order}, **said, **SESSION})
-                values = (await consumer.expect("result")).values
-                assert values.pop("session").reveal() == b"exported"
-                assert values == {"status": 0, **said}
+                assert request.values["peer-address"] == f"127.0.0.1:{theirs.getsockname()[1]}"
+                agent.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
+                await consumer.expect("result")
+                return request.values
 
-    run(test())
-
-
-def test_the_same_submit_again_and_again() -> None:
-    """Terms that are remembered are those of the same words alone; a refusal is not remembered."""
-
-    async def test() -> None:
-        configuration = Configuration(profiles={"web": Profile(alpn=("h2",))})
-        async with house(configuration) as home:
-            agent = await home.agent("toy")
-            consumer = await home.consumer()
-
-            async def asked(**values: Any) -> dict[str, Any]:
-                with connected_pair() as (ours, theirs):
-                    consumer.send("submit", {**REQUEST, **values}, ours.fileno())
-                    request, fd = await agent.take()
-                    os.close(fd)
-                    assert request.values["peer-address"] == f"127.0.0.1:{theirs.getsockname()[1]}"
-                    agent.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
-                    await consumer.expect("result")
-                    return request.values
-
-            for name in ("one.example", "one.example", "two.example", "one.example"):
-                values = await asked(peername=name)
-                assert values["peername"] == name
-                assert "alpn" not in values
-            assert (await asked(profile="web"))["alpn"] == ["h2"]
-            assert (await asked(profile="web", alpn=["h3"]))["alpn"] == ["h3"]
-            assert (await asked(profile="web", timeout=5))["timeout"] <= 5
-            for _ in range(2):
-                with connected_pair() as (ours, _):
-                    consumer.send("submit", {**REQUEST, "profile": "none"}, ours.fileno())
-                    assert (await consumer.expect("error")).error == errno.ENOENT
-
-    run(test())
+        for name in ("one.example", "one.example", "two.example", "one.example"):
+            values = await asked(peername=name)
+            assert values["peername"] == name
+            assert "alpn" not in values
+        assert (await asked(profile="web"))["alpn"] == ["h2"]
+        assert (await asked(profile="web", alpn=["h3"]))["alpn"] == ["h3"]
+        assert (await asked(profile="web", timeout=5))["timeout"] <= 5
+        for _ in range(2):
+            with connected_pair() as (ours, _):
+                consumer.send("submit", {**REQUEST, "profile": "none"}, ours.fileno())
+                assert (await consumer.expect("error")).error == errno.ENOENT
 
 
-def test_keys_that_a_consumer_brings_are_not_remembered() -> None:
+async def test_keys_that_a_consumer_brings_are_not_remembered() -> None:
     """What was said with keys in it, or at length, is not kept; what is kept is bounded."""
-
-    async def test() -> None:
-        with connected_pair() as (ours, _):
-            async with house() as home:
-                await home.agent("toy")
-                consumer = await home.consumer()
-                key = {"identity": b"who", "key": b"k" * 32, "hash": "sha256"}
-                consumer.send("submit", {**REQUEST, "auth-mode": 2, "psk": [key]}, ours.fileno())
-                await home.queued(1)
-                (connection,) = home.local.listener.connections
-                assert isinstance(connection, ConsumerConnection)
-                assert not connection._agreed
-                consumer.send("submit", {**REQUEST, "attributes": bytes(REMEMBERED_SIZE)}, ours.fileno())
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            await home.agent("toy")
+            consumer = await home.consumer()
+            key = {"identity": b"who", "key": b"k" * 32, "hash": "sha256"}
+            consumer.send("submit", {**REQUEST, "auth-mode": 2, "psk": [key]}, ours.fileno())
+            await home.queued(1)
+            (connection,) = home.local.listener.connections
+            assert isinstance(connection, ConsumerConnection)
+            assert not connection._agreed
+            consumer.send("submit", {**REQUEST, "attributes": bytes(REMEMBERED_SIZE)}, ours.fileno())
+            assert (await consumer.expect("error")).error == errno.EBUSY
+            assert not connection._agreed
+            for number in range(REMEMBERED + 5):
+                consumer.send("submit", {**REQUEST, "peername": f"{number}.example"}, ours.fileno())
                 assert (await consumer.expect("error")).error == errno.EBUSY
-                assert not connection._agreed
-                for number in range(REMEMBERED + 5):
-                    consumer.send("submit", {**REQUEST, "peername": f"{number}.example"}, ours.fileno())
-                    assert (await consumer.expect("error")).error == errno.EBUSY
-                assert len(connection._agreed) == REMEMBERED
-
-    run(test())
+            assert len(connection._agreed) == REMEMBERED

@@ -1,12 +1,15 @@
-"""The examples in the documentation are checked: Python and TOML blocks, docstrings, links.
+"""The examples in the documentation and the READMEs are checked: Python and TOML blocks, docstrings, links.
 
-The blocks that are marked ``<!-- example: NAME -->`` are run whole by tests/peers/test_examples.py.
+The blocks that are marked ``<!-- example: NAME -->`` are run whole by tests/peers (test_examples.py,
+test_quic_examples.py, test_psp.py).  What examples/noise/README.md shows is run by its own tests, and the commands of
+examples/hooks by tests/wheels/test_house_rules.py.
 """
 
 from __future__ import annotations
 
 import ast
 import builtins
+import dataclasses
 import doctest
 import importlib
 import pkgutil
@@ -16,10 +19,19 @@ from pathlib import Path
 import pytest
 
 import hsframework
-from hsframework.config import load_configuration
+from hsframework.config import load_configuration, settings_from_table
+from hsframework.plugins import load_plugins
 
 ROOT = Path(__file__).parents[3]
-PAGES = sorted([*ROOT.glob("*.md"), *(path for path in (ROOT / "docs").rglob("*.md") if "generated" not in path.parts)])
+READMES = sorted(ROOT.glob("plugins/*/README.md"))
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *READMES,
+        *ROOT.glob("examples/*/README.md"),
+        *(path for path in (ROOT / "docs").rglob("*.md") if "generated" not in path.parts),
+    ]
+)
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -63,16 +75,61 @@ def test_whole_blocks_run(code: str) -> None:
 
 @pytest.mark.parametrize("text", blocks("toml"))
 def test_toml_blocks(text: str, tmp_path: Path) -> None:
-    """A block is a configuration that the service would take."""
+    """A block is a configuration that the service would take, and so would the plugins that are installed here."""
     path = tmp_path / "hsframework.toml"
     path.write_text(text)
-    load_configuration(path)
+    configuration = load_configuration(path)
+    for name, table in configuration.plugins.items():
+        entry = load_plugins().protocols.get(name)
+        if entry is not None and entry.protocol.settings_type is not None:
+            settings_from_table(entry.protocol.settings_type, table, f"plugins.{name}")
+
+
+@pytest.mark.parametrize("page", READMES, ids=lambda page: page.parent.name)
+def test_settings_in_readmes(page: Path, tmp_path: Path) -> None:
+    """A plugin's README lists every setting with its default, in a comment where that is none."""
+    name = page.parent.name
+    kind = load_plugins().protocols[name].protocol.settings_type
+    assert kind is not None
+    (text,) = (match[2] for match in BLOCK.finditer(page.read_text("utf-8")) if match[1] == "toml")
+    tables = []
+    for shown in (text, re.sub(r"^# (?=[\w-]+ = )", "", text, flags=re.MULTILINE)):
+        path = tmp_path / "hsframework.toml"
+        path.write_text(shown)
+        tables.append(load_configuration(path).plugins[name])
+    stated, listed = tables
+    assert settings_from_table(kind, stated, f"plugins.{name}") == kind()
+    assert set(listed) == {item.name.replace("_", "-") for item in dataclasses.fields(kind)}
+    settings_from_table(kind, listed, f"plugins.{name}")
 
 
 def test_there_are_examples() -> None:
-    """The pattern above still finds them."""
+    """The pattern above still finds them, in READMEs too."""
     assert len(blocks("python")) >= 5
     assert len(blocks("toml")) >= 2
+    found = {str(block.id).partition(":")[0] for block in (*blocks("python"), *blocks("toml"))}
+    assert {"README.md", "examples/noise/README.md", *(str(page.relative_to(ROOT)) for page in READMES)} <= found
+
+
+MARKED = re.compile(r"^<!-- example: ([\w-]+) -->\n```python$", re.MULTILINE)
+
+
+def test_what_is_marked_is_run() -> None:
+    """Each marked example is named, with its page, by a test that runs it."""
+    tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests/peers").glob("test_*.py"))
+    for page in PAGES:
+        for name in MARKED.findall(page.read_text("utf-8")):
+            relative = page.relative_to(ROOT)
+            quoted = rf'"{re.escape(str(relative))}", "{name}"'
+            by_page = rf'PAGE = "{re.escape(str(relative))}"(?s:.*)PAGE, "{name}"'
+            assert re.search(f"{quoted}|{by_page}", tests), f"{relative}: nobody runs the example {name}"
+
+
+def test_readmes_have_no_block_that_nobody_runs() -> None:
+    """In a plugin's README every Python block is marked."""
+    for page in READMES:
+        text = page.read_text("utf-8")
+        assert len(MARKED.findall(text)) == len(re.findall(r"^```python$", text, re.MULTILINE)), page
 
 
 MODULES = [module.name for module in pkgutil.walk_packages(hsframework.__path__, "hsframework.")]

@@ -41,3 +41,13 @@ def test_memory_may_be_locked(name: str) -> None:
     unit = settings(name)
     assert unit["LimitMEMLOCK"] == ["infinity"]
     assert int(unit["OOMScoreAdjust"][0]) < 0
+
+
+def test_the_dispatchers_priority() -> None:
+    """It may give its real-time priority up and take it again, as hsframework.realtime does, and no higher one."""
+    unit = settings("hsframework.service")
+    assert (unit["CPUSchedulingPolicy"], unit["CPUSchedulingPriority"], unit["LimitRTPRIO"]) == (["rr"], ["1"], ["1"])
+    assert unit["RestrictRealtime"] == []
+    filters = unit["SystemCallFilter"]
+    assert filters.index("sched_setscheduler") > filters.index("~@resources")
+    assert settings("hsframework-agent@.service")["RestrictRealtime"] == ["yes"]

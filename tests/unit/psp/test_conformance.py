@@ -5,38 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hsframework.client import HandshakeOptions
-from hsframework.interface import Identity, PresharedKey, Role, Secret
-from hsframework.testing.certificates import Authority
+from hsframework.interface import PresharedKey, Role, Secret
 from hsframework.testing.conformance import ConformanceSuite, Scenario
+from tests.support.certified import Meeting, mutual, refused_clients, refused_servers
 from tests.unit.psp.test_sans_io import SANS_IO
 
-ROOT, STRANGER = Authority("Conformance Root"), Authority("Somebody Else")
-CLIENT = HandshakeOptions(
-    group="psp",
-    peer_name="server.example",
-    identities=(ROOT.issue(["client.example"]).identity,),
-    trust=ROOT.trust(),
-)
-SERVER = HandshakeOptions(
-    group="psp",
-    role=Role.SERVER,
-    identities=(ROOT.issue(["server.example"]).identity,),
-    trust=ROOT.trust(),
-)
+# Both prove who they are without a demand.
+CLIENT, SERVER = mutual("psp")
+SERVER = replace(SERVER, client_certificate=None)
 
 
-def stranger(name: str) -> tuple[Identity, ...]:
-    """A certificate that nobody trusts."""
-    return (STRANGER.issue([name]).identity,)
-
-
-def scenario_for(client: HandshakeOptions, server: HandshakeOptions, **refused: object) -> Scenario:
+def scenario_for(client: HandshakeOptions, server: HandshakeOptions, refused: dict[str, Meeting]) -> Scenario:
     """What all have in common."""
     return Scenario(
         plugin="psp",
         client=client,
         server=server,
-        refused={word.replace("_", " "): pair for word, pair in refused.items()},  # type: ignore[misc]
+        refused=refused,
         settings={"device": "software"},
         wrong_settings={
             "versions": {"versions": ["rot13"]},
@@ -56,11 +41,11 @@ class TestCertificates(ConformanceSuite):
         return scenario_for(
             CLIENT,
             SERVER,
-            a_server_that_is_not_trusted=(CLIENT, replace(SERVER, identities=stranger("server.example"))),
-            a_server_with_another_name=(replace(CLIENT, peer_name="other.example"), SERVER),
-            a_client_that_is_not_trusted=(replace(CLIENT, identities=stranger("client.example")), SERVER),
-            a_client_without_a_certificate=(replace(CLIENT, identities=()), SERVER),
-            a_device_that_is_not_there=(replace(CLIENT, attributes={"device": "none"}), SERVER),
+            {
+                **refused_servers(CLIENT, SERVER),
+                **refused_clients(CLIENT, SERVER),
+                "a device that is not there": (replace(CLIENT, attributes={"device": "none"}), SERVER),
+            },
         )
 
 
@@ -74,4 +59,4 @@ class TestPresharedKey(ConformanceSuite):
     def scenario(self) -> Scenario:
         client = HandshakeOptions(group="psp", psks=_key(b"key!"))
         server = replace(client, role=Role.SERVER)
-        return scenario_for(client, server, another_key=(client, replace(server, psks=_key(b"none"))))
+        return scenario_for(client, server, {"another key": (client, replace(server, psks=_key(b"none")))})

@@ -30,6 +30,7 @@ from hsframework.interface import (
 )
 from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.socket import NetlinkError
+from hsframework.testing.network import tcp_pair
 from hsframework_psp import hooks
 from hsframework_psp.connection import ConnectionChannel
 from hsframework_psp.exchange import State
@@ -68,14 +69,6 @@ Outcome = Result | BaseException
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(asyncio.wait_for(coroutine, 20))
-
-
-def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    """A connection over the loopback interface."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        near = socket.create_connection(listener.getsockname())
-        far, _ = listener.accept()
-    return near, far
 
 
 def exactly(sock: socket.socket, size: int) -> bytes:
@@ -462,6 +455,7 @@ def test_one_side_vanishes_between_any_two_messages(who: Role, after: int) -> No
 def test_a_silent_peer(role: Role) -> None:
     """Cancelled at the deadline, as the host does it: nothing is left behind."""
     near, far = tcp_pair()
+    near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
 
     async def scene() -> None:
         task = asyncio.ensure_future(shake(near, AS_CLIENT if role is Role.CLIENT else AS_SERVER))

@@ -40,4 +40,4 @@ def test_refused(change: dict[str, Any], words: str) -> None:
     """The message names the setting and says what to change."""
     with pytest.raises(ConfigurationError, match=words) as refused:
         Settings(**change)
-    assert f"plugins.psp.{next(iter(change))}" in str(refused.value)
+    assert next(iter(change)).replace("_", "-") in str(refused.value)

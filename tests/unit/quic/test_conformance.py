@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hsframework.client import HandshakeOptions
-from hsframework.interface import CertificateDemand, Identity, Role
-from hsframework.testing.certificates import Authority
 from hsframework.testing.conformance import ConformanceSuite, Scenario
+from tests.support.certified import mutual, refused_clients, refused_servers
 
-ROOT = Authority("Conformance Root")
-STRANGER = Authority("Somebody Else")
 WRONG_SETTINGS: dict[str, dict[str, object]] = {
     "ciphers": {"ciphers": ["TLS_RSA_WITH_NULL_MD5"]},
     "groups": {"groups": []},
@@ -36,25 +32,7 @@ SANS_IO = (
     "tickets",
 )
 
-CLIENT = HandshakeOptions(
-    group="quic",
-    peer_name="server.example",
-    identities=(ROOT.issue(["client.example"]).identity,),
-    trust=ROOT.trust(),
-    alpn=("smb",),
-)
-SERVER = HandshakeOptions(
-    group="quic",
-    role=Role.SERVER,
-    identities=(ROOT.issue(["server.example"]).identity,),
-    trust=ROOT.trust(),
-    client_certificate=CertificateDemand.REQUIRE,
-    alpn=("smb",),
-)
-
-
-def _stranger(name: str) -> Identity:
-    return STRANGER.issue([name]).identity
+CLIENT, SERVER = mutual("quic", alpn=("smb",))
 
 
 class TestCertificates(ConformanceSuite):
@@ -65,13 +43,7 @@ class TestCertificates(ConformanceSuite):
             plugin="quic",
             client=CLIENT,
             server=SERVER,
-            refused={
-                "a server that is not trusted": (CLIENT, replace(SERVER, identities=(_stranger("server.example"),))),
-                "a server with another name": (replace(CLIENT, peer_name="other.example"), SERVER),
-                "a client that is not trusted": (replace(CLIENT, identities=(_stranger("client.example"),)), SERVER),
-                "a client without a certificate": (replace(CLIENT, identities=()), SERVER),
-                "another application protocol": (replace(CLIENT, alpn=("nfs",)), SERVER),
-            },
+            refused={**refused_servers(CLIENT, SERVER), **refused_clients(CLIENT, SERVER)},
             wrong_settings=WRONG_SETTINGS,
             sans_io=tuple(f"hsframework_quic.{name}" for name in SANS_IO),
         )
@@ -87,10 +59,7 @@ class TestServerAlone(ConformanceSuite):
             plugin="quic",
             client=client,
             server=server,
-            refused={
-                "a server that is not trusted": (client, replace(server, identities=(_stranger("server.example"),))),
-                "another application protocol": (replace(client, alpn=("nfs",)), server),
-            },
+            refused=refused_servers(client, server),
             settings={"versions": ["v2"]},
             wrong_settings=WRONG_SETTINGS,
         )

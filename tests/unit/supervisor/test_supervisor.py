@@ -254,6 +254,44 @@ def test_a_blocked_plugin() -> None:
         assert "IMPORTED" not in service.log.text
 
 
+UNREAD = "nobody reads a table"
+
+
+def test_tables_that_nobody_reads() -> None:
+    """Are warned of, once, with what to do; that of a protocol is read, whatever its plugin is called."""
+    tables = "[plugins.tls31]\n[plugins.tls13]\n[plugins.greedy]\n[agents.audit]\nprocesses = 2\n[agents.tls13]\n"
+    with running_service(tables, plugins={"several": GREEDY, "broken": "import left_pad\n"}) as service:
+        service.log.wait(UNREAD, number=2)
+        mark = service.log.mark
+        os.kill(service.keeper(), signal.SIGKILL)
+        service.wait_for_agents(since=mark)
+        assert service.stop() == 0
+        warned = [
+            (event["level"], event["table"], event["reason"], event["mend"]) for event in service.log.events(UNREAD)
+        ]
+        assert warned == [
+            (
+                "warning",
+                "agents.audit",
+                "no plugin 'audit' is installed",
+                "install hsframework-audit, or remove the table",
+            ),
+            (
+                "warning",
+                "plugins.tls31",
+                "no plugin 'tls31' is installed; did you mean 'tls13'?",
+                "install hsframework-tls31, or remove the table",
+            ),
+        ]
+
+
+def test_tables_where_there_is_no_plugin() -> None:
+    """They are warned of although nobody loads anything."""
+    with short_folder() as folder, started(folder, only() + "[plugins.tiny]\n") as service:
+        assert service.log.wait(UNREAD)["table"] == "plugins.tiny"
+        assert service.stop() == 0
+
+
 def test_memory_is_left_alone() -> None:
     """Unless it is asked for."""
     with running_service() as service:
@@ -282,7 +320,16 @@ def test_stops_a_child_that_does_not_listen() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"no JSON", b"[]", b'{"event": "loaded"}', b'{"event": "loaded", "groups": 5}', b"{}", b"[" * 60_000, b"\xff\xfe"],
+    [
+        b"no JSON",
+        b"[]",
+        b'{"event": "loaded"}',
+        b'{"event": "loaded", "protocols": 5, "groups": []}',
+        b'{"event": "loaded", "protocols": [], "groups": 5}',
+        b"{}",
+        b"[" * 60_000,
+        b"\xff\xfe",
+    ],
 )
 def test_a_keeper_that_talks_nonsense(data: bytes) -> None:
     """A keeper runs a plugin's code: what it says wrongly harms nobody else, nor does it speak for the dispatcher."""

@@ -8,13 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from hsframework.client import HandshakeOptions
-from hsframework.interface import CertificateDemand, Identity, PresharedKey, Role, Secret
-from hsframework.testing.certificates import Authority
+from hsframework.interface import PresharedKey, Role, Secret
 from hsframework.testing.conformance import ConformanceSuite, Scenario
+from tests.support.certified import mutual, refused_clients, refused_servers
 from tests.unit.tls13.test_sans_io import SANS_IO
 
-ROOT = Authority("Conformance Root")
-STRANGER = Authority("Somebody Else")
 SETTINGS = {"kernel-offload": False}
 WRONG_SETTINGS: dict[str, dict[str, object]] = {
     "ciphers": {"ciphers": ["TLS_RSA_WITH_NULL_MD5"]},
@@ -26,25 +24,7 @@ WRONG_SETTINGS: dict[str, dict[str, object]] = {
 }
 MODULES = tuple(f"hsframework_tls13.{name}" for name in SANS_IO)
 
-CLIENT = HandshakeOptions(
-    group="tlshd",
-    peer_name="server.example",
-    identities=(ROOT.issue(["client.example"]).identity,),
-    trust=ROOT.trust(),
-    alpn=("sunrpc",),
-)
-SERVER = HandshakeOptions(
-    group="tlshd",
-    role=Role.SERVER,
-    identities=(ROOT.issue(["server.example"]).identity,),
-    trust=ROOT.trust(),
-    client_certificate=CertificateDemand.REQUIRE,
-    alpn=("sunrpc",),
-)
-
-
-def _stranger(name: str) -> Identity:
-    return STRANGER.issue([name]).identity
+CLIENT, SERVER = mutual("tlshd", alpn=("sunrpc",))
 
 
 class TestCertificates(ConformanceSuite):
@@ -55,13 +35,7 @@ class TestCertificates(ConformanceSuite):
             plugin="tls13",
             client=CLIENT,
             server=SERVER,
-            refused={
-                "a server that is not trusted": (CLIENT, replace(SERVER, identities=(_stranger("server.example"),))),
-                "a server with another name": (replace(CLIENT, peer_name="other.example"), SERVER),
-                "a client that is not trusted": (replace(CLIENT, identities=(_stranger("client.example"),)), SERVER),
-                "a client without a certificate": (replace(CLIENT, identities=()), SERVER),
-                "another application protocol": (replace(CLIENT, alpn=("nfs",)), SERVER),
-            },
+            refused={**refused_servers(CLIENT, SERVER), **refused_clients(CLIENT, SERVER)},
             settings=SETTINGS,
             wrong_settings=WRONG_SETTINGS,
             sans_io=MODULES,

@@ -26,6 +26,7 @@ from hsframework.interface import (
     Trust,
 )
 from hsframework.netlink.attributes import attribute_codec
+from hsframework.testing.network import tcp_pair
 from hsframework_tls13 import hooks
 from hsframework_tls13.ciphers import AES_128_GCM
 from hsframework_tls13.driver import MAX_PSK_LOOKUPS
@@ -53,14 +54,6 @@ AS_SERVER = replace(AS_CLIENT, id=2, role=Role.SERVER, auth_mode=AuthMode.X509, 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(asyncio.wait_for(coroutine, 20))
-
-
-def tcp_pair() -> tuple[socket.socket, socket.socket]:
-    """A connection over the loopback interface."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        near = socket.create_connection(listener.getsockname())
-        far, _ = listener.accept()
-    return near, far
 
 
 def known(*keys: PresharedKey) -> Any:

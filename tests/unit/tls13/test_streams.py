@@ -16,6 +16,7 @@ from hsframework.credentials.failures import Failure
 from hsframework.errors import StreamError
 from hsframework.interface import EstablishedSession, PeerIdentity, Role, Secret
 from hsframework.kernel_tls import SOL_TLS, TLS_RX, TLS_TX
+from hsframework.testing.network import tcp_pair
 from hsframework_tls13.aio_stream import AsyncTlsStream
 from hsframework_tls13.channel import Channel, UserSpaceChannel
 from hsframework_tls13.ciphers import AES_128_GCM
@@ -23,11 +24,12 @@ from hsframework_tls13.events import SessionBroken, SessionTruncated
 from hsframework_tls13.ktls import crypto_info
 from hsframework_tls13.ktls_stream import KernelChannel
 from hsframework_tls13.protection import Sealer
+from hsframework_tls13.recordlayer import RecordLayer
 from hsframework_tls13.session import channel_for
 from hsframework_tls13.stream import TlsStream
 from tests.unit.tls13.kernel_socket import KernelTlsSocket
 
-CLIENT_SECRET, SERVER_SECRET = Secret(b"c" * 32), Secret(b"s" * 32)
+SECRETS = CLIENT_SECRET, SERVER_SECRET = Secret(b"c" * 32), Secret(b"s" * 32)
 MakeChannel = Callable[[socket.socket, Role], Channel]
 
 
@@ -54,12 +56,8 @@ def channel(request: pytest.FixtureRequest) -> MakeChannel:
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        near = socket.create_connection(listener.getsockname())
-        far, _ = listener.accept()
+    near, far = tcp_pair(timeout=20)
     with near, far:
-        for end in (near, far):
-            end.settimeout(20)
         yield near, far
 
 
@@ -180,6 +178,18 @@ def test_a_key_update_is_answered_while_reading(pair: Pair, channel: MakeChannel
     assert client.receive() == b"under new keys"
     client.send(b"so am I")
     assert server.receive() == b"so am I"
+
+
+def test_nothing_is_said_after_the_peers_fatal_alert(pair: Pair, channel: MakeChannel) -> None:
+    """It ends the session for both directions, so that closing sends no byte (RFC 8446 section 6.2)."""
+    client, server = TlsStream(channel(pair[0], Role.CLIENT)), RecordLayer(Role.SERVER, AES_128_GCM, *SECRETS)
+    pair[1].sendall(server.abort(40))
+    with pytest.raises(SessionBroken) as caught:
+        client.receive()
+    assert caught.value.peer_alert == 40
+    client.close()
+    pair[0].shutdown(socket.SHUT_WR)
+    assert pair[1].recv(1) == b""
 
 
 def test_an_old_kernel_cannot_change_keys(pair: Pair) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hsframework.client import Client, HandshakeOptions
 from hsframework.errors import HandshakeError
 from hsframework.interface import Role
+from hsframework.testing.network import tcp_pair
 from hsframework.testing.service import running_service
 
 
@@ -21,11 +22,8 @@ def client() -> Iterator[Client]:
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        near = socket.create_connection(server.getsockname(), 30)
-        far, _ = server.accept()
+    near, far = tcp_pair(timeout=30)
     with near, far:
-        far.settimeout(30)
         yield near, far
 
 

@@ -1,0 +1,84 @@
+"""Our direction of a session: what is owed to the peer, and whether anything may still be said.  Sans-IO.
+
+One :class:`Outbound` stands beside one :class:`~hsframework_tls13.inbound.Inbound`, whoever protects the records: our
+record layer or the kernel.
+
+The rules (RFC 8446 sections 4.6.3 and 6):
+
+* A KeyUpdate that the peer asked for, and then an alert, go out in front of whatever is sent next.
+* A failure is final: the same error again, and one alert.  After the peer's own fatal alert, or where the connection
+  was cut off, there is nothing to say.
+* close_notify or a fatal alert ends our direction.
+"""
+
+from __future__ import annotations
+
+from hsframework.credentials.failures import Failure
+from hsframework_tls13.events import KeyUpdated, SessionBroken
+from hsframework_tls13.records import ALERT_LEVEL_FATAL, ALERT_LEVEL_WARNING, CLOSE_NOTIFY
+
+
+class Outbound:
+    """The reading side calls :meth:`answer` and :meth:`fail`; all else is the writing side's.
+
+    ``closed``: nothing more can be sent.  ``failure``: the error that ended the session.
+    """
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.failure: SessionBroken | None = None
+        self._update_owed = False
+        self._alert_owed: int | None = None
+
+    @property
+    def owes(self) -> bool:
+        """:meth:`take_update` or :meth:`take_alert` would give something."""
+        return not self.closed and (self._update_owed or self._alert_owed is not None)
+
+    def answer(self, event: KeyUpdated) -> None:
+        """The peer has changed its keys."""
+        self._update_owed = self._update_owed or event.update_requested
+
+    def fail(self, error: SessionBroken) -> None:
+        """The session has ended."""
+        self.failure = error.fresh()
+        if error.failure.alert is not None:
+            self._alert_owed = error.failure.alert
+        else:
+            self.closed = True
+
+    def check(self) -> None:
+        """Raises the error that ended the session."""
+        if self.failure is not None:
+            raise self.failure.fresh()
+
+    def check_open(self) -> None:
+        """Raises SessionBroken when nothing more can be sent."""
+        self.check()
+        if self.closed:
+            raise SessionBroken(Failure.CANCELLED, "our direction of the session is closed")
+
+    def take_update(self) -> bool:
+        """Is a KeyUpdate to be sent now?  It is no longer owed then."""
+        if self.closed or not self._update_owed:
+            return False
+        self._update_owed = False  # and not otherwise: the reading side may be about to set it
+        return True
+
+    def take_alert(self) -> bytes | None:
+        """The alert that is to be sent now."""
+        return None if self._alert_owed is None else self.abort(self._alert_owed)
+
+    def abort(self, description: int) -> bytes | None:
+        """A fatal alert, which ends our direction; None: it has ended already."""
+        return self._last(ALERT_LEVEL_FATAL, description)
+
+    def close(self) -> bytes | None:
+        """close_notify, which ends our direction; None: it has ended already."""
+        return self._last(ALERT_LEVEL_WARNING, CLOSE_NOTIFY)
+
+    def _last(self, level: int, description: int) -> bytes | None:
+        if self.closed:
+            return None
+        self.closed = True
+        return bytes((level, description))
