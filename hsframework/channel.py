@@ -31,6 +31,9 @@ from hsframework.packets import (
     taken_apart,
 )
 
+_OVERHEAD = 64
+"""Bytes of a send buffer that no packet may use (net/unix/af_unix.c); twice that of today."""
+
 LOCAL_MESSAGE_TYPE = 0x20
 """``nlmsg_type`` of every message of the local family."""
 
@@ -65,6 +68,8 @@ class AsyncChannel:
         self._queue: deque[tuple[bytes, Sequence[int]]] = deque()
         self._gathered: list[Item] = []
         self._gathered_size = 0
+        # More than the send buffer takes is refused; where it is small, single messages may still go.
+        self._most_gathered = min(MAX_PACKET, sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - _OVERHEAD)
         self._reading = False
         self.closed = False
         self._resume_reading()
@@ -98,11 +103,19 @@ class AsyncChannel:
         check_size(data)
         if self.closed:
             return
-        if self._gathered_size + len(data) > MAX_PACKET or len(self._gathered) == MAX_BATCH:
+        copy = None
+        if fd is not None:
+            try:
+                copy = os.dup(fd)
+            except OSError:
+                # No fd is to be had: what goes out at once needs none.
+                self.send(data, fd)
+                return
+        if self._gathered_size + len(data) > self._most_gathered or len(self._gathered) == MAX_BATCH:
             self.send_gathered()
         if not self._gathered:
             self._loop.call_soon(self.send_gathered)
-        self._gathered.append((data, None if fd is None else os.dup(fd)))
+        self._gathered.append((data, copy))
         self._gathered_size += len(data)
 
     def send_gathered(self) -> None:
@@ -203,11 +216,17 @@ class AsyncChannel:
         except (MessageError, OSError) as error:
             self._fail(error)
             return 0
-        for message, its_fd in messages:
-            if not self.closed:
-                self._on_packet(message, its_fd)
-            elif its_fd is not None:
-                self._close_fd(its_fd)
+        waiting = iter(messages)
+        try:
+            for message, its_fd in waiting:
+                if not self.closed:
+                    self._on_packet(message, its_fd)
+                elif its_fd is not None:
+                    self._close_fd(its_fd)
+        finally:
+            for _, its_fd in waiting:
+                if its_fd is not None:
+                    self._close_fd(its_fd)
         return len(messages)
 
     def _fail_soon(self, error: Exception) -> None:

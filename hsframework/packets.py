@@ -4,8 +4,9 @@ The rules:
 
 * A packet is one message, and carries at most one fd; or it is several messages, :data:`MAX_BATCH` at most, each with
   its length in its header.  Of several, those with :data:`HAS_FD` among their flags have one fd each, in their order.
-* A packet that was cut off (MSG_TRUNC), whose fds were cut off (MSG_CTRUNC), or that has more fds or fewer than its
-  messages have is refused: every fd that came with it is closed and :class:`~hsframework.errors.MessageError` raised.
+* A packet that was cut off (MSG_TRUNC), whose fds were cut off (MSG_CTRUNC), or that has other fds than its messages
+  say is refused: every fd that came with it is closed and :class:`~hsframework.errors.MessageError` raised.  Where
+  there are no fds at all, the flag means nothing: the message's reader says what is missing.
 * An fd that is sent stays the sender's.  An fd that is received belongs to the receiver, close-on-exec.
 """
 

@@ -3,6 +3,7 @@
 * In CI (``CI=true`` in the environment, or ``--ci``) a test that would be skipped has failed: what is not run there is
   not run anywhere.
 * A test may be a coroutine: it runs on an event loop of its own, and no fd may be left of it.
+* No test is about time: Hypothesis does not mind how long an example takes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,11 @@ import inspect
 import os
 from collections.abc import Generator
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

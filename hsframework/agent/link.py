@@ -248,7 +248,11 @@ class Link:
             if fd is not None:
                 os.close(fd)
             return
-        handler(message, fd)
+        try:
+            handler(message, fd)
+        except Exception:
+            # The packet may have more messages, and the dispatcher's deadline covers this one's request.
+            _log.exception("a fault in the agent", during=message.operation)
 
     def _announced(self, message: Message, fd: int | None) -> None:
         _drop(fd)

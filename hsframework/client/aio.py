@@ -123,7 +123,7 @@ class AsyncClient:
         ticket = guards.add(sequence, loop.time() + limit)
         self._pending[sequence] = future
         try:
-            self._channel.send_soon(numbered(data, sequence), socket_fd(sock))
+            self._submit(numbered(data, sequence), socket_fd(sock))
             message = await future
         except asyncio.CancelledError:
             self._withdraw(sequence, errno.ECANCELED)
@@ -132,6 +132,16 @@ class AsyncClient:
             guards.remove(sequence, ticket)
             self._pending.pop(sequence, None)
         return AsyncSession(sock, options.role, outcome(message, options.group), self._registry)
+
+    def _submit(self, data: bytes, fd: int) -> None:
+        assert self._channel is not None
+        try:
+            self._channel.send_soon(data, fd)
+        except OSError as error:
+            raise HsframeworkError(
+                f"the request cannot be sent: {error.strerror}; close some files or raise their limit (ulimit -n)",
+                errno=error.errno or errno.EIO,
+            ) from None
 
     def _next_sequence(self) -> int:
         self._sequence = self._sequence % 0xFFFFFFFF + 1

@@ -127,7 +127,7 @@ class AgentConnection:
         if request.trust is not None:
             values["trust-id"] = self._send_trust(request)
         self.in_hand.add(request)
-        reply = codec.encode("accept", values, sequence=self._accept_sequence, encoded=request.encoded)
+        reply = codec.encode("accept", values, sequence=self._accept_sequence, encoded=request.own + request.given)
         self._reply(reply, request.custody.fileno())
 
     def withdraw(self, request_id: int, reason: int) -> None:

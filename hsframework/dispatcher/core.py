@@ -244,8 +244,10 @@ class Dispatcher:
             request.agent.in_hand.discard(request)
         request.custody.restore()
         self._inodes.discard(request.custody.inode)
-        self._record(request, request.outcome)
+        agent = request.agent
+        # First what somebody waits for; the source may be done with the request when it returns.
         request.source.complete(request, request.outcome)
+        self._record(request, request.outcome, agent)
 
     def _tell_agent(self, request: PendingRequest) -> None:
         assert request.agent is not None
@@ -274,7 +276,7 @@ class Dispatcher:
         text = "the agent did not end the handshake by its deadline" if request.agent else "no agent took the request"
         self.happen(request, Event.DEADLINE, Outcome.failure(errno.ETIMEDOUT, text))
 
-    def _record(self, request: PendingRequest, outcome: Outcome) -> None:
+    def _record(self, request: PendingRequest, outcome: Outcome, agent: AgentConnection | None) -> None:
         duration = self._loop.time() - request.taken_at
         self.metrics.handshake(request.group, outcome.status, duration)
         if not self._log.is_enabled_for(logging.INFO):
@@ -284,7 +286,7 @@ class Dispatcher:
             request=request.id,
             source=request.source.name,
             group=request.group,
-            agent=None if request.agent is None else request.agent.name,
+            agent=None if agent is None else agent.name,
             status=errno_name(outcome.status) if outcome.status else "OK",
             peer=request.custody.peer_address,
             milliseconds=round(duration * 1000, 1),

@@ -144,8 +144,7 @@ class Custody:
         """Put the owner's flags and options back.  A socket that is gone needs nothing."""
         fd = self._socket.fileno()
         with contextlib.suppress(OSError):
-            if fcntl.fcntl(fd, fcntl.F_GETFL) != self._flags:
-                fcntl.fcntl(fd, fcntl.F_SETFL, self._flags)
+            fcntl.fcntl(fd, fcntl.F_SETFL, self._flags)
             if self._nodelay is not None:
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, self._nodelay)
 

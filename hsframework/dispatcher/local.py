@@ -24,7 +24,7 @@ from hsframework.dispatcher.core import Dispatcher
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.dispatcher.requests import HIGHEST_PRIORITY, Outcome, PendingRequest, no_key
-from hsframework.dispatcher.vault import Vault, auth_mode_of, role_of
+from hsframework.dispatcher.vault import Vault, auth_mode_of, brings_nothing, role_of
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
 from hsframework.interface import AuthMode, PresharedKey, Role, Trust
 from hsframework.netlink.attributes import attribute_codec
@@ -36,9 +36,6 @@ REMEMBERED = 16
 
 REMEMBERED_SIZE = 1024
 """Bytes of such a submit, at most."""
-
-_SECRETS = frozenset(("identity", "psk"))
-"""What holds keys of the consumer's own is not kept."""
 
 _request_codec = attribute_codec(builtin_specification("local"), "request")
 _log = structlog.get_logger("hsframework.dispatcher")
@@ -122,7 +119,9 @@ class _Terms:
     own: bytes = field(repr=False)
     """Of the attribute set ``request``, encoded: what the consumer said."""
     given: bytes = field(repr=False)
-    """Likewise, what it is given; one object for all who are given the same."""
+    """Likewise, what it is given."""
+    shared: bool
+    """``given`` and ``trust`` are its profile's, which are one object for all; nothing came with the submit."""
     trust: Trust | None
     psk_lookup: Callable[[bytes], PresharedKey | None]
     priority: int
@@ -177,9 +176,9 @@ class ConsumerConnection:
                 if message.operation != "submit":
                     raise RequestRefused(f"{message.operation} is not for consumers", errno=errno.EOPNOTSUPP)
                 terms = self._agree(message.values)
-                self._remember(asked, message.values, terms)
             handed, fd = fd, None
             self._submit(terms, sequence_of(data), handed)
+            self._remember(asked, terms)
         except HsframeworkError as error:
             group = _group_of(data)
             known = group if group in self._source.dispatcher.groups else ""
@@ -205,8 +204,8 @@ class ConsumerConnection:
             raise
         self._requests[sequence] = request
 
-    def _remember(self, asked: bytes, values: Mapping[str, Any], terms: _Terms) -> None:
-        if len(asked) <= REMEMBERED_SIZE and _SECRETS.isdisjoint(values):
+    def _remember(self, asked: bytes, terms: _Terms) -> None:
+        if terms.shared and len(asked) <= REMEMBERED_SIZE and asked not in self._agreed:
             if len(self._agreed) >= REMEMBERED:
                 del self._agreed[next(iter(self._agreed))]
             self._agreed[asked] = terms
@@ -220,7 +219,8 @@ class ConsumerConnection:
             group=terms.group,
             custody=custody,
             timeout=terms.timeout,
-            encoded=terms.own + terms.given,
+            own=terms.own,
+            given=terms.given,
             trust=terms.trust,
             psk_lookup=terms.psk_lookup,
             priority=terms.priority,
@@ -254,6 +254,7 @@ class ConsumerConnection:
             timeout=source.timeout(values, role),
             own=_request_codec.encode(of_the_request),
             given=given.encoded(role, auth_mode),
+            shared=brings_nothing(values),
             trust=given.trust,
             psk_lookup=given.find_psk if auth_mode is AuthMode.PSK and role is Role.SERVER else no_key,
             priority=priority,

@@ -76,7 +76,7 @@ class Vault:
         ``values``: attribute set ``request`` of a submit.  Without a profile's name the profile ``default`` serves
         where there is one, and only to a consumer that policy allows it.  Raises RequestRefused.
         """
-        if _OWN.isdisjoint(values):
+        if brings_nothing(values):
             found = self._resolved.get(profile_name)
             if found is None:
                 found = self._resolved[profile_name] = self._resolve(profile_name, {})
@@ -117,6 +117,11 @@ class Vault:
         if profile is None:
             raise RequestRefused(f"there is no profile {name!r}; configure [profiles.{name}]", errno=errno.ENOENT)
         return profile
+
+
+def brings_nothing(values: Mapping[str, Any]) -> bool:
+    """Does a submit leave everything to its profile?"""
+    return _OWN.isdisjoint(values)
 
 
 def request_values(role: Role, auth_mode: AuthMode, given: Credentials) -> dict[str, Any]:

@@ -47,7 +47,8 @@ _Decoder = Callable[[bytes], Any]
 
 
 class _Decoding(NamedTuple):
-    """How one attribute is decoded: ``read`` its payload; or, where it has ``size`` bytes, ``unpack`` it in place."""
+    """How one attribute is decoded: ``read`` its payload; or ``unpack`` it in place where it has ``size`` bytes, the
+    header among them."""
 
     name: str
     multi: bool
@@ -63,14 +64,17 @@ class AttributeCodec:
         self.name = f"{specification.name}.{set_name}"
         self._encoders: dict[str, tuple[_Encoder, bool]] = {}
         self._decoders: dict[int, _Decoding] = {}
+        # To take a named tuple apart costs several times what a plain one does.
+        self._plain_decoders: dict[int, tuple[Any, ...]] = {}
         attributes = specification.sets[set_name].attributes.values()
-        self.flat = not any(attribute.nested or attribute.sensitive for attribute in attributes)
-        """Neither nests nor secrets in it."""
+        self.flat = not any(attribute.nested or attribute.sensitive or attribute.multi for attribute in attributes)
+        """No nests, lists or secrets in it."""
         for attribute in attributes:
             wire_type = attribute.value | (NLA_F_NESTED if attribute.nested else 0)
             encoder, decoding = self._functions(specification, attribute, wire_type)
             self._encoders[attribute.name] = encoder, attribute.multi
             self._decoders[wire_type] = decoding
+            self._plain_decoders[wire_type] = tuple(decoding)
 
     def first(self, data: bytes, start: int) -> tuple[str, int]:
         """Name and end, padding included, of the attribute at ``start`` in what was decoded."""
@@ -104,26 +108,30 @@ class AttributeCodec:
     def decode(self, data: bytes, start: int = 0) -> Values:
         """All of ``data`` from ``start`` on.  Raises MessageError."""
         values: Values = {}
-        decoders, header = self._decoders, _HEADER.unpack_from
+        get, header = self._plain_decoders.get, _HEADER.unpack_from
         offset, end = start, len(data)
         while offset < end:
             if end - offset < 4:
                 raise MessageError(f"{self.name}: {end - offset} bytes left over, too few for an attribute")
             length, wire_type = header(data, offset)
-            if length < 4 or offset + length > end:
+            behind = offset + length
+            if length < 4 or behind > end:
                 raise MessageError(f"{self.name}: an attribute of length {length} with {end - offset} bytes left")
-            entry = decoders.get(wire_type)
+            entry = get(wire_type)
             if entry is None:
                 raise MessageError(self._refused(wire_type))
             name, multi, size, unpack, read = entry
-            value = unpack(data, offset + 4)[0] if length - 4 == size else read(data[offset + 4 : offset + length])
+            value = unpack(data, offset + 4)[0] if length == size else read(data[offset + 4 : behind])
             if multi:
-                values.setdefault(name, []).append(value)
+                if name in values:
+                    values[name].append(value)
+                else:
+                    values[name] = [value]
             elif name in values:
                 raise MessageError(f"{self.name}.{name}: the attribute is there twice")
             else:
                 values[name] = value
-            offset += length + (-length & 3)
+            offset = behind + (-length & 3)
         if offset > end:
             raise MessageError(f"{self.name}: the last attribute's padding is missing")
         return values
@@ -252,7 +260,7 @@ def _integer(code: str, attribute: Attribute, wire_type: int, where: str) -> tup
         value: int = value_alone.unpack(data)[0]
         return value
 
-    return encode, _Decoding(attribute.name, attribute.multi, size, value_alone.unpack_from, read)
+    return encode, _Decoding(attribute.name, attribute.multi, length, value_alone.unpack_from, read)
 
 
 def _string(wire_type: int, where: str, not_utf_8: str) -> tuple[_Encoder, _Decoder]:

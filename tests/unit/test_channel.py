@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import tempfile
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -189,19 +190,70 @@ async def test_one_connection_does_not_keep_the_loop() -> None:
 
 
 @given(
-    st.lists(st.binary(max_size=200), max_size=6).map(b"".join),
-    st.lists(st.integers(0, 5), max_size=4),
+    st.lists(st.tuples(st.binary(max_size=12), st.booleans()), max_size=6),
+    st.binary(max_size=20),
+    st.one_of(st.none(), st.integers(0, 7)),
 )
-def test_no_fd_is_lost(data: bytes, numbers: list[int]) -> None:
-    """Whatever a packet holds, each of its fds comes out once, or is closed."""
-    fds = [100 + index for index, _ in enumerate(numbers)]
+def test_no_fd_is_lost(messages: list[tuple[bytes, bool]], rest: bytes, number: int | None) -> None:
+    """Whatever a packet holds, each of its fds comes out once, with a message that has one, or is closed."""
+    items = [(message(payload), 1 if marked else None) for payload, marked in messages]
+    data = joined(items) + rest
+    fds = [100 + index for index in range(sum(marked for _, marked in messages) if number is None else number)]
     closed: list[int] = []
     try:
-        found = [fd for _, fd in taken_apart(data, fds, closed.append) if fd is not None]
+        parts = taken_apart(data, fds, closed.append)
     except MessageError:
-        found = []
         assert closed == fds
-    assert sorted(found + closed) == fds
+    else:
+        assert not closed
+        assert [fd for _, fd in parts if fd is not None] == fds
+        assert b"".join(part for part, _ in parts) == data
+        if len(items) > 1 and fds:
+            assert [fd is not None for _, fd in parts[: len(items)]] == [marked for _, marked in messages]
+
+
+async def test_a_handler_that_fails_costs_no_fd() -> None:
+    """What it was given is its own; what the packet brings behind that is closed."""
+    ours, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+
+    def fails(data: bytes, fd: int | None) -> None:
+        assert fd is not None
+        os.close(fd)
+        raise ValueError("no sense")
+
+    channel = AsyncChannel(ours, fails, lambda _: None)
+    with far, tempfile.TemporaryFile() as file:
+        send_packet(far, joined([(message(b"a"), 1)] * 8), *[file.fileno()] * 8)
+        async with asyncio.timeout(10):
+            while not told:
+                await asyncio.sleep(0)
+    channel.close()
+
+
+async def test_a_small_send_buffer_is_minded() -> None:
+    """Messages that go one by one go together, too: a packet is no larger than the buffer takes."""
+    ends = Ends()
+    ends.channel.close()
+    ours, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
+    failed: list[Exception | None] = []
+    channel = AsyncChannel(ours, lambda data, fd: None, failed.append)
+    far.settimeout(10)
+    sent = [message(bytes(6000)) for _ in range(16)]
+    for data in sent:
+        channel.send_soon(data)
+    heard: list[bytes] = []
+    while len(heard) < len(sent):
+        for _ in range(3):
+            await asyncio.sleep(0)
+        heard += messages_of(far.recv(MAX_PACKET))
+    assert heard == sent
+    assert not failed
+    channel.close()
+    far.close()
+    ends.close()
 
 
 @given(st.lists(st.binary(max_size=40), max_size=8), st.binary(max_size=40))

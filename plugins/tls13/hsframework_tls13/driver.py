@@ -26,6 +26,8 @@ from hsframework_tls13.records import HEADER_SIZE, body_size, plaintext_alert, w
 
 MAX_PSK_LOOKUPS = 8
 """Identities of one client that are looked up; each costs a question to the dispatcher."""
+MAX_NAME = 253
+"""Characters of a host's name (RFC 1035 section 2.3.4)."""
 _PEEK_SIZE = 16 * 1024
 ALERT_TIMEOUT = 0.25
 """Seconds for an alert to leave: nobody waits longer for a goodbye."""
@@ -70,8 +72,7 @@ async def establish_and_hold(
     except BaseException:
         contexts.predictions.forget(server)
         raise
-    if request.role is Role.CLIENT:
-        contexts.predictions.learn(server, engine.established.group)
+    contexts.predictions.learn(server, engine.established.group)
     return engine.established, flight
 
 
@@ -81,7 +82,7 @@ def _engine(
     suites: Sequence[CipherSuite],
     alpn: Sequence[str],
     client_certificate: CertificateDemand,
-    server: Server,
+    server: Server | None,
 ) -> Engine:
     verify = judge_for(request)
     if request.role is Role.SERVER:
@@ -106,10 +107,12 @@ def _engine(
     )
 
 
-def _server_of(request: Request) -> Server:
-    """Whom a client's request is for."""
-    address = request.peer_address
-    return request.peer_name, None if address is None else address.rpartition(":")[0]
+def _server_of(request: Request) -> Server | None:
+    """Whom a client's request is for; None: it is a server's, or for a name that no host has."""
+    name, address = request.peer_name, request.peer_address
+    if request.role is Role.SERVER or (name is not None and len(name) > MAX_NAME):
+        return None
+    return request.user, name, None if address is None else address.rpartition(":")[0]
 
 
 async def _run(request: Request, engine: Engine, endpoint: Endpoint) -> bytes:

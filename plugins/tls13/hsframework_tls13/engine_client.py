@@ -77,5 +77,6 @@ def sni(name: str) -> bytes | None:
         ipaddress.ip_address(bare)
     except ValueError:
         host = name.removesuffix(".")
-        return host.encode("ascii") if host.isascii() and 0 < len(host) <= 253 else None
+        usable = host.isascii() and "\0" not in host and 0 < len(host) <= 253
+        return host.encode("ascii") if usable else None
     return None

@@ -1,4 +1,5 @@
-"""What pyOpenSSL does not wrap: callbacks with per-connection state, and errors with their numbers.
+"""What pyOpenSSL does not wrap, or in more than is needed: callbacks, a connection on memory BIOs, errors with their
+numbers.
 
 The binding under pyOpenSSL (``OpenSSL._util``) is used here and in no other module.  The rules:
 
@@ -276,6 +277,8 @@ class Connection:
             raise MemoryError("OpenSSL has no memory for a connection")
         self._ssl = _ffi.gc(ssl, _lib.SSL_free)
         self._from_peer, self._to_peer = _lib.BIO_new(_lib.BIO_s_mem()), _lib.BIO_new(_lib.BIO_s_mem())
+        if _ffi.NULL in (self._from_peer, self._to_peer):
+            raise MemoryError("OpenSSL has no memory for a connection")
         _lib.SSL_set_bio(ssl, self._from_peer, self._to_peer)
         if client:
             _lib.SSL_set_connect_state(ssl)
@@ -302,7 +305,9 @@ class Connection:
         if size <= 0:
             return b""
         output = _memory("char[]", size)
-        return bytes(_ffi.buffer(output, _lib.BIO_read(self._to_peer, output, size)))
+        if _lib.BIO_read(self._to_peer, output, size) != size:
+            raise MemoryError("OpenSSL does not give what it has for the peer")
+        return bytes(_ffi.buffer(output, size))
 
     @property
     def unread(self) -> int:
@@ -338,6 +343,9 @@ class Connection:
     @property
     def group(self) -> str:
         """The name of the key exchange's group; "" before there is one."""
+        # OpenSSL looks into the session without looking whether there is one.
+        if _lib.SSL_get_session(self._ssl) == _ffi.NULL:
+            return ""
         return _text(_lib.SSL_get0_group_name(self._ssl))
 
     @property

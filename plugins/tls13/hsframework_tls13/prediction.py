@@ -15,8 +15,9 @@ from collections import OrderedDict
 
 _OPENSSL_NAMES = {"P-256": "secp256r1", "P-384": "secp384r1", "P-521": "secp521r1"}
 
-Server = tuple[str | None, str | None]
-"""A peer's name and its address without the port, as far as they are known."""
+Server = tuple[int | None, str | None, str | None]
+"""A consumer's user, the peer's name, and its address without the port, as far as they are known.  The user, since the
+size of a ClientHello would tell one whom another has met."""
 
 
 class Predictions:
@@ -31,12 +32,14 @@ class Predictions:
         self._best = None if best is None else _OPENSSL_NAMES.get(best, best).lower()
         self._known: OrderedDict[Server, None] = OrderedDict()
 
-    def takes_best(self, server: Server) -> bool:
-        """Will it, as far as is known?"""
+    def takes_best(self, server: Server | None) -> bool:
+        """Will it, as far as is known?  Of None, who is no server, nothing is known, and nothing learned."""
         return server in self._known
 
-    def learn(self, server: Server, group: str) -> None:
+    def learn(self, server: Server | None, group: str) -> None:
         """A handshake has ended with this group, as OpenSSL names it."""
+        if server is None:
+            return
         if group.lower() != self._best:
             self.forget(server)
             return
@@ -45,6 +48,7 @@ class Predictions:
         if len(self._known) > self.MOST:
             self._known.popitem(last=False)
 
-    def forget(self, server: Server) -> None:
+    def forget(self, server: Server | None) -> None:
         """A handshake has failed."""
-        self._known.pop(server, None)
+        if server is not None:
+            self._known.pop(server, None)

@@ -33,7 +33,8 @@ class Settings:
     ``groups`` the last time, for that one alone.  ``kernel_offload``: put sessions into
     the socket (kTLS) where the kernel can.  ``require_alpn``: where the request names application protocols, a peer
     that uses no ALPN at all is refused too (RFC 7301 leaves that open; a peer with a *different* one always is).
-    ``max_contexts``: how many OpenSSL contexts are kept, one for each set of credentials in use.
+    ``max_contexts``: how many OpenSSL contexts are kept, one for each set of credentials in use, and one more for each
+    with which clients send one key share.
     """
 
     ciphers: tuple[str, ...] = (

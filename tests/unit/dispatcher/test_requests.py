@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import os
@@ -15,8 +16,9 @@ from hsframework.channel import AsyncChannel
 from hsframework.config import Configuration, Limits, Profile, Timeouts
 from hsframework.dispatcher.local import REMEMBERED, REMEMBERED_SIZE, ConsumerConnection
 from hsframework.errors import MessageError
+from hsframework.netlink.messages import NLM_F_ACK, Message
 from hsframework.netlink.socket import open_netlink
-from hsframework.packets import MAX_PACKET
+from hsframework.packets import MAX_PACKET, receive_packet, send_packet, taken_apart
 from tests.support.house import REQUEST, House, Peer, codec, connected_pair, house
 
 SESSION = {"session": b"exported"}
@@ -636,22 +638,115 @@ async def test_the_same_submit_again_and_again() -> None:
                 assert (await consumer.expect("error")).error == errno.ENOENT
 
 
-async def test_keys_that_a_consumer_brings_are_not_remembered() -> None:
-    """What was said with keys in it, or at length, is not kept; what is kept is bounded."""
+async def test_what_a_consumer_brings_is_not_remembered() -> None:
+    """Remembered is what leaves everything to its profile and was taken: nothing with keys or lists of its own, nothing
+    long, nothing refused; and no more of it than is said."""
+    own = (
+        {"psk": [{"identity": b"who", "key": b"k" * 32, "hash": "sha256"}], "auth-mode": 2},
+        {"alpn": ["h2"]},
+        {"client-certificate": 1},
+        {"attributes": bytes(REMEMBERED_SIZE)},
+    )
+    async with house(Configuration(profiles={"web": Profile()})) as home:
+        agent = await home.agent("toy")
+        consumer = await home.consumer()
+
+        async def taken(**values: Any) -> ConsumerConnection:
+            with connected_pair() as (ours, _):
+                consumer.send("submit", {**REQUEST, **values}, ours.fileno())
+                request, fd = await agent.take()
+                os.close(fd)
+                agent.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
+                await consumer.expect("result")
+            (connection,) = home.local.listener.connections
+            assert isinstance(connection, ConsumerConnection)
+            return connection
+
+        for values in own:
+            assert not (await taken(**values))._agreed
+        for refused, number in (({"profile": "none"}, errno.ENOENT), ({"profile": "web"}, errno.EBADF)):
+            consumer.send("submit", {**REQUEST, **refused})
+            assert (await consumer.expect("error")).error == number
+        for count in range(REMEMBERED + 5):
+            connection = await taken(profile="web", peername=f"{count}.example")
+            assert len(connection._agreed) == min(count + 1, REMEMBERED)
+        assert len({id(terms.given) for terms in connection._agreed.values()}) == 1
+
+
+async def test_nothing_of_a_requests_keys_is_shown() -> None:
+    """A request may come into a log by its repr."""
+    key = {"identity": b"who", "key": b"k" * 32, "hash": "sha256"}
     with connected_pair() as (ours, _):
         async with house() as home:
             await home.agent("toy")
-            consumer = await home.consumer()
-            key = {"identity": b"who", "key": b"k" * 32, "hash": "sha256"}
-            consumer.send("submit", {**REQUEST, "auth-mode": 2, "psk": [key]}, ours.fileno())
+            await submitted(home, ours, **{"auth-mode": 2, "psk": [key]})
             await home.queued(1)
-            (connection,) = home.local.listener.connections
-            assert isinstance(connection, ConsumerConnection)
-            assert not connection._agreed
-            consumer.send("submit", {**REQUEST, "attributes": bytes(REMEMBERED_SIZE)}, ours.fileno())
-            assert (await consumer.expect("error")).error == errno.EBUSY
-            assert not connection._agreed
-            for number in range(REMEMBERED + 5):
-                consumer.send("submit", {**REQUEST, "peername": f"{number}.example"}, ours.fileno())
-                assert (await consumer.expect("error")).error == errno.EBUSY
-            assert len(connection._agreed) == REMEMBERED
+            (request,) = home.dispatcher.requests.values()
+            assert b"k" * 32 in request.given
+            assert "kkk" not in repr(request)
+
+
+async def packet(sock: socket.socket) -> list[tuple[Message, int | None]]:
+    """The messages of the next packet."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                data, fds = receive_packet(sock)
+            except BlockingIOError:
+                await asyncio.sleep(0)
+                continue
+            return [(codec.decode(data), fd) for data, fd in taken_apart(data, fds)]
+
+
+@pytest.mark.parametrize("count", [None, 1, 3, 8])
+async def test_sockets_share_a_packet_where_several_were_asked_for(count: int | None) -> None:
+    """Who asks for one at a time gets one in each packet, as is promised to agents in other languages."""
+    asked = {"group": "toy"} if count is None else {"group": "toy", "count": count}
+    with contextlib.ExitStack() as stack:
+        pairs = [stack.enter_context(connected_pair()) for _ in range(5)]
+        agent = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        async with house() as home:
+            consumer = await home.consumer()
+            agent.connect(str(home.folder / "agent.sock"))
+            agent.setblocking(False)
+            send_packet(agent, codec.encode("join", {"group": ["toy"]}, sequence=1, flags=NLM_F_ACK))
+            assert [message.error for message, _ in await packet(agent)] == [0]
+            for ours, _ in pairs:
+                consumer.send("submit", REQUEST, ours.fileno())
+            await home.queued(len(pairs))
+            assert [message.operation for message, _ in await packet(agent)] == ["ready"]
+            send_packet(agent, codec.encode("accept", asked, sequence=2))
+            heard = await packet(agent)
+            number = min(count or 1, len(pairs))
+            assert [message.operation for message, _ in heard] == ["accept"] * number + ["error"] * ((count or 1) > 5)
+            assert {message.sequence for message, _ in heard} == {2}
+            peers = [f"127.0.0.1:{theirs.getsockname()[1]}" for _, theirs in pairs[:number]]
+            assert [message.values["peer-address"] for message, _ in heard[:number]] == peers
+            for (_, fd), (ours, _) in zip(heard, pairs, strict=False):
+                assert fd is not None
+                assert os.fstat(fd).st_ino == os.fstat(ours.fileno()).st_ino
+                os.close(fd)
+
+
+async def test_requests_are_handed_over_where_no_fd_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dispatcher that can open nothing more still serves what it has taken."""
+
+    def none_left(fd: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with connected_pair() as (one, _), connected_pair() as (two, _):
+        async with house() as home:
+            agent = await home.agent("toy")
+            consumer = await home.consumer()
+            for sock in (one, two):
+                consumer.send("submit", REQUEST, sock.fileno())
+            await home.queued(2)
+            await agent.expect("ready")
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "dup", none_left)
+                agent.send("accept", {"group": "toy", "count": 4})
+                for _ in range(2):
+                    message, fd = await agent.receive()
+                    assert message.operation == "accept"
+                    assert fd is not None
+                    os.close(fd)

@@ -293,3 +293,24 @@ def test_a_bad_nest_is_bad_each_time() -> None:
     for _ in range(2):
         with pytest.raises(MessageError, match="a NUL within the text"):
             codec.decode(bad)
+
+
+def test_a_list_that_is_remembered_is_nobodys() -> None:
+    """A nest with a list in it is decoded anew each time."""
+    text = """
+name: toy
+protocol: genetlink
+attribute-sets:
+  - name: inner
+    attributes:
+      - {name: number, type: u32, multi-attr: true}
+  - name: outer
+    attributes:
+      - {name: nest, type: nest, nested-attributes: inner}
+operations:
+  list: []
+"""
+    codec = attribute_codec(parse_specification(text), "outer")
+    encoded = codec.encode({"nest": {"number": [1, 2]}})
+    codec.decode(encoded)["nest"]["number"].append(99)
+    assert codec.decode(encoded) == {"nest": {"number": [1, 2]}}

@@ -18,6 +18,7 @@ from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.engine import ClientEngine, ServerEngine
 from hsframework_tls13.engine_client import sni
 from hsframework_tls13.events import Data
+from hsframework_tls13.openssl import Connection
 from hsframework_tls13.recordlayer import RecordLayer
 from hsframework_tls13.settings import KNOWN_GROUPS, Settings
 from tests.unit.tls13.support import (
@@ -231,7 +232,7 @@ def test_alpn(offered: tuple[str, ...], accepted: tuple[str, ...], chosen: str |
     ("name", "sent"),
     [("server.example", b"server.example"), ("server.example.", b"server.example"), ("192.0.2.1", None),
      ("2001:db8::1", None), ("[2001:db8::1]", None), ("fe80::1%eth0", None), ("x" * 254, None), ("ü.example", None),
-     ("", None), ("xn--tda.example", b"xn--tda.example")],
+     ("", None), ("xn--tda.example", b"xn--tda.example"), ("server.example\0.other.example", None)],
 )  # fmt: skip
 def test_server_name(name: str, sent: bytes | None) -> None:
     """DNS names go into SNI, IP literals never, nor what is no name at all."""
@@ -334,3 +335,11 @@ def test_nothing_is_left_behind(run: Callable[[], None]) -> None:
         assert len(gc.get_objects()) - before < 50
     finally:
         gc.enable()
+
+
+def test_a_connection_before_its_handshake() -> None:
+    """Nothing is agreed on, and to ask for it is no crash."""
+    connection = Connection(CONTEXTS.client((), SUITES), client=True)
+    assert (connection.cipher, connection.group, connection.alpn) == ("", "", b"")
+    assert not connection.resumed
+    assert (connection.read(), connection.unread) == (b"", 0)

@@ -11,6 +11,7 @@ import pytest
 from hsframework.credentials.failures import HandshakeFailed
 from hsframework.interface import AuthMode, PresharedKey, Request, Result, Secret
 from hsframework.tls.client_hello import parse_client_hello
+from hsframework_tls13.driver import MAX_NAME, _server_of
 from hsframework_tls13.engine import ClientEngine
 from hsframework_tls13.plugin import Tls13Handshaker
 from hsframework_tls13.prediction import Predictions
@@ -69,6 +70,7 @@ def test_the_second_handshake_sends_one_key_share(monkeypatch: pytest.MonkeyPatc
     assert handshake(hellos, client, server, replace(NEAR, peer_address="192.0.2.1:50000")) == ((HYBRID,),)
     assert handshake(hellos, client, server, replace(NEAR, peer_address="192.0.2.2:2049")) == ((HYBRID, X25519),)
     assert handshake(hellos, client, server, replace(NEAR, peer_name="192.0.2.1")) == ((HYBRID, X25519),)
+    assert handshake(hellos, client, server, replace(NEAR, user=1000)) == ((HYBRID, X25519),), "met by somebody else"
 
 
 def test_a_server_that_takes_another_group(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,27 +105,38 @@ def test_nothing_is_predicted_where_the_best_group_is_not_one_of_several(setting
     """One key share stays one, and a group that was not chosen as a key share is never sent."""
     assert Settings(**settings).best_group is None
     predictions = Predictions(None)
-    predictions.learn(("server.example", None), "X25519")
-    assert not predictions.takes_best(("server.example", None))
+    predictions.learn((None, "server.example", None), "X25519")
+    assert not predictions.takes_best((None, "server.example", None))
 
 
 @pytest.mark.parametrize(("best", "openssl"), [("X25519", "x25519"), ("P-256", "secp256r1")])
 def test_names_of_openssl(best: str, openssl: str) -> None:
     """The group is recognised by OpenSSL's name for it."""
     predictions = Predictions(best)
-    predictions.learn((None, "192.0.2.1"), openssl)
-    assert predictions.takes_best((None, "192.0.2.1"))
+    predictions.learn((None, None, "192.0.2.1"), openssl)
+    assert predictions.takes_best((None, None, "192.0.2.1"))
 
 
 def test_what_is_known_is_bounded() -> None:
     """The servers that were met longest ago are forgotten."""
     predictions = Predictions("X25519")
     for number in range(Predictions.MOST + 10):
-        predictions.learn((None, str(number)), "x25519")
-        predictions.learn((None, "0"), "x25519")
-    assert predictions.takes_best((None, "0"))
-    assert not predictions.takes_best((None, "1"))
-    assert sum(predictions.takes_best((None, str(number))) for number in range(2000)) == Predictions.MOST
+        predictions.learn((None, None, str(number)), "x25519")
+        predictions.learn((None, None, "0"), "x25519")
+    assert predictions.takes_best((None, None, "0"))
+    assert not predictions.takes_best((None, None, "1"))
+    assert sum(predictions.takes_best((None, None, str(number))) for number in range(2000)) == Predictions.MOST
+
+
+def test_a_name_that_no_host_has_is_not_kept() -> None:
+    """A consumer may send a name of any length; a server's request is nobody's."""
+    assert _server_of(NEAR) == (None, "server.example", "192.0.2.1")
+    assert _server_of(replace(NEAR, peer_name="a" * (MAX_NAME + 1))) is None
+    assert _server_of(replace(AS_SERVER, peer_address="192.0.2.1:2049")) is None
+    predictions = Predictions("X25519")
+    predictions.learn(None, "x25519")
+    predictions.forget(None)
+    assert not predictions.takes_best(None)
 
 
 def test_a_psk_is_predicted_too(monkeypatch: pytest.MonkeyPatch) -> None:
