@@ -263,7 +263,7 @@ class Link:
 
     def pull(self) -> None:
         """Ask for requests, as many as there is room for."""
-        if self._channel is None or self._leaving or not self._ready:
+        if self._channel is None or self._leaving or len(self._ready) <= len(self._credits):
             return
         for group in tuple(self._ready):
             if any(credit.group == group for credit in self._credits.values()):

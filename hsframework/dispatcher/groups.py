@@ -27,6 +27,7 @@ class Group:
         self._served: set[int] = set()
         self._serves_any = False
         self._queues: tuple[deque[PendingRequest], ...] = tuple(deque() for _ in range(HIGHEST_PRIORITY + 1))
+        self._foremost_first = tuple(reversed(self._queues))
         self._waiting = 0
 
     @property
@@ -56,7 +57,7 @@ class Group:
         """The next request whose socket the agent serves; None: there is none."""
         if not self._waiting:
             return None
-        for queue in reversed(self._queues):
+        for queue in self._foremost_first:
             for position, request in enumerate(queue):
                 if agent.serves(request.custody.protocol):
                     del queue[position]
@@ -70,5 +71,5 @@ class Group:
         self._waiting -= 1
 
     def __iter__(self) -> Iterator[PendingRequest]:
-        for queue in reversed(self._queues):
+        for queue in self._foremost_first:
             yield from list(queue)

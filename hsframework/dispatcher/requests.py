@@ -75,8 +75,8 @@ class PendingRequest:
     """Of the attribute set ``request``, as the agent gets them; without what is of this one request and socket."""
     own: bytes = field(default=b"", repr=False)
     given: bytes = field(default=b"", repr=False)
-    """Further attributes of that set, encoded already: what its consumer said, and the credentials that it is given, which
-    many requests share."""
+    """Further attributes of that set, encoded already: what its consumer said, and the credentials that it is given,
+    which many requests share."""
     trust: Trust | None = None
     psk_lookup: Callable[[bytes], PresharedKey | None] = no_key
     """What PSK-LOOKUP finds for this request."""

@@ -230,8 +230,12 @@ class Engine(Callbacks):
         self._release()
 
     def _secrets(self) -> dict[bytes, Secret]:
-        lines = [line.split(b" ") for line in self.key_log]
-        return {label: Secret(unhexlify(value)) for label, _, value in lines if label in _USED}
+        secrets = {}
+        for line in self.key_log:
+            label, _, value = line.split(b" ")
+            if label in _USED:
+                secrets[label] = Secret(unhexlify(value))
+        return secrets
 
     def _protected_alert(self, description: int, secret: Secret) -> bytes:
         """An alert that OpenSSL has not made, as the first record under our present keys.
