@@ -2,9 +2,10 @@
 
 * Only a connected socket is taken, and it is told apart from others by its inode: two fds of one socket are one socket.
 * The dispatcher never polls it, so there is no epoll to leave before it is closed.
-* O_NONBLOCK and TCP_NODELAY belong to the open file, hence to the owner too: they are saved when the socket is taken
-  and put back before the owner is told the outcome.  In between Nagle's algorithm is off, so that no agent has to see
-  to it: handshakes are small messages, each of which waits for the other.
+* O_NONBLOCK, TCP_NODELAY and SO_RCVLOWAT belong to the open file, hence to the owner too: they are saved when the
+  socket is taken and put back before the owner is told the outcome.  In between Nagle's algorithm is off, so that no
+  agent has to see to it: handshakes are small messages, each of which waits for the other.  For the same reason a
+  socket is readable then as soon as there is a byte.
 * The last close of a socket with SO_LINGER blocks.  Whether it is set can change at any time for a consumer that we do
   not trust, so its sockets are closed on threads of their own; a trusted consumer's only where SO_LINGER is set, since
   handing each socket to a thread costs more than everything else that the dispatcher does for a request.  The threads
@@ -85,6 +86,7 @@ class Custody:
         "_close",
         "_flags",
         "_nodelay",
+        "_rcvlowat",
         "_socket",
         "_trusted",
         "inode",
@@ -109,7 +111,10 @@ class Custody:
             self.peer_address, self.peer_host = format_address(peer)
             self.inode = os.fstat(fd).st_ino
             self._flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-            self._nodelay = self._without_delay() if self._socket.proto == socket.IPPROTO_TCP else None
+            self._nodelay: int | None = None
+            self._rcvlowat = 1
+            if self._socket.proto == socket.IPPROTO_TCP:
+                self._without_delay()
         except OSError as error:
             self.release()
             raise RequestRefused(
@@ -124,12 +129,15 @@ class Custody:
                 raise
             return None
 
-    def _without_delay(self) -> int:
-        """Nagle off; returns what the owner had."""
-        before = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        if not before:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return before
+    def _without_delay(self) -> None:
+        """Nothing waits for more than a byte."""
+        sock = self._socket
+        self._nodelay = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        if not self._nodelay:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._rcvlowat = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT)
+        if self._rcvlowat != 1:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
     @property
     def protocol(self) -> int:
@@ -147,6 +155,8 @@ class Custody:
             fcntl.fcntl(fd, fcntl.F_SETFL, self._flags)
             if self._nodelay is not None:
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, self._nodelay)
+            if self._rcvlowat != 1:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, self._rcvlowat)
 
     def shut_down(self) -> None:
         """End the connection in both directions, for every copy of the socket."""

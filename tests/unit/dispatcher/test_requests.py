@@ -331,13 +331,15 @@ async def test_limits(limits: Limits, text: str) -> None:
             assert (await consumer.expect("result")).values["status"] == errno.ECANCELED
 
 
-@pytest.mark.parametrize("nodelay", [0, 1])
+@pytest.mark.parametrize(("nodelay", "lowat"), [(0, 1), (1, 1000)])
 @pytest.mark.parametrize("status", [0, errno.EACCES])
-async def test_flags_of_the_socket_are_put_back(nodelay: int, status: int) -> None:
-    """Nagle is off for the handshake; O_NONBLOCK and TCP_NODELAY are the owner's again before it hears the outcome."""
+async def test_flags_of_the_socket_are_put_back(nodelay: int, lowat: int, status: int) -> None:
+    """Nagle is off for the handshake, and a byte is enough; O_NONBLOCK, TCP_NODELAY and SO_RCVLOWAT are the
+    owner's again before it hears the outcome."""
     with connected_pair() as (ours, _):
         ours.setblocking(True)
         ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, nodelay)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, lowat)
         before = fcntl.fcntl(ours, fcntl.F_GETFL)
         async with house() as home:
             agent = await home.agent("toy")
@@ -347,11 +349,13 @@ async def test_flags_of_the_socket_are_put_back(nodelay: int, status: int) -> No
             with socket.socket(fileno=fd) as theirs:
                 assert theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
                 theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1 - nodelay)
+                assert theirs.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
             assert fcntl.fcntl(ours, fcntl.F_GETFL) != before
             agent.send("done", {"request-id": request.values["request-id"], "status": status, **SESSION})
             await consumer.expect("result")
             assert fcntl.fcntl(ours, fcntl.F_GETFL) == before
             assert bool(ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)) == bool(nodelay)
+            assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == lowat
 
 
 async def test_agents_share_a_group_by_pulling() -> None:
