@@ -44,7 +44,7 @@ from hsframework_psp.software import SoftwareDevice
 from hsframework_psp.tunnel import RECORD_HEADER_SIZE, Tunnel, record_body_size
 from hsframework_psp.versions import Version
 from hsframework_tls13.contexts import Contexts
-from hsframework_tls13.driver import establish_and_hold, first_alert, say, session_alert
+from hsframework_tls13.driver import establish, first_alert, say, session_alert
 from hsframework_tls13.engine import Established
 from hsframework_tls13.settings import Settings as TlsSettings
 
@@ -89,7 +89,7 @@ class PspHandshaker(Handshaker):
             except HandshakeFailed as error:
                 await say(endpoint, first_alert(error))
                 raise
-            session, flight = await establish_and_hold(
+            session, flight = await establish(
                 request,
                 endpoint,
                 self._contexts,

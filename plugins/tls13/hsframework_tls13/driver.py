@@ -41,26 +41,11 @@ async def establish(
     suites: Sequence[CipherSuite],
     alpn: Sequence[str],
     client_certificate: CertificateDemand,
-) -> Established:
-    """Run the handshake that ``request`` asks for.  Raises HandshakeFailed; the peer has been told then."""
-    session, flight = await establish_and_hold(
-        request, endpoint, contexts, suites=suites, alpn=alpn, client_certificate=client_certificate
-    )
-    if flight:
-        await endpoint.send(flight)
-    return session
-
-
-async def establish_and_hold(
-    request: Request,
-    endpoint: Endpoint,
-    contexts: Contexts,
-    *,
-    suites: Sequence[CipherSuite],
-    alpn: Sequence[str],
-    client_certificate: CertificateDemand,
 ) -> tuple[Established, bytes]:
-    """The same, and our last flight is the caller's to send, in front of what it has to say itself."""
+    """Run the handshake that ``request`` asks for.  Raises HandshakeFailed; the peer has been told then.
+
+    Returns the session, and our last flight, which the caller is to send: in front of what it has to say itself.
+    """
     server = _server_of(request)
     try:
         engine = _engine(request, contexts, suites, alpn, client_certificate, server)

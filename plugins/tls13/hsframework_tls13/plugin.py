@@ -39,7 +39,7 @@ class Tls13Handshaker(Handshaker):
         except HandshakeFailed as error:
             await say(endpoint, first_alert(error))
             raise
-        session = await establish(
+        session, flight = await establish(
             request,
             endpoint,
             self._contexts,
@@ -47,6 +47,8 @@ class Tls13Handshaker(Handshaker):
             alpn=request.alpn,
             client_certificate=request.client_certificate,
         )
+        if flight:
+            await endpoint.send(flight)
         return await self._hand_over(request, endpoint, session)
 
     def _suites(self, request: Request) -> tuple[CipherSuite, ...]:
