@@ -1,6 +1,6 @@
 """Handshakes per second through the whole path, as ratios to the bare library on the same machine in the same run.
 
-    python benchmarks/handshakes.py [--seconds 5] [--concurrency 64] [--json FILE]
+    python -m benchmarks.handshakes [--seconds 5] [--concurrency 64] [--json FILE]
 
 * *bare*: pyOpenSSL client and server joined by memory BIOs in one loop, contexts made once, chains verified by OpenSSL,
   secrets taken out by the keylog callback.  One process.
@@ -23,15 +23,13 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +38,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 from OpenSSL import SSL, crypto
 
-from hsframework.client import AsyncClient, Client, HandshakeOptions
-from hsframework.errors import HandshakeError, HsframeworkError, RequestRefused
+from benchmarks.support.running import (
+    Running,
+    children,
+    processor_time,
+    proportional_memory,
+    running_service,
+    serves,
+)
+from hsframework.client import AsyncClient, HandshakeOptions
 from hsframework.interface import AuthMode, Role
 from hsframework.supervisor import plugin_names
 from hsframework.testing.certificates import Authority
@@ -126,80 +131,28 @@ def bare_rate(contexts: tuple[SSL.Context, SSL.Context], seconds: float) -> floa
     return count / (time.perf_counter() - start)
 
 
-class Service:
-    """`hsframework run` in a folder of its own."""
-
-    def __init__(self, folder: Path, credentials: Credentials, processes: int, alone: bool) -> None:
-        configuration = folder / "hsframework.toml"
-        configuration.write_text(_configuration(folder, credentials, processes, alone))
-        start = time.perf_counter()
-        self.process = subprocess.Popen([sys.executable, "-m", "hsframework", "run", "--config", str(configuration)])
-        self.folder = folder / "run"
-        self.start_up = self._wait() - start
-
-    def _wait(self) -> float:
-        deadline = time.perf_counter() + 30
-        while time.perf_counter() < deadline:
-            if self.process.poll() is not None:
-                raise SystemExit("the service did not start")
-            if _serves(self.folder):
-                return time.perf_counter()
-            time.sleep(0.002)
-        raise SystemExit("the service did not start within 30 s")
-
-    def memory(self) -> dict[str, int]:
-        """KiB of each process, by its role."""
-        supervisor = self.process.pid
-        found = {"supervisor": proportional_memory(supervisor)}
-        dispatcher, keeper = sorted(_children(supervisor))[:2]
-        found["dispatcher"] = proportional_memory(dispatcher)
-        found["keeper of tls13"] = proportional_memory(keeper)
-        for number, worker in enumerate(sorted(_children(keeper)), 1):
-            found[f"agent {number}"] = proportional_memory(worker)
-        return found
-
-    def processor_time(self) -> dict[str, float]:
-        """Seconds of each kind of process so far; to the hundredth."""
-        dispatcher, keeper = sorted(_children(self.process.pid))[:2]
-        return {"dispatcher": processor_time(dispatcher), "agents": sum(map(processor_time, _children(keeper)))}
-
-    def stop(self) -> None:
-        """End it."""
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(15)
+def processes_of(service: Running) -> tuple[int, int, list[int]]:
+    """The dispatcher, the keeper of tls13, and its agents."""
+    dispatcher, keeper = children(service.pid)[:2]
+    return dispatcher, keeper, children(keeper)
 
 
-def _serves(folder: Path) -> bool:
-    """Does an agent serve the group tls13?  Asked with a handshake whose peer says nothing."""
-    ours, theirs = connections(1)[0]
-    with ours, theirs:
-        try:
-            with Client(folder) as client:
-                client.handshake(ours, HandshakeOptions(timeout=0.001))
-        except RequestRefused:
-            return False
-        except HandshakeError:
-            return True
-        except HsframeworkError:
-            return False
-    return True
+def memory(service: Running) -> dict[str, int]:
+    """KiB of each process, by its role."""
+    dispatcher, keeper, agents = processes_of(service)
+    found = {"supervisor": service.pid, "dispatcher": dispatcher, "keeper of tls13": keeper}
+    found |= {f"agent {number}": agent for number, agent in enumerate(agents, 1)}
+    return {role: proportional_memory(pid) for role, pid in found.items()}
 
 
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def proportional_memory(pid: int) -> int:
-    """Pss in KiB: shared pages count by the share."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    match = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
-    return int(match.group(1)) if match else 0
-
-
-def processor_time(pid: int) -> float:
-    """Seconds that a process has run, in user space and in the kernel."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def processor_times(service: Running) -> dict[str, float]:
+    """Seconds of each kind of process so far, to the hundredth; ours is the consumer."""
+    dispatcher, _, agents = processes_of(service)
+    return {
+        "consumer": time.process_time(),
+        "dispatcher": processor_time(dispatcher),
+        "agents": sum(map(processor_time, agents)),
+    }
 
 
 def connections(number: int) -> list[tuple[socket.socket, socket.socket]]:
@@ -242,15 +195,12 @@ async def path_rate(folder: Path, setup: Setup, concurrency: int, pairs: int) ->
         return pairs / await timed(pairs)
 
 
-def _configuration(folder: Path, credentials: Credentials, processes: int, alone: bool) -> str:
+def _configuration(folder: Path, credentials: Credentials, processes: int) -> str:
     authority = credentials.authority.write(folder, "ca")
     server = credentials.server.write(folder, "server")
     client = credentials.client.write(folder, "client")
     demand = "require" if credentials.setup.mutual else "none"
-    others = [name for name in plugin_names() if name != "tls13"] if alone else []
     return f"""
-blocked-plugins = {others}
-runtime-dir = "{folder}/run"
 log.level = "warning"
 agents.tls13.processes = {processes}
 identities.server = {{ certificate = "{server.certificate}", private-key = "{server.private_key}" }}
@@ -317,16 +267,13 @@ def s_time_rate(credentials: Credentials, folder: Path, seconds: int) -> float |
     return int(match.group(1)) / int(match.group(2)) if match else None
 
 
-@contextmanager
-def service(credentials: Credentials, processes: int, *, alone: bool = True) -> Iterator[Service]:
+def service(credentials: Credentials, processes: int, *, alone: bool = True) -> AbstractContextManager[Running]:
     """A running service.  ``alone``: of what is installed, TLS 1.3 only."""
-    with tempfile.TemporaryDirectory(prefix="hsframework-bench-") as name:
-        Path(name).chmod(0o755)
-        running = Service(Path(name), credentials, processes, alone)
-        try:
-            yield running
-        finally:
-            running.stop()
+    return running_service(
+        "tls13" if alone else None,
+        lambda folder: _configuration(folder, credentials, processes),
+        lambda runtime: serves(runtime, "tls13", lambda: connections(1)[0]),
+    )
 
 
 def measure(setup: Setup, seconds: float, concurrency: int) -> dict[str, Any]:
@@ -342,9 +289,9 @@ def measure(setup: Setup, seconds: float, concurrency: int) -> dict[str, Any]:
             for _ in range(ROUNDS):
                 bare = bare_rate(contexts, seconds / ROUNDS)
                 pairs = max(100, min(2000, int(bare * seconds / ROUNDS)))
-                before = {"consumer": time.process_time(), **running.processor_time()}
+                before = processor_times(running)
                 rate = asyncio.run(path_rate(running.folder, setup, concurrency, pairs))
-                after = {"consumer": time.process_time(), **running.processor_time()}
+                after = processor_times(running)
                 count += pairs + WARM_UP
                 for process in spent:
                     spent[process] += after[process] - before[process]
@@ -354,7 +301,7 @@ def measure(setup: Setup, seconds: float, concurrency: int) -> dict[str, Any]:
             figures[f"path_{processes}"] = statistics.median(rates)
             figures[f"ratio_{processes}"] = statistics.median(ratios)
             figures[f"start_up_{processes}"] = running.start_up
-            figures[f"memory_{processes}"] = running.memory()
+            figures[f"memory_{processes}"] = memory(running)
             figures[f"processor_time_{processes}"] = {name: 1e6 * spent[name] / count for name in spent}
     figures["bare"] = statistics.median(figures["bare"])
     return figures

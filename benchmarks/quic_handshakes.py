@@ -33,7 +33,7 @@ from aioquic.quic.connection import QuicConnection
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 
-from benchmarks.support.running import descendants, running_service, serves
+from benchmarks.support.running import Running, descendants, processor_time, running_service, serves
 from hsframework.client import AsyncClient, HandshakeOptions
 from hsframework.interface import AuthMode, Role
 from hsframework.testing.certificates import Authority, Credential
@@ -92,8 +92,8 @@ def bare_rate(credentials: Credentials, seconds: float) -> tuple[float, float]:
     return count / (time.perf_counter() - start), (time.process_time() - before) / count
 
 
-def service(credentials: Credentials, processes: int, tickets: int) -> AbstractContextManager[tuple[Path, int]]:
-    """A running service: the folder of its sockets, and the process above all of its own."""
+def service(credentials: Credentials, processes: int, tickets: int) -> AbstractContextManager[Running]:
+    """A running service."""
     return running_service(
         "quic",
         lambda folder: _configuration(folder, credentials, processes, tickets),
@@ -139,11 +139,7 @@ async def path_rate(folder: Path, concurrency: int, pairs: int) -> float:
 
 def processor_times(pid: int) -> list[float]:
     """Seconds of each process below this one, so far."""
-    times = []
-    for child in descendants(pid):
-        fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
-        times.append((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
-    return times
+    return [processor_time(child) for child in descendants(pid)]
 
 
 def measure(key_type: str, seconds: float, concurrency: int, tickets: int) -> dict[str, Any]:
@@ -152,7 +148,7 @@ def measure(key_type: str, seconds: float, concurrency: int, tickets: int) -> di
     figures: dict[str, Any] = {"key": key_type, "tickets": tickets}
     rounds: dict[str, list[float]] = defaultdict(list)
     for processes in (1, 2):
-        with service(credentials, processes, tickets) as (folder, pid):
+        with service(credentials, processes, tickets) as (folder, pid, _):
             for _ in range(ROUNDS):
                 bare, bare_time = bare_rate(credentials, seconds / ROUNDS)
                 pairs = max(50, min(400, int(bare * seconds / ROUNDS)))

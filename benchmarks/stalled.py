@@ -27,8 +27,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from benchmarks.handshakes import proportional_memory
-from benchmarks.support.running import descendants, running_service
+from benchmarks.support.running import Running, descendants, proportional_memory, running_service
 from hsframework.client import AsyncClient, HandshakeOptions
 from hsframework.errors import HsframeworkError
 from hsframework.interface import Role
@@ -57,8 +56,8 @@ def client_hello() -> bytes:
     return outgoing.read()
 
 
-def service() -> AbstractContextManager[tuple[Path, int]]:
-    """`hsframework run`: the folder of its sockets, and its pid."""
+def service() -> AbstractContextManager[Running]:
+    """`hsframework run`."""
     return running_service("tls13", lambda _: CONFIGURATION, lambda runtime: (runtime / "consumer.sock").exists())
 
 
@@ -99,7 +98,7 @@ async def stalled(kind: str, number: int) -> dict[str, float]:
     identity = authority.issue(names=[NAME], key_type="ecdsa-p256").identity
     server = HandshakeOptions(role=Role.SERVER, identities=(identity,), timeout=DEADLINE)
     speech = client_hello() if kind == "server, answered" else b""
-    with service() as (folder, pid), connections(number) as pairs:
+    with service() as (folder, pid, _), connections(number) as pairs:
         async with AsyncClient(folder) as waiting, AsyncClient(folder) as lively:
             for _ in range(20):
                 await fresh(lively, client, server)
