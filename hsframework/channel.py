@@ -83,13 +83,14 @@ class AsyncChannel:
         self.send_gathered()
         if self.closed:
             return
+        fds = () if fd is None else (fd,)
         if self._queue:
-            self._enqueue(data, () if fd is None else (os.dup(fd),))
+            self._enqueue(data, [*map(os.dup, fds)])
             return
         try:
-            send_packet(self._socket, data, *(() if fd is None else (fd,)))
+            send_packet(self._socket, data, *fds)
         except BlockingIOError:
-            self._wait_to_send(data, () if fd is None else (os.dup(fd),))
+            self._wait_to_send(data, [*map(os.dup, fds)])
         except OSError as error:
             self._fail_soon(error)
 

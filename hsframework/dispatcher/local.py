@@ -167,7 +167,7 @@ class ConsumerConnection:
     def _packet(self, data: bytes, fd: int | None) -> None:
         try:
             asked = without_sequence(data)
-            terms = self._agreed.get(asked)
+            remembered = terms = self._agreed.get(asked)
             if terms is None:
                 message = codec.decode(data)
                 if message.operation == "cancel":
@@ -178,7 +178,8 @@ class ConsumerConnection:
                 terms = self._agree(message.values)
             handed, fd = fd, None
             self._submit(terms, sequence_of(data), handed)
-            self._remember(asked, terms)
+            if remembered is None:
+                self._remember(asked, terms)
         except HsframeworkError as error:
             group = _group_of(data)
             known = group if group in self._source.dispatcher.groups else ""
@@ -205,7 +206,7 @@ class ConsumerConnection:
         self._requests[sequence] = request
 
     def _remember(self, asked: bytes, terms: _Terms) -> None:
-        if terms.shared and len(asked) <= REMEMBERED_SIZE and asked not in self._agreed:
+        if terms.shared and len(asked) <= REMEMBERED_SIZE:
             if len(self._agreed) >= REMEMBERED:
                 del self._agreed[next(iter(self._agreed))]
             self._agreed[asked] = terms

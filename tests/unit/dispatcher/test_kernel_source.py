@@ -181,8 +181,7 @@ async def test_sockets_are_open_while_they_are_needed() -> None:
             agent = await played.home.agent(GROUP)
             assert played.service.members == {GROUP}
             played.submit(ours)
-            request, fd = await agent.take(GROUP)
-            os.close(fd)
+            request = await agent.take_message(GROUP)
             await agent.ask("leave", {"group": [GROUP]})
             assert not played.service.members
             assert played.service.sockets() == 1
@@ -206,8 +205,7 @@ async def test_the_service_vanishes_and_comes_again() -> None:
             played.source.look()
             assert played.service.members == {GROUP}
             played.submit(ours)
-            request, fd = await agent.take(GROUP)
-            os.close(fd)
+            request = await agent.take_message(GROUP)
             agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
             await played.until(lambda: played.service.told)
 
@@ -218,8 +216,7 @@ async def test_the_service_vanishes_with_a_request_in_flight() -> None:
         async with stage() as played:
             agent = await played.home.agent(GROUP)
             played.submit(ours)
-            request, fd = await agent.take(GROUP)
-            os.close(fd)
+            request = await agent.take_message(GROUP)
             played.service.there = False
             os.write(played.wires[-1].writer, b"!")
             await played.until(lambda: played.missing)
@@ -236,8 +233,7 @@ async def test_a_done_that_is_refused() -> None:
             for refuses in (True, False):
                 played.service.refuses_done = refuses
                 played.submit(ours)
-                request, fd = await agent.take(GROUP)
-                os.close(fd)
+                request = await agent.take_message(GROUP)
                 agent.send("done", {"request-id": request.values["request-id"], "status": errno.ECONNRESET})
                 await played.until(lambda: not played.home.dispatcher.requests)
             assert played.service.told == [(errno.ETIMEDOUT, [])]
@@ -247,8 +243,7 @@ async def _served(played: Stage, agent: Peer, sock: socket.socket) -> None:
     """A request of :data:`GROUP` goes to the agent, and what it says goes back."""
     played.service.told.clear()
     played.submit(sock)
-    request, fd = await agent.take(GROUP)
-    os.close(fd)
+    request = await agent.take_message(GROUP)
     agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
     await played.until(lambda: played.service.told == [(errno.EACCES, [])])
 
@@ -322,8 +317,7 @@ async def test_a_group_is_left_by_a_full_dispatcher() -> None:
         async with stage(limits=Limits(total=1)) as played:
             agent = await played.home.agent(GROUP)
             played.submit(ours)
-            _, fd = await agent.take(GROUP)
-            os.close(fd)
+            await agent.take_message(GROUP)
             played.submit(other)
             await agent.ask("leave", {"group": [GROUP]})
             assert played.service.told == [(errno.EIO, [])]
@@ -355,8 +349,7 @@ async def test_pre_shared_keys_need_no_trust(monkeypatch: pytest.MonkeyPatch) ->
             await played.until(lambda: played.service.told)
             assert played.service.told == [(ConfigurationError("").errno, [])]
             played.submit(ours, PSK_CLIENT)
-            request, fd = await agent.take(GROUP)
-            os.close(fd)
+            request = await agent.take_message(GROUP)
             assert [psk["identity"] for psk in request.values["psk"]] == [b"key 7"]
             assert "trust-id" not in request.values
 
@@ -390,8 +383,7 @@ async def test_private_keys_are_for_whoever_needs_them(tmp_path: Path, auth_mode
         async with stage(**settings) as played:
             agent = await played.home.agent(GROUP)
             played.submit(ours, {**PSK_CLIENT, "auth-mode": auth_mode})
-            request, fd = await agent.take(GROUP)
-            os.close(fd)
+            request = await agent.take_message(GROUP)
             assert len(request.values.get("identity", ())) == given
 
 
@@ -428,8 +420,7 @@ async def test_priorities(asked: int | None, given: int) -> None:
         async with stage() as played:
             agent = await played.home.agent(GROUP)
             played.submit(ours, PSK_CLIENT if asked is None else {**PSK_CLIENT, "priority": asked})
-            _, fd = await agent.take(GROUP)
-            os.close(fd)
+            await agent.take_message(GROUP)
             (request,) = played.home.dispatcher.requests.values()
             assert request.priority == given
 

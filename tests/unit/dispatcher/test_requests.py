@@ -48,8 +48,7 @@ async def test_the_agent_hears_the_profile(profiles: tuple[str, ...], asked: dic
         async with house(configuration) as home:
             agent = await home.agent("toy")
             await submitted(home, ours, **asked)
-            request, fd = await agent.take()
-            os.close(fd)
+            request = await agent.take_message()
             assert request.values.get("profile") == given
 
 
@@ -104,8 +103,7 @@ async def test_an_agent_that_dies_costs_one_error_at_once() -> None:
             assert theirs.recv(1) == b""
             os.close(fd)
             successor = await home.agent("toy")
-            request, fd = await successor.take()
-            os.close(fd)
+            request = await successor.take_message()
             successor.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
             assert (await waiting.expect("result")).values["status"] == 0
 
@@ -130,8 +128,7 @@ async def test_an_agent_that_leaves_is_not_waited_for() -> None:
         async with house() as home:
             agent = await home.agent("toy")
             consumer = await submitted(home, ours)
-            request, fd = await agent.take()
-            os.close(fd)
+            request = await agent.take_message()
             agent.send("leave", {"group": ["toy"]})
             consumer.send("submit", REQUEST, second.fileno())
             assert (await consumer.expect("error")).error == errno.ESRCH
@@ -147,8 +144,7 @@ async def test_a_session_in_the_kernel_is_checked_for_everybody(group: str) -> N
             agent = await home.agent(group)
             consumer = await home.consumer()
             consumer.send("submit", {**REQUEST, "group": group}, ours.fileno())
-            request, fd = await agent.take(group)
-            os.close(fd)
+            request = await agent.take_message(group)
             claim = {"request-id": request.values["request-id"], "status": 0, "in-kernel": True, **SESSION}
             agent.send("done", claim)
             result = await consumer.expect("result")
@@ -166,8 +162,7 @@ async def test_success_is_checked_not_believed(claim: dict[str, Any], text: str)
         async with house() as home:
             agent = await home.agent("toy")
             consumer = await submitted(home, ours)
-            request, fd = await agent.take()
-            os.close(fd)
+            request = await agent.take_message()
             agent.send("done", {"request-id": request.values["request-id"], "status": 0, **claim})
             result = await consumer.expect("result")
             assert result.values["status"] == errno.EIO
@@ -180,8 +175,7 @@ async def test_an_error_is_passed_on_without_secrets() -> None:
         async with house() as home:
             agent = await home.agent("toy")
             consumer = await submitted(home, ours)
-            request, fd = await agent.take()
-            os.close(fd)
+            request = await agent.take_message()
             values = {"request-id": request.values["request-id"], "status": errno.EKEYREVOKED, "message": "revoked"}
             agent.send("done", {**values, **SESSION})
             result = await consumer.expect("result")
@@ -194,8 +188,7 @@ async def test_done_twice_and_done_for_another() -> None:
         async with house() as home:
             agent, thief = await home.agent("toy"), await home.agent("toy")
             consumer = await submitted(home, ours)
-            request, fd = await agent.take()
-            os.close(fd)
+            request = await agent.take_message()
             number = request.values["request-id"]
             thief.send("done", {"request-id": number, "status": 0, **SESSION})
             assert (await thief.expect("error")).error == errno.EBADF
@@ -212,8 +205,7 @@ async def test_a_done_without_status_is_an_error() -> None:
         async with house() as home:
             agent = await home.agent("toy")
             consumer = await submitted(home, ours)
-            request, fd = await agent.take()
-            os.close(fd)
+            request = await agent.take_message()
             agent.send("done", {"request-id": request.values["request-id"]})
             assert (await consumer.expect("result")).values["status"] == errno.EIO
 
@@ -292,13 +284,11 @@ async def test_one_socket_twice() -> None:
             twin = ours.dup()
             consumer.send("submit", REQUEST, twin.fileno())
             assert (await consumer.expect("error")).error == errno.EBUSY
-            request, fd = await agent.take()
-            os.close(fd)
+            request = await agent.take_message()
             agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
             assert (await consumer.expect("result")).values["status"] == errno.EACCES
             consumer.send("submit", REQUEST, twin.fileno())
-            request, fd = await agent.take()
-            os.close(fd)
+            request = await agent.take_message()
             agent.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
             assert (await consumer.expect("result")).values["status"] == 0
             twin.close()
@@ -370,8 +360,7 @@ async def test_agents_share_a_group_by_pulling() -> None:
             await home.queued(3)
             names = []
             for agent in (left, right, left):
-                request, fd = await agent.take()
-                os.close(fd)
+                request = await agent.take_message()
                 names.append(request.values["peername"])
             assert names == ["urgent", "first", "second"]
 
@@ -408,8 +397,7 @@ async def test_sockets_are_told_apart_by_protocol() -> None:
             await quic.expect("ready")
             quic.send("accept", {"group": "toy"})
             assert (await quic.expect("error")).error == errno.EAGAIN
-            _, fd = await tcp.take()
-            os.close(fd)
+            await tcp.take_message()
 
 
 async def test_psk_lookup() -> None:
@@ -419,8 +407,7 @@ async def test_psk_lookup() -> None:
             agent, other = await home.agent("toy"), await home.agent("toy")
             keys = [{"identity": b"alice", "key": b"k" * 32, "hash": "sha384"}]
             await submitted(home, ours, **{"message-type": 2, "auth-mode": 2, "psk": keys})
-            request, fd = await agent.take()
-            os.close(fd)
+            request = await agent.take_message()
             assert "psk" not in request.values
             number = request.values["request-id"]
             agent.send("psk-lookup", {"request-id": number, "identity": b"ali"})
@@ -446,8 +433,7 @@ async def test_a_netlink_socket(monkeypatch: pytest.MonkeyPatch) -> None:
         async with house() as home:
             agent, other = await home.agent("toy"), await home.agent("toy")
             await submitted(home, ours)
-            request, fd = await agent.take()
-            os.close(fd)
+            request = await agent.take_message()
             number = request.values["request-id"]
             for family in (0, 16):
                 agent.send("netlink", {"request-id": number, "family": family})
@@ -479,8 +465,7 @@ async def test_the_dispatcher_stops() -> None:
         async with house() as home:
             agent = await home.agent("toy")
             consumer = await submitted(home, ours)
-            _, fd = await agent.take()
-            os.close(fd)
+            await agent.take_message()
             other = await submitted(home, second)
             await home.queued(1)
             home.dispatcher.stop()
@@ -553,8 +538,7 @@ async def test_an_agent_that_comes_back_hears_ready() -> None:
             consumer = await submitted(home, one)
             await agent.expect("ready")
             assert (await agent.ask("leave", {"group": ["toy"]})).error == 0
-            _, fd = await other.take()
-            os.close(fd)
+            await other.take_message()
             assert (await agent.ask("join", {"group": ["toy"], "protocol": "toy"})).error == 0
             consumer.send("submit", REQUEST, two.fileno())
             await agent.expect("ready")
@@ -602,8 +586,7 @@ async def test_the_outcome_reaches_the_consumer_whatever_its_order(order: tuple[
         async with house() as home:
             agent = await home.agent("toy")
             consumer = await submitted(home, ours)
-            request, fd = await agent.take()
-            os.close(fd)
+            request = await agent.take_message()
             said = {"alpn": "sunrpc", "tag": [{"name": "a", "value": "b"}], "remote-certificate": [b"leaf", b"ca"]}
             first = {"request-id": request.values["request-id"], "status": 0}
             agent.send("done", {**{name: first[name] for name in order}, **said, **SESSION})
@@ -622,8 +605,7 @@ async def test_the_same_submit_again_and_again() -> None:
         async def asked(**values: Any) -> dict[str, Any]:
             with connected_pair() as (ours, theirs):
                 consumer.send("submit", {**REQUEST, **values}, ours.fileno())
-                request, fd = await agent.take()
-                os.close(fd)
+                request = await agent.take_message()
                 assert request.values["peer-address"] == f"127.0.0.1:{theirs.getsockname()[1]}"
                 agent.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
                 await consumer.expect("result")
@@ -658,8 +640,7 @@ async def test_what_a_consumer_brings_is_not_remembered() -> None:
         async def taken(**values: Any) -> ConsumerConnection:
             with connected_pair() as (ours, _):
                 consumer.send("submit", {**REQUEST, **values}, ours.fileno())
-                request, fd = await agent.take()
-                os.close(fd)
+                request = await agent.take_message()
                 agent.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
                 await consumer.expect("result")
             (connection,) = home.local.listener.connections
