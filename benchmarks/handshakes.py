@@ -48,7 +48,7 @@ from benchmarks.support.running import (
 )
 from hsframework.client import AsyncClient, HandshakeOptions
 from hsframework.interface import AuthMode, Role
-from hsframework.supervisor import plugin_names
+from hsframework.supervisor.main import plugin_names
 from hsframework.testing.certificates import Authority
 
 NAME = "server.example"

@@ -16,12 +16,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hsframework.cli import COMMANDS, build_parser
-from hsframework.config import NO_KEY, Configuration
-from hsframework.credentials.failures import Failure
+from hsframework.cli.main import COMMANDS, build_parser
+from hsframework.configuration.settings import NO_KEY, Configuration
 from hsframework.errors import errno_name
+from hsframework.failures import Failure
 from hsframework.netlink.spec import Attribute, AttributeSet, Operation, Specification, builtin_specification
-from hsframework.plugins import load_plugins
+from hsframework.registry.plugins import load_plugins
 
 SPECIFICATIONS = {
     "handshake": "The kernel's family",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from hsframework.interrupt import leave_when_interrupted
+from hsframework.cli.interrupt import leave_when_interrupted
 
 
 def main() -> int:
-    """Run the command that the command line names: :func:`hsframework.cli.main`."""
+    """Run the command that the command line names: :func:`hsframework.cli.main.main`."""
     leave_when_interrupted()
-    from hsframework import cli
+    from hsframework.cli import main as cli
 
     return cli.main()
 

@@ -1,8 +1,6 @@
 """Bounds on what a plugin may take from the machine, so that a bad one harms its own protocol and is named in the log.
 
-* **Processes.** A copy of a keeper or a worker would go on with its connections as if they were its own, so plugins do
-  not fork at all; and once requests are served they start no program either, which would be read from a disk that may
-  hang.  Both raise PluginError where it is tried.  What a native library does by itself is not seen.
+* **Processes.** Plugins neither fork nor, once requests are served, start a program: :mod:`hsframework.process.forks`.
 * **Memory.** Past the limit of private memory, Python raises MemoryError where more is asked for.
 * **Time.** A plugin that is not ready in time is named with the place where it hangs, and the process ends.
 
@@ -16,60 +14,15 @@ import errno
 import os
 import resource
 import signal
-import sys
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import structlog
 
-from hsframework.errors import PluginError
-
-FORKS = frozenset({"os.fork", "os.forkpty"})
-PROGRAMS = frozenset({"subprocess.Popen", "os.posix_spawn", "os.exec", "os.system"})
 _MEBIBYTE = 1 << 20
 _MOST_PLACES = 8
 _log = structlog.get_logger("hsframework.agent")
-
-
-class _Rule:
-    """What this process allows.  Forked processes go on with a copy."""
-
-    installed = False
-    ours = False
-    programs = True
-
-
-def forbid_forks() -> None:
-    """From now on nobody forks here but within :func:`our_own_fork`.  Cannot be undone."""
-    # An audit hook stays for the life of the process, and of those that are forked from it.
-    if not _Rule.installed:
-        _Rule.installed = True
-        sys.addaudithook(_audit)
-
-
-def forbid_programs() -> None:
-    """From now on no program is started here, nor in what is forked from here."""
-    _Rule.programs = False
-
-
-@contextlib.contextmanager
-def our_own_fork() -> Iterator[None]:
-    """Allow os.fork in this block; in the child it is over at once."""
-    _Rule.ours = True
-    try:
-        yield
-    finally:
-        _Rule.ours = False
-
-
-def _audit(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in FORKS and not _Rule.ours:
-        raise PluginError("a plugin forks, and its copy of the agent would take part in what the agent does")
-    if event in PROGRAMS and not _Rule.programs:
-        raise PluginError(
-            f"a plugin starts a program ({arguments[0]!r:.100}); that is for prepare, before requests come"
-        )
 
 
 def limit_memory(mebibytes: int) -> None:

@@ -23,8 +23,8 @@ import threading
 from collections.abc import Callable
 
 from hsframework.agent.readiness import Readiness
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import HsframeworkError, PluginError
+from hsframework.failures import Failure, HandshakeFailed
 
 MAX_READ = 64 * 1024
 """Bytes asked of the socket at once, however large a record claims to be: the buffer is made before they are there."""

@@ -20,11 +20,11 @@ import structlog
 from hsframework.agent.containment import exhaustion
 from hsframework.agent.requests import encode_failure, encode_success
 from hsframework.agent.served import Served
-from hsframework.credentials.failures import Failure, HandshakeFailed
-from hsframework.deadlines import Deadlines
 from hsframework.errors import HsframeworkError, PluginError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import PeerIdentity, Request, Result
-from hsframework.plugins import PluginRegistry
+from hsframework.local.deadlines import Deadlines
+from hsframework.registry.plugins import PluginRegistry
 
 if TYPE_CHECKING:
     from hsframework.agent.endpoint import DatagramEndpoint, StreamEndpoint

@@ -19,9 +19,9 @@ import structlog
 
 from hsframework.agent.link import Link
 from hsframework.agent.served import Served, check_no_overlap
-from hsframework.credentials.failures import Failure
 from hsframework.errors import HandshakeError
-from hsframework.plugins import PluginRegistry
+from hsframework.failures import Failure
+from hsframework.registry.plugins import PluginRegistry
 
 STOP_TIME = 10.0
 FD_RESERVE = 64

@@ -40,15 +40,16 @@ from typing import Any, NoReturn
 
 import structlog
 
-from hsframework.agent.containment import exhaustion, forbid_forks, forbid_programs, our_own_fork
+from hsframework.agent.containment import exhaustion
 from hsframework.agent.host import AgentHost
 from hsframework.agent.served import Served
 from hsframework.agent.warmup import ExitStatus, KeeperOptions, warm_up
 from hsframework.errors import ConfigurationError, HsframeworkError, PluginError, RequestRefused, RequiredPluginError
-from hsframework.log import exception_text
-from hsframework.plugins import PluginRegistry
-from hsframework.process import die_with_parent
-from hsframework.protection import lock_memory
+from hsframework.process.capabilities import die_with_parent
+from hsframework.process.forks import forbid_forks, forbid_programs, our_own_fork
+from hsframework.process.lock import lock_memory
+from hsframework.registry.plugins import PluginRegistry
+from hsframework.telemetry.log import exception_text
 
 MOST_DEATHS = 5
 DEATH_WINDOW = 10.0

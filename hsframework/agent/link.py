@@ -30,11 +30,11 @@ from hsframework.agent.requests import codec, decode_psk, decode_request, encode
 from hsframework.agent.served import Served
 from hsframework.agent.stranded import Stranded, StrandedRequests
 from hsframework.agent.trusts import Trusts
-from hsframework.channel import AsyncChannel
-from hsframework.credentials.failures import Failure, HandshakeFailed
-from hsframework.deadlines import Deadlines
 from hsframework.errors import HandshakeError, HsframeworkError, MessageError, RequestRefused
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import OpenNetlink, PresharedKey, PskLookup
+from hsframework.local.channel import AsyncChannel
+from hsframework.local.deadlines import Deadlines
 from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error
 
 if TYPE_CHECKING:

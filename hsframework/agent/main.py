@@ -8,9 +8,8 @@ import socket
 from hsframework.agent.keeper import keeper_main
 from hsframework.agent.privileges import AgentUser, agent_user
 from hsframework.agent.warmup import KeeperOptions
-from hsframework.config import AgentSettings, Configuration
-
-AGENT_SOCKET = "agent.sock"
+from hsframework.configuration.settings import AgentSettings, Configuration
+from hsframework.local.places import AGENT_SOCKET
 
 
 def run_agent(name: str, configuration: Configuration, *, processes: int | None = None, user: str | None = None) -> int:

@@ -21,8 +21,7 @@ from dataclasses import dataclass
 import structlog
 
 from hsframework.errors import ConfigurationError
-from hsframework.keyctl import join_session_keyring
-from hsframework.process import (
+from hsframework.process.capabilities import (
     CAP_DAC_READ_SEARCH,
     clear_bounding_set,
     forbid_core_dumps,
@@ -30,6 +29,7 @@ from hsframework.process import (
     keep_capabilities_through_setuid,
     set_capabilities,
 )
+from hsframework.process.keyctl import join_session_keyring
 
 FIRST_AGENT_UID = 60800
 AGENT_UIDS = 256

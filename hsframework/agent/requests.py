@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import Any
 
 from hsframework.agent.served import Served
-from hsframework.channel import LOCAL_MESSAGE_TYPE
 from hsframework.errors import HandshakeError, HsframeworkError, MessageError, PluginError
 from hsframework.interface import (
     AuthMode,
@@ -29,10 +28,11 @@ from hsframework.interface import (
     Trust,
     no_netlink,
 )
+from hsframework.local.channel import LOCAL_MESSAGE_TYPE
+from hsframework.local.packets import MAX_PACKET
 from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.messages import MessageCodec
 from hsframework.netlink.spec import builtin_specification
-from hsframework.packets import MAX_PACKET
 
 MAX_MESSAGE = 1000
 """Characters of the explanation that goes with a failure."""

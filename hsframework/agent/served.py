@@ -9,12 +9,12 @@ from typing import Any
 
 import structlog
 
-from hsframework.config import settings_from_table
+from hsframework.configuration.toml import settings_from_table
 from hsframework.errors import ConfigurationError, PluginError
 from hsframework.interface import Handshaker, Protocol
 from hsframework.netlink.attributes import AttributeCodec, attribute_codec
 from hsframework.netlink.spec import Specification
-from hsframework.plugins import PluginRegistry
+from hsframework.registry.plugins import PluginRegistry
 
 _log = structlog.get_logger("hsframework.agent")
 

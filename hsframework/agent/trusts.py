@@ -13,10 +13,10 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import MessageError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Trust
-from hsframework.trustfile import read_trust_file
+from hsframework.local.trustfile import read_trust_file
 
 _log = structlog.get_logger("hsframework.agent")
 _interned: WeakValueDictionary[bytes, Trust] = WeakValueDictionary()

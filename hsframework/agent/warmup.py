@@ -26,13 +26,13 @@ from hsframework.agent.privileges import (
     join_own_session_keyring,
 )
 from hsframework.agent.served import Served, check_no_overlap, prepare
-from hsframework.agent.trial import unfit_plugins
-from hsframework.config import AgentSettings, MemorySettings
+from hsframework.configuration.settings import AgentSettings, MemorySettings
 from hsframework.errors import PluginError
-from hsframework.log import forbid_source_reading, traceback_lines
-from hsframework.plugins import PluginRegistry, load_plugins
-from hsframework.process import raise_fd_limit
-from hsframework.protection import lock_memory, prepare_protection
+from hsframework.process.capabilities import raise_fd_limit
+from hsframework.process.lock import lock_memory, prepare_protection
+from hsframework.registry.plugins import PluginRegistry, load_plugins
+from hsframework.registry.trial import unfit_plugins
+from hsframework.telemetry.log import forbid_source_reading, traceback_lines
 
 _log = structlog.get_logger("hsframework.agent")
 

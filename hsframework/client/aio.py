@@ -16,7 +16,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from hsframework.channel import AsyncChannel
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import AsyncSession
 from hsframework.client.sync import CONNECT_TIMEOUT, GRACE, UNTIMED
@@ -25,19 +24,20 @@ from hsframework.client.wire import (
     codec,
     connect_error,
     connection_lost,
-    consumer_socket,
     encode_cancel,
     numbered,
     open_socket,
     outcome,
     socket_fd,
 )
-from hsframework.deadlines import Deadlines
 from hsframework.errors import HandshakeError, HsframeworkError, MessageError
+from hsframework.local.channel import AsyncChannel
+from hsframework.local.deadlines import Deadlines
+from hsframework.local.places import consumer_socket
 from hsframework.netlink.messages import Message
 
 if TYPE_CHECKING:
-    from hsframework.plugins import Registry
+    from hsframework.registry.plugins import Registry
 
 _RETRY = 0.01
 """Seconds between attempts while the dispatcher's backlog is full."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from hsframework.client.request import HandshakeOptions
     from hsframework.client.session import AsyncSession, Session
     from hsframework.client.sync import Client
-    from hsframework.plugins import Registry
+    from hsframework.registry.plugins import Registry
 
 MAX_HALF_OPEN = 256
 

@@ -26,7 +26,7 @@ from hsframework.interface import (
 from hsframework.netlink.attributes import attribute_codec
 
 if TYPE_CHECKING:
-    from hsframework.plugins import Registry
+    from hsframework.registry.plugins import Registry
 
 
 class BaseSession:
@@ -186,7 +186,7 @@ class AsyncSession(BaseSession):
 
 def installed_plugins() -> Registry:
     """The plugins of this process, loaded once."""
-    from hsframework.plugins import load_plugins
+    from hsframework.registry.plugins import load_plugins
 
     global _installed
     if _installed is None:

@@ -24,18 +24,18 @@ from hsframework.client.wire import (
     codec,
     connect_error,
     connection_lost,
-    consumer_socket,
     numbered,
     open_socket,
     outcome,
     socket_fd,
 )
 from hsframework.errors import HandshakeError, HsframeworkError, MessageError
+from hsframework.local.packets import MAX_PACKET, messages_of, send_packet
+from hsframework.local.places import consumer_socket
 from hsframework.netlink.messages import Message
-from hsframework.packets import MAX_PACKET, messages_of, send_packet
 
 if TYPE_CHECKING:
-    from hsframework.plugins import Registry
+    from hsframework.registry.plugins import Registry
 
 GRACE = 2.0
 """Seconds beyond the request's own timeout after which the dispatcher itself is taken for hung."""

@@ -12,9 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hsframework.channel import LOCAL_MESSAGE_TYPE
 from hsframework.client.request import HandshakeOptions
-from hsframework.config import default_runtime_dir
 from hsframework.errors import (
     ConfigurationError,
     HandshakeError,
@@ -24,18 +22,15 @@ from hsframework.errors import (
     RequestRefused,
     describe_errno,
 )
+from hsframework.local.channel import LOCAL_MESSAGE_TYPE
+from hsframework.local.packets import MAX_PACKET
+from hsframework.local.places import PATH_LIMIT
 from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.messages import Message, MessageCodec
 from hsframework.netlink.spec import builtin_specification
-from hsframework.packets import MAX_PACKET
 
 if TYPE_CHECKING:
-    from hsframework.plugins import Registry
-
-SYSTEM_RUNTIME_DIR = Path("/run/hsframework")
-SOCKET_NAME = "consumer.sock"
-PATH_LIMIT = 107
-"""Bytes of a unix socket's path on Linux."""
+    from hsframework.registry.plugins import Registry
 
 _SEQUENCE = struct.Struct("=I")
 _SEQUENCE_OFFSET = 8
@@ -53,20 +48,6 @@ _HINTS: Mapping[int, str] = {
 def codec() -> MessageCodec:
     """The local family, as a consumer speaks it."""
     return MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("reply", "event"))
-
-
-def consumer_socket(runtime_dir: Path | str | None = None) -> Path:
-    """Where the dispatcher listens for consumers.
-
-    ``runtime_dir``: its folder, or the socket itself.  None: the user's own runtime directory if a dispatcher has its
-    socket there, else the system's.
-    """
-    if runtime_dir is not None:
-        path = Path(runtime_dir)
-        return path if path.is_socket() else path / SOCKET_NAME
-    own = default_runtime_dir() / SOCKET_NAME
-    system = SYSTEM_RUNTIME_DIR / SOCKET_NAME
-    return system if not own.exists() and system.exists() else own
 
 
 def open_socket(path: Path) -> socket.socket:

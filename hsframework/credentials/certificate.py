@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa,
 from cryptography.x509.oid import SignatureAlgorithmOID
 
 from hsframework.credentials.der import certificate_names
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 
 PARSE_ERRORS = (
     ValueError,

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from hsframework.credentials.certificate import Facts, ParsedCertificate, printable
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 
 MAX_COMPARISONS = 1 << 15
 """Names times constraints in one path; beyond it the chain is refused."""

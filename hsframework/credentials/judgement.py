@@ -6,8 +6,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from hsframework.credentials.chain import Purpose, verifier_for
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import ConfigurationError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import AuthMode, Identity, Request, Role
 
 Verify = Callable[[tuple[bytes, ...]], tuple[bytes, ...]]

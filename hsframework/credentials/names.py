@@ -20,7 +20,7 @@ from service_identity.exceptions import CertificateError
 from service_identity.hazmat import DNS_ID, DNSPattern
 
 from hsframework.credentials.certificate import printable
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 

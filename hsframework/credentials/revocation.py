@@ -28,8 +28,8 @@ from hsframework.credentials.certificate import (
     weakness_of_signature,
 )
 from hsframework.credentials.der import crl_issuer
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import ConfigurationError
+from hsframework.failures import Failure, HandshakeFailed
 
 _ALWAYS = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 

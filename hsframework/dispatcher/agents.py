@@ -19,16 +19,16 @@ from typing import Any
 
 import structlog
 
-from hsframework.channel import AsyncChannel
-from hsframework.config import Limits
+from hsframework.configuration.settings import Limits
 from hsframework.dispatcher.connections import Listener, codec
-from hsframework.dispatcher.core import Dispatcher
+from hsframework.dispatcher.keys.trusts import TrustFiles
+from hsframework.dispatcher.keys.vault import psk_values
 from hsframework.dispatcher.namespaces import netlink_beside
 from hsframework.dispatcher.policy import PeerCredentials, Policy
-from hsframework.dispatcher.requests import Outcome, PendingRequest
-from hsframework.dispatcher.trusts import TrustFiles
-from hsframework.dispatcher.vault import psk_values
+from hsframework.dispatcher.requests.core import Dispatcher
+from hsframework.dispatcher.requests.request import Outcome, PendingRequest
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
+from hsframework.local.channel import AsyncChannel
 from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error, sequence_of
 
 HANG_GRACE = 1.0

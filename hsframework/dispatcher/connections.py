@@ -10,10 +10,10 @@ from typing import Protocol
 
 import structlog
 
-from hsframework.channel import LOCAL_MESSAGE_TYPE
-from hsframework.config import Limits
+from hsframework.configuration.settings import Limits
 from hsframework.dispatcher.policy import PeerCredentials, peer_credentials
 from hsframework.errors import RequestRefused
+from hsframework.local.channel import LOCAL_MESSAGE_TYPE
 from hsframework.netlink.messages import MessageCodec
 from hsframework.netlink.spec import builtin_specification
 

@@ -15,8 +15,8 @@ import asyncio
 import json
 import socket
 
-from hsframework.channel import AsyncChannel
 from hsframework.dispatcher.policy import Policy
+from hsframework.local.channel import AsyncChannel
 
 
 class ControlChannel:

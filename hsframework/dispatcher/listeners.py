@@ -16,8 +16,11 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from hsframework.errors import ConfigurationError
+from hsframework.local.places import AGENT_SOCKET, CONSUMER_SOCKET
 
-NAMES = ("consumer", "agent")
+NAMES = {"consumer": CONSUMER_SOCKET, "agent": AGENT_SOCKET}
+"""The socket's file by the listener's name."""
+
 BACKLOG = 512
 _FIRST_PASSED_FD = 3
 
@@ -26,9 +29,9 @@ def open_listeners(runtime_dir: Path, environment: MutableMapping[str, str] | No
     """Both listeners by name; those that the service manager did not pass are made.  Raises ConfigurationError."""
     listeners = passed_listeners(os.environ if environment is None else environment)
     try:
-        for name in NAMES:
+        for name, file in NAMES.items():
             if name not in listeners:
-                listeners[name] = _listen(runtime_dir, f"{name}.sock")
+                listeners[name] = _listen(runtime_dir, file)
     except BaseException:
         for listener in listeners.values():
             listener.close()
@@ -42,7 +45,7 @@ def passed_listeners(environment: MutableMapping[str, str]) -> dict[str, socket.
     if pid != str(os.getpid()) or not number.isdigit():
         return {}
     labels = names.split(":") if names else []
-    if sorted(labels) != sorted(set(labels)) or len(labels) != int(number) or not set(labels) <= set(NAMES):
+    if sorted(labels) != sorted(set(labels)) or len(labels) != int(number) or not set(labels) <= NAMES.keys():
         raise ConfigurationError(
             f"LISTEN_FDNAMES={names!r} with LISTEN_FDS={number}: name each socket unit's FileDescriptorName "
             "'consumer' or 'agent'"

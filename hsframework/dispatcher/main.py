@@ -13,19 +13,18 @@ from collections.abc import Iterable, Mapping
 
 import structlog
 
-from hsframework.config import Configuration
+from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.agents import AgentServer
 from hsframework.dispatcher.control import ControlChannel
-from hsframework.dispatcher.core import Dispatcher
-from hsframework.dispatcher.kernel import KernelSources
+from hsframework.dispatcher.keys.trusts import TrustFiles
+from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
-from hsframework.dispatcher.local import LocalSource
 from hsframework.dispatcher.policy import Policy
-from hsframework.dispatcher.trusts import TrustFiles
-from hsframework.dispatcher.vault import Vault
-from hsframework.kernel_tls import supported_ciphers
-from hsframework.metrics import metrics_server
-from hsframework.process import (
+from hsframework.dispatcher.realtime import Turns
+from hsframework.dispatcher.requests.core import Dispatcher
+from hsframework.dispatcher.sources.consumers import LocalSource
+from hsframework.dispatcher.sources.kernel import KernelSources
+from hsframework.process.capabilities import (
     CAP_KILL,
     CAP_NET_ADMIN,
     CAP_SYS_ADMIN,
@@ -33,8 +32,9 @@ from hsframework.process import (
     keep_capabilities,
     raise_fd_limit,
 )
-from hsframework.protection import lock_memory, prepare_protection
-from hsframework.realtime import Turns
+from hsframework.process.lock import lock_memory, prepare_protection
+from hsframework.telemetry.metrics import metrics_server
+from hsframework.tls.kernel import supported_ciphers
 
 GC_THRESHOLD = 20_000
 """Objects between two runs of the garbage collector: a request makes few cycles and many short-lived objects."""

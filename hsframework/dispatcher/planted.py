@@ -10,12 +10,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 
-from hsframework import kernel_tls
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.namespaces import netlink_beside
 from hsframework.errors import HsframeworkError
 from hsframework.netlink.psp import sends_protected
 from hsframework.netlink.socket import NETLINK_GENERIC, RequestSocket
+from hsframework.tls import kernel as kernel_tls
 
 IPPROTO_QUIC = 261
 SOL_QUIC, CONNECTION_ID = 288, 4

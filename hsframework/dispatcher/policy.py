@@ -16,7 +16,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from hsframework.config import AllowRule, Configuration
+from hsframework.configuration.settings import AllowRule, Configuration
 from hsframework.errors import ConfigurationError, RequestRefused
 
 _UCRED = struct.Struct("=iII")

@@ -1,4 +1,4 @@
-"""A new plugin's package: ``hsframework plugin new NAME`` (:mod:`hsframework.commands.plugin`).
+"""A new plugin's package: ``hsframework plugin new NAME`` (:mod:`hsframework.cli.commands.plugin`).
 
 ``template`` is a plugin that works, with the name *knock*; a new one is the same with another name.  So the template is
 checked by the tools that check all other code, and its word must stand for the name wherever it stands.

@@ -33,15 +33,15 @@ from typing import Any
 
 from hsframework.agent.host import AgentHost
 from hsframework.agent.served import Served, prepare
-from hsframework.channel import LOCAL_MESSAGE_TYPE, AsyncChannel
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import AsyncSession
 from hsframework.errors import PluginError, describe_errno
 from hsframework.interface import Role, Trust
+from hsframework.local.channel import LOCAL_MESSAGE_TYPE, AsyncChannel
+from hsframework.local.trustfile import create_trust_file
 from hsframework.netlink.messages import Message, MessageCodec, encode_error
 from hsframework.netlink.spec import builtin_specification
-from hsframework.plugins import PluginRegistry, load_plugins
-from hsframework.trustfile import create_trust_file
+from hsframework.registry.plugins import PluginRegistry, load_plugins
 
 DEFAULT_TIMEOUT = 20.0
 """Seconds of a request that names none."""

@@ -19,7 +19,7 @@ import socket as _socket
 from collections import deque
 from collections.abc import Callable
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.testing.network import tcp_pair, udp_pair
 
 

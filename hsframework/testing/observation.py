@@ -18,8 +18,8 @@ from typing import Any
 
 import structlog
 
-from hsframework.agent.containment import FORKS, PROGRAMS
-from hsframework.log import exception_text, format_exceptions, redact
+from hsframework.process.forks import FORKS, PROGRAMS
+from hsframework.telemetry.log import exception_text, format_exceptions, redact
 
 _LEAST_SECRET = 8
 """Bytes; what is shorter is found anywhere by chance."""

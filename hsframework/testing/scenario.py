@@ -9,7 +9,7 @@ from typing import Any
 
 from hsframework.client.request import HandshakeOptions
 from hsframework.interface import Secret
-from hsframework.plugins import PluginRegistry
+from hsframework.registry.plugins import PluginRegistry
 from hsframework.testing.dispatcher import registry_of
 
 Pair = tuple[HandshakeOptions, HandshakeOptions]

@@ -8,9 +8,9 @@ from typing import Any
 
 from hsframework.agent.handshake import GRACE
 from hsframework.agent.served import prepare
-from hsframework.deadlines import GRAIN
 from hsframework.errors import ConfigurationError, HsframeworkError, errno_name
-from hsframework.plugins import PluginRegistry
+from hsframework.local.deadlines import GRAIN
+from hsframework.registry.plugins import PluginRegistry
 from hsframework.testing.dispatcher import Outcome, Submission
 from hsframework.testing.observation import Observation
 from hsframework.testing.peers import MARKER

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.tls.wire import PRE_SHARED_KEY as PRE_SHARED_KEY, Cursor, read_extension, read_extensions
 
 SERVER_NAME = 0

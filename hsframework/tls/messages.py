@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.tls import client_hello as extension
 from hsframework.tls.wire import PRE_SHARED_KEY, Cursor, read_extension, read_extensions
 

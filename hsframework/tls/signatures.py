@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.x509.oid import PublicKeyAlgorithmOID
 
 from hsframework.credentials.certificate import PARSE_ERRORS, no_warnings
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Identity, Secret
 
 CLIENT_CONTEXT = b"TLS 1.3, client CertificateVerify"

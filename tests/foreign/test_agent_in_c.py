@@ -21,10 +21,10 @@ from pathlib import Path
 
 import pytest
 
-from hsframework.channel import LOCAL_MESSAGE_TYPE
 from hsframework.client import AsyncClient, Client, HandshakeOptions
 from hsframework.errors import HandshakeError
 from hsframework.interface import AuthMode, Role, Secret
+from hsframework.local.channel import LOCAL_MESSAGE_TYPE
 from hsframework.netlink.messages import MessageCodec
 from hsframework.netlink.spec import builtin_specification
 from tests.support.processes import PATIENCE, Program

@@ -7,8 +7,8 @@ import contextlib
 import pytest
 from hypothesis import given, strategies as st
 
-from hsframework.channel import LOCAL_MESSAGE_TYPE
 from hsframework.errors import ConfigurationError, MessageError
+from hsframework.local.channel import LOCAL_MESSAGE_TYPE
 from hsframework.netlink.messages import Form, MessageCodec, encode_error, sequence_of
 from hsframework.netlink.spec import Specification, builtin_specification, parse_specification
 from tests.fuzz.conftest import Fuzz

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given, strategies as st
 from structlog.testing import capture_logs
 
-from hsframework.config import Configuration, Limits
+from hsframework.configuration.settings import Configuration, Limits
 from hsframework.errors import MessageError
 from hsframework.interface import Trust
+from hsframework.local.trustfile import decode_trust, encode_trust
 from hsframework.netlink.messages import NLM_F_ACK
 from hsframework.netlink.spec import builtin_specification
-from hsframework.trustfile import decode_trust, encode_trust
 from tests.fuzz.conftest import Fuzz
 from tests.fuzz.mutation import damaged
 from tests.netlink_values import attribute_values

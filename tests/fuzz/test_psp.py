@@ -8,7 +8,7 @@ import os
 import pytest
 from hypothesis import given, strategies as st
 
-from hsframework.credentials.failures import HandshakeFailed
+from hsframework.failures import HandshakeFailed
 from hsframework.interface import Role
 from hsframework_psp.messages import decode
 from hsframework_psp.packets import PacketOpener, PacketRefused, PacketSealer, decapsulate, encapsulate

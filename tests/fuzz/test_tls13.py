@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 from OpenSSL import SSL
 
-from hsframework.credentials.failures import HandshakeFailed
+from hsframework.failures import HandshakeFailed
 from hsframework.interface import Role, Secret
 from hsframework_tls13.ciphers import SUITES, CipherSuite
 from hsframework_tls13.client_hello import ClientHelloReader

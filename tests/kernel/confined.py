@@ -16,7 +16,7 @@ import signal
 import struct
 import sys
 
-from hsframework.cli import main
+from hsframework.cli.main import main
 
 FORBIDDEN = {
     "open": 2,

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsframework.channel import LOCAL_MESSAGE_TYPE
+from hsframework.local.channel import LOCAL_MESSAGE_TYPE
+from hsframework.local.packets import Item, receive_packet, send_packet, taken_apart
 from hsframework.netlink.messages import NLM_F_ACK, Message, MessageCodec
 from hsframework.netlink.spec import builtin_specification
-from hsframework.packets import Item, receive_packet, send_packet, taken_apart
 from tests.kernel.consumers import HOST_NQN, nvme_target
 
 SUBSYSTEM = "nqn.2014-08.org.example:scripted"

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import hsframework
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Endpoint, Handshaker, PeerIdentity, Protocol, Request, Result
 
 NAME = __name__.removeprefix("hs_")

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key
 from hsframework.client import AsyncClient, HandshakeOptions
 from hsframework.client.wire import codec
 from hsframework.interface import PresharedKey, Secret
-from hsframework.process import CAP_KILL, CAP_NET_ADMIN
+from hsframework.process.capabilities import CAP_KILL, CAP_NET_ADMIN
 from tests.load.traffic import DEADLINE, Credentials, check_served, handshake_pair, outcome, spoken_to
 from tests.support.running import Service, running_service, status_of, tcp_pairs
 from tests.support.secrets import written

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hsframework.plugins import Registry, load_plugins
+from hsframework.registry.plugins import Registry, load_plugins
 from tests.support import toy_plugin
 from tests.support.doors import Door, open_door
 from tests.support.meetings import Pki

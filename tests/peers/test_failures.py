@@ -1,5 +1,5 @@
 """Each way to fail, with OpenSSL and GnuTLS at the other end: the consumer's errno and the alert that the peer saw are
-those of the table in ``hsframework.credentials.failures``."""
+those of the table in ``hsframework.failures``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Any, Literal
 import pytest
 
 from hsframework.client import HandshakeOptions
-from hsframework.credentials.failures import Failure
 from hsframework.errors import HandshakeError
+from hsframework.failures import Failure
 from hsframework.interface import CertificateDemand, Identity, PresharedKey, Role, Secret, Trust
 from tests.support.doors import Door
 from tests.support.meetings import GNUTLS_PSK, SHA256, SHA384, TIMEOUT, Pki, meeting

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from hsframework.client import HandshakeOptions
-from hsframework.credentials.failures import Failure
 from hsframework.errors import HandshakeError, RequestRefused
+from hsframework.failures import Failure
 from hsframework.interface import Identity, Role
 from hsframework.testing.network import tcp_pair
 from tests.support.doors import Door

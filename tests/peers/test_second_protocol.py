@@ -14,7 +14,7 @@ import pytest
 from hsframework.client import Client, HandshakeOptions
 from hsframework.errors import HandshakeError, HsframeworkError, RequestRefused
 from hsframework.interface import Role, Secret
-from hsframework.plugins import Registry
+from hsframework.registry.plugins import Registry
 from tests.support.doors import Door
 from tests.support.meetings import Pki, chat, meeting
 from tests.support.peer_programs import Setup

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from hsframework.client import AsyncClient, AsyncSession, BaseSession, Client, HandshakeOptions, Session
-from hsframework.plugins import Registry
+from hsframework.registry.plugins import Registry
 from tests.support.processes import PATIENCE
 
 T = TypeVar("T")

@@ -16,15 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hsframework.channel import LOCAL_MESSAGE_TYPE, AsyncChannel
-from hsframework.config import Configuration
+from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.agents import AgentServer
-from hsframework.dispatcher.core import Dispatcher
+from hsframework.dispatcher.keys.trusts import TrustFiles
+from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.listeners import open_listeners
-from hsframework.dispatcher.local import LocalSource
 from hsframework.dispatcher.policy import Policy
-from hsframework.dispatcher.trusts import TrustFiles
-from hsframework.dispatcher.vault import Vault
+from hsframework.dispatcher.requests.core import Dispatcher
+from hsframework.dispatcher.sources.consumers import LocalSource
+from hsframework.local.channel import LOCAL_MESSAGE_TYPE, AsyncChannel
 from hsframework.netlink.messages import NLM_F_ACK, Message, MessageCodec
 from hsframework.netlink.spec import builtin_specification
 from hsframework.testing.network import tcp_pair

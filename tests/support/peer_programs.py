@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from hsframework.demo.peers import psk_words
+from hsframework.cli.demo.peers import psk_words
 from hsframework.interface import PresharedKey
 from hsframework.testing.certificates import CredentialFiles
 from tests.support.processes import PATIENCE, Program, listening_port

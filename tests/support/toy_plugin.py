@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import hsframework
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import (
     AsyncStream,
     Endpoint,

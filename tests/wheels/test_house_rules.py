@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.wheels, pytest.mark.timeout(600)]
 
 COMMANDS = re.findall(r"^\$ (.*)$", (ROOT / "examples/hooks/README.md").read_text("utf-8"), re.MULTILINE)
 CONFIGURE = """
-from hsframework.plugins import load_plugins
+from hsframework.registry.plugins import load_plugins
 registry = load_plugins()
 assert not registry.errors, registry.errors
 registry.configure({"allowlist": {"names": ["host-1.example"]}, "statsd": {"address": "127.0.0.1:8125"}})

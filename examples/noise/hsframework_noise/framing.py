@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 
 HEADER_SIZE = 2
 

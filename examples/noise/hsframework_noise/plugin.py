@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Endpoint, Handshaker, Protocol, Request, Result
 from hsframework.netlink.spec import Specification
 

@@ -12,7 +12,7 @@ import hsframework_noise
 PUBLIC = {
     "hsframework",
     "hsframework.client",
-    "hsframework.credentials.failures",
+    "hsframework.failures",
     "hsframework.errors",
     "hsframework.hookspecs",
     "hsframework.interface",

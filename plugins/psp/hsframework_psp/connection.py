@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from hsframework.credentials.failures import Failure
+from hsframework.failures import Failure
 from hsframework.streams import Channel
 from hsframework_tls13.events import SessionBroken
 

@@ -11,7 +11,7 @@ import enum
 import struct
 from dataclasses import dataclass
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework_psp.keys import Grant, Key
 from hsframework_psp.versions import SPI_MASK, Version
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Endpoint, Secret
 from hsframework_psp.devices import Association, Device
 from hsframework_psp.framing import LENGTH_SIZE, NO_NEXT_HEADER, frame

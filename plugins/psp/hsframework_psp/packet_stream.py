@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from hsframework.credentials.failures import Failure
+from hsframework.failures import Failure
 from hsframework_psp.framing import LENGTH_SIZE, NO_NEXT_HEADER, frame
 from hsframework_psp.packets import HEADER_SIZE, ICV_SIZE, Opened, PacketOpener, PacketRefused, PacketSealer
 from hsframework_tls13.events import SessionBroken, SessionTruncated

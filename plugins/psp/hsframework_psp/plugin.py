@@ -19,8 +19,8 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import ConfigurationError, HandshakeError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import (
     AuthMode,
     CertificateDemand,

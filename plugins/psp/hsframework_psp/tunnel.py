@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework_tls13.engine import Established
 from hsframework_tls13.events import Closed, Data, SessionBroken, TicketIgnored
 from hsframework_tls13.protection import protected_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.tls.alerts import describe_alert
 
 CRYPTO_ERROR = 0x100

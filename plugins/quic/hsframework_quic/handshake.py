@@ -26,8 +26,8 @@ from aioquic.quic.crypto import CryptoError
 from aioquic.quic.logger import QuicLogger
 from aioquic.quic.packet import QuicHeader, QuicPacketType, encode_quic_version_negotiation, pull_quic_header
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import HandshakeError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Role, Secret
 from hsframework_quic.aioquic_adapter.export import export
 from hsframework_quic.aioquic_adapter.handshaking import PEER, HandshakeConnection

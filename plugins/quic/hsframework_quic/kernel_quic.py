@@ -18,8 +18,8 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.credentials.judgement import client_identities, judge_for
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import (
     AuthMode,
     CertificateDemand,

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from hsframework.credentials.failures import HandshakeFailed
+from hsframework.failures import HandshakeFailed
 from hsframework.interface import Secret
 from hsframework.tls.wire import Cursor
 from hsframework_quic.aioquic_adapter.tls_options import Resumable

@@ -23,9 +23,9 @@ from typing import Any
 
 from aioquic.quic.logger import QuicLogger
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.credentials.judgement import client_identities, judge_for
 from hsframework.errors import HandshakeError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import (
     AuthMode,
     Endpoint,

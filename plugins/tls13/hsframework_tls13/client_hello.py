@@ -6,7 +6,7 @@ identities: OpenSSL's own callbacks cannot wait for an answer.
 
 from __future__ import annotations
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.tls.alerts import describe_alert
 from hsframework.tls.client_hello import ClientHello, parse_client_hello
 from hsframework_tls13.records import ALERT, CLOSE_NOTIFY, HANDSHAKE, HEADER_SIZE

@@ -19,9 +19,9 @@ import cryptography.hazmat.primitives.serialization  # noqa: F401  pyOpenSSL imp
 from cryptography import x509
 from OpenSSL import SSL, crypto
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.credentials.selection import key_type
 from hsframework.errors import ConfigurationError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import CertificateDemand, Identity, Role
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.openssl import (

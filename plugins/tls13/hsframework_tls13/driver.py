@@ -13,9 +13,9 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.credentials.judgement import client_identities, judge_for
 from hsframework.errors import HandshakeError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import AuthMode, CertificateDemand, Endpoint, PresharedKey, Request, Role
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.contexts import Contexts

@@ -6,8 +6,8 @@ import ipaddress
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.credentials.judgement import Verify, no_trust
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Identity, PresharedKey, Role
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.contexts import Contexts

@@ -7,8 +7,8 @@ from binascii import unhexlify
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.credentials.judgement import Verify
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import PeerIdentity, PresharedKey, Role, Secret
 from hsframework_tls13.ciphers import BY_NAME, CipherSuite
 from hsframework_tls13.contexts import Contexts

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from OpenSSL import SSL
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.credentials.judgement import Verify, no_trust
 from hsframework.credentials.selection import select_identity
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import CertificateDemand, Identity, PresharedKey, Role
 from hsframework.tls.client_hello import ClientHello, offers_alpn, parse_client_hello
 from hsframework_tls13.ciphers import CipherSuite

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hsframework.credentials.failures import Failure
 from hsframework.errors import StreamError
+from hsframework.failures import Failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ The rules (RFC 8446 sections 4.6, 5 and 6):
 
 from __future__ import annotations
 
-from hsframework.credentials.failures import Failure
+from hsframework.failures import Failure
 from hsframework.interface import Role
 from hsframework.tls.alerts import describe_alert
 from hsframework_tls13.events import Closed, Data, Event, KeyUpdated, SessionBroken, TicketIgnored

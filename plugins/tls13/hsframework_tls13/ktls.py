@@ -15,9 +15,9 @@ import os
 import socket
 import struct
 
-from hsframework import kernel_tls
 from hsframework.interface import Role, Secret
-from hsframework.kernel_tls import SOL_TLS, TCP_ULP, TLS_RX, TLS_TX
+from hsframework.tls import kernel as kernel_tls
+from hsframework.tls.kernel import SOL_TLS, TCP_ULP, TLS_RX, TLS_TX
 from hsframework_tls13.ciphers import (
     AES_128_CCM,
     AES_128_GCM,

@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hsframework.credentials.failures import Failure
+from hsframework.failures import Failure
 from hsframework.interface import Role, Secret
-from hsframework.kernel_tls import SOL_TLS, TLS_RX, TLS_TX
+from hsframework.tls.kernel import SOL_TLS, TLS_RX, TLS_TX
 from hsframework_tls13.channel import Channel
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.events import Data, KeyUpdated, SessionBroken, SessionTruncated

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from OpenSSL import SSL, crypto
 from OpenSSL._util import ffi as _ffi, lib as _lib
 
-from hsframework.credentials.failures import Failure
+from hsframework.failures import Failure
 from hsframework.interface import PresharedKey
 
 MODE_NO_AUTO_CHAIN = 0x8

@@ -13,7 +13,7 @@ The rules (RFC 8446 sections 4.6.3 and 6):
 
 from __future__ import annotations
 
-from hsframework.credentials.failures import Failure
+from hsframework.failures import Failure
 from hsframework_tls13.events import KeyUpdated, SessionBroken
 from hsframework_tls13.records import ALERT_LEVEL_FATAL, ALERT_LEVEL_WARNING, CLOSE_NOTIFY
 

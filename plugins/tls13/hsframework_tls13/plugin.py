@@ -10,8 +10,8 @@ The rules:
 
 from __future__ import annotations
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import HandshakeError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Endpoint, Handshaker, Request, Result
 from hsframework_tls13 import ktls
 from hsframework_tls13.ciphers import CipherSuite

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from cryptography.exceptions import InvalidTag
 
-from hsframework.credentials.failures import Failure
+from hsframework.failures import Failure
 from hsframework.interface import Secret
 from hsframework_tls13.ciphers import MAX_SEQUENCE, NONCE_SIZE, TAG_SIZE, Aead, CipherSuite
 from hsframework_tls13.events import SessionBroken

@@ -8,10 +8,10 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from hsframework import kernel_tls
 from hsframework.errors import StreamError
 from hsframework.interface import EstablishedSession, Secret
 from hsframework.netlink.spec import Specification, parse_specification
+from hsframework.tls import kernel as kernel_tls
 from hsframework_tls13.channel import Channel, UserSpaceChannel
 from hsframework_tls13.ciphers import BY_CODE, CipherSuite
 from hsframework_tls13.client_hello import TLS_1_3

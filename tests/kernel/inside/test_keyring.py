@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from hsframework.agent.privileges import agent_user, drop_privileges, join_own_session_keyring
-from hsframework.dispatcher.keyring import KernelKeys
+from hsframework.dispatcher.keys.keyring import KernelKeys
 from tests.kernel.consumers import known_host, nfs_mount, nfs_server, nvme_connection, nvme_key, nvme_target, until
 from tests.kernel.house import ROOT, End, House, house
 from tests.kernel.machine import (

@@ -18,9 +18,9 @@ from typing import Literal
 
 import pytest
 
-from hsframework.credentials.failures import Failure
+from hsframework.failures import Failure
 from hsframework.interface import EstablishedSession, Role, Secret
-from hsframework.kernel_tls import SOL_TLS, TLS_RX, TLS_TX
+from hsframework.tls.kernel import SOL_TLS, TLS_RX, TLS_TX
 from hsframework_tls13 import ktls
 from hsframework_tls13.aio_stream import AsyncTlsStream
 from hsframework_tls13.channel import Channel, UserSpaceChannel

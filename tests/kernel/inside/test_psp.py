@@ -14,11 +14,11 @@ import pytest
 
 from hsframework.agent.endpoint import StreamEndpoint
 from hsframework.agent.readiness import Readiness
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.namespaces import network_namespace
 from hsframework.dispatcher.planted import session_planted
 from hsframework.errors import StreamError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Handshaker, Request, Result, Role
 from hsframework_psp import hooks
 from hsframework_psp.devices import Association

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 import hsframework.netlink.socket
-from hsframework.config import Configuration, KernelSettings, RawSettings
-from hsframework.dispatcher.kernel import KernelSources
+from hsframework.configuration.settings import Configuration, KernelSettings, RawSettings
+from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.namespaces import network_namespace
-from hsframework.dispatcher.vault import Vault
+from hsframework.dispatcher.sources.kernel import KernelSources
 from hsframework.testing.network import udp_pair
 from tests.kernel import raw
 from tests.kernel.house import dispatcher, house as whole_house

@@ -9,8 +9,8 @@ import signal
 from collections.abc import Callable
 from itertools import count
 
-from hsframework.process import keep_capabilities
-from hsframework.realtime import LONGEST_TURN, Turns
+from hsframework.dispatcher.realtime import LONGEST_TURN, Turns
+from hsframework.process.capabilities import keep_capabilities
 from tests.kernel.house import house
 from tests.kernel.machine import in_a_child
 

@@ -15,12 +15,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from hsframework.config import Configuration, KernelSettings, RawSettings
-from hsframework.dispatcher.core import Dispatcher
-from hsframework.dispatcher.kernel import KernelSources, genl
-from hsframework.dispatcher.kernel.sources import served_forms
+from hsframework.configuration.settings import Configuration, KernelSettings, RawSettings
+from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.namespaces import network_namespace
-from hsframework.dispatcher.vault import Vault
+from hsframework.dispatcher.requests.core import Dispatcher
+from hsframework.dispatcher.sources.kernel import KernelSources, genl
+from hsframework.dispatcher.sources.kernel.sources import served_forms
 from hsframework.netlink.control import accepted_attributes, find_family
 from hsframework.netlink.socket import NETLINK_GENERIC, NetlinkError, RequestSocket
 from hsframework.netlink.spec import builtin_specification

@@ -21,12 +21,12 @@ from typing import Any
 import hsframework
 from hsframework.agent.host import AgentHost
 from hsframework.agent.served import prepare
-from hsframework.channel import LOCAL_MESSAGE_TYPE, AsyncChannel
 from hsframework.interface import Endpoint, Handshaker, Protocol, Request, Result
+from hsframework.local.channel import LOCAL_MESSAGE_TYPE, AsyncChannel
+from hsframework.local.trustfile import create_trust_file
 from hsframework.netlink.messages import NLM_F_ACK, Message, MessageCodec, encode_error
 from hsframework.netlink.spec import Specification, builtin_specification, parse_specification
-from hsframework.plugins import PluginRegistry
-from hsframework.trustfile import create_trust_file
+from hsframework.registry.plugins import PluginRegistry
 
 WAIT = 20.0
 codec = MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("request",))

@@ -19,9 +19,9 @@ from hsframework.agent import keeper, warmup
 from hsframework.agent.keeper import keeper_main
 from hsframework.agent.privileges import agent_user
 from hsframework.agent.warmup import KeeperOptions
-from hsframework.config import AgentSettings
+from hsframework.configuration.settings import AgentSettings
 from hsframework.interface import Endpoint, Handshaker, Request, Result
-from hsframework.log import configure
+from hsframework.telemetry.log import configure
 from tests.unit.agent.fakes import Behaviour, ToyPlugin, ToyProtocol, greet, registry_with
 
 

@@ -14,6 +14,7 @@ from hsframework.agent.containment import exhaustion
 BEGIN = """
 import os, subprocess, sys, time
 from hsframework.agent.containment import *
+from hsframework.process.forks import *
 from hsframework.errors import PluginError
 
 def refused(function, *arguments):

@@ -18,8 +18,8 @@ from hypothesis import given, settings, strategies as st
 
 from hsframework.agent.endpoint import DatagramEndpoint, StreamEndpoint, lingers, make_endpoint
 from hsframework.agent.readiness import Readiness
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import HandshakeError, PluginError
+from hsframework.failures import Failure, HandshakeFailed
 
 
 def run(test: Callable[[StreamEndpoint, socket.socket], Awaitable[None]]) -> None:

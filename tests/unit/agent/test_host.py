@@ -15,8 +15,8 @@ import pytest
 import hsframework
 from hsframework.agent.host import AgentHost
 from hsframework.agent.served import prepare
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import ConfigurationError, HandshakeError, HsframeworkError, PluginError, RequestRefused
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import (
     AuthMode,
     CertificateDemand,
@@ -291,7 +291,7 @@ def not_a_coroutine(request: Request, endpoint: Endpoint) -> Any:
 )
 def test_nonsense_is_eio_and_is_blamed(behaviour: Behaviour, capfd: pytest.CaptureFixture[str]) -> None:
     """Whatever a plugin does against the interface costs its consumer one EIO; the log names the plugin."""
-    from hsframework.log import configure
+    from hsframework.telemetry.log import configure
 
     configure("info", "console")
     done = asyncio.run(one(behaviour))

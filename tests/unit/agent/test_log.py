@@ -18,7 +18,7 @@ import structlog
 
 from hsframework.errors import HandshakeError
 from hsframework.interface import Identity, PresharedKey, Role, Secret
-from hsframework.log import LineWriter, configure, exception_text, traceback_lines
+from hsframework.telemetry.log import LineWriter, configure, exception_text, traceback_lines
 
 CANARY = b"hunter2hunter2"
 

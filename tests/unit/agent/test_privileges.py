@@ -17,7 +17,7 @@ def run(code: str) -> str:
     """Run Python code in a new process; what it prints."""
     prelude = (
         "import ctypes, os, resource, signal\n"
-        "from hsframework.agent.privileges import *\nfrom hsframework.process import *\n"
+        "from hsframework.agent.privileges import *\nfrom hsframework.process.capabilities import *\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", prelude + code], capture_output=True, text=True, check=True, timeout=60
@@ -65,9 +65,9 @@ def test_orphans_die_at_once() -> None:
 
 
 NO_LOCK = """
-from hsframework.config import MemorySettings
+from hsframework.configuration.settings import MemorySettings
 from hsframework.errors import ConfigurationError
-from hsframework.protection import *
+from hsframework.process.lock import *
 resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
 set_capabilities(0)
 settings = MemorySettings(lock=True, oom_score_adjust=-1000)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from hsframework.commands.listen import NO_GROUP
+from hsframework.cli.commands.listen import NO_GROUP
 from hsframework.interface import AuthMode, Role, Secret
 from hsframework.netlink.attributes import attribute_codec
 from hsframework.testing.certificates import CredentialFiles, self_signed

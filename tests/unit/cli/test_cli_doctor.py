@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hsframework.commands import doctor
-from hsframework.config import (
+from hsframework.cli.commands import doctor
+from hsframework.configuration.settings import (
     AgentSettings,
     AllowRule,
     Configuration,
@@ -19,7 +19,7 @@ from hsframework.config import (
     Limits,
     RawSettings,
 )
-from hsframework.plugins import load_plugins
+from hsframework.registry.plugins import load_plugins
 from hsframework.testing.certificates import CredentialFiles
 from tests.unit.cli.conftest import Command
 from tests.unit.client.fake_dispatcher import FakeDispatcher

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hsframework import cli
+from hsframework.cli import main as cli
 from hsframework.testing.certificates import CredentialFiles
 from tests.unit.client.fake_dispatcher import FakeDispatcher
 
@@ -174,7 +174,7 @@ def test_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_run", interrupted)
-    monkeypatch.setattr("hsframework.cli.signal.signal", lambda *_: None)
+    monkeypatch.setattr("hsframework.cli.main.signal.signal", lambda *_: None)
     assert cli.main(["plugins"]) == 130
 
 
@@ -199,7 +199,7 @@ def test_help(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
 
 def test_help_imports_no_command() -> None:
     """The list of commands comes without what the commands need."""
-    script = "import sys; from hsframework.cli import build_parser; build_parser(None); print(*sys.modules)"
+    script = "import sys; from hsframework.cli.main import build_parser; build_parser(None); print(*sys.modules)"
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert "hsframework.cli" in output
+    assert "hsframework.cli.main" in output
     assert not {"asyncio", "cryptography", "yaml"} & set(output.split())

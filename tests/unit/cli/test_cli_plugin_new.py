@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from hsframework import __version__, cli
+from hsframework import __version__
+from hsframework.cli import main as cli
 from hsframework.netlink.spec import load_specification
 from hsframework.scaffold import TEMPLATE, WORD, Names, create, template_files
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
+from hsframework.cli.demo import stage
+from hsframework.cli.demo.exchange import Outcome
+from hsframework.cli.demo.peers import psk_words, start_peer
+from hsframework.cli.demo.picture import WIDTH, Cast, picture, table
+from hsframework.cli.demo.processes import DemoError, ProcessFacts, Service, process_facts, wait_for_socket
+from hsframework.cli.demo.scenarios import Credentials, Scenario, scenarios
 from hsframework.client import HandshakeOptions
-from hsframework.demo import stage
-from hsframework.demo.exchange import Outcome
-from hsframework.demo.peers import psk_words, start_peer
-from hsframework.demo.picture import WIDTH, Cast, picture, table
-from hsframework.demo.processes import DemoError, ProcessFacts, Service, process_facts, wait_for_socket
-from hsframework.demo.scenarios import Credentials, Scenario, scenarios
 from hsframework.errors import RequestRefused
 from hsframework.interface import PresharedKey, Role, Secret
 
@@ -96,7 +96,7 @@ def test_without_the_quic_plugin(tmp_path: Path) -> None:
         "tls13",
         "quic",
     }
-    code = "import sys, hsframework.demo.stage; sys.exit(any(name.startswith('aioquic') for name in sys.modules))"
+    code = "import sys, hsframework.cli.demo.stage; sys.exit(any(name.startswith('aioquic') for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hsframework.interrupt import EXIT_INTERRUPTED
+from hsframework.cli.interrupt import EXIT_INTERRUPTED
 from tests.unit.cli.conftest import Command
 
 INTERRUPTED_IMPORT = """
@@ -44,11 +44,11 @@ def run(command: Command, door: tuple[str, ...], *words: object) -> subprocess.C
 @pytest.mark.parametrize(
     "name",
     [
-        "hsframework.cli",
+        "hsframework.cli.main",
         "argparse",  # the first that it imports
-        "hsframework.commands.doctor",
+        "hsframework.cli.commands.doctor",
         "hsframework.client",  # the first of the command's own
-        "hsframework.dispatcher.vault",  # in the midst of its work
+        "hsframework.dispatcher.keys.vault",  # in the midst of its work
     ],
 )
 @pytest.mark.parametrize("door", DOORS)
@@ -64,7 +64,7 @@ def test_an_interrupt_that_is_ignored(command: Command, tmp_path: Path) -> None:
     """What a shell starts in the background is not interrupted."""
     with (command.plugins / "sitecustomize.py").open("a") as file:
         file.write("import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n")
-        file.write(INTERRUPTED_IMPORT.format(name="hsframework.cli"))
+        file.write(INTERRUPTED_IMPORT.format(name="hsframework.cli.main"))
     ended = run(command, ("-m", "hsframework"), "plugins", "--json")
     assert (ended.returncode, ended.stderr) == (0, "")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hsframework.cli import build_parser
-from hsframework.commands._service import configuration
-from hsframework.config import Configuration
+from hsframework.cli.main import build_parser
+from hsframework.cli.options.service import configuration
+from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.main import within_fd_limit
 
 

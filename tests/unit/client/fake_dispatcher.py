@@ -12,10 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hsframework.channel import LOCAL_MESSAGE_TYPE
+from hsframework.local.channel import LOCAL_MESSAGE_TYPE
+from hsframework.local.packets import receive_packet, send_packet, taken_apart
 from hsframework.netlink.messages import Message, MessageCodec, encode_error
 from hsframework.netlink.spec import builtin_specification
-from hsframework.packets import receive_packet, send_packet, taken_apart
 
 CODEC = MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("request",))
 SUCCESS: Mapping[str, Any] = {"status": 0, "protocol": "tiny", "session": b"\x01\x02"}

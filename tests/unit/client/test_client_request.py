@@ -10,7 +10,7 @@ from hsframework.client import HandshakeOptions
 from hsframework.client.wire import encode_submit, numbered
 from hsframework.errors import ConfigurationError, MessageError, RequestRefused
 from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Secret, Trust
-from hsframework.packets import MAX_PACKET
+from hsframework.local.packets import MAX_PACKET
 from tests.unit.client.fake_dispatcher import CODEC
 
 IDENTITY = Identity((b"leaf", b"issuer"), Secret(b"key"))

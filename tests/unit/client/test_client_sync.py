@@ -238,8 +238,8 @@ def test_where_the_dispatcher_is_sought(tmp_path: Path, monkeypatch: pytest.Monk
     own, system = tmp_path / "own", tmp_path / "system"
     own.mkdir()
     system.mkdir()
-    monkeypatch.setattr("hsframework.client.wire.default_runtime_dir", lambda: own)
-    monkeypatch.setattr("hsframework.client.wire.SYSTEM_RUNTIME_DIR", system)
+    monkeypatch.setattr("hsframework.local.places.default_runtime_dir", lambda: own)
+    monkeypatch.setattr("hsframework.local.places.SYSTEM_RUNTIME_DIR", system)
     assert Client().path == own / "consumer.sock"
     (system / "consumer.sock").touch()
     assert Client().path == system / "consumer.sock"

@@ -17,8 +17,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from hsframework.credentials import chain as chain_module
 from hsframework.credentials.certificate import ParsedCertificate
 from hsframework.credentials.chain import ChainVerifier, Purpose, VerifiedChain, verifier_for, verify_chain
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import ConfigurationError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Trust
 from hsframework.testing.certificates import CLIENT, KEY_TYPES, SERVER, Authority, Credential, self_signed
 

@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 
 from hsframework.credentials import constraints as constraints_module
 from hsframework.credentials.chain import Purpose, verify_chain
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.testing.certificates import Authority
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, strategies as st
 
 from hsframework.credentials.chain import ChainVerifier, Purpose
 from hsframework.credentials.der import certificate_names, crl_issuer
-from hsframework.credentials.failures import HandshakeFailed
 from hsframework.errors import ConfigurationError
+from hsframework.failures import HandshakeFailed
 from hsframework.interface import Trust
 from hsframework.testing.certificates import Authority
 

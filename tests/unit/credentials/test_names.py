@@ -8,8 +8,8 @@ import pytest
 from cryptography import x509
 from hypothesis import given, strategies as st
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.credentials.names import MAX_NAMES_SHOWN, check_peer_name, describe_names, parse_ip_literal
+from hsframework.failures import Failure, HandshakeFailed
 
 
 def dns(*names: str) -> list[x509.GeneralName]:

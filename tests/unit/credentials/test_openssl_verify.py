@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hsframework.credentials.chain import Purpose, verify_chain
-from hsframework.credentials.failures import HandshakeFailed
+from hsframework.failures import HandshakeFailed
 from hsframework.interface import Trust
 from hsframework.testing.certificates import CLIENT, KEY_TYPES, SERVER, Authority, Credential, self_signed, to_pem
 

@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 
 from hsframework.credentials.chain import Purpose, verify_chain
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Trust
 from hsframework.testing.certificates import KEY_TYPES, Authority, Credential, generate_key
 

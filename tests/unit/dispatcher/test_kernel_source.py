@@ -14,14 +14,14 @@ from typing import Any, cast
 
 import pytest
 
-from hsframework.config import Configuration, IdentitySettings, Limits, Profile, TrustSettings
-from hsframework.dispatcher import vault as vault_module
-from hsframework.dispatcher.kernel.request import KernelRequests
-from hsframework.dispatcher.kernel.source import KernelSource
-from hsframework.dispatcher.kernel.wire import Wire
-from hsframework.dispatcher.keyring import KernelKeys
+from hsframework.configuration.settings import Configuration, IdentitySettings, Limits, Profile, TrustSettings
+from hsframework.dispatcher.keys import vault as vault_module
+from hsframework.dispatcher.keys.keyring import KernelKeys
+from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.planted import session_planted
-from hsframework.dispatcher.vault import Vault
+from hsframework.dispatcher.sources.kernel.request import KernelRequests
+from hsframework.dispatcher.sources.kernel.source import KernelSource
+from hsframework.dispatcher.sources.kernel.wire import Wire
 from hsframework.errors import ConfigurationError
 from hsframework.interface import PresharedKey, Secret, Trust
 from hsframework.netlink.socket import NetlinkError, has_family

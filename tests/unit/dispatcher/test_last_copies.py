@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 import pytest
 
-from hsframework.channel import AsyncChannel
-from hsframework.config import Limits
+from hsframework.configuration.settings import Limits
 from hsframework.dispatcher.connections import Listener
 from hsframework.dispatcher.custody import Closer, Custody
 from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.errors import RequestRefused
+from hsframework.local.channel import AsyncChannel
 from tests.support.house import REQUEST, codec, connected_pair, house
 
 GARBAGE = b"x" * 40

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from hsframework.dispatcher.lifecycle import TABLE, Action, Event, LifecycleError, State, step
+from hsframework.dispatcher.requests.lifecycle import TABLE, Action, Event, LifecycleError, State, step
 
 EVENTS = st.lists(st.sampled_from(Event), max_size=30)
 

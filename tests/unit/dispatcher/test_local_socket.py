@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from hsframework.channel import LOCAL_MESSAGE_TYPE
-from hsframework.config import AllowRule, Configuration, GroupSettings, Limits, Profile
+from hsframework.configuration.settings import AllowRule, Configuration, GroupSettings, Limits, Profile
+from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.listeners import BACKLOG, close_listeners, open_listeners, passed_listeners
 from hsframework.dispatcher.policy import PeerCredentials, Policy, peer_credentials
-from hsframework.dispatcher.vault import Vault
 from hsframework.errors import ConfigurationError, RequestRefused
-from hsframework.packets import MAX_PACKET
+from hsframework.local.channel import LOCAL_MESSAGE_TYPE
+from hsframework.local.packets import MAX_PACKET
 from tests.support.house import REQUEST, Peer, codec, connected_pair, house, open_fds, serves
 
 
@@ -344,7 +344,7 @@ def test_socket_activation_with_wrong_names() -> None:
 async def test_trust_travels_once(tmp_path: Path) -> None:
     """A trust comes as a sealed memfd before the first request that names it, and is not sent again."""
     from hsframework.interface import Trust
-    from hsframework.trustfile import read_trust_file
+    from hsframework.local.trustfile import read_trust_file
 
     async def submit(
         consumer: Peer, agent: Peer, sock: socket.socket, anchors: list[bytes]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hsframework.config import load_configuration
+from hsframework.configuration.toml import load_configuration
 from hsframework.errors import ConfigurationError
 
 

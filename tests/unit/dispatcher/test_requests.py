@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from hsframework.channel import AsyncChannel
-from hsframework.config import Configuration, Limits, Profile, Timeouts
-from hsframework.dispatcher.local import REMEMBERED, REMEMBERED_SIZE, ConsumerConnection
+from hsframework.configuration.settings import Configuration, Limits, Profile, Timeouts
+from hsframework.dispatcher.sources.consumers import REMEMBERED, REMEMBERED_SIZE, ConsumerConnection
 from hsframework.errors import MessageError
+from hsframework.local.channel import AsyncChannel
+from hsframework.local.packets import MAX_PACKET, receive_packet, send_packet, taken_apart
 from hsframework.netlink.messages import NLM_F_ACK, Message
 from hsframework.netlink.socket import open_netlink
-from hsframework.packets import MAX_PACKET, receive_packet, send_packet, taken_apart
 from tests.support.house import REQUEST, House, Peer, codec, connected_pair, house
 
 SESSION = {"session": b"exported"}

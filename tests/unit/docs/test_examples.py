@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 import hsframework
-from hsframework.config import load_configuration, settings_from_table
-from hsframework.plugins import load_plugins
+from hsframework.configuration.toml import load_configuration, settings_from_table
+from hsframework.registry.plugins import load_plugins
 
 ROOT = Path(__file__).parents[3]
 READMES = sorted(ROOT.glob("plugins/*/README.md"))

@@ -15,7 +15,7 @@ import pytest
 
 import hsframework.hookspecs
 from hsframework.interface import EstablishedSession, PeerIdentity, Role
-from hsframework.plugins import PluginRegistry
+from hsframework.registry.plugins import PluginRegistry
 
 ROOT = Path(__file__).parents[3]
 HOWTO = ROOT / "docs/howto"

@@ -145,7 +145,7 @@ def test_every_type() -> None:
 def test_the_codec_does_not_import_pyroute2() -> None:
     """The local path must not pay for an import that it has no use for."""
     program = (
-        "import sys, hsframework.netlink.messages, hsframework.channel; "
+        "import sys, hsframework.netlink.messages, hsframework.local.channel; "
         "sys.exit(any(name.split('.')[0] == 'pyroute2' for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

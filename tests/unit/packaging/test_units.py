@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hsframework import process
-from hsframework.config import Configuration, KernelSettings
+from hsframework.configuration.settings import Configuration, KernelSettings
 from hsframework.dispatcher.main import needed_capabilities
+from hsframework.process import capabilities
 
 UNITS = Path(__file__).parents[3] / "packaging" / "systemd"
 
@@ -31,7 +31,7 @@ def test_the_dispatchers_capabilities(namespaces: tuple[str, ...]) -> None:
     names = ("hsframework.service", *(("drop-ins/netns.conf",) if namespaces else ()))
     unit = settings(*names)
     needed = needed_capabilities(Configuration(kernel=KernelSettings(namespaces=namespaces)))
-    assert {getattr(process, name) for name in unit["CapabilityBoundingSet"]} == set(needed)
+    assert {getattr(capabilities, name) for name in unit["CapabilityBoundingSet"]} == set(needed)
     assert unit["RestrictNamespaces"] == (["net"] if namespaces else ["yes"])
 
 
@@ -44,7 +44,7 @@ def test_memory_may_be_locked(name: str) -> None:
 
 
 def test_the_dispatchers_priority() -> None:
-    """It may give its real-time priority up and take it again, as hsframework.realtime does, and no higher one."""
+    """It may give its priority up and take it again, as hsframework.dispatcher.realtime does; and no higher one."""
     unit = settings("hsframework.service")
     assert (unit["CPUSchedulingPolicy"], unit["CPUSchedulingPriority"], unit["LimitRTPRIO"]) == (["rr"], ["1"], ["1"])
     assert unit["RestrictRealtime"] == []

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Role, Secret
 from hsframework_psp.exchange import TABLE, Exchange, Input, State
 from hsframework_psp.keys import Grant, Key

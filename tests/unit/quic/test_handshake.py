@@ -7,8 +7,8 @@ import errno
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from hsframework.credentials.failures import Failure
 from hsframework.errors import StreamError
+from hsframework.failures import Failure
 from hsframework_quic.session import VERSION_1, VERSION_2
 from hsframework_quic.settings import Settings
 from tests.support.quic_network import (

@@ -20,7 +20,7 @@ from aioquic.quic.packet import (
 from aioquic.quic.packet_builder import QuicPacketBuilder
 from aioquic.tls import Epoch
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import AddressValidation, Admission
 from hsframework_quic.aioquic_adapter.handshaking import MAX_CRYPTO, HandshakeConnection
 from hsframework_quic.gate import QuicGate

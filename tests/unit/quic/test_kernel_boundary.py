@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.dispatcher import planted
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Role, Secret
 from hsframework_quic import kernel_structs as kernel, kernel_tickets
 from hsframework_quic.hooks import hsframework_protocols

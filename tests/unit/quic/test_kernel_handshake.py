@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hsframework.credentials.chain import Purpose
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import CertificateDemand, Role
 from hsframework_quic.aioquic_adapter.tls_options import TlsOptions
 from hsframework_quic.kernel_handshake import Action, Install, KernelHandshake, Select, Send

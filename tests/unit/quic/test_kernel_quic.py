@@ -19,8 +19,8 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import StreamDataReceived
 from cryptography import x509
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import HandshakeError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import AuthMode, CertificateDemand, PeerIdentity, PresharedKey, Result, Role, Secret
 from hsframework.testing.certificates import (
     CLIENT as CLIENT_AUTH,

@@ -18,8 +18,8 @@ import pytest
 
 from hsframework.agent.endpoint import DatagramEndpoint, make_endpoint
 from hsframework.agent.readiness import Readiness
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import HandshakeError, StreamError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import (
     AuthMode,
     CertificateDemand,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hsframework.config import settings_from_table
+from hsframework.configuration.toml import settings_from_table
 from hsframework.errors import ConfigurationError
 from hsframework.interface import Role
 from hsframework_quic.plugin import QuicHandshaker

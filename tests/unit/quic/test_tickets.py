@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from aioquic.tls import CipherSuite, SessionTicket
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import AuthMode, CertificateDemand, Request, Role, Trust
 from hsframework_quic.aioquic_adapter.tls_options import Resumable
 from hsframework_quic.handshake import ClientHandshake, Handshake, ServerHandshake

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hsframework.credentials.chain import Purpose
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.credentials.identities import load_identity
 from hsframework.errors import HandshakeError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import CertificateDemand, Identity, PeerIdentity, Secret, Trust
 from hsframework.testing.certificates import (
     CLIENT as CLIENT_AUTH,

@@ -13,7 +13,7 @@ from aioquic.quic.packet import QuicErrorCode
 from aioquic.tls import Epoch
 from hypothesis import given, settings, strategies as st
 
-from hsframework.credentials.failures import Failure
+from hsframework.failures import Failure
 from hsframework.interface import CertificateDemand
 from hsframework.tls.messages import HELLO_RETRY_REQUEST
 from hsframework_quic.aioquic_adapter.tls import Refused, VerifiedContext

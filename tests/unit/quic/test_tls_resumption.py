@@ -14,7 +14,7 @@ from aioquic.quic.packet import QuicErrorCode
 from aioquic.tls import Epoch
 
 from hsframework.credentials.chain import Purpose
-from hsframework.credentials.failures import Failure
+from hsframework.failures import Failure
 from hsframework.interface import CertificateDemand
 from hsframework_quic.aioquic_adapter.tls import MAX_TICKETS, VerifiedContext
 from hsframework_quic.aioquic_adapter.tls_options import Resumable
@@ -164,7 +164,7 @@ def test_another_cipher() -> None:
 
 def test_a_resumed_session_that_is_not_authorized() -> None:
     """Policy is asked for a resumed session too, with the peer's certificates."""
-    from hsframework.credentials.failures import HandshakeFailed
+    from hsframework.failures import HandshakeFailed
 
     def refuse(peer: Any) -> None:
         assert peer.certificates[0] == SERVER.certificate

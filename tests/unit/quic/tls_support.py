@@ -14,9 +14,9 @@ from aioquic.tls import Epoch
 from cryptography import x509
 
 from hsframework.credentials.chain import Purpose, verify_chain
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.credentials.judgement import Verify
 from hsframework.errors import HandshakeError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Role, Trust
 from hsframework.testing.certificates import Authority, Credential, to_pem
 from hsframework_quic.aioquic_adapter.tls import VerifiedContext

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hsframework.supervisor import Child, Supervisor
+from hsframework.supervisor.main import Child, Supervisor
 from tests.support.running import (
     Running,
     Service,

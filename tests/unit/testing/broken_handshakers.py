@@ -13,8 +13,8 @@ from pathlib import Path
 
 import structlog
 
-from hsframework.credentials.failures import HandshakeFailed
 from hsframework.errors import HandshakeError
+from hsframework.failures import HandshakeFailed
 from hsframework.interface import Endpoint, Request, Result, Role
 from tests.unit.testing.toy_exchange import NONCE, Exchange, body_size
 from tests.unit.testing.toy_plugin import DatagramHandshaker, ToyHandshaker, ToySettings

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Role, Secret
 
 NONCE = 16

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import PresharedKey, Role, Secret
 from hsframework.testing.certificates import Authority
 from hsframework_tls13.ciphers import SUITES, CipherSuite

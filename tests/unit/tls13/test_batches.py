@@ -17,7 +17,7 @@ from OpenSSL import SSL
 
 from hsframework.agent.endpoint import StreamEndpoint
 from hsframework.agent.readiness import Readiness
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import AuthMode, Request, Result, Role, Secret
 from hsframework.testing.certificates import Authority
 from hsframework_tls13.ciphers import BY_CODE, BY_NAME

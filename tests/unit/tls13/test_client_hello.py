@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.tls.alerts import describe_alert
 from hsframework.tls.client_hello import ClientHello, parse_client_hello
 from hsframework_tls13.client_hello import MAX_SIZE, ClientHelloReader

@@ -10,7 +10,7 @@ import pytest
 from OpenSSL import SSL
 from OpenSSL._util import lib
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import CertificateDemand, Identity, PresharedKey, Role, Secret
 from hsframework.testing.certificates import Authority
 from hsframework_tls13.ciphers import SUITES, CipherSuite

@@ -13,7 +13,7 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 from OpenSSL import SSL
 from OpenSSL._util import lib
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import CertificateDemand, Identity, PresharedKey, Secret
 from hsframework_tls13.ciphers import AES_128_GCM, AES_256_GCM
 from hsframework_tls13.contexts import Contexts

@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from hsframework.interface import Role, Secret
-from hsframework.kernel_tls import SOL_TLS, TLS_RX, TLS_TX
+from hsframework.tls.kernel import SOL_TLS, TLS_RX, TLS_TX
 from hsframework_tls13.ciphers import AES_128_CCM, AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, SUITES, CipherSuite
 from hsframework_tls13.keyschedule import traffic_keys
 from hsframework_tls13.ktls import (

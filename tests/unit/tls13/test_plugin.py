@@ -13,7 +13,7 @@ import pytest
 
 from hsframework.agent.endpoint import StreamEndpoint
 from hsframework.agent.readiness import Readiness
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import (
     AuthMode,
     CertificateDemand,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hsframework.credentials.failures import HandshakeFailed
+from hsframework.failures import HandshakeFailed
 from hsframework.interface import AuthMode, PresharedKey, Request, Result, Secret
 from hsframework.tls.client_hello import parse_client_hello
 from hsframework_tls13.driver import MAX_NAME, _server_of

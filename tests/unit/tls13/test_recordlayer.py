@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
-from hsframework.credentials.failures import Failure
+from hsframework.failures import Failure
 from hsframework.interface import Role, Secret
 from hsframework_tls13.ciphers import AES_128_CCM, AES_128_GCM, CHACHA20_POLY1305, MAX_SEQUENCE, SUITES, CipherSuite
 from hsframework_tls13.events import Closed, Data, Event, KeyUpdated, SessionBroken, SessionTruncated, TicketIgnored

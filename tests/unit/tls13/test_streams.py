@@ -12,11 +12,11 @@ from typing import Any, cast
 
 import pytest
 
-from hsframework.credentials.failures import Failure
 from hsframework.errors import StreamError
+from hsframework.failures import Failure
 from hsframework.interface import EstablishedSession, PeerIdentity, Role, Secret
-from hsframework.kernel_tls import SOL_TLS, TLS_RX, TLS_TX
 from hsframework.testing.network import tcp_pair
+from hsframework.tls.kernel import SOL_TLS, TLS_RX, TLS_TX
 from hsframework_tls13.aio_stream import AsyncTlsStream
 from hsframework_tls13.channel import Channel, UserSpaceChannel
 from hsframework_tls13.ciphers import AES_128_GCM

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import HandshakeError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Role
 
 HEADER_SIZE = 1

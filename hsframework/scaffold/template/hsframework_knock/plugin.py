@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import resources
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import ConfigurationError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Endpoint, Handshaker, PeerIdentity, Protocol, Request, Result
 from hsframework.netlink.spec import Specification, parse_specification
 

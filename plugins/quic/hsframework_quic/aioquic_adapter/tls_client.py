@@ -8,7 +8,7 @@ from typing import cast
 from aioquic import tls
 from aioquic.buffer import Buffer
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework_quic.aioquic_adapter.tls_engine import Engine
 from hsframework_quic.aioquic_adapter.tls_errors import Violation
 from hsframework_quic.aioquic_adapter.tls_options import Resumable, keep_none

@@ -12,10 +12,10 @@ from aioquic.buffer import Buffer
 from aioquic.tls import Direction, Epoch, HandshakeType, State
 from cryptography.hazmat.primitives import hashes
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.credentials.names import parse_ip_literal
 from hsframework.credentials.selection import scheme_for
 from hsframework.errors import HandshakeError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import CertificateDemand, Identity, PeerIdentity, Role, Secret
 from hsframework.tls import messages, signatures
 from hsframework.tls.client_hello import ClientHello, extensions_of

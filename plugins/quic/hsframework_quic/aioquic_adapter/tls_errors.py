@@ -7,8 +7,8 @@ from aioquic.buffer import BufferReadError, BufferWriteError
 from aioquic.quic.connection import QuicConnectionError
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.errors import HandshakeError
+from hsframework.failures import Failure, HandshakeFailed
 
 _FAILURES = {
     failure.alert: failure

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from aioquic import tls
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.tls import client_hello as extension, messages
 from hsframework.tls.client_hello import ClientHello, parse_client_hello
 from hsframework_quic.aioquic_adapter.tls_errors import Violation

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from aioquic.tls import SessionTicket
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.credentials.judgement import Verify, no_trust
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Authorize, CertificateDemand, Identity, Role, anybody
 from hsframework_quic.algorithms import ALL_SUITES
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from aioquic import tls
 from cryptography.hazmat.primitives import hashes
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
 from hsframework.credentials.selection import select_identity
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Identity
 from hsframework.tls import signatures
 

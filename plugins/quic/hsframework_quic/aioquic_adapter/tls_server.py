@@ -9,7 +9,7 @@ from aioquic.buffer import Buffer
 from aioquic.tls import HandshakeType
 from cryptography.hazmat.primitives import hashes
 
-from hsframework.credentials.failures import Failure, HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import CertificateDemand
 from hsframework.tls import client_hello as extension, messages
 from hsframework.tls.client_hello import ClientHello

@@ -1,0 +1,90 @@
+"""Connect to a server, let the dispatcher run the handshake on the connection, and talk over the session.
+
+Input goes to the server, what it sends goes to output.  The end of the input closes our direction; the command ends
+when the server has closed its own.  Exit status 0: the server closed the session properly.
+
+example:
+  echo hello | hsframework connect server.example 4433 --system-trust
+  echo hello | hsframework connect server.example 4433 --protocol quic --alpn echo --ca ca.pem
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import socket
+import sys
+import time
+
+from hsframework.cli.options import attributes as attribute_options, credentials
+from hsframework.cli.options.address import add_port, format_address
+from hsframework.cli.options.facts import report_failure, report_session
+from hsframework.cli.options.pump import pump
+from hsframework.cli.options.stream import open_stream
+from hsframework.cli.options.transport import check_protocol, connect
+from hsframework.client import AsyncClient, AsyncSession, HandshakeOptions
+from hsframework.errors import HandshakeError, RequestRefused
+from hsframework.interface import Role
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s [options] HOST PORT"
+    parser.add_argument("host", metavar="HOST", help="name or address of the server")
+    add_port(parser)
+    parser.add_argument("--servername", metavar="NAME", help="name that the server must prove (default: HOST)")
+    credentials.add_arguments(parser)
+    attribute_options.add_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    return asyncio.run(_connect(arguments, client_options(arguments)))
+
+
+def client_options(arguments: argparse.Namespace) -> HandshakeOptions:
+    """The handshake that the command line asks for.  Raises ConfigurationError."""
+    check_protocol(arguments)
+    return HandshakeOptions(
+        role=Role.CLIENT,
+        group=arguments.protocol,
+        peer_name=arguments.servername or arguments.host,
+        profile=arguments.profile,
+        identities=credentials.identities(arguments),
+        psks=credentials.presharedkeys(arguments),
+        trust=credentials.trust(arguments),
+        alpn=credentials.alpn(arguments),
+        attributes=attribute_options.attributes(arguments),
+        timeout=arguments.timeout,
+    )
+
+
+async def _connect(arguments: argparse.Namespace, options: HandshakeOptions) -> int:
+    async with AsyncClient(arguments.runtime_dir) as client:
+        sock = await connect(arguments.protocol, arguments.host, arguments.port, arguments.timeout)
+        with sock:
+            session = await _handshake(client, sock, options, arguments)
+            if session is None:
+                return 1
+            stream = await open_stream(session, key_update=arguments.key_update)
+            await pump(stream, sys.stdin.fileno(), sys.stdout.fileno())
+            await stream.close()
+    return 0
+
+
+async def _handshake(
+    client: AsyncClient, sock: socket.socket, options: HandshakeOptions, arguments: argparse.Namespace
+) -> AsyncSession | None:
+    peer = format_address(sock.getpeername())
+    begun = time.monotonic()
+    try:
+        session = await client.handshake(sock, options)
+    except (HandshakeError, RequestRefused) as error:
+        report_failure(error, peer, as_json=arguments.json)
+        if error.errno == errno.EKEYREJECTED and options.trust is None and not (options.profile or options.psks):
+            print(
+                "hsframework: no trust was named: give the server's authority with --ca FILE, or use --system-trust",
+                file=sys.stderr,
+            )
+        return None
+    report_session(session, peer, time.monotonic() - begun, as_json=arguments.json, quiet=arguments.quiet)
+    return session

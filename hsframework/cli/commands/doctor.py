@@ -1,0 +1,279 @@
+"""Say what is missing on this machine for handshakes to be served, and how to mend it.
+
+Exit status 0: nothing that is needed is missing.  What only some uses need is marked as such.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pwd
+import resource
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+from hsframework.cli.options.installed import try_plugins
+from hsframework.cli.options.kernel import has_family, has_ktls, has_raw_form
+from hsframework.cli.options.quiet import silence_logs
+from hsframework.cli.options.service import add_configuration, configuration
+from hsframework.client import Client
+from hsframework.configuration.plugin_tables import unread_tables
+from hsframework.configuration.settings import Configuration
+from hsframework.configuration.toml import settings_from_table
+from hsframework.errors import ConfigurationError, HsframeworkError
+from hsframework.process.lock import why_not_locked, why_not_scored
+
+if TYPE_CHECKING:
+    from hsframework.registry.plugins import PluginRegistry
+
+Verdict = Literal["ok", "missing", "note"]
+FD_RESERVE = 256
+"""File descriptors that the dispatcher needs beside those of pending requests."""
+
+_MARKS: dict[Verdict, str] = {"ok": "ok", "missing": "MISSING", "note": "note"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check.  ``missing``: nothing works without it; ``note``: some uses need it.  ``mend``: what to do."""
+
+    subject: str
+    verdict: Verdict
+    detail: str
+    mend: str = ""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="as a JSON list")
+    add_configuration(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    silence_logs()
+    settings = configuration(arguments)
+    findings = examine(settings)
+    print(json.dumps([asdict(finding) for finding in findings], indent=2) if arguments.json else report(findings))
+    return 1 if any(finding.verdict == "missing" for finding in findings) else 0
+
+
+def examine(settings: Configuration) -> list[Finding]:
+    """Every check, in the order in which to mend what is missing."""
+    return [
+        *check_plugins(settings),
+        *check_credentials(settings),
+        check_dispatcher(settings),
+        check_file_descriptors(settings),
+        *check_users(settings),
+        *check_memory(settings),
+        check_openssl(),
+        check_handshake_family(),
+        *check_raw_form(settings),
+        check_ktls(),
+    ]
+
+
+def report(findings: Sequence[Finding]) -> str:
+    """For people: a line for each finding, and below it what to do."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{_MARKS[finding.verdict]:8} {finding.subject}: {finding.detail}")
+        if finding.mend:
+            lines.append(f"{'':8}   to mend: {finding.mend}")
+    return "\n".join(lines)
+
+
+def check_plugins(settings: Configuration) -> Iterable[Finding]:
+    """Is there one that works, are there broken ones, and are those that are required in use?"""
+    registry = try_plugins(settings.blocked_plugins)
+    missing = registry.missing(settings.required_plugins)
+    if registry.protocols:
+        yield Finding("plugins", "ok", ", ".join(sorted(registry.protocols)))
+    else:
+        yield Finding("plugins", "missing", "none is in use", "install one, for example: pip install hsframework-tls13")
+    for name, reason in missing.items():
+        yield Finding(
+            f"plugin {name}",
+            "missing",
+            f"it is required, so that nothing is served without it: {reason}",
+            f"install it or mend it, or take {name!r} out of required-plugins",
+        )
+    for broken in registry.errors:
+        if broken.name in missing:
+            continue
+        if broken.name in settings.blocked_plugins:
+            yield Finding(f"plugin {broken.name}", "note", broken.message, "take it out of blocked-plugins to use it")
+            continue
+        yield Finding(
+            f"plugin {broken.name}",
+            "missing",
+            broken.message,
+            f"reinstall or uninstall {broken.distribution or broken.name}",
+        )
+    yield from check_tables(settings, registry)
+
+
+def check_tables(settings: Configuration, registry: PluginRegistry) -> Iterable[Finding]:
+    """Is every plugin there that the configuration has a table for, and does it know its settings?"""
+    names = {*registry.protocols, *(record.name for record in registry.records)}
+    for table in unread_tables(settings, names):
+        yield Finding(table.name, "missing", table.reason, table.mend)
+    for name, values in sorted(settings.plugins.items()):
+        entry = registry.protocols.get(name)
+        if entry is not None and entry.protocol.settings_type is not None:
+            try:
+                settings_from_table(entry.protocol.settings_type, values, f"plugins.{name}", base=settings.folder)
+            except ConfigurationError as error:
+                yield Finding("settings", "missing", str(error), "see the plugin's documentation")
+
+
+def check_credentials(settings: Configuration) -> Iterable[Finding]:
+    """Can a service that is started as we were use every key, certificate and list that the configuration names?"""
+    from hsframework.dispatcher.keys.vault import Vault
+
+    try:
+        Vault(settings)
+    except ConfigurationError as error:
+        yield Finding(
+            "credentials", "missing", str(error), "mend the file or its entry; the service does not start without"
+        )
+
+
+def check_dispatcher(settings: Configuration) -> Finding:
+    """Can we reach one?"""
+    client = Client(settings.runtime_dir)
+    try:
+        with client:
+            return Finding("dispatcher", "ok", f"listens at {client.path}")
+    except HsframeworkError as error:
+        reason, _, mend = str(error).rpartition(": ")
+        return Finding("dispatcher", "missing", reason, mend)
+
+
+def check_file_descriptors(settings: Configuration) -> Finding:
+    """One for each pending request, and some more."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = settings.limits.total + FD_RESERVE
+    if hard == resource.RLIM_INFINITY or hard >= wanted:
+        return Finding("open files", "ok", f"{'unlimited' if hard == resource.RLIM_INFINITY else hard} are allowed")
+    return Finding(
+        "open files",
+        "missing",
+        f"{hard} are allowed and limits.total = {settings.limits.total} needs {wanted}",
+        f"LimitNOFILE={wanted} in the unit (or 'ulimit -Hn {wanted}'), or a lower limits.total",
+    )
+
+
+def check_users(settings: Configuration) -> Iterable[Finding]:
+    """Do the users exist that the configuration names?"""
+    named = {(f"agents.{name}.user", agent.user) for name, agent in settings.agents.items() if agent.user}
+    named |= {(f"groups.{name}.users", user) for name, group in settings.groups.items() for user in group.users}
+    named |= {(f"allow[{index}].users", user) for index, rule in enumerate(settings.allow) for user in rule.users}
+    for where, user in sorted(named):
+        if not _user_exists(user):
+            yield Finding(
+                "users",
+                "missing",
+                f"{where}: there is no user {user!r}",
+                f"create it ('useradd --system {user}'), or name another in {where}",
+            )
+    if os.geteuid() != 0:
+        yield Finding(
+            "users",
+            "note",
+            "not root: agents run as this user, and kernel consumers cannot be served",
+            "start the service as root to serve the kernel",
+        )
+
+
+def check_memory(settings: Configuration) -> Iterable[Finding]:
+    """Can what ``[memory]`` asks for be had, by a service that is started as we were?"""
+    memory = settings.memory
+    if memory.lock:
+        reason = why_not_locked()
+        yield (
+            Finding("locked memory", "ok", "allowed")
+            if reason is None
+            else Finding(
+                "locked memory",
+                "missing",
+                f"memory.lock is set, and {reason}",
+                "LimitMEMLOCK=infinity in the unit, or start the service as root",
+            )
+        )
+    score = memory.oom_score_adjust
+    if score is not None:
+        reason = why_not_scored(score)
+        yield (
+            Finding("OOM score", "ok", f"{score} can be set")
+            if reason is None
+            else Finding(
+                "OOM score",
+                "missing",
+                f"memory.oom-score-adjust = {score}: {reason}",
+                f"OOMScoreAdjust={score} in the unit, or start the service as root",
+            )
+        )
+
+
+def check_openssl() -> Finding:
+    """Of use to the demonstration alone: the agents use OpenSSL's library."""
+    path = shutil.which("openssl")
+    if path is not None:
+        return Finding("openssl", "ok", path)
+    return Finding(
+        "openssl", "note", "the program is not installed; 'hsframework demo' needs it", "install the package openssl"
+    )
+
+
+def check_handshake_family() -> Finding:
+    """Linux 6.4 and later, with CONFIG_NET_HANDSHAKE."""
+    found = has_family("handshake")
+    if found:
+        return Finding("kernel consumers", "ok", "the kernel has the netlink family 'handshake'")
+    detail = "the kernel has no netlink family 'handshake'" if found is False else "the kernel cannot be asked"
+    return Finding(
+        "kernel consumers",
+        "note",
+        f"{detail}; NFS and NVMe/TCP on this machine cannot be served",
+        "use Linux 6.4 or later with CONFIG_NET_HANDSHAKE",
+    )
+
+
+def check_raw_form(settings: Configuration) -> Iterable[Finding]:
+    """Where it is to be served: is there a module that offers it?"""
+    if not settings.kernel.raw.enabled:
+        return
+    if has_raw_form():
+        yield Finding("raw-netlink form", "ok", "a kernel module offers it")
+    else:
+        yield Finding(
+            "raw-netlink form",
+            "note",
+            "kernel.raw.enabled is true, and no kernel module offers it; it is served once one does",
+            "load the module, or remove [kernel.raw]",
+        )
+
+
+def check_ktls() -> Finding:
+    """Kernel consumers need it; consumers in user space do without."""
+    if has_ktls():
+        return Finding("kTLS", "ok", "the kernel can protect TLS connections")
+    return Finding(
+        "kTLS",
+        "note",
+        "not available; sessions stay in user space, and kernel consumers cannot be served",
+        "load the module: modprobe tls (CONFIG_TLS)",
+    )
+
+
+def _user_exists(user: str) -> bool:
+    if user.isdigit():
+        return True
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True

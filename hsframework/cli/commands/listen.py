@@ -1,0 +1,176 @@
+"""Serve clients: accept connections, let the dispatcher run the handshakes, and talk over the sessions.
+
+Without --echo, what the clients send goes to output.  With --once the first client is served alone: input goes to it,
+and the command ends with its session.
+
+example:
+  hsframework listen 4433 --cert server.pem --key server.key --echo
+  hsframework listen 4433 --protocol quic --alpn echo --cert server.pem --key server.key --echo
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import errno
+import socket
+import sys
+import time
+from contextlib import closing
+
+from hsframework.cli.options import attributes as attribute_options, credentials
+from hsframework.cli.options.address import format_address, port_number
+from hsframework.cli.options.facts import report_failure, report_session
+from hsframework.cli.options.pump import echo, pump, receive_output
+from hsframework.cli.options.stream import open_stream
+from hsframework.cli.options.transport import Caller, Listening, check_protocol, listen
+from hsframework.client import AsyncClient, HandshakeOptions
+from hsframework.errors import ConfigurationError, HsframeworkError, RequestRefused, errno_name
+from hsframework.interface import AddressValidation, CertificateDemand, Role
+
+DEFAULT_HOST = "127.0.0.1"
+NO_GROUP = "(may the profile be used?)"
+"""What the service's log shows of :func:`check_profile`.  No agent has joined it."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s [options] [HOST] PORT"
+    parser.add_argument(
+        "address",
+        metavar="[HOST] PORT",
+        nargs="+",
+        help=f"where to listen (HOST: {DEFAULT_HOST}; '::' or 0.0.0.0 for every address)",
+    )
+    parser.add_argument(
+        "--client-certificate",
+        choices=[item.name.lower() for item in CertificateDemand],
+        help="what is asked of clients (default: the profile's, else none)",
+    )
+    parser.add_argument("--echo", action="store_true", help="send back what a client sends")
+    parser.add_argument(
+        "--retry",
+        choices=[item.value for item in AddressValidation],
+        help="QUIC: when clients must prove their address before anything is kept of them (default: load, when many "
+        "handshakes are under way)",
+    )
+    parser.add_argument("--once", action="store_true", help="serve one client, then end")
+    credentials.add_arguments(parser)
+    attribute_options.add_argument(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    host, port = listen_address(arguments.address)
+    return asyncio.run(_listen(host, port, arguments, server_options(arguments)))
+
+
+def listen_address(words: list[str]) -> tuple[str, int]:
+    """``["4433"]`` or ``["0.0.0.0", "4433"]``.  Raises ConfigurationError."""
+    if len(words) > 2:
+        raise ConfigurationError("give a port, or a host and a port; see 'hsframework listen --help'")
+    try:
+        return (DEFAULT_HOST if len(words) == 1 else words[0]), port_number(words[-1])
+    except argparse.ArgumentTypeError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def server_options(arguments: argparse.Namespace) -> HandshakeOptions:
+    """The handshake that the command line asks for.  Raises ConfigurationError."""
+    check_protocol(arguments)
+    identities = credentials.identities(arguments)
+    psks = credentials.presharedkeys(arguments)
+    attributes = attribute_options.attributes(arguments)
+    if not (identities or psks or arguments.profile or attributes):
+        raise ConfigurationError(
+            "a server must prove who it is: give --cert and --key, --psk-file, or --profile; a protocol with other "
+            "means takes them by --attribute"
+        )
+    if identities and psks:
+        raise ConfigurationError("a server uses certificates or pre-shared keys: give --cert or --psk-file, not both")
+    demand = arguments.client_certificate
+    trust = credentials.trust(arguments)
+    if demand in ("request", "require") and trust is None and not arguments.profile:
+        raise ConfigurationError(
+            f"--client-certificate {demand}: name the clients' authority with --ca or --system-trust"
+        )
+    return HandshakeOptions(
+        role=Role.SERVER,
+        group=arguments.protocol,
+        profile=arguments.profile,
+        identities=identities,
+        psks=psks,
+        trust=trust,
+        client_certificate=None if demand is None else CertificateDemand[demand.upper()],
+        alpn=credentials.alpn(arguments),
+        timeout=arguments.timeout,
+        attributes=attributes,
+    )
+
+
+async def _listen(host: str, port: int, arguments: argparse.Namespace, options: HandshakeOptions) -> int:
+    async with AsyncClient(arguments.runtime_dir) as client:
+        if options.profile is not None:
+            await check_profile(client, options)
+        with closing(listen(arguments, host, port)) as listening:
+            print(f"hsframework: listening on {format_address(listening.address)}", file=sys.stderr, flush=True)
+            server = _Server(client, options, arguments)
+            if arguments.once:
+                return 0 if await server.serve(await listening.accept()) else 1
+            await _accept_for_ever(listening, server)
+    return 0
+
+
+async def check_profile(client: AsyncClient, options: HandshakeOptions) -> None:
+    """Would the service give us the profile, with what else is asked for?  Raises RequestRefused where it would not.
+
+    It is asked with a request that it looks at whole and then refuses for its group, so that no handshake is begun.
+    """
+    near, far = socket.socketpair()
+    with near, far:
+        try:
+            await client.handshake(near, dataclasses.replace(options, group=NO_GROUP, attributes=b""))
+        except RequestRefused as error:
+            if error.errno != errno.ESRCH:
+                raise
+
+
+async def _accept_for_ever(listening: Listening, server: _Server) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        while True:
+            tasks.create_task(server.serve(await listening.accept()))
+
+
+class _Server:
+    """What happens to each connection."""
+
+    def __init__(self, client: AsyncClient, options: HandshakeOptions, arguments: argparse.Namespace) -> None:
+        self.client = client
+        self.options = options
+        self.arguments = arguments
+
+    async def serve(self, caller: Caller) -> bool:
+        """One client, from its coming to its end.  False: it did not end well, which has been said then."""
+        arguments = self.arguments
+        peer = caller.address
+        with caller.socket:
+            try:
+                begun = time.monotonic()
+                session = await caller.handshake(self.client, self.options)
+            except HsframeworkError as error:
+                report_failure(error, peer, as_json=arguments.json)
+                return False
+            report_session(session, peer, time.monotonic() - begun, as_json=arguments.json, quiet=arguments.quiet)
+            try:
+                stream = await open_stream(session, key_update=arguments.key_update)
+                if arguments.echo:
+                    await echo(stream)
+                elif arguments.once:
+                    await pump(stream, sys.stdin.fileno(), sys.stdout.fileno())
+                else:
+                    await receive_output(stream, sys.stdout.fileno())
+                await stream.close()
+            except (HsframeworkError, OSError) as error:
+                number = errno_name(error.errno or 5)
+                print(f"hsframework: session with {peer} broke: {error} [{number}]", file=sys.stderr, flush=True)
+                return False
+        return True

@@ -1,0 +1,74 @@
+"""List the installed plugins: versions, protocols, multicast groups, and the errors of those that are broken.
+
+Exit status 0, unless one that the configuration requires is not in use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hsframework.cli.options.quiet import silence_logs
+from hsframework.cli.options.service import add_configuration, configuration
+
+if TYPE_CHECKING:
+    from hsframework.registry.plugins import PluginRegistry
+
+NONE_INSTALLED = "No plugins are installed.  TLS 1.3 comes with the package hsframework-tls13."
+_HEADER = ("NAME", "PACKAGE", "VERSION", "PROTOCOLS", "GROUPS")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="as a JSON list")
+    add_configuration(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    silence_logs()
+    from hsframework.cli.options.installed import try_plugins
+
+    settings = configuration(arguments)
+    registry = try_plugins(settings.blocked_plugins)
+    rows = plugin_facts(registry)
+    print(json.dumps(rows, indent=2) if arguments.json else table(rows))
+    registry.require(settings.required_plugins)
+    return 0
+
+
+def plugin_facts(registry: PluginRegistry) -> list[dict[str, Any]]:
+    """One entry for each plugin that was found, whether it is in use or not."""
+    rows = []
+    for record in registry.records:
+        served = [registry.protocols[name].protocol for name in record.protocols]
+        rows.append(
+            {
+                "name": record.name,
+                "distribution": record.distribution,
+                "version": record.version,
+                "protocols": list(record.protocols),
+                "groups": sorted({group for protocol in served for group in protocol.groups}),
+                "error": record.error,
+            }
+        )
+    return rows
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows in columns, each error on a line of its own below its row."""
+    if not rows:
+        return NONE_INSTALLED
+    cells = [_HEADER, *(_cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADER))]
+    lines = []
+    for line, row in zip(cells, [None, *rows], strict=True):
+        lines.append("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        if row is not None and row["error"] is not None:
+            lines.append(f"    not in use: {row['error']}")
+    return "\n".join(lines)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    listed = (",".join(row["protocols"]), ",".join(row["groups"]))
+    return tuple(cell or "-" for cell in (row["name"], row["distribution"], row["version"], *listed))

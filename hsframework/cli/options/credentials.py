@@ -1,0 +1,123 @@
+"""Options about keys, certificates and trust that ``connect`` and ``listen`` share, and what they are turned into."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hsframework.cli.options.service import add_runtime_dir
+from hsframework.credentials.identities import load_identity
+from hsframework.credentials.psk import load_psk_file, parse_psks
+from hsframework.credentials.trust import load_trust, system_trust
+from hsframework.errors import ConfigurationError
+from hsframework.interface import Identity, PresharedKey, Trust
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options themselves."""
+    parser.add_argument("--protocol", metavar="NAME", default="tls13", help="protocol to use (default: tls13)")
+    parser.add_argument(
+        "--profile", metavar="NAME", help="profile of the dispatcher's configuration, with its keys and trust"
+    )
+    parser.add_argument(
+        "--ca",
+        metavar="FILE",
+        action="append",
+        type=_file,
+        help="trust these authorities: PEM bundle, DER file or folder; may be repeated",
+    )
+    parser.add_argument("--system-trust", action="store_true", help="trust the authorities that the system trusts")
+    parser.add_argument(
+        "--crl", metavar="FILE", action="append", type=_file, help="revocation list, PEM or DER; may be repeated"
+    )
+    parser.add_argument(
+        "--cert",
+        metavar="FILE",
+        action="append",
+        type=_file,
+        help="our certificate and its chain, the leaf first; may be repeated",
+    )
+    parser.add_argument(
+        "--key", metavar="FILE", action="append", type=_file, help="private key of --cert (default: in the same file)"
+    )
+    parser.add_argument(
+        "--psk",
+        metavar="IDENTITY:HEXKEY",
+        action="append",
+        help="pre-shared key, ':sha384' may follow; every user of this machine sees it in the process list",
+    )
+    parser.add_argument(
+        "--psk-file", metavar="FILE", action="append", type=_file, help="pre-shared keys, one such line each"
+    )
+    parser.add_argument("--alpn", metavar="A,B", help="application protocols, in order of preference")
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds, help="for the handshake (default: the dispatcher's)"
+    )
+    parser.add_argument(
+        "--qlog", metavar="DIR", type=_file, help="write what happens on each connection as qlog (QUIC; qvis opens it)"
+    )
+    parser.add_argument("--json", action="store_true", help="facts of the session as one line of JSON on stderr")
+    parser.add_argument("--quiet", action="store_true", help="say nothing about sessions on stderr")
+    parser.add_argument("--key-update", action="store_true", help="change our keys before the first data")
+    add_runtime_dir(parser)
+
+
+def identities(arguments: argparse.Namespace) -> tuple[Identity, ...]:
+    """What --cert and --key name.  Raises ConfigurationError."""
+    certificates: Sequence[Path] = arguments.cert or ()
+    keys: Sequence[Path] = arguments.key or ()
+    if len(keys) > len(certificates):
+        raise ConfigurationError("--key without --cert: name the certificate of the key with --cert")
+    if keys and len(keys) != len(certificates):
+        raise ConfigurationError("give one --key for each --cert, in the same order")
+    pairs = zip(certificates, keys or (None,) * len(certificates), strict=True)
+    return tuple(load_identity(certificate, key) for certificate, key in pairs)
+
+
+def presharedkeys(arguments: argparse.Namespace) -> tuple[PresharedKey, ...]:
+    """What --psk and --psk-file name.  Raises ConfigurationError."""
+    result: list[PresharedKey] = []
+    for text in arguments.psk or ():
+        result += parse_psks(text.encode(errors="surrogateescape"), "--psk")
+    if result:
+        print(
+            "hsframework: warning: every user of this machine can see the key of --psk in the process list; "
+            "use --psk-file",
+            file=sys.stderr,
+        )
+    for path in arguments.psk_file or ():
+        result += load_psk_file(path)
+    return tuple(result)
+
+
+def trust(arguments: argparse.Namespace) -> Trust | None:
+    """What --ca, --system-trust and --crl name; None: nothing.  Raises ConfigurationError."""
+    anchors: tuple[bytes, ...] = system_trust().anchors if arguments.system_trust else ()
+    named = load_trust(arguments.ca or (), arguments.crl or ())
+    if named.crls and not (anchors or named.anchors):
+        raise ConfigurationError("--crl without trust: name authorities with --ca or --system-trust")
+    anchors += named.anchors
+    return Trust(tuple(dict.fromkeys(anchors)), named.crls) if anchors else None
+
+
+def alpn(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """``h2,http/1.1`` → ``("h2", "http/1.1")``."""
+    return tuple(arguments.alpn.split(",")) if arguments.alpn is not None else ()
+
+
+def _file(text: str) -> Path:
+    if not text:  # a shell's empty variable; the path "" would be the folder we are in
+        raise argparse.ArgumentTypeError("the name is empty; give a file's name, or leave the option out")
+    return Path(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} must be more than 0 and at most 3600 seconds")
+    return value

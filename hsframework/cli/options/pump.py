@@ -1,0 +1,92 @@
+"""Moving data between a session and this process's own input and output."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator
+
+from hsframework.cli.options.stream import half_close
+from hsframework.interface import AsyncStream
+
+CHUNK = 65536
+_READ_AHEAD = 4
+
+
+async def pump(stream: AsyncStream, input_fd: int, output_fd: int) -> None:
+    """Input to the peer, what the peer sends to output, until the peer has closed its direction.
+
+    The end of the input closes our direction (close_notify) and leaves the other open.  Raises what the stream raises.
+    """
+    sender = asyncio.create_task(send_input(stream, input_fd))
+    receiver = asyncio.create_task(receive_output(stream, output_fd))
+    try:
+        done, _ = await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
+        if sender in done and receiver not in done:
+            sender.result()
+            await receiver
+        receiver.result()
+    finally:
+        sender.cancel()
+        receiver.cancel()
+        await asyncio.gather(sender, receiver, return_exceptions=True)
+
+
+async def send_input(stream: AsyncStream, input_fd: int) -> None:
+    """Everything from ``input_fd``, then close_notify."""
+    async for data in read_chunks(input_fd):
+        await stream.send(data)
+    await half_close(stream)
+
+
+async def receive_output(stream: AsyncStream, output_fd: int) -> None:
+    """Everything that the peer sends, written to ``output_fd``."""
+    while data := await stream.receive(CHUNK):
+        await asyncio.to_thread(_write_all, output_fd, data)
+
+
+async def echo(stream: AsyncStream) -> int:
+    """Send back what the peer sends, until it has closed its direction.  Returns the number of bytes."""
+    total = 0
+    while data := await stream.receive(CHUNK):
+        await stream.send(data)
+        total += len(data)
+    return total
+
+
+async def read_chunks(fd: int) -> AsyncIterator[bytes]:
+    """What can be read from ``fd``, which may be a file, a pipe or a terminal, until its end.
+
+    A daemon thread reads, at most a few chunks ahead: a read that never returns holds nothing up, also not the exit.
+    """
+    loop = asyncio.get_running_loop()
+    chunks: asyncio.Queue[bytes] = asyncio.Queue()
+    room = threading.Semaphore(_READ_AHEAD)
+
+    def read() -> None:
+        data = b" "
+        while data:
+            room.acquire()
+            try:
+                data = os.read(fd, CHUNK)
+            except OSError:
+                data = b""
+            try:
+                loop.call_soon_threadsafe(chunks.put_nowait, data)
+            except RuntimeError:  # the loop has ended, and nobody wants it any more
+                return
+
+    threading.Thread(target=read, name="input", daemon=True).start()
+    while data := await chunks.get():
+        room.release()
+        yield data
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(fd, view) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "output") from None

@@ -1,0 +1,98 @@
+"""Options that the long-running commands share, and the configuration that follows from them."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from hsframework.configuration.settings import Configuration
+from hsframework.configuration.toml import DEFAULT_PATH, load_configuration
+from hsframework.local.places import default_runtime_dir
+
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("console", "json")
+
+
+def add_runtime_dir(parser: argparse.ArgumentParser) -> None:
+    """``--runtime-dir``."""
+    parser.add_argument(
+        "--runtime-dir",
+        metavar="DIR",
+        type=Path,
+        help=f"folder of the dispatcher's sockets (default here: {default_runtime_dir()})",
+    )
+
+
+def add_configuration(parser: argparse.ArgumentParser) -> None:
+    """``--config``, ``--runtime-dir``, ``--log-level`` and ``--log-format``."""
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, help=f"configuration in TOML (default: {DEFAULT_PATH} if it is there)"
+    )
+    add_runtime_dir(parser)
+    parser.add_argument("--log-level", choices=LEVELS, help="overrides the configuration's")
+    parser.add_argument("--log-format", choices=FORMATS, help="overrides the configuration's")
+
+
+def add_kernel(parser: argparse.ArgumentParser) -> None:
+    """``--netns``."""
+    parser.add_argument(
+        "--netns",
+        metavar="NAME|PATH",
+        action="append",
+        default=[],
+        help="a further network namespace whose kernel consumers are served: a name of 'ip netns', or a path; may be "
+        "given several times",
+    )
+
+
+def add_tlshd(parser: argparse.ArgumentParser) -> None:
+    """``--tlshd-config``."""
+    parser.add_argument(
+        "--tlshd-config",
+        metavar="FILE",
+        type=Path,
+        nargs="?",
+        const=True,
+        help="tlshd's own configuration, for the kernel's requests and beside --config; without FILE: /etc/tlshd.conf "
+        "if it is there, else /etc/tlshd/config",
+    )
+
+
+def configuration(arguments: argparse.Namespace) -> Configuration:
+    """The configuration file with what the command line overrides.  Raises ConfigurationError."""
+    return _configuration(arguments)[0]
+
+
+def _configuration(arguments: argparse.Namespace) -> tuple[Configuration, tuple[str, ...]]:
+    """The same, and what is to be warned of once there is a log."""
+    result = load_configuration(arguments.config)
+    warnings: tuple[str, ...] = ()
+    asked = getattr(arguments, "tlshd_config", None)
+    if asked is not None:
+        from hsframework.configuration.tlshd import load_tlshd_configuration
+
+        tlshd = load_tlshd_configuration(None if asked is True else asked)
+        result, warnings = tlshd.onto(result), tlshd.warnings
+    log = result.log
+    if arguments.log_level is not None:
+        log = replace(log, level=arguments.log_level)
+    if arguments.log_format is not None:
+        log = replace(log, format=arguments.log_format)
+    runtime_dir = arguments.runtime_dir.absolute() if arguments.runtime_dir is not None else result.runtime_dir
+    further = tuple(name for name in getattr(arguments, "netns", ()) if name not in result.kernel.namespaces)
+    kernel = replace(result.kernel, namespaces=(*result.kernel.namespaces, *dict.fromkeys(further)))
+    return replace(result, log=log, runtime_dir=runtime_dir, kernel=kernel), warnings
+
+
+def start_configuration(arguments: argparse.Namespace) -> Configuration:
+    """The same for a command that serves: logging is set up by it too."""
+    import structlog
+
+    from hsframework.telemetry.log import configure
+
+    settings, warnings = _configuration(arguments)
+    configure(settings.log.level, settings.log.format)
+    for warning in warnings:
+        structlog.get_logger("hsframework.configuration").warning(warning)
+    return settings

@@ -1,0 +1,162 @@
+"""What is under a protocol's sessions: TCP connections, or UDP with a socket for each client.  Chosen by the protocol.
+
+A protocol that is not installed here is taken for one over TCP; the service may have it, and says so if not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import errno
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol as TypingProtocol
+
+from hsframework.cli.options.address import connect_tcp, format_address, listen_tcp
+from hsframework.client import AsyncClient, AsyncSession, AsyncUdpListener, HandshakeOptions, connect_udp
+from hsframework.client.session import installed_plugins
+from hsframework.errors import ConfigurationError, HsframeworkError
+from hsframework.interface import AddressValidation, AuthMode, Protocol
+
+CONNECT_TIMEOUT = 10.0
+QLOG_FOLDER = "QLOGDIR"
+_PAUSE = 0.1
+"""Seconds without accepting when the process is out of file descriptors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A client that has come; the socket is the holder's to close."""
+
+    socket: socket.socket
+    address: str
+    handshake: Callable[[AsyncClient, HandshakeOptions], Awaitable[AsyncSession]]
+
+
+class Listening(TypingProtocol):
+    """An open port."""
+
+    @property
+    def address(self) -> Any: ...
+
+    async def accept(self) -> Caller: ...
+
+    def close(self) -> None: ...
+
+
+class TcpListening:
+    """TCP connections as they are accepted."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._listener = listen_tcp(host, port)
+        self.address = self._listener.getsockname()
+
+    async def accept(self) -> Caller:
+        """The next connection that still has a peer."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, _ = await loop.sock_accept(self._listener)
+            except OSError as error:
+                print(f"hsframework: cannot accept a connection: {error.strerror}", file=sys.stderr, flush=True)
+                await asyncio.sleep(_PAUSE)
+                continue
+            try:
+                address = format_address(sock.getpeername())
+            except OSError:  # gone before we looked
+                sock.close()
+                continue
+            return Caller(sock, address, lambda client, options, sock=sock: client.handshake(sock, options))  # type: ignore[misc]
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+class UdpListening:
+    """Clients of a datagram protocol."""
+
+    def __init__(self, host: str, port: int, protocol: str, validation: AddressValidation) -> None:
+        self._listener = AsyncUdpListener(host, port, protocol=protocol, validation=validation)
+        self.address = self._listener.address
+
+    async def accept(self) -> Caller:
+        """The next client, let in by the protocol's gate."""
+        newcomer = await self._listener.accept()
+        return Caller(newcomer.socket, newcomer.address, newcomer.handshake)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+def check_protocol(arguments: argparse.Namespace) -> None:
+    """Refuse what the protocol cannot do, and let it write what --qlog asks for.  Raises ConfigurationError."""
+    protocol = _installed(arguments.protocol)
+    if protocol is None:
+        _warn_of_strange_name(arguments.protocol)
+    else:
+        given = (arguments.psk or arguments.psk_file) and "--psk and --psk-file"
+        if given and AuthMode.PSK not in protocol.auth_modes:
+            raise ConfigurationError(
+                f"{given}: {protocol.name} proves identities by certificates alone: leave the keys out, "
+                "or choose another --protocol"
+            )
+    if arguments.qlog is not None:
+        _ask_for_qlogs(arguments.qlog, protocol, arguments.protocol)
+    if getattr(arguments, "retry", None) is not None and not uses_datagrams(arguments.protocol):
+        raise ConfigurationError(
+            f"--retry: clients of {arguments.protocol} come over TCP, which has proved their address"
+        )
+
+
+def uses_datagrams(name: str) -> bool:
+    """Is the protocol one over UDP?"""
+    protocol = _installed(name)
+    return protocol is not None and socket.IPPROTO_UDP in protocol.socket_protocols
+
+
+async def connect(protocol: str, host: str, port: int, timeout: float | None) -> socket.socket:
+    """A connected, non-blocking socket of the protocol's kind.  Raises HsframeworkError."""
+    if not uses_datagrams(protocol):
+        return await connect_tcp(host, port, timeout or CONNECT_TIMEOUT)
+    sock = await asyncio.to_thread(connect_udp, host, port)
+    sock.setblocking(False)
+    return sock
+
+
+def listen(arguments: argparse.Namespace, host: str, port: int) -> Listening:
+    """An open port for the protocol's clients.  Raises HsframeworkError."""
+    if not uses_datagrams(arguments.protocol):
+        return TcpListening(host, port)
+    return UdpListening(host, port, arguments.protocol, AddressValidation(arguments.retry or "load"))
+
+
+def _installed(name: str) -> Protocol | None:
+    entry = installed_plugins().protocols.get(name)
+    return None if entry is None else entry.protocol
+
+
+def _warn_of_strange_name(name: str) -> None:
+    known = {word for key, entry in installed_plugins().protocols.items() for word in (key, *entry.protocol.groups)}
+    if name not in known:
+        print(
+            f"hsframework: warning: no plugin that is installed here serves {name!r:.100} "
+            f"(installed: {', '.join(sorted(installed_plugins().protocols)) or 'none'})",
+            file=sys.stderr,
+        )
+
+
+def _ask_for_qlogs(folder: Path, protocol: Protocol | None, name: str) -> None:
+    if protocol is None or not protocol.writes_qlogs:
+        raise ConfigurationError(f"--qlog: the protocol {name!r} writes no qlogs here; leave it out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HsframeworkError(
+            f"--qlog: {folder}: {error.strerror}; name a folder that can be written to", errno=error.errno or errno.EIO
+        ) from None
+    # What other programs that speak QUIC read, too: the plugin's door for it.
+    os.environ[QLOG_FOLDER] = str(folder.absolute())

@@ -1,0 +1,309 @@
+"""tlshd's own configuration file, as tlshd.conf(5) of ktls-utils documents it, made into ours.
+
+Rules:
+
+* The syntax is that of GLib's key files: ``[section]``, ``name = value``, comments on lines of their own that begin
+  with ``#``, no quotes; a backslash begins ``\\s``, ``\\n``, ``\\t``, ``\\r``, ``\\\\``, and in lists ``\\;``.
+  A section may come again; of a name that does, the last value counts.
+* Sections and options that are not known are passed over, as tlshd does, with a warning: a misspelt ``x509.crl`` would
+  otherwise go unnoticed.  A line that is none of these, and a value that cannot be what its option wants, is a
+  ConfigurationError with file and line.
+* What is wrong with a file that an option names is an error too; tlshd goes on without it, and with the system's trust
+  in place of the one that it was to use.
+* Messages hold names of options that are known, lines and absolute paths, and never another text of the file: a key
+  that was put in the wrong place stays out of the logs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cryptography import x509
+
+from hsframework.configuration.settings import (
+    Configuration,
+    IdentitySettings,
+    KernelSettings,
+    LogSettings,
+    Profile,
+    TrustSettings,
+)
+from hsframework.credentials.certificate import PARSE_ERRORS, no_warnings
+from hsframework.credentials.files import read_public
+from hsframework.credentials.trust import certificates_in
+from hsframework.errors import ConfigurationError
+
+OLD_PATH, NEW_PATH = Path("/etc/tlshd.conf"), Path("/etc/tlshd/config")
+KEYRINGS = (".nvme", ".nfs", ".nfsd")
+"""Those that tlshd always uses."""
+
+_X509 = ("truststore", "crl", "certificate", "private_key", "pq.certificate", "pq.private_key")
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "debug": ("loglevel", "tls", "nl"),
+    "authenticate": ("keyrings",),
+    "authenticate.client": tuple(f"x509.{name}" for name in _X509),
+    "authenticate.server": tuple(f"x509.{name}" for name in _X509),
+}
+_ML_DSA = frozenset(f"2.16.840.1.101.3.4.3.{number}" for number in (17, 18, 19))
+_BLANK = " \t\r\v\f"
+_SECTION = re.compile(r"\[([^\[\]]+)\]")
+_HARMLESS_NAME = re.compile(r"[a-z]{1,16}([._][a-z]{1,16}){0,3}|x509(\.[a-z_]{1,16}){1,3}")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,10}")
+_SERIAL = re.compile(r"0[xX][0-9a-fA-F]{1,8}|[0-9]{1,10}")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_LIST_TOKEN = re.compile(r"\\.?|;|[^\\;]+", re.DOTALL)
+_ESCAPE = re.compile(r"\\(.?)", re.DOTALL)
+_ESCAPES = {"s": " ", "n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """A value as it is written, and for messages: ``FILE, line N: NAME``."""
+
+    text: str
+    where: str
+
+
+_Sections = Mapping[str, Mapping[str, _Value]]
+
+
+@dataclass(frozen=True, slots=True)
+class TlshdConfiguration:
+    """What a file of tlshd's says.
+
+    ``configuration``: profiles ``kernel-client`` and ``kernel-server`` for those sections in which something is set,
+    with their identities and trust; ``kernel.keyrings``; ``log.level``.  ``warnings``: what was passed over.
+    """
+
+    path: Path
+    configuration: Configuration
+    warnings: tuple[str, ...]
+
+    def onto(self, base: Configuration) -> Configuration:
+        """``base`` with what the file says.  Raises ConfigurationError where both say something different."""
+        own = self.configuration
+        self._refuse_conflicts(base)
+        keyrings = tuple(dict.fromkeys((*base.kernel.keyrings, *own.kernel.keyrings)))
+        return replace(
+            base,
+            log=replace(base.log, level="debug") if own.log.level == "debug" else base.log,
+            kernel=replace(base.kernel, keyrings=keyrings),
+            identities={**base.identities, **own.identities},
+            trust={**base.trust, **own.trust},
+            profiles={**base.profiles, **own.profiles},
+        )
+
+    def _refuse_conflicts(self, base: Configuration) -> None:
+        own = self.configuration
+        clashes = [
+            f"{kind}.{name}"
+            for kind in ("profiles", "identities", "trust")
+            for name in getattr(own, kind)
+            if name in getattr(base, kind)
+        ]
+        for role in ("client", "server"):
+            if f"kernel-{role}" in own.profiles and getattr(base.kernel, f"{role}_profile") is not None:
+                clashes.append(f"kernel.{role}-profile")
+        if own.log.level == "debug" and base.log.level not in (LogSettings().level, "debug"):
+            clashes.append("log.level")
+        if clashes:
+            raise ConfigurationError(
+                f"{self.path} and the service's own configuration both set {', '.join(clashes)}: "
+                "take it out of one of the two"
+            )
+
+
+def load_tlshd_configuration(path: Path | str | None = None) -> TlshdConfiguration:
+    """Read a file.  None: ``/etc/tlshd.conf`` where it is there, else ``/etc/tlshd/config``, in tlshd's own order.
+
+    Raises ConfigurationError that names the file and, where there is one, the line.
+    """
+    warnings: list[str] = []
+    if path is None:
+        path = OLD_PATH if OLD_PATH.exists() else NEW_PATH
+        if path == OLD_PATH:
+            warnings.append(f"{OLD_PATH} is a deprecated place and is read instead of {NEW_PATH}: move it there")
+    path = Path(path)
+    sections = _parse(path, warnings)
+    identities: dict[str, IdentitySettings] = {}
+    trust: dict[str, TrustSettings] = {}
+    profiles: dict[str, Profile] = {}
+    for role in ("client", "server"):
+        section = sections.get(f"authenticate.{role}", {})
+        if section:
+            name = f"kernel-{role}"
+            own = _identities(name, section)
+            identities |= own
+            trust[name] = _trust(section)
+            demand = "request" if role == "server" else "none"
+            profiles[name] = Profile(identities=tuple(own), trust=name, client_certificate=demand)
+    configuration = Configuration(
+        log=LogSettings(level="debug" if _debugging(sections) else "info"),
+        kernel=KernelSettings(keyrings=_keyrings(sections)),
+        identities=identities,
+        trust=trust,
+        profiles=profiles,
+    )
+    return TlshdConfiguration(path, configuration, tuple(warnings))
+
+
+# Options
+
+
+def _debugging(sections: _Sections) -> bool:
+    """We have one level for all: any of the three above zero asks for more."""
+    levels = [_integer(value) for value in sections.get("debug", {}).values()]
+    return max(levels, default=0) > 0
+
+
+def _keyrings(sections: _Sections) -> tuple[str, ...]:
+    """tlshd's own and the file's: names, and serial numbers in decimal."""
+    value = sections.get("authenticate", {}).get("keyrings")
+    listed = _list(value) if value is not None else ()
+    return tuple(dict.fromkeys((*KEYRINGS, *(_keyring(item) for item in listed))))
+
+
+def _keyring(item: str) -> str:
+    return str(int(item, 16 if item[:2] in ("0x", "0X") else 10)) if _SERIAL.fullmatch(item) else item
+
+
+def _trust(section: Mapping[str, _Value]) -> TrustSettings:
+    bundle, crl = ((_path(section[name]),) if name in section else () for name in ("x509.truststore", "x509.crl"))
+    return TrustSettings(bundle=bundle, crl=crl, system=not bundle)
+
+
+def _identities(name: str, section: Mapping[str, _Value]) -> dict[str, IdentitySettings]:
+    """The post-quantum one first: it is used with the peers that can verify it."""
+    found = {}
+    for identity, prefix in ((f"{name}-pq", "x509.pq."), (name, "x509.")):
+        certificate, private_key = section.get(f"{prefix}certificate"), section.get(f"{prefix}private_key")
+        if certificate is not None and private_key is not None:
+            found[identity] = IdentitySettings(certificate=_path(certificate), private_key=_key_path(private_key))
+            if prefix == "x509.pq.":
+                _require_ml_dsa(found[identity].certificate, certificate.where)
+        elif certificate is not None:
+            raise ConfigurationError(f"{certificate.where}: there is no {prefix}private_key for it: add one")
+        elif private_key is not None:
+            raise ConfigurationError(f"{private_key.where}: there is no {prefix}certificate for it: add one")
+    return found
+
+
+def _require_ml_dsa(path: Path, where: str) -> None:
+    try:
+        chain = certificates_in(read_public(path), str(path))
+        with no_warnings():
+            algorithm = x509.load_der_x509_certificate(chain[0]).public_key_algorithm_oid if chain else None
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error}") from None
+    except PARSE_ERRORS:
+        algorithm = None
+    if algorithm is None or algorithm.dotted_string not in _ML_DSA:
+        raise ConfigurationError(
+            f"{where}: {path} holds no certificate for an ML-DSA key: name it as x509.certificate instead"
+        )
+
+
+# Values
+
+
+def _integer(value: _Value) -> int:
+    if not _INTEGER.fullmatch(value.text):
+        raise ConfigurationError(f"{value.where}: a whole number is wanted")
+    return int(value.text)
+
+
+def _key_path(value: _Value) -> Path:
+    url = _URL.match(value.text)
+    if url:
+        raise ConfigurationError(f"{value.where}: keys behind a URL are not supported: name a file")
+    return _path(value)
+
+
+def _path(value: _Value) -> Path:
+    """A file that is there.  Absolute, so that it does not matter where the service was started."""
+    text = _unescape(value, value.text)
+    if not text.startswith("/"):
+        raise ConfigurationError(f"{value.where}: an absolute path is wanted, without quotes")
+    path = Path(text)
+    try:
+        path.stat()
+    except OSError as error:
+        raise ConfigurationError(f"{value.where}: {path} cannot be opened: {error.strerror}") from None
+    return path
+
+
+def _list(value: _Value) -> tuple[str, ...]:
+    items = [""]
+    for token in _LIST_TOKEN.findall(value.text):
+        if token == ";":
+            items.append("")
+        else:
+            items[-1] += ";" if token == "\\;" else _unescape(value, token)
+    return tuple(item.strip(_BLANK) for item in items if item.strip(_BLANK))
+
+
+def _unescape(value: _Value, text: str) -> str:
+    def replacement(match: re.Match[str]) -> str:
+        if match[1] not in _ESCAPES:
+            raise ConfigurationError(f"{value.where}: a backslash is written twice, or as one of \\s \\n \\t \\r")
+        return _ESCAPES[match[1]]
+
+    return _ESCAPE.sub(replacement, text)
+
+
+# The file
+
+
+def _parse(path: Path, warnings: list[str]) -> _Sections:
+    sections: dict[str, dict[str, _Value]] = {}
+    section: str | None = None
+    for number, raw in enumerate(_read(path).split("\n"), start=1):
+        line, where = raw.strip(_BLANK), f"{path}, line {number}"
+        if not line or line.startswith("#"):
+            continue
+        header = _SECTION.fullmatch(line)
+        if header:
+            section = header[1]
+            if section not in _OPTIONS:
+                warnings.append(f"{where}: {_unknown('section', section, _OPTIONS)}")
+            continue
+        name, equals, text = (part.strip(_BLANK) for part in line.partition("="))
+        if not name or not equals:
+            raise ConfigurationError(f"{where}: neither a [section], nor NAME = VALUE, nor a comment")
+        if section is None:
+            raise ConfigurationError(f"{where}: it stands before the first [section]")
+        if section not in _OPTIONS:
+            continue
+        if name not in _OPTIONS[section]:
+            warnings.append(f"{where}: [{section}] {_unknown('option', name, _OPTIONS[section])}")
+            continue
+        sections.setdefault(section, {})[name] = _Value(_checked(text, where), f"{where}: {name}")
+    return sections
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path}: there is no such file; name another with --tlshd-config") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _checked(text: str, where: str) -> str:
+    """Comments may be in any encoding; values are text in UTF-8."""
+    if "\0" in text or any("\udc80" <= item <= "\udcff" for item in text):
+        raise ConfigurationError(f"{where}: the value is not text in UTF-8")
+    return text
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """A name is shown where it cannot be a piece of a key."""
+    shown = f" {name!r}" if _HARMLESS_NAME.fullmatch(name) else ""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    suggestion = f"; did you mean {close[0]!r}?" if close else ""
+    return f"unknown {kind}{shown}, passed over{suggestion}"

@@ -1,0 +1,145 @@
+"""The keys that kernel consumers name by serial number, and those that their servers look up.
+
+Rules:
+
+* The process keyring is made at start, in the main thread, before any other thread: one that ACCEPT made would not be
+  seen by threads that run already.
+* ACCEPT links the request's keyring into the process keyring and never unlinks it: :meth:`KernelKeys.forget` does,
+  right after its keys were read.
+* Configured keyrings (``.nvme``, ``.nfs``) are linked into the process keyring, not into the session's: agents are
+  children and would see them there.  One that is not there at start is looked for when a key is wanted.  It must be
+  root's, or our own: anybody can give a keyring any name that begins with no dot.
+* A pre-shared key's identity is its whole description.  The kernel's own search matches by prefix, so the keyring is
+  listed and compared.  A peer says what is looked for, so keys of the type ``psk`` alone are found: ``.nfs`` holds
+  certificates, whose contents are no secret.
+* A peer's certificate becomes a key in the process keyring, so that DONE can name it; it is taken out again when DONE
+  is acknowledged, since key quotas are small.  The kernel parses it, and loads the algorithms of its signature, from a
+  root filesystem that may hang by then: so those of our own certificates and authorities are used once at start.
+
+Agents never see a keyring: they get the bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+
+import structlog
+
+from hsframework.credentials.identities import identity_from_bytes
+from hsframework.credentials.psk import hash_of_nvme_identity
+from hsframework.errors import ConfigurationError
+from hsframework.failures import Failure, HandshakeFailed
+from hsframework.interface import Identity, PresharedKey, Secret
+from hsframework.process import keyctl
+
+_log = structlog.get_logger("hsframework.dispatcher")
+_CERTIFICATE_TYPES = ("asymmetric", "user")
+_PSK_TYPE = "psk"
+
+
+class KernelKeys:
+    """The dispatcher's view of the kernel's keys.  Made in the main thread, before any other."""
+
+    def __init__(self, keyrings: Iterable[str] = ()) -> None:
+        self._process = keyctl.process_keyring()
+        self._table = keyctl.KeyTable()
+        self._keyrings: list[int] = []
+        self._missing = list(keyrings)
+        self._held: Counter[int] = Counter()
+        self.link_keyrings()
+        if self._missing:
+            _log.info("keyrings are not there yet", keyrings=self._missing)
+
+    def link_keyrings(self) -> None:
+        """Link the configured keyrings that have appeared since: a module brings its own when it is loaded."""
+        for name in tuple(self._missing):
+            serial = int(name) if name.isdecimal() else self._table.find_keyring(name)
+            if serial is None:
+                continue
+            self._missing.remove(name)
+            try:
+                keyctl.link(serial, self._process)
+            except OSError as error:
+                _log.warning("a keyring cannot be used", keyring=name, reason=error.strerror)
+            else:
+                self._keyrings.append(serial)
+
+    def identity(self, certificate: int, private_key: int) -> Identity:
+        """A certificate and its private key, by serial.  Raises HandshakeFailed with NO_KEY."""
+        try:
+            return identity_from_bytes(keyctl.read(certificate), keyctl.read(private_key))
+        except OSError as error:
+            raise _no_key(f"keys {certificate} and {private_key}: {error.strerror}") from None
+        except ConfigurationError as error:
+            raise _no_key(f"keys {certificate} and {private_key}: {error}") from None
+
+    def psk(self, serial: int) -> PresharedKey:
+        """A pre-shared key by serial.  Raises HandshakeFailed with NO_KEY."""
+        try:
+            description = keyctl.describe(serial).description
+            payload = keyctl.read(serial)
+        except OSError as error:
+            raise _no_key(f"key {serial}: {error.strerror}") from None
+        identity = description.encode("utf-8", "surrogateescape")
+        return PresharedKey(identity, Secret(payload), hash_of_nvme_identity(identity) or "sha256")
+
+    def find_psk(self, identity: bytes, keyring: int | None = None) -> tuple[PresharedKey, int] | None:
+        """The key of this whole identity, and its serial, in the request's keyring or in a configured one."""
+        wanted = identity.decode("utf-8", "surrogateescape")
+        self.link_keyrings()
+        for ring in ([keyring] if keyring else []) + self._keyrings:
+            with contextlib.suppress(OSError, HandshakeFailed):
+                for serial in keyctl.members(ring):
+                    with contextlib.suppress(OSError):
+                        found = keyctl.describe(serial)
+                        if (found.type, found.description) == (_PSK_TYPE, wanted):
+                            return self.psk(serial), serial
+        return None
+
+    def hold(self, keyring: int | None) -> None:
+        """ACCEPT has linked a request's keyring; several requests may have the same."""
+        if keyring and keyring not in self._keyrings:
+            self._held[keyring] += 1
+
+    def forget(self, keyring: int | None) -> None:
+        """A request needs its keyring no more: with the last that does it is unlinked."""
+        if not keyring or not self._held[keyring]:
+            return
+        self._held[keyring] -= 1
+        if not self._held[keyring]:
+            del self._held[keyring]
+            if keyring in self._keyrings:  # it was found since
+                return
+            with contextlib.suppress(OSError):
+                keyctl.unlink(keyring, self._process)
+
+    def add_certificate(self, der: bytes) -> int | None:
+        """A peer's certificate as a key; its serial, or None where the kernel takes none."""
+        description = f"hsframework peer {hashlib.sha256(der).hexdigest()[:32]}"
+        for kind in _CERTIFICATE_TYPES:
+            try:
+                return keyctl.add(kind, description, der, self._process)
+            except OSError as error:
+                if error.errno == errno.EDQUOT:
+                    break
+        _log.error("the kernel takes no key for a peer's certificate; it will not be seen as authenticated")
+        return None
+
+    def practise(self, certificates: Iterable[bytes]) -> None:
+        """Have the kernel parse these, as it will those of peers."""
+        for der in certificates:
+            with contextlib.suppress(OSError):
+                self.remove(keyctl.add(_CERTIFICATE_TYPES[0], "hsframework practice", der, self._process))
+
+    def remove(self, serial: int) -> None:
+        """Take a peer's certificate out again."""
+        with contextlib.suppress(OSError):
+            keyctl.unlink(serial, self._process)
+
+
+def _no_key(detail: str) -> HandshakeFailed:
+    return HandshakeFailed(Failure.NO_KEY, detail)

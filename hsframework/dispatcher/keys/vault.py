@@ -1,0 +1,199 @@
+"""Identities, pre-shared keys and trust, loaded once at start; and what of them a request is given.
+
+Only the dispatcher reads key files.  An agent gets the bytes that one request needs.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from hsframework.configuration.settings import Configuration, Profile, TrustSettings
+from hsframework.credentials.identities import load_identity
+from hsframework.credentials.psk import load_psk_file
+from hsframework.credentials.trust import load_trust, system_trust
+from hsframework.errors import ConfigurationError, RequestRefused
+from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Secret, Trust
+from hsframework.netlink.attributes import attribute_codec
+from hsframework.netlink.spec import builtin_specification
+
+DEFAULT_PROFILE = "default"
+_OWN = frozenset(("identity", "psk", "trust-anchor", "crl", "client-certificate", "alpn"))
+"""What a consumer may bring in place of its profile's."""
+
+_request_codec = attribute_codec(builtin_specification("local"), "request")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request is given."""
+
+    identities: tuple[Identity, ...]
+    psks: tuple[PresharedKey, ...]
+    trust: Trust | None
+    client_certificate: CertificateDemand
+    alpn: tuple[str, ...]
+    _encoded: dict[tuple[Role, AuthMode], bytes] = field(default_factory=dict, repr=False, compare=False)
+
+    def encoded(self, role: Role, auth_mode: AuthMode) -> bytes:
+        """What an agent is handed (see :func:`request_values`), encoded once for all requests of a profile."""
+        found = self._encoded.get((role, auth_mode))
+        if found is None:
+            values = request_values(role, auth_mode, self)
+            found = self._encoded[role, auth_mode] = _request_codec.encode(values)
+        return found
+
+    def find_psk(self, identity: bytes) -> PresharedKey | None:
+        """The key of this whole identity."""
+        return next((psk for psk in self.psks if psk.identity == identity), None)
+
+
+class Vault:
+    """Everything that the configuration names, loaded.  Raises ConfigurationError that says what to change."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        self._profiles = configuration.profiles
+        self._resolved: dict[str | None, Credentials] = {}
+        self._identities = {
+            name: _named(f"identities.{name}", lambda item=item: load_identity(item.certificate, item.private_key))
+            for name, item in configuration.identities.items()
+        }
+        self._psks = {
+            name: _named(f"psks.{name}", lambda item=item: load_psk_file(item.file))
+            for name, item in configuration.psks.items()
+        }
+        self._trust = {
+            name: _named(f"trust.{name}", lambda item=item: _load_trust(item))
+            for name, item in configuration.trust.items()
+        }
+
+    def resolve(self, profile_name: str | None, values: Mapping[str, Any]) -> Credentials:
+        """A profile's credentials, with what the consumer brought itself in their place.
+
+        ``values``: attribute set ``request`` of a submit.  Without a profile's name the profile ``default`` serves
+        where there is one, and only to a consumer that policy allows it.  Raises RequestRefused.
+        """
+        if brings_nothing(values):
+            found = self._resolved.get(profile_name)
+            if found is None:
+                found = self._resolved[profile_name] = self._resolve(profile_name, {})
+            return found
+        return self._resolve(profile_name, values)
+
+    def _resolve(self, profile_name: str | None, values: Mapping[str, Any]) -> Credentials:
+        profile = self._profile(profile_name)
+        trust = self._trust[profile.trust] if profile.trust else None
+        if values.get("trust-anchor"):
+            trust = Trust(tuple(values["trust-anchor"]), tuple(values.get("crl", ())))
+        elif values.get("crl"):
+            raise RequestRefused("revocation lists come with the trust anchors that issued them", errno=errno.EINVAL)
+        demand = values.get("client-certificate")
+        return Credentials(
+            identities=brought_identities(values) or tuple(self._identities[name] for name in profile.identities),
+            psks=brought_psks(values) or tuple(psk for name in profile.psks for psk in self._psks[name]),
+            trust=trust,
+            client_certificate=CertificateDemand[profile.client_certificate.upper()]
+            if demand is None
+            else _member(CertificateDemand, demand, "client-certificate"),
+            alpn=tuple(values.get("alpn", ())) or profile.alpn,
+        )
+
+    @cached_property
+    def system_trust(self) -> Trust:
+        """The system's own bundle, read once.  Raises ConfigurationError."""
+        return system_trust()
+
+    def profile_name(self, asked: str | None) -> str | None:
+        """The profile that a request gets: the one it names, else ``default`` where it is configured."""
+        return asked or (DEFAULT_PROFILE if DEFAULT_PROFILE in self._profiles else None)
+
+    def _profile(self, name: str | None) -> Profile:
+        if name is None:
+            return Profile()
+        profile = self._profiles.get(name)
+        if profile is None:
+            raise RequestRefused(f"there is no profile {name!r}; configure [profiles.{name}]", errno=errno.ENOENT)
+        return profile
+
+
+def brings_nothing(values: Mapping[str, Any]) -> bool:
+    """Does a submit leave everything to its profile?"""
+    return _OWN.isdisjoint(values)
+
+
+def request_values(role: Role, auth_mode: AuthMode, given: Credentials) -> dict[str, Any]:
+    """What an agent is handed: identities, a client's keys (a server's are looked up), demand and ALPN."""
+    values: dict[str, Any] = {"message-type": int(role), "auth-mode": int(auth_mode)}
+    if auth_mode is not AuthMode.PSK:
+        values["identity"] = [
+            {"certificate": identity.chain, "private-key": identity.private_key} for identity in given.identities
+        ]
+    elif role is Role.CLIENT:
+        values["psk"] = [psk_values(psk) for psk in given.psks]
+    values["client-certificate"] = int(given.client_certificate)
+    values["alpn"] = given.alpn
+    return values
+
+
+def psk_values(psk: PresharedKey) -> dict[str, Any]:
+    """A key as the attribute set ``psk``."""
+    return {"identity": psk.identity, "key": psk.key, "hash": psk.hash}
+
+
+def brought_identities(values: Mapping[str, Any]) -> tuple[Identity, ...]:
+    """Identities that a consumer brought: its own keys, in its own request."""
+    found = []
+    for item in values.get("identity", ()):
+        if not item.get("certificate") or not isinstance(item.get("private-key"), Secret):
+            raise RequestRefused("an identity needs a certificate and a private key", errno=errno.EINVAL)
+        found.append(Identity(tuple(item["certificate"]), item["private-key"]))
+    return tuple(found)
+
+
+def brought_psks(values: Mapping[str, Any]) -> tuple[PresharedKey, ...]:
+    """Pre-shared keys that a consumer brought."""
+    found = []
+    for item in values.get("psk", ()):
+        psk = PresharedKey(item.get("identity", b""), item.get("key", Secret(b"")), item.get("hash", "sha256"))
+        if not psk.identity or not len(psk.key) or psk.hash not in ("sha256", "sha384"):
+            raise RequestRefused("a psk needs an identity, a key, and the hash sha256 or sha384", errno=errno.EINVAL)
+        found.append(psk)
+    return tuple(found)
+
+
+def _member(kind: Any, value: int, name: str) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        raise RequestRefused(
+            f"{name} {value} is not one of {', '.join(str(int(item)) for item in kind)}", errno=errno.EINVAL
+        ) from None
+
+
+def role_of(values: Mapping[str, Any]) -> Role:
+    """The role that a submit asks for.  Raises RequestRefused."""
+    member: Role = _member(Role, values.get("message-type", 0), "message-type")
+    return member
+
+
+def auth_mode_of(values: Mapping[str, Any]) -> AuthMode:
+    """The auth mode that a submit asks for.  Raises RequestRefused."""
+    member: AuthMode = _member(AuthMode, values.get("auth-mode", 0), "auth-mode")
+    return member
+
+
+def _load_trust(settings: TrustSettings) -> Trust:
+    own = load_trust(settings.bundle, settings.crl)
+    if not settings.system:
+        return own
+    return Trust(own.anchors + system_trust().anchors, own.crls)
+
+
+def _named(where: str, load: Any) -> Any:
+    try:
+        return load()
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{where}: {error}") from None

@@ -1,0 +1,362 @@
+"""The dispatcher: takes requests from sources, lets agents pull them, and completes each exactly once.
+
+It runs on one asyncio loop and holds no lock.  What happens to a request goes through :meth:`Dispatcher.happen`, which
+looks the row up in the table of :mod:`~hsframework.dispatcher.requests.lifecycle` and does the actions in order;
+nothing else changes a request's state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from hsframework.configuration.settings import Configuration
+from hsframework.dispatcher.custody import Closer, Custody
+from hsframework.dispatcher.planted import session_planted
+from hsframework.dispatcher.requests.groups import Group
+from hsframework.dispatcher.requests.lifecycle import Action, Event, LifecycleError, State, step
+from hsframework.dispatcher.requests.limits import PendingLimits
+from hsframework.dispatcher.requests.request import Outcome, PendingRequest, Source
+from hsframework.errors import HsframeworkError, RequestRefused, errno_name
+from hsframework.local.deadlines import Deadlines
+from hsframework.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from hsframework.dispatcher.agents import AgentConnection
+
+DEADLINE_MARGIN = 0.2
+"""Seconds that the dispatcher waits longer than it has told the agent."""
+
+_log = structlog.get_logger("hsframework.dispatcher")
+
+
+class Dispatcher:
+    """The requests, the groups and the sources of one dispatcher process."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        expected_groups: Iterable[str] = (),
+        loop: asyncio.AbstractEventLoop | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.configuration = configuration
+        self.metrics = metrics or Metrics()
+        self.sources: dict[str, Source] = {}
+        self.requests: dict[int, PendingRequest] = {}
+        self.groups: dict[str, Group] = {}
+        self._loop = loop or asyncio.get_running_loop()
+        self._limits = PendingLimits(configuration.limits)
+        self._inodes: set[int] = set()
+        self._starved: set[Source] = set()
+        self._numbers = count(1)
+        self._closer = Closer()
+        self._deadlines: Deadlines[PendingRequest] = Deadlines(self._loop, self._deadline)
+        # Bound once: the module's own logger is bound anew by every call, which costs more than what it drops.
+        self._log = _log.bind()
+        self._actions: Mapping[Action, Callable[[PendingRequest], None]] = {
+            Action.HAND_OVER: self._hand_over,
+            Action.SHUT_DOWN: lambda request: request.custody.shut_down(),
+            Action.COMPLETE: self._complete,
+            Action.TELL_AGENT: self._tell_agent,
+            Action.WATCH_AGENT: self._watch_agent,
+            Action.RELEASE: self._release,
+        }
+        for name in expected_groups:
+            self._await_agent(self._group(name))
+
+    # What sources call
+
+    def add_source(self, source: Source) -> None:
+        """A source joins the house.  Groups that are open by then, as those of expected agents, are told at once."""
+        self.sources[source.name] = source
+        for group in self.groups.values():
+            if group.open:
+                source.group_opened(group.name)
+
+    def remove_source(self, source: Source) -> None:
+        """A source has gone, and what it asked for can no longer be told to anybody."""
+        if self.sources.get(source.name) is source:
+            del self.sources[source.name]
+        self._starved.discard(source)
+        for request in [request for request in self.requests.values() if request.source is source]:
+            request.custody.shut_down()
+            self.consumer_gone(request)
+
+    def take_socket(self, fd: int, *, trusted: bool = False, connected: bool = True) -> Custody:
+        """Custody of a user's socket, given up again by the request's end or ``custody.release()``.
+
+        ``trusted``: the consumer would not set SO_LINGER behind our back.  ``connected``: refuse what is not.
+        """
+        return Custody(fd, self._closer.close, trusted=trusted, connected=connected)
+
+    def close_fd(self, fd: int) -> None:
+        """Close, off the loop, what may hold the last copy of a user's socket."""
+        self._closer.close(fd)
+
+    def submit(self, request: PendingRequest) -> None:
+        """Take a request.  Raises RequestRefused; the custody of a refused request stays the caller's."""
+        group = self.groups.get(request.group)
+        if group is None or not group.open:
+            raise RequestRefused(
+                f"no agent listens in the group {request.group!r}; start one with 'hsframework agent', or see in the "
+                "service's log why there is none",
+                errno=errno.ESRCH,
+            )
+        if not group.may_serve(request.custody.protocol):
+            raise RequestRefused(
+                f"no agent in the group {request.group!r} serves {_kind(request.custody.protocol)} sockets; name "
+                "another group, or hand over another socket",
+                errno=errno.ESRCH,
+            )
+        if request.custody.inode in self._inodes:
+            raise RequestRefused("a handshake is under way on this socket", errno=errno.EBUSY)
+        self._limits.take(request.consumer, request.custody.peer_host)
+        self._inodes.add(request.custody.inode)
+        request.id = self._next_id()
+        request.taken_at = self._loop.time()
+        request.deadline = request.taken_at + request.timeout
+        request.ticket = self._deadlines.add(request, request.deadline + DEADLINE_MARGIN)
+        self.requests[request.id] = request
+        group.push(request)
+        for agent in group.members:
+            agent.announce(group.name)
+
+    def has_room(self, source: Source) -> bool:
+        """May a source, as one consumer, take one more?  If not, its ``room_made`` is called once there is room."""
+        if self._limits.room_for(source.name):
+            return True
+        self._starved.add(source)
+        return False
+
+    def cancel(self, request: PendingRequest) -> None:
+        """The consumer withdrew the request; it is completed with ECANCELED unless it has an outcome already."""
+        self.happen(request, Event.CANCELLED, Outcome.failure(errno.ECANCELED, "the consumer withdrew the request"))
+
+    def consumer_gone(self, request: PendingRequest) -> None:
+        """Nobody is left to be told."""
+        self.happen(request, Event.CONSUMER_GONE)
+
+    def acknowledged(self, request: PendingRequest) -> None:
+        """The source has delivered the outcome."""
+        self.happen(request, Event.ACKNOWLEDGED)
+
+    # What agents' connections call
+
+    def joined(self, agent: AgentConnection, names: Iterable[str]) -> None:
+        """An agent joins groups.  What waits in them is announced to it."""
+        for name in names:
+            group = self._group(name)
+            was_open = group.open
+            if group.grace is not None:
+                group.grace.cancel()
+                group.grace = None
+            group.join(agent)
+            if not was_open:
+                self._tell_sources(lambda source, name=name: source.group_opened(name))  # type: ignore[misc]
+            if len(group):
+                agent.announce(name)
+
+    def left(self, agent: AgentConnection, names: Iterable[str], *, expected_back: bool) -> None:
+        """An agent leaves groups: by its word, or because it is gone (then it is expected back for a while)."""
+        for name in names:
+            group = self.groups[name]
+            group.members.discard(agent)
+            if group.members:
+                continue
+            if expected_back:
+                self._await_agent(group)
+            else:
+                self._close_group(group)
+
+    def pull(self, agent: AgentConnection, name: str) -> bool:
+        """Hand the agent one request of the group.  False: none waits."""
+        group = self.groups.get(name)
+        while group is not None and (request := group.pull(agent)) is not None:
+            request.agent = agent
+            self.happen(request, Event.ACCEPTED)
+            # One that could not be handed over has ended, and the agent still waits for its reply.
+            if request in agent.in_hand:
+                return True
+        return False
+
+    def done(self, agent: AgentConnection, request_id: int, outcome: Outcome) -> None:
+        """An agent's word on a request.  Late words are ignored; another's request is refused with EBADF."""
+        request = self.requests.get(request_id)
+        if request is None:
+            return
+        if request.agent is not agent:
+            raise RequestRefused(f"request {request_id} is not in this agent's hands", errno=errno.EBADF)
+        if request.state is not State.IN_FLIGHT:
+            return
+        if outcome.status:
+            self.happen(request, Event.FAILED, outcome)
+        elif (problem := _missing_session(request, outcome.values)) is not None:
+            _log.error("agent reported success without a session", request=request_id, agent=agent.name, reason=problem)
+            self.happen(request, Event.FAILED, Outcome.failure(errno.EIO, problem))
+        else:
+            self.happen(request, Event.SUCCEEDED, outcome)
+
+    def agent_gone(self, agent: AgentConnection, requests: Iterable[PendingRequest]) -> None:
+        """An agent died with these requests in hand: each costs its consumer one error at once."""
+        for request in list(requests):
+            self.happen(request, Event.AGENT_GONE, Outcome.failure(errno.EIO, "the agent died in mid-handshake"))
+
+    # The life of a request
+
+    def happen(self, request: PendingRequest, event: Event, outcome: Outcome | None = None) -> None:
+        """Move a request on.  ``outcome`` goes with the events that decide it."""
+        try:
+            state, actions = step(request.state, event)
+        except LifecycleError as error:
+            _log.error("a fault in the dispatcher", request=request.id, error=str(error))
+            return
+        if request.state is State.QUEUED and event is not Event.ACCEPTED:
+            self.groups[request.group].remove(request)
+        request.state = state
+        if outcome is not None and actions:
+            request.outcome = outcome
+        for action in actions:
+            self._actions[action](request)
+
+    def _hand_over(self, request: PendingRequest) -> None:
+        assert request.agent is not None
+        try:
+            request.agent.hand_over(request, max(0.001, request.deadline - self._loop.time()))
+        except (HsframeworkError, OSError) as error:
+            _log.error("a request cannot be handed over", request=request.id, error=str(error))
+            self.happen(
+                request, Event.FAILED, Outcome.failure(errno.EIO, f"the request cannot be handed over: {error}")
+            )
+
+    def _complete(self, request: PendingRequest) -> None:
+        assert request.outcome is not None
+        self._deadlines.remove(request, request.ticket)
+        if request.agent is not None:
+            request.agent.in_hand.discard(request)
+        request.custody.restore()
+        self._inodes.discard(request.custody.inode)
+        agent = request.agent
+        # First what somebody waits for; the source may be done with the request when it returns.
+        request.source.complete(request, request.outcome)
+        self._record(request, request.outcome, agent)
+
+    def _tell_agent(self, request: PendingRequest) -> None:
+        assert request.agent is not None
+        request.agent.in_hand.discard(request)
+        request.agent.withdraw(request.id, request.outcome.status if request.outcome else errno.ECANCELED)
+
+    def _watch_agent(self, request: PendingRequest) -> None:
+        assert request.agent is not None
+        request.agent.watch()
+
+    def _release(self, request: PendingRequest) -> None:
+        if request.outcome is None:
+            self._deadlines.remove(request, request.ticket)
+            # Completed, it was taken out already, and its owner may have submitted the socket again since.
+            self._inodes.discard(request.custody.inode)
+        self._limits.give_back(request.consumer, request.custody.peer_host)
+        del self.requests[request.id]
+        request.custody.release()
+        request.agent = None
+        if self._starved:
+            starved, self._starved = self._starved, set()
+            for source in starved:
+                self._loop.call_soon(source.room_made)
+
+    def _deadline(self, request: PendingRequest) -> None:
+        text = "the agent did not end the handshake by its deadline" if request.agent else "no agent took the request"
+        self.happen(request, Event.DEADLINE, Outcome.failure(errno.ETIMEDOUT, text))
+
+    def _record(self, request: PendingRequest, outcome: Outcome, agent: AgentConnection | None) -> None:
+        duration = self._loop.time() - request.taken_at
+        self.metrics.handshake(request.group, outcome.status, duration)
+        if not self._log.is_enabled_for(logging.INFO):
+            return
+        self._log.info(
+            "handshake",
+            request=request.id,
+            source=request.source.name,
+            group=request.group,
+            agent=None if agent is None else agent.name,
+            status=errno_name(outcome.status) if outcome.status else "OK",
+            peer=request.custody.peer_address,
+            milliseconds=round(duration * 1000, 1),
+            reason=outcome.values.get("message"),
+        )
+
+    # Groups
+
+    def _group(self, name: str) -> Group:
+        if name not in self.groups:
+            self.groups[name] = Group(name)
+        return self.groups[name]
+
+    def _await_agent(self, group: Group) -> None:
+        wait = self.configuration.timeouts.agent_restart
+        group.grace = self._loop.call_later(wait, self._grace_over, group)
+
+    def _grace_over(self, group: Group) -> None:
+        group.grace = None
+        _log.warning("no agent came back; the group is left", group=group.name)
+        self._close_group(group)
+
+    def _close_group(self, group: Group) -> None:
+        if group.grace is not None:
+            group.grace.cancel()
+            group.grace = None
+        self._tell_sources(lambda source: source.group_closed(group.name))
+        for request in group:
+            self.happen(request, Event.GROUP_GONE, Outcome.failure(errno.EIO, "the last agent of the group is gone"))
+
+    def _tell_sources(self, tell: Callable[[Source], None]) -> None:
+        for source in self.sources.values():
+            tell(source)
+
+    def _next_id(self) -> int:
+        while (number := next(self._numbers) & 0xFFFFFFFF) in self.requests or not number:
+            pass
+        return number
+
+    def close(self) -> None:
+        """Wait until what was to be closed is, as the last thing of all."""
+        self._closer.stop()
+
+    def stop(self) -> None:
+        """Complete everything with EIO."""
+        for group in self.groups.values():
+            if group.grace is not None:
+                group.grace.cancel()
+                group.grace = None
+            for request in group:
+                self.happen(request, Event.GROUP_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
+        for request in list(self.requests.values()):
+            self.happen(request, Event.AGENT_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
+
+
+def _kind(protocol: int) -> str:
+    return {0: "unix", socket.IPPROTO_TCP: "TCP", socket.IPPROTO_UDP: "UDP"}.get(protocol, f"protocol {protocol}")
+
+
+def _missing_session(request: PendingRequest, values: Mapping[str, Any]) -> str | None:
+    """Why a reported success is none.  The agent's word is enough for no session: the socket or the export shows it.
+
+    Where a socket cannot be asked for the sessions of its group, a kernel consumer has the agent's word.
+    """
+    if values.get("in-kernel"):
+        planted = session_planted(request.group, request.custody)
+        has_one = request.kernel_consumer or values.get("session") if planted is None else planted
+        return None if has_one else "the agent reported a session in the kernel, and the socket has none"
+    if request.kernel_consumer:
+        return "the agent reported success without a session in the kernel"
+    if not values.get("session"):
+        return "the agent reported success without a session"
+    return None

@@ -1,0 +1,75 @@
+"""Multicast groups: who has joined, and what waits.
+
+A group is *open* while an agent has joined it, and for a grace period after its last agent went away without having
+left (it crashed, and is expected back).  Requests are taken while the group is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, PendingRequest
+
+if TYPE_CHECKING:
+    from hsframework.dispatcher.agents import AgentConnection
+
+
+class Group:
+    """One group's members and queue.  Within a priority, first come is first served."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.members: set[AgentConnection] = set()
+        self.grace: asyncio.TimerHandle | None = None
+        self._served: set[int] = set()
+        self._serves_any = False
+        self._queues: tuple[deque[PendingRequest], ...] = tuple(deque() for _ in range(HIGHEST_PRIORITY + 1))
+        self._foremost_first = tuple(reversed(self._queues))
+        self._waiting = 0
+
+    @property
+    def open(self) -> bool:
+        """Does somebody serve the group, or is expected to be back at once?"""
+        return bool(self.members) or self.grace is not None
+
+    def join(self, agent: AgentConnection) -> None:
+        """An agent becomes a member."""
+        self.members.add(agent)
+        self._served |= agent.socket_protocols
+        self._serves_any |= not agent.socket_protocols
+
+    def may_serve(self, socket_protocol: int) -> bool:
+        """Is there hope for sockets of this SO_PROTOCOL?  Of what an agent has ever served: one may be back at once."""
+        return self._serves_any or socket_protocol in self._served or not self.members
+
+    def __len__(self) -> int:
+        return self._waiting
+
+    def push(self, request: PendingRequest) -> None:
+        """Queue a request."""
+        self._queues[request.priority].append(request)
+        self._waiting += 1
+
+    def pull(self, agent: AgentConnection) -> PendingRequest | None:
+        """The next request whose socket the agent serves; None: there is none."""
+        if not self._waiting:
+            return None
+        for queue in self._foremost_first:
+            for position, request in enumerate(queue):
+                if agent.serves(request.custody.protocol):
+                    del queue[position]
+                    self._waiting -= 1
+                    return request
+        return None
+
+    def remove(self, request: PendingRequest) -> None:
+        """Take a request out that has ended while it waited."""
+        self._queues[request.priority].remove(request)
+        self._waiting -= 1
+
+    def __iter__(self) -> Iterator[PendingRequest]:
+        for queue in self._foremost_first:
+            yield from list(queue)

@@ -1,0 +1,91 @@
+"""What the dispatcher keeps of a request, and how one ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hsframework.dispatcher.custody import Custody
+from hsframework.dispatcher.requests.lifecycle import State
+from hsframework.interface import PresharedKey, Trust
+
+if TYPE_CHECKING:
+    from hsframework.dispatcher.agents import AgentConnection
+
+HIGHEST_PRIORITY = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The one outcome of a request.  ``status`` is 0 or a positive errno.
+
+    ``values``: of the attribute set ``outcome``, without request id and status.  ``encoded``: the same of a success,
+    and the status, as the agent encoded them; b"" where they are still to be.
+    """
+
+    status: int
+    values: Mapping[str, Any] = field(default_factory=dict)
+    encoded: bytes = field(default=b"", repr=False)
+
+    @classmethod
+    def failure(cls, status: int, message: str) -> Outcome:
+        """An outcome that the dispatcher itself decides."""
+        return cls(status, {"message": message})
+
+
+class Source(Protocol):
+    """Where requests come from: the kernel, or consumers in user space."""
+
+    name: str
+
+    def group_opened(self, group: str) -> None:
+        """The first agent has joined: requests in the group can be taken."""
+
+    def group_closed(self, group: str) -> None:
+        """No agent is left: requests in the group are refused from now on."""
+
+    def complete(self, request: PendingRequest, outcome: Outcome) -> None:
+        """Deliver the outcome, then call ``dispatcher.acknowledged(request)``, also when nobody is left to hear it."""
+
+    def room_made(self) -> None:
+        """The dispatcher was full when this source asked, and is not any more."""
+
+    def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
+        """An agent gave back a request that a dispatcher before us had taken from this source.  Owns ``custody``."""
+
+
+def no_key(identity: bytes) -> PresharedKey | None:
+    """The look-up of a request that has none."""
+    return None
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class PendingRequest:
+    """A request that was taken and is not closed.  ``id`` is set by the dispatcher."""
+
+    source: Source
+    consumer: Hashable
+    """Whom the limit per consumer counts."""
+    group: str
+    custody: Custody
+    timeout: float
+    """Seconds that the agent has."""
+    values: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Of the attribute set ``request``, as the agent gets them; without what is of this one request and socket."""
+    own: bytes = field(default=b"", repr=False)
+    given: bytes = field(default=b"", repr=False)
+    """Further attributes of that set, encoded already: what its consumer said, and the credentials that it is given,
+    which many requests share."""
+    trust: Trust | None = None
+    psk_lookup: Callable[[bytes], PresharedKey | None] = no_key
+    """What PSK-LOOKUP finds for this request."""
+    priority: int = 0
+    kernel_consumer: bool = False
+    id: int = 0
+    state: State = State.QUEUED
+    agent: AgentConnection | None = None
+    outcome: Outcome | None = None
+    deadline: float = 0.0
+    ticket: int = 0
+    taken_at: float = 0.0

@@ -1,0 +1,1 @@
+"""The sources of requests: consumers in user space, and the kernel."""

@@ -1,0 +1,295 @@
+"""The source of requests from user space: programs that hand over a socket and get its session back.
+
+One connection may have many requests under way; each is named by the sequence number of its submit.  A request that is
+refused is answered with an error; one that was taken gets exactly one result.  A consumer that goes away takes its
+requests with it.  The session's secrets go out once, over the connection of the consumer that owns the socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from hsframework.configuration.settings import Configuration
+from hsframework.dispatcher.connections import Listener, codec
+from hsframework.dispatcher.custody import Custody
+from hsframework.dispatcher.keys.vault import Vault, auth_mode_of, brings_nothing, role_of
+from hsframework.dispatcher.policy import PeerCredentials, Policy
+from hsframework.dispatcher.requests.core import Dispatcher
+from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, Outcome, PendingRequest, no_key
+from hsframework.errors import HsframeworkError, MessageError, RequestRefused
+from hsframework.interface import AuthMode, PresharedKey, Role, Trust
+from hsframework.local.channel import AsyncChannel
+from hsframework.netlink.attributes import attribute_codec
+from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error, sequence_of, without_sequence
+from hsframework.netlink.spec import builtin_specification
+
+REMEMBERED = 16
+"""Submits of a connection whose terms are remembered, since the next one often asks for the same."""
+
+REMEMBERED_SIZE = 1024
+"""Bytes of such a submit, at most."""
+
+_request_codec = attribute_codec(builtin_specification("local"), "request")
+_log = structlog.get_logger("hsframework.dispatcher")
+
+
+class LocalSource:
+    """The :class:`~hsframework.dispatcher.requests.request.Source` to which consumers in user space connect."""
+
+    name = "local"
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        policy: Policy,
+        vault: Vault,
+        sock: socket.socket,
+        configuration: Configuration,
+        *,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.dispatcher = dispatcher
+        self.policy = policy
+        self.vault = vault
+        self.timeouts = configuration.timeouts
+        self.loop = loop
+        self.listener = Listener(
+            sock,
+            lambda peer_socket, peer: ConsumerConnection(self, peer_socket, peer),
+            configuration.limits,
+            check=lambda peer: policy.check_submit(peer, None),
+            close_fd=dispatcher.close_fd,
+            loop=loop,
+        )
+        dispatcher.add_source(self)
+
+    def group_opened(self, group: str) -> None:
+        """Nothing to do: a submit asks the dispatcher itself."""
+
+    def group_closed(self, group: str) -> None:
+        """Nothing to do."""
+
+    def room_made(self) -> None:
+        """Nothing to do: a submit that finds no room is refused."""
+
+    def complete(self, request: PendingRequest, outcome: Outcome) -> None:
+        """Tell the consumer."""
+        assert isinstance(request, LocalRequest)
+        request.connection.complete(request, outcome)
+        self.dispatcher.acknowledged(request)
+
+    def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
+        """The consumer's connection died with the dispatcher before us, so nobody waits: end the connection."""
+        custody.shut_down()
+        custody.release()
+
+    def timeout(self, values: Mapping[str, Any], role: Role) -> float:
+        """Seconds, from the request or by role."""
+        asked = values.get("timeout")
+        if asked is None:
+            return self.timeouts.client if role is Role.CLIENT else self.timeouts.server
+        if not 0 < asked <= self.timeouts.maximum * 1000:
+            raise RequestRefused(
+                f"a timeout is from 1 to {int(self.timeouts.maximum * 1000)} milliseconds", errno=errno.EINVAL
+            )
+        return float(asked) / 1000
+
+    def close(self) -> None:
+        """Stop serving consumers."""
+        self.listener.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What a submit comes to, once policy has agreed and the configuration has said what it is given.
+
+    Both stand for as long as the dispatcher runs, so the terms are the same whenever the same user asks for the same.
+    """
+
+    group: str
+    timeout: float
+    own: bytes = field(repr=False)
+    """Of the attribute set ``request``, encoded: what the consumer said."""
+    given: bytes = field(repr=False)
+    """Likewise, what it is given."""
+    shared: bool
+    """``given`` and ``trust`` are its profile's, which are one object for all; nothing came with the submit."""
+    trust: Trust | None
+    psk_lookup: Callable[[bytes], PresharedKey | None]
+    priority: int
+
+
+class LocalRequest(PendingRequest):
+    """A request of a consumer in user space."""
+
+    __slots__ = ("connection", "sequence")
+    connection: ConsumerConnection
+    sequence: int
+
+
+class ConsumerConnection:
+    """One consumer."""
+
+    def __init__(self, source: LocalSource, sock: socket.socket, peer: PeerCredentials) -> None:
+        self.peer = peer
+        self._source = source
+        self._requests: dict[int, LocalRequest] = {}
+        self._agreed: dict[bytes, _Terms] = {}
+        self._privileged = source.policy.is_privileged(peer)
+        # What a user sends may be the last copy of a socket whose closing blocks.
+        self._close_fd = os.close if self._privileged else source.dispatcher.close_fd
+        self._channel = AsyncChannel(sock, self._packet, self._gone, loop=source.loop, close_fd=self._close_fd)
+
+    def complete(self, request: LocalRequest, outcome: Outcome) -> None:
+        """Send the one result."""
+        self._requests.pop(request.sequence, None)
+        try:
+            self._channel.send_soon(_result(outcome, request.sequence))
+        except MessageError as error:
+            _log.error("a result cannot be sent", request=request.id, error=str(error))
+            failed = Outcome.failure(errno.EIO, f"the result cannot be sent: {error}")
+            self._channel.send_soon(_result(failed, request.sequence))
+
+    def close(self) -> None:
+        """End the connection, as if the consumer had gone."""
+        if not self._channel.closed:
+            self._channel.close()
+            self._gone(None)
+
+    def _packet(self, data: bytes, fd: int | None) -> None:
+        try:
+            asked = without_sequence(data)
+            remembered = terms = self._agreed.get(asked)
+            if terms is None:
+                message = codec.decode(data)
+                if message.operation == "cancel":
+                    self._cancel(message)
+                    return
+                if message.operation != "submit":
+                    raise RequestRefused(f"{message.operation} is not for consumers", errno=errno.EOPNOTSUPP)
+                terms = self._agree(message.values)
+            handed, fd = fd, None
+            self._submit(terms, sequence_of(data), handed)
+            if remembered is None:
+                self._remember(asked, terms)
+        except HsframeworkError as error:
+            group = _group_of(data)
+            known = group if group in self._source.dispatcher.groups else ""
+            self._source.dispatcher.metrics.refusal(known, error.errno)
+            _log.info("a request is refused", uid=self.peer.uid, group=group[:64], error=str(error))
+            self._channel.send(encode_error(error.errno, sequence_of(data), str(error)))
+        except Exception as error:
+            _log.error("a fault in the dispatcher", error=repr(error), during=f"a message of user {self.peer.uid}")
+            self._channel.send(encode_error(errno.EIO, sequence_of(data), "a fault in the dispatcher; see its log"))
+        finally:
+            if fd is not None:
+                self._close_fd(fd)
+
+    def _submit(self, terms: _Terms, sequence: int, fd: int | None) -> None:
+        if fd is None:
+            raise RequestRefused("a submit comes with the socket attached", errno=errno.EBADF)
+        custody = self._source.dispatcher.take_socket(fd, trusted=self._privileged)
+        try:
+            request = self._request(terms, sequence, custody)
+            self._source.dispatcher.submit(request)
+        except BaseException:
+            custody.release()
+            raise
+        self._requests[sequence] = request
+
+    def _remember(self, asked: bytes, terms: _Terms) -> None:
+        if terms.shared and len(asked) <= REMEMBERED_SIZE:
+            if len(self._agreed) >= REMEMBERED:
+                del self._agreed[next(iter(self._agreed))]
+            self._agreed[asked] = terms
+
+    def _request(self, terms: _Terms, sequence: int, custody: Custody) -> LocalRequest:
+        if sequence in self._requests:
+            raise RequestRefused(f"sequence number {sequence} is under way; use another", errno=errno.EINVAL)
+        request = LocalRequest(
+            source=self._source,
+            consumer=self.peer.uid,
+            group=terms.group,
+            custody=custody,
+            timeout=terms.timeout,
+            own=terms.own,
+            given=terms.given,
+            trust=terms.trust,
+            psk_lookup=terms.psk_lookup,
+            priority=terms.priority,
+        )
+        request.connection = self
+        request.sequence = sequence
+        return request
+
+    def _agree(self, values: Mapping[str, Any]) -> _Terms:
+        source = self._source
+        profile = source.vault.profile_name(values.get("profile"))
+        source.policy.check_submit(self.peer, profile)
+        role, auth_mode = role_of(values), auth_mode_of(values)
+        given = source.vault.resolve(profile, values)
+        if auth_mode is AuthMode.PSK and not given.psks:
+            raise RequestRefused("a PSK handshake needs a psk in the request or in its profile", errno=errno.ENOKEY)
+        priority = values.get("priority", 0)
+        if priority > HIGHEST_PRIORITY:
+            raise RequestRefused(f"a priority is from 0 to {HIGHEST_PRIORITY}", errno=errno.EINVAL)
+        group = values.get("group", "")
+        of_the_request = {
+            "group": group,
+            "profile": profile,
+            "peername": values.get("peername"),
+            "attributes": values.get("attributes"),
+            "user": self.peer.uid,
+            "source": source.name,
+        }
+        return _Terms(
+            group=group,
+            timeout=source.timeout(values, role),
+            own=_request_codec.encode(of_the_request),
+            given=given.encoded(role, auth_mode),
+            shared=brings_nothing(values),
+            trust=given.trust,
+            psk_lookup=given.find_psk if auth_mode is AuthMode.PSK and role is Role.SERVER else no_key,
+            priority=priority,
+        )
+
+    def _cancel(self, message: Message) -> None:
+        request = self._requests.get(message.values.get("request-id", 0))
+        if request is not None:
+            self._source.dispatcher.cancel(request)
+        if message.flags & NLM_F_ACK:
+            self._channel.send(encode_error(0, message.sequence))
+
+    def _gone(self, error: Exception | None) -> None:
+        self._source.listener.closed(self)
+        requests, self._requests = self._requests, {}
+        for request in requests.values():
+            self._source.dispatcher.consumer_gone(request)
+        if error is not None:
+            _log.warning("a consumer's connection failed", uid=self.peer.uid, error=str(error))
+
+
+def _group_of(data: bytes) -> str:
+    """The group of a submit that was refused; "": it has none."""
+    try:
+        return str(codec.decode(data).values.get("group", ""))
+    except MessageError:
+        return ""
+
+
+def _result(outcome: Outcome, sequence: int) -> bytes:
+    """What an agent has encoded was decoded, and so checked, when it came.  Raises MessageError."""
+    if outcome.encoded:
+        return codec.encode("result", {}, sequence=sequence, encoded=outcome.encoded)
+    values = {**outcome.values, "status": outcome.status}
+    if outcome.status:
+        values.pop("session", None)
+    return codec.encode("result", values, sequence=sequence)

@@ -1,0 +1,91 @@
+"""The kernel's own form of the service: the ``handshake`` family of generic netlink (Linux 6.4)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hsframework.dispatcher.sources.kernel.wire import Wire
+from hsframework.netlink.control import accepted_attributes, find_family
+from hsframework.netlink.kernel_codec import KernelCodec
+from hsframework.netlink.socket import NETLINK_GENERIC, NetlinkError, RequestSocket
+from hsframework.netlink.spec import builtin_specification
+
+_SPECIFICATION = builtin_specification("handshake")
+HANDLER_CLASSES = {"tlshd": 1}
+"""The handler class of each of the kernel's groups."""
+
+NO_CLASS = 0
+"""The class in which no consumer asks."""
+
+
+class GenericWire(Wire):
+    """Raises NetlinkError: EOPNOTSUPP where the kernel has no such family."""
+
+    def __init__(self) -> None:
+        requests = RequestSocket(NETLINK_GENERIC)
+        try:
+            family = find_family(requests, _SPECIFICATION.name)
+            if family is None:
+                raise NetlinkError(
+                    "this kernel has no handshake family (Linux 6.4, CONFIG_NET_HANDSHAKE)", errno=errno.EOPNOTSUPP
+                )
+            # What the running kernel takes: one unknown attribute makes it refuse a DONE, and nothing completes.
+            self._done_takes = accepted_attributes(requests, family, _SPECIFICATION, "done")
+            self._groups = family.groups
+            super().__init__(requests, NETLINK_GENERIC, _SPECIFICATION, family.number)
+        except BaseException:
+            requests.close()
+            raise
+
+    def _group(self, group: str) -> int:
+        if group not in self._groups:
+            raise NetlinkError(f"the kernel's family has no group {group!r}", errno=errno.EINVAL)
+        return self._groups[group]
+
+    def accept(self, group: str) -> Mapping[str, Any] | None:
+        try:
+            answers = self._requests.request(self._codec, "accept", {"handler-class": HANDLER_CLASSES[group]})
+        except NetlinkError as error:
+            if error.errno == errno.EAGAIN:
+                return None
+            raise
+        return answers[0].values
+
+    def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
+        values = {"status": status, "sockfd": fd, "remote-auth": peers}
+        accepted = {name: value for name, value in values.items() if name in self._done_takes}
+        self._requests.request(self._codec, "done", accepted, acknowledge=True)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """``forbidden``: we may not serve the kernel, in whatever form; else it has not got this one."""
+
+    reason: str
+    forbidden: bool = False
+
+
+def refusal() -> Refusal | None:
+    """Why the kernel would not let us serve it.  None: it would.
+
+    Anybody can join the group, and the kernel believes then that an agent listens: so ask before.
+    """
+    try:
+        requests = RequestSocket(NETLINK_GENERIC)
+    except NetlinkError as error:
+        return Refusal(str(error))
+    try:
+        family = find_family(requests, _SPECIFICATION.name)
+        if family is None:
+            return Refusal("this kernel has no handshake family")
+        codec = KernelCodec(_SPECIFICATION, message_type=family.number)
+        requests.request(codec, "accept", {"handler-class": NO_CLASS})
+    except NetlinkError as error:
+        if error.errno == errno.EPERM:
+            return Refusal("CAP_NET_ADMIN in the initial user namespace is missing; start as root", forbidden=True)
+    finally:
+        requests.close()
+    return None

@@ -1,0 +1,193 @@
+"""What a request of the kernel's means, whichever form of the service it came by.
+
+A request names keys by serial, or nothing: the profile of its role fills in what is left open.  Serials are resolved
+here; an agent gets the bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import structlog
+
+from hsframework.configuration.settings import Configuration
+from hsframework.dispatcher.custody import Custody
+from hsframework.dispatcher.keys.keyring import KernelKeys
+from hsframework.dispatcher.keys.vault import Credentials, Vault, request_values
+from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, Outcome, PendingRequest, Source, no_key
+from hsframework.errors import ConfigurationError, RequestRefused
+from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Trust
+
+CLIENT_PROFILE, SERVER_PROFILE = "kernel-client", "kernel-server"
+TLS_GROUP = "tlshd"
+SUNRPC_ALPN = ("sunrpc",)
+"""RFC 9289 section 4.1: of TLS consumers those with certificates are sunrpc's, those with pre-shared keys NVMe's."""
+
+INITIAL = 0
+"""The handshake type of a first handshake; the raw form names others."""
+
+_log = structlog.get_logger("hsframework.dispatcher")
+
+
+class KernelRequest(PendingRequest):
+    """A request of the kernel's."""
+
+    __slots__ = ("keyring", "serials")
+    serials: dict[bytes, int]
+    """Of its pre-shared keys, by identity."""
+    keyring: int | None
+
+
+class KernelRequests:
+    """Makes requests of what ACCEPT gave."""
+
+    def __init__(self, vault: Vault, keys: KernelKeys, configuration: Configuration) -> None:
+        self.keys = keys
+        self._vault = vault
+        self._timeouts = configuration.timeouts
+        settings, profiles = configuration.kernel, configuration.profiles
+        self._profiles = {
+            Role.CLIENT: settings.client_profile or (CLIENT_PROFILE if CLIENT_PROFILE in profiles else None),
+            Role.SERVER: settings.server_profile or (SERVER_PROFILE if SERVER_PROFILE in profiles else None),
+        }
+        keys.practise(self._certificates())
+
+    def _certificates(self) -> Iterator[bytes]:
+        """Our own and our authorities'."""
+        for role, name in self._profiles.items():
+            given = self._vault.resolve(name, {})
+            yield from (identity.chain[0] for identity in given.identities)
+            trust = self._load_system_trust() if name is None and role is Role.CLIENT else given.trust
+            yield from () if trust is None else trust.anchors
+
+    def _load_system_trust(self) -> Trust | None:
+        """Now, since no request may open a file.  A host that has none may serve pre-shared keys alone."""
+        try:
+            return self._vault.system_trust
+        except ConfigurationError as error:
+            _log.info("the kernel's requests with certificates will be refused", reason=str(error))
+            return None
+
+    def take(self, source: Source, group: str, values: Mapping[str, Any], custody: Custody) -> KernelRequest:
+        """``values``: attribute set ``accept``.  Raises RequestRefused and HandshakeFailed."""
+        if not custody.peer_host:
+            raise RequestRefused("the connection has ended", errno=errno.ENOTCONN)
+        if values.get("handshake-type", INITIAL) != INITIAL:
+            raise RequestRefused("no agent rekeys a session; only first handshakes are served", errno=errno.EOPNOTSUPP)
+        try:
+            role, auth_mode = Role(values.get("message-type", 0)), AuthMode(values.get("auth-mode", 0))
+        except ValueError:
+            raise RequestRefused("a request of an unknown kind", errno=errno.EOPNOTSUPP) from None
+        psks = self._named_psks(values) if auth_mode is AuthMode.PSK else {}
+        given = self._credentials(role, auth_mode, values, group, tuple(psk for psk, _ in psks.values()))
+        agent_values = request_values(role, auth_mode, given)
+        agent_values["group"] = group
+        agent_values["source"] = source.name
+        agent_values["kernel-consumer"] = True
+        agent_values["profile"] = self._profiles[role]
+        if role is Role.CLIENT and values.get("peername"):
+            agent_values["peername"] = values["peername"]
+        request = KernelRequest(
+            source=source,
+            consumer=source.name,
+            group=group,
+            custody=custody,
+            timeout=self._timeout(values, role),
+            values=agent_values,
+            trust=given.trust,
+            priority=min(values.get("priority", 0), HIGHEST_PRIORITY),
+            kernel_consumer=True,
+        )
+        request.serials = {identity: serial for identity, (_, serial) in psks.items()}
+        request.keyring = values.get("keyring")
+        if auth_mode is AuthMode.PSK and role is Role.SERVER:
+            request.psk_lookup = partial(self._look_up, request)
+        return request
+
+    def taken(self, request: KernelRequest) -> None:
+        """The dispatcher has it.  Its keyring is let go of at once, unless keys will be looked up in it."""
+        if request.psk_lookup is no_key:
+            self.keys.forget(request.keyring)
+            request.keyring = None
+
+    @contextlib.contextmanager
+    def peers(self, request: KernelRequest, outcome: Outcome) -> Iterator[list[int]]:
+        """The serials of the keys that tell the kernel who the peer is, for the time in which it is told."""
+        serial, added = self._peer(request, outcome)
+        try:
+            yield [] if serial is None else [serial]
+        finally:
+            if added and serial is not None:
+                self.keys.remove(serial)
+            self.keys.forget(request.keyring)
+
+    def _peer(self, request: KernelRequest, outcome: Outcome) -> tuple[int | None, bool]:
+        """A key's serial, and whether the key was made for this."""
+        if outcome.status:
+            return None, False
+        identity = outcome.values.get("remote-psk-identity")
+        if identity is not None:
+            return request.serials.get(identity), False
+        certificates = outcome.values.get("remote-certificate")
+        if certificates:
+            return self.keys.add_certificate(certificates[0]), True
+        return None, False
+
+    def _credentials(
+        self,
+        role: Role,
+        auth_mode: AuthMode,
+        values: Mapping[str, Any],
+        group: str,
+        psks: tuple[PresharedKey, ...],
+    ) -> Credentials:
+        """What the request names by serial, and the profile's where it names nothing."""
+        name = self._profiles[role]
+        given = self._vault.resolve(name, {})
+        if name is None and role is Role.CLIENT and auth_mode is not AuthMode.PSK:
+            given = replace(given, trust=self._vault.system_trust)
+        identities: tuple[Identity, ...] = ()
+        if auth_mode is AuthMode.X509:
+            identities = tuple(
+                self.keys.identity(item["cert"], item["privkey"])
+                for item in values.get("certificate", ())
+                if item.get("cert") and item.get("privkey")
+            )
+            identities = identities or given.identities
+        demand = given.client_certificate
+        if role is Role.SERVER and name is not None and given.trust is not None and demand is CertificateDemand.NONE:
+            demand = CertificateDemand.REQUEST
+        default_alpn = SUNRPC_ALPN if group == TLS_GROUP else ()
+        return replace(
+            given,
+            identities=identities,
+            psks=psks,
+            client_certificate=demand,
+            alpn=() if auth_mode is AuthMode.PSK else given.alpn or default_alpn,
+        )
+
+    def _named_psks(self, values: Mapping[str, Any]) -> dict[bytes, tuple[PresharedKey, int]]:
+        """The keys whose serials the request names, by identity; a serial of 0 stands for none."""
+        found = {}
+        for serial in values.get("peer-identity", ()):
+            if serial:
+                psk = self.keys.psk(serial)
+                found[psk.identity] = psk, serial
+        return found
+
+    def _look_up(self, request: KernelRequest, identity: bytes) -> PresharedKey | None:
+        found = self.keys.find_psk(identity, request.keyring)
+        if found is None:
+            return None
+        psk, request.serials[identity] = found
+        return psk
+
+    def _timeout(self, values: Mapping[str, Any], role: Role) -> float:
+        timeouts = self._timeouts
+        asked = values.get("timeout", 0) / 1000
+        return min(asked, timeouts.maximum) if asked else timeouts.client if role is Role.CLIENT else timeouts.server

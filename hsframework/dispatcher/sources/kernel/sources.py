@@ -1,0 +1,130 @@
+"""Which sources there are: one for each form of the service that is served, in our own network namespace and in each of
+those that are configured, for as long as it is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from hsframework.configuration.settings import Configuration
+from hsframework.dispatcher.keys.keyring import KernelKeys
+from hsframework.dispatcher.keys.vault import Vault
+from hsframework.dispatcher.namespaces import network_namespace, which
+from hsframework.dispatcher.requests.core import Dispatcher
+from hsframework.dispatcher.sources.kernel.genl import HANDLER_CLASSES, GenericWire, refusal
+from hsframework.dispatcher.sources.kernel.raw import RawWire
+from hsframework.dispatcher.sources.kernel.request import KernelRequests
+from hsframework.dispatcher.sources.kernel.source import KernelSource
+from hsframework.dispatcher.sources.kernel.wire import Wire
+
+LOOK_INTERVAL = 0.5
+"""Seconds between two looks at which namespaces there are, and at whether what is missing has come."""
+
+_log = structlog.get_logger("hsframework.dispatcher")
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of the service.  ``name``: of its source in our own namespace."""
+
+    name: str
+    open_wire: Callable[[], Wire]
+    groups: Collection[str]
+
+
+class KernelSources:
+    """All of them.  None where the kernel would not let us serve it: then no agent seems to listen.
+
+    Made in the main thread, before any other is started.
+    """
+
+    def __init__(
+        self, dispatcher: Dispatcher, vault: Vault, configuration: Configuration, *, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._loop = loop
+        self._own: list[KernelSource] = []
+        self._further: dict[str, tuple[tuple[int, int], list[KernelSource]]] = {}
+        """By the namespace's name: which one it is, and its sources."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._forms = served_forms(configuration)
+        self._namespaces = configuration.kernel.namespaces if self._forms else ()
+        if not self._forms:
+            return
+        self._requests = KernelRequests(vault, KernelKeys(configuration.kernel.keyrings), configuration)
+        self._own = [self._open(form, None) for form in self._forms]
+        self._look()
+
+    def close(self) -> None:
+        """Leave every group and close every socket."""
+        for source in self._all():
+            source.close()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _all(self) -> list[KernelSource]:
+        return [*self._own, *(source for _, sources in self._further.values() for source in sources)]
+
+    def _open(self, form: Form, namespace: str | None) -> KernelSource:
+        name, open_wire = form.name, form.open_wire
+        if namespace is not None:
+            name, open_wire = f"{name}:{namespace}", partial(_open_there, namespace, open_wire)
+        return KernelSource(
+            name, self._dispatcher, self._requests, open_wire, form.groups, self._look_later, loop=self._loop
+        )
+
+    def _look_later(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(LOOK_INTERVAL, self._look)
+
+    def _look(self) -> None:
+        """Namespaces come and go without a word, and so does a module; and a namespace that is gone lives on while we
+        have sockets in it."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._namespaces:
+            self._look_later()
+        for name in self._namespaces:
+            self._look_at(name)
+        for source in self._all():
+            source.look()
+
+    def _look_at(self, name: str) -> None:
+        there, known = which(name), self._further.get(name)
+        if known is not None and known[0] != there:
+            del self._further[name]
+            _log.info("a network namespace is gone", namespace=name)
+            for source in known[1]:
+                source.retire()
+        if there is not None and name not in self._further:
+            self._further[name] = there, [self._open(form, name) for form in self._forms]
+
+
+def served_forms(configuration: Configuration) -> list[Form]:
+    """Those that are configured, and that we may serve."""
+    settings = configuration.kernel
+    forms: list[Form] = []
+    if not settings.enabled:
+        return forms
+    refused = refusal()
+    if refused is None:
+        forms.append(Form("kernel", GenericWire, HANDLER_CLASSES))
+    else:
+        tell = _log.warning if refused.forbidden else _log.info
+        tell("no requests of the kernel's are taken", reason=refused.reason)
+        if refused.forbidden:
+            return forms
+    if settings.raw.enabled:
+        forms.append(Form("kernel-raw", partial(RawWire, settings.raw.protocols), settings.raw.protocols))
+    return forms
+
+
+def _open_there(namespace: str, open_wire: Callable[[], Wire]) -> Wire:
+    with network_namespace(namespace):
+        return open_wire()

@@ -1,0 +1,248 @@
+"""Messages with file descriptors over AF_UNIX SOCK_SEQPACKET: what the dispatcher, its agents and consumers talk over.
+
+Rules:
+
+* Packets are those of :mod:`hsframework.local.packets`; a peer whose packets break its rules is cut off.
+* An fd that is sent stays the sender's: where it is not sent at once, a duplicate is, and closed afterwards.
+* A peer that does not read what it is sent is not read from either, so that its queue here stays bounded.
+* What a peer sent before it went away is heard, also when we find out by sending to it.
+* Closing may block for as long as a peer likes: an fd that nobody wanted, or a connection with unread messages, may
+  hold the last copy of a socket with SO_LINGER.  Who serves strangers gives ``close_fd``, which closes elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from hsframework.errors import MessageError
+from hsframework.local.packets import (
+    MAX_BATCH,
+    MAX_PACKET,
+    Item,
+    check_size,
+    joined,
+    receive_packet,
+    send_packet,
+    taken_apart,
+)
+
+_OVERHEAD = 64
+"""Bytes of a send buffer that no packet may use (net/unix/af_unix.c); twice that of today."""
+
+LOCAL_MESSAGE_TYPE = 0x20
+"""``nlmsg_type`` of every message of the local family."""
+
+
+class AsyncChannel:
+    """A connection on an asyncio loop.
+
+    ``on_packet(data, fd)`` is called for each message and owns the fd; ``on_closed(error)`` once, when the peer has
+    gone (None), broke a rule above (MessageError) or the socket failed (OSError).  Neither is called after
+    :meth:`close`.  After ``BURST`` messages from one connection the loop turns to the others.
+    """
+
+    BURST = 32
+    LAST_WORDS = 1024
+    HIGH_WATER = 256
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        on_packet: Callable[[bytes, int | None], None],
+        on_closed: Callable[[Exception | None], None],
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        close_fd: Callable[[int], None] = os.close,
+    ) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._loop = loop or asyncio.get_running_loop()
+        self._on_packet = on_packet
+        self._on_closed = on_closed
+        self._close_fd = close_fd
+        self._queue: deque[tuple[bytes, Sequence[int]]] = deque()
+        self._gathered: list[Item] = []
+        self._gathered_size = 0
+        # More than the send buffer takes is refused; where it is small, single messages may still go.
+        self._most_gathered = min(MAX_PACKET, sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - _OVERHEAD)
+        self._reading = False
+        self.closed = False
+        self._resume_reading()
+
+    def send(self, data: bytes, fd: int | None = None) -> None:
+        """Send, or queue.  A channel that is closed, or whose peer is gone, drops the message.
+
+        Raises MessageError for one that is too long, OSError when its fd cannot be duplicated; it is dropped then.
+        """
+        check_size(data)
+        self.send_gathered()
+        if self.closed:
+            return
+        fds = () if fd is None else (fd,)
+        if self._queue:
+            self._enqueue(data, [*map(os.dup, fds)])
+            return
+        try:
+            send_packet(self._socket, data, *fds)
+        except BlockingIOError:
+            self._wait_to_send(data, [*map(os.dup, fds)])
+        except OSError as error:
+            self._fail_soon(error)
+
+    def send_soon(self, data: bytes, fd: int | None = None) -> None:
+        """Send before the loop next waits, in one packet with what else is sent so until then.
+
+        For messages that come in numbers: a packet costs more than all that is in it.  The sender keeps its own copy
+        of ``fd`` open until then, so that to close the duplicate does not block.  Raises MessageError and OSError as
+        :meth:`send`.
+        """
+        check_size(data)
+        if self.closed:
+            return
+        copy = None
+        if fd is not None:
+            try:
+                copy = os.dup(fd)
+            except OSError:
+                # No fd is to be had: what goes out at once needs none.
+                self.send(data, fd)
+                return
+        if self._gathered_size + len(data) > self._most_gathered or len(self._gathered) == MAX_BATCH:
+            self.send_gathered()
+        if not self._gathered:
+            self._loop.call_soon(self.send_gathered)
+        self._gathered.append((data, copy))
+        self._gathered_size += len(data)
+
+    def send_gathered(self) -> None:
+        """Send now what was to be sent soon."""
+        if not self._gathered:
+            return
+        data, fds = self._take_gathered()
+        if self._queue:
+            self._enqueue(data, fds)
+            return
+        try:
+            send_packet(self._socket, data, *fds)
+        except BlockingIOError:
+            self._wait_to_send(data, fds)
+            return
+        except OSError as error:
+            self._fail_soon(error)
+        for fd in fds:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Close at once; what is queued is dropped, but for what was to be sent soon and can be sent now."""
+        if self.closed:
+            return
+        if self._gathered:
+            data, fds = self._take_gathered()
+            if not self._queue:
+                with contextlib.suppress(OSError):
+                    send_packet(self._socket, data, *fds)
+            self._queue.append((b"", fds))
+        self.closed = True
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_writer(self._socket.fileno())
+        self._close_fd(self._socket.detach())
+        while self._queue:
+            for fd in self._queue.popleft()[1]:
+                self._close_fd(fd)
+
+    def _take_gathered(self) -> tuple[bytes, Sequence[int]]:
+        gathered, self._gathered, self._gathered_size = self._gathered, [], 0
+        data = gathered[0][0] if len(gathered) == 1 else joined(gathered)
+        return data, [fd for _, fd in gathered if fd is not None]
+
+    def _wait_to_send(self, data: bytes, fds: Sequence[int]) -> None:
+        self._enqueue(data, fds)
+        self._loop.add_writer(self._socket.fileno(), self._flush)
+
+    def _enqueue(self, data: bytes, fds: Sequence[int]) -> None:
+        self._queue.append((data, fds))
+        if len(self._queue) >= self.HIGH_WATER and self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._socket.fileno())
+
+    def _flush(self) -> None:
+        while self._queue:
+            data, fds = self._queue[0]
+            try:
+                send_packet(self._socket, data, *fds)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._hear_out(error)
+                return
+            self._queue.popleft()
+            for fd in fds:
+                self._close_fd(fd)
+        self._loop.remove_writer(self._socket.fileno())
+        if not self._reading:
+            self._resume_reading()
+
+    def _resume_reading(self) -> None:
+        self._reading = True
+        self._loop.add_reader(self._socket.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        heard = 0
+        while heard < self.BURST and self._reading and not self.closed:
+            number = self._receive()
+            if not number:
+                return
+            heard += number
+
+    def _receive(self) -> int:
+        """Take one packet; how many messages it had, 0 when there is none."""
+        try:
+            data, fds = receive_packet(self._socket, self._close_fd)
+            if not data:
+                for fd in fds:
+                    self._close_fd(fd)
+                self._fail(None)
+                return 0
+            messages = taken_apart(data, fds, self._close_fd)
+        except BlockingIOError:
+            return 0
+        except ConnectionResetError:
+            # The peer closed with messages of ours unread.  Said once; what it had sent itself is still there.
+            return 1
+        except (MessageError, OSError) as error:
+            self._fail(error)
+            return 0
+        waiting = iter(messages)
+        try:
+            for message, its_fd in waiting:
+                if not self.closed:
+                    self._on_packet(message, its_fd)
+                elif its_fd is not None:
+                    self._close_fd(its_fd)
+        finally:
+            for _, its_fd in waiting:
+                if its_fd is not None:
+                    self._close_fd(its_fd)
+        return len(messages)
+
+    def _fail_soon(self, error: Exception) -> None:
+        """From within :meth:`send`: the callers of send are not called back before they have returned."""
+        self._loop.call_soon(self._hear_out, error)
+
+    def _hear_out(self, error: Exception) -> None:
+        """Nothing can be sent any more: take what the peer had sent before, then end."""
+        for _ in range(self.LAST_WORDS):
+            if self.closed or not self._receive():
+                break
+        self._fail(error)
+
+    def _fail(self, error: Exception | None) -> None:
+        if self.closed:
+            return
+        self.close()
+        self._on_closed(error)

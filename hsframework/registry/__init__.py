@@ -1,0 +1,1 @@
+"""The registry of installed plugins: found, tried, checked, and called with guards."""

@@ -1,0 +1,315 @@
+"""Plugins: found through entry points, vetted one by one, and called so that a bad one harms only itself.
+
+* A plugin is a module or an object with functions marked ``@hsframework.hookimpl``, named in the entry point group
+  ``hsframework`` of its distribution.  Its name is the entry point's.
+* A plugin that was written for another version, that cannot be imported, whose hooks do not fit their specifications,
+  whose protocols have the wrong shape, or that takes a name already taken is recorded with its error and unregistered
+  whole; nothing else notices.
+* Plugins are loaded in the order of their names, so that of two which want one name the same one wins every time.
+* Hooks are plain functions.  A coroutine or a generator as ``hsframework_authorize`` would decide nothing when it is
+  called, so it is refused here, and a hook that returns something where None is wanted has not allowed anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pluggy
+import structlog
+
+from hsframework import hookspecs
+from hsframework.configuration.toml import settings_from_table
+from hsframework.errors import ConfigurationError, HandshakeError, HsframeworkError, PluginError, RequiredPluginError
+from hsframework.failures import Failure, HandshakeFailed
+from hsframework.registry.checks import check_hook, check_plugin, check_protocol, check_settings_type
+from hsframework.registry.compatibility import check_distribution
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hsframework.interface import PeerIdentity, Protocol, Request, Result
+
+ENTRY_POINT_GROUP = "hsframework"
+
+_log = structlog.get_logger("hsframework.registry")
+
+
+@dataclass(frozen=True, slots=True)
+class PluginRecord:
+    """One plugin that was found.  ``distribution`` and ``version`` are empty for one that was registered directly.
+
+    ``protocols``: the names of those it serves.  ``error``: why it was skipped; None: it is in use.
+    """
+
+    name: str
+    distribution: str = ""
+    version: str = ""
+    protocols: tuple[str, ...] = ()
+    error: str | None = None
+
+    @property
+    def message(self) -> str:
+        """The error, or nothing."""
+        return self.error or ""
+
+
+class RegisteredProtocol(NamedTuple):
+    """A protocol and the plugin that it came from."""
+
+    protocol: Protocol
+    record: PluginRecord
+
+
+class _Hook(NamedTuple):
+    plugin: str
+    function: Callable[..., Any]
+    arguments: tuple[str, ...]
+
+
+class PluginRegistry:
+    """The plugins of one process.
+
+    ``records``: every plugin in the order of loading, also those that were skipped.  ``protocols``: by name.  ``hook``:
+    pluggy's relay, whose callers raise what a plugin raises; the methods here are guarded.
+    """
+
+    def __init__(self) -> None:
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        self.records: list[PluginRecord] = []
+        self.protocols: dict[str, RegisteredProtocol] = {}
+        self._settings: dict[str, type[Any]] = {}
+        self._refresh()
+
+    @property
+    def hook(self) -> pluggy.HookRelay:
+        """Every hook of every plugin in use."""
+        return self._manager.hook
+
+    @property
+    def errors(self) -> list[PluginRecord]:
+        """The plugins that were skipped."""
+        return [record for record in self.records if record.error is not None]
+
+    def register(self, plugin: object, name: str, *, distribution: str = "", version: str = "") -> PluginRecord:
+        """Take a module or an object as a plugin.  It never raises: the record says whether, and if not why."""
+        return self._admit(name, distribution, version, lambda: plugin)
+
+    def load(self, entry_point: metadata.EntryPoint) -> PluginRecord:
+        """Import and register what an entry point names.  Never raises, as :meth:`register`."""
+        distribution = entry_point.dist
+
+        def load() -> object:
+            check_distribution(distribution)
+            return entry_point.load()
+
+        return self._admit(
+            entry_point.name,
+            distribution.name if distribution is not None else "",
+            distribution.version if distribution is not None else "",
+            load,
+        )
+
+    def skip(self, record: PluginRecord) -> None:
+        """Record a plugin that is not to be used."""
+        self.records.append(record)
+
+    def missing(self, required: Iterable[str]) -> dict[str, str]:
+        """Those of the plugins that are not in use, and why not."""
+        known = {record.name: record.error for record in self.records}
+        why = {name: known.get(name, "it is not installed") for name in required}
+        return {name: reason for name, reason in why.items() if reason is not None}
+
+    def require(self, names: Iterable[str]) -> None:
+        """Raises RequiredPluginError where one of these plugins is not in use."""
+        for name, reason in self.missing(names).items():
+            raise RequiredPluginError(
+                f"the plugin {name!r} is required and cannot be used, so nothing is served: {reason}; mend it, or "
+                "take it out of required-plugins"
+            )
+
+    def _admit(self, name: str, distribution: str, version: str, load: Callable[[], object]) -> PluginRecord:
+        protocols: tuple[Protocol, ...] = ()
+        problem = None
+        registered = False
+        try:
+            if self._manager.has_plugin(name):
+                raise PluginError(f"the plugin name {name!r} is taken by another plugin; uninstall one of them")
+            plugin = load()
+            check_plugin(plugin)
+            registered = True
+            self._manager.register(plugin, name)
+            self._manager.check_pending()
+            self._check_hooks(name)
+            protocols = self._collect(name)
+            self._check_settings(name, protocols)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            problem = _described(error)
+            if registered and self._manager.has_plugin(name):
+                self._manager.unregister(name=name)
+            _log.error("a plugin is skipped", plugin=name, distribution=distribution, reason=problem)
+        record = PluginRecord(name, distribution, version, tuple(item.name for item in protocols), problem)
+        self.records.append(record)
+        self.protocols.update((item.name, RegisteredProtocol(item, record)) for item in protocols)
+        self._refresh()
+        return record
+
+    def _hooks(self, hook: str) -> list[_Hook]:
+        implementations = getattr(self._manager.hook, hook).get_hookimpls()
+        # pluggy calls the one that was registered last first; its list is in the order of registration.
+        return [_Hook(item.plugin_name, item.function, tuple(item.argnames)) for item in reversed(implementations)]
+
+    def _check_hooks(self, name: str) -> None:
+        for caller in self._manager.get_hookcallers(self._manager.get_plugin(name)) or ():
+            for item in caller.get_hookimpls():
+                if item.plugin_name == name:
+                    check_hook(caller.name, item)
+
+    def _collect(self, name: str) -> tuple[Protocol, ...]:
+        found: list[Protocol] = []
+        for hook in self._hooks("hsframework_protocols"):
+            if hook.plugin == name:
+                found.extend(check_protocol(item) for item in hook.function())
+        names = [item.name for item in found]
+        for taken in names:
+            if taken in self.protocols or names.count(taken) > 1:
+                owner = self.protocols[taken].record.name if taken in self.protocols else name
+                raise PluginError(
+                    f"the protocol name {taken!r} is taken by the plugin {owner!r}; uninstall one of them"
+                )
+        return tuple(found)
+
+    def _check_settings(self, name: str, protocols: Iterable[Protocol]) -> None:
+        kinds = self._of("hsframework_settings", name)
+        if not kinds:
+            return
+        if not self._of("hsframework_configure", name):
+            raise PluginError("hsframework_settings without hsframework_configure: nobody takes the settings")
+        if any(item.name == name and item.settings_type is not None for item in protocols):
+            raise PluginError(f"[plugins.{name}] are the settings of the protocol: leave hsframework_settings out")
+        self._settings[name] = check_settings_type(kinds[0].function(), "what hsframework_settings gives")
+
+    def _of(self, hook: str, plugin: str) -> list[_Hook]:
+        return [item for item in self._hooks(hook) if item.plugin == plugin]
+
+    def _refresh(self) -> None:
+        self._authorize = self._hooks("hsframework_authorize")
+        self._started = self._hooks("hsframework_handshake_started")
+        self._finished = self._hooks("hsframework_handshake_finished")
+
+    # Hooks, guarded
+
+    def configure(self, tables: Mapping[str, Mapping[str, Any]], *, base: Path | None = None) -> None:
+        """Give every plugin that wants them its settings: the table of its name.  ``base``: the folder of paths in it.
+
+        Raises ConfigurationError.  A plugin that fails in another way is recorded so and unregistered.
+        """
+        for hook in self._hooks("hsframework_configure"):
+            kind, table = self._settings.get(hook.plugin), tables.get(hook.plugin, {})
+            where = f"plugins.{hook.plugin}"
+            if kind is None and table and hook.plugin not in self.protocols:
+                raise ConfigurationError(f"{where}: this plugin has no settings; remove the table")
+            settings = None if kind is None else settings_from_table(kind, table, where, base=base)
+            try:
+                _call(hook, {"settings": settings})
+            except (ConfigurationError, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                _log.exception("a plugin failed to take its settings", plugin=hook.plugin)
+                self._give_up(hook.plugin, f"hsframework_configure failed: {_described(error)}")
+
+    def _give_up(self, name: str, problem: str) -> None:
+        self._manager.unregister(name=name)
+        self.records = [
+            dataclasses.replace(item, error=problem, protocols=()) if item.name == name else item
+            for item in self.records
+        ]
+        self.protocols = {key: item for key, item in self.protocols.items() if item.record.name != name}
+        self._refresh()
+        _log.error("a plugin is skipped", plugin=name, reason=problem)
+
+    def authorize(self, request: Request, peer: PeerIdentity) -> None:
+        """Ask every plugin.  Raises HandshakeError: a refusal, or EIO when a plugin failed to decide."""
+        for hook in self._authorize:
+            try:
+                answer = _call(hook, {"request": request, "peer": peer})
+            except HandshakeError:
+                raise
+            except KeyboardInterrupt:
+                raise
+            except BaseException:
+                _log.exception("a plugin failed to authorize; the handshake is refused", plugin=hook.plugin)
+                raise _undecided(hook.plugin) from None
+            if answer is not None:
+                _log.error(
+                    "a plugin's authorize returned a value, where it returns None or raises; the handshake is refused",
+                    plugin=hook.plugin,
+                    returned=type(answer).__name__,
+                )
+                raise _undecided(hook.plugin)
+
+    def handshake_started(self, request: Request) -> None:
+        """Tell every plugin.  Never raises."""
+        for hook in self._started:
+            _tell(hook, {"request": request})
+
+    def handshake_finished(self, request: Request, outcome: Result | HsframeworkError, duration: float) -> None:
+        """Tell every plugin.  Never raises."""
+        for hook in self._finished:
+            _tell(hook, {"request": request, "outcome": outcome, "duration": duration})
+
+
+Registry = PluginRegistry
+
+
+def load_plugins(
+    only: Collection[str] | None = None, blocked: Iterable[str] = (), *, unfit: Mapping[str, str] | None = None
+) -> PluginRegistry:
+    """Every installed plugin.
+
+    ``only``: names of plugins; others are not imported and not recorded.  ``blocked``: recorded, and not imported.
+    ``unfit``: the same, with the reason for each.
+    """
+    registry = PluginRegistry()
+    refused = dict.fromkeys(blocked, "blocked by the configuration")
+    for name, reason in (unfit or {}).items():
+        refused[name] = reason
+        _log.error("a plugin is skipped", plugin=name, reason=reason)
+    found = metadata.entry_points(group=ENTRY_POINT_GROUP)
+    for entry_point in sorted(found, key=lambda item: (item.name, item.dist.name if item.dist else "")):
+        if only is not None and entry_point.name not in only:
+            continue
+        if entry_point.name in refused:
+            distribution = entry_point.dist
+            origin = (distribution.name, distribution.version) if distribution is not None else ("", "")
+            registry.skip(PluginRecord(entry_point.name, *origin, error=refused[entry_point.name]))
+            continue
+        registry.load(entry_point)
+    return registry
+
+
+def _call(hook: _Hook, values: dict[str, object]) -> object:
+    return hook.function(*[values[name] for name in hook.arguments])
+
+
+def _described(error: BaseException) -> str:
+    return str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+
+
+def _tell(hook: _Hook, values: dict[str, object]) -> None:
+    try:
+        _call(hook, values)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        _log.exception("a plugin's hook failed", plugin=hook.plugin)
+
+
+def _undecided(plugin: str) -> HandshakeFailed:
+    return HandshakeFailed(Failure.INTERNAL, f"the plugin {plugin!r} failed to say whether the peer is authorized")

@@ -1,0 +1,46 @@
+"""Which groups the agent of a plugin may join, where a supervisor has started it.
+
+A keeper runs its plugin's code, so the groups that it names are a wish.  What decides is what an administrator wrote or
+installed:
+
+* ``[agents.NAME] groups``, where it is set: these and no others;
+* else the kernel's own groups (``tlshd``) for the plugins in ``[kernel] plugins`` alone, those of ``[kernel.raw]
+  protocols`` for these and for the plugin of that name, none that bears the name of another installed plugin, and any
+  other.
+
+An agent that root or the dispatcher's own user runs is bound by neither: nobody could hold it to that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from hsframework.configuration.settings import AgentSettings, Configuration
+from hsframework.netlink.spec import builtin_specification
+
+
+def refused_groups(
+    plugin: str, wanted: Iterable[str], configuration: Configuration, installed: Collection[str]
+) -> dict[str, str]:
+    """Those of the groups that the plugin's agent may not join, and what to change if it should."""
+    settings = configuration.agents.get(plugin, AgentSettings())
+    problems = ((group, _problem(plugin, group, settings, configuration, installed)) for group in wanted)
+    return {group: problem for group, problem in problems if problem is not None}
+
+
+def _problem(
+    plugin: str, group: str, settings: AgentSettings, configuration: Configuration, installed: Collection[str]
+) -> str | None:
+    if settings.groups is not None:
+        return None if group in settings.groups else f"add it to agents.{plugin}.groups"
+    if group in builtin_specification("handshake").groups or (group != plugin and _is_raw(group, configuration)):
+        named = plugin in configuration.kernel.plugins
+        return None if named else f"it is the kernel's; add {plugin!r} to kernel.plugins"
+    if group != plugin and group in installed:
+        return f"it bears the name of another plugin; set agents.{plugin}.groups"
+    return None
+
+
+def _is_raw(group: str, configuration: Configuration) -> bool:
+    raw = configuration.kernel.raw
+    return raw.enabled and group in raw.protocols
