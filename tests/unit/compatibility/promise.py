@@ -6,6 +6,7 @@ changelog and INTERFACE_VERSION is raised.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import enum
 import importlib
@@ -40,10 +41,18 @@ def _public(module: ModuleType) -> Iterator[tuple[str, object]]:
     if hasattr(module, "__all__"):
         yield from ((name, getattr(module, name)) for name in module.__all__)
         return
+    imported = _imported(module)
     for name, value in vars(module).items():
-        ours = getattr(value, "__module__", module.__name__) == module.__name__
+        ours = getattr(value, "__module__", module.__name__) == module.__name__ and name not in imported
         if ours and not name.startswith("_") and not isinstance(value, (ModuleType, TypeVar)):
             yield name, value
+
+
+def _imported(module: ModuleType) -> set[str]:
+    """Return the names that a module takes from others: a constant does not say where it was defined."""
+    nodes = ast.walk(ast.parse(inspect.getsource(module)))
+    found = [alias for node in nodes if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names]
+    return {alias.asname or alias.name for alias in found}
 
 
 def _of_object(name: str, value: object) -> Iterator[str]:
