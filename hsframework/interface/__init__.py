@@ -1,22 +1,22 @@
-"""What a plugin author reads first: the protocol, the request, the endpoint and the result.
+"""The interface for plugins: the protocol, the request, the endpoint and the result.
 
 A plugin package registers one or more :class:`Protocol` objects through the hook ``hsframework_protocols``
-(:mod:`hsframework.hookspecs`).  The agent process calls :meth:`Protocol.prepare` once, and from then on the
-:class:`Handshaker` that it returned serves every request of the protocol's group::
+(:mod:`hsframework.hookspecs`).  The agent process calls :meth:`Protocol.prepare` once; the :class:`Handshaker` that it
+returns then serves every request of the protocol's groups::
 
     READY → the agent pulls a request → await handshaker.handshake(request, endpoint) → Result, or HandshakeError
 
 The rules for a handshaker:
 
-* The coroutine is one handshake.  Many run at once on one event loop, so it never blocks.
-* It reads through the endpoint alone and takes no byte that belongs to the consumer: what follows the last handshake
-  message on the wire stays in the socket.
-* It ends by its deadline.  The host cancels it there, and tells the consumer ``ETIMEDOUT``.
-* It returns a :class:`Result` or raises :class:`hsframework.errors.HandshakeError`.  Anything else that it raises is
-  logged with the plugin's name and reaches the consumer as ``EIO``.
+* The coroutine runs one handshake.  Many run at once on one event loop, so it never blocks.
+* It reads through the endpoint alone and takes no byte that belongs to the consumer: bytes behind the last handshake
+  message stay in the socket.
+* It ends by its deadline.  The agent cancels it then, and the consumer gets ``ETIMEDOUT``.
+* It returns a :class:`Result` or raises :class:`hsframework.errors.HandshakeError`.  An exception that is not of
+  :mod:`hsframework.errors` is logged with the plugin's name and reaches the consumer as ``EIO``.
 * Key material stays inside :class:`Secret` until the moment of use.
 
-The fd stays the host's: a handshaker never closes ``endpoint.socket`` and keeps no reference to it.
+The agent owns the fd: a handshaker never closes ``endpoint.socket`` and keeps no reference to it.
 """
 
 from hsframework.interface.credentials import Identity, PresharedKey, Secret, Trust
@@ -82,7 +82,7 @@ __all__ = [  # noqa: RUF022
 ]
 
 INTERFACE_VERSION = 1
-"""Raised when something of the interface is taken away or changes its meaning; what is added does not raise it."""
+"""The version of the interface.  It rises when a name is taken away or changes its meaning; additions leave it."""
 
 OLDEST_INTERFACE_VERSION = 1
-"""Plugins that were written for this version, or a later one up to ``INTERFACE_VERSION``, are served."""
+"""The oldest version that is served: plugins written for it, or for a later one up to ``INTERFACE_VERSION``."""

@@ -9,7 +9,7 @@ from functools import cached_property
 
 
 class Secret:
-    """Bytes that must not be shown: no repr, no str, no pickle, compared in constant time.
+    """Bytes that must not be shown: no repr, no str, no pickle.  Comparison takes constant time.
 
     >>> Secret(b"hunter2")
     <secret, 7 bytes>
@@ -21,7 +21,7 @@ class Secret:
         self._value = bytes(value)
 
     def reveal(self) -> bytes:
-        """The bytes themselves.  Call it where they are used, and keep the result nowhere."""
+        """Return the bytes.  Call it where they are used, and keep the result nowhere."""
         return self._value
 
     def __len__(self) -> int:
@@ -44,41 +44,41 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A certificate chain and its private key.
-
-    ``chain``: DER certificates, the leaf first, then intermediates in order; the anchor may be left out.
-    ``private_key``: PKCS#8 ``PrivateKeyInfo`` DER, unencrypted.
-    """
+    """A certificate chain and its private key."""
 
     chain: tuple[bytes, ...]
+    """DER certificates: the leaf, then the intermediates in order; the trust anchor may be left out."""
     private_key: Secret
+    """PKCS#8 ``PrivateKeyInfo`` DER, unencrypted."""
 
 
 @dataclass(frozen=True, slots=True)
 class PresharedKey:
-    """An external PSK (RFC 8446 section 4.2.11).
-
-    ``identity``: as it goes on the wire, 1 to 65535 bytes.  ``hash``: ``"sha256"`` or ``"sha384"``.
-    """
+    """An external PSK (RFC 8446 section 4.2.11)."""
 
     identity: bytes
+    """The identity as it goes on the wire, 1 to 65535 bytes."""
     key: Secret
+    """The key itself."""
     hash: str = "sha256"
+    """The hash of the key schedule: ``"sha256"`` or ``"sha384"``."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """Whom to believe: DER trust anchors and DER certificate revocation lists.
+    """The authorities to trust, and their revocations.
 
-    Two objects with the same content have the same ``digest``, so what is built from one can be kept under it.
+    Two objects with the same content have the same ``digest``: a cache of what is built from one can use it as the key.
     """
 
     anchors: tuple[bytes, ...]
+    """DER certificates of the trusted authorities."""
     crls: tuple[bytes, ...] = ()
+    """DER certificate revocation lists (RFC 5280 section 5)."""
 
     @cached_property
     def digest(self) -> bytes:
-        """SHA-256 over every item with its length, 32 bytes."""
+        """Return SHA-256 over every item with its length, 32 bytes."""
         state = hashlib.sha256()
         for tag, items in ((b"A", self.anchors), (b"R", self.crls)):
             for item in items:

@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 class Handshaker(ABC):
-    """Serves the requests of one protocol in one agent process; what :meth:`Protocol.prepare` returns."""
+    """The service of one protocol's requests in one agent process; :meth:`Protocol.prepare` returns it."""
 
     @abstractmethod
     async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
         """Run one handshake.  Raises :class:`hsframework.errors.HandshakeError`."""
 
     def close(self) -> None:  # noqa: B027  (a handshaker without resources has nothing to close)
-        """Called once when the agent ends."""
+        """Release all resources; called once, when the agent ends."""
 
 
 class Protocol(ABC):
     """A security handshake that a plugin serves.  One instance is registered by ``hsframework_protocols``."""
 
     name: str
-    """Lower-case letters, digits and dashes; unique in an installation; what the command line and the logs say."""
+    """Lower-case letters, digits and dashes, unique in an installation; shown by the command line and the logs."""
     groups: tuple[str, ...]
     """The multicast groups in which requests for it are announced."""
     socket_protocols: frozenset[int] = frozenset({_socket.IPPROTO_TCP})
@@ -38,14 +38,14 @@ class Protocol(ABC):
     settings_type: type[Any] | None = None
     """A frozen dataclass with defaults, for the table ``[plugins.NAME]`` in the configuration.  None: no settings."""
     auth_modes: frozenset[AuthMode] = frozenset(AuthMode)
-    """What it can do; asked by the command line, which refuses the others before anything is sent."""
+    """The proofs of identity that it supports; the command line refuses the others before it sends anything."""
     writes_qlogs: bool = False
-    """Does ``attach_session`` write a qlog where the environment variable ``QLOGDIR`` names a folder?"""
+    """True if ``attach_session`` writes a qlog into the folder that the environment variable ``QLOGDIR`` names."""
     interface_version: int = 1
-    """The ``INTERFACE_VERSION`` that it was written for, as a number; what says nothing was written for 1."""
+    """The ``INTERFACE_VERSION`` for which it was written, as a number."""
 
     def gate(self, validation: AddressValidation) -> Gate | None:
-        """For a listener of a datagram protocol.
+        """Return the gate for a listener of a datagram protocol.
 
         None: the protocol needs none, or its clients connect as streams do.
         """
@@ -53,7 +53,7 @@ class Protocol(ABC):
 
     @property
     def specification(self) -> Specification | None:
-        """The mechanism's own netlink spec, with attribute sets ``request`` and ``session``; None: it has neither."""
+        """Return the protocol's own netlink spec, with attribute sets ``request`` and ``session``; None: no spec."""
         return None
 
     @abstractmethod

@@ -12,10 +12,12 @@ from hsframework.interface.result import PeerIdentity
 
 
 class Stream(TypingProtocol):
-    """Bytes in order, both ways, in blocking calls: what ``attach_session`` gives to a synchronous consumer.
+    """Bytes in order, both ways, in blocking calls: the object that ``attach_session`` gives a synchronous consumer.
 
-    Every session in user space is one.  That of a protocol with several streams is a :class:`Connection` besides, and
-    as a Stream stands for the first of them; each of the others is a Stream of its own.
+    Every session in user space is one.  The session of a protocol with several streams is a :class:`Connection` too,
+    and as a Stream stands for the first of them; each of the others is a Stream of its own.
+
+    Errors: :class:`hsframework.errors.StreamError`, OSError.
     """
 
     def send(self, data: bytes) -> None:
@@ -23,48 +25,56 @@ class Stream(TypingProtocol):
         ...
 
     def receive(self, max_size: int = 65536) -> bytes:
-        """At least one byte and at most ``max_size``; ``b""`` once the peer has closed its direction properly."""
+        """Receive 1 to ``max_size`` bytes; ``b""`` once the peer has closed its direction properly."""
         ...
 
     def send_eof(self) -> None:
-        """Say that nothing more will be sent; what the peer still sends can be received."""
+        """Close our direction: nothing more is sent, and receiving goes on."""
         ...
 
     def close(self) -> None:
-        """Say goodbye to the peer and release the session; the socket stays its owner's.
+        """Close our direction and release the session; the socket stays its owner's.
 
-        TLS says close_notify.  A Connection ends its first stream and says CONNECTION_CLOSE.  One stream of a
-        connection among others is ended alone.
+        TLS sends close_notify.  A Connection ends its first stream and sends CONNECTION_CLOSE.  A single stream of a
+        connection is ended alone.
         """
         ...
 
 
 class AsyncStream(TypingProtocol):
-    """The same over asyncio: what ``attach_session`` gives to an asynchronous consumer."""
+    """A :class:`Stream` over asyncio: the object that ``attach_session`` gives an asynchronous consumer."""
 
-    async def send(self, data: bytes) -> None: ...
+    async def send(self, data: bytes) -> None:
+        """Send all of ``data``."""
+        ...
 
-    async def receive(self, max_size: int = 65536) -> bytes: ...
+    async def receive(self, max_size: int = 65536) -> bytes:
+        """Receive 1 to ``max_size`` bytes; ``b""`` once the peer has closed its direction properly."""
+        ...
 
-    async def send_eof(self) -> None: ...
+    async def send_eof(self) -> None:
+        """Close our direction: nothing more is sent, and receiving goes on."""
+        ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Close our direction and release the session, as :meth:`Stream.close` does."""
+        ...
 
 
 class ConnectionStream(Stream, TypingProtocol):
-    """One stream of a connection among others."""
+    """One stream of a connection with several."""
 
     @property
     def id(self) -> int:
-        """Its number in the protocol."""
+        """Return the stream's number in the protocol."""
         ...
 
     def reset(self, code: int = 0) -> None:
-        """Give up sending, with a code of the application protocol; what is under way is lost."""
+        """Give up sending, with a code of the application protocol; data that is under way is lost."""
         ...
 
     def stop(self, code: int = 0) -> None:
-        """Ask the peer to send no more; what has arrived is dropped."""
+        """Ask the peer to send no more; data that has arrived is dropped."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -77,14 +87,20 @@ class ConnectionStream(Stream, TypingProtocol):
 
 
 class AsyncConnectionStream(AsyncStream, TypingProtocol):
-    """The same over asyncio."""
+    """A :class:`ConnectionStream` over asyncio."""
 
     @property
-    def id(self) -> int: ...
+    def id(self) -> int:
+        """Return the stream's number in the protocol."""
+        ...
 
-    async def reset(self, code: int = 0) -> None: ...
+    async def reset(self, code: int = 0) -> None:
+        """Give up sending, with a code of the application protocol; data that is under way is lost."""
+        ...
 
-    async def stop(self, code: int = 0) -> None: ...
+    async def stop(self, code: int = 0) -> None:
+        """Ask the peer to send no more; data that has arrived is dropped."""
+        ...
 
     async def __aenter__(self) -> Self: ...
 
@@ -98,27 +114,27 @@ class Connection(Stream, TypingProtocol):
     """A session with several streams, and perhaps datagrams: QUIC (RFC 9000, RFC 9221).
 
     As a Stream it is the first bidirectional stream of the client: the client opens it with its first call, a server's
-    first call waits for it.  A program that knows of one byte stream alone so works over every protocol, and need not
-    ask.  A program that uses ``open_stream`` and ``accept_stream`` meets the same stream there, as the first one.
+    first call waits for it.  So a program that knows of one byte stream alone works over every protocol.  A program
+    that uses ``open_stream`` and ``accept_stream`` gets the same stream from them, as the first one.
 
     Streams that are ended, reset or stopped by the peer raise :class:`hsframework.errors.StreamError` for themselves;
     the end of the connection does so for all.
     """
 
     def open_stream(self, *, unidirectional: bool = False) -> ConnectionStream:
-        """A stream of ours; waits while the peer allows no more.  The peer learns of it with the first data."""
+        """Open a stream; waits while the peer allows no more.  The peer learns of it with the first data."""
         ...
 
     def accept_stream(self, *, unidirectional: bool | None = None) -> ConnectionStream | None:
-        """The next stream of the peer's, of one kind or of either.
+        """Wait for the next stream of the peer's, of one kind or of either.
 
-        None: it has closed the connection without an error.
+        None: the peer has closed the connection without an error.
         """
         ...
 
     @property
     def max_datagram_size(self) -> int | None:
-        """Bytes in one datagram at most; None: the peer takes no datagrams."""
+        """Return the bytes that one datagram can have; None: the peer takes no datagrams."""
         ...
 
     def send_datagram(self, data: bytes) -> None:
@@ -129,19 +145,19 @@ class Connection(Stream, TypingProtocol):
         ...
 
     def receive_datagram(self) -> bytes:
-        """The next datagram; datagrams that nobody takes are lost, the oldest first."""
+        """Wait for the next datagram.  Datagrams that pile up unread are lost, the oldest first."""
         ...
 
     def ping(self) -> None:
-        """Returns when the peer has answered."""
+        """Wait until the peer has answered a ping."""
         ...
 
     def update_keys(self) -> None:
-        """Change the keys that protect what is sent."""
+        """Change the keys that protect the data to the peer."""
         ...
 
     def close(self, code: int = 0, reason: str = "") -> None:
-        """Say goodbye with a code and a reason of the application protocol; 0: nothing is wrong."""
+        """Close the connection with a code and a reason of the application protocol; code 0: no error."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -155,24 +171,40 @@ class Connection(Stream, TypingProtocol):
 
 @runtime_checkable
 class AsyncConnection(AsyncStream, TypingProtocol):
-    """The same over asyncio.  The event loop does the connection's work until it is closed."""
+    """A :class:`Connection` over asyncio.  The event loop does the connection's work until it is closed."""
 
-    async def open_stream(self, *, unidirectional: bool = False) -> AsyncConnectionStream: ...
+    async def open_stream(self, *, unidirectional: bool = False) -> AsyncConnectionStream:
+        """Open a stream, as :meth:`Connection.open_stream` does."""
+        ...
 
-    async def accept_stream(self, *, unidirectional: bool | None = None) -> AsyncConnectionStream | None: ...
+    async def accept_stream(self, *, unidirectional: bool | None = None) -> AsyncConnectionStream | None:
+        """Wait for the next stream of the peer's; None: the peer has closed the connection without an error."""
+        ...
 
     @property
-    def max_datagram_size(self) -> int | None: ...
+    def max_datagram_size(self) -> int | None:
+        """Return the bytes that one datagram can have; None: the peer takes no datagrams."""
+        ...
 
-    async def send_datagram(self, data: bytes) -> None: ...
+    async def send_datagram(self, data: bytes) -> None:
+        """Send a datagram, as :meth:`Connection.send_datagram` does."""
+        ...
 
-    async def receive_datagram(self) -> bytes: ...
+    async def receive_datagram(self) -> bytes:
+        """Wait for the next datagram.  Datagrams that pile up unread are lost, the oldest first."""
+        ...
 
-    async def ping(self) -> None: ...
+    async def ping(self) -> None:
+        """Wait until the peer has answered a ping."""
+        ...
 
-    async def update_keys(self) -> None: ...
+    async def update_keys(self) -> None:
+        """Change the keys that protect the data to the peer."""
+        ...
 
-    async def close(self, code: int = 0, reason: str = "") -> None: ...
+    async def close(self, code: int = 0, reason: str = "") -> None:
+        """Close the connection with a code and a reason of the application protocol; code 0: no error."""
+        ...
 
     async def __aenter__(self) -> Self: ...
 
@@ -183,13 +215,19 @@ class AsyncConnection(AsyncStream, TypingProtocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EstablishedSession:
-    """What a consumer in user space gets for its socket: the counterpart of :class:`Result`."""
+    """A session as ``attach_session`` gets it in the consumer's process: the counterpart of :class:`Result`."""
 
     protocol: str
+    """The name of the protocol that made it."""
     role: Role
+    """Our side of the handshake."""
     peer: PeerIdentity
+    """The proven identity of the peer."""
     alpn: str | None
+    """The application protocol that was agreed on; None: none."""
     in_kernel: bool
+    """True if the session is planted in the socket."""
     parameters: Mapping[str, Any]
-    """By the protocol's specification, attribute set ``session``."""
+    """The session's parameters, by the attribute set ``session`` of the protocol's specification."""
     tags: Mapping[str, str]
+    """Short facts about the session, for example ``cipher`` and ``group``."""
