@@ -66,6 +66,7 @@ def _of_object(name: str, value: object) -> Iterator[str]:
 def _of_class(name: str, kind: type) -> Iterator[str]:
     if issubclass(kind, enum.Enum):
         yield from (f"{name}.{member}" for member in kind.__members__)
+        yield from (f"{name}.{item}" for item, value in vars(kind).items() if isinstance(value, property))
         return
     if dataclasses.is_dataclass(kind):
         yield from (f"{name}({item.name})" for item in dataclasses.fields(kind) if item.init)
