@@ -1,7 +1,7 @@
-"""What docs/reference/compatibility.md promises, as lines of text.
+"""The promise of docs/reference/compatibility.md, as lines of text.
 
-``python -m tests.unit.compatibility.promise`` renews ``promised_names.txt``, once what has gone from it is in the
-changelog and INTERFACE_VERSION is raised.
+``python -m tests.unit.compatibility.promise`` renews ``promised_names.txt``.  Before a name is taken from it, the
+changelog has a line and INTERFACE_VERSION is raised.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _ROW = re.compile(r"^\| `(hsframework[\w.]*)` \|", re.MULTILINE)
 
 
 def public_modules() -> list[str]:
-    """The modules in the page's table."""
+    """Return the modules in the page's table."""
     return _ROW.findall((ROOT / "docs/reference/compatibility.md").read_text("utf-8"))
 
 
 def promised_now() -> set[str]:
-    """A line for each public name, attribute and argument."""
+    """Return a line for each public name, attribute and argument."""
     return {line for name in public_modules() for line in _of_module(importlib.import_module(name))}
 
 
