@@ -6,7 +6,8 @@ The rules:
   compared with dNSName entries only.  The subject's common name is never used.
 * DNS names are compared without regard to case; one trailing dot of the reference is dropped.  Internationalised names
   are given and compared as A-labels (``xn--``); a reference with other letters matches no name.
-* ``*`` matches exactly one whole left-most label, in a pattern of three labels or more, but no A-label.
+* ``*`` matches exactly one whole left-most label, in a pattern of three labels or more, but no A-label.  A pattern that
+  would be an IP address with a number for ``*`` matches no name.
 """
 
 from __future__ import annotations
