@@ -41,9 +41,9 @@ LOCAL_MESSAGE_TYPE = 0x20
 class AsyncChannel:
     """One end of a link, on an asyncio loop.
 
-    ``on_packet(data, fd)`` is called for each message and owns the fd.  ``on_closed(error)`` is called once, with None
-    when the peer has closed, with MessageError when it broke a rule above, with OSError when the socket failed.  Neither
-    is called after :meth:`close`.
+    ``on_packet(data, fd)`` is called for each message and owns the fd.  ``on_closed(error)`` is called once: with None
+    when the peer has closed, MessageError when it broke a rule above, OSError when the socket failed.  After
+    :meth:`close` neither is called.
     """
 
     BURST = 32
