@@ -1,7 +1,7 @@
 """Check of the links within the built documentation, and of references to names of ours.
 
-Sphinx itself warns of a link to a missing page, but not of one to a missing anchor in an included or generated page, and
-it shows a reference to an undocumented name as plain text.  Run by ``make docs``.
+Sphinx itself warns of a link to a missing page, but not of one to a missing anchor in an included or generated page,
+and it shows a reference to an undocumented name as plain text.  Run by ``make docs``.
 """
 
 from __future__ import annotations

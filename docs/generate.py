@@ -153,7 +153,7 @@ def _settings(kind: type[Any], where: str, seen: set[str]) -> Iterable[str]:
         hint, key = hints[item.name], item.name.replace("_", "-")
         path = f"{where.strip('[]')}.{key}" if where else key
         inner = _table_of(hint)
-        if inner is None and item.name != "plugins":
+        if inner is None and (kind, item.name) != (Configuration, "plugins"):
             rows.append((f"`{key}`", _hint(hint), _default(item), notes.get(item.name, "")))
         elif inner is not None:
             below.append((inner, _header(path, hint)))
