@@ -56,7 +56,7 @@ def _shown(event: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def observed() -> Iterator[Observation]:
-    """Observe structlog, the logging module, stdout, stderr, and opened files while ``watch_files`` is True."""
+    """Watch structlog, the logging module, stdout, stderr, and opened files while ``watch_files`` is True."""
     seen = Observation()
 
     def note(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
