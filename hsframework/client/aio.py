@@ -23,8 +23,8 @@ from hsframework.client.wire import (
     Submits,
     codec,
     connect_error,
-    connection_lost,
     encode_cancel,
+    link_lost,
     numbered,
     open_socket,
     outcome,
@@ -96,7 +96,7 @@ class AsyncClient:
             self._connecting = asyncio.Lock()
         async with self._connecting:
             if not self.connected:
-                self._channel = AsyncChannel(await _connect(self.path), self._on_packet, self._on_closed)
+                self._channel = AsyncChannel(await _connect(self.path), self._on_message, self._on_closed)
 
     def close(self) -> None:
         """Close the link at once.
@@ -167,7 +167,7 @@ class AsyncClient:
                 HandshakeError("the dispatcher did not answer in time; is it hung?", errno=errno.ETIMEDOUT)
             )
 
-    def _on_packet(self, data: bytes, fd: int | None) -> None:
+    def _on_message(self, data: bytes, fd: int | None) -> None:
         if fd is not None:
             os.close(fd)
         try:
@@ -189,7 +189,7 @@ class AsyncClient:
     def _fail_pending(self, error: Exception | None) -> None:
         for future in self._pending.values():
             if not future.done():
-                future.set_exception(connection_lost(error))
+                future.set_exception(link_lost(error))
 
 
 async def _connect(path: Path) -> socket.socket:

@@ -23,7 +23,7 @@ from hsframework.client.wire import (
     Submits,
     codec,
     connect_error,
-    connection_lost,
+    link_lost,
     numbered,
     open_socket,
     outcome,
@@ -172,14 +172,14 @@ class _Link:
             # Without a buffer for control data the kernel closes any fds that a packet carries.
             data = self._socket.recv(MAX_PACKET + 1)
             if not data:
-                raise connection_lost(None)
+                raise link_lost(None)
             return [codec().decode(message) for message in messages_of(data)]
         except TimeoutError:
             raise HandshakeError(
                 f"the dispatcher did not answer within {limit:.1f} s; is it hung?", errno=errno.ETIMEDOUT
             ) from None
         except (OSError, MessageError) as error:
-            raise connection_lost(error) from None
+            raise link_lost(error) from None
 
     def close(self) -> None:
         self._socket.close()

@@ -78,7 +78,7 @@ def connect_error(path: Path, error: OSError) -> HsframeworkError:
     )
 
 
-def connection_lost(error: Exception | None) -> HsframeworkError:
+def link_lost(error: Exception | None) -> HsframeworkError:
     """Return the error for pending requests when the dispatcher closed the link or sent an invalid message."""
     if isinstance(error, MessageError):
         return HsframeworkError(f"the dispatcher broke the protocol: {error}", errno=errno.EPROTO)

@@ -41,7 +41,7 @@ LOCAL_MESSAGE_TYPE = 0x20
 class AsyncChannel:
     """One end of a link, on an asyncio loop.
 
-    ``on_packet(data, fd)`` is called for each message and owns the fd.  ``on_closed(error)`` is called once: with None
+    ``on_message(data, fd)`` is called for each message and owns the fd.  ``on_closed(error)`` is called once: with None
     when the peer has closed, MessageError when it broke a rule above, OSError when the socket failed.  After
     :meth:`close` neither is called.
     """
@@ -56,7 +56,7 @@ class AsyncChannel:
     def __init__(
         self,
         sock: socket.socket,
-        on_packet: Callable[[bytes, int | None], None],
+        on_message: Callable[[bytes, int | None], None],
         on_closed: Callable[[Exception | None], None],
         *,
         loop: asyncio.AbstractEventLoop | None = None,
@@ -65,7 +65,7 @@ class AsyncChannel:
         sock.setblocking(False)
         self._socket = sock
         self._loop = loop or asyncio.get_running_loop()
-        self._on_packet = on_packet
+        self._on_message = on_message
         self._on_closed = on_closed
         self._close_fd = close_fd
         self._queue: deque[tuple[bytes, Sequence[int]]] = deque()
@@ -223,7 +223,7 @@ class AsyncChannel:
         try:
             for message, its_fd in waiting:
                 if not self.closed:
-                    self._on_packet(message, its_fd)
+                    self._on_message(message, its_fd)
                 elif its_fd is not None:
                     self._close_fd(its_fd)
         finally:

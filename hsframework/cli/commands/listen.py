@@ -24,7 +24,7 @@ from hsframework.cli.options.address import format_address, port_number
 from hsframework.cli.options.facts import report_failure, report_session
 from hsframework.cli.options.pump import echo, pump, receive_output
 from hsframework.cli.options.stream import open_stream
-from hsframework.cli.options.transport import Listening, Newcomer, check_protocol, listen
+from hsframework.cli.options.transport import ListeningSocket, Newcomer, check_protocol, listen
 from hsframework.client import AsyncClient, HandshakeOptions
 from hsframework.errors import ConfigurationError, HsframeworkError, RequestRefused, errno_name
 from hsframework.interface import AddressValidation, CertificateDemand, Role
@@ -135,7 +135,7 @@ async def check_profile(client: AsyncClient, options: HandshakeOptions) -> None:
                 raise
 
 
-async def _accept_for_ever(listening: Listening, server: _Server) -> None:
+async def _accept_for_ever(listening: ListeningSocket, server: _Server) -> None:
     async with asyncio.TaskGroup() as tasks:
         while True:
             tasks.create_task(server.serve(await listening.accept()))

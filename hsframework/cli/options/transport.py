@@ -41,7 +41,7 @@ class Newcomer:
     """Runs the handshake on the socket."""
 
 
-class Listening(TypingProtocol):
+class ListeningSocket(TypingProtocol):
     """A listening socket of either transport."""
 
     @property
@@ -52,7 +52,7 @@ class Listening(TypingProtocol):
     def close(self) -> None: ...
 
 
-class TcpListening:
+class TcpListeningSocket:
     """A listening TCP socket."""
 
     def __init__(self, host: str, port: int) -> None:
@@ -80,7 +80,7 @@ class TcpListening:
         self._listener.close()
 
 
-class UdpListening:
+class UdpListeningSocket:
     """A listening UDP socket of a datagram protocol."""
 
     def __init__(self, host: str, port: int, protocol: str, validation: AddressValidation) -> None:
@@ -138,11 +138,11 @@ async def connect(protocol: str, host: str, port: int, timeout: float | None) ->
     return sock
 
 
-def listen(arguments: argparse.Namespace, host: str, port: int) -> Listening:
+def listen(arguments: argparse.Namespace, host: str, port: int) -> ListeningSocket:
     """Return a listening socket of the protocol's kind.  Raises HsframeworkError."""
     if not uses_datagrams(arguments.protocol):
-        return TcpListening(host, port)
-    return UdpListening(host, port, arguments.protocol, AddressValidation(arguments.retry or "load"))
+        return TcpListeningSocket(host, port)
+    return UdpListeningSocket(host, port, arguments.protocol, AddressValidation(arguments.retry or "load"))
 
 
 def _installed(name: str) -> Protocol | None:
