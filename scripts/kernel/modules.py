@@ -18,19 +18,19 @@ SOURCES = CHECKOUT / "tests" / "kernel" / "modules"
 
 
 def directories() -> list[Path]:
-    """The modules' sources."""
+    """Return the source directories of the modules."""
     return sorted(path.parent for path in SOURCES.glob("*/Makefile"))
 
 
 def entry_for(directory: Path, kernel: Entry) -> Entry:
-    """Where a module is kept."""
+    """Return the cache entry of a module."""
     files = sorted(path for path in directory.iterdir() if path.suffix in (".c", ".h") or path.name == "Makefile")
     covered = [content for path in files for content in (path.name, path.read_bytes())]
     return Entry("module", kernel.path.name, *covered)
 
 
 def build(directory: Path, entry: Entry, kernel: Entry) -> None:
-    """Makes a complete entry.  Raises Unable, with the compiler's words."""
+    """Build a module and complete its cache entry.  Raises Unable with the compiler's output."""
     work = entry.path / "work"
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(directory, work)
@@ -46,7 +46,7 @@ def build(directory: Path, entry: Entry, kernel: Entry) -> None:
 
 
 def build_all(kernel: Entry) -> None:
-    """All modules, from the cache or made now, linked from build/kernel/ko.  Raises Unable."""
+    """Build all modules that are not in the cache, and link all from build/kernel/ko.  Raises Unable."""
     for directory in directories():
         entry = entry_for(directory, kernel)
         with entry.locked():

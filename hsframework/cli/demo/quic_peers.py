@@ -1,4 +1,4 @@
-"""The peers of the demonstration for QUIC: aioquic's own client and server, as processes of their own."""
+"""The peers of the demonstration for QUIC: aioquic's own client and server, as child processes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _LISTENING = "listening"
 
 
 class AioquicPeers:
-    """``hsframework_quic.aioquic_peer``.  Implements :class:`.meeting.Peers`."""
+    """Client and server of ``hsframework_quic.aioquic_peer``.  Implements :class:`.meeting.Peers`."""
 
     name = "aioquic"
     protocol = "quic"
-    connection = "UDP datagrams"
+    transport = "UDP datagrams"
     handshake = "QUIC handshake"
 
     def program(self, role: Role) -> str:
@@ -60,7 +60,7 @@ async def _until_it_listens(peer: Peer) -> None:
 
 
 def free_port() -> int:
-    """A UDP port of the loopback interface that nobody uses now."""
+    """Return a UDP port of the loopback interface that is not in use."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
