@@ -21,7 +21,7 @@ LINKS = CHECKOUT / "build" / "kernel"
 HERE = Path(__file__).resolve().parent
 CONFIGURATION = HERE / "config"
 PATCHES = HERE / "patches"
-LAYOUT = "1"
+LAYOUT = "2"
 """Part of every hash.  Raise it when an entry's contents change although no file that the hash covers does."""
 
 
