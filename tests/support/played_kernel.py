@@ -40,6 +40,7 @@ class Service:
         self.not_joined: set[str] = set()
         self.not_accepted: dict[str, int] = {}
         self.accepts = 0
+        self.drains = 0
 
     def sockets(self) -> int:
         """How many wires are open."""
@@ -64,6 +65,7 @@ class PlayedWire(Wire):
 
     def drain(self) -> None:
         os.read(self._reader, 100)
+        self._service.drains += 1
 
     def join(self, group: str) -> None:
         if group in self._service.not_joined:

@@ -226,8 +226,7 @@ class KernelSource:
             self.room_made()
 
     def _accept(self, group: str) -> None:
-        # To refuse a request takes no room.
-        while self._wire is not None and not self._pause and (group in self._left or self._dispatcher.has_room(self)):
+        while self._wire is not None and not self._pause and self._may_take(group):
             try:
                 values = self._wire.accept(group)
             except HsframeworkError as error:
@@ -237,6 +236,10 @@ class KernelSource:
                 self._left.discard(group)
                 return
             self._take(group, values)
+
+    def _may_take(self, group: str) -> bool:
+        # To refuse a request takes no room.
+        return group in self._left or self._dispatcher.has_room(self, group)
 
     def _not_accepted(self, group: str, error: HsframeworkError) -> None:
         if error.errno in GONE:
