@@ -73,6 +73,7 @@ class PlayedWire(Wire):
         self._service.members.add(group)
 
     def leave(self, group: str) -> None:
+        self._vanished()
         self._service.members.discard(group)
 
     def close(self) -> None:
@@ -99,7 +100,7 @@ class PlayedWire(Wire):
 
     def _vanished(self) -> None:
         if not self._service.there:
-            raise NetlinkError("it has gone", errno=errno.ENOENT)
+            raise NetlinkError("it is not there", errno=errno.ENOENT)
 
 
 class Keys:
@@ -146,8 +147,12 @@ class Stage:
 
     def submit(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT) -> None:
         """A kernel consumer asks, and it is announced."""
-        self.service.queue.append({**values, "sockfd": os.dup(sock.fileno())})
+        self.ask(sock, values)
         self.announce()
+
+    def ask(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT) -> None:
+        """A kernel consumer asks, and its announcement is lost."""
+        self.service.queue.append({**values, "sockfd": os.dup(sock.fileno())})
 
     def announce(self) -> None:
         os.write(self.wires[-1].writer, b"!")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from hsframework.configuration.settings import Configuration, IdentitySettings, Limits, Profile, TrustSettings
 from hsframework.dispatcher.keys import vault as vault_module
@@ -63,6 +64,41 @@ async def test_the_service_vanishes_and_comes_again() -> None:
             await played.until(lambda: played.service.told)
 
 
+async def test_the_service_vanishes_while_accept_pauses() -> None:
+    """The pause ends with the sockets: whoever comes next is taken at once.  Each loss is logged once."""
+    with connected_pair() as (ours, _), capture_logs() as logs:
+        async with stage() as played:
+            await played.home.agent(GROUP)
+            for lost in (1, 2):
+                played.service.not_accepted[GROUP] = errno.EMFILE
+                accepts = played.service.accepts
+                played.announce()
+                await played.until(lambda accepts=accepts: played.service.accepts > accepts)  # type: ignore[misc]
+                played.service.there = False
+                played.source.group_closed(GROUP)
+                played.source.group_opened(GROUP)
+                assert not played.service.sockets()
+                reasons = [entry for entry in logs if entry["event"] == "the kernel's requests cannot be taken"]
+                assert len(reasons) == lost
+                played.service.not_accepted.clear()
+                played.service.there = True
+                played.ask(ours, {})
+                played.source.look()
+                assert not played.service.queue
+
+
+async def test_a_request_is_given_back() -> None:
+    """One that an earlier dispatcher took fails: its connection is ended first, and no socket stays open."""
+    with connected_pair() as (ours, far):
+        async with stage() as played:
+            custody = played.home.dispatcher.take_socket(os.dup(ours.fileno()))
+            played.source.restored(custody, {})
+            assert played.service.told == [(errno.EIO, [])]
+            assert not played.service.sockets()
+            far.settimeout(5)
+            assert far.recv(1) == b""
+
+
 async def test_the_service_vanishes_with_a_request_in_flight() -> None:
     """Its DONE can be told to nobody: the request is closed all the same, and its socket let go of."""
     with connected_pair() as (ours, _):
@@ -110,8 +146,11 @@ async def test_a_group_that_cannot_be_had(at: str) -> None:
                 played.service.not_joined.add(OTHER)
             else:
                 played.service.not_accepted[OTHER] = errno.EINVAL
-            agent = await played.home.agent(OTHER, GROUP)
-            assert played.missing
+            with capture_logs() as logs:
+                agent = await played.home.agent(OTHER, GROUP)
+                assert played.missing
+                played.source.look()
+            assert [entry["event"] for entry in logs].count("the kernel's requests of a group cannot be taken") == 1
             assert played.service.members == {GROUP}
             await _served(played, agent, ours)
             played.service.not_joined.clear()
@@ -149,18 +188,72 @@ async def test_accepts_that_fail_again_and_again() -> None:
         assert most == 1
 
 
-async def test_a_group_is_left_while_accept_pauses() -> None:
+@pytest.mark.parametrize("since", ["before", "by leaving"])
+async def test_a_group_is_left_while_accept_pauses(since: str) -> None:
     """What waits in it is refused once ACCEPT works again, and then the sockets are closed."""
     with connected_pair() as (ours, _):
         async with stage() as played:
             agent = await played.home.agent(GROUP)
             played.service.not_accepted[GROUP] = errno.EMFILE
-            played.submit(ours)
-            await played.until(lambda: played.service.accepts > 1)
+            if since == "before":
+                played.submit(ours)
+                await played.until(lambda: played.service.accepts > 1)
+            else:
+                played.ask(ours)
             await agent.ask("leave", {"group": [GROUP]})
             assert not played.service.members
             played.service.not_accepted.clear()
             await played.until(lambda: not played.service.sockets())
+            assert played.service.told == [(errno.EIO, [])]
+
+
+async def test_a_group_that_was_left_cannot_be_joined_again() -> None:
+    """What waited in it is served by the agents that came back, once ACCEPT works again."""
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.service.not_accepted[GROUP] = errno.EMFILE
+            played.ask(ours)
+            await agent.ask("leave", {"group": [GROUP]})
+            played.service.not_joined.add(GROUP)
+            await agent.ask("join", {"group": [GROUP], "protocol": "toy", "agent": "by hand"})
+            assert not played.service.members
+            played.service.not_accepted.clear()
+            request = await agent.take_message(GROUP)
+            agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+            await played.until(lambda: played.service.told == [(errno.EACCES, [])])
+            played.service.not_joined.clear()
+            played.source.look()
+            assert played.service.members == {GROUP}
+
+
+async def test_a_source_retires_with_a_request_in_flight() -> None:
+    """Its group is left; the request is completed, and only then is the source over, for its owner to close."""
+    with connected_pair() as (ours, _), capture_logs() as logs:
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(ours)
+            request = await agent.take_message(GROUP)
+            played.source.retire()
+            assert not played.service.members
+            assert not played.source.over
+            agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+            await played.until(lambda: played.source.over)
+            assert not played.service.sockets()
+            assert played.service.told == [(errno.EACCES, [])]
+            await played.until(lambda: not played.home.dispatcher.requests)
+            played.source.close()
+            assert played.source.name not in played.home.dispatcher.sources
+    assert not [entry for entry in logs if entry["event"] == "a fault in the dispatcher"]
+
+
+async def test_agents_for_other_sockets() -> None:
+    """A request whose kind of socket no agent serves fails with EIO: ESRCH would say that nobody listens."""
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            await played.home.agent(GROUP, **{"socket-protocol": [socket.IPPROTO_UDP]})
+            played.submit(ours)
+            await played.until(lambda: played.service.told)
             assert played.service.told == [(errno.EIO, [])]
 
 

@@ -51,6 +51,7 @@ class KernelSources:
         self._own: list[KernelSource] = []
         self._further: dict[str, tuple[tuple[int, int], list[KernelSource]]] = {}
         """By the namespace's name: which one it is, and its sources."""
+        self._retired: list[KernelSource] = []
         self._timer: asyncio.TimerHandle | None = None
         self._forms = served_forms(configuration)
         self._namespaces = configuration.kernel.namespaces if self._forms else ()
@@ -62,7 +63,7 @@ class KernelSources:
 
     def close(self) -> None:
         """Leave every group and close every socket."""
-        for source in self._all():
+        for source in [*self._all(), *self._retired]:
             source.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -92,6 +93,7 @@ class KernelSources:
             self._look_later()
         for name in self._namespaces:
             self._look_at(name)
+        self._close_retired()
         for source in self._all():
             source.look()
 
@@ -102,8 +104,15 @@ class KernelSources:
             _log.info("a network namespace is gone", namespace=name)
             for source in known[1]:
                 source.retire()
+                self._retired.append(source)
         if there is not None and name not in self._further:
             self._further[name] = there, [self._open(form, name) for form in self._forms]
+
+    def _close_retired(self) -> None:
+        """Close the retired sources whose last request is completed."""
+        for source in [source for source in self._retired if source.over]:
+            source.close()
+            self._retired.remove(source)
 
 
 def served_forms(configuration: Configuration) -> list[Form]:
