@@ -122,7 +122,7 @@ class World:
         self.pauses: list[Callable[[], None]] = []
         self.announced: Callable[[], None] | None = None
         self.held = self.missing = 0
-        self.retired = False
+        self.retired = self.closes = False
         self.keys = self
         self.source = KernelSource(
             "played",
@@ -161,6 +161,7 @@ class World:
         """Nothing to do."""
 
     def remove_source(self, source: KernelSource) -> None:
+        assert self.closes, "from within a call of the dispatcher"
         self.pending.clear()
 
     def has_room(self, source: KernelSource, group: str) -> bool:
@@ -195,6 +196,13 @@ class World:
     @contextlib.contextmanager
     def peers(self, request: KernelRequest, outcome: Outcome) -> Iterator[list[int]]:
         yield []
+
+    # The owner
+
+    def close(self) -> None:
+        """The dispatcher forgets its source here and nowhere else."""
+        self.closes = True
+        self.source.close()
 
     # What may happen
 
@@ -305,7 +313,7 @@ def test_all_is_well_in_the_end(walk: list[tuple[Callable[[World, str], None], s
         assert not any(world.service.queues[group] for group in world.serves)
         assert world.service.open == bool(world.serves)
         assert not [entry for entry in logs if entry["event"] == "a fault in the dispatcher"]
-        world.source.close()
+        world.close()
         assert not world.service.open
 
 
@@ -325,5 +333,5 @@ def test_a_source_retires(
         assert not world.service.outstanding
         assert world.source.over
         assert not world.service.open
-        world.source.close()
+        world.close()
         assert not [entry for entry in logs if entry["event"] == "a fault in the dispatcher"]

@@ -20,7 +20,7 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 
 class Completion:
-    """The DONE of one source.  ``pending``: requests that the dispatcher took and that have had no DONE yet."""
+    """The DONE of one source.  ``pending``: the number of requests that were submitted and have had no DONE yet."""
 
     def __init__(self, source: str, requests: KernelRequests, sockets: Sockets) -> None:
         self.pending = 0
@@ -29,13 +29,13 @@ class Completion:
         self._sockets = sockets
 
     def deliver(self, request: KernelRequest, outcome: Outcome) -> None:
-        """Complete a request that the dispatcher took.  A DONE that is refused is logged: nobody is left to be told."""
+        """Complete a request that was submitted.  It is over also if DONE is refused, which is logged."""
         self.pending -= 1
         with self._requests.peers(request, outcome) as peers:
             self._done(request.custody, outcome.status, peers)
 
     def refuse(self, custody: Custody, status: int) -> None:
-        """Complete a request that the dispatcher did not take, and let go of its socket."""
+        """Complete a request that was not submitted, and release its socket."""
         self._done(custody, status, ())
         custody.release()
 

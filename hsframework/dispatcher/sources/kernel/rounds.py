@@ -2,10 +2,10 @@
 
 Rules:
 
-* A round goes on until nothing waits, or until the dispatcher is full: then the kernel's queue is the back-pressure.
-* Every limit of the dispatcher is asked before ACCEPT: a request that was taken and is then refused has failed.
+* A round ends when nothing waits, or when the dispatcher is full: then the kernel's queue is the back-pressure.
+* The dispatcher's limits are asked before ACCEPT: a request that was taken and is then refused has failed.
 * An ACCEPT that fails has cost one request its life.  The next one, in whatever group, waits :data:`ACCEPT_PAUSE`.
-* What ACCEPT gave is completed by DONE in every case: a request that cannot be taken at once.
+* Every request that ACCEPT returned is completed by DONE: at once if it cannot be submitted.
 """
 
 from __future__ import annotations
@@ -56,13 +56,16 @@ class Rounds:
         self._pause: asyncio.TimerHandle | None = None
 
     def serve(self, group: str) -> None:
-        """Take what waits while the dispatcher has room.  Raises ServiceLost, and NetlinkError for an unknown group."""
+        """Submit the requests that wait, while the dispatcher has room.
+
+        Raises ServiceLost, and NetlinkError for a group that the service does not have.
+        """
         while self._pause is None and self._dispatcher.has_room(self._source, group):
             if not self._accept(group, self._submit):
                 break
 
     def refuse(self, group: str) -> bool:
-        """Complete what waits with EIO, which takes no room.  Return True if nothing is left.
+        """Complete the requests that wait with EIO, which takes no room.  Return True if none is left.
 
         Raises ServiceLost, and NetlinkError for a group that the service does not have.
         """

@@ -20,7 +20,7 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 
 class ServiceLost(HsframeworkError):
-    """The service is missing, has vanished, or does not allow us to use it."""
+    """Loss of the service: it is missing, has vanished, or does not allow us to use it."""
 
 
 class Sockets:

@@ -45,10 +45,10 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 
 class KernelSource:
-    """A :class:`~hsframework.dispatcher.requests.request.Source`.
+    """One form of the service in one namespace, as a :class:`~hsframework.dispatcher.requests.request.Source`.
 
     ``open_wire``: opens the form in the namespace; raises HsframeworkError or OSError.  ``groups``: those that the form
-    has.  ``missing``: called when the service is wanted and not there; :meth:`look` is to be called later.
+    has.  ``missing``: called when the service is wanted and missing; :meth:`look` is to be called later.
     """
 
     def __init__(
@@ -81,14 +81,14 @@ class KernelSource:
     # Calls of the dispatcher
 
     def group_opened(self, group: str) -> None:
-        """Join the group, which an agent serves, and take what waits."""
+        """Join a group that an agent serves, and take the requests that wait."""
         if self._state is SourceState.OPEN:
             with self._guarded():
                 self._memberships.send(group, GroupEvent.OPENED)
             self._settle()
 
     def group_closed(self, group: str) -> None:
-        """Leave the group, which no agent serves any more, and refuse what waits."""
+        """Leave a group that no agent serves any longer, and refuse the requests that wait."""
         with self._guarded():
             self._memberships.send(group, GroupEvent.CLOSED)
         self._settle()
@@ -109,7 +109,7 @@ class KernelSource:
         self._settle()
 
     def room_made(self) -> None:
-        """Take what waits: the dispatcher was full and has room again, or a pause is over."""
+        """Take the requests that wait: the dispatcher has room again, or a pause is over."""
         with self._guarded():
             self._memberships.send_all(GroupEvent.READY)
         self._settle()
@@ -123,7 +123,7 @@ class KernelSource:
         self._settle()
 
     def retire(self) -> None:
-        """Take no more: the namespace is gone.  The source is :attr:`over` once what was taken is completed."""
+        """Take no more: the namespace is gone.  The source is :attr:`over` once its last request is completed."""
         self._happen(SourceEvent.RETIRED)
         self._settle()
 
@@ -156,7 +156,7 @@ class KernelSource:
             self._actions[action]()
 
     def _settle(self) -> None:
-        """Close the sockets if nothing needs them any more."""
+        """Close the sockets if nothing needs them."""
         if not self._completion.pending and self._memberships.idle:
             self._happen(SourceEvent.IDLE)
 

@@ -1,5 +1,6 @@
-"""Which sources there are: one for each form of the service that is served, in our own network namespace and in each of
-those that are configured, for as long as it is there.
+"""The sources of the kernel's requests: one for each form of the service in each network namespace.
+
+The namespaces are our own and those that are configured, for as long as they exist.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from hsframework.dispatcher.sources.kernel.source import KernelSource
 from hsframework.dispatcher.sources.kernel.wire import Wire
 
 LOOK_INTERVAL = 0.5
-"""Seconds between two looks at which namespaces there are, and at whether what is missing has come."""
+"""Seconds between two looks for namespaces that came or went, and for services that were missing."""
 
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
 @dataclass(frozen=True)
 class Form:
-    """A form of the service.  ``name``: of its source in our own namespace."""
+    """A form of the service.  ``name``: the name of its source in our own namespace."""
 
     name: str
     open_wire: Callable[[], Wire]
@@ -38,9 +39,9 @@ class Form:
 
 
 class KernelSources:
-    """All of them.  None where the kernel would not let us serve it: then no agent seems to listen.
+    """Every source of the kernel's requests.  There is none where the kernel does not allow us to serve it.
 
-    Made in the main thread, before any other is started.
+    To be made in the main thread, before any other is started.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class KernelSources:
         self._loop = loop
         self._own: list[KernelSource] = []
         self._further: dict[str, tuple[tuple[int, int], list[KernelSource]]] = {}
-        """By the namespace's name: which one it is, and its sources."""
+        """Device and inode of a namespace, and its sources, by the namespace's name."""
         self._retired: list[KernelSource] = []
         self._timer: asyncio.TimerHandle | None = None
         self._forms = served_forms(configuration)
@@ -84,8 +85,10 @@ class KernelSources:
             self._timer = self._loop.call_later(LOOK_INTERVAL, self._look)
 
     def _look(self) -> None:
-        """Namespaces come and go without a word, and so does a module; and a namespace that is gone lives on while we
-        have sockets in it."""
+        """Look for namespaces and services that came or went: nothing announces them.
+
+        A namespace that has lost its name exists for as long as we have sockets in it.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -116,7 +119,7 @@ class KernelSources:
 
 
 def served_forms(configuration: Configuration) -> list[Form]:
-    """Those that are configured, and that we may serve."""
+    """Return the forms that are configured and that we may serve."""
     settings = configuration.kernel
     forms: list[Form] = []
     if not settings.enabled:

@@ -12,8 +12,8 @@ The rules that the table keeps:
 
 * ACCEPT stands in rows that lead to a group which an agent serves, REFUSE in rows that lead to LEFT.
 * LEAVE stands on every way out of JOINED but LOST: then the sockets are closed, and the membership with them.
-* LOST has no action: it reaches every group at once, from within whatever found the service gone.
-* An action whose result is an event ends its row: no action behind it would be true any more.
+* LOST has no action: every group is sent it, wherever the call was that found the service gone.
+* An action whose result is an event ends its row: the actions behind it are void.
 
 A source::
 
@@ -48,7 +48,7 @@ class GroupEvent(enum.Enum):
     """The events of one group."""
 
     OPENED = "the first agent serves it"
-    CLOSED = "no agent serves it any more"
+    CLOSED = "no agent serves it any longer"
     RETRY = "it is time to try again"
     JOINED = "the service took the membership"
     NOT_JOINED = "the service refused the membership"
@@ -63,8 +63,8 @@ class GroupAction(enum.Enum):
 
     JOIN = "become a member: ends in JOINED or NOT_JOINED"
     LEAVE = "cease to be a member"
-    ACCEPT = "take what waits while the dispatcher has room: may end in REFUSED"
-    REFUSE = "take what waits and complete it with EIO: may end in DRAINED or REFUSED"
+    ACCEPT = "submit the requests that wait while the dispatcher has room: may end in REFUSED"
+    REFUSE = "complete the requests that wait with EIO: may end in DRAINED or REFUSED"
     REPORT_JOINED = "log that it was joined"
     REPORT_LEFT = "log that it was left"
     ASK_LATER = "have RETRY sent later"
@@ -114,7 +114,7 @@ class SourceState(enum.Enum):
     """The state of a source."""
 
     OPEN = "groups are joined as agents come"
-    RETIRED = "its namespace is gone; what was taken is completed"
+    RETIRED = "its namespace is gone, and requests are still to be completed"
     OVER = "nothing is left to complete"
     CLOSED = "the dispatcher no longer knows it"
 
@@ -162,7 +162,7 @@ def step_group(state: GroupState, event: GroupEvent) -> GroupRow:
     """Return the next state of a group and the actions.  Raises LifecycleError."""
     row = GROUPS.get((state, event))
     if row is None:
-        raise LifecycleError(f"a group of which {state.value} cannot take the event {event.name}")
+        raise LifecycleError(f"a group in the state {state.name} cannot take the event {event.name}")
     return row
 
 
@@ -170,5 +170,5 @@ def step_source(state: SourceState, event: SourceEvent) -> SourceRow:
     """Return the next state of a source and the actions.  Raises LifecycleError."""
     row = SOURCES.get((state, event))
     if row is None:
-        raise LifecycleError(f"a source of which {state.value} cannot take the event {event.name}")
+        raise LifecycleError(f"a source in the state {state.name} cannot take the event {event.name}")
     return row
