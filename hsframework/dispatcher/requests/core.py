@@ -119,7 +119,7 @@ class Dispatcher:
             )
         if request.custody.inode in self._inodes:
             raise RequestRefused("a handshake is under way on this socket", errno=errno.EBUSY)
-        self._limits.take(request.consumer, request.custody.peer_host)
+        self._limits.take(request.consumer, request.group, request.custody.peer_host)
         self._inodes.add(request.custody.inode)
         request.id = self._next_id()
         request.taken_at = self._loop.time()
@@ -130,9 +130,12 @@ class Dispatcher:
         for agent in group.members:
             agent.announce(group.name)
 
-    def has_room(self, source: Source) -> bool:
-        """May a source, as one consumer, take one more?  If not, its ``room_made`` is called once there is room."""
-        if self._limits.room_for(source.name):
+    def has_room(self, source: Source, group: str) -> bool:
+        """Return True if a source, as one consumer, may take one more request of the group.
+
+        If not, its ``room_made`` is called once there is room.
+        """
+        if self._limits.room_for(source.name, group):
             return True
         self._starved.add(source)
         return False
@@ -263,7 +266,7 @@ class Dispatcher:
             self._deadlines.remove(request, request.ticket)
             # Completed, it was taken out already, and its owner may have submitted the socket again since.
             self._inodes.discard(request.custody.inode)
-        self._limits.give_back(request.consumer, request.custody.peer_host)
+        self._limits.give_back(request.consumer, request.group, request.custody.peer_host)
         del self.requests[request.id]
         request.custody.release()
         request.agent = None

@@ -1,7 +1,7 @@
-"""What a request of the kernel's means, whichever form of the service it came by.
+"""The meaning of the kernel's requests, the same for every form of the service.
 
-A request names keys by serial, or nothing: the profile of its role fills in what is left open.  Serials are resolved
-here; an agent gets the bytes.
+A request names keys by serial, or none: the profile of its role gives the rest.  Serials are resolved here; an agent
+gets the bytes.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 
 class KernelRequest(PendingRequest):
-    """A request of the kernel's."""
+    """A request of a consumer in the kernel."""
 
     __slots__ = ("keyring", "serials")
     serials: dict[bytes, int]
-    """Of its pre-shared keys, by identity."""
+    """Serials of its pre-shared keys, by identity."""
     keyring: int | None
 
 
 class KernelRequests:
-    """Makes requests of what ACCEPT gave."""
+    """A factory of requests from the attributes that ACCEPT returns."""
 
     def __init__(self, vault: Vault, keys: KernelKeys, configuration: Configuration) -> None:
         self.keys = keys
@@ -58,7 +58,7 @@ class KernelRequests:
         keys.practise(self._certificates())
 
     def _certificates(self) -> Iterator[bytes]:
-        """Our own and our authorities'."""
+        """Yield our own certificates and those of our authorities, as DER."""
         for role, name in self._profiles.items():
             given = self._vault.resolve(name, {})
             yield from (identity.chain[0] for identity in given.identities)
@@ -66,7 +66,10 @@ class KernelRequests:
             yield from () if trust is None else trust.anchors
 
     def _load_system_trust(self) -> Trust | None:
-        """Now, since no request may open a file.  A host that has none may serve pre-shared keys alone."""
+        """Load the system's trust now, since no request may open a file.  Return None where the host has none.
+
+        Such a host can serve pre-shared keys.
+        """
         try:
             return self._vault.system_trust
         except ConfigurationError as error:
@@ -74,7 +77,10 @@ class KernelRequests:
             return None
 
     def take(self, source: Source, group: str, values: Mapping[str, Any], custody: Custody) -> KernelRequest:
-        """``values``: attribute set ``accept``.  Raises RequestRefused and HandshakeFailed."""
+        """Return the request of an ACCEPT.  ``values``: attribute set ``accept``.
+
+        Raises RequestRefused and HandshakeFailed.
+        """
         if not custody.peer_host:
             raise RequestRefused("the connection has ended", errno=errno.ENOTCONN)
         if values.get("handshake-type", INITIAL) != INITIAL:
@@ -110,14 +116,14 @@ class KernelRequests:
         return request
 
     def taken(self, request: KernelRequest) -> None:
-        """The dispatcher has it.  Its keyring is let go of at once, unless keys will be looked up in it."""
+        """Release the keyring of a request that the dispatcher took, unless keys will be looked up in it."""
         if request.psk_lookup is no_key:
             self.keys.forget(request.keyring)
             request.keyring = None
 
     @contextlib.contextmanager
     def peers(self, request: KernelRequest, outcome: Outcome) -> Iterator[list[int]]:
-        """The serials of the keys that tell the kernel who the peer is, for the time in which it is told."""
+        """Yield the serials of the keys that name the peer in DONE; they exist for the length of the block."""
         serial, added = self._peer(request, outcome)
         try:
             yield [] if serial is None else [serial]
@@ -127,7 +133,7 @@ class KernelRequests:
             self.keys.forget(request.keyring)
 
     def _peer(self, request: KernelRequest, outcome: Outcome) -> tuple[int | None, bool]:
-        """A key's serial, and whether the key was made for this."""
+        """Return the serial of the peer's key, and True if the key was made for this."""
         if outcome.status:
             return None, False
         identity = outcome.values.get("remote-psk-identity")
@@ -146,7 +152,7 @@ class KernelRequests:
         group: str,
         psks: tuple[PresharedKey, ...],
     ) -> Credentials:
-        """What the request names by serial, and the profile's where it names nothing."""
+        """Return the credentials that the request names by serial, and the profile's in place of the rest."""
         name = self._profiles[role]
         given = self._vault.resolve(name, {})
         if name is None and role is Role.CLIENT and auth_mode is not AuthMode.PSK:
@@ -172,7 +178,7 @@ class KernelRequests:
         )
 
     def _named_psks(self, values: Mapping[str, Any]) -> dict[bytes, tuple[PresharedKey, int]]:
-        """The keys whose serials the request names, by identity; a serial of 0 stands for none."""
+        """Return the keys and serials that the request names, by identity.  A serial of 0 names none."""
         found = {}
         for serial in values.get("peer-identity", ()):
             if serial:
