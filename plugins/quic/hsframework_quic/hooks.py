@@ -21,6 +21,6 @@ def hsframework_attach_session(
 ) -> Stream | AsyncStream | None:
     if session.protocol != "quic":
         return None
-    from hsframework_quic.attach import attach
+    from hsframework_quic.consumer.attach import attach
 
     return attach(session, socket, asynchronous=asynchronous)

@@ -1,4 +1,4 @@
-"""QUIC as a protocol of the agent: the I/O around :mod:`.handshake`.
+"""QUIC as a protocol of the agent: the I/O around :mod:`.handshake.handshake`.
 
 The rules:
 
@@ -35,11 +35,11 @@ from hsframework.interface import (
     Role,
 )
 from hsframework_quic.aioquic_adapter.tls_options import TlsOptions
-from hsframework_quic.handshake import ClientHandshake, First, Handshake, ServerHandshake
+from hsframework_quic.handshake.handshake import ClientHandshake, First, Handshake, ServerHandshake
+from hsframework_quic.handshake.tickets import Tickets
 from hsframework_quic.logs import KeyLog, QlogFolder
 from hsframework_quic.session import VERSIONS, specification
 from hsframework_quic.settings import Settings
-from hsframework_quic.tickets import Tickets
 
 MAX_DATAGRAM = 65535
 MAX_FIRST_DATAGRAMS = 16

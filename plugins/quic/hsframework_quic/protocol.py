@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from hsframework.interface import AddressValidation, AuthMode, Gate, Protocol
 from hsframework.netlink.spec import Specification
-from hsframework_quic.kernel_structs import IPPROTO_QUIC
+from hsframework_quic.kernel.structs import IPPROTO_QUIC
 from hsframework_quic.settings import Settings
 
 if TYPE_CHECKING:
-    from hsframework_quic.kernel_quic import KernelQuicHandshaker
+    from hsframework_quic.kernel.plugin import KernelQuicHandshaker
     from hsframework_quic.plugin import QuicHandshaker
 
 
@@ -27,7 +27,7 @@ class QuicProtocol(Protocol):
     writes_qlogs = True
 
     def gate(self, validation: AddressValidation) -> Gate:
-        from hsframework_quic.gate import QuicGate
+        from hsframework_quic.port.gate import QuicGate
 
         return QuicGate(validation, os.urandom)
 
@@ -51,6 +51,6 @@ class KernelQuicProtocol(Protocol):
     socket_protocols = frozenset({IPPROTO_QUIC})
 
     def prepare(self, settings: Any) -> KernelQuicHandshaker:
-        from hsframework_quic.kernel_quic import KernelQuicHandshaker
+        from hsframework_quic.kernel.plugin import KernelQuicHandshaker
 
         return KernelQuicHandshaker()

@@ -12,10 +12,10 @@ from aioquic.quic import events
 from aioquic.quic.connection import QuicConnection
 
 from hsframework.errors import StreamError
-from hsframework_quic import connection as core
-from hsframework_quic.connection import LATER, Connection
-from hsframework_quic.endings import ConnectionEnded, StreamAborted
-from hsframework_quic.stream_state import StreamState
+from hsframework_quic.consumer import connection as core
+from hsframework_quic.consumer.connection import LATER, Connection
+from hsframework_quic.consumer.endings import ConnectionEnded, StreamAborted
+from hsframework_quic.consumer.stream_state import StreamState
 from tests.unit.quic.joined import Ends, joined
 
 MIB = 1 << 20

@@ -23,8 +23,7 @@ from aioquic.tls import Epoch
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import AddressValidation, Admission
 from hsframework_quic.aioquic_adapter.handshaking import MAX_CRYPTO, HandshakeConnection
-from hsframework_quic.gate import QuicGate
-from hsframework_quic.handshake import (
+from hsframework_quic.handshake.handshake import (
     MAX_NEGOTIATIONS,
     ClientHandshake,
     First,
@@ -32,6 +31,7 @@ from hsframework_quic.handshake import (
     ServerHandshake,
     short_packet,
 )
+from hsframework_quic.port.gate import QuicGate
 from hsframework_quic.session import MAX_PACKET_BYTES, VERSION_1, VERSION_2
 from hsframework_quic.settings import Settings
 from tests.support.quic_network import (

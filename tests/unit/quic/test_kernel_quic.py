@@ -30,7 +30,7 @@ from hsframework.testing.certificates import (
     self_signed,
     to_pem,
 )
-from hsframework_quic import kernel_structs as kernel
+from hsframework_quic.kernel import structs as kernel
 from tests.unit.quic.kernel_doors import Door, KernelDoor, StandInDoor, is_established, request, shake
 from tests.unit.quic.kernel_stand_in import StandIn, config, module_is_here
 

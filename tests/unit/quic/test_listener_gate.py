@@ -13,9 +13,9 @@ from aioquic.quic.packet import QuicPacketType, pull_quic_header
 from hypothesis import given, strategies as st
 
 from hsframework.interface import AddressValidation, Admission
-from hsframework_quic.gate import QuicGate
 from hsframework_quic.headers import initial, long_header
-from hsframework_quic.retry import LIFETIME, ROTATION, BadToken, RetryTokens
+from hsframework_quic.port.gate import QuicGate
+from hsframework_quic.port.retry import LIFETIME, ROTATION, BadToken, RetryTokens
 from hsframework_quic.session import VERSION_1, VERSION_2
 from tests.unit.quic.joined import client_configuration
 

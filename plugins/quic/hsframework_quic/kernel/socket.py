@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from hsframework_quic.kernel_structs import HANDSHAKE_INFO, SOL_QUIC
+from hsframework_quic.kernel.structs import HANDSHAKE_INFO, SOL_QUIC
 
 _libc = ctypes.CDLL(None, use_errno=True)
 MAX_MESSAGE = 65536

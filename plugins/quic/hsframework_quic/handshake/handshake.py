@@ -42,7 +42,7 @@ from hsframework_quic.failures import (
     failure_of_close,
     failure_of_own_close,
 )
-from hsframework_quic.frames import Glimpse, glimpse
+from hsframework_quic.handshake.frames import Glimpse, glimpse
 from hsframework_quic.headers import initial, long_header
 from hsframework_quic.session import MAX_PACKET_BYTES, MAX_PACKETS, MAX_TICKET, QuicSession, Ticket
 

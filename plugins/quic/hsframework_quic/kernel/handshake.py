@@ -31,7 +31,7 @@ from hsframework.interface import Role, Secret
 from hsframework.tls.messages import QUIC_TRANSPORT_PARAMETERS
 from hsframework_quic.aioquic_adapter.tls import Agreed, VerifiedContext
 from hsframework_quic.aioquic_adapter.tls_options import TlsOptions
-from hsframework_quic.kernel_structs import APPLICATION, HANDSHAKE, INITIAL, CryptoSecret
+from hsframework_quic.kernel.structs import APPLICATION, HANDSHAKE, INITIAL, CryptoSecret
 
 _EPOCHS = {INITIAL: Epoch.INITIAL, HANDSHAKE: Epoch.HANDSHAKE, APPLICATION: Epoch.ONE_RTT}
 _LEVELS = {epoch: level for level, epoch in _EPOCHS.items()}

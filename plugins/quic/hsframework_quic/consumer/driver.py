@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from hsframework_quic.connection import LATER, Connection, Later
-from hsframework_quic.datagrams import DatagramSocket
+from hsframework_quic.consumer.connection import LATER, Connection, Later
+from hsframework_quic.consumer.datagrams import DatagramSocket
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""TLS for QUIC in the kernel: the I/O around :mod:`.kernel_handshake`.  The contract: docs/reference/kernel-quic.md.
+"""TLS for QUIC in the kernel: the I/O around :mod:`.handshake`.  The contract: docs/reference/kernel-quic.md.
 
 The rules:
 
@@ -31,13 +31,13 @@ from hsframework.interface import (
     Secret,
 )
 from hsframework.tls.alerts import describe_alert
-from hsframework_quic import kernel_structs as kernel, kernel_tickets
 from hsframework_quic.aioquic_adapter.tls_options import Resumable, TlsOptions
 from hsframework_quic.algorithms import AES_128_CCM_SHA256, ALL_SUITES
-from hsframework_quic.kernel_handshake import Action, Install, KernelHandshake, Select, Send
-from hsframework_quic.kernel_socket import KernelSocket, QuicSocket
+from hsframework_quic.handshake.tickets import Policy, policy
+from hsframework_quic.kernel import structs as kernel, tickets
+from hsframework_quic.kernel.handshake import Action, Install, KernelHandshake, Select, Send
+from hsframework_quic.kernel.socket import KernelSocket, QuicSocket
 from hsframework_quic.session import VERSION_1
-from hsframework_quic.tickets import Policy, policy
 
 RETRY_INTERVAL = 0.005
 """Seconds until a full socket is tried again, and until the kernel is asked again for a ticket."""
@@ -105,9 +105,9 @@ def _options(request: Request, config: kernel.Config, sock: QuicSocket) -> tuple
     if not is_client:
         if len(stored) < kernel.MIN_TICKET:
             return options, None
-        sealed = kernel_tickets.SealedTickets(Secret(stored), binding)
+        sealed = tickets.SealedTickets(Secret(stored), binding)
         return replace(options, issue=sealed.issue, find=sealed.find), None
-    options = replace(options, resume=kernel_tickets.unpack(stored, binding, request.peer_name))
+    options = replace(options, resume=tickets.unpack(stored, binding, request.peer_name))
     if not config.receive_session_ticket:
         return options, None
     kept: list[Resumable] = []
@@ -206,8 +206,8 @@ async def _receive_ticket(
                 return False
             await asyncio.sleep(RETRY_INTERVAL)
         handshake.take_ticket(message)
-        data = kernel_tickets.pack(kept[-1], _binding(request, config)) if kept else b""
-        if kernel_tickets.fits(data):
+        data = tickets.pack(kept[-1], _binding(request, config)) if kept else b""
+        if tickets.fits(data):
             sock.set_option(kernel.SESSION_TICKET, data)
             return True
     return False

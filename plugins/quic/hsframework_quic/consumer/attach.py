@@ -6,12 +6,12 @@ import socket
 import time
 
 from hsframework.interface import EstablishedSession
-from hsframework_quic.aio_stream import AsyncQuicConnection
 from hsframework_quic.aioquic_adapter.restore import restore
-from hsframework_quic.connection import Connection
-from hsframework_quic.recording import Recording
+from hsframework_quic.consumer.aio_stream import AsyncQuicConnection
+from hsframework_quic.consumer.connection import Connection
+from hsframework_quic.consumer.recording import Recording
+from hsframework_quic.consumer.stream import QuicConnection
 from hsframework_quic.session import QuicSession
-from hsframework_quic.stream import QuicConnection
 
 
 def attach(

@@ -27,8 +27,8 @@ from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 
 from hsframework.errors import StreamError
 from hsframework_quic.aioquic_adapter.consumer import Inside
-from hsframework_quic.endings import GONE, NO_ERROR, STATELESS_RESET, ConnectionEnded, Ending, StreamAborted
-from hsframework_quic.stream_state import StreamState
+from hsframework_quic.consumer.endings import GONE, NO_ERROR, STATELESS_RESET, ConnectionEnded, Ending, StreamAborted
+from hsframework_quic.consumer.stream_state import StreamState
 
 if TYPE_CHECKING:
     from aioquic.quic.connection import QuicConnection

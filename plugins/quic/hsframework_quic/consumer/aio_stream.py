@@ -12,11 +12,11 @@ from contextlib import suppress
 from typing import TypeVar
 
 from hsframework.errors import StreamError
-from hsframework_quic.connection import LATER, Connection, Later
-from hsframework_quic.datagrams import DatagramSocket
-from hsframework_quic.endings import Ending
-from hsframework_quic.stream import CLOSE_PATIENCE
-from hsframework_quic.stream_state import StreamState
+from hsframework_quic.consumer.connection import LATER, Connection, Later
+from hsframework_quic.consumer.datagrams import DatagramSocket
+from hsframework_quic.consumer.endings import Ending
+from hsframework_quic.consumer.stream import CLOSE_PATIENCE
+from hsframework_quic.consumer.stream_state import StreamState
 
 T = TypeVar("T")
 

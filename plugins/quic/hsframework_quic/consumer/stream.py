@@ -7,10 +7,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from hsframework.errors import StreamError
-from hsframework_quic.connection import LATER, Connection, Later
-from hsframework_quic.driver import Driver
-from hsframework_quic.endings import Ending
-from hsframework_quic.stream_state import StreamState
+from hsframework_quic.consumer.connection import LATER, Connection, Later
+from hsframework_quic.consumer.driver import Driver
+from hsframework_quic.consumer.endings import Ending
+from hsframework_quic.consumer.stream_state import StreamState
 
 CLOSE_PATIENCE = 3.0
 """Seconds that ``close`` waits at most for the peer to acknowledge what was sent."""

@@ -1,0 +1,1 @@
+"""The gate of a listening UDP port: which first datagrams begin a handshake."""
