@@ -29,6 +29,7 @@ SANS_IO = (
     "kernel.structs",
     "port.gate",
     "port.retry",
+    "resumption",
     "session",
 )
 

@@ -1,49 +1,23 @@
 """Sessions kept for resumption: in this process's memory, bounded, each under the policy that it was made under.
 
-A session comes back only to a request of the same :func:`policy`: its consumer's user, who knows the ticket's secret
-and could pass for the peer with it; its profile, who is trusted, what we show, whom we want to meet, what is asked of a
-client, and the application protocols.  The peer's certificates are judged again when it does, by the same trust
-(:mod:`hsframework_quic.aioquic_adapter.tls`): one that has expired since makes a full handshake.  A ticket is used once
-(RFC 8446 appendix C.4).  Sans-IO.
+A session comes back only to a request of the same policy (:mod:`hsframework_quic.resumption`).  The peer's certificates
+are judged again when it does, by the same trust (:mod:`hsframework_quic.aioquic_adapter.tls`): one that has expired
+since makes a full handshake.  A ticket is used once (RFC 8446 appendix C.4).  Sans-IO.
 """
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections import OrderedDict
 from functools import partial
 
 from hsframework.interface import Request, Role
 from hsframework_quic.aioquic_adapter.tls_options import Resumable
+from hsframework_quic.resumption import Policy, policy
 
 TICKET_SIZE = 32
 PER_PEER = 4
 """Tickets that a client keeps of one policy, the newest."""
-
-Policy = bytes
-
-
-def policy(request: Request, version: int = 0) -> Policy:
-    """What a session is bound to: 32 bytes, equal for requests that may share sessions.
-
-    ``version``: of QUIC, where it is known before the handshake.
-    """
-    peer = (request.peer_name, request.peer_address) if request.role is Role.CLIENT else ()
-    parts: tuple[object, ...] = (
-        request.role,
-        request.group,
-        request.auth_mode,
-        None if request.trust is None else request.trust.digest,
-        tuple(identity.chain for identity in request.identities),
-        peer,
-        request.client_certificate,
-        request.alpn,
-        request.profile,
-        request.user,
-        version,
-    )
-    return hashlib.sha256(repr(parts).encode()).digest()
 
 
 class Tickets:

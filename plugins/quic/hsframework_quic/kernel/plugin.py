@@ -33,10 +33,10 @@ from hsframework.interface import (
 from hsframework.tls.alerts import describe_alert
 from hsframework_quic.aioquic_adapter.tls_options import Resumable, TlsOptions
 from hsframework_quic.algorithms import AES_128_CCM_SHA256, ALL_SUITES
-from hsframework_quic.handshake.tickets import Policy, policy
 from hsframework_quic.kernel import structs as kernel, tickets
 from hsframework_quic.kernel.handshake import Action, Install, KernelHandshake, Select, Send
 from hsframework_quic.kernel.socket import KernelSocket, QuicSocket
+from hsframework_quic.resumption import Policy, policy
 from hsframework_quic.session import VERSION_1
 
 RETRY_INTERVAL = 0.005

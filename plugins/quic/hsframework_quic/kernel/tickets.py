@@ -2,7 +2,7 @@
 
 * A server's socket has a key there, the same for connections that may resume each other.  What it gives its client is
   the session itself, sealed under that key (AES-256-GCM) and bound to the
-  :data:`~hsframework_quic.handshake.tickets.Policy`.
+  :data:`~hsframework_quic.resumption.Policy`.
 * A client's socket has what an earlier handshake put there, and gets the new one after this handshake.
 * What cannot be read, was made under another policy, or does not fit into 4096 bytes is no error: the handshake is a
   full one.  Certificates are judged again when a session is resumed (:mod:`hsframework_quic.aioquic_adapter.tls`).
@@ -24,8 +24,8 @@ from hsframework.failures import HandshakeFailed
 from hsframework.interface import Secret
 from hsframework.tls.wire import Cursor
 from hsframework_quic.aioquic_adapter.tls_options import Resumable
-from hsframework_quic.handshake.tickets import Policy
 from hsframework_quic.kernel.structs import MAX_TICKET, MIN_TICKET
+from hsframework_quic.resumption import Policy
 
 _MAGIC = b"hsfquic1"
 _HEAD = struct.Struct("!HIQQ")
