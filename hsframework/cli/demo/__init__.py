@@ -8,7 +8,8 @@ process is the consumer.  Everything is in a temporary folder and on the loopbac
 processes      the children: starting, waiting until they serve, stopping
 meeting        a peer program and our socket to it
 peers          OpenSSL's programs, both roles
-quic_peers     aioquic's, both roles; the program comes with the plugin
+quic_peers     aioquic's, both roles
+aioquic_peer   the program that they run; aioquic itself comes with hsframework-quic
 psp_peers      our own commands, both roles: nobody else speaks PSP's key exchange
 scenarios      what is run, and what must come out of it
 exchange       running one scenario: socket, handshake, data both ways

@@ -1,13 +1,14 @@
-"""A program that is not ours at the other end of QUIC: aioquic's own client and server, with pipes for their data.
+"""aioquic's own client and server as a program, with pipes for their data: a QUIC peer that is not ours.
 
 ::
 
-    python -m hsframework_quic.aioquic_peer server HOST PORT --cert FILE --key FILE [--alpn NAME]
-    python -m hsframework_quic.aioquic_peer client HOST PORT --ca FILE --name NAME [--cert FILE --key FILE] [--alpn
+    python -m hsframework.cli.demo.aioquic_peer server HOST PORT --cert FILE --key FILE [--alpn NAME]
+    python -m hsframework.cli.demo.aioquic_peer client HOST PORT --ca FILE --name NAME [--cert FILE --key FILE] [--alpn
     NAME]
 
-Input goes to the first bidirectional stream, what comes on it to output; it ends when both have.  For the
-demonstration and for tests.
+Standard input goes to the first bidirectional stream, what the peer sends on it to standard output; the program ends
+when both have ended.  The demonstration runs it where hsframework-quic is installed, which brings aioquic; the tests
+run it too.  The core does not depend on aioquic: the running program alone imports it.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ import argparse
 import asyncio
 import os
 import sys
+from typing import TYPE_CHECKING
 
-from aioquic.asyncio import connect, serve
-from aioquic.quic.configuration import QuicConfiguration
+if TYPE_CHECKING:
+    from aioquic.quic.configuration import QuicConfiguration
 
 CHUNK = 65536
 LISTENING = "listening"
 
 
 def main() -> None:
-    """Run it."""
+    """Run the client or the server that the command line names."""
+    from aioquic.quic.configuration import QuicConfiguration
+
     arguments = _arguments()
     configuration = QuicConfiguration(is_client=arguments.role == "client", alpn_protocols=[arguments.alpn])
     if arguments.cert is not None:
@@ -51,12 +55,16 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _client(arguments: argparse.Namespace, configuration: QuicConfiguration) -> None:
+    from aioquic.asyncio import connect
+
     async with connect(arguments.host, arguments.port, configuration=configuration) as protocol:
         reader, writer = await protocol.create_stream()
         await _pump(reader, writer)
 
 
 async def _server(arguments: argparse.Namespace, configuration: QuicConfiguration) -> None:
+    from aioquic.asyncio import serve
+
     done = asyncio.Event()
     tasks: set[asyncio.Task[None]] = set()
 
@@ -78,7 +86,7 @@ async def _server(arguments: argparse.Namespace, configuration: QuicConfiguratio
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Both ways, until both have ended."""
+    """Carry data both ways, until both have ended."""
     sender = asyncio.create_task(_send(writer))
     while data := await reader.read(CHUNK):
         await asyncio.to_thread(_write_all, data)
