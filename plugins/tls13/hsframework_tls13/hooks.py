@@ -23,7 +23,7 @@ def hsframework_attach_session(
         return None
     from hsframework_tls13.aio_stream import AsyncTlsStream
     from hsframework_tls13.session import channel_for
-    from hsframework_tls13.stream import TlsStream
+    from hsframework_tls13.streams import TlsStream
 
     channel = channel_for(session, socket)
     return AsyncTlsStream(channel) if asynchronous else TlsStream(channel)

@@ -30,7 +30,7 @@ from hsframework_tls13.events import SessionBroken, SessionTruncated
 from hsframework_tls13.ktls_stream import KernelChannel
 from hsframework_tls13.recordlayer import RecordLayer
 from hsframework_tls13.session import channel_for, to_parameters
-from hsframework_tls13.stream import TlsStream
+from hsframework_tls13.streams import TlsStream
 from tests.kernel.machine import NOBODY, in_a_child
 from tests.kernel.traffic import both_ways, receive
 from tests.unit.tls13.support import CONTEXTS, SERVER, believe

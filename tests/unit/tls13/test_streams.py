@@ -26,7 +26,7 @@ from hsframework_tls13.ktls_stream import KernelChannel
 from hsframework_tls13.protection import Sealer
 from hsframework_tls13.recordlayer import RecordLayer
 from hsframework_tls13.session import channel_for
-from hsframework_tls13.stream import TlsStream
+from hsframework_tls13.streams import TlsStream
 from tests.unit.tls13.kernel_socket import KernelTlsSocket
 
 SECRETS = CLIENT_SECRET, SERVER_SECRET = Secret(b"c" * 32), Secret(b"s" * 32)
