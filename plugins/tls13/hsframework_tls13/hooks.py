@@ -21,9 +21,8 @@ def hsframework_attach_session(
 ) -> Stream | AsyncStream | None:
     if session.protocol != "tls13":
         return None
-    from hsframework_tls13.aio_stream import AsyncTlsStream
     from hsframework_tls13.session import channel_for
-    from hsframework_tls13.streams import TlsStream
+    from hsframework_tls13.streams import AsyncTlsStream, TlsStream
 
     channel = channel_for(session, socket)
     return AsyncTlsStream(channel) if asynchronous else TlsStream(channel)
