@@ -13,9 +13,11 @@ from aioquic.quic.connection import QuicConnection
 
 from hsframework.errors import StreamError
 from hsframework_quic.consumer import connection as core
-from hsframework_quic.consumer.connection import LATER, Connection
+from hsframework_quic.consumer.connection import Connection
 from hsframework_quic.consumer.endings import ConnectionEnded, StreamAborted
+from hsframework_quic.consumer.later import LATER
 from hsframework_quic.consumer.stream_state import StreamState
+from hsframework_quic.consumer.streams import MAX_UNACCEPTED, SEND_BUFFER
 from tests.unit.quic.joined import Ends, joined
 
 MIB = 1 << 20
@@ -81,48 +83,48 @@ def opened(result: object) -> StreamState:
 
 def test_both_ways(pair: Pair) -> None:
     """What is sent on a stream comes out at the peer in order with its end, and the other way round."""
-    stream = opened(pair.own.try_open(False))
-    assert pair.own.try_send(stream, memoryview(b"hello")) == 5
-    pair.own.send_eof(stream)
+    stream = opened(pair.own.streams.try_open(False))
+    assert pair.own.streams.try_send(stream, memoryview(b"hello")) == 5
+    pair.own.streams.send_eof(stream)
     pair.settle()
     assert pair.data(stream.id) == b"hello"
     assert pair.got(events.StreamDataReceived)[-1].end_stream
     pair.peer.send_stream_data(stream.id, b"world", end_stream=True)
     pair.settle()
-    assert pair.own.try_receive(stream, 3) == b"wor"
-    assert pair.own.try_receive(stream, 3) == b"ld"
-    assert pair.own.try_receive(stream, 3) == b""
+    assert pair.own.streams.try_receive(stream, 3) == b"wor"
+    assert pair.own.streams.try_receive(stream, 3) == b"ld"
+    assert pair.own.streams.try_receive(stream, 3) == b""
 
 
 @pytest.mark.parametrize("client", [True, False])
 def test_kinds_of_streams(ends: Ends, client: bool) -> None:
     """Streams of either side and kind; what a direction does not allow is EBADF."""
     pair = Pair(ends, client=client)
-    one_way = opened(pair.own.try_open(True))
-    pair.own.try_send(one_way, memoryview(b"x"))
+    one_way = opened(pair.own.streams.try_open(True))
+    pair.own.streams.try_send(one_way, memoryview(b"x"))
     with pytest.raises(StreamError) as caught:
-        pair.own.try_receive(one_way, 1)
+        pair.own.streams.try_receive(one_way, 1)
     assert caught.value.errno == errno.EBADF
     theirs = pair.peer.get_next_available_stream_id(is_unidirectional=True)
     pair.peer.send_stream_data(theirs, b"y", end_stream=True)
     pair.settle()
     assert pair.data(one_way.id) == b"x"
-    assert pair.own.try_accept(False) is LATER
-    incoming = opened(pair.own.try_accept(None))
-    assert (incoming.id, pair.own.try_receive(incoming, 9)) == (theirs, b"y")
+    assert pair.own.streams.try_accept(False) is LATER
+    incoming = opened(pair.own.streams.try_accept(None))
+    assert (incoming.id, pair.own.streams.try_receive(incoming, 9)) == (theirs, b"y")
     with pytest.raises(StreamError) as caught:
-        pair.own.try_send(incoming, memoryview(b"no"))
+        pair.own.streams.try_send(incoming, memoryview(b"no"))
     assert caught.value.errno == errno.EBADF
 
 
 def test_sending_waits_for_the_peer(pair: Pair) -> None:
     """No more than SEND_BUFFER is taken over while the peer acknowledges nothing; then the rest is."""
-    stream = opened(pair.own.try_open(False))
-    data = memoryview(bytes(3 * core.SEND_BUFFER))
-    assert pair.own.try_send(stream, data) == core.SEND_BUFFER
-    assert pair.own.try_send(stream, data) is LATER
+    stream = opened(pair.own.streams.try_open(False))
+    data = memoryview(bytes(3 * SEND_BUFFER))
+    assert pair.own.streams.try_send(stream, data) == SEND_BUFFER
+    assert pair.own.streams.try_send(stream, data) is LATER
     pair.settle()
-    assert pair.own.try_send(stream, data) == core.SEND_BUFFER
+    assert pair.own.streams.try_send(stream, data) == SEND_BUFFER
 
 
 def test_a_peer_waits_for_the_application() -> None:
@@ -130,15 +132,15 @@ def test_a_peer_waits_for_the_application() -> None:
     window = 64 * 1024
     with joined({"max_data": 4 * window, "max_stream_data": window}) as ends:
         pair = Pair(ends)
-        stream = opened(pair.own.try_open(False))
-        pair.own.try_send(stream, memoryview(b"go"))
+        stream = opened(pair.own.streams.try_open(False))
+        pair.own.streams.try_send(stream, memoryview(b"go"))
         pair.settle()
         sent = bytes(range(256)) * (MIB // 256)
         pair.peer.send_stream_data(stream.id, sent, end_stream=True)
         pair.settle()
         assert sum(map(len, stream.chunks)) == window
         received = bytearray()
-        while data := pair.own.try_receive(stream, 10_000):
+        while data := pair.own.streams.try_receive(stream, 10_000):
             if data is LATER:
                 pair.settle()
                 continue
@@ -157,17 +159,17 @@ def test_the_connection_window_spans_streams() -> None:
             stream_id = pair.peer.get_next_available_stream_id()
             pair.peer.send_stream_data(stream_id, bytes(window // 2))
             pair.settle()
-        streams = [opened(pair.own.try_accept(None)) for _ in range(2)]
-        assert pair.own.try_accept(None) is LATER
-        pair.own.stop(streams[0], 7)
+        streams = [opened(pair.own.streams.try_accept(None)) for _ in range(2)]
+        assert pair.own.streams.try_accept(None) is LATER
+        pair.own.streams.stop(streams[0], 7)
         pair.settle()
         assert pair.got(events.StopSendingReceived)[0].error_code == 7
-        assert opened(pair.own.try_accept(None)).id == 9
+        assert opened(pair.own.streams.try_accept(None)).id == 9
         pair.peer.reset_stream(streams[1].id, 8)
         pair.settle()
-        assert opened(pair.own.try_accept(None)).id == 13
+        assert opened(pair.own.streams.try_accept(None)).id == 13
         with pytest.raises(StreamAborted) as caught:
-            pair.own.try_receive(streams[1], 1)
+            pair.own.streams.try_receive(streams[1], 1)
         assert (caught.value.code, caught.value.errno) == (8, errno.ECONNRESET)
 
 
@@ -178,42 +180,42 @@ def test_streams_that_nobody_accepts(pair: Pair) -> None:
         pair.peer.send_stream_data(stream_id, b"", end_stream=True)
     pair.settle()
     accepted = 0
-    waiting = len(pair.own._incoming[True])
-    assert waiting < 3 * core.MAX_UNACCEPTED
-    while (stream := pair.own.try_accept(None)) is not LATER:
-        assert pair.own.try_receive(opened(stream), 1) == b""
+    waiting = len(pair.own.streams._incoming[True])
+    assert waiting < 3 * MAX_UNACCEPTED
+    while (stream := pair.own.streams.try_accept(None)) is not LATER:
+        assert pair.own.streams.try_receive(opened(stream), 1) == b""
         accepted += 1
         pair.settle()
     assert accepted == 1000
-    assert len(pair.own._streams) < 600
+    assert len(pair.own.streams._streams) < 600
 
 
 def test_the_peer_limits_our_streams(pair: Pair) -> None:
     """The 129th stream waits until the peer allows it, which it does when others end."""
-    streams = [opened(pair.own.try_open(False)) for _ in range(128)]
-    assert pair.own.try_open(False) is LATER
+    streams = [opened(pair.own.streams.try_open(False)) for _ in range(128)]
+    assert pair.own.streams.try_open(False) is LATER
     for stream in streams[:100]:
-        pair.own.try_send(stream, memoryview(b"x"))
-        pair.own.send_eof(stream)
+        pair.own.streams.try_send(stream, memoryview(b"x"))
+        pair.own.streams.send_eof(stream)
     pair.settle()
     for stream in streams[:100]:
         pair.peer.send_stream_data(stream.id, b"", end_stream=True)
     pair.settle()
     pair.settle()
-    assert opened(pair.own.try_open(False)).id == 128 * 4
+    assert opened(pair.own.streams.try_open(False)).id == 128 * 4
 
 
 def test_stopped_by_the_peer(pair: Pair) -> None:
     """A writer that the peer has stopped gets EPIPE and its code."""
-    stream = opened(pair.own.try_open(False))
-    pair.own.try_send(stream, memoryview(b"x"))
+    stream = opened(pair.own.streams.try_open(False))
+    pair.own.streams.try_send(stream, memoryview(b"x"))
     pair.settle()
     pair.peer.stop_stream(stream.id, 9)
     pair.settle()
     with pytest.raises(StreamAborted) as caught:
-        pair.own.try_send(stream, memoryview(b"x"))
+        pair.own.streams.try_send(stream, memoryview(b"x"))
     assert (caught.value.code, caught.value.errno) == (9, errno.EPIPE)
-    pair.own.send_eof(stream)
+    pair.own.streams.send_eof(stream)
 
 
 def test_datagrams(pair: Pair) -> None:
@@ -255,17 +257,17 @@ def test_a_peer_without_datagrams() -> None:
 
 def test_key_updates(pair: Pair) -> None:
     """One after the other: a second waits for the first to be acknowledged; data flows under each."""
-    stream = opened(pair.own.try_open(False))
+    stream = opened(pair.own.streams.try_open(False))
     for number in range(3):
         assert pair.own.try_update_keys() is True
         assert pair.own.try_update_keys() is LATER
-        pair.own.try_send(stream, memoryview(b"%d" % number))
+        pair.own.streams.try_send(stream, memoryview(b"%d" % number))
         pair.settle()
     pair.peer.request_key_update()
     pair.peer.send_stream_data(stream.id, b"back")
     pair.settle()
     assert pair.data(stream.id) == b"012"
-    assert pair.own.try_receive(stream, 9) == b"back"
+    assert pair.own.streams.try_receive(stream, 9) == b"back"
 
 
 def test_a_key_update_waits_for_that_of_the_peer(pair: Pair) -> None:
@@ -285,10 +287,10 @@ def test_a_key_update_waits_for_that_of_the_peer(pair: Pair) -> None:
 def test_keys_change_by_themselves(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long before the cipher's limit, with no call of the application's."""
     monkeypatch.setattr(core, "PACKETS_PER_KEY", 50)
-    stream = opened(pair.own.try_open(False))
+    stream = opened(pair.own.streams.try_open(False))
     before = pair.peer._cryptos[_one_rtt()].recv.key_phase
     for _ in range(4):
-        pair.own.try_send(stream, memoryview(bytes(40_000)))
+        pair.own.streams.try_send(stream, memoryview(bytes(40_000)))
         pair.settle()
     phases = pair.own._quic._cryptos[_one_rtt()]
     assert pair.own._packets < 150
@@ -321,7 +323,7 @@ def test_idle_timeout(pair: Pair) -> None:
     pair.now += 61
     pair.own.on_timer(pair.now)
     with pytest.raises(ConnectionEnded) as caught:
-        pair.own.try_accept(None)
+        pair.own.streams.try_accept(None)
     assert caught.value.errno == errno.ETIMEDOUT
     assert pair.own.output(pair.now) == []
     assert pair.own.timer() is None
@@ -336,7 +338,7 @@ def test_our_close(pair: Pair) -> None:
     (event,) = pair.got(events.ConnectionTerminated)
     assert (event.error_code, event.reason_phrase, event.frame_type) == (5, "enough", None)
     with pytest.raises(ConnectionEnded) as caught:
-        pair.own.try_open(False)
+        pair.own.streams.try_open(False)
     assert caught.value.errno == errno.EBADF
 
 
@@ -345,35 +347,35 @@ def test_their_close(pair: Pair) -> None:
 
     What came before can be read, then code and reason are raised.
     """
-    stream = opened(pair.own.try_open(False))
-    pair.own.try_send(stream, memoryview(b"x"))
+    stream = opened(pair.own.streams.try_open(False))
+    pair.own.streams.try_send(stream, memoryview(b"x"))
     pair.settle()
     pair.peer.send_stream_data(stream.id, b"last words")
     pair.settle()
     pair.peer.close(0x1234, reason_phrase="tired\n")
     for data, _ in pair.peer.datagrams_to_send(pair.now):
         pair.own.receive(data, pair.now)
-    assert pair.own.try_receive(stream, 99) == b"last words"
+    assert pair.own.streams.try_receive(stream, 99) == b"last words"
     with pytest.raises(ConnectionEnded) as caught:
-        pair.own.try_receive(stream, 99)
+        pair.own.streams.try_receive(stream, 99)
     ending = caught.value.ending
     assert (ending.code, ending.reason, ending.application, ending.by_peer) == (0x1234, "tired\n", True, True)
     assert "\n" not in str(caught.value)
     with pytest.raises(ConnectionEnded):
-        pair.own.try_accept(None)
+        pair.own.streams.try_accept(None)
 
 
 def test_an_orderly_end_of_accepting(pair: Pair) -> None:
     """A peer that closes with code 0 ends the loop that accepts its streams; a stream without its end is an error."""
-    stream = opened(pair.own.try_open(False))
-    pair.own.try_send(stream, memoryview(b"x"))
+    stream = opened(pair.own.streams.try_open(False))
+    pair.own.streams.try_send(stream, memoryview(b"x"))
     pair.settle()
     pair.peer.close()
     for data, _ in pair.peer.datagrams_to_send(pair.now):
         pair.own.receive(data, pair.now)
-    assert pair.own.try_accept(None) is None
+    assert pair.own.streams.try_accept(None) is None
     with pytest.raises(ConnectionEnded):
-        pair.own.try_receive(stream, 1)
+        pair.own.streams.try_receive(stream, 1)
 
 
 def test_stateless_reset(pair: Pair) -> None:
@@ -385,7 +387,7 @@ def test_stateless_reset(pair: Pair) -> None:
     assert pair.own.ending is None
     pair.own.receive(b"\x40" + bytes(30) + token, pair.now)
     with pytest.raises(ConnectionEnded, match="stateless reset") as caught:
-        pair.own.try_open(False)
+        pair.own.streams.try_open(False)
     assert caught.value.errno == errno.ECONNRESET
     assert pair.own.output(pair.now) == []
 
@@ -397,7 +399,7 @@ def test_a_peer_that_breaks_the_protocol(pair: Pair) -> None:
     pair.peer.send_stream_data(4 * 5000 + 1, b"beyond every limit")
     pair.settle()
     with pytest.raises(ConnectionEnded) as caught:
-        pair.own.try_open(False)
+        pair.own.streams.try_open(False)
     assert caught.value.errno == errno.EPROTO
     pair.now += 60
     pair.settle()
@@ -420,7 +422,7 @@ def test_a_fault_within_aioquic(pair: Pair, monkeypatch: pytest.MonkeyPatch, whe
         pair.own.on_timer(pair.own.timer() or pair.now)
     assert pair.own.timer() is None
     with pytest.raises(ConnectionEnded, match="KeyError") as caught:
-        pair.own.try_open(False)
+        pair.own.streams.try_open(False)
     assert caught.value.errno == errno.EIO
     assert "secret" not in str(caught.value)
     pair.settle()
@@ -441,7 +443,7 @@ def test_a_port_where_nobody_listens(pair: Pair) -> None:
     assert pair.own.ending is None
     pair.own.refused()
     with pytest.raises(ConnectionEnded) as caught:
-        pair.own.try_open(False)
+        pair.own.streams.try_open(False)
     assert caught.value.errno == errno.ECONNREFUSED
 
 
@@ -450,31 +452,31 @@ def test_the_first_stream(ends: Ends, client: bool) -> None:
     """The client opens number 0; a server waits for it, and does not get it from accept a second time."""
     pair = Pair(ends, client=client)
     if client:
-        assert opened(pair.own.try_main()).id == 0
-        assert opened(pair.own.try_main()).id == 0
+        assert opened(pair.own.streams.try_main()).id == 0
+        assert opened(pair.own.streams.try_main()).id == 0
     else:
-        assert pair.own.try_main() is LATER
+        assert pair.own.streams.try_main() is LATER
         pair.peer.send_stream_data(0, b"first")
         pair.settle()
-        assert opened(pair.own.try_main()).id == 0
-        assert pair.own.try_accept(None) is LATER
+        assert opened(pair.own.streams.try_main()).id == 0
+        assert pair.own.streams.try_accept(None) is LATER
 
 
 def test_a_server_that_speaks_first(ends: Ends) -> None:
     """A client that only waits on the first stream lets the server know of it; the server's side finds it opened."""
     own = Pair(ends)
-    assert opened(own.own.try_main()).id == 0
+    assert opened(own.own.streams.try_main()).id == 0
     own.settle()
     own.peer.send_stream_data(0, b"welcome")
     own.settle()
-    assert own.own.try_receive(opened(own.own.try_main()), 99) == b"welcome"
+    assert own.own.streams.try_receive(opened(own.own.streams.try_main()), 99) == b"welcome"
     with joined() as others:
         server = Pair(others, client=False)
         server.peer.send_stream_data(0, b"")
         server.peer._streams[0].max_stream_data_local_sent = 0
         server.settle()
-        stream = opened(server.own.try_main())
-        server.own.try_send(stream, memoryview(b"welcome"))
+        stream = opened(server.own.streams.try_main())
+        server.own.streams.try_send(stream, memoryview(b"welcome"))
         server.settle()
         assert server.data(0) == b"welcome"
 
@@ -484,7 +486,7 @@ def test_streams_come_in_order(pair: Pair) -> None:
     for number, data in ((1, b""), (5, b""), (9, b"x")):
         pair.peer.send_stream_data(number, data)
     pair.settle()
-    assert [opened(pair.own.try_accept(None)).id for _ in range(3)] == [1, 5, 9]
+    assert [opened(pair.own.streams.try_accept(None)).id for _ in range(3)] == [1, 5, 9]
 
 
 def test_loss(pair: Pair) -> None:
@@ -497,9 +499,9 @@ def test_loss(pair: Pair) -> None:
         return count % 3 == 0
 
     pair.lose = every_third
-    stream = opened(pair.own.try_open(False))
-    pair.own.try_send(stream, memoryview(bytes(200_000)))
-    pair.own.send_eof(stream)
+    stream = opened(pair.own.streams.try_open(False))
+    pair.own.streams.try_send(stream, memoryview(bytes(200_000)))
+    pair.own.streams.send_eof(stream)
     pair.settle()  # or the first timer may be the idle timeout
     while pair.own.try_finished() is LATER:
         pair.now = max(pair.now, pair.own.timer() or 0)

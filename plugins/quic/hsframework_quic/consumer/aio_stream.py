@@ -12,9 +12,10 @@ from contextlib import suppress
 from typing import TypeVar
 
 from hsframework.errors import StreamError
-from hsframework_quic.consumer.connection import LATER, Connection, Later
+from hsframework_quic.consumer.connection import Connection
 from hsframework_quic.consumer.datagrams import DatagramSocket
 from hsframework_quic.consumer.endings import Ending
+from hsframework_quic.consumer.later import LATER, Later
 from hsframework_quic.consumer.stream import CLOSE_PATIENCE
 from hsframework_quic.consumer.stream_state import StreamState
 
@@ -126,7 +127,7 @@ class AsyncQuicStream:
 
     def __init__(self, driver: AsyncDriver, state: StreamState) -> None:
         self._driver = driver
-        self._connection = driver.connection
+        self._streams = driver.connection.streams
         self._state = state
 
     @property
@@ -139,7 +140,7 @@ class AsyncQuicStream:
         rest = memoryview(data)
         while True:
             part = rest
-            rest = rest[await self._driver.call(lambda part=part: self._connection.try_send(self._state, part)) :]  # type: ignore[misc]
+            rest = rest[await self._driver.call(lambda part=part: self._streams.try_send(self._state, part)) :]  # type: ignore[misc]
             if not rest:
                 return
 
@@ -147,23 +148,23 @@ class AsyncQuicStream:
         """At least one byte and at most ``max_size``; ``b""`` once the peer has ended the stream."""
         if max_size < 1:
             raise ValueError("max_size is at least 1")
-        return await self._driver.call(lambda: self._connection.try_receive(self._state, max_size))
+        return await self._driver.call(lambda: self._streams.try_receive(self._state, max_size))
 
     async def send_eof(self) -> None:
         """Say that nothing more will be sent on this stream (FIN).  A second call says nothing."""
-        self._driver.do(lambda: self._connection.send_eof(self._state))
+        self._driver.do(lambda: self._streams.send_eof(self._state))
 
     async def reset(self, code: int = 0) -> None:
         """Give up sending (RESET_STREAM) with a code of the application protocol; what is under way is lost."""
-        self._driver.do(lambda: self._connection.reset(self._state, code))
+        self._driver.do(lambda: self._streams.reset(self._state, code))
 
     async def stop(self, code: int = 0) -> None:
         """Ask the peer to send no more (STOP_SENDING); what has arrived is dropped."""
-        self._driver.do(lambda: self._connection.stop(self._state, code))
+        self._driver.do(lambda: self._streams.stop(self._state, code))
 
     async def close(self) -> None:
         """Be done with the stream: FIN, and STOP_SENDING if the peer has not ended it.  The connection goes on."""
-        self._driver.do(lambda: self._connection.finish(self._state))
+        self._driver.do(lambda: self._streams.finish(self._state))
 
     async def __aenter__(self) -> AsyncQuicStream:
         return self
@@ -201,14 +202,16 @@ class AsyncQuicConnection:
 
     async def open_stream(self, *, unidirectional: bool = False) -> AsyncQuicStream:
         """A stream of ours; waits while the peer allows no more.  The peer learns of it with the first data."""
-        return AsyncQuicStream(self._driver, await self._driver.call(lambda: self._connection.try_open(unidirectional)))
+        return AsyncQuicStream(
+            self._driver, await self._driver.call(lambda: self._connection.streams.try_open(unidirectional))
+        )
 
     async def accept_stream(self, *, unidirectional: bool | None = None) -> AsyncQuicStream | None:
         """The next stream that the peer opened, of one kind or of either.
 
         None: it has closed the connection, code 0.
         """
-        state: StreamState | None = await self._driver.call(lambda: self._connection.try_accept(unidirectional))
+        state: StreamState | None = await self._driver.call(lambda: self._connection.streams.try_accept(unidirectional))
         return None if state is None else AsyncQuicStream(self._driver, state)
 
     async def send(self, data: bytes) -> None:
@@ -225,7 +228,7 @@ class AsyncQuicConnection:
 
     async def _main_stream(self) -> AsyncQuicStream:
         if self._main is None:
-            self._main = AsyncQuicStream(self._driver, await self._driver.call(self._connection.try_main))
+            self._main = AsyncQuicStream(self._driver, await self._driver.call(self._connection.streams.try_main))
         return self._main
 
     # Datagrams

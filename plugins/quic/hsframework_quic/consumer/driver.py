@@ -19,8 +19,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from hsframework_quic.consumer.connection import LATER, Connection, Later
+from hsframework_quic.consumer.connection import Connection
 from hsframework_quic.consumer.datagrams import DatagramSocket
+from hsframework_quic.consumer.later import LATER, Later
 
 T = TypeVar("T")
 

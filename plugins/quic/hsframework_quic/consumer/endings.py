@@ -56,6 +56,12 @@ class ConnectionEnded(StreamError):
         self.ending = ending
 
 
+def check_open(ending: Ending | None) -> None:
+    """Raise ConnectionEnded unless ``ending`` is None."""
+    if ending is not None:
+        raise ConnectionEnded(ending)
+
+
 class StreamAborted(StreamError):
     """The peer gave up one stream: RESET_STREAM in mid-read (ECONNRESET), STOP_SENDING against a writer (EPIPE)."""
 

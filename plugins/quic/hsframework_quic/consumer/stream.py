@@ -7,9 +7,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from hsframework.errors import StreamError
-from hsframework_quic.consumer.connection import LATER, Connection, Later
+from hsframework_quic.consumer.connection import Connection
 from hsframework_quic.consumer.driver import Driver
 from hsframework_quic.consumer.endings import Ending
+from hsframework_quic.consumer.later import LATER, Later
 from hsframework_quic.consumer.stream_state import StreamState
 
 CLOSE_PATIENCE = 3.0
@@ -24,7 +25,7 @@ class QuicStream:
 
     def __init__(self, driver: Driver, state: StreamState) -> None:
         self._driver = driver
-        self._connection = driver.connection
+        self._streams = driver.connection.streams
         self._state = state
 
     @property
@@ -37,7 +38,7 @@ class QuicStream:
         rest = memoryview(data)
         while True:
             # One attempt even for no data: it says whether the stream can be sent on.
-            rest = rest[self._driver.call(lambda part=rest: self._connection.try_send(self._state, part)) :]  # type: ignore[misc]
+            rest = rest[self._driver.call(lambda part=rest: self._streams.try_send(self._state, part)) :]  # type: ignore[misc]
             if not rest:
                 return
 
@@ -45,23 +46,23 @@ class QuicStream:
         """At least one byte and at most ``max_size``; ``b""`` once the peer has ended the stream."""
         if max_size < 1:
             raise ValueError("max_size is at least 1")
-        return self._driver.call(lambda: self._connection.try_receive(self._state, max_size))
+        return self._driver.call(lambda: self._streams.try_receive(self._state, max_size))
 
     def send_eof(self) -> None:
         """Say that nothing more will be sent on this stream (FIN).  A second call says nothing."""
-        self._driver.do(lambda: self._connection.send_eof(self._state))
+        self._driver.do(lambda: self._streams.send_eof(self._state))
 
     def reset(self, code: int = 0) -> None:
         """Give up sending (RESET_STREAM) with a code of the application protocol; what is under way is lost."""
-        self._driver.do(lambda: self._connection.reset(self._state, code))
+        self._driver.do(lambda: self._streams.reset(self._state, code))
 
     def stop(self, code: int = 0) -> None:
         """Ask the peer to send no more (STOP_SENDING); what has arrived is dropped."""
-        self._driver.do(lambda: self._connection.stop(self._state, code))
+        self._driver.do(lambda: self._streams.stop(self._state, code))
 
     def close(self) -> None:
         """Be done with the stream: FIN, and STOP_SENDING if the peer has not ended it.  The connection goes on."""
-        self._driver.do(lambda: self._connection.finish(self._state))
+        self._driver.do(lambda: self._streams.finish(self._state))
 
     def __enter__(self) -> QuicStream:
         return self
@@ -99,14 +100,14 @@ class QuicConnection:
 
     def open_stream(self, *, unidirectional: bool = False) -> QuicStream:
         """A stream of ours; waits while the peer allows no more.  The peer learns of it with the first data."""
-        return QuicStream(self._driver, self._driver.call(lambda: self._connection.try_open(unidirectional)))
+        return QuicStream(self._driver, self._driver.call(lambda: self._connection.streams.try_open(unidirectional)))
 
     def accept_stream(self, *, unidirectional: bool | None = None) -> QuicStream | None:
         """The next stream that the peer opened, of one kind or of either.
 
         None: it has closed the connection, code 0.
         """
-        state: StreamState | None = self._driver.call(lambda: self._connection.try_accept(unidirectional))
+        state: StreamState | None = self._driver.call(lambda: self._connection.streams.try_accept(unidirectional))
         return None if state is None else QuicStream(self._driver, state)
 
     def send(self, data: bytes) -> None:
@@ -123,7 +124,7 @@ class QuicConnection:
 
     def _main_stream(self) -> QuicStream:
         if self._main is None:
-            self._main = QuicStream(self._driver, self._driver.call(self._connection.try_main))
+            self._main = QuicStream(self._driver, self._driver.call(self._connection.streams.try_main))
         return self._main
 
     # Datagrams
