@@ -105,10 +105,10 @@ def test_the_table_has_no_circle() -> None:
 @pytest.mark.parametrize(
     "source",
     [
-        "from hsframework_quic.consumer.stream import QuicStream",
-        "from hsframework_quic.consumer import stream",
+        "from hsframework_quic.consumer.blocking import QuicStream",
+        "from hsframework_quic.consumer import blocking",
         "from hsframework_quic import consumer",
-        "import hsframework_quic.consumer.stream as stream",
+        "import hsframework_quic.consumer.blocking as one",
         "def later() -> None:\n    from hsframework_quic.consumer import endings",
         "if TYPE_CHECKING:\n    from hsframework_quic.consumer.driver import Driver",
     ],

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from hsframework.interface import AsyncConnection, AsyncStream
-from hsframework_quic.consumer.aio_stream import AsyncQuicConnection
+from hsframework_quic.consumer.asynchronous import AsyncQuicConnection
 from hsframework_quic.consumer.connection import Connection
 from hsframework_quic.consumer.endings import ConnectionEnded
 from tests.unit.quic.echo_peer import EchoPeer

@@ -7,10 +7,10 @@ import time
 
 from hsframework.interface import EstablishedSession
 from hsframework_quic.aioquic_adapter.restore import restore
-from hsframework_quic.consumer.aio_stream import AsyncQuicConnection
+from hsframework_quic.consumer.asynchronous import AsyncQuicConnection
+from hsframework_quic.consumer.blocking import QuicConnection
 from hsframework_quic.consumer.connection import Connection
 from hsframework_quic.consumer.recording import Recording
-from hsframework_quic.consumer.stream import QuicConnection
 from hsframework_quic.session import QuicSession
 
 

@@ -12,11 +12,11 @@ from contextlib import suppress
 from typing import TypeVar
 
 from hsframework.errors import StreamError
+from hsframework_quic.consumer.blocking import CLOSE_PATIENCE
 from hsframework_quic.consumer.connection import Connection
 from hsframework_quic.consumer.datagrams import DatagramSocket
 from hsframework_quic.consumer.endings import Ending
 from hsframework_quic.consumer.later import LATER, Later
-from hsframework_quic.consumer.stream import CLOSE_PATIENCE
 from hsframework_quic.consumer.stream_state import StreamState
 
 T = TypeVar("T")
@@ -123,7 +123,7 @@ class AsyncDriver:
 
 
 class AsyncQuicStream:
-    """One stream.  Implements :class:`hsframework.interface.AsyncStream`; errors as :class:`.stream.QuicStream`'s."""
+    """One stream.  Implements :class:`hsframework.interface.AsyncStream`; errors as :class:`.blocking.QuicStream`'s."""
 
     def __init__(self, driver: AsyncDriver, state: StreamState) -> None:
         self._driver = driver
