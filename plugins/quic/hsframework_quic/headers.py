@@ -12,6 +12,8 @@ from hsframework_quic.session import VERSION_1, VERSION_2
 LONG, FIXED = 0x80, 0x40
 MAX_CONNECTION_ID = 20
 """Bytes, in the versions that are known here (RFC 9000 section 17.2)."""
+MIN_FIRST_DATAGRAM = 1200
+"""Bytes of a datagram with a client's Initial (RFC 9000 section 14.1)."""
 MIN_FIRST_DESTINATION = 8
 """Bytes of the connection id that a client makes up for its server (RFC 9000 section 7.2)."""
 

@@ -35,7 +35,9 @@ from hsframework.interface import (
     Role,
 )
 from hsframework_quic.aioquic_adapter.tls_options import TlsOptions
-from hsframework_quic.handshake.handshake import ClientHandshake, First, Handshake, ServerHandshake
+from hsframework_quic.handshake.client import ClientHandshake
+from hsframework_quic.handshake.handshake import Handshake
+from hsframework_quic.handshake.server import First, ServerHandshake
 from hsframework_quic.handshake.tickets import Tickets
 from hsframework_quic.logs import KeyLog, QlogFolder
 from hsframework_quic.session import VERSIONS, specification

@@ -23,8 +23,11 @@ SANS_IO = (
     "consumer.stream_state",
     "consumer.streams",
     "failures",
+    "handshake.client",
     "handshake.frames",
     "handshake.handshake",
+    "handshake.packets",
+    "handshake.server",
     "handshake.tickets",
     "headers",
     "kernel.handshake",
@@ -33,6 +36,7 @@ SANS_IO = (
     "port.retry",
     "resumption",
     "session",
+    "stateless_reset",
 )
 
 CLIENT, SERVER = mutual("quic", alpn=("smb",))

@@ -23,14 +23,10 @@ from aioquic.tls import Epoch
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import AddressValidation, Admission
 from hsframework_quic.aioquic_adapter.handshaking import MAX_CRYPTO, HandshakeConnection
-from hsframework_quic.handshake.handshake import (
-    MAX_NEGOTIATIONS,
-    ClientHandshake,
-    First,
-    Handshake,
-    ServerHandshake,
-    short_packet,
-)
+from hsframework_quic.handshake.client import ClientHandshake
+from hsframework_quic.handshake.handshake import Handshake
+from hsframework_quic.handshake.packets import short_packet
+from hsframework_quic.handshake.server import MAX_NEGOTIATIONS, First, ServerHandshake
 from hsframework_quic.port.gate import QuicGate
 from hsframework_quic.session import MAX_PACKET_BYTES, VERSION_1, VERSION_2
 from hsframework_quic.settings import Settings
@@ -380,7 +376,7 @@ def test_a_flood_of_packets_that_cannot_be_read_yet() -> None:
     chance = random.Random(7)
     for _ in range(500):
         server.receive(b"\x40" + connection.host_cid + chance.randbytes(1100), START)
-    assert sum(map(len, server.handshake._kept)) <= MAX_PACKET_BYTES
+    assert sum(map(len, server.handshake._kept.all)) <= MAX_PACKET_BYTES
     for item in flight:
         client.receive(item, START)
     network = Network(client, server)

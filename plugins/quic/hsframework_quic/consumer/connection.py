@@ -16,7 +16,6 @@
 from __future__ import annotations
 
 import errno
-import hmac
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from hsframework_quic.aioquic_adapter.consumer import Inside
 from hsframework_quic.consumer.endings import GONE, STATELESS_RESET, Ending, check_open
 from hsframework_quic.consumer.later import LATER, Later, later
 from hsframework_quic.consumer.streams import MAX_UNACCEPTED, Streams
+from hsframework_quic.stateless_reset import is_stateless_reset
 
 if TYPE_CHECKING:
     from aioquic.quic.connection import QuicConnection
@@ -45,9 +45,6 @@ REFUSALS = 3
 
 One alone may be left over from its close.
 """
-
-MIN_RESET = 21
-"""Bytes of the shortest stateless reset (RFC 9000 section 10.3)."""
 
 
 class Connection:
@@ -78,7 +75,7 @@ class Connection:
         """A datagram from the peer; ``now`` in seconds on a monotonic clock."""
         self._refusals = 0
         self._active_at = now
-        if self._is_stateless_reset(datagram):
+        if is_stateless_reset(datagram, self._inside.reset_token):
             self._end(STATELESS_RESET)
             return
         with self._contained():
@@ -139,11 +136,6 @@ class Connection:
         except Exception as error:
             self._quic.close(QuicErrorCode.INTERNAL_ERROR, QuicFrameType.PADDING)
             self._end(Ending(QuicErrorCode.INTERNAL_ERROR, type(error).__name__, errno=errno.EIO))
-
-    def _is_stateless_reset(self, datagram: bytes) -> bool:
-        """RFC 9000 section 10.3.1.  The token of an ordinary packet would be its AEAD tag, which nobody can choose."""
-        token = self._inside.reset_token
-        return len(token) == 16 and len(datagram) >= MIN_RESET and hmac.compare_digest(datagram[-16:], token)
 
     # Datagrams (RFC 9221)
 

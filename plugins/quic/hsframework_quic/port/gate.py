@@ -13,12 +13,10 @@ from aioquic.quic.packet import encode_quic_retry, encode_quic_version_negotiati
 
 from hsframework.interface import AddressValidation, Admission
 from hsframework_quic.aioquic_adapter.stateless import encode_close
-from hsframework_quic.headers import Initial, initial, long_header
+from hsframework_quic.headers import MIN_FIRST_DATAGRAM, Initial, initial, long_header
 from hsframework_quic.port.retry import BadToken, RetryTokens
 from hsframework_quic.session import VERSION_1, VERSION_2
 
-MIN_FIRST_DATAGRAM = 1200
-"""Bytes (RFC 9000 section 14.1)."""
 INVALID_TOKEN = 0x0B
 VERSIONS = (VERSION_1, VERSION_2)
 
