@@ -55,7 +55,7 @@ SWITCH_RETRY = 0.01
 """Seconds between two tries to switch while the kernel holds a segment that cannot be read."""
 
 PROOF_TRIES = 5
-"""How often so long is waited for the rest of PROOF."""
+"""Waits of that length for the rest of PROOF."""
 
 LAST_WORD = 0.05
 """Seconds before the deadline at which PROOF is given up: the host says no more than that it is over."""

@@ -34,7 +34,7 @@ BY_LABEL = {version.label: version for version in Version}
 SPI_MASK = 0x7FFFFFFF
 """The part of an SPI that must not be all zero."""
 PHASE_BIT = 0x80000000
-"""Which of the two device keys an SPI is derived from."""
+"""The bit of an SPI that names one of the two device keys."""
 
 
 def versions_of(mask: int) -> frozenset[Version]:

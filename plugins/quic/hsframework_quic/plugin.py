@@ -1,4 +1,4 @@
-"""QUIC as a protocol of the agent: the I/O around :mod:`.handshake.handshake`.
+"""The protocol ``quic`` of the agent: the I/O around :mod:`.handshake.handshake`.
 
 The rules:
 
@@ -52,7 +52,7 @@ CLOSE_TIMEOUT = 0.04
 
 
 class QuicHandshaker(Handshaker):
-    """Serves both roles on UDP sockets.  Raises ConfigurationError for a file that cannot be used."""
+    """The handshaker for UDP sockets, both roles.  Raises ConfigurationError for a file that cannot be used."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -111,7 +111,7 @@ class QuicHandshaker(Handshaker):
 
 
 async def _run(handshake: Handshake, endpoint: Endpoint) -> None:
-    """Until it has finished.  Raises HandshakeError."""
+    """Run the handshake until it has finished.  Raises HandshakeError."""
     try:
         await _exchange(handshake, endpoint)
     except asyncio.CancelledError:
@@ -139,7 +139,7 @@ async def _exchange(handshake: Handshake, endpoint: Endpoint) -> None:
 
 
 async def _step(handshake: Handshake, endpoint: Endpoint, clock: Callable[[], float]) -> bool:
-    """Send, then wait for one thing to happen.  True: the handshake has finished."""
+    """Send, then wait for one thing to happen.  Return True if the handshake has finished."""
     if handshake.error is not None:
         await _say(handshake, endpoint)
         raise handshake.error
@@ -161,7 +161,7 @@ async def _step(handshake: Handshake, endpoint: Endpoint, clock: Callable[[], fl
 
 
 async def _say(handshake: Handshake, endpoint: Endpoint) -> None:
-    """What is left to say, if it can be said at once."""
+    """Send the last datagrams, if that is possible at once."""
     with contextlib.suppress(HandshakeError, OSError, TimeoutError):
         async with asyncio.timeout(CLOSE_TIMEOUT):
             for datagram in handshake.output(asyncio.get_running_loop().time()):

@@ -1,4 +1,4 @@
-"""What the plugin says of itself.  The handshakes are imported by the agent that serves them, and by nobody else."""
+"""The protocols that the plugin registers.  Only the agent that serves one imports its handshakes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class QuicProtocol(Protocol):
-    """``quic`` is the group of consumers in user space."""
+    """QUIC on UDP sockets.  ``quic`` is the group of consumers in user space."""
 
     name = "quic"
     groups = ("quic",)
@@ -44,7 +44,7 @@ class QuicProtocol(Protocol):
 
 
 class KernelQuicProtocol(Protocol):
-    """``tlshd`` is the kernel's group for TLS of any kind."""
+    """QUIC on in-kernel sockets.  ``tlshd`` is the kernel's group for TLS of any kind."""
 
     name = "kernel-quic"
     groups = ("tlshd",)

@@ -1,4 +1,4 @@
-"""The policy of a session: what a request must have in common with an earlier one to resume its session.  Sans-IO.
+"""The policy of a session: the facts that a request must share with an earlier one to resume its session.  Sans-IO.
 
 It has the consumer's user, who knows the ticket's secret and could pass for the peer with it; the profile; the trust;
 our own certificates; the peer's name and address; the demand for a client certificate; and the application protocols.

@@ -1,4 +1,4 @@
-"""Stateless resets: the only word of a peer that has lost its connection (RFC 9000 section 10.3).  Sans-IO."""
+"""Stateless resets, sent by a peer that has lost its connection (RFC 9000 section 10.3).  Sans-IO."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ TOKEN_SIZE = 16
 
 
 def is_stateless_reset(datagram: bytes, token: bytes) -> bool:
-    """Return True if the datagram ends with the peer's token (RFC 9000 section 10.3.1); ``token`` may be empty: none.
+    """Return True if the datagram ends with the peer's token (RFC 9000 section 10.3.1); an empty ``token`` is none.
 
     In an ordinary packet the AEAD tag is in that place, which nobody can choose.
     """

@@ -48,7 +48,7 @@ class Callbacks(ABC):
     """One handshake, as the callbacks see it."""
 
     psk_identity_memory: Any = None
-    """Where the identity lies that was given to OpenSSL, which copies it after the callback has returned."""
+    """The memory of the identity that OpenSSL was given; OpenSSL copies it after the callback has returned."""
 
     def __init__(self) -> None:
         self.key_log: list[bytes] = []

@@ -1,4 +1,4 @@
-"""The only folder that uses aioquic's private names.
+"""The part of the plugin that uses aioquic's private names; nothing outside this folder does.
 
 * :mod:`.handshaking`: aioquic's connection as the agent runs it.
 * :mod:`.export` and :mod:`.restore`: a connection to a :class:`~hsframework_quic.session.QuicSession` and back.

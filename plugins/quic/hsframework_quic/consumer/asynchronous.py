@@ -1,4 +1,4 @@
-"""What an asynchronous consumer gets: the same connection and streams over asyncio.
+"""A connection and its streams over asyncio.
 
 The event loop does the connection's work at all times, until it is closed or over.  Any number of tasks may use it.
 """
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class AsyncDriver:
-    """A connection on an event loop: reads when the socket is readable, and keeps one timer."""
+    """The work of a connection on an event loop: it reads when the socket is readable, and keeps one timer."""
 
     def __init__(self, connection: Connection, sock: socket.socket) -> None:
         self.connection = connection
@@ -53,14 +53,14 @@ class AsyncDriver:
                 self._waiters.discard(future)
 
     def do(self, action: Callable[[], T]) -> T:
-        """Something that never waits, and whose output is sent."""
+        """Do something that never waits, and send its output."""
         try:
             return action()
         finally:
             self._send()
 
     def release(self) -> None:
-        """Leave the loop and close our copy of the socket; whoever waits looks again."""
+        """Leave the loop and close our copy of the socket; every waiting task tries again."""
         if not self._released:
             self._released = True
             self._leave()
@@ -123,7 +123,7 @@ class AsyncDriver:
 
 
 class AsyncQuicStream:
-    """One stream.  Implements :class:`hsframework.interface.AsyncStream`; errors as :class:`.blocking.QuicStream`'s."""
+    """A stream.  Implements :class:`hsframework.interface.AsyncStream`; errors as of :class:`.blocking.QuicStream`."""
 
     def __init__(self, driver: AsyncDriver, state: StreamState) -> None:
         self._driver = driver
@@ -132,11 +132,11 @@ class AsyncQuicStream:
 
     @property
     def id(self) -> int:
-        """Its number (RFC 9000 section 2.1)."""
+        """The number of the stream (RFC 9000 section 2.1)."""
         return self._state.id
 
     async def send(self, data: bytes) -> None:
-        """Send all of ``data``: returns when the last of it is under way or waits for the congestion window."""
+        """Send all of ``data``; return when the last of it is sent or waits for the congestion window."""
         rest = memoryview(data)
         while True:
             part = rest
@@ -145,25 +145,25 @@ class AsyncQuicStream:
                 return
 
     async def receive(self, max_size: int = 65536) -> bytes:
-        """At least one byte and at most ``max_size``; ``b""`` once the peer has ended the stream."""
+        """Return at least one byte and at most ``max_size``; ``b""`` once the peer has ended the stream."""
         if max_size < 1:
             raise ValueError("max_size is at least 1")
         return await self._driver.call(lambda: self._streams.try_receive(self._state, max_size))
 
     async def send_eof(self) -> None:
-        """Say that nothing more will be sent on this stream (FIN).  A second call says nothing."""
+        """End our side of the stream (FIN).  A second call does nothing."""
         self._driver.do(lambda: self._streams.send_eof(self._state))
 
     async def reset(self, code: int = 0) -> None:
-        """Give up sending (RESET_STREAM) with a code of the application protocol; what is under way is lost."""
+        """Give up sending (RESET_STREAM) with a code of the application protocol; unacknowledged data is lost."""
         self._driver.do(lambda: self._streams.reset(self._state, code))
 
     async def stop(self, code: int = 0) -> None:
-        """Ask the peer to send no more (STOP_SENDING); what has arrived is dropped."""
+        """Ask the peer to send no more (STOP_SENDING); unread data is dropped."""
         self._driver.do(lambda: self._streams.stop(self._state, code))
 
     async def close(self) -> None:
-        """Be done with the stream: FIN, and STOP_SENDING if the peer has not ended it.  The connection goes on."""
+        """Close the stream: FIN, and STOP_SENDING if the peer has not ended it.  The connection goes on."""
         self._driver.do(lambda: self._streams.finish(self._state))
 
     async def __aenter__(self) -> AsyncQuicStream:
@@ -190,24 +190,24 @@ class AsyncQuicConnection:
 
     @property
     def socket(self) -> socket.socket:
-        """Its owner's; the connection does not close it."""
+        """The owner's socket; the connection does not close it."""
         return self._socket
 
     @property
     def ending(self) -> Ending | None:
-        """Why the connection is over; None: it is not."""
+        """The end of the connection; None: it goes on."""
         return self._connection.ending
 
     # Streams
 
     async def open_stream(self, *, unidirectional: bool = False) -> AsyncQuicStream:
-        """A stream of ours; waits while the peer allows no more.  The peer learns of it with the first data."""
+        """Open a stream of ours; wait while the peer allows no more.  The peer learns of it with the first data."""
         return AsyncQuicStream(
             self._driver, await self._driver.call(lambda: self._connection.streams.try_open(unidirectional))
         )
 
     async def accept_stream(self, *, unidirectional: bool | None = None) -> AsyncQuicStream | None:
-        """The next stream that the peer opened, of one kind or of either.
+        """Return the next stream that the peer opened, of one kind or of either.
 
         None: it has closed the connection, code 0.
         """
@@ -219,7 +219,7 @@ class AsyncQuicConnection:
         await (await self._main_stream()).send(data)
 
     async def receive(self, max_size: int = 65536) -> bytes:
-        """At least one byte of the first bidirectional stream; ``b""`` once the peer has ended it."""
+        """Return at least one byte of the first bidirectional stream; ``b""`` once the peer has ended it."""
         return await (await self._main_stream()).receive(max_size)
 
     async def send_eof(self) -> None:
@@ -235,38 +235,41 @@ class AsyncQuicConnection:
 
     @property
     def max_datagram_size(self) -> int | None:
-        """Bytes in one datagram at most; None: the peer takes no datagrams."""
+        """The largest datagram, in bytes; None: the peer takes no datagrams."""
         return self._connection.max_datagram_size
 
     async def send_datagram(self, data: bytes) -> None:
-        """Send one unreliable datagram (RFC 9221).  StreamError: EOPNOTSUPP the peer takes none, EMSGSIZE too large."""
+        """Send one unreliable datagram (RFC 9221).
+
+        Raises StreamError: EOPNOTSUPP the peer takes none, EMSGSIZE too large.
+        """
         await self._driver.call(lambda: self._connection.try_send_datagram(data))
 
     async def receive_datagram(self) -> bytes:
-        """The next datagram."""
+        """Return the next datagram."""
         return await self._driver.call(self._connection.try_receive_datagram)
 
     # The connection
 
     async def ping(self) -> None:
-        """Returns when the peer has acknowledged a PING."""
+        """Send PING and return when the peer has acknowledged it."""
         number = self._driver.do(self._connection.ping)
         await self._driver.call(lambda: self._connection.try_answered(number))
 
     async def update_keys(self) -> None:
-        """Change the keys of both directions (RFC 9001 section 6); waits for an earlier change to be acknowledged."""
+        """Change the keys of both directions (RFC 9001 section 6); wait until an earlier change is acknowledged."""
         await self._driver.call(self._connection.try_update_keys)
 
     def keep_alive(self, interval: float | None) -> None:
-        """PING after so many silent seconds; None: do not."""
+        """Send PING after so many silent seconds; None: do not."""
         self._driver.do(lambda: self._connection.keep_alive(interval))
 
     async def wait_ended(self) -> Ending:
-        """Returns when the connection is over, with why."""
+        """Wait until the connection is over, and return its end."""
         return await self._driver.call(lambda: LATER if self._connection.ending is None else self._connection.ending)
 
     async def close(self, code: int = 0, reason: str = "") -> None:
-        """Say CONNECTION_CLOSE and release the session; the socket stays its owner's.  A second call does nothing.
+        """Send CONNECTION_CLOSE and release the session; the socket stays its owner's.  A second call does nothing.
 
         With code 0 the first bidirectional stream is ended before, and the peer has ``CLOSE_PATIENCE`` (3 s) to
         acknowledge what was sent on any stream.  With another code nothing is waited for.

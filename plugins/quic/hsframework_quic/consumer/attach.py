@@ -1,4 +1,4 @@
-"""A session that was handed over, to a connection that goes on: what the hook ``attach_session`` makes."""
+"""The hook ``attach_session``: a connection that continues a session which was handed over."""
 
 from __future__ import annotations
 
@@ -17,7 +17,11 @@ from hsframework_quic.session import QuicSession
 def attach(
     session: EstablishedSession, sock: socket.socket, *, asynchronous: bool
 ) -> QuicConnection | AsyncQuicConnection:
-    """Raises StreamError for parameters that are not those of a QUIC session, and for a socket that is not its."""
+    """Return the connection that continues ``session`` on ``sock``.
+
+    Raises StreamError for parameters that are not those of a QUIC session, and for a socket that is not connected for
+    datagrams.
+    """
     state = QuicSession.of(session)
     recording = Recording(state)
     try:

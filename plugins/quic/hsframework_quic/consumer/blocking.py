@@ -1,4 +1,4 @@
-"""What a synchronous consumer gets: a connection and its streams, in blocking calls (rules: :mod:`.driver`)."""
+"""A connection and its streams in blocking calls.  The rules: :mod:`.driver`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLOSE_PATIENCE = 3.0
 
 
 class QuicStream:
-    """One stream.  Implements :class:`hsframework.interface.Stream`.
+    """A stream.  Implements :class:`hsframework.interface.Stream`.
 
     Errors: StreamAborted (the peer gave up this stream), ConnectionEnded (the connection is over), OSError.
     """
@@ -30,11 +30,11 @@ class QuicStream:
 
     @property
     def id(self) -> int:
-        """Its number (RFC 9000 section 2.1)."""
+        """The number of the stream (RFC 9000 section 2.1)."""
         return self._state.id
 
     def send(self, data: bytes) -> None:
-        """Send all of ``data``: returns when the last of it is under way or waits for the congestion window."""
+        """Send all of ``data``; return when the last of it is sent or waits for the congestion window."""
         rest = memoryview(data)
         while True:
             # One attempt even for no data: it says whether the stream can be sent on.
@@ -43,25 +43,25 @@ class QuicStream:
                 return
 
     def receive(self, max_size: int = 65536) -> bytes:
-        """At least one byte and at most ``max_size``; ``b""`` once the peer has ended the stream."""
+        """Return at least one byte and at most ``max_size``; ``b""`` once the peer has ended the stream."""
         if max_size < 1:
             raise ValueError("max_size is at least 1")
         return self._driver.call(lambda: self._streams.try_receive(self._state, max_size))
 
     def send_eof(self) -> None:
-        """Say that nothing more will be sent on this stream (FIN).  A second call says nothing."""
+        """End our side of the stream (FIN).  A second call does nothing."""
         self._driver.do(lambda: self._streams.send_eof(self._state))
 
     def reset(self, code: int = 0) -> None:
-        """Give up sending (RESET_STREAM) with a code of the application protocol; what is under way is lost."""
+        """Give up sending (RESET_STREAM) with a code of the application protocol; unacknowledged data is lost."""
         self._driver.do(lambda: self._streams.reset(self._state, code))
 
     def stop(self, code: int = 0) -> None:
-        """Ask the peer to send no more (STOP_SENDING); what has arrived is dropped."""
+        """Ask the peer to send no more (STOP_SENDING); unread data is dropped."""
         self._driver.do(lambda: self._streams.stop(self._state, code))
 
     def close(self) -> None:
-        """Be done with the stream: FIN, and STOP_SENDING if the peer has not ended it.  The connection goes on."""
+        """Close the stream: FIN, and STOP_SENDING if the peer has not ended it.  The connection goes on."""
         self._driver.do(lambda: self._streams.finish(self._state))
 
     def __enter__(self) -> QuicStream:
@@ -88,22 +88,22 @@ class QuicConnection:
 
     @property
     def socket(self) -> socket.socket:
-        """Its owner's; the connection does not close it."""
+        """The owner's socket; the connection does not close it."""
         return self._socket
 
     @property
     def ending(self) -> Ending | None:
-        """Why the connection is over, as far as it has been noticed; None: it is not."""
+        """The end of the connection, as far as it has been noticed; None: it goes on."""
         return self._connection.ending
 
     # Streams
 
     def open_stream(self, *, unidirectional: bool = False) -> QuicStream:
-        """A stream of ours; waits while the peer allows no more.  The peer learns of it with the first data."""
+        """Open a stream of ours; wait while the peer allows no more.  The peer learns of it with the first data."""
         return QuicStream(self._driver, self._driver.call(lambda: self._connection.streams.try_open(unidirectional)))
 
     def accept_stream(self, *, unidirectional: bool | None = None) -> QuicStream | None:
-        """The next stream that the peer opened, of one kind or of either.
+        """Return the next stream that the peer opened, of one kind or of either.
 
         None: it has closed the connection, code 0.
         """
@@ -115,7 +115,7 @@ class QuicConnection:
         self._main_stream().send(data)
 
     def receive(self, max_size: int = 65536) -> bytes:
-        """At least one byte of the first bidirectional stream; ``b""`` once the peer has ended it."""
+        """Return at least one byte of the first bidirectional stream; ``b""`` once the peer has ended it."""
         return self._main_stream().receive(max_size)
 
     def send_eof(self) -> None:
@@ -131,34 +131,37 @@ class QuicConnection:
 
     @property
     def max_datagram_size(self) -> int | None:
-        """Bytes in one datagram at most; None: the peer takes no datagrams."""
+        """The largest datagram, in bytes; None: the peer takes no datagrams."""
         return self._connection.max_datagram_size
 
     def send_datagram(self, data: bytes) -> None:
-        """Send one unreliable datagram (RFC 9221).  StreamError: EOPNOTSUPP the peer takes none, EMSGSIZE too large."""
+        """Send one unreliable datagram (RFC 9221).
+
+        Raises StreamError: EOPNOTSUPP the peer takes none, EMSGSIZE too large.
+        """
         self._driver.call(lambda: self._connection.try_send_datagram(data))
 
     def receive_datagram(self) -> bytes:
-        """The next datagram."""
+        """Return the next datagram."""
         return self._driver.call(self._connection.try_receive_datagram)
 
     # The connection
 
     def ping(self) -> None:
-        """Returns when the peer has acknowledged a PING."""
+        """Send PING and return when the peer has acknowledged it."""
         number = self._driver.do(self._connection.ping)
         self._driver.call(lambda: self._connection.try_answered(number))
 
     def update_keys(self) -> None:
-        """Change the keys of both directions (RFC 9001 section 6); waits for an earlier change to be acknowledged."""
+        """Change the keys of both directions (RFC 9001 section 6); wait until an earlier change is acknowledged."""
         self._driver.call(self._connection.try_update_keys)
 
     def keep_alive(self, interval: float | None) -> None:
-        """PING after so many silent seconds, while a call waits; None: do not."""
+        """Send PING after so many silent seconds, while a call waits; None: do not."""
         self._driver.do(lambda: self._connection.keep_alive(interval))
 
     def run(self, seconds: float) -> None:
-        """Do the connection's work for so long: for an application that has nothing to send or to receive just now."""
+        """Do the connection's work for so many seconds: for an application that has no data to send or receive now."""
         with suppress(TimeoutError):
             self._driver.call(self._idle, seconds)
 
@@ -166,7 +169,7 @@ class QuicConnection:
         return LATER if self._connection.ending is None else None
 
     def close(self, code: int = 0, reason: str = "") -> None:
-        """Say CONNECTION_CLOSE and release the session; the socket stays its owner's.  A second call does nothing.
+        """Send CONNECTION_CLOSE and release the session; the socket stays its owner's.  A second call does nothing.
 
         With code 0 the first bidirectional stream is ended before, and the peer has :data:`CLOSE_PATIENCE` to
         acknowledge what was sent on any stream.  With another code nothing is waited for.

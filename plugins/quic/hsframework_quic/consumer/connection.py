@@ -8,7 +8,7 @@
   which the oldest go first (RFC 9221 section 5.3 lets them); streams that nobody accepts, by
   :data:`~.streams.MAX_UNACCEPTED`.
 * A fault of aioquic's in the work that a peer gives it ends the connection: nobody waits for one that is half done.
-* The end of a connection is known when it begins to close or drain.  What had arrived before can still be read.
+* The end of a connection is known when it begins to close or drain.  Data that had arrived before can still be read.
 * Key updates: one at a time, since a second needs a packet of the first to be acknowledged, whichever side began it
   (RFC 9001 section 6.1); and by itself long before the cipher's limit (section 6.6).
 """
@@ -48,7 +48,7 @@ One alone may be left over from its close.
 
 
 class Connection:
-    """A connection that goes on from a handed-over session.  ``quic``: as it was restored, its peer on one address."""
+    """A connection that continues a session.  ``quic``: as it was restored, its peer on one address."""
 
     def __init__(self, quic: QuicConnection) -> None:
         self._quic = quic
@@ -72,7 +72,7 @@ class Connection:
     # Input and output
 
     def receive(self, datagram: bytes, now: float) -> None:
-        """A datagram from the peer; ``now`` in seconds on a monotonic clock."""
+        """Take a datagram from the peer; ``now`` in seconds on a monotonic clock."""
         self._refusals = 0
         self._active_at = now
         if is_stateless_reset(datagram, self._inside.reset_token):
@@ -84,13 +84,13 @@ class Connection:
             self._take_events()
 
     def refused(self) -> None:
-        """The socket says that nobody listens at the peer's port."""
+        """Note that the socket has reported ECONNREFUSED: nobody listens at the peer's port."""
         self._refusals += 1
         if self._refusals >= REFUSALS:
             self._end(GONE)
 
     def output(self, now: float) -> list[bytes]:
-        """Datagrams to send now."""
+        """Return the datagrams to send now."""
         if self._ending is not None and self._inside.close_event is None:
             return []
         if self._packets >= PACKETS_PER_KEY and self._ending is None:
@@ -106,7 +106,7 @@ class Connection:
         return datagrams
 
     def timer(self) -> float | None:
-        """When :meth:`on_timer` is due; None: nothing is, the connection is over."""
+        """Return the time at which :meth:`on_timer` is due; None: never, the connection is over."""
         if self._ending is not None:
             return None
         due = self._quic.get_timer()
@@ -115,7 +115,7 @@ class Connection:
         return self._active_at + self._keep_alive if due is None else min(due, self._active_at + self._keep_alive)
 
     def on_timer(self, now: float) -> None:
-        """To be called at the time of :meth:`timer` or later."""
+        """Do the work that is due.  Call it at the time of :meth:`timer` or later."""
         if self._ending is not None:
             return
         with self._contained():
@@ -141,11 +141,11 @@ class Connection:
 
     @property
     def max_datagram_size(self) -> int | None:
-        """Bytes in one datagram at most; None: the peer takes none."""
+        """The largest datagram, in bytes; None: the peer takes none."""
         return self._inside.max_datagram_size
 
     def try_send_datagram(self, data: bytes) -> bool | Later:
-        """Raises StreamError: EOPNOTSUPP where the peer takes none, EMSGSIZE for one too large."""
+        """Queue a datagram.  Raises StreamError: EOPNOTSUPP where the peer takes none, EMSGSIZE for one too large."""
         check_open(self._ending)
         limit = self.max_datagram_size
         if limit is None:
@@ -158,7 +158,7 @@ class Connection:
         return True
 
     def try_receive_datagram(self) -> bytes | Later:
-        """The next datagram."""
+        """Return the next datagram."""
         if self._datagrams:
             return self._datagrams.popleft()
         return later(self._ending)
@@ -167,17 +167,17 @@ class Connection:
 
     @property
     def ending(self) -> Ending | None:
-        """Why the connection is over; None: it is not."""
+        """The end of the connection; None: it goes on."""
         return self._ending
 
     def ping(self) -> int:
-        """Send PING.  :meth:`try_answered` tells when this number of it was acknowledged."""
+        """Send PING and return its number, for :meth:`try_answered`."""
         number = self._send_ping()
         self._asked.add(number)
         return number
 
     def try_answered(self, number: int) -> bool | Later:
-        """Has the peer acknowledged this PING?"""
+        """Return True once the peer has acknowledged the PING of this number."""
         if number in self._answered:
             self._answered.discard(number)
             return True
@@ -197,7 +197,10 @@ class Connection:
         return True
 
     def _note_key_phase(self) -> None:
-        """Has the peer changed the keys?  Then it must acknowledge something under the new ones before we do."""
+        """Ask for an acknowledgement under the new keys when the peer has changed them.
+
+        Our next change must wait for it.
+        """
         if self._inside.key_phase == self._key_phase:
             return
         self._key_phase = self._inside.key_phase
@@ -206,13 +209,16 @@ class Connection:
             self._key_ping = self._send_ping()
 
     def try_finished(self) -> bool | Later:
-        """End stream 0, if it is there.  Has the peer acknowledged all that was sent?  True also once it is over."""
+        """End stream 0, if there is one; return True once all data is acknowledged or the connection is over."""
         if self._ending is None:
             self.streams.end_main()
         return True if self._ending is not None or self._inside.flushed() else LATER
 
     def close(self, code: int = 0, reason: str = "") -> None:
-        """Say CONNECTION_CLOSE with the next output.  No effect on a connection that is over."""
+        """Close the connection: CONNECTION_CLOSE goes out with the next output.
+
+        No effect on a connection that is over.
+        """
         if self._ending is None:
             self._quic.close(code, reason_phrase=reason)
             self._end(Ending(code, reason, application=True, errno=errno.EBADF))

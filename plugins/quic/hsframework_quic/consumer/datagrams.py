@@ -24,7 +24,7 @@ _WAIT = (errno.EAGAIN, errno.ENOBUFS)
 
 
 class DatagramSocket:
-    """``owner``: a connected datagram socket.  Raises StreamError for one that is not."""
+    """A copy of ``owner``, a connected datagram socket.  Raises StreamError for any other socket."""
 
     def __init__(self, owner: socket.socket) -> None:
         try:
@@ -41,7 +41,7 @@ class DatagramSocket:
         self._unsent: deque[bytes] = deque()
 
     def fileno(self) -> int:
-        """Of the copy; for poll."""
+        """Return the copy's file descriptor, for poll."""
         return self._socket.fileno()
 
     def close(self) -> None:
@@ -51,11 +51,11 @@ class DatagramSocket:
 
     @property
     def owes(self) -> bool:
-        """Datagrams wait until the socket is writable; call :meth:`send` then."""
+        """True if datagrams wait until the socket is writable; call :meth:`send` then."""
         return bool(self._unsent)
 
     def receive(self) -> tuple[list[bytes], bool]:
-        """What waits, at most :data:`BATCH` datagrams, and whether the socket said that nobody listens at the peer."""
+        """Return at most :data:`BATCH` datagrams that wait, and True if the socket has reported ECONNREFUSED."""
         datagrams: list[bytes] = []
         refused = False
         while len(datagrams) < BATCH:
@@ -71,9 +71,9 @@ class DatagramSocket:
         return datagrams, refused
 
     def send(self, datagrams: Iterable[bytes] = ()) -> bool:
-        """Send these and what was left before.  Returns whether the socket said that nobody listens at the peer.
+        """Send these datagrams and those left before; return True if the socket has reported ECONNREFUSED.
 
-        What the socket will not take for another reason is lost, as it could be on the way.
+        A datagram that the socket refuses for another reason is lost, as it could be on the way.
         """
         self._unsent.extend(datagrams)
         refused = False

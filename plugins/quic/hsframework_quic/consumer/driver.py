@@ -1,4 +1,4 @@
-"""Drives a connection from blocking calls: no thread, and none needed.
+"""The work of a connection, done in blocking calls, without a thread.
 
 * Whoever calls does the connection's work meanwhile: takes in what has arrived, sends what is due, keeps the timers of
   loss recovery.  Between calls nothing is done: no acknowledgement goes out, and the peer's idle timeout may run off.
@@ -30,7 +30,7 @@ MAX_BATCHES = 16
 
 
 class Driver:
-    """One connection over one socket, for any number of threads."""
+    """The work of one connection on one socket, for any number of threads."""
 
     def __init__(self, connection: Connection, sock: socket.socket) -> None:
         self.connection = connection
@@ -39,7 +39,7 @@ class Driver:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._changed = threading.Condition()
         self._waits_until: float | None = None
-        """Until when a thread waits at the socket; None: no thread does."""
+        """The time until which a thread waits at the socket; None: no thread does."""
         self._released = False
         with self._changed:
             self._send()
@@ -68,11 +68,11 @@ class Driver:
                 self._wait(deadline)
 
     def do(self, action: Callable[[], T]) -> T:
-        """Something that never waits, and whose output is sent."""
+        """Do something that never waits, and send its output."""
         return self.call(action, 0)
 
     def release(self) -> None:
-        """Close our copy of the socket; whoever waits looks again."""
+        """Close our copy of the socket; every waiting thread tries again."""
         with self._changed:
             if self._released:
                 return
@@ -122,7 +122,7 @@ class Driver:
         os.eventfd_write(self._wake, 1)
 
     def _wait(self, deadline: float) -> None:
-        """Until something may have changed, with the lock given up meanwhile."""
+        """Wait until something may have changed; the lock is free meanwhile."""
         if self._waits_until is not None or self._released:
             self._changed.wait(None if deadline == math.inf else max(0.0, deadline - time.monotonic()))
             return

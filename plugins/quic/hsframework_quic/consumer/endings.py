@@ -1,4 +1,4 @@
-"""How streams and connections end before their time, as errors.  Codes are the peer's or ours (RFC 9000 section 20)."""
+"""Early ends of streams and connections, as errors.  Codes are the peer's or ours (RFC 9000 section 20)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NO_ERROR = 0x0
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why a connection is over.
+    """The end of a connection.
 
     ``code`` and ``reason``: of CONNECTION_CLOSE, or what would have been in it.  ``application``: the code is the
     application protocol's, not the transport's (section 20.1).  ``by_peer``: the peer has closed it.
@@ -26,7 +26,7 @@ class Ending:
 
     @property
     def orderly(self) -> bool:
-        """Nobody found fault: closed with code 0 by either side."""
+        """True if either side closed with code 0."""
         return self.code == NO_ERROR and self.errno == errno.ECONNRESET
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""For finding faults in a consumer: its secrets in a key log, what happened in a qlog.
+"""Records of a consumer's connection, for finding faults: its secrets in a key log, its events in a qlog.
 
 The environment says so, as for other programs that speak QUIC: ``SSLKEYLOGFILE`` names a file in the NSS key log
 format, to which the 1-RTT secrets are appended; ``QLOGDIR`` a folder, where the connection's qlog is written when it
@@ -20,7 +20,7 @@ KEY_LOG, QLOG_FOLDER = "SSLKEYLOGFILE", "QLOGDIR"
 
 
 class Recording:
-    """What is recorded of one connection.  Raises ConfigurationError for places that cannot be written to."""
+    """The records of one connection.  Raises ConfigurationError for places that cannot be written to."""
 
     def __init__(self, session: QuicSession, environment: Mapping[str, str] = os.environ) -> None:
         if path := environment.get(KEY_LOG):
@@ -31,7 +31,7 @@ class Recording:
         self.logger = None if self._folder is None else QuicLogger()
 
     def finish(self) -> None:
-        """The connection has been closed: write the qlog."""
+        """Write the qlog, once the connection has been closed."""
         folder, self._folder = self._folder, None
         if folder is not None and self.logger is not None:
             folder.write(self.logger, self._name)
@@ -39,7 +39,7 @@ class Recording:
 
 
 def _write_secrets(session: QuicSession, path: Path) -> None:
-    """The secrets have labels for the first key phase alone.
+    """Write the secrets of the first key phase; the log has no labels for later ones.
 
     Those of later ones follow from them (RFC 9001 section 6).
     """

@@ -1,4 +1,4 @@
-"""One stream as the consumer's connection knows it: what has arrived and was not read, and how far either side is."""
+"""The state of one stream: data that has arrived and was not read, and how far either side is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections import deque
 
 
 class StreamState:
-    """``aborted``: the code by which the peer reset it; ``stopped``: the one by which it asked us to stop.
+    """The state of a stream.
+
+    ``aborted``: the code by which the peer reset it; ``stopped``: the code by which it asked us to stop.
 
     ``ours``: this side has opened it.  ``ended``: nothing more comes.  ``sent_eof``: nothing more is sent.
     """
@@ -25,21 +27,21 @@ class StreamState:
 
     @property
     def unidirectional(self) -> bool:
-        """One side sends, the other receives."""
+        """True if one side sends and the other receives."""
         return bool(self.id & 2)
 
     @property
     def can_send(self) -> bool:
-        """Is there a direction from us to the peer?"""
+        """True if there is a direction from us to the peer."""
         return self.ours or not self.unidirectional
 
     @property
     def can_receive(self) -> bool:
-        """Is there a direction from the peer to us?"""
+        """True if there is a direction from the peer to us."""
         return not self.ours or not self.unidirectional
 
     def take(self, max_size: int) -> bytes:
-        """At least one and at most so many bytes from the front of what has arrived; there must be some."""
+        """Return at least one byte and at most ``max_size`` from the front of the data, which must not be empty."""
         data = self.chunks.popleft()
         if len(data) > max_size:
             self.chunks.appendleft(data[max_size:])
@@ -51,7 +53,7 @@ class StreamState:
         return b"".join(parts) if len(parts) > 1 else data
 
     def drop(self) -> int:
-        """Forget what has arrived.  How many bytes it was."""
+        """Drop the data that has arrived; return its size in bytes."""
         size = sum(map(len, self.chunks))
         self.chunks.clear()
         return size

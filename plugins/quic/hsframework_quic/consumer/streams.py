@@ -45,7 +45,7 @@ class Streams:
     # Opening and accepting
 
     def try_open(self, unidirectional: bool) -> StreamState | Later:
-        """Open a stream of ours; LATER while the peer allows no more."""
+        """Open a stream of ours.  LATER while the peer allows no more."""
         check_open(self._ending())
         if not self._inside.may_open(unidirectional):
             return LATER
@@ -157,7 +157,7 @@ class Streams:
             self._quic.stop_stream(stream.id, code)
 
     def finish(self, stream: StreamState) -> None:
-        """Be done with a stream: FIN, STOP_SENDING.  Never raises."""
+        """Send FIN and STOP_SENDING, where the stream allows them.  Never raises."""
         if self._ending() is None and stream.can_send:
             self.send_eof(stream)
         self.stop(stream, NO_ERROR)

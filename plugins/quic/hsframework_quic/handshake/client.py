@@ -21,7 +21,7 @@ MAX_TICKET_DATA = 32 * 1024
 
 
 class ClientHandshake(Handshake):
-    """Begins at once: there is :meth:`output` from the start."""
+    """A client's handshake.  There is :meth:`output` from the start."""
 
     def __init__(self, settings: Settings, options: TlsOptions, now: float, logger: QuicLogger | None = None) -> None:
         super().__init__(settings, options, logger)
@@ -35,7 +35,7 @@ class ClientHandshake(Handshake):
         try:
             self._take_crypto(connection, seen.crypto)
         except Exception:
-            # A server that breaks TLS after its handshake.  What was agreed on counts no more.
+            # A server that breaks TLS after its handshake.  The outcome counts no more.
             failure = connection.failure or HandshakeFailed(Failure.UNEXPECTED_MESSAGE)
             code = failure.failure.alert if isinstance(failure, HandshakeFailed) else None
             connection.close(error_code=CRYPTO_ERROR + (code or 80), frame_type=0x06)
@@ -44,7 +44,7 @@ class ClientHandshake(Handshake):
             self.finished = True
 
     def _take_crypto(self, connection: HandshakeConnection, frames: list[tuple[int, bytes]]) -> None:
-        """Tickets, in the order of their stream."""
+        """Take tickets, in the order of their stream."""
         if self._tickets.keep is keep_none:
             return
         for offset, data in frames:

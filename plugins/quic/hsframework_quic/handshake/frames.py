@@ -1,4 +1,4 @@
-"""What the agent wants to know of a 1-RTT packet: is the handshake confirmed, is there a ticket, is it all over?
+"""The contents of a 1-RTT packet that matter to the agent: HANDSHAKE_DONE, tickets, the end of the connection.
 
 Frames are only looked at here (RFC 9000 section 19); the consumer's connection acts on them.  A packet with a frame
 that is malformed or not known is read up to there, and the consumer will refuse it.  Sans-IO.
@@ -38,7 +38,11 @@ _OCTETS = {0x1A: 8, 0x1B: 8}
 
 @dataclass(slots=True)
 class Glimpse:
-    """``crypto``: (offset, data) of each CRYPTO frame.  ``close``: its error code, for a transport's own kind."""
+    """The contents of a packet.
+
+    ``crypto``: (offset, data) of each CRYPTO frame.  ``close_code``: of CONNECTION_CLOSE, where the transport has
+    closed.
+    """
 
     ack_eliciting: bool = False
     handshake_done: bool = False
@@ -48,7 +52,7 @@ class Glimpse:
 
 
 class _End(Exception):
-    """The payload ends within a frame, or holds one that is not known."""
+    """The end of a payload within a frame, or before a frame that is not known."""
 
 
 class _Reader:
@@ -57,7 +61,7 @@ class _Reader:
         self.offset = 0
 
     def number(self) -> int:
-        """A variable-length integer (RFC 9000 section 16)."""
+        """Return the next variable-length integer (RFC 9000 section 16)."""
         if self.offset >= len(self.data):
             raise _End
         size = 1 << (self.data[self.offset] >> 6)
@@ -77,7 +81,7 @@ class _Reader:
 
 
 def glimpse(payload: bytes) -> Glimpse:
-    """What is in a decrypted 1-RTT payload."""
+    """Return the contents of a decrypted 1-RTT payload."""
     seen = Glimpse()
     reader = _Reader(payload)
     try:

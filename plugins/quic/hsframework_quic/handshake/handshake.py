@@ -1,4 +1,4 @@
-"""One handshake without I/O: datagrams and the time go in, datagrams, deadlines and an outcome come out.
+"""A handshake without I/O: datagrams and the time go in, datagrams, deadlines and an outcome come out.
 
 * After :meth:`Handshake.receive` or :meth:`Handshake.on_timer`: send :meth:`Handshake.output`, look at ``error`` and
   ``finished``, else arm a timer for :meth:`Handshake.timer`.
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 class Handshake:
-    """What both roles share."""
+    """A handshake in either role."""
 
     def __init__(self, settings: Settings, options: TlsOptions, logger: QuicLogger | None = None) -> None:
         self._settings = settings
@@ -61,13 +61,13 @@ class Handshake:
         self.agreed: Agreed | None = None
         """Once the handshake is complete."""
         self.error: HandshakeError | None = None
-        """How it failed."""
+        """The reason for which it failed."""
         self.finished = False
 
     # In and out.
 
     def receive(self, datagram: bytes, now: float) -> None:
-        """A datagram from the peer.  ``now``: seconds on a monotonic clock, as everywhere here."""
+        """Take a datagram from the peer.  ``now``: seconds on a monotonic clock, as everywhere here."""
         connection = self._connection
         if connection is None or self.error is not None:
             return
@@ -80,21 +80,21 @@ class Handshake:
             self.error = HandshakeFailed(Failure.PEER_GONE, "the peer has lost the connection (stateless reset)")
 
     def on_timer(self, now: float) -> None:
-        """To be called at the time of :meth:`timer` or later."""
+        """Do the work that is due.  Call it at the time of :meth:`timer` or later."""
         if self._connection is not None and self.error is None:
             self._connection.handle_timer(now)
             self._advance(now)
 
     def timer(self) -> float | None:
-        """When :meth:`on_timer` is due; None: nothing is."""
+        """Return the time at which :meth:`on_timer` is due; None: never."""
         return None if self._connection is None or self.error is not None else self._connection.timer()
 
     def output(self, now: float) -> list[bytes]:
-        """Datagrams to send now."""
+        """Return the datagrams to send now."""
         return [] if self._connection is None else self._connection.datagrams(now)
 
     def abort(self, failure: Failure) -> None:
-        """End it from outside; what :meth:`output` has then says so to the peer."""
+        """End the handshake from outside; :meth:`output` then has a CONNECTION_CLOSE for the peer."""
         if self._connection is not None and self.error is None and not self._aborted:
             self._aborted = True
             code = closing_code(failure)
@@ -102,16 +102,16 @@ class Handshake:
 
     @property
     def name(self) -> str:
-        """What a qlog calls the connection; nothing before there is one."""
+        """The connection's name in a qlog; empty before there is one."""
         return "" if self._connection is None else self._connection.original_destination_connection_id.hex()
 
     def session(self) -> QuicSession:
-        """Once ``finished``."""
+        """Return the session, once ``finished``."""
         assert self._connection is not None
         assert self.finished
         return export(self._connection, self._kept.all, self._ticket)
 
-    # What follows from what was received.
+    # Consequences of received datagrams.
 
     def _advance(self, now: float) -> None:
         connection = self._connection
@@ -146,7 +146,7 @@ class Handshake:
         return self._connection.is_local_connection_id(packet[1 : 1 + CONNECTION_ID_SIZE])
 
     def _see(self, connection: HandshakeConnection, seen: Glimpse) -> None:
-        """The roles differ in what they want of it."""
+        """Act on the contents of a packet; the roles differ in what they look for."""
         if seen.closed and self.error is None:
             self.error = failure_of_close(seen.close_code or 0, "")
 

@@ -1,4 +1,4 @@
-"""The peer's 1-RTT packets that arrive with the handshake: kept for the consumer, and looked into."""
+"""The peer's 1-RTT packets that arrive with the handshake; they are kept for the consumer, and read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_EARLY_PACKETS = 10
 
 
 class KeptPackets:
-    """1-RTT packets as they came, in their order, up to a bound."""
+    """The 1-RTT packets as they came, in their order, up to a bound."""
 
     def __init__(self) -> None:
         self._packets: list[bytes] = []
@@ -44,7 +44,7 @@ class KeptPackets:
             self._packets.append(packet)
 
     def look_into(self, connection: HandshakeConnection, now: float) -> Iterator[Glimpse]:
-        """Read the packets that were not read yet, drop those that are not the peer's, and yield what is in the others.
+        """Read the new packets, drop those that are not the peer's, and yield the contents of the others.
 
         Nothing happens before there are keys, and before the handshake is complete.
         """

@@ -27,7 +27,7 @@ MAX_NEGOTIATIONS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class First:
-    """What a server is told of the datagrams before its own (see ``specs/quic.yaml``)."""
+    """The facts about a client from before its request, found out by the listener (see ``specs/quic.yaml``)."""
 
     original_destination_connection_id: bytes | None = None
     retry_source_connection_id: bytes | None = None
@@ -35,7 +35,7 @@ class First:
 
 
 class ServerHandshake(Handshake):
-    """Waits for a client's first datagram."""
+    """A server's handshake.  It waits for a client's first datagram."""
 
     def __init__(
         self, settings: Settings, options: TlsOptions, first: First = First(), logger: QuicLogger | None = None
@@ -47,7 +47,7 @@ class ServerHandshake(Handshake):
         self._negotiated = 0
 
     def receive(self, datagram: bytes, now: float) -> None:
-        """A datagram from the client."""
+        """Take a datagram from the client."""
         if self.error is None and (self._connection is None or not self._connection.begun):
             header = self._first_header(datagram)
             if header is None:
@@ -57,7 +57,7 @@ class ServerHandshake(Handshake):
         super().receive(datagram, now)
 
     def output(self, now: float) -> list[bytes]:
-        """Datagrams to send now.  The handshake has ``finished`` once HANDSHAKE_DONE is among them."""
+        """Return the datagrams to send now.  The handshake has ``finished`` once HANDSHAKE_DONE is among them."""
         negotiations, self._negotiations = self._negotiations, []
         datagrams = negotiations + super().output(now)
         if self._connection is not None and self._connection.complete and self.error is None and not self._aborted:
@@ -65,7 +65,7 @@ class ServerHandshake(Handshake):
         return datagrams
 
     def _first_header(self, datagram: bytes) -> QuicHeader | None:
-        """Of a datagram that may begin a connection; None: it may not."""
+        """Return the header of a datagram that may begin a connection, or None."""
         header = long_header(datagram) if len(datagram) >= MIN_FIRST_DATAGRAM else None
         if header is None:
             return None
@@ -84,7 +84,10 @@ class ServerHandshake(Handshake):
         return whole
 
     def _refuse(self, header: LongHeader) -> None:
-        """The listener has sent a Retry in a version that is not ours: too late for Version Negotiation (section 6)."""
+        """Refuse a client that answers the listener's Retry in a version that is not ours.
+
+        It is too late for Version Negotiation (RFC 9000 section 6).
+        """
         first = initial(header)
         if first is not None and first.destination == self._first.retry_source_connection_id:
             self._negotiations.append(encode_close(first.version, first.destination, first.source, CONNECTION_REFUSED))

@@ -1,4 +1,4 @@
-"""Sessions kept for resumption: in this process's memory, bounded, each under the policy that it was made under.
+"""The sessions kept for resumption: in this process's memory, bounded, each under the policy that it was made under.
 
 A session comes back only to a request of the same policy (:mod:`hsframework_quic.resumption`).  The peer's certificates
 are judged again when it does, by the same trust (:mod:`hsframework_quic.aioquic_adapter.tls`): one that has expired
@@ -21,7 +21,7 @@ PER_PEER = 4
 
 
 class Tickets:
-    """Of both roles; ``most`` for each, 0: none are given, kept or used."""
+    """The kept sessions of both roles.  ``most``: for each role; 0: no ticket is issued, kept or used."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -32,7 +32,7 @@ class Tickets:
         return sum(map(len, self._received.values())) + len(self._issued)
 
     def options_for(self, request: Request) -> dict[str, object]:
-        """What a handshake of this request does with tickets, as arguments of TlsOptions."""
+        """Return the arguments of TlsOptions that concern tickets, for a handshake of this request."""
         if not self._most:
             return {}
         key = policy(request)
@@ -41,7 +41,7 @@ class Tickets:
         return {"issue": partial(self.issue, key), "find": partial(self.find, key)}
 
     def keep(self, key: Policy, session: Resumable) -> None:
-        """A client's: the server has offered to resume this one."""
+        """Keep a client's session that its server has offered to resume."""
         kept = self._received.setdefault(key, [])
         kept.append(session)
         del kept[:-PER_PEER]
@@ -50,7 +50,7 @@ class Tickets:
             self._drop_oldest()
 
     def take(self, key: Policy) -> Resumable | None:
-        """A client's newest session that it may resume, or None.  It is not given out again."""
+        """Return a client's newest session that it may resume, or None.  It is not given out again."""
         kept = self._received.get(key)
         if not kept:
             return None
@@ -60,7 +60,7 @@ class Tickets:
         return session
 
     def issue(self, key: Policy, session: Resumable) -> bytes | None:
-        """A server's: a name for the session that tells nothing."""
+        """Keep a server's session, and return its ticket: a random name."""
         ticket = secrets.token_bytes(TICKET_SIZE)
         self._issued[ticket] = (key, session)
         while len(self._issued) > self._most:
@@ -68,7 +68,7 @@ class Tickets:
         return ticket
 
     def find(self, key: Policy, ticket: bytes) -> Resumable | None:
-        """A server's: the session of that name, if this request may use it.  It is not given out again."""
+        """Return a server's session by its ticket, if this request may use it, or None.  It is not given out again."""
         found = self._issued.get(ticket)
         if found is None or found[0] != key:
             return None

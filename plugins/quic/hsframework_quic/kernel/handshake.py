@@ -1,4 +1,4 @@
-"""The TLS handshake of an in-kernel QUIC socket, without I/O: CRYPTO messages by level in, actions out.
+"""The TLS handshake of an in-kernel QUIC socket, without I/O: CRYPTO messages by level go in, actions come out.
 
 ::
 
@@ -40,7 +40,7 @@ _FLIGHT_SIZE = 128 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """TLS messages for the peer.  ``more``: others follow at once, so the kernel may wait with its packet."""
+    """TLS messages for the peer.  ``more``: others follow at once, so that the kernel may wait with its packet."""
 
     level: int
     data: bytes
@@ -68,16 +68,16 @@ class Parameters(Protocol):
     """The kernel's and the peer's transport parameters.  Both raise HandshakeError."""
 
     def ours(self) -> bytes:
-        """The body of our extension."""
+        """Return the body of our extension."""
         ...
 
     def theirs(self, body: bytes) -> None:
-        """Tell the kernel the peer's."""
+        """Give the kernel the peer's."""
         ...
 
 
 class KernelHandshake:
-    """One handshake, either role."""
+    """A handshake in either role."""
 
     def __init__(self, options: TlsOptions, parameters: Parameters) -> None:
         self._role = options.role
@@ -90,30 +90,30 @@ class KernelHandshake:
 
     @property
     def finished(self) -> bool:
-        """Nothing more may be read."""
+        """True if nothing more may be read."""
         return self._context.finished
 
     @property
     def agreed(self) -> Agreed:
-        """Only once ``finished``."""
+        """The outcome, once ``finished``."""
         return self._context.agreed
 
     def start(self) -> list[Action]:
-        """A client's ClientHello; a server waits for one."""
+        """Return the actions with a client's ClientHello; a server waits for one."""
         if self._role is Role.SERVER:
             return []
         self._context.handshake_extensions = [(QUIC_TRANSPORT_PARAMETERS, self._parameters.ours())]
         return self._handle(b"")
 
     def feed(self, level: int, data: bytes) -> list[Action]:
-        """What came in one read; ``level`` as the kernel has it, a level that does not exist is refused."""
+        """Take the data of one read and return actions; ``level`` as the kernel has it, an unknown level is refused."""
         if self.finished:
             raise RuntimeError("the handshake has finished: this is not ours")
         self._context.level = _EPOCHS.get(level)
         return self._handle(data)
 
     def take_ticket(self, message: bytes) -> None:
-        """A client's: the NewSessionTicket messages that the kernel kept.  ``TlsOptions.keep`` gets what is in them."""
+        """Take a client's NewSessionTicket messages, which the kernel kept, and call ``TlsOptions.keep``."""
         self._context.level = Epoch.ONE_RTT
         self._handle(message)
 
@@ -141,7 +141,7 @@ class KernelHandshake:
             yield Send(level, data, more=index < len(flight))
 
     def _on_parameters(self, alpn: str | None) -> None:
-        """aioquic has read the peer's extensions; a server's own are still to be written."""
+        """Exchange parameters with the kernel: aioquic has read the peer's extensions, and not written a server's."""
         received = dict(self._context.received_extensions or ())
         self._parameters.theirs(received[QUIC_TRANSPORT_PARAMETERS])
         if self._role is Role.SERVER:

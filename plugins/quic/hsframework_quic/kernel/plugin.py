@@ -1,12 +1,14 @@
-"""TLS for QUIC in the kernel: the I/O around :mod:`.handshake`.  The contract: docs/reference/kernel-quic.md.
+"""The protocol ``kernel-quic`` of the agent: the I/O around :mod:`.handshake`.
+
+The contract: docs/reference/kernel-quic.md.
 
 The rules:
 
 * The kernel asks in the group ``tlshd``, as it does for TLS; ``SO_PROTOCOL`` tells the sockets apart.
-* What the socket's owner has configured counts, where it has: cipher, application protocols, a client certificate, a
-  ticket.  Of two demands for a client certificate, the stricter.
+* The configuration by the socket's owner counts, where there is one: cipher, application protocols, a client
+  certificate, a ticket.  Of two demands for a client certificate, the stricter.
 * With the last secret the connection is established.  Nothing is read from then on.
-* There is no way to tell the peer why: a failed handshake leaves a socket that its owner closes.
+* The peer gets no reason: a failed handshake leaves a socket that its owner closes.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ _VERSIONS = {0: "QUICv1", 1: "QUICv1", 0x6B3343CF: "QUICv2"}
 
 
 class KernelQuicHandshaker(Handshaker):
-    """Serves both roles.  ``open_socket``: how the options and messages of a request's socket are reached."""
+    """The handshaker for in-kernel QUIC sockets.  ``open_socket``: gives access to a socket's options and messages."""
 
     def __init__(self, open_socket: Callable[[socket.socket], QuicSocket] = KernelSocket) -> None:
         self._open = open_socket
@@ -78,7 +80,7 @@ class KernelQuicHandshaker(Handshaker):
 
 
 def _configured(request: Request, config: kernel.Config, sock: QuicSocket) -> Request:
-    """The request with what the socket's owner has to say on it."""
+    """Return the request with the configuration of the socket's owner in it."""
     names = sock.get_option(kernel.ALPN, kernel.MAX_ALPN).rstrip(b"\0")
     try:
         alpn = tuple(name.strip() for name in names.decode("ascii").split(",") if name.strip())
@@ -89,7 +91,7 @@ def _configured(request: Request, config: kernel.Config, sock: QuicSocket) -> Re
 
 
 def _options(request: Request, config: kernel.Config, sock: QuicSocket) -> tuple[TlsOptions, list[Resumable] | None]:
-    """And where a client's ticket will be; None: none is wanted."""
+    """Return the options of the handshake, and the list that a client's ticket comes in; None: no ticket is wanted."""
     is_client = request.role is Role.CLIENT
     options = TlsOptions(
         role=request.role,
@@ -115,7 +117,10 @@ def _options(request: Request, config: kernel.Config, sock: QuicSocket) -> tuple
 
 
 def _binding(request: Request, config: kernel.Config) -> Policy:
-    """The version too, as far as the socket tells (RFC 9369 section 5): the one that a client begins with; 0 is v1."""
+    """Return the policy with the version of QUIC, as far as the socket has it (RFC 9369 section 5).
+
+    It is the version that a client begins with; 0 is v1.
+    """
     return policy(request, config.version or VERSION_1)
 
 
@@ -129,7 +134,7 @@ def _suites(config: kernel.Config) -> tuple[int, ...]:
 
 
 class _Parameters:
-    """Transport parameters, through the socket."""
+    """The transport parameters, through the socket's options."""
 
     def __init__(self, sock: QuicSocket) -> None:
         self._socket = sock
@@ -197,7 +202,7 @@ async def _receive_ticket(
     config: kernel.Config,
     kept: list[Resumable],
 ) -> bool:
-    """Wait for the server's ticket and leave the session in the socket.  False: there is none, which is no failure."""
+    """Wait for the server's ticket and put the session into the socket.  False: there is none, which is no failure."""
     loop = asyncio.get_running_loop()
     until = min(loop.time() + config.receive_session_ticket, request.deadline - 0.1)
     with contextlib.suppress(OSError, HandshakeFailed):
@@ -214,7 +219,7 @@ async def _receive_ticket(
 
 
 class _Readable:
-    """Waits until the socket is readable; leaves the loop at the end, since the fd may be closed then."""
+    """A wait for input on the socket; it leaves the loop at the end, since the fd may be closed then."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -252,7 +257,7 @@ def _kernel_errors(step: str, sock: QuicSocket | None = None) -> Iterator[None]:
 
 
 def _gone(sock: QuicSocket, error: OSError | None) -> HandshakeFailed:
-    """The connection has ended; the socket may know how the peer put it (RFC 9001 section 4.8)."""
+    """Return the error for a connection that has ended; the socket may have the peer's code (RFC 9001 section 4.8)."""
     code = 0
     with contextlib.suppress(OSError):
         code = kernel.close_code(sock.get_option(kernel.CONNECTION_CLOSE, kernel.CLOSE_SIZE))

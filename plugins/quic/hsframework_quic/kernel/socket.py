@@ -2,7 +2,7 @@
 
 * Options are read and written through libc: Python's ``getsockopt`` hands the kernel an uninitialised buffer and stops
   at 1024 bytes, and a ticket has up to 4096.
-* A message goes with one byte of control data, the encryption level.  What comes without it is an event or application
+* A message goes with one byte of control data, the encryption level.  Data without it is an event or application
   data and belongs to the consumer.
 * Every call raises OSError as the kernel says it; BlockingIOError: nothing can be read or sent now.
 """
@@ -26,34 +26,34 @@ MAX_MESSAGE = 65536
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """``level`` None: no handshake message.  ``data`` empty: the connection is closed."""
+    """The data of one read.  ``level`` None: no handshake message.  ``data`` empty: the connection is closed."""
 
     level: int | None
     data: bytes
 
 
 class QuicSocket(Protocol):
-    """What a handshake needs of the socket.  Implemented by :class:`KernelSocket` and by the tests' stand-in."""
+    """The socket of a handshake.  Implemented by :class:`KernelSocket` and by the tests' stand-in."""
 
     def fileno(self) -> int: ...
 
     def get_option(self, option: int, size: int) -> bytes:
-        """At most ``size`` bytes."""
+        """Return at most ``size`` bytes."""
         ...
 
     def set_option(self, option: int, value: bytes) -> None: ...
 
     def receive(self) -> Received:
-        """In-order bytes of one level, as many as one frame has."""
+        """Return in-order bytes of one level, as many as one frame has."""
         ...
 
     def send(self, level: int, data: bytes, *, more: bool) -> int:
-        """TLS messages; returns how many bytes were taken."""
+        """Send TLS messages; return how many bytes were taken."""
         ...
 
 
 class KernelSocket:
-    """The real one.  ``sock`` is non-blocking and stays its owner's; ``level``: of its options."""
+    """A socket of the kernel.  ``sock`` is non-blocking and stays its owner's; ``level``: of its options."""
 
     def __init__(self, sock: socket.socket, level: int = SOL_QUIC) -> None:
         self._socket = sock
@@ -87,7 +87,7 @@ class KernelSocket:
 
 @contextlib.contextmanager
 def _wiped(size: int) -> Iterator[ctypes.Array[ctypes.c_char]]:
-    """A buffer of zeroes, which are put back at the end: secrets pass through it."""
+    """Yield a buffer of zeroes, and fill it with zeroes at the end: secrets pass through it."""
     buffer = ctypes.create_string_buffer(max(size, 1))
     buffer = (ctypes.c_char * size).from_buffer(buffer) if size else buffer
     try:

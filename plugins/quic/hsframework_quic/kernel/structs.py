@@ -39,7 +39,7 @@ CLOSE_SIZE = _CLOSE.size
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What the socket's owner asks for.  ``payload_cipher`` 0: any; a ``TLS_CIPHER_*`` otherwise."""
+    """The configuration by the socket's owner.  ``payload_cipher`` 0: any; a ``TLS_CIPHER_*`` otherwise."""
 
     version: int
     payload_cipher: int
@@ -50,7 +50,7 @@ class Config:
 
     @classmethod
     def unpack(cls, data: bytes) -> Config:
-        """Raises ``ValueError`` for another size than 28 bytes."""
+        """Read the 28 bytes of the option CONFIG.  Raises ``ValueError`` for another size."""
         if len(data) != _CONFIG.size:
             raise ValueError(f"a configuration of {len(data)} bytes and not {_CONFIG.size}")
         version, _, _, cipher, _, _, _, ticket, request, _ = _CONFIG.unpack(data)
@@ -72,10 +72,10 @@ class CryptoSecret:
     secret: Secret
 
     def pack(self) -> bytes:
-        """56 bytes for the option CRYPTO_SECRET."""
+        """Return 56 bytes for the option CRYPTO_SECRET."""
         return _SECRET.pack(self.send, self.level, CIPHER_TYPES[self.suite], self.secret.reveal())
 
 
 def close_code(data: bytes) -> int:
-    """The error code in a CONNECTION_CLOSE option: the peer's, once the connection is closed; 0: none."""
+    """Return the error code in a CONNECTION_CLOSE option: the peer's, once the connection is closed; 0: none."""
     return int(_CLOSE.unpack(data)[0]) if len(data) == _CLOSE.size else 0

@@ -1,11 +1,12 @@
-"""Session tickets of in-kernel QUIC sockets: in the socket's option SESSION_TICKET, and nowhere else.
+"""Session tickets of in-kernel QUIC sockets, kept in the socket's option SESSION_TICKET alone.
 
-* A server's socket has a key there, the same for connections that may resume each other.  What it gives its client is
-  the session itself, sealed under that key (AES-256-GCM) and bound to the
+* A server's socket has a key there, the same for connections that may resume each other.  The client's ticket is the
+  session itself, sealed under that key (AES-256-GCM) and bound to the
   :data:`~hsframework_quic.resumption.Policy`.
 * A client's socket has what an earlier handshake put there, and gets the new one after this handshake.
-* What cannot be read, was made under another policy, or does not fit into 4096 bytes is no error: the handshake is a
-  full one.  Certificates are judged again when a session is resumed (:mod:`hsframework_quic.aioquic_adapter.tls`).
+* A ticket that cannot be read, was made under another policy, or does not fit into 4096 bytes is no error: the
+  handshake is a full one.  Certificates are judged again when a session is resumed
+  (:mod:`hsframework_quic.aioquic_adapter.tls`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _NONCE_SIZE = 12
 
 
 def pack(session: Resumable, policy: Policy) -> bytes:
-    """What a client's option holds."""
+    """Return the content of a client's option."""
     ticket = session.ticket
     begin, end = (int(moment.timestamp()) for moment in (ticket.not_valid_before, ticket.not_valid_after))
     parts = [_MAGIC, policy, _HEAD.pack(ticket.cipher_suite, ticket.age_add, begin, end)]
@@ -42,7 +43,7 @@ def pack(session: Resumable, policy: Policy) -> bytes:
 
 
 def unpack(data: bytes, policy: Policy, server_name: str | None = None) -> Resumable | None:
-    """The session in ``data``; None: there is none, or it is of another policy."""
+    """Return the session in ``data``; None: there is none, or it is of another policy."""
     if not data.startswith(_MAGIC + policy):
         return None
     cursor = Cursor(data[len(_MAGIC) + len(policy) :], "ticket")
@@ -67,12 +68,12 @@ def unpack(data: bytes, policy: Policy, server_name: str | None = None) -> Resum
 
 
 def fits(data: bytes) -> bool:
-    """Does the kernel take it as a ticket?"""
+    """Return True if the kernel takes it as a ticket."""
     return MIN_TICKET <= len(data) <= MAX_TICKET
 
 
 class SealedTickets:
-    """A server's: ``issue`` and ``find`` for TlsOptions, on the key in its socket."""
+    """A server's tickets: ``issue`` and ``find`` for TlsOptions, under the key in its socket."""
 
     def __init__(self, key: Secret, policy: Policy) -> None:
         derive = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"hsframework quic session ticket")
@@ -80,13 +81,13 @@ class SealedTickets:
         self._policy = policy
 
     def issue(self, session: Resumable) -> bytes | None:
-        """What stands for the session; None: it is too large for a client in the kernel."""
+        """Return the ticket for a session; None: it is too large for a client in the kernel."""
         nonce = os.urandom(_NONCE_SIZE)
         sealed = nonce + self._aead.encrypt(nonce, pack(session, self._policy), self._policy)
         return sealed if len(sealed) <= MAX_TICKET else None
 
     def find(self, ticket: bytes) -> Resumable | None:
-        """The session again; None: it is not one of this key and policy."""
+        """Return the session of a ticket; None: it is not one of this key and policy."""
         try:
             data = self._aead.decrypt(ticket[:_NONCE_SIZE], ticket[_NONCE_SIZE:], self._policy)
         except (InvalidTag, ValueError):

@@ -1,7 +1,7 @@
-"""Who is let in at a listening port: Version Negotiation, Retry, and refusal, all without keeping anything.
+"""The gate of a listening port: admission, Version Negotiation, Retry or refusal, with no state for each client.
 
-What is answered, and how much: nothing below 1200 bytes (RFC 9000 section 14.1), and every answer is far smaller than
-what it answers, so that nobody is flooded through us (section 8.1).
+No datagram below 1200 bytes is answered (RFC 9000 section 14.1), and every answer is far smaller than the datagram, so
+that nobody is flooded through us (section 8.1).
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ _RETRY_ID = 8
 
 
 class QuicGate:
-    """Implements :class:`hsframework.interface.Gate`.  ``random``: gives so many unpredictable bytes."""
+    """The gate for clients of QUIC.  Implements :class:`hsframework.interface.Gate`.
+
+    ``random``: returns so many unpredictable bytes.
+    """
 
     def __init__(self, validation: AddressValidation, random: Callable[[int], bytes]) -> None:
         self._validation = validation
@@ -34,7 +37,7 @@ class QuicGate:
         self._tokens = RetryTokens(random)
 
     def judge(self, datagram: bytes, address: str, *, now: float, busy: bool) -> Admission | bytes | None:
-        """Let in, an answer, or silence."""
+        """Return an admission, an answer, or None: silence."""
         header = long_header(datagram)
         if header is None or len(datagram) < MIN_FIRST_DATAGRAM or header.version == 0:
             return None
@@ -48,12 +51,15 @@ class QuicGate:
         return None if first is None else self._judge_initial(first, address, now, busy)
 
     def belongs(self, admission: Admission, datagram: bytes) -> bool:
-        """By the destination connection id: until it has heard of the server, a client uses the one it made up."""
+        """Return True if the datagram has the admission's connection id as its destination.
+
+        A client uses the one it made up until it has received the server's.
+        """
         header = long_header(datagram)
         return header is not None and header.destination == admission.connection
 
     def attributes(self, admission: Admission, datagrams: Sequence[bytes]) -> Mapping[str, Any]:
-        """By attribute set ``request`` of ``specs/quic.yaml``."""
+        """Return the values of attribute set ``request`` of ``specs/quic.yaml``."""
         return {**admission.attributes, "datagram": tuple(datagrams)}
 
     def _judge_initial(self, first: Initial, address: str, now: float, busy: bool) -> Admission | bytes:

@@ -1,4 +1,4 @@
-"""Tokens of Retry packets (RFC 9000 sections 8.1.2 to 8.1.4): a client's address is proved, and nothing is kept of it.
+"""Tokens of Retry packets (RFC 9000 sections 8.1.2 to 8.1.4): a client proves its address, and nothing is kept of it.
 
 A token is sealed under a key that this process made up, and that it replaces from time to time; bound to the address
 and the connection ids, and good for :data:`LIFETIME`.  A key that was replaced still opens tokens, so that one that is
@@ -25,7 +25,7 @@ _NONCE = 12
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """What a good token says.
+    """The content of a good token.
 
     ``original``: destination of the client's first Initial; ``retry``: source of the Retry.
     """
@@ -39,7 +39,7 @@ class BadToken(Exception):
 
 
 class RetryTokens:
-    """``random``: gives so many unpredictable bytes."""
+    """The tokens of one listener.  ``random``: returns so many unpredictable bytes."""
 
     def __init__(self, random: Callable[[int], bytes]) -> None:
         self._random = random
@@ -47,7 +47,7 @@ class RetryTokens:
         self._made_at = -ROTATION
 
     def make(self, address: str, original: bytes, retry: bytes, now: float) -> bytes:
-        """For the client at ``address:port``; ``now`` in seconds on a monotonic clock."""
+        """Return a token for the client at ``address:port``; ``now`` in seconds on a monotonic clock."""
         if not self._keys or now - self._made_at >= ROTATION:
             self._keys = [AESGCM(self._random(32)), *self._keys[:1]]
             self._made_at = now
@@ -56,7 +56,10 @@ class RetryTokens:
         return _MARK + nonce + self._keys[0].encrypt(nonce, content, address.encode())
 
     def check(self, token: bytes, address: str, destination: bytes, now: float) -> Validated | None:
-        """None: not a Retry token, so that nothing is proved (RFC 9000 section 8.1.3).  Raises BadToken."""
+        """Return the token's content; None: it is no Retry token and proves nothing (RFC 9000 section 8.1.3).
+
+        Raises BadToken.
+        """
         if not token.startswith(_MARK):
             return None
         content = self._open(token[len(_MARK) :], address)
