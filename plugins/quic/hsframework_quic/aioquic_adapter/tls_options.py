@@ -50,7 +50,7 @@ class TlsOptions:
 
     Tickets.  A server: ``issue`` gets a session and returns what stands for it in the NewSessionTicket (at most 65535
     bytes; None: no ticket), ``find`` gives the session back, or None.  A client: ``keep`` gets each session that its
-    server offers, and ``resume`` is the one to try.  Which request may use which session is for these to say.
+    server offers, and ``resume`` is the one to try.  These decide which request may use which session.
     """
 
     role: Role
