@@ -37,7 +37,7 @@ from hsframework.interface import (
 from hsframework_quic.aioquic_adapter.tls_options import TlsOptions
 from hsframework_quic.handshake.client import ClientHandshake
 from hsframework_quic.handshake.handshake import Handshake
-from hsframework_quic.handshake.server import First, ServerHandshake
+from hsframework_quic.handshake.server import ClientFacts, ServerHandshake
 from hsframework_quic.handshake.tickets import Tickets
 from hsframework_quic.logs import KeyLog, QlogFolder
 from hsframework_quic.session import VERSIONS, specification
@@ -80,7 +80,7 @@ class QuicHandshaker(Handshaker):
         now = asyncio.get_running_loop().time()
         if request.role is Role.CLIENT:
             return ClientHandshake(self._settings, options, now, logger)
-        handshake = ServerHandshake(self._settings, options, _first(request), logger)
+        handshake = ServerHandshake(self._settings, options, _client_facts(request), logger)
         for datagram in request.attributes.get("datagram", ())[:MAX_FIRST_DATAGRAMS]:
             handshake.receive(datagram, now)
         return handshake
@@ -178,9 +178,9 @@ def _result(handshake: Handshake) -> Result:
     return Result(peer=agreed.peer, alpn=agreed.alpn, session=session.to_parameters(), tags=tags)
 
 
-def _first(request: Request) -> First:
+def _client_facts(request: Request) -> ClientFacts:
     attributes = request.attributes
-    return First(
+    return ClientFacts(
         original_destination_connection_id=attributes.get("original-destination-connection-id"),
         retry_source_connection_id=attributes.get("retry-source-connection-id"),
         address_validated=bool(attributes.get("address-validated")),

@@ -26,7 +26,7 @@ from hsframework_quic.aioquic_adapter.handshaking import MAX_CRYPTO, HandshakeCo
 from hsframework_quic.handshake.client import ClientHandshake
 from hsframework_quic.handshake.handshake import Handshake
 from hsframework_quic.handshake.packets import short_packet
-from hsframework_quic.handshake.server import MAX_NEGOTIATIONS, First, ServerHandshake
+from hsframework_quic.handshake.server import MAX_NEGOTIATIONS, ClientFacts, ServerHandshake
 from hsframework_quic.port.gate import QuicGate
 from hsframework_quic.session import MAX_PACKET_BYTES, VERSION_1, VERSION_2
 from hsframework_quic.settings import Settings
@@ -80,8 +80,8 @@ def crypto(data: bytes, offset: int = 0) -> bytes:
 class Meter:
     """A server, and what it was sent and has sent."""
 
-    def __init__(self, settings: Settings | None = None, first: First | None = None) -> None:
-        self.handshake = ServerHandshake(settings or Settings(), server_options(), first or First())
+    def __init__(self, settings: Settings | None = None, facts: ClientFacts | None = None) -> None:
+        self.handshake = ServerHandshake(settings or Settings(), server_options(), facts or ClientFacts())
         self.received = self.sent = 0
         self.now = START
 
@@ -196,7 +196,7 @@ def test_retry_repeats_the_client_hello() -> None:
     assert client.output(START) == []
     server = Ours(
         ServerHandshake(
-            Settings(), server_options(), First(original_destination_connection_id=header.destination_cid,
+            Settings(), server_options(), ClientFacts(original_destination_connection_id=header.destination_cid,
                                                 retry_source_connection_id=b"R" * 8, address_validated=True)
         )
     )  # fmt: skip
@@ -229,7 +229,7 @@ def test_a_version_that_is_not_allowed_behind_a_retry() -> None:
     admission = gate.judge(again, "192.0.2.1:9", now=START, busy=False)
     assert isinstance(admission, Admission)
     known = {name.replace("-", "_"): value for name, value in admission.attributes.items()}
-    server = Ours(ServerHandshake(Settings(versions=("v2",)), server_options(), First(**known)))
+    server = Ours(ServerHandshake(Settings(versions=("v2",)), server_options(), ClientFacts(**known)))
     server.receive(again, START)
     (answer,) = server.output(START)
     assert len(answer) < len(again)
@@ -327,9 +327,11 @@ def test_a_validated_address_is_not_limited() -> None:
     """With a token the first flight may be larger than three times what came (RFC 9000 section 8.1.2)."""
     _, datagram = first_flight()
     header = pull_quic_header(Buffer(data=datagram))
-    first = First(original_destination_connection_id=b"original", retry_source_connection_id=header.destination_cid)
-    limited = ServerHandshake(Settings(), server_options(), first)
-    validated = ServerHandshake(Settings(), server_options(), First(address_validated=True))
+    facts = ClientFacts(
+        original_destination_connection_id=b"original", retry_source_connection_id=header.destination_cid
+    )
+    limited = ServerHandshake(Settings(), server_options(), facts)
+    validated = ServerHandshake(Settings(), server_options(), ClientFacts(address_validated=True))
     for handshake in (limited, validated):
         handshake.receive(datagram, START)
         connection = connection_of(handshake)

@@ -26,8 +26,8 @@ MAX_NEGOTIATIONS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class First:
-    """The facts about a client from before its request, found out by the listener (see ``specs/quic.yaml``)."""
+class ClientFacts:
+    """The facts that the listener has found out about a client (see ``specs/quic.yaml``)."""
 
     original_destination_connection_id: bytes | None = None
     retry_source_connection_id: bytes | None = None
@@ -38,10 +38,14 @@ class ServerHandshake(Handshake):
     """A server's handshake.  It waits for a client's first datagram."""
 
     def __init__(
-        self, settings: Settings, options: TlsOptions, first: First = First(), logger: QuicLogger | None = None
+        self,
+        settings: Settings,
+        options: TlsOptions,
+        facts: ClientFacts = ClientFacts(),
+        logger: QuicLogger | None = None,
     ) -> None:
         super().__init__(settings, options, logger)
-        self._first = first
+        self._facts = facts
         self._destination: bytes | None = None
         self._negotiations: list[bytes] = []
         self._negotiated = 0
@@ -70,7 +74,7 @@ class ServerHandshake(Handshake):
         if header is None:
             return None
         if header.version not in self._settings.wire_versions:
-            if self._first.retry_source_connection_id is not None:
+            if self._facts.retry_source_connection_id is not None:
                 self._refuse(header)
             elif header.version:
                 self._negotiate(header)
@@ -89,7 +93,7 @@ class ServerHandshake(Handshake):
         It is too late for Version Negotiation (RFC 9000 section 6).
         """
         first = initial(header)
-        if first is not None and first.destination == self._first.retry_source_connection_id:
+        if first is not None and first.destination == self._facts.retry_source_connection_id:
             self._negotiations.append(encode_close(first.version, first.destination, first.source, CONNECTION_REFUSED))
             self.error = HandshakeFailed(Failure.VERSION, "the client comes in a version that is not allowed here")
 
@@ -105,14 +109,14 @@ class ServerHandshake(Handshake):
         self._negotiations.append(answer)
 
     def _begin(self, header: QuicHeader) -> None:
-        first = self._first
+        facts = self._facts
         self._destination = header.destination_cid
         self._kept.clear()
         self._connection = HandshakeConnection(
             self._configuration(),
             self._new_tls(),
-            original_destination_connection_id=first.original_destination_connection_id or header.destination_cid,
-            retry_source_connection_id=first.retry_source_connection_id,
-            address_validated=first.address_validated,
+            original_destination_connection_id=facts.original_destination_connection_id or header.destination_cid,
+            retry_source_connection_id=facts.retry_source_connection_id,
+            address_validated=facts.address_validated,
             max_streams=self._settings.max_streams,
         )

@@ -1,1 +1,1 @@
-"""The gate of a listening UDP port, which decides whose first datagrams begin a handshake."""
+"""The gate of a listening UDP port, which admits clients by their first datagrams."""
