@@ -8,8 +8,9 @@ commands.  All files are in a temporary folder, all sockets on the loopback inte
 processes      the child processes: start, wait until they serve, stop
 meeting        a peer program and our socket to it
 peers          OpenSSL's programs, in both roles
-quic_peers     aioquic's programs, in both roles; they come with the plugin
-psp_peers      our own commands, in both roles: no other program has PSP's key exchange
+quic_peers     aioquic, in both roles
+aioquic_peer   the program that they run; aioquic itself comes with hsframework-quic
+psp_peers      our own commands, in both roles: no other program has this key exchange for PSP
 scenarios      the handshakes to run and their expected outcomes
 exchange       one scenario: socket, handshake, data in both directions
 picture        the drawing of one handshake, and the table of outcomes

@@ -15,11 +15,12 @@ from hsframework.client import AsyncUdpListener, connect_udp
 from hsframework.interface import Role
 
 _POLL = 0.02
+_PROGRAM = (sys.executable, "-P", "-m", "hsframework.cli.demo.aioquic_peer")
 _LISTENING = "listening"
 
 
 class AioquicPeers:
-    """Client and server of ``hsframework_quic.aioquic_peer``.  Implements :class:`.meeting.Peers`."""
+    """The aioquic client and server of :mod:`.aioquic_peer`.  Implements :class:`.meeting.Peers`."""
 
     name = "aioquic"
     protocol = "quic"
@@ -45,7 +46,7 @@ class AioquicPeers:
         return Meeting(newcomer.socket, peer, newcomer.handshake)
 
     async def _start(self, role: str, port: int, words: Sequence[str], folder: Path, stack: AsyncExitStack) -> Peer:
-        command = [sys.executable, "-P", "-m", "hsframework_quic.aioquic_peer", role, "127.0.0.1", str(port), *words]
+        command = [*_PROGRAM, role, "127.0.0.1", str(port), *words]
         peer = await start_program(f"aioquic's {role}", command, folder / f"aioquic-{role}-{port}.log")
         stack.push_async_callback(peer.end)
         return peer

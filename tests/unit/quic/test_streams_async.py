@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from hsframework.interface import AsyncConnection, AsyncStream
-from hsframework_quic.aio_stream import AsyncQuicConnection
-from hsframework_quic.connection import Connection
-from hsframework_quic.endings import ConnectionEnded
+from hsframework_quic.consumer.asynchronous import AsyncQuicConnection
+from hsframework_quic.consumer.connection import Connection
+from hsframework_quic.consumer.endings import ConnectionEnded
 from tests.unit.quic.echo_peer import EchoPeer
 from tests.unit.quic.joined import joined
 
