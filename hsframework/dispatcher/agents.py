@@ -20,14 +20,15 @@ from typing import Any
 import structlog
 
 from hsframework.configuration.settings import Limits
-from hsframework.dispatcher.connections import Listener, codec
+from hsframework.dispatcher.connections import Listener
 from hsframework.dispatcher.keys.trusts import TrustFiles
-from hsframework.dispatcher.keys.vault import psk_values
+from hsframework.dispatcher.messages import accept_reply, codec, psk_values
 from hsframework.dispatcher.namespaces import netlink_beside
 from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
+from hsframework.interface import Trust
 from hsframework.local.channel import AsyncChannel
 from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error, sequence_of
 
@@ -117,17 +118,17 @@ class AgentConnection:
 
     def hand_over(self, request: PendingRequest, seconds: float) -> None:
         """The reply to ACCEPT: the parameters, and a copy of the socket."""
-        values = {
-            **request.values,
-            "request-id": request.id,
-            "timeout": int(seconds * 1000),
-            "local-address": request.custody.local_address,
-            "peer-address": request.custody.peer_address,
-        }
-        if request.trust is not None:
-            values["trust-id"] = self._send_trust(request)
+        trust_id = None if request.trust is None else self._send_trust(request.trust)
         self.in_hand.add(request)
-        reply = codec.encode("accept", values, sequence=self._accept_sequence, encoded=request.own + request.given)
+        reply = accept_reply(
+            request.parameters,
+            sequence=self._accept_sequence,
+            request_id=request.id,
+            milliseconds=int(seconds * 1000),
+            local_address=request.custody.local_address,
+            peer_address=request.custody.peer_address,
+            trust_id=trust_id,
+        )
         self._reply(reply, request.custody.fileno())
 
     def withdraw(self, request_id: int, reason: int) -> None:
@@ -288,9 +289,8 @@ class AgentConnection:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         self.close()
 
-    def _send_trust(self, request: PendingRequest) -> int:
-        assert request.trust is not None
-        file = self._server.trusts.file(request.trust)
+    def _send_trust(self, trust: Trust) -> int:
+        file = self._server.trusts.file(trust)
         if self._trusts_sent.get(file.number) != file.generation:
             values = {"trust-id": file.number, "size": file.size}
             self._channel.send(codec.encode("trust", values), file.fd)

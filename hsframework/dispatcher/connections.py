@@ -13,14 +13,8 @@ import structlog
 from hsframework.configuration.settings import Limits
 from hsframework.dispatcher.policy import PeerCredentials, peer_credentials
 from hsframework.errors import RequestRefused
-from hsframework.local.channel import LOCAL_MESSAGE_TYPE
-from hsframework.netlink.messages import MessageCodec
-from hsframework.netlink.spec import builtin_specification
 
 _log = structlog.get_logger("hsframework.dispatcher")
-codec = MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("request",))
-"""What both servers speak: requests come in, replies and events go out."""
-
 _PAUSE = 0.1
 _ACCEPTS_AT_ONCE = 64
 

@@ -35,19 +35,20 @@ from hsframework.agent.host import AgentHost
 from hsframework.agent.served import Served, prepare
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import AsyncSession
+from hsframework.configuration.settings import Configuration
+from hsframework.dispatcher.keys.vault import Vault
+from hsframework.dispatcher.messages import accept_reply, codec, parameters, psk_values
 from hsframework.errors import PluginError, describe_errno
 from hsframework.interface import Role, Trust
-from hsframework.local.channel import LOCAL_MESSAGE_TYPE, AsyncChannel
+from hsframework.local.channel import AsyncChannel
 from hsframework.local.trustfile import create_trust_file
-from hsframework.netlink.messages import Message, MessageCodec, encode_error
-from hsframework.netlink.spec import builtin_specification
+from hsframework.netlink.messages import Message, encode_error
 from hsframework.registry.plugins import PluginRegistry, load_plugins
 
 DEFAULT_TIMEOUT = 20.0
 """Seconds of a request that names none."""
 
-codec = MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("request",))
-"""The dispatcher's side of the local family."""
+_no_profiles = Vault(Configuration())
 
 
 def registry_of(plugin: str | object, beside: Mapping[str, object] | None = None) -> PluginRegistry:
@@ -101,9 +102,19 @@ class Outcome:
 class Submission:
     """A request on its way.  ``outcomes``: every DONE that came for it; more than one breaks a rule."""
 
-    def __init__(self, dispatcher: InMemoryDispatcher, number: int, sock: socket.socket, options: HandshakeOptions):
+    def __init__(
+        self,
+        dispatcher: InMemoryDispatcher,
+        number: int,
+        sock: socket.socket,
+        options: HandshakeOptions,
+        attributes: bytes = b"",
+    ) -> None:
         self.number = number
         self.options = options
+        values = options.submit_values(attributes)
+        self.given = _no_profiles.resolve(None, values)
+        self.parameters = parameters(values, self.given, options.role, options.effective_auth_mode, source="local")
         self.outcomes: list[Outcome] = []
         self.cancelled = False
         self._dispatcher = dispatcher
@@ -185,7 +196,7 @@ class InMemoryDispatcher:
         if not any(options.group in served.protocol.groups for served in self.served):
             groups = ", ".join(group for served in self.served for group in served.protocol.groups)
             raise ValueError(f"nobody serves the group {options.group!r} here; the options name one of: {groups}")
-        request = Submission(self, next(self._numbers), sock, options)
+        request = Submission(self, next(self._numbers), sock, options, self._attributes(options))
         self._queues.setdefault(options.group, deque()).append(request)
         member = self._members.get(options.group)
         if member is not None:
@@ -238,20 +249,15 @@ class InMemoryDispatcher:
                 return
             request = queue.popleft()
             self._pending[request.number] = request
-            values = self._request_values(connection, request)
-            connection.send("accept", values, request.fd, sequence=message.sequence)
-
-    def _request_values(self, connection: AgentConnection, request: Submission) -> dict[str, Any]:
-        options = request.options
-        values = options.submit_values(self._attributes(options))
-        for name in ("trust-anchor", "crl", "priority"):
-            values.pop(name, None)
-        if options.role is Role.SERVER:
-            values.pop("psk", None)
-        if options.trust is not None:
-            values["trust-id"] = self._trust_id(connection, options.trust)
-        values.setdefault("timeout", round(DEFAULT_TIMEOUT * 1000))
-        return {**values, "request-id": request.number, "source": "local"}
+            trust, timeout = request.given.trust, request.options.timeout or DEFAULT_TIMEOUT
+            reply = accept_reply(
+                request.parameters,
+                sequence=message.sequence,
+                request_id=request.number,
+                milliseconds=max(1, round(timeout * 1000)),
+                trust_id=None if trust is None else self._trust_id(connection, trust),
+            )
+            connection.channel.send(reply, request.fd)
 
     def _attributes(self, options: HandshakeOptions) -> bytes:
         if isinstance(options.attributes, bytes):
@@ -272,11 +278,9 @@ class InMemoryDispatcher:
 
     def _look_up(self, connection: AgentConnection, message: Message) -> None:
         request = self._pending.get(message.values["request-id"])
-        known = () if request is None or request.options.role is not Role.SERVER else request.options.psks
-        key = next((item for item in known if item.identity == message.values["identity"]), None)
-        values = {"request-id": message.values["request-id"]}
-        if key is not None:
-            values["psk"] = {"identity": key.identity, "key": key.key, "hash": key.hash}
+        serves = request is not None and request.options.role is Role.SERVER
+        key = request.given.find_psk(message.values["identity"]) if serves and request is not None else None
+        values = {"request-id": message.values["request-id"], "psk": None if key is None else psk_values(key)}
         connection.send("psk-lookup", values, sequence=message.sequence)
 
     def _done(self, message: Message) -> None:

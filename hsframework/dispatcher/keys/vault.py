@@ -17,14 +17,10 @@ from hsframework.credentials.psk import load_psk_file
 from hsframework.credentials.trust import load_trust, system_trust
 from hsframework.errors import ConfigurationError, RequestRefused
 from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Secret, Trust
-from hsframework.netlink.attributes import attribute_codec
-from hsframework.netlink.spec import builtin_specification
 
 DEFAULT_PROFILE = "default"
 _OWN = frozenset(("identity", "psk", "trust-anchor", "crl", "client-certificate", "alpn"))
 """What a consumer may bring in place of its profile's."""
-
-_request_codec = attribute_codec(builtin_specification("local"), "request")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +32,8 @@ class Credentials:
     trust: Trust | None
     client_certificate: CertificateDemand
     alpn: tuple[str, ...]
-    _encoded: dict[tuple[Role, AuthMode], bytes] = field(default_factory=dict, repr=False, compare=False)
-
-    def encoded(self, role: Role, auth_mode: AuthMode) -> bytes:
-        """What an agent is handed (see :func:`request_values`), encoded once for all requests of a profile."""
-        found = self._encoded.get((role, auth_mode))
-        if found is None:
-            values = request_values(role, auth_mode, self)
-            found = self._encoded[role, auth_mode] = _request_codec.encode(values)
-        return found
+    encoded: dict[tuple[Role, AuthMode], bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What :mod:`hsframework.dispatcher.messages` has made of them, once for all requests of a profile."""
 
     def find_psk(self, identity: bytes) -> PresharedKey | None:
         """The key of this whole identity."""
@@ -122,25 +111,6 @@ class Vault:
 def brings_nothing(values: Mapping[str, Any]) -> bool:
     """Does a submit leave everything to its profile?"""
     return _OWN.isdisjoint(values)
-
-
-def request_values(role: Role, auth_mode: AuthMode, given: Credentials) -> dict[str, Any]:
-    """What an agent is handed: identities, a client's keys (a server's are looked up), demand and ALPN."""
-    values: dict[str, Any] = {"message-type": int(role), "auth-mode": int(auth_mode)}
-    if auth_mode is not AuthMode.PSK:
-        values["identity"] = [
-            {"certificate": identity.chain, "private-key": identity.private_key} for identity in given.identities
-        ]
-    elif role is Role.CLIENT:
-        values["psk"] = [psk_values(psk) for psk in given.psks]
-    values["client-certificate"] = int(given.client_certificate)
-    values["alpn"] = given.alpn
-    return values
-
-
-def psk_values(psk: PresharedKey) -> dict[str, Any]:
-    """A key as the attribute set ``psk``."""
-    return {"identity": psk.identity, "key": psk.key, "hash": psk.hash}
 
 
 def brought_identities(values: Mapping[str, Any]) -> tuple[Identity, ...]:

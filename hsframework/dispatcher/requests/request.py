@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hsframework.dispatcher.custody import Custody
+from hsframework.dispatcher.messages import Parameters
 from hsframework.dispatcher.requests.lifecycle import State
 from hsframework.interface import PresharedKey, Trust
 
@@ -71,12 +72,7 @@ class PendingRequest:
     custody: Custody
     timeout: float
     """Seconds that the agent has."""
-    values: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """Of the attribute set ``request``, as the agent gets them; without what is of this one request and socket."""
-    own: bytes = field(default=b"", repr=False)
-    given: bytes = field(default=b"", repr=False)
-    """Further attributes of that set, encoded already: what its consumer said, and the credentials that it is given,
-    which many requests share."""
+    parameters: Parameters = field(repr=False)
     trust: Trust | None = None
     psk_lookup: Callable[[bytes], PresharedKey | None] = no_key
     """What PSK-LOOKUP finds for this request."""

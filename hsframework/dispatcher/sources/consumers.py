@@ -18,18 +18,17 @@ from typing import Any
 import structlog
 
 from hsframework.configuration.settings import Configuration
-from hsframework.dispatcher.connections import Listener, codec
+from hsframework.dispatcher.connections import Listener
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keys.vault import Vault, auth_mode_of, brings_nothing, role_of
+from hsframework.dispatcher.messages import Parameters, codec, parameters
 from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, Outcome, PendingRequest, no_key
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
 from hsframework.interface import AuthMode, PresharedKey, Role, Trust
 from hsframework.local.channel import AsyncChannel
-from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error, sequence_of, without_sequence
-from hsframework.netlink.spec import builtin_specification
 
 REMEMBERED = 16
 """Submits of a connection whose terms are remembered, since the next one often asks for the same."""
@@ -37,7 +36,6 @@ REMEMBERED = 16
 REMEMBERED_SIZE = 1024
 """Bytes of such a submit, at most."""
 
-_request_codec = attribute_codec(builtin_specification("local"), "request")
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
@@ -116,12 +114,9 @@ class _Terms:
 
     group: str
     timeout: float
-    own: bytes = field(repr=False)
-    """Of the attribute set ``request``, encoded: what the consumer said."""
-    given: bytes = field(repr=False)
-    """Likewise, what it is given."""
+    parameters: Parameters = field(repr=False)
     shared: bool
-    """``given`` and ``trust`` are its profile's, which are one object for all; nothing came with the submit."""
+    """The credentials are its profile's, which are one object for all; none came with the submit."""
     trust: Trust | None
     psk_lookup: Callable[[bytes], PresharedKey | None]
     priority: int
@@ -220,8 +215,7 @@ class ConsumerConnection:
             group=terms.group,
             custody=custody,
             timeout=terms.timeout,
-            own=terms.own,
-            given=terms.given,
+            parameters=terms.parameters,
             trust=terms.trust,
             psk_lookup=terms.psk_lookup,
             priority=terms.priority,
@@ -241,20 +235,11 @@ class ConsumerConnection:
         priority = values.get("priority", 0)
         if priority > HIGHEST_PRIORITY:
             raise RequestRefused(f"a priority is from 0 to {HIGHEST_PRIORITY}", errno=errno.EINVAL)
-        group = values.get("group", "")
-        of_the_request = {
-            "group": group,
-            "profile": profile,
-            "peername": values.get("peername"),
-            "attributes": values.get("attributes"),
-            "user": self.peer.uid,
-            "source": source.name,
-        }
+        asked = {**values, "profile": profile}
         return _Terms(
-            group=group,
+            group=values.get("group", ""),
             timeout=source.timeout(values, role),
-            own=_request_codec.encode(of_the_request),
-            given=given.encoded(role, auth_mode),
+            parameters=parameters(asked, given, role, auth_mode, source=source.name, user=self.peer.uid),
             shared=brings_nothing(values),
             trust=given.trust,
             psk_lookup=given.find_psk if auth_mode is AuthMode.PSK and role is Role.SERVER else no_key,

@@ -18,9 +18,10 @@ import structlog
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keys.keyring import KernelKeys
-from hsframework.dispatcher.keys.vault import Credentials, Vault, request_values
+from hsframework.dispatcher.keys.vault import Credentials, Vault
+from hsframework.dispatcher.messages import Parameters, parameters
 from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, Outcome, PendingRequest, Source, no_key
-from hsframework.errors import ConfigurationError, RequestRefused
+from hsframework.errors import ConfigurationError, MessageError, RequestRefused
 from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Trust
 
 CLIENT_PROFILE, SERVER_PROFILE = "kernel-client", "kernel-server"
@@ -85,22 +86,22 @@ class KernelRequests:
             raise RequestRefused("a request of an unknown kind", errno=errno.EOPNOTSUPP) from None
         psks = self._named_psks(values) if auth_mode is AuthMode.PSK else {}
         given = self._credentials(role, auth_mode, values, group, tuple(psk for psk, _ in psks.values()))
-        agent_values = request_values(role, auth_mode, given)
-        agent_values["group"] = group
-        agent_values["source"] = source.name
-        agent_values["kernel-consumer"] = True
-        agent_values["profile"] = self._profiles[role]
-        if role is Role.CLIENT and values.get("peername"):
-            agent_values["peername"] = values["peername"]
+        priority = min(values.get("priority", 0), HIGHEST_PRIORITY)
+        asked = {
+            "group": group,
+            "profile": self._profiles[role],
+            "peername": (values.get("peername") or None) if role is Role.CLIENT else None,
+            "priority": priority or None,
+        }
         request = KernelRequest(
             source=source,
             consumer=source.name,
             group=group,
             custody=custody,
             timeout=self._timeout(values, role),
-            values=agent_values,
+            parameters=_parameters(asked, given, role, auth_mode, source.name),
             trust=given.trust,
-            priority=min(values.get("priority", 0), HIGHEST_PRIORITY),
+            priority=priority,
             kernel_consumer=True,
         )
         request.serials = {identity: serial for identity, (_, serial) in psks.items()}
@@ -191,3 +192,13 @@ class KernelRequests:
         timeouts = self._timeouts
         asked = values.get("timeout", 0) / 1000
         return min(asked, timeouts.maximum) if asked else timeouts.client if role is Role.CLIENT else timeouts.server
+
+
+def _parameters(
+    asked: Mapping[str, Any], given: Credentials, role: Role, auth_mode: AuthMode, source: str
+) -> Parameters:
+    """Encode what the agent gets.  Raises RequestRefused: EIO, as for any request that no agent can be handed."""
+    try:
+        return parameters(asked, given, role, auth_mode, source=source, kernel_consumer=True)
+    except MessageError as error:
+        raise RequestRefused(f"the request cannot be handed over: {error}", errno=errno.EIO) from None
