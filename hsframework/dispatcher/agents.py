@@ -118,10 +118,11 @@ class AgentConnection:
 
     def hand_over(self, request: PendingRequest, seconds: float) -> None:
         """The reply to ACCEPT: the parameters, and a copy of the socket."""
-        trust_id = None if request.trust is None else self._send_trust(request.trust)
+        submission = request.submission
+        trust_id = None if submission.trust is None else self._send_trust(submission.trust)
         self.in_hand.add(request)
         reply = accept_reply(
-            request.parameters,
+            submission.parameters,
             sequence=self._accept_sequence,
             request_id=request.id,
             milliseconds=int(seconds * 1000),
@@ -222,7 +223,7 @@ class AgentConnection:
     def _psk_lookup(self, message: Message, fd: int | None) -> None:
         number = _wanted(message, "request-id")
         request = self._request_in_hand(number)
-        found = request.psk_lookup(_wanted(message, "identity"))
+        found = request.submission.psk_lookup(_wanted(message, "identity"))
         values = {"request-id": number, "psk": None if found is None else psk_values(found)}
         self._channel.send(codec.encode("psk-lookup", values, sequence=message.sequence))
 

@@ -23,7 +23,7 @@ from hsframework.dispatcher.planted import session_planted
 from hsframework.dispatcher.requests.groups import Group
 from hsframework.dispatcher.requests.lifecycle import Action, Event, LifecycleError, State, step
 from hsframework.dispatcher.requests.limits import PendingLimits
-from hsframework.dispatcher.requests.request import Outcome, PendingRequest, Source
+from hsframework.dispatcher.requests.request import Outcome, PendingRequest, Source, Submission
 from hsframework.errors import HsframeworkError, RequestRefused, errno_name
 from hsframework.local.deadlines import Deadlines
 from hsframework.telemetry.metrics import Metrics
@@ -87,7 +87,7 @@ class Dispatcher:
         if self.sources.get(source.name) is source:
             del self.sources[source.name]
         self._starved.discard(source)
-        for request in [request for request in self.requests.values() if request.source is source]:
+        for request in [request for request in self.requests.values() if request.submission.source is source]:
             request.custody.shut_down()
             self.consumer_gone(request)
 
@@ -102,33 +102,41 @@ class Dispatcher:
         """Close, off the loop, what may hold the last copy of a user's socket."""
         self._closer.close(fd)
 
-    def submit(self, request: PendingRequest) -> None:
-        """Take a request.  Raises RequestRefused; the custody of a refused request stays the caller's."""
-        group = self.groups.get(request.group)
-        if group is None or not group.open:
-            raise RequestRefused(
-                f"no agent listens in the group {request.group!r}; start one with 'hsframework agent', or see in the "
-                "service's log why there is none",
-                errno=errno.ESRCH,
-            )
-        if not group.may_serve(request.custody.protocol):
-            raise RequestRefused(
-                f"no agent in the group {request.group!r} serves {_kind(request.custody.protocol)} sockets; name "
-                "another group, or hand over another socket",
-                errno=errno.ESRCH,
-            )
-        if request.custody.inode in self._inodes:
+    def submit(self, submission: Submission, custody: Custody, origin: object = None) -> PendingRequest:
+        """Take a request for a socket.  ``origin``: the source's own, kept with the request.
+
+        Raises RequestRefused; the custody of a refused request stays the caller's.
+        """
+        group = self._group_for(submission.group, custody.protocol)
+        if custody.inode in self._inodes:
             raise RequestRefused("a handshake is under way on this socket", errno=errno.EBUSY)
-        self._limits.take(request.consumer, request.custody.peer_host)
-        self._inodes.add(request.custody.inode)
-        request.id = self._next_id()
-        request.taken_at = self._loop.time()
-        request.deadline = request.taken_at + request.timeout
+        self._limits.take(submission.consumer, custody.peer_host)
+        self._inodes.add(custody.inode)
+        now = self._loop.time()
+        request = PendingRequest(submission, custody, origin, self._next_id(), now, now + submission.timeout)
         request.ticket = self._deadlines.add(request, request.deadline + DEADLINE_MARGIN)
         self.requests[request.id] = request
         group.push(request)
         for agent in group.members:
             agent.announce(group.name)
+        return request
+
+    def _group_for(self, name: str, protocol: int) -> Group:
+        """Return the group in which a socket of this SO_PROTOCOL may be served.  Raises RequestRefused."""
+        group = self.groups.get(name)
+        if group is None or not group.open:
+            raise RequestRefused(
+                f"no agent listens in the group {name!r}; start one with 'hsframework agent', or see in the service's "
+                "log why there is none",
+                errno=errno.ESRCH,
+            )
+        if not group.may_serve(protocol):
+            raise RequestRefused(
+                f"no agent in the group {name!r} serves {_kind(protocol)} sockets; name another group, or hand over "
+                "another socket",
+                errno=errno.ESRCH,
+            )
+        return group
 
     def has_room(self, source: Source) -> bool:
         """May a source, as one consumer, take one more?  If not, its ``room_made`` is called once there is room."""
@@ -220,7 +228,7 @@ class Dispatcher:
             _log.error("a fault in the dispatcher", request=request.id, error=str(error))
             return
         if request.state is State.QUEUED and event is not Event.ACCEPTED:
-            self.groups[request.group].remove(request)
+            self.groups[request.submission.group].remove(request)
         request.state = state
         if outcome is not None and actions:
             request.outcome = outcome
@@ -246,7 +254,7 @@ class Dispatcher:
         self._inodes.discard(request.custody.inode)
         agent = request.agent
         # First what somebody waits for; the source may be done with the request when it returns.
-        request.source.complete(request, request.outcome)
+        request.submission.source.complete(request, request.outcome)
         self._record(request, request.outcome, agent)
 
     def _tell_agent(self, request: PendingRequest) -> None:
@@ -263,7 +271,7 @@ class Dispatcher:
             self._deadlines.remove(request, request.ticket)
             # Completed, it was taken out already, and its owner may have submitted the socket again since.
             self._inodes.discard(request.custody.inode)
-        self._limits.give_back(request.consumer, request.custody.peer_host)
+        self._limits.give_back(request.submission.consumer, request.custody.peer_host)
         del self.requests[request.id]
         request.custody.release()
         request.agent = None
@@ -278,14 +286,14 @@ class Dispatcher:
 
     def _record(self, request: PendingRequest, outcome: Outcome, agent: AgentConnection | None) -> None:
         duration = self._loop.time() - request.taken_at
-        self.metrics.handshake(request.group, outcome.status, duration)
+        self.metrics.handshake(request.submission.group, outcome.status, duration)
         if not self._log.is_enabled_for(logging.INFO):
             return
         self._log.info(
             "handshake",
             request=request.id,
-            source=request.source.name,
-            group=request.group,
+            source=request.submission.source.name,
+            group=request.submission.group,
             agent=None if agent is None else agent.name,
             status=errno_name(outcome.status) if outcome.status else "OK",
             peer=request.custody.peer_address,
@@ -351,11 +359,12 @@ def _missing_session(request: PendingRequest, values: Mapping[str, Any]) -> str 
 
     Where a socket cannot be asked for the sessions of its group, a kernel consumer has the agent's word.
     """
+    kernel_consumer = request.submission.kernel_consumer
     if values.get("in-kernel"):
-        planted = session_planted(request.group, request.custody)
-        has_one = request.kernel_consumer or values.get("session") if planted is None else planted
+        planted = session_planted(request.submission.group, request.custody)
+        has_one = kernel_consumer or values.get("session") if planted is None else planted
         return None if has_one else "the agent reported a session in the kernel, and the socket has none"
-    if request.kernel_consumer:
+    if kernel_consumer:
         return "the agent reported success without a session in the kernel"
     if not values.get("session"):
         return "the agent reported success without a session"

@@ -50,7 +50,7 @@ class Group:
 
     def push(self, request: PendingRequest) -> None:
         """Queue a request."""
-        self._queues[request.priority].append(request)
+        self._queues[request.submission.priority].append(request)
         self._waiting += 1
 
     def pull(self, agent: AgentConnection) -> PendingRequest | None:
@@ -67,7 +67,7 @@ class Group:
 
     def remove(self, request: PendingRequest) -> None:
         """Take a request out that has ended while it waited."""
-        self._queues[request.priority].remove(request)
+        self._queues[request.submission.priority].remove(request)
         self._waiting -= 1
 
     def __iter__(self) -> Iterator[PendingRequest]:

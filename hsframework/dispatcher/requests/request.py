@@ -1,4 +1,4 @@
-"""What the dispatcher keeps of a request, and how one ended."""
+"""A request as its source submits it, as the dispatcher keeps it, and its outcome."""
 
 from __future__ import annotations
 
@@ -61,27 +61,38 @@ def no_key(identity: bytes) -> PresharedKey | None:
     return None
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class PendingRequest:
-    """A request that was taken and is not closed.  ``id`` is set by the dispatcher."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A request as its source makes it.  One may be submitted again and again, each time with another socket."""
 
     source: Source
     consumer: Hashable
-    """Whom the limit per consumer counts."""
+    """The consumer for which the limit per consumer counts."""
     group: str
-    custody: Custody
     timeout: float
     """Seconds that the agent has."""
     parameters: Parameters = field(repr=False)
     trust: Trust | None = None
     psk_lookup: Callable[[bytes], PresharedKey | None] = no_key
-    """What PSK-LOOKUP finds for this request."""
+    """Returns the key that PSK-LOOKUP finds."""
     priority: int = 0
     kernel_consumer: bool = False
-    id: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class PendingRequest:
+    """A request that the dispatcher has taken and not closed.  Made by the dispatcher, which alone changes it."""
+
+    submission: Submission
+    custody: Custody
+    origin: object
+    """Of the source, which finds it here when it completes the request."""
+    id: int
+    taken_at: float
+    deadline: float
+    """On the loop's clock, as ``taken_at``."""
+    ticket: int = 0
+    """Of the deadline."""
     state: State = State.QUEUED
     agent: AgentConnection | None = None
     outcome: Outcome | None = None
-    deadline: float = 0.0
-    ticket: int = 0
-    taken_at: float = 0.0

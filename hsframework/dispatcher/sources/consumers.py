@@ -11,9 +11,8 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -21,17 +20,17 @@ from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.connections import Listener
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keys.vault import Vault, auth_mode_of, brings_nothing, role_of
-from hsframework.dispatcher.messages import Parameters, codec, parameters
+from hsframework.dispatcher.messages import codec, parameters
 from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.dispatcher.requests.core import Dispatcher
-from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, Outcome, PendingRequest, no_key
+from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, Outcome, PendingRequest, Submission, no_key
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
-from hsframework.interface import AuthMode, PresharedKey, Role, Trust
+from hsframework.interface import AuthMode, Role
 from hsframework.local.channel import AsyncChannel
 from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error, sequence_of, without_sequence
 
 REMEMBERED = 16
-"""Submits of a connection whose terms are remembered, since the next one often asks for the same."""
+"""Submits of a connection that are remembered, since the next one often asks for the same."""
 
 REMEMBERED_SIZE = 1024
 """Bytes of such a submit, at most."""
@@ -80,8 +79,9 @@ class LocalSource:
 
     def complete(self, request: PendingRequest, outcome: Outcome) -> None:
         """Tell the consumer."""
-        assert isinstance(request, LocalRequest)
-        request.connection.complete(request, outcome)
+        origin = request.origin
+        assert isinstance(origin, _Origin)
+        origin.connection.complete(origin.sequence, request.id, outcome)
         self.dispatcher.acknowledged(request)
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
@@ -105,27 +105,9 @@ class LocalSource:
         self.listener.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Terms:
-    """What a submit comes to, once policy has agreed and the configuration has said what it is given.
+class _Origin(NamedTuple):
+    """The connection to which a result goes, and the sequence number of its submit."""
 
-    Both stand for as long as the dispatcher runs, so the terms are the same whenever the same user asks for the same.
-    """
-
-    group: str
-    timeout: float
-    parameters: Parameters = field(repr=False)
-    shared: bool
-    """The credentials are its profile's, which are one object for all; none came with the submit."""
-    trust: Trust | None
-    psk_lookup: Callable[[bytes], PresharedKey | None]
-    priority: int
-
-
-class LocalRequest(PendingRequest):
-    """A request of a consumer in user space."""
-
-    __slots__ = ("connection", "sequence")
     connection: ConsumerConnection
     sequence: int
 
@@ -136,22 +118,22 @@ class ConsumerConnection:
     def __init__(self, source: LocalSource, sock: socket.socket, peer: PeerCredentials) -> None:
         self.peer = peer
         self._source = source
-        self._requests: dict[int, LocalRequest] = {}
-        self._agreed: dict[bytes, _Terms] = {}
+        self._requests: dict[int, PendingRequest] = {}
+        self._agreed: dict[bytes, Submission] = {}
         self._privileged = source.policy.is_privileged(peer)
         # What a user sends may be the last copy of a socket whose closing blocks.
         self._close_fd = os.close if self._privileged else source.dispatcher.close_fd
         self._channel = AsyncChannel(sock, self._packet, self._gone, loop=source.loop, close_fd=self._close_fd)
 
-    def complete(self, request: LocalRequest, outcome: Outcome) -> None:
-        """Send the one result."""
-        self._requests.pop(request.sequence, None)
+    def complete(self, sequence: int, request_id: int, outcome: Outcome) -> None:
+        """Send the one result of the submit with this sequence number."""
+        self._requests.pop(sequence, None)
         try:
-            self._channel.send_soon(_result(outcome, request.sequence))
+            self._channel.send_soon(_result(outcome, sequence))
         except MessageError as error:
-            _log.error("a result cannot be sent", request=request.id, error=str(error))
+            _log.error("a result cannot be sent", request=request_id, error=str(error))
             failed = Outcome.failure(errno.EIO, f"the result cannot be sent: {error}")
-            self._channel.send_soon(_result(failed, request.sequence))
+            self._channel.send_soon(_result(failed, sequence))
 
     def close(self) -> None:
         """End the connection, as if the consumer had gone."""
@@ -162,19 +144,21 @@ class ConsumerConnection:
     def _packet(self, data: bytes, fd: int | None) -> None:
         try:
             asked = without_sequence(data)
-            remembered = terms = self._agreed.get(asked)
-            if terms is None:
+            submission = self._agreed.get(asked)
+            values = None
+            if submission is None:
                 message = codec.decode(data)
                 if message.operation == "cancel":
                     self._cancel(message)
                     return
                 if message.operation != "submit":
                     raise RequestRefused(f"{message.operation} is not for consumers", errno=errno.EOPNOTSUPP)
-                terms = self._agree(message.values)
+                values = message.values
+                submission = self._agree(values)
             handed, fd = fd, None
-            self._submit(terms, sequence_of(data), handed)
-            if remembered is None:
-                self._remember(asked, terms)
+            self._submit(submission, sequence_of(data), handed)
+            if values is not None and brings_nothing(values):
+                self._remember(asked, submission)
         except HsframeworkError as error:
             group = _group_of(data)
             known = group if group in self._source.dispatcher.groups else ""
@@ -188,43 +172,31 @@ class ConsumerConnection:
             if fd is not None:
                 self._close_fd(fd)
 
-    def _submit(self, terms: _Terms, sequence: int, fd: int | None) -> None:
+    def _submit(self, submission: Submission, sequence: int, fd: int | None) -> None:
         if fd is None:
             raise RequestRefused("a submit comes with the socket attached", errno=errno.EBADF)
-        custody = self._source.dispatcher.take_socket(fd, trusted=self._privileged)
+        dispatcher = self._source.dispatcher
+        custody = dispatcher.take_socket(fd, trusted=self._privileged)
         try:
-            request = self._request(terms, sequence, custody)
-            self._source.dispatcher.submit(request)
+            if sequence in self._requests:
+                raise RequestRefused(f"sequence number {sequence} is under way; use another", errno=errno.EINVAL)
+            self._requests[sequence] = dispatcher.submit(submission, custody, _Origin(self, sequence))
         except BaseException:
             custody.release()
             raise
-        self._requests[sequence] = request
 
-    def _remember(self, asked: bytes, terms: _Terms) -> None:
-        if terms.shared and len(asked) <= REMEMBERED_SIZE:
+    def _remember(self, asked: bytes, submission: Submission) -> None:
+        """Keep a submission whose credentials are its profile's, so that there is one copy of these."""
+        if len(asked) <= REMEMBERED_SIZE:
             if len(self._agreed) >= REMEMBERED:
                 del self._agreed[next(iter(self._agreed))]
-            self._agreed[asked] = terms
+            self._agreed[asked] = submission
 
-    def _request(self, terms: _Terms, sequence: int, custody: Custody) -> LocalRequest:
-        if sequence in self._requests:
-            raise RequestRefused(f"sequence number {sequence} is under way; use another", errno=errno.EINVAL)
-        request = LocalRequest(
-            source=self._source,
-            consumer=self.peer.uid,
-            group=terms.group,
-            custody=custody,
-            timeout=terms.timeout,
-            parameters=terms.parameters,
-            trust=terms.trust,
-            psk_lookup=terms.psk_lookup,
-            priority=terms.priority,
-        )
-        request.connection = self
-        request.sequence = sequence
-        return request
+    def _agree(self, values: Mapping[str, Any]) -> Submission:
+        """Return what a submit comes to, by policy and configuration.  Raises RequestRefused.
 
-    def _agree(self, values: Mapping[str, Any]) -> _Terms:
+        Both stand for as long as the dispatcher runs, so it is the same whenever the same user asks for the same.
+        """
         source = self._source
         profile = source.vault.profile_name(values.get("profile"))
         source.policy.check_submit(self.peer, profile)
@@ -236,11 +208,12 @@ class ConsumerConnection:
         if priority > HIGHEST_PRIORITY:
             raise RequestRefused(f"a priority is from 0 to {HIGHEST_PRIORITY}", errno=errno.EINVAL)
         asked = {**values, "profile": profile}
-        return _Terms(
+        return Submission(
+            source=source,
+            consumer=self.peer.uid,
             group=values.get("group", ""),
             timeout=source.timeout(values, role),
             parameters=parameters(asked, given, role, auth_mode, source=source.name, user=self.peer.uid),
-            shared=brings_nothing(values),
             trust=given.trust,
             psk_lookup=given.find_psk if auth_mode is AuthMode.PSK and role is Role.SERVER else no_key,
             priority=priority,

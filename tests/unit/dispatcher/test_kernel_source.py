@@ -422,7 +422,7 @@ async def test_priorities(asked: int | None, given: int) -> None:
             played.submit(ours, PSK_CLIENT if asked is None else {**PSK_CLIENT, "priority": asked})
             await agent.take_message(GROUP)
             (request,) = played.home.dispatcher.requests.values()
-            assert request.priority == given
+            assert request.submission.priority == given
 
 
 async def test_a_name_that_no_message_can_hold() -> None:

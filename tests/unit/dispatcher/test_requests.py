@@ -667,7 +667,7 @@ async def test_nothing_of_a_requests_keys_is_shown() -> None:
             await submitted(home, ours, **{"auth-mode": 2, "psk": [key]})
             await home.queued(1)
             (request,) = home.dispatcher.requests.values()
-            assert b"k" * 32 in request.parameters.given
+            assert b"k" * 32 in request.submission.parameters.given
             assert "kkk" not in repr(request)
 
 

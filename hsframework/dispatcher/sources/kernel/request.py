@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,14 @@ from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Credentials, Vault
 from hsframework.dispatcher.messages import Parameters, parameters
-from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, Outcome, PendingRequest, Source, no_key
+from hsframework.dispatcher.requests.request import (
+    HIGHEST_PRIORITY,
+    Outcome,
+    PendingRequest,
+    Source,
+    Submission,
+    no_key,
+)
 from hsframework.errors import ConfigurationError, MessageError, RequestRefused
 from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Trust
 
@@ -35,13 +42,14 @@ INITIAL = 0
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
-class KernelRequest(PendingRequest):
-    """A request of the kernel's."""
+@dataclass(frozen=True, slots=True)
+class KernelOrigin:
+    """The kernel's keys of a request, by serial."""
 
-    __slots__ = ("keyring", "serials")
-    serials: dict[bytes, int]
-    """Of its pre-shared keys, by identity."""
     keyring: int | None
+    """Held until the end of a request whose peer names the key; else only until the dispatcher has the request."""
+    serials: dict[bytes, int]
+    """Of its pre-shared keys, by identity; one that is looked up is added."""
 
 
 class KernelRequests:
@@ -74,8 +82,13 @@ class KernelRequests:
             _log.info("the kernel's requests with certificates will be refused", reason=str(error))
             return None
 
-    def take(self, source: Source, group: str, values: Mapping[str, Any], custody: Custody) -> KernelRequest:
-        """``values``: attribute set ``accept``.  Raises RequestRefused and HandshakeFailed."""
+    def take(
+        self, source: Source, group: str, values: Mapping[str, Any], custody: Custody
+    ) -> tuple[Submission, KernelOrigin]:
+        """Return what ACCEPT gave as a submission, and its origin.
+
+        ``values``: attribute set ``accept``.  Raises RequestRefused and HandshakeFailed.
+        """
         if not custody.peer_host:
             raise RequestRefused("the connection has ended", errno=errno.ENOTCONN)
         if values.get("handshake-type", INITIAL) != INITIAL:
@@ -93,47 +106,47 @@ class KernelRequests:
             "peername": (values.get("peername") or None) if role is Role.CLIENT else None,
             "priority": priority or None,
         }
-        request = KernelRequest(
+        origin = KernelOrigin(values.get("keyring"), {identity: serial for identity, (_, serial) in psks.items()})
+        looks_up = auth_mode is AuthMode.PSK and role is Role.SERVER
+        submission = Submission(
             source=source,
             consumer=source.name,
             group=group,
-            custody=custody,
             timeout=self._timeout(values, role),
             parameters=_parameters(asked, given, role, auth_mode, source.name),
             trust=given.trust,
+            psk_lookup=partial(self._look_up, origin) if looks_up else no_key,
             priority=priority,
             kernel_consumer=True,
         )
-        request.serials = {identity: serial for identity, (_, serial) in psks.items()}
-        request.keyring = values.get("keyring")
-        if auth_mode is AuthMode.PSK and role is Role.SERVER:
-            request.psk_lookup = partial(self._look_up, request)
-        return request
+        return submission, origin
 
-    def taken(self, request: KernelRequest) -> None:
-        """The dispatcher has it.  Its keyring is let go of at once, unless keys will be looked up in it."""
-        if request.psk_lookup is no_key:
-            self.keys.forget(request.keyring)
-            request.keyring = None
+    def taken(self, submission: Submission, origin: KernelOrigin) -> None:
+        """Let go of the keyring of a request that the dispatcher has, unless keys will be looked up in it."""
+        if submission.psk_lookup is no_key:
+            self.keys.forget(origin.keyring)
 
     @contextlib.contextmanager
-    def peers(self, request: KernelRequest, outcome: Outcome) -> Iterator[list[int]]:
-        """The serials of the keys that tell the kernel who the peer is, for the time in which it is told."""
-        serial, added = self._peer(request, outcome)
+    def peers(self, request: PendingRequest, outcome: Outcome) -> Iterator[list[int]]:
+        """Give the serials of the keys that name the peer to the kernel, for the time of its DONE."""
+        origin = request.origin
+        assert isinstance(origin, KernelOrigin)
+        serial, added = self._peer(origin, outcome)
         try:
             yield [] if serial is None else [serial]
         finally:
             if added and serial is not None:
                 self.keys.remove(serial)
-            self.keys.forget(request.keyring)
+            if request.submission.psk_lookup is not no_key:
+                self.keys.forget(origin.keyring)
 
-    def _peer(self, request: KernelRequest, outcome: Outcome) -> tuple[int | None, bool]:
-        """A key's serial, and whether the key was made for this."""
+    def _peer(self, origin: KernelOrigin, outcome: Outcome) -> tuple[int | None, bool]:
+        """Return a key's serial, and True if the key was made for this."""
         if outcome.status:
             return None, False
         identity = outcome.values.get("remote-psk-identity")
         if identity is not None:
-            return request.serials.get(identity), False
+            return origin.serials.get(identity), False
         certificates = outcome.values.get("remote-certificate")
         if certificates:
             return self.keys.add_certificate(certificates[0]), True
@@ -181,11 +194,11 @@ class KernelRequests:
                 found[psk.identity] = psk, serial
         return found
 
-    def _look_up(self, request: KernelRequest, identity: bytes) -> PresharedKey | None:
-        found = self.keys.find_psk(identity, request.keyring)
+    def _look_up(self, origin: KernelOrigin, identity: bytes) -> PresharedKey | None:
+        found = self.keys.find_psk(identity, origin.keyring)
         if found is None:
             return None
-        psk, request.serials[identity] = found
+        psk, origin.serials[identity] = found
         return psk
 
     def _timeout(self, values: Mapping[str, Any], role: Role) -> float:

@@ -26,7 +26,7 @@ import structlog
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest
-from hsframework.dispatcher.sources.kernel.request import KernelRequest, KernelRequests
+from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.wire import GONE, Wire
 from hsframework.errors import HsframeworkError, RequestRefused
 from hsframework.netlink.socket import NetlinkError
@@ -103,7 +103,6 @@ class KernelSource:
 
     def complete(self, request: PendingRequest, outcome: Outcome) -> None:
         """DONE."""
-        assert isinstance(request, KernelRequest)
         try:
             with self._requests.peers(request, outcome) as peers:
                 self._done(request.custody.fileno(), outcome.status, peers)
@@ -271,10 +270,10 @@ class KernelSource:
         try:
             if self._retired:
                 raise RequestRefused("the namespace is gone", errno=errno.EIO)
-            request = self._requests.take(self, group, values, custody)
-            self._dispatcher.submit(request)
+            submission, origin = self._requests.take(self, group, values, custody)
+            self._dispatcher.submit(submission, custody, origin)
             self._pending += 1
-            self._requests.taken(request)
+            self._requests.taken(submission, origin)
             return
         except HsframeworkError as error:
             # That nobody listens is no answer to somebody who was listened to.
