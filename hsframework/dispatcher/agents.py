@@ -80,20 +80,17 @@ class AgentConnection:
     def __init__(self, server: AgentServer, sock: socket.socket, peer: PeerCredentials) -> None:
         self.peer = peer
         self.name = f"pid {peer.pid}"
-        self.in_hand: set[PendingRequest] = set()
         self._server = server
         self._dispatcher = server.dispatcher
         self._groups: set[str] = set()
         self.socket_protocols: frozenset[int] = frozenset()
         self._announced: set[str] = set()
         self._trusts_sent: dict[int, int] = {}
-        self._accept_sequence = 0
         self._watch: asyncio.TimerHandle | None = None
         self._pidfd = _open_pidfd(peer.pid)
         self._channel = AsyncChannel(
             sock, self._packet, self._gone, loop=server.loop, close_fd=self._dispatcher.close_fd
         )
-        self._reply = self._channel.send
         self._handlers: dict[str, Callable[[Message, int | None], None]] = {
             "accept": self._accept,
             "done": self._done,
@@ -106,31 +103,11 @@ class AgentConnection:
 
     # What the dispatcher calls
 
-    def serves(self, socket_protocol: int) -> bool:
-        """Does the agent serve sockets of this SO_PROTOCOL?"""
-        return not self.socket_protocols or socket_protocol in self.socket_protocols
-
     def announce(self, group: str) -> None:
         """READY, unless one is under way already."""
         if group not in self._announced:
             self._announced.add(group)
             self._channel.send(codec.encode("ready", {"group": group}))
-
-    def hand_over(self, request: PendingRequest, seconds: float) -> None:
-        """The reply to ACCEPT: the parameters, and a copy of the socket."""
-        submission = request.submission
-        trust_id = None if submission.trust is None else self._send_trust(submission.trust)
-        self.in_hand.add(request)
-        reply = accept_reply(
-            submission.parameters,
-            sequence=self._accept_sequence,
-            request_id=request.id,
-            milliseconds=int(seconds * 1000),
-            local_address=request.custody.local_address,
-            peer_address=request.custody.peer_address,
-            trust_id=trust_id,
-        )
-        self._reply(reply, request.custody.fileno())
 
     def withdraw(self, request_id: int, reason: int) -> None:
         """The request is over: the agent lets go of it, and acknowledges."""
@@ -201,16 +178,32 @@ class AgentConnection:
         number = message.values.get("count", 1)
         if not 1 <= number <= MAX_COUNT:
             raise RequestRefused(f"a count is from 1 to {MAX_COUNT}", errno=errno.EINVAL)
-        self._accept_sequence = message.sequence
         # Who asks for one at a time need not know that packets can bring several sockets.
-        self._reply = self._channel.send if number == 1 else self._channel.send_soon
-        for _ in range(number):
-            if not self._dispatcher.pull(self, group):
-                self._announced.discard(group)
-                # The queue is empty, which is the ordinary end of a round and no fault of the agent's.
-                self._reply(encode_error(errno.EAGAIN, message.sequence))
-                break
+        send = self._channel.send if number == 1 else self._channel.send_soon
+        while number and (request := self._dispatcher.pull(self, group)) is not None:
+            try:
+                send(self._accept_reply(request, message.sequence), request.custody.fileno())
+            except (HsframeworkError, OSError) as error:
+                self._dispatcher.not_handed_over(request, str(error))
+            else:
+                number -= 1
+        if number:
+            # The queue is empty, which is the ordinary end of a round and no fault of the agent's.
+            self._announced.discard(group)
+            send(encode_error(errno.EAGAIN, message.sequence))
         self._channel.send_gathered()
+
+    def _accept_reply(self, request: PendingRequest, sequence: int) -> bytes:
+        submission, custody = request.submission, request.custody
+        return accept_reply(
+            submission.parameters,
+            sequence=sequence,
+            request_id=request.id,
+            milliseconds=max(1, int((request.deadline - self._server.loop.time()) * 1000)),
+            local_address=custody.local_address,
+            peer_address=custody.peer_address,
+            trust_id=None if submission.trust is None else self._send_trust(submission.trust),
+        )
 
     def _done(self, message: Message, fd: int | None) -> None:
         number = _wanted(message, "request-id")
@@ -222,26 +215,20 @@ class AgentConnection:
 
     def _psk_lookup(self, message: Message, fd: int | None) -> None:
         number = _wanted(message, "request-id")
-        request = self._request_in_hand(number)
+        request = self._dispatcher.in_hand(self, number)
         found = request.submission.psk_lookup(_wanted(message, "identity"))
         values = {"request-id": number, "psk": None if found is None else psk_values(found)}
         self._channel.send(codec.encode("psk-lookup", values, sequence=message.sequence))
 
     def _netlink(self, message: Message, fd: int | None) -> None:
         number, family = _wanted(message, "request-id"), _wanted(message, "family")
-        request = self._request_in_hand(number)
+        request = self._dispatcher.in_hand(self, number)
         if family not in NETLINK_FAMILIES:
             raise RequestRefused(f"sockets of netlink family {family} are not handed out", errno=errno.EINVAL)
         served = self._dispatcher.configuration.kernel.namespaces
         with netlink_beside(request.custody.fileno(), family, served) as sock:
             reply = codec.encode("netlink", {"request-id": number}, sequence=message.sequence)
             self._channel.send(reply, sock.fileno())
-
-    def _request_in_hand(self, number: int) -> PendingRequest:
-        request = self._dispatcher.requests.get(number)
-        if request is None or request not in self.in_hand:
-            raise RequestRefused(f"request {number} is not in this agent's hands", errno=errno.EBADF)
-        return request
 
     def _restore(self, message: Message, fd: int | None) -> None:
         if fd is None:
@@ -270,14 +257,14 @@ class AgentConnection:
     def _gone(self, error: Exception | None) -> None:
         if self._watch is not None:
             self._watch.cancel()
+        requests = self._dispatcher.all_in_hand(self)
         tell = _log.warning if self._groups else _log.info
-        tell("an agent is gone", agent=self.name, in_hand=len(self.in_hand), error=str(error or ""))
+        tell("an agent is gone", agent=self.name, in_hand=len(requests), error=str(error or ""))
         self._server.listener.closed(self)
         # First the members, so that nothing is announced to the one that is gone.
         groups, self._groups = self._groups, set()
         self._dispatcher.left(self, groups, expected_back=True)
-        requests, self.in_hand = self.in_hand, set()
-        self._dispatcher.agent_gone(self, requests)
+        self._dispatcher.agent_gone(requests)
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None

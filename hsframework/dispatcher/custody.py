@@ -93,6 +93,7 @@ class Custody:
         "local_address",
         "peer_address",
         "peer_host",
+        "protocol",
     )
 
     def __init__(self, fd: int, close: Callable[[int], None], *, trusted: bool = False, connected: bool = True) -> None:
@@ -103,6 +104,8 @@ class Custody:
             raise RequestRefused(
                 "the file descriptor is not a socket; attach the connected socket", errno=errno.ENOTSOCK
             ) from None
+        self.protocol = self._socket.proto
+        """SO_PROTOCOL: 6 TCP, 17 UDP, 261 in-kernel QUIC, 0 AF_UNIX."""
         self._close = close
         self._trusted = trusted
         try:
@@ -113,7 +116,7 @@ class Custody:
             self._flags = fcntl.fcntl(fd, fcntl.F_GETFL)
             self._nodelay: int | None = None
             self._rcvlowat = 1
-            if self._socket.proto == socket.IPPROTO_TCP:
+            if self.protocol == socket.IPPROTO_TCP:
                 self._without_delay()
         except OSError as error:
             self.release()
@@ -138,11 +141,6 @@ class Custody:
         self._rcvlowat = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT)
         if self._rcvlowat != 1:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-
-    @property
-    def protocol(self) -> int:
-        """SO_PROTOCOL: 6 TCP, 17 UDP, 261 in-kernel QUIC, 0 AF_UNIX."""
-        return self._socket.proto
 
     def fileno(self) -> int:
         """Our copy; for sending it to an agent."""

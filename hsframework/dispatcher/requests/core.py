@@ -13,7 +13,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 
@@ -21,15 +21,12 @@ from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.custody import Closer, Custody
 from hsframework.dispatcher.planted import session_planted
 from hsframework.dispatcher.requests.groups import Group
-from hsframework.dispatcher.requests.lifecycle import Action, Event, LifecycleError, State, step
+from hsframework.dispatcher.requests.lifecycle import TABLE, Action, Event, State
 from hsframework.dispatcher.requests.limits import PendingLimits
-from hsframework.dispatcher.requests.request import Outcome, PendingRequest, Source, Submission
-from hsframework.errors import HsframeworkError, RequestRefused, errno_name
+from hsframework.dispatcher.requests.request import Agent, Outcome, PendingRequest, Source, Submission
+from hsframework.errors import RequestRefused, errno_name
 from hsframework.local.deadlines import Deadlines
 from hsframework.telemetry.metrics import Metrics
-
-if TYPE_CHECKING:
-    from hsframework.dispatcher.agents import AgentConnection
 
 DEADLINE_MARGIN = 0.2
 """Seconds that the dispatcher waits longer than it has told the agent."""
@@ -62,8 +59,7 @@ class Dispatcher:
         self._deadlines: Deadlines[PendingRequest] = Deadlines(self._loop, self._deadline)
         # Bound once: the module's own logger is bound anew by every call, which costs more than what it drops.
         self._log = _log.bind()
-        self._actions: Mapping[Action, Callable[[PendingRequest], None]] = {
-            Action.HAND_OVER: self._hand_over,
+        self._actions: Mapping[Action, Callable[[PendingRequest], Event | None]] = {
             Action.SHUT_DOWN: lambda request: request.custody.shut_down(),
             Action.COMPLETE: self._complete,
             Action.TELL_AGENT: self._tell_agent,
@@ -154,12 +150,12 @@ class Dispatcher:
         self.happen(request, Event.CONSUMER_GONE)
 
     def acknowledged(self, request: PendingRequest) -> None:
-        """The source has delivered the outcome."""
+        """Close a request whose source had returned False from ``complete``, and has delivered the outcome since."""
         self.happen(request, Event.ACKNOWLEDGED)
 
     # What agents' connections call
 
-    def joined(self, agent: AgentConnection, names: Iterable[str]) -> None:
+    def joined(self, agent: Agent, names: Iterable[str]) -> None:
         """An agent joins groups.  What waits in them is announced to it."""
         for name in names:
             group = self._group(name)
@@ -173,7 +169,7 @@ class Dispatcher:
             if len(group):
                 agent.announce(name)
 
-    def left(self, agent: AgentConnection, names: Iterable[str], *, expected_back: bool) -> None:
+    def left(self, agent: Agent, names: Iterable[str], *, expected_back: bool) -> None:
         """An agent leaves groups: by its word, or because it is gone (then it is expected back for a while)."""
         for name in names:
             group = self.groups[name]
@@ -185,18 +181,33 @@ class Dispatcher:
             else:
                 self._close_group(group)
 
-    def pull(self, agent: AgentConnection, name: str) -> bool:
-        """Hand the agent one request of the group.  False: none waits."""
+    def pull(self, agent: Agent, name: str) -> PendingRequest | None:
+        """Give the agent the next request of a group, which is in its hands from then on; None if none waits."""
         group = self.groups.get(name)
-        while group is not None and (request := group.pull(agent)) is not None:
+        request = None if group is None else group.pull(agent.socket_protocols)
+        if request is not None:
             request.agent = agent
             self.happen(request, Event.ACCEPTED)
-            # One that could not be handed over has ended, and the agent still waits for its reply.
-            if request in agent.in_hand:
-                return True
-        return False
+        return request
 
-    def done(self, agent: AgentConnection, request_id: int, outcome: Outcome) -> None:
+    def not_handed_over(self, request: PendingRequest, reason: str) -> None:
+        """Complete a request that was pulled and that cannot be sent to its agent."""
+        _log.error("a request cannot be handed over", request=request.id, error=reason)
+        self.happen(request, Event.FAILED, Outcome.failure(errno.EIO, f"the request cannot be handed over: {reason}"))
+
+    def in_hand(self, agent: Agent, request_id: int) -> PendingRequest:
+        """Return a request that the agent has in hand.  Raises RequestRefused (EBADF) for any other number."""
+        request = self.requests.get(request_id)
+        if request is None or request.agent is not agent or request.state is not State.IN_FLIGHT:
+            raise RequestRefused(f"request {request_id} is not in this agent's hands", errno=errno.EBADF)
+        return request
+
+    def all_in_hand(self, agent: Agent) -> list[PendingRequest]:
+        """Return every request that the agent has in hand."""
+        pending = self.requests.values()
+        return [request for request in pending if request.agent is agent and request.state is State.IN_FLIGHT]
+
+    def done(self, agent: Agent, request_id: int, outcome: Outcome) -> None:
         """An agent's word on a request.  Late words are ignored; another's request is refused with EBADF."""
         request = self.requests.get(request_id)
         if request is None:
@@ -213,53 +224,49 @@ class Dispatcher:
         else:
             self.happen(request, Event.SUCCEEDED, outcome)
 
-    def agent_gone(self, agent: AgentConnection, requests: Iterable[PendingRequest]) -> None:
-        """An agent died with these requests in hand: each costs its consumer one error at once."""
-        for request in list(requests):
+    def agent_gone(self, requests: Iterable[PendingRequest]) -> None:
+        """Complete the requests that an agent had in hand when it died: each costs its consumer one error at once."""
+        for request in requests:
             self.happen(request, Event.AGENT_GONE, Outcome.failure(errno.EIO, "the agent died in mid-handshake"))
 
     # The life of a request
 
     def happen(self, request: PendingRequest, event: Event, outcome: Outcome | None = None) -> None:
         """Move a request on.  ``outcome`` goes with the events that decide it."""
-        try:
-            state, actions = step(request.state, event)
-        except LifecycleError as error:
-            _log.error("a fault in the dispatcher", request=request.id, error=str(error))
+        row = TABLE.get((request.state, event))
+        if row is None:
+            problem = f"a request that {request.state.value} cannot take the event {event.name}"
+            _log.error("a fault in the dispatcher", request=request.id, error=problem)
             return
+        state, actions = row
         if request.state is State.QUEUED and event is not Event.ACCEPTED:
             self.groups[request.submission.group].remove(request)
         request.state = state
         if outcome is not None and actions:
             request.outcome = outcome
+        following = None
         for action in actions:
-            self._actions[action](request)
+            following = self._actions[action](request)
+        if following is not None:
+            self.happen(request, following)
 
-    def _hand_over(self, request: PendingRequest) -> None:
-        assert request.agent is not None
-        try:
-            request.agent.hand_over(request, max(0.001, request.deadline - self._loop.time()))
-        except (HsframeworkError, OSError) as error:
-            _log.error("a request cannot be handed over", request=request.id, error=str(error))
-            self.happen(
-                request, Event.FAILED, Outcome.failure(errno.EIO, f"the request cannot be handed over: {error}")
-            )
-
-    def _complete(self, request: PendingRequest) -> None:
-        assert request.outcome is not None
+    def _complete(self, request: PendingRequest) -> Event | None:
+        """Return ACKNOWLEDGED if the source has delivered the outcome."""
+        outcome = request.outcome
+        assert outcome is not None
         self._deadlines.remove(request, request.ticket)
-        if request.agent is not None:
-            request.agent.in_hand.discard(request)
         request.custody.restore()
         self._inodes.discard(request.custody.inode)
-        agent = request.agent
-        # First what somebody waits for; the source may be done with the request when it returns.
-        request.submission.source.complete(request, request.outcome)
-        self._record(request, request.outcome, agent)
+        try:
+            delivered = request.submission.source.complete(request, outcome)
+        except Exception as error:
+            _log.error("a fault in the dispatcher", request=request.id, error=repr(error), during="its completion")
+            delivered = True
+        self._record(request, outcome)
+        return Event.ACKNOWLEDGED if delivered else None
 
     def _tell_agent(self, request: PendingRequest) -> None:
         assert request.agent is not None
-        request.agent.in_hand.discard(request)
         request.agent.withdraw(request.id, request.outcome.status if request.outcome else errno.ECANCELED)
 
     def _watch_agent(self, request: PendingRequest) -> None:
@@ -274,7 +281,6 @@ class Dispatcher:
         self._limits.give_back(request.submission.consumer, request.custody.peer_host)
         del self.requests[request.id]
         request.custody.release()
-        request.agent = None
         if self._starved:
             starved, self._starved = self._starved, set()
             for source in starved:
@@ -284,7 +290,7 @@ class Dispatcher:
         text = "the agent did not end the handshake by its deadline" if request.agent else "no agent took the request"
         self.happen(request, Event.DEADLINE, Outcome.failure(errno.ETIMEDOUT, text))
 
-    def _record(self, request: PendingRequest, outcome: Outcome, agent: AgentConnection | None) -> None:
+    def _record(self, request: PendingRequest, outcome: Outcome) -> None:
         duration = self._loop.time() - request.taken_at
         self.metrics.handshake(request.submission.group, outcome.status, duration)
         if not self._log.is_enabled_for(logging.INFO):
@@ -294,7 +300,7 @@ class Dispatcher:
             request=request.id,
             source=request.submission.source.name,
             group=request.submission.group,
-            agent=None if agent is None else agent.name,
+            agent=None if request.agent is None else request.agent.name,
             status=errno_name(outcome.status) if outcome.status else "OK",
             peer=request.custody.peer_address,
             milliseconds=round(duration * 1000, 1),

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator
 
-from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, PendingRequest
-
-if TYPE_CHECKING:
-    from hsframework.dispatcher.agents import AgentConnection
+from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, Agent, PendingRequest
 
 
 class Group:
@@ -22,7 +18,7 @@ class Group:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.members: set[AgentConnection] = set()
+        self.members: set[Agent] = set()
         self.grace: asyncio.TimerHandle | None = None
         self._served: set[int] = set()
         self._serves_any = False
@@ -35,7 +31,7 @@ class Group:
         """Does somebody serve the group, or is expected to be back at once?"""
         return bool(self.members) or self.grace is not None
 
-    def join(self, agent: AgentConnection) -> None:
+    def join(self, agent: Agent) -> None:
         """An agent becomes a member."""
         self.members.add(agent)
         self._served |= agent.socket_protocols
@@ -53,13 +49,13 @@ class Group:
         self._queues[request.submission.priority].append(request)
         self._waiting += 1
 
-    def pull(self, agent: AgentConnection) -> PendingRequest | None:
-        """The next request whose socket the agent serves; None: there is none."""
+    def pull(self, socket_protocols: Collection[int]) -> PendingRequest | None:
+        """Take out the next request whose socket has one of these SO_PROTOCOLs (any, where there are none), or None."""
         if not self._waiting:
             return None
         for queue in self._foremost_first:
             for position, request in enumerate(queue):
-                if agent.serves(request.custody.protocol):
+                if not socket_protocols or request.custody.protocol in socket_protocols:
                     del queue[position]
                     self._waiting -= 1
                     return request

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.messages import Parameters
 from hsframework.dispatcher.requests.lifecycle import State
 from hsframework.interface import PresharedKey, Trust
-
-if TYPE_CHECKING:
-    from hsframework.dispatcher.agents import AgentConnection
 
 HIGHEST_PRIORITY = 7
 
@@ -46,14 +43,33 @@ class Source(Protocol):
     def group_closed(self, group: str) -> None:
         """No agent is left: requests in the group are refused from now on."""
 
-    def complete(self, request: PendingRequest, outcome: Outcome) -> None:
-        """Deliver the outcome, then call ``dispatcher.acknowledged(request)``, also when nobody is left to hear it."""
+    def complete(self, request: PendingRequest, outcome: Outcome) -> bool:
+        """Deliver the outcome.  Return True if that is done, or nobody waits for it; after False, the source calls
+        :meth:`~hsframework.dispatcher.requests.core.Dispatcher.acknowledged` once it is."""
 
     def room_made(self) -> None:
         """The dispatcher was full when this source asked, and is not any more."""
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         """An agent gave back a request that a dispatcher before us had taken from this source.  Owns ``custody``."""
+
+
+class Agent(Protocol):
+    """The connection of an agent process."""
+
+    name: str
+    """For logs."""
+    socket_protocols: frozenset[int]
+    """SO_PROTOCOL of the sockets that it serves; empty: any."""
+
+    def announce(self, group: str) -> None:
+        """Send READY, unless one is under way already."""
+
+    def withdraw(self, request_id: int, reason: int) -> None:
+        """Report that a request has been completed without the agent; ``reason`` is an errno."""
+
+    def watch(self) -> None:
+        """Kill the agent unless it sends something soon: it has missed a deadline."""
 
 
 def no_key(identity: bytes) -> PresharedKey | None:
@@ -94,5 +110,5 @@ class PendingRequest:
     ticket: int = 0
     """Of the deadline."""
     state: State = State.QUEUED
-    agent: AgentConnection | None = None
+    agent: Agent | None = None
     outcome: Outcome | None = None

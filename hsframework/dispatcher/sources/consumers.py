@@ -77,12 +77,12 @@ class LocalSource:
     def room_made(self) -> None:
         """Nothing to do: a submit that finds no room is refused."""
 
-    def complete(self, request: PendingRequest, outcome: Outcome) -> None:
-        """Tell the consumer."""
+    def complete(self, request: PendingRequest, outcome: Outcome) -> bool:
+        """Send the consumer its result, and return True."""
         origin = request.origin
         assert isinstance(origin, _Origin)
         origin.connection.complete(origin.sequence, request.id, outcome)
-        self.dispatcher.acknowledged(request)
+        return True
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         """The consumer's connection died with the dispatcher before us, so nobody waits: end the connection."""

@@ -101,15 +101,15 @@ class KernelSource:
                 self._accept(group)
         self._close_when_idle()
 
-    def complete(self, request: PendingRequest, outcome: Outcome) -> None:
-        """DONE."""
+    def complete(self, request: PendingRequest, outcome: Outcome) -> bool:
+        """Send DONE to the kernel, and return True: one that is refused ends the request, too."""
         try:
             with self._requests.peers(request, outcome) as peers:
                 self._done(request.custody.fileno(), outcome.status, peers)
         finally:
-            self._dispatcher.acknowledged(request)
             self._pending -= 1
             self._close_when_idle()
+        return True
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         """DONE works from any process on its own copy, so a new dispatcher completes what the old one had taken."""
