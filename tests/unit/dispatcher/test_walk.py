@@ -35,7 +35,7 @@ from tests.unit.testing.toy_plugin import CLIENT, KEY, ToyPlugin
 PACKAGE = f"{Path(hsframework.__file__).parent}{os.sep}"
 HELPERS = ("local/", "netlink/", "telemetry/", "interface", "errors.py", "failures.py")
 
-MOST_RETURNS = {"": 45, "client/": 4, "dispatcher/": 17, "agent/": 18}
+MOST_RETURNS = {"": 46, "client/": 4, "dispatcher/": 18, "agent/": 18}
 """By part of the service, where the way through the others is left out; "": the whole."""
 
 
