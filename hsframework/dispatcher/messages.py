@@ -1,4 +1,4 @@
-"""The local family as the dispatcher sends it: the codec, and the parameters of a request for its agent.
+"""Messages of the local family, as the dispatcher sends them; above all the parameters of a request for its agent.
 
 The specification's reply to ``accept`` lists every attribute that an agent gets of a request.  Each comes from one of:
 
@@ -32,12 +32,12 @@ SOURCE = frozenset(("user", "source", "kernel-consumer"))
 _specification = builtin_specification("local")
 _attributes = attribute_codec(_specification, _specification.operations["accept"].attribute_set)
 codec = MessageCodec(_specification, message_type=LOCAL_MESSAGE_TYPE, receives=("request",))
-"""Requests come in, replies and events go out."""
+"""Of the dispatcher's side, which receives requests and sends replies and events."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """Attributes of the reply to ACCEPT that are the same for every socket of a submission, encoded."""
+    """Encoded attributes of the reply to ACCEPT that are the same for every socket of a submission."""
 
     own: bytes = field(repr=False)
     given: bytes = field(repr=False)
@@ -112,7 +112,7 @@ def psk_values(psk: PresharedKey) -> dict[str, Any]:
 
 
 def _encoded_credentials(given: Credentials, role: Role, auth_mode: AuthMode) -> bytes:
-    """Encode identities, a client's keys (a server's are looked up), demand and ALPN: once for each profile."""
+    """Return identities, a client's keys (a server's are looked up), demand and ALPN, encoded once for a profile."""
     found = given.encoded.get((role, auth_mode))
     if found is None:
         values: dict[str, Any] = {"message-type": int(role), "auth-mode": int(auth_mode)}

@@ -1,8 +1,8 @@
-"""A dispatcher in memory: a plugin's handshakes without root, without a kernel, without a service.
+"""Dispatcher in memory: a plugin's handshakes without root, without a kernel, without a service.
 
-What is between the plugin and the test is what serves it in earnest: the plugin registry, :func:`prepare`, the agent's
-host, link and endpoints, the messages between agent and dispatcher, and the session as a consumer gets it.  Only the
-dispatcher and the consumer are played by the test::
+The code between the plugin and the test is the service's own: the plugin registry, :func:`prepare`, the agent's host,
+link and endpoints, the messages between agent and dispatcher, and the session as a consumer gets it.  Only the
+dispatcher and the consumer are the test's::
 
     async def scene():
         async with serving("noise", settings={"pattern": "XX"}) as service:
@@ -52,10 +52,10 @@ _no_profiles = Vault(Configuration())
 
 
 def registry_of(plugin: str | object, beside: Mapping[str, object] | None = None) -> PluginRegistry:
-    """A registry with one plugin: an installed one by the name of its entry point, or a module or object with hooks.
+    """Return a registry with one plugin: an installed one by its entry point's name, or a module or object with hooks.
 
-    ``beside``: further modules or objects, by the names that they get.  Raises PluginError, with what the registry says
-    against one of them.
+    ``beside``: further modules or objects, by the names that they get.  Raises PluginError, with the registry's reason,
+    if it refuses one of them.
     """
     if isinstance(plugin, str):
         registry = load_plugins(only=(plugin,))
@@ -73,13 +73,13 @@ def registry_of(plugin: str | object, beside: Mapping[str, object] | None = None
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a request came to.  ``values``: of the DONE message, by attribute set ``outcome`` of the local family."""
+    """Outcome of a request.  ``values``: of the DONE message, by attribute set ``outcome`` of the local family."""
 
     options: HandshakeOptions
     status: int
     values: Mapping[str, Any] = field(repr=False)
     at: float
-    """When it was told, on the loop's clock."""
+    """The time of DONE, on the loop's clock."""
     registry: PluginRegistry = field(repr=False)
 
     @property
@@ -88,11 +88,11 @@ class Outcome:
 
     @property
     def message(self) -> str:
-        """Why it failed, for people; empty when it succeeded."""
+        """Return the reason of a failure, for people; empty after a success."""
         return str(self.values.get("message", ""))
 
     def session(self, sock: socket.socket) -> AsyncSession:
-        """As the consumer gets it who has handed over ``sock``: facts, parameters, and :meth:`AsyncSession.stream`."""
+        """Return the session as the consumer gets it that has handed over ``sock``."""
         return AsyncSession(sock, self.options.role, self.values, self.registry)
 
     def __str__(self) -> str:
@@ -100,7 +100,7 @@ class Outcome:
 
 
 class Submission:
-    """A request on its way.  ``outcomes``: every DONE that came for it; more than one breaks a rule."""
+    """Request under way.  ``outcomes``: every DONE that came for it; more than one breaks a rule."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class Submission:
         self._done = asyncio.Event()
 
     async def outcome(self) -> Outcome:
-        """Wait for it."""
+        """Wait for the outcome, and return it."""
         await self._done.wait()
         return self.outcomes[0]
 
@@ -148,7 +148,7 @@ class Submission:
 
 
 class AgentConnection:
-    """The dispatcher's end of one agent's connection: sends what a dispatcher sends."""
+    """Connection of an agent, the dispatcher's end."""
 
     def __init__(self, channel: AsyncChannel) -> None:
         self.channel = channel
@@ -160,7 +160,7 @@ class AgentConnection:
         self.channel.send(codec.encode(operation, values, sequence=sequence, flags=flags), fd)
 
     def refuse(self, message: Message, number: int, text: str = "") -> None:
-        """Answer with an error; 0 acknowledges."""
+        """Answer a message with an errno; 0 acknowledges it."""
         self.channel.send(encode_error(number, message.sequence, text))
 
     def trust(self, number: int, trust: Trust) -> None:
@@ -173,7 +173,7 @@ class AgentConnection:
 
 
 class InMemoryDispatcher:
-    """Made by :func:`serving`.  ``served``: the protocol as the agent has it; ``host``: the agent."""
+    """Dispatcher for tests, made by :func:`serving`.  ``served``: the agent's protocols; ``host``: the agent."""
 
     def __init__(self, served: Sequence[Served], registry: PluginRegistry, path: Path) -> None:
         self.registry = registry
@@ -192,7 +192,7 @@ class InMemoryDispatcher:
         asyncio.get_running_loop().add_reader(self._listener, self._connected)
 
     def submit(self, sock: socket.socket, options: HandshakeOptions) -> Submission:
-        """Hand a socket over, as a consumer does.  It stays the caller's."""
+        """Hand a socket over, as a consumer does.  It stays the caller's.  Raises ValueError for unfit options."""
         if not any(options.group in served.protocol.groups for served in self.served):
             groups = ", ".join(group for served in self.served for group in served.protocol.groups)
             raise ValueError(f"nobody serves the group {options.group!r} here; the options name one of: {groups}")
@@ -204,18 +204,18 @@ class InMemoryDispatcher:
         return request
 
     async def handshake(self, sock: socket.socket, options: HandshakeOptions) -> Outcome:
-        """Hand a socket over and wait for what comes of it."""
+        """Hand a socket over, wait for the outcome and return it."""
         return await self.submit(sock, options).outcome()
 
     async def idle(self) -> None:
-        """Wait until the agent has nothing in hand any more."""
+        """Wait until the agent has no request in hand."""
         while self.host.in_hand or self._pending:
             await asyncio.sleep(0.001)
             for request in [item for item in self._pending.values() if item.cancelled]:
                 if not self.host.in_hand:
                     self._forget(request, None)
 
-    # What the agent says
+    # Messages of the agent
 
     def _connected(self) -> None:
         sock, _ = self._listener.accept()
@@ -320,7 +320,7 @@ async def serving(
     beside: Mapping[str, object] | None = None,
     tables: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> AsyncIterator[InMemoryDispatcher]:
-    """An agent that serves a plugin's protocols, or one of them, with its table of settings.
+    """Run an agent that serves a plugin's protocols, or one of them, with its table of settings.
 
     ``plugin``, ``beside``: see :func:`registry_of`.  ``settings``: as in the table ``[plugins.NAME]``, keys with
     dashes; ``tables``: those for ``hsframework_configure``, by plugin; ``base``: the folder of relative paths.
@@ -345,4 +345,4 @@ async def serving(
 
 
 def _ignore(error: Exception | None) -> None:
-    """An agent that goes away at the end of a test."""
+    """Ignore the end of an agent's connection, which comes with the end of a test."""

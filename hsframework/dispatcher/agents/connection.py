@@ -36,7 +36,7 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 
 class Phase(enum.Enum):
-    """How far an agent has come.  It never goes back, also when it has left every group."""
+    """Stage of an agent's connection.  There is no way back, not even by leaving every group."""
 
     CONNECTED = "it has joined no group yet"
     JOINED = "it has joined one"
@@ -54,7 +54,7 @@ class Operation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Whatever the connections of all agents share."""
+    """Objects that the connections of all agents share."""
 
     dispatcher: Dispatcher
     policy: Policy
@@ -64,7 +64,7 @@ class Service:
 
 
 class AgentConnection:
-    """The dispatcher's end of the connection of one agent process; ``on_closed`` is called once, at its end."""
+    """Connection of one agent process, the dispatcher's end.  ``on_closed`` is called once, when it has ended."""
 
     def __init__(
         self,
@@ -96,11 +96,11 @@ class AgentConnection:
             self.channel.send(codec.encode("ready", {"group": group}))
 
     def withdraw(self, request_id: int, reason: int) -> None:
-        """Send CANCEL: the request is over, and the agent is to let go of it, and to acknowledge."""
+        """Send CANCEL: the request has been completed.  The agent closes its socket and acknowledges."""
         self.channel.send(codec.encode("cancel", {"request-id": request_id, "reason": reason}, flags=NLM_F_ACK))
 
     def send_trust(self, trust: Trust) -> int:
-        """Send a trust that the agent has not got yet, and return its trust-id."""
+        """Send a trust unless the agent has it already.  Return its trust-id."""
         file = self.service.trusts.file(trust)
         if self._trusts_sent.get(file.number) != file.generation:
             values = {"trust-id": file.number, "size": file.size}
@@ -109,7 +109,7 @@ class AgentConnection:
         return file.number
 
     def watch(self) -> None:
-        """Kill the agent, which missed a deadline, unless a message of it arrives in time."""
+        """Kill the agent unless it sends a message within :data:`HANG_GRACE`: it has missed a deadline."""
         if self._watch is None:
             self._watch = self.service.loop.call_later(HANG_GRACE, self._kill)
 
@@ -146,7 +146,7 @@ class AgentConnection:
                 self.service.dispatcher.close_fd(fd)
 
     def _allowed(self, name: str) -> Operation:
-        """Return the operation, where the table has it for the phase.  Raises RequestRefused."""
+        """Return the operation of this name.  Raises RequestRefused if the table does not list it for the phase."""
         operations = self.service.operations
         operation = operations.get((self.phase, name))
         if operation is not None:

@@ -1,7 +1,7 @@
-"""The operations of agents, as a table: what is not listed for the phase of a connection is refused.
+"""Operations of agents, as a table.  An operation that is not listed for the phase of a connection is refused.
 
-An operation is called with the connection, the message and the file descriptor that came with it, which only one that
-takes a socket gets, and owns.  It answers over the connection, or raises HsframeworkError for the answer.
+Each is a function of the connection, the message and a file descriptor, which it owns; that is None unless the
+operation takes a socket.  It sends the answer itself, or raises HsframeworkError, which is sent as an error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 
 def join(agent: AgentConnection, message: Message, fd: int | None) -> None:
-    """Make the agent a member of groups."""
+    """Add the agent to groups."""
     groups = _wanted(message, "group")
     for group in groups:
         agent.service.policy.check_join(agent.peer, group)
@@ -42,7 +42,7 @@ def join(agent: AgentConnection, message: Message, fd: int | None) -> None:
 
 
 def leave(agent: AgentConnection, message: Message, fd: int | None) -> None:
-    """End memberships.  What the agent has in hand stays there."""
+    """Remove the agent from groups.  It keeps the requests that it has in hand."""
     groups = [group for group in _wanted(message, "group") if group in agent.groups]
     agent.groups.difference_update(groups)
     agent.announced.difference_update(groups)
@@ -51,7 +51,7 @@ def leave(agent: AgentConnection, message: Message, fd: int | None) -> None:
 
 
 def accept(agent: AgentConnection, message: Message, fd: int | None) -> None:
-    """Send requests of a group, as many as are asked for, or all that wait and then EAGAIN."""
+    """Send requests of a group: as many as the agent asks for, or all that wait, and then EAGAIN."""
     group = _wanted(message, "group")
     if group not in agent.groups:
         raise RequestRefused(f"join the group {group!r} before accepting from it", errno=errno.EPERM)
@@ -99,7 +99,7 @@ def done(agent: AgentConnection, message: Message, fd: int | None) -> None:
 
 
 def psk_lookup(agent: AgentConnection, message: Message, fd: int | None) -> None:
-    """Answer with the key of an identity that a request's peer has named, or without one."""
+    """Send the pre-shared key of an identity that a request's peer has named, or an answer without a key."""
     number = _wanted(message, "request-id")
     request = agent.service.dispatcher.in_hand(agent, number)
     found = request.submission.psk_lookup(_wanted(message, "identity"))
@@ -108,7 +108,7 @@ def psk_lookup(agent: AgentConnection, message: Message, fd: int | None) -> None
 
 
 def netlink(agent: AgentConnection, message: Message, fd: int | None) -> None:
-    """Answer with a netlink socket in the network namespace of a request's socket."""
+    """Send a netlink socket in the network namespace of a request's socket."""
     number, family = _wanted(message, "request-id"), _wanted(message, "family")
     dispatcher = agent.service.dispatcher
     request = dispatcher.in_hand(agent, number)
@@ -121,7 +121,7 @@ def netlink(agent: AgentConnection, message: Message, fd: int | None) -> None:
 
 
 def restore(agent: AgentConnection, message: Message, fd: int | None) -> None:
-    """Take back a request of an earlier dispatcher, and have its source complete it."""
+    """Take a request of an earlier dispatcher back, and let its source complete it."""
     if fd is None:
         raise MessageError("restore comes with the socket attached")
     dispatcher = agent.service.dispatcher
@@ -166,7 +166,7 @@ def _wanted(message: Message, name: str) -> Any:
 
 
 def _status(value: int | None) -> int:
-    """Return a status by the kernel's rule: none is EIO.  Raises MessageError for one that no errno can have."""
+    """Return the status of a DONE; as in the kernel, EIO if there is none.  Raises MessageError if it is no errno."""
     if value is None:
         return errno.EIO
     if value > 4095:

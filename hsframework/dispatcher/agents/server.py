@@ -1,4 +1,4 @@
-"""Accepting the connections of agents."""
+"""Server of the agents' socket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hsframework.dispatcher.requests.core import Dispatcher
 
 
 class AgentServer:
-    """The listening end of the agents' socket, and every connection to it."""
+    """Listener on the agents' socket; makes an :class:`AgentConnection` for each process that connects."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The dispatcher: takes requests from sources, lets agents pull them, and completes each exactly once.
+"""Core of the dispatcher: requests come from sources, agents pull them, and each is completed exactly once.
 
 It runs on one asyncio loop and holds no lock.  What happens to a request goes through :meth:`Dispatcher.happen`, which
 looks the row up in the table of :mod:`~hsframework.dispatcher.requests.lifecycle` and does the actions in order;
@@ -29,13 +29,13 @@ from hsframework.local.deadlines import Deadlines
 from hsframework.telemetry.metrics import Metrics
 
 DEADLINE_MARGIN = 0.2
-"""Seconds that the dispatcher waits longer than it has told the agent."""
+"""Seconds that the dispatcher waits longer than the agent."""
 
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
 class Dispatcher:
-    """The requests, the groups and the sources of one dispatcher process."""
+    """Requests, groups and sources of a dispatcher process."""
 
     def __init__(
         self,
@@ -69,17 +69,17 @@ class Dispatcher:
         for name in expected_groups:
             self._await_agent(self._group(name))
 
-    # What sources call
+    # Called by sources
 
     def add_source(self, source: Source) -> None:
-        """A source joins the house.  Groups that are open by then, as those of expected agents, are told at once."""
+        """Register a source, and call its ``group_opened`` for every group that is open already."""
         self.sources[source.name] = source
         for group in self.groups.values():
             if group.open:
                 source.group_opened(group.name)
 
     def remove_source(self, source: Source) -> None:
-        """A source has gone, and what it asked for can no longer be told to anybody."""
+        """Remove a source, and end its requests without completion: there is nobody to receive it."""
         if self.sources.get(source.name) is source:
             del self.sources[source.name]
         self._starved.discard(source)
@@ -88,18 +88,19 @@ class Dispatcher:
             self.consumer_gone(request)
 
     def take_socket(self, fd: int, *, trusted: bool = False, connected: bool = True) -> Custody:
-        """Custody of a user's socket, given up again by the request's end or ``custody.release()``.
+        """Take custody of a user's socket, until the request's end or ``custody.release()``.
 
-        ``trusted``: the consumer would not set SO_LINGER behind our back.  ``connected``: refuse what is not.
+        ``trusted``: the consumer would not set SO_LINGER behind our back.  ``connected``: refuse a socket that is not.
+        Raises RequestRefused.
         """
         return Custody(fd, self._closer.close, trusted=trusted, connected=connected)
 
     def close_fd(self, fd: int) -> None:
-        """Close, off the loop, what may hold the last copy of a user's socket."""
+        """Close off the loop an fd that may hold the last copy of a user's socket."""
         self._closer.close(fd)
 
     def submit(self, submission: Submission, custody: Custody, origin: object = None) -> PendingRequest:
-        """Take a request for a socket.  ``origin``: the source's own, kept with the request.
+        """Take a request for a socket, and announce it.  ``origin``: the source's own, kept with the request.
 
         Raises RequestRefused; the custody of a refused request stays the caller's.
         """
@@ -135,28 +136,28 @@ class Dispatcher:
         return group
 
     def has_room(self, source: Source) -> bool:
-        """May a source, as one consumer, take one more?  If not, its ``room_made`` is called once there is room."""
+        """True if a source, as one consumer, may take one more.  If not, its ``room_made`` is called once it may."""
         if self._limits.room_for(source.name):
             return True
         self._starved.add(source)
         return False
 
     def cancel(self, request: PendingRequest) -> None:
-        """The consumer withdrew the request; it is completed with ECANCELED unless it has an outcome already."""
+        """Complete a request that its consumer withdraws with ECANCELED, unless it has an outcome already."""
         self.happen(request, Event.CANCELLED, Outcome.failure(errno.ECANCELED, "the consumer withdrew the request"))
 
     def consumer_gone(self, request: PendingRequest) -> None:
-        """Nobody is left to be told."""
+        """Close a request whose consumer has gone."""
         self.happen(request, Event.CONSUMER_GONE)
 
     def acknowledged(self, request: PendingRequest) -> None:
         """Close a request whose source had returned False from ``complete``, and has delivered the outcome since."""
         self.happen(request, Event.ACKNOWLEDGED)
 
-    # What agents' connections call
+    # Called by agents' connections
 
     def joined(self, agent: Agent, names: Iterable[str]) -> None:
-        """An agent joins groups.  What waits in them is announced to it."""
+        """Add an agent to groups, and announce to it the requests that wait in them."""
         for name in names:
             group = self._group(name)
             was_open = group.open
@@ -170,7 +171,10 @@ class Dispatcher:
                 agent.announce(name)
 
     def left(self, agent: Agent, names: Iterable[str], *, expected_back: bool) -> None:
-        """An agent leaves groups: by its word, or because it is gone (then it is expected back for a while)."""
+        """Remove an agent from groups.
+
+        ``expected_back``: it has not left by itself, so a group without further agents stays open for a grace period.
+        """
         for name in names:
             group = self.groups[name]
             group.members.discard(agent)
@@ -182,7 +186,7 @@ class Dispatcher:
                 self._close_group(group)
 
     def pull(self, agent: Agent, name: str) -> PendingRequest | None:
-        """Give the agent the next request of a group, which is in its hands from then on; None if none waits."""
+        """Return the next request of a group, which the agent has in hand from then on, or None if none waits."""
         group = self.groups.get(name)
         request = None if group is None else group.pull(agent.socket_protocols)
         if request is not None:
@@ -191,7 +195,7 @@ class Dispatcher:
         return request
 
     def not_handed_over(self, request: PendingRequest, reason: str) -> None:
-        """Complete a request that was pulled and that cannot be sent to its agent."""
+        """Complete with EIO a request that was pulled and cannot be sent to its agent."""
         _log.error("a request cannot be handed over", request=request.id, error=reason)
         self.happen(request, Event.FAILED, Outcome.failure(errno.EIO, f"the request cannot be handed over: {reason}"))
 
@@ -208,7 +212,10 @@ class Dispatcher:
         return [request for request in pending if request.agent is agent and request.state is State.IN_FLIGHT]
 
     def done(self, agent: Agent, request_id: int, outcome: Outcome) -> None:
-        """An agent's word on a request.  Late words are ignored; another's request is refused with EBADF."""
+        """Complete a request with the outcome that its agent reports; one that comes late is ignored.
+
+        Raises RequestRefused (EBADF) for the request of another agent.
+        """
         request = self.requests.get(request_id)
         if request is None:
             return
@@ -225,14 +232,17 @@ class Dispatcher:
             self.happen(request, Event.SUCCEEDED, outcome)
 
     def agent_gone(self, requests: Iterable[PendingRequest]) -> None:
-        """Complete the requests that an agent had in hand when it died: each costs its consumer one error at once."""
+        """Complete with EIO the requests that an agent had in hand when it died."""
         for request in requests:
             self.happen(request, Event.AGENT_GONE, Outcome.failure(errno.EIO, "the agent died in mid-handshake"))
 
     # The life of a request
 
     def happen(self, request: PendingRequest, event: Event, outcome: Outcome | None = None) -> None:
-        """Move a request on.  ``outcome`` goes with the events that decide it."""
+        """Change a request's state by the table, and take the actions of the row.
+
+        ``outcome``: of an event that decides it.
+        """
         row = TABLE.get((request.state, event))
         if row is None:
             problem = f"a request that {request.state.value} cannot take the event {event.name}"
@@ -251,7 +261,7 @@ class Dispatcher:
             self.happen(request, following)
 
     def _complete(self, request: PendingRequest) -> Event | None:
-        """Return ACKNOWLEDGED if the source has delivered the outcome."""
+        """Give the outcome to the source.  Return ACKNOWLEDGED if it is delivered."""
         outcome = request.outcome
         assert outcome is not None
         self._deadlines.remove(request, request.ticket)
@@ -341,11 +351,11 @@ class Dispatcher:
         return number
 
     def close(self) -> None:
-        """Wait until what was to be closed is, as the last thing of all."""
+        """Wait for the closing of fds.  To be called last."""
         self._closer.stop()
 
     def stop(self) -> None:
-        """Complete everything with EIO."""
+        """Complete every request with EIO."""
         for group in self.groups.values():
             if group.grace is not None:
                 group.grace.cancel()
@@ -361,9 +371,10 @@ def _kind(protocol: int) -> str:
 
 
 def _missing_session(request: PendingRequest, values: Mapping[str, Any]) -> str | None:
-    """Why a reported success is none.  The agent's word is enough for no session: the socket or the export shows it.
+    """Return the reason to reject a reported success, or None.
 
-    Where a socket cannot be asked for the sessions of its group, a kernel consumer has the agent's word.
+    An agent's report is no proof: the socket is asked, or the exported session is there.  Only where a socket cannot be
+    asked for the sessions of its group is the report enough for a kernel consumer.
     """
     kernel_consumer = request.submission.kernel_consumer
     if values.get("in-kernel"):

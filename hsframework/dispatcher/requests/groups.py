@@ -1,4 +1,4 @@
-"""Multicast groups: who has joined, and what waits.
+"""Multicast groups: their members, and the requests that wait in them.
 
 A group is *open* while an agent has joined it, and for a grace period after its last agent went away without having
 left (it crashed, and is expected back).  Requests are taken while the group is open.
@@ -14,7 +14,7 @@ from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, Agent, Pen
 
 
 class Group:
-    """One group's members and queue.  Within a priority, first come is first served."""
+    """Multicast group.  Within a priority, first come is first served."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -28,17 +28,17 @@ class Group:
 
     @property
     def open(self) -> bool:
-        """Does somebody serve the group, or is expected to be back at once?"""
+        """True if the group has an agent, or one is expected back at once."""
         return bool(self.members) or self.grace is not None
 
     def join(self, agent: Agent) -> None:
-        """An agent becomes a member."""
+        """Add an agent."""
         self.members.add(agent)
         self._served |= agent.socket_protocols
         self._serves_any |= not agent.socket_protocols
 
     def may_serve(self, socket_protocol: int) -> bool:
-        """Is there hope for sockets of this SO_PROTOCOL?  Of what an agent has ever served: one may be back at once."""
+        """True if an agent of the group has ever served sockets of this SO_PROTOCOL: it may be back at once."""
         return self._serves_any or socket_protocol in self._served or not self.members
 
     def __len__(self) -> int:
@@ -50,7 +50,7 @@ class Group:
         self._waiting += 1
 
     def pull(self, socket_protocols: Collection[int]) -> PendingRequest | None:
-        """Take out the next request whose socket has one of these SO_PROTOCOLs (any, where there are none), or None."""
+        """Remove and return the next request whose socket has one of these SO_PROTOCOLs (empty: any), or None."""
         if not self._waiting:
             return None
         for queue in self._foremost_first:
@@ -62,7 +62,7 @@ class Group:
         return None
 
     def remove(self, request: PendingRequest) -> None:
-        """Take a request out that has ended while it waited."""
+        """Remove a request that has ended while it waited."""
         self._queues[request.submission.priority].remove(request)
         self._waiting -= 1
 

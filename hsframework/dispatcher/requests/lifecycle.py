@@ -1,4 +1,4 @@
-"""The life of a request, as a table.
+"""Life cycle of a request, as a table.
 
 ::
 
@@ -29,13 +29,13 @@ from collections.abc import Mapping
 
 
 class _Name(enum.Enum):
-    """Hashed as the object that it is: Enum's own hash costs more than the look-up."""
+    """Enum that is hashed by identity: its own hash costs more than the look-up."""
 
     __hash__ = object.__hash__
 
 
 class State(_Name):
-    """Where a request is."""
+    """State of a request."""
 
     QUEUED = "waits for an agent"
     IN_FLIGHT = "an agent runs the handshake"
@@ -44,7 +44,7 @@ class State(_Name):
 
 
 class Event(_Name):
-    """What happens to a request."""
+    """Event in the life of a request."""
 
     ACCEPTED = "an agent pulled it"
     SUCCEEDED = "the agent reported success, and the session was found in place"
@@ -58,7 +58,7 @@ class Event(_Name):
 
 
 class Action(_Name):
-    """What the dispatcher then does, in the order of the row."""
+    """Action of the dispatcher; those of a row are done in its order."""
 
     SHUT_DOWN = "shut the connection down, in every process that has a copy"
     COMPLETE = "restore the socket's flags and give the outcome to the source"

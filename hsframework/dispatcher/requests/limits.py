@@ -1,4 +1,4 @@
-"""How many requests may be pending: in all, for one consumer and for one remote address."""
+"""Limits of pending requests: in all, for a consumer, and for a remote address."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hsframework.errors import RequestRefused
 
 
 class PendingLimits:
-    """Counts what was taken and not yet completed.  :meth:`take` and :meth:`give_back` come in pairs."""
+    """Numbers of the requests that are taken and not closed.  :meth:`take` and :meth:`give_back` come in pairs."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -21,7 +21,7 @@ class PendingLimits:
         self.total = 0
 
     def take(self, consumer: Hashable, address: str) -> None:
-        """Count one more.  Raises RequestRefused with EAGAIN, and then counts nothing."""
+        """Count one more.  Raises RequestRefused (EAGAIN) at a limit, and then nothing is counted."""
         limits = self._limits
         if self.total >= limits.total:
             raise _busy(f"{self.total} requests are pending, the limit in all")
@@ -34,7 +34,7 @@ class PendingLimits:
         self._addresses[address] += 1
 
     def room_for(self, consumer: Hashable) -> bool:
-        """May one more of this consumer's be taken, as far as its address is not looked at?"""
+        """True if one more of this consumer's may be taken, whatever the limit for its address says."""
         return self.total < self._limits.total and self._consumers[consumer] < self._limits.per_consumer
 
     def give_back(self, consumer: Hashable, address: str) -> None:

@@ -1,4 +1,4 @@
-"""A request as its source submits it, as the dispatcher keeps it, and its outcome."""
+"""Requests, as a source submits them and as the dispatcher keeps them, and their outcomes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HIGHEST_PRIORITY = 7
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The one outcome of a request.  ``status`` is 0 or a positive errno.
+    """Outcome of a request, of which there is one.  ``status`` is 0 or a positive errno.
 
     ``values``: of the attribute set ``outcome``, without request id and status.  ``encoded``: the same of a success,
     and the status, as the agent encoded them; b"" where they are still to be.
@@ -28,34 +28,36 @@ class Outcome:
 
     @classmethod
     def failure(cls, status: int, message: str) -> Outcome:
-        """An outcome that the dispatcher itself decides."""
+        """Return an outcome that the dispatcher itself decides."""
         return cls(status, {"message": message})
 
 
 class Source(Protocol):
-    """Where requests come from: the kernel, or consumers in user space."""
+    """Source of requests: the kernel, or consumers in user space."""
 
     name: str
 
     def group_opened(self, group: str) -> None:
-        """The first agent has joined: requests in the group can be taken."""
+        """Take requests in the group from now on: its first agent has joined."""
 
     def group_closed(self, group: str) -> None:
-        """No agent is left: requests in the group are refused from now on."""
+        """Take no more requests in the group: its last agent is gone."""
 
     def complete(self, request: PendingRequest, outcome: Outcome) -> bool:
-        """Deliver the outcome.  Return True if that is done, or nobody waits for it; after False, the source calls
-        :meth:`~hsframework.dispatcher.requests.core.Dispatcher.acknowledged` once it is."""
+        """Deliver the outcome.  Return True if that is done, or nobody waits for it.
+
+        After False, call :meth:`~hsframework.dispatcher.requests.core.Dispatcher.acknowledged` once it is.
+        """
 
     def room_made(self) -> None:
-        """The dispatcher was full when this source asked, and is not any more."""
+        """Take requests again: the dispatcher was full when this source asked, and has room now."""
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
-        """An agent gave back a request that a dispatcher before us had taken from this source.  Owns ``custody``."""
+        """Complete a request that an earlier dispatcher had taken from this source.  Owns ``custody``."""
 
 
 class Agent(Protocol):
-    """The connection of an agent process."""
+    """Connection of an agent process."""
 
     name: str
     """For logs."""
@@ -66,20 +68,20 @@ class Agent(Protocol):
         """Send READY, unless one is under way already."""
 
     def withdraw(self, request_id: int, reason: int) -> None:
-        """Report that a request has been completed without the agent; ``reason`` is an errno."""
+        """Send CANCEL: the request has been completed without the agent.  ``reason`` is an errno."""
 
     def watch(self) -> None:
         """Kill the agent unless it sends something soon: it has missed a deadline."""
 
 
 def no_key(identity: bytes) -> PresharedKey | None:
-    """The look-up of a request that has none."""
+    """Return None: the default ``psk_lookup``, which finds nothing."""
     return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """A request as its source makes it.  One may be submitted again and again, each time with another socket."""
+    """Request as its source makes it.  It may be submitted again and again, each time with another socket."""
 
     source: Source
     consumer: Hashable
@@ -97,7 +99,7 @@ class Submission:
 
 @dataclass(slots=True, eq=False)
 class PendingRequest:
-    """A request that the dispatcher has taken and not closed.  Made by the dispatcher, which alone changes it."""
+    """Request that is taken and not closed.  The dispatcher makes it, and alone changes it."""
 
     submission: Submission
     custody: Custody

@@ -1,4 +1,4 @@
-"""The source of requests from user space: programs that hand over a socket and get its session back.
+"""Source of requests from user space: programs that hand over a socket and get its session back.
 
 One connection may have many requests under way; each is named by the sequence number of its submit.  A request that is
 refused is answered with an error; one that was taken gets exactly one result.  A consumer that goes away takes its
@@ -39,7 +39,7 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 
 class LocalSource:
-    """The :class:`~hsframework.dispatcher.requests.request.Source` to which consumers in user space connect."""
+    """Source to which consumers in user space connect; a :class:`~hsframework.dispatcher.requests.request.Source`."""
 
     name = "local"
 
@@ -69,13 +69,13 @@ class LocalSource:
         dispatcher.add_source(self)
 
     def group_opened(self, group: str) -> None:
-        """Nothing to do: a submit asks the dispatcher itself."""
+        """Do nothing: each submit is checked when it comes."""
 
     def group_closed(self, group: str) -> None:
-        """Nothing to do."""
+        """Do nothing, likewise."""
 
     def room_made(self) -> None:
-        """Nothing to do: a submit that finds no room is refused."""
+        """Do nothing: a submit for which there was no room has been refused."""
 
     def complete(self, request: PendingRequest, outcome: Outcome) -> bool:
         """Send the consumer its result, and return True."""
@@ -85,12 +85,12 @@ class LocalSource:
         return True
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
-        """The consumer's connection died with the dispatcher before us, so nobody waits: end the connection."""
+        """End the connection: the consumer lost its own one with the earlier dispatcher, so nobody waits."""
         custody.shut_down()
         custody.release()
 
     def timeout(self, values: Mapping[str, Any], role: Role) -> float:
-        """Seconds, from the request or by role."""
+        """Return the seconds that a submit asks for, or those of the role.  Raises RequestRefused."""
         asked = values.get("timeout")
         if asked is None:
             return self.timeouts.client if role is Role.CLIENT else self.timeouts.server
@@ -106,14 +106,14 @@ class LocalSource:
 
 
 class _Origin(NamedTuple):
-    """The connection to which a result goes, and the sequence number of its submit."""
+    """Connection for the result, and sequence number of the submit."""
 
     connection: ConsumerConnection
     sequence: int
 
 
 class ConsumerConnection:
-    """One consumer."""
+    """Connection of a consumer."""
 
     def __init__(self, source: LocalSource, sock: socket.socket, peer: PeerCredentials) -> None:
         self.peer = peer
@@ -126,7 +126,7 @@ class ConsumerConnection:
         self._channel = AsyncChannel(sock, self._packet, self._gone, loop=source.loop, close_fd=self._close_fd)
 
     def complete(self, sequence: int, request_id: int, outcome: Outcome) -> None:
-        """Send the one result of the submit with this sequence number."""
+        """Send the result of the submit with this sequence number."""
         self._requests.pop(sequence, None)
         try:
             self._channel.send_soon(_result(outcome, sequence))
@@ -186,16 +186,19 @@ class ConsumerConnection:
             raise
 
     def _remember(self, asked: bytes, submission: Submission) -> None:
-        """Keep a submission whose credentials are its profile's, so that there is one copy of these."""
+        """Keep a submission for the next submit in the same words.
+
+        Its credentials are its profile's, of which there is one copy.
+        """
         if len(asked) <= REMEMBERED_SIZE:
             if len(self._agreed) >= REMEMBERED:
                 del self._agreed[next(iter(self._agreed))]
             self._agreed[asked] = submission
 
     def _agree(self, values: Mapping[str, Any]) -> Submission:
-        """Return what a submit comes to, by policy and configuration.  Raises RequestRefused.
+        """Return the submission for a submit, by policy and configuration.  Raises RequestRefused.
 
-        Both stand for as long as the dispatcher runs, so it is the same whenever the same user asks for the same.
+        Both stay as they are while the dispatcher runs, so the same user gets the same for the same words.
         """
         source = self._source
         profile = source.vault.profile_name(values.get("profile"))
@@ -236,7 +239,7 @@ class ConsumerConnection:
 
 
 def _group_of(data: bytes) -> str:
-    """The group of a submit that was refused; "": it has none."""
+    """Return the group of a submit that was refused, or "" if it has none."""
     try:
         return str(codec.decode(data).values.get("group", ""))
     except MessageError:
@@ -244,7 +247,10 @@ def _group_of(data: bytes) -> str:
 
 
 def _result(outcome: Outcome, sequence: int) -> bytes:
-    """What an agent has encoded was decoded, and so checked, when it came.  Raises MessageError."""
+    """Encode a result.  Raises MessageError.
+
+    The attributes of a success are sent as the agent encoded them: they were decoded, and so checked, when they came.
+    """
     if outcome.encoded:
         return codec.encode("result", {}, sequence=sequence, encoded=outcome.encoded)
     values = {**outcome.values, "status": outcome.status}

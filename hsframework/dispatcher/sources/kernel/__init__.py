@@ -1,10 +1,10 @@
 """The kernel as a source of requests.
 
-* ``wire``: what the two forms of the service have in common, and what a form is asked for.  ``genl``: the kernel's own,
-  the ``handshake`` family of generic netlink.  ``raw``: the first published form, over a netlink family of its own.
-* ``request``: what a request of the kernel's means: keys by serial, keyrings, credentials, whom to report as the peer.
+* ``wire``: the interface of both forms of the service.  ``genl``: the kernel's own, the ``handshake`` family of generic
+  netlink.  ``raw``: the first published form, over a netlink family of its own.
+* ``request``: the kernel's requests: keys by serial, keyrings, credentials, the peer to report.
 * ``source``: one form in one network namespace: membership, rounds of ACCEPT, completion.
-* ``sources``: which forms and namespaces there are, as they come and go.
+* ``sources``: all forms in all namespaces, as they come and go.
 """
 
 from hsframework.dispatcher.sources.kernel.request import CLIENT_PROFILE, SERVER_PROFILE

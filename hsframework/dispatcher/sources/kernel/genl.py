@@ -1,4 +1,4 @@
-"""The kernel's own form of the service: the ``handshake`` family of generic netlink (Linux 6.4)."""
+"""Kernel's own form of the service: the ``handshake`` family of generic netlink (Linux 6.4)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_CLASS = 0
 
 
 class GenericWire(Wire):
-    """Raises NetlinkError: EOPNOTSUPP where the kernel has no such family."""
+    """Kernel's form in one network namespace.  Raises NetlinkError: EOPNOTSUPP if the kernel has no such family."""
 
     def __init__(self) -> None:
         requests = RequestSocket(NETLINK_GENERIC)
@@ -62,16 +62,19 @@ class GenericWire(Wire):
 
 @dataclass(frozen=True)
 class Refusal:
-    """``forbidden``: we may not serve the kernel, in whatever form; else it has not got this one."""
+    """Reason for which the kernel cannot be served.
+
+    ``forbidden``: for want of a right, so in no form; else the kernel has not got this form.
+    """
 
     reason: str
     forbidden: bool = False
 
 
 def refusal() -> Refusal | None:
-    """Why the kernel would not let us serve it.  None: it would.
+    """Return the reason for which we cannot serve the kernel, or None.
 
-    Anybody can join the group, and the kernel believes then that an agent listens: so ask before.
+    To be asked before joining: anybody can join the group, and to the kernel that is an agent that listens.
     """
     try:
         requests = RequestSocket(NETLINK_GENERIC)

@@ -1,4 +1,4 @@
-"""The first published form of the service: a netlink family of its own, with a multicast group for every protocol.
+"""First published form of the service: a netlink family of its own, with a multicast group for every protocol.
 
 A kernel has it where a module offers it, which may come and go while we run.  The module stays for as long as anybody
 has a socket of the family open.  ``docs/design/raw-netlink.md`` has the bytes, and what was left open in them.
@@ -27,7 +27,7 @@ _ERRNO = {
 
 
 class RawWire(Wire):
-    """``protocols``: numbers by group; a protocol's number is its group's.
+    """Raw form in one network namespace.  ``protocols``: numbers by group; a protocol's number is its group's.
 
     Raises NetlinkError: EPROTONOSUPPORT where no module offers the service.
     """

@@ -1,7 +1,7 @@
-"""What a request of the kernel's means, whichever form of the service it came by.
+"""Requests of the kernel, by whichever form of the service they come.
 
-A request names keys by serial, or nothing: the profile of its role fills in what is left open.  Serials are resolved
-here; an agent gets the bytes.
+A request names keys by serial, or none: then it gets those of its role's profile.  Serials are resolved here; an agent
+gets the bytes.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 @dataclass(frozen=True, slots=True)
 class KernelOrigin:
-    """The kernel's keys of a request, by serial."""
+    """Keys of a request in the kernel's keyrings."""
 
     keyring: int | None
-    """Held until the end of a request whose peer names the key; else only until the dispatcher has the request."""
+    """Held to the end of a request whose peer names the key; else until the dispatcher has taken the request."""
     serials: dict[bytes, int]
-    """Of its pre-shared keys, by identity; one that is looked up is added."""
+    """Serials of its pre-shared keys, by identity; one that is looked up is added."""
 
 
 class KernelRequests:
-    """Makes requests of what ACCEPT gave."""
+    """Maker of submissions from replies to the kernel's ACCEPT."""
 
     def __init__(self, vault: Vault, keys: KernelKeys, configuration: Configuration) -> None:
         self.keys = keys
@@ -67,7 +67,7 @@ class KernelRequests:
         keys.practise(self._certificates())
 
     def _certificates(self) -> Iterator[bytes]:
-        """Our own and our authorities'."""
+        """Yield the certificates of the profiles' identities and authorities."""
         for role, name in self._profiles.items():
             given = self._vault.resolve(name, {})
             yield from (identity.chain[0] for identity in given.identities)
@@ -75,7 +75,10 @@ class KernelRequests:
             yield from () if trust is None else trust.anchors
 
     def _load_system_trust(self) -> Trust | None:
-        """Now, since no request may open a file.  A host that has none may serve pre-shared keys alone."""
+        """Load the system's trust at start, since no request may open a file.
+
+        Return None on a host that has none: it may serve pre-shared keys alone.
+        """
         try:
             return self._vault.system_trust
         except ConfigurationError as error:
@@ -85,7 +88,7 @@ class KernelRequests:
     def take(
         self, source: Source, group: str, values: Mapping[str, Any], custody: Custody
     ) -> tuple[Submission, KernelOrigin]:
-        """Return what ACCEPT gave as a submission, and its origin.
+        """Return the submission for a reply to ACCEPT, and its origin.
 
         ``values``: attribute set ``accept``.  Raises RequestRefused and HandshakeFailed.
         """
@@ -122,13 +125,13 @@ class KernelRequests:
         return submission, origin
 
     def taken(self, submission: Submission, origin: KernelOrigin) -> None:
-        """Let go of the keyring of a request that the dispatcher has, unless keys will be looked up in it."""
+        """Release the keyring of a request that the dispatcher has taken, unless keys will be looked up in it."""
         if submission.psk_lookup is no_key:
             self.keys.forget(origin.keyring)
 
     @contextlib.contextmanager
     def peers(self, request: PendingRequest, outcome: Outcome) -> Iterator[list[int]]:
-        """Give the serials of the keys that name the peer to the kernel, for the time of its DONE."""
+        """Yield the serials of the keys that name the peer in a DONE; they are valid within the block."""
         origin = request.origin
         assert isinstance(origin, KernelOrigin)
         serial, added = self._peer(origin, outcome)
@@ -141,7 +144,7 @@ class KernelRequests:
                 self.keys.forget(origin.keyring)
 
     def _peer(self, origin: KernelOrigin, outcome: Outcome) -> tuple[int | None, bool]:
-        """Return a key's serial, and True if the key was made for this."""
+        """Return the serial of the peer's key, or None; and True if the key was made for this."""
         if outcome.status:
             return None, False
         identity = outcome.values.get("remote-psk-identity")
@@ -160,7 +163,7 @@ class KernelRequests:
         group: str,
         psks: tuple[PresharedKey, ...],
     ) -> Credentials:
-        """What the request names by serial, and the profile's where it names nothing."""
+        """Return the credentials that the request names by serial, and the profile's for those that it does not."""
         name = self._profiles[role]
         given = self._vault.resolve(name, {})
         if name is None and role is Role.CLIENT and auth_mode is not AuthMode.PSK:
@@ -186,7 +189,7 @@ class KernelRequests:
         )
 
     def _named_psks(self, values: Mapping[str, Any]) -> dict[bytes, tuple[PresharedKey, int]]:
-        """The keys whose serials the request names, by identity; a serial of 0 stands for none."""
+        """Return by identity the keys whose serials the request names, each with its serial; 0 stands for none."""
         found = {}
         for serial in values.get("peer-identity", ()):
             if serial:
@@ -210,7 +213,7 @@ class KernelRequests:
 def _parameters(
     asked: Mapping[str, Any], given: Credentials, role: Role, auth_mode: AuthMode, source: str
 ) -> Parameters:
-    """Encode what the agent gets.  Raises RequestRefused: EIO, as for any request that no agent can be handed."""
+    """Encode the parameters.  Raises RequestRefused: EIO, as for any request that cannot be handed over."""
     try:
         return parameters(asked, given, role, auth_mode, source=source, kernel_consumer=True)
     except MessageError as error:

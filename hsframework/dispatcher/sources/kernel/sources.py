@@ -1,5 +1,5 @@
-"""Which sources there are: one for each form of the service that is served, in our own network namespace and in each of
-those that are configured, for as long as it is there.
+"""Sources of the kernel's requests: one for each form of the service, in our own network namespace and in each of those
+that are configured, for as long as it exists.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from hsframework.dispatcher.sources.kernel.source import KernelSource
 from hsframework.dispatcher.sources.kernel.wire import Wire
 
 LOOK_INTERVAL = 0.5
-"""Seconds between two looks at which namespaces there are, and at whether what is missing has come."""
+"""Seconds between two looks for namespaces and for a service that is missing."""
 
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
 @dataclass(frozen=True)
 class Form:
-    """A form of the service.  ``name``: of its source in our own namespace."""
+    """Form of the service.  ``name``: of its source in our own namespace."""
 
     name: str
     open_wire: Callable[[], Wire]
@@ -38,7 +38,7 @@ class Form:
 
 
 class KernelSources:
-    """All of them.  None where the kernel would not let us serve it: then no agent seems to listen.
+    """Sources of all forms and namespaces; none if we may not serve the kernel, so that nobody seems to listen.
 
     Made in the main thread, before any other is started.
     """
@@ -50,7 +50,7 @@ class KernelSources:
         self._loop = loop
         self._own: list[KernelSource] = []
         self._further: dict[str, tuple[tuple[int, int], list[KernelSource]]] = {}
-        """By the namespace's name: which one it is, and its sources."""
+        """By the namespace's name: its device and inode, and its sources."""
         self._timer: asyncio.TimerHandle | None = None
         self._forms = served_forms(configuration)
         self._namespaces = configuration.kernel.namespaces if self._forms else ()
@@ -83,8 +83,10 @@ class KernelSources:
             self._timer = self._loop.call_later(LOOK_INTERVAL, self._look)
 
     def _look(self) -> None:
-        """Namespaces come and go without a word, and so does a module; and a namespace that is gone lives on while we
-        have sockets in it."""
+        """Open and close sources by the namespaces and services that exist now.
+
+        Namespaces and modules come and go without notice; one that is gone lives on while we have sockets in it.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -107,7 +109,7 @@ class KernelSources:
 
 
 def served_forms(configuration: Configuration) -> list[Form]:
-    """Those that are configured, and that we may serve."""
+    """Return the forms that are configured and that we may serve."""
     settings = configuration.kernel
     forms: list[Form] = []
     if not settings.enabled:
