@@ -77,8 +77,10 @@ def parameters(
     ``asked``: attribute set ``request`` of the submit, with the profile that the request is given.  ``source``: the
     name of its source.  ``user``: the consumer's user id, for one in user space.  Raises MessageError.
     """
-    own = {name: asked.get(name) for name in _PASSED_ON}
-    own |= {"user": user, "source": source, "kernel-consumer": kernel_consumer}
+    own = {name: asked[name] for name in _PASSED_ON if name in asked}
+    own["user"] = user
+    own["source"] = source
+    own["kernel-consumer"] = kernel_consumer
     return Parameters(_attributes.encode(own), _encoded_credentials(given, role, auth_mode))
 
 

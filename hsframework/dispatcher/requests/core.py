@@ -166,7 +166,8 @@ class Dispatcher:
                 group.grace = None
             group.join(agent)
             if not was_open:
-                self._tell_sources(lambda source, name=name: source.group_opened(name))  # type: ignore[misc]
+                for source in self.sources.values():
+                    source.group_opened(name)
             if len(group):
                 agent.announce(name)
 
@@ -337,13 +338,10 @@ class Dispatcher:
         if group.grace is not None:
             group.grace.cancel()
             group.grace = None
-        self._tell_sources(lambda source: source.group_closed(group.name))
+        for source in self.sources.values():
+            source.group_closed(group.name)
         for request in group:
             self.happen(request, Event.GROUP_GONE, Outcome.failure(errno.EIO, "the last agent of the group is gone"))
-
-    def _tell_sources(self, tell: Callable[[Source], None]) -> None:
-        for source in self.sources.values():
-            tell(source)
 
     def _next_id(self) -> int:
         while (number := next(self._numbers) & 0xFFFFFFFF) in self.requests or not number:
