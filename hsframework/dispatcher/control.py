@@ -1,4 +1,4 @@
-"""The dispatcher's line to its supervisor: JSON messages on a SOCK_SEQPACKET socket pair.
+"""Control channel between supervisor and dispatcher: JSON messages on a SOCK_SEQPACKET socket pair.
 
 ::
 
@@ -20,7 +20,7 @@ from hsframework.local.channel import AsyncChannel
 
 
 class ControlChannel:
-    """The dispatcher's end."""
+    """Control channel, the dispatcher's end."""
 
     def __init__(
         self, sock: socket.socket, policy: Policy, stop: asyncio.Event, *, loop: asyncio.AbstractEventLoop
@@ -30,7 +30,7 @@ class ControlChannel:
         self._say({"event": "ready"})
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the channel."""
         self._channel.close()
 
     def _packet(self, data: bytes, fd: int | None) -> None:

@@ -51,7 +51,7 @@ def run(
     agent_uids: Mapping[str, Iterable[int]] | None = None,
     control: socket.socket | None = None,
 ) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status is returned.
+    """Serve until SIGTERM or SIGINT.  Return the exit status.
 
     ``listeners``: sockets named ``consumer`` and ``agent`` that somebody else opened; None: open them.
     ``agent_uids``: by group, further user ids that may join it.  ``control``: a supervisor's
@@ -121,22 +121,25 @@ async def _serve(
 
 
 def needed_capabilities(configuration: Configuration) -> tuple[int, ...]:
-    """Once it runs: for the handshake family, to end agents that hang, and to enter further network namespaces."""
+    """Return the capabilities of a running dispatcher.
+
+    For the handshake family, for killing agents that hang, and for entering further network namespaces.
+    """
     entering = (CAP_SYS_ADMIN,) if configuration.kernel.namespaces else ()
     return (CAP_NET_ADMIN, CAP_KILL, *entering)
 
 
 def harden() -> None:
-    """No core dump with secrets in it, as many file descriptors as the system allows, and the kernel's TLS loaded."""
+    """Forbid core dumps, raise the limit of file descriptors, and load the kernel's TLS."""
     forbid_core_dumps()
     raise_fd_limit()
     supported_ciphers()
 
 
 def within_fd_limit(configuration: Configuration) -> Configuration:
-    """No more requests at once than half of the fds that this process may have: each holds one, connections the rest.
+    """Limit the pending requests to half of the fds that this process may have; connections need the rest.
 
-    An ACCEPT that fails for want of an fd would have cost a request its life.
+    A request holds one fd.  An ACCEPT that fails for want of an fd would cost a request its life.
     """
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     total = min(configuration.limits.total, max(1, most // 2))
@@ -144,7 +147,7 @@ def within_fd_limit(configuration: Configuration) -> Configuration:
 
 
 def notify_service_manager(state: str) -> None:
-    """sd_notify(3), where NOTIFY_SOCKET is set."""
+    """Send a state to the service manager, by sd_notify(3), if NOTIFY_SOCKET is set."""
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:
         return

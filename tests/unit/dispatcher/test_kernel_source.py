@@ -368,7 +368,34 @@ async def test_priorities(asked: int | None, given: int) -> None:
             played.submit(ours, PSK_CLIENT if asked is None else {**PSK_CLIENT, "priority": asked})
             await agent.take_message(GROUP)
             (request,) = played.home.dispatcher.requests.values()
-            assert request.priority == given
+            assert request.submission.priority == given
+
+
+async def test_a_name_that_no_message_can_hold() -> None:
+    """What the kernel says need not be UTF-8; a request that no agent can be handed is EIO at once."""
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(ours, {**PSK_CLIENT, "peername": "\udcff", "keyring": 5})
+            await played.until(lambda: played.service.told)
+            assert played.service.told == [(errno.EIO, [])]
+            assert not played.keys.held
+            assert agent.inbox.empty()
+
+
+@pytest.mark.parametrize(("asked", "told"), [({}, None), ({"priority": 0}, None), ({"priority": 9}, 7)], ids=str)
+async def test_what_the_agent_gets_of_a_kernel_consumer(asked: dict[str, Any], told: int | None) -> None:
+    """A client's name, the group, where it came from, and a priority within the range; keys by their bytes."""
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(ours, {**PSK_CLIENT, "peername": "server.example", **asked})
+            values = (await agent.take_message(GROUP)).values
+    assert (values["peername"], values["group"], values["source"]) == ("server.example", GROUP, "played")
+    assert values["kernel-consumer"] is True
+    assert values.get("priority") == told
+    assert [psk["key"].reveal() for psk in values["psk"]] == [b"k" * 32]
+    assert not {"user", "profile"} & set(values)
 
 
 async def test_sessions_that_can_be_asked_for() -> None:

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given, strategies as st
 
-from hsframework.dispatcher.requests.lifecycle import LifecycleError
 from hsframework.dispatcher.sources.kernel.states import (
     GROUPS,
     SOURCES,
     GroupAction,
     GroupEvent,
     GroupState,
+    LifecycleError,
     SourceAction,
     SourceEvent,
     SourceState,

@@ -13,9 +13,10 @@ from hypothesis import given, strategies as st
 from structlog.testing import capture_logs
 
 from hsframework.dispatcher.custody import Custody
+from hsframework.dispatcher.messages import Parameters
 from hsframework.dispatcher.requests.core import Dispatcher
-from hsframework.dispatcher.requests.request import Outcome
-from hsframework.dispatcher.sources.kernel.request import KernelRequest, KernelRequests
+from hsframework.dispatcher.requests.request import Outcome, PendingRequest, Submission
+from hsframework.dispatcher.sources.kernel.request import KernelOrigin, KernelRequests
 from hsframework.dispatcher.sources.kernel.source import KernelSource
 from hsframework.dispatcher.sources.kernel.wire import Wire
 from hsframework.netlink.socket import NetlinkError
@@ -118,7 +119,7 @@ class World:
         self.service = Service()
         self.serves: set[str] = set()
         self.room = 2
-        self.pending: list[KernelRequest] = []
+        self.pending: list[PendingRequest] = []
         self.pauses: list[Callable[[], None]] = []
         self.announced: Callable[[], None] | None = None
         self.held = self.missing = 0
@@ -170,14 +171,11 @@ class World:
     def take_socket(self, fd: int, *, trusted: bool, connected: bool) -> Custody:
         return cast("Custody", Socket(fd))
 
-    def submit(self, request: KernelRequest) -> None:
-        assert request.group in self.serves
+    def submit(self, submission: Submission, custody: Custody, origin: object) -> None:
+        assert submission.group in self.serves
         assert not self.retired
         assert len(self.pending) < self.room
-        self.pending.append(request)
-
-    def acknowledged(self, request: KernelRequest) -> None:
-        """Nothing to do."""
+        self.pending.append(PendingRequest(submission, custody, origin, 1, 0.0, 1.0))
 
     # The requests
 
@@ -187,14 +185,18 @@ class World:
     def forget(self, keyring: int | None) -> None:
         self.held -= 1
 
-    def take(self, source: KernelSource, group: str, values: Mapping[str, Any], custody: Custody) -> KernelRequest:
-        return KernelRequest(source=source, consumer=source.name, group=group, custody=custody, timeout=1.0)
+    def take(
+        self, source: KernelSource, group: str, values: Mapping[str, Any], custody: Custody
+    ) -> tuple[Submission, KernelOrigin]:
+        parameters = Parameters(b"", b"")
+        submission = Submission(source=source, consumer=source.name, group=group, timeout=1.0, parameters=parameters)
+        return submission, KernelOrigin(None, {})
 
-    def taken(self, request: KernelRequest) -> None:
+    def taken(self, submission: Submission, origin: KernelOrigin) -> None:
         self.held -= 1
 
     @contextlib.contextmanager
-    def peers(self, request: KernelRequest, outcome: Outcome) -> Iterator[list[int]]:
+    def peers(self, request: PendingRequest, outcome: Outcome) -> Iterator[list[int]]:
         yield []
 
     # The owner

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import structlog
 
 from hsframework.dispatcher.custody import Custody
-from hsframework.dispatcher.requests.request import Outcome
-from hsframework.dispatcher.sources.kernel.request import KernelRequest, KernelRequests
+from hsframework.dispatcher.requests.request import Outcome, PendingRequest
+from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.sockets import Sockets
 from hsframework.errors import HsframeworkError
 
@@ -28,7 +28,7 @@ class Completion:
         self._requests = requests
         self._sockets = sockets
 
-    def deliver(self, request: KernelRequest, outcome: Outcome) -> None:
+    def deliver(self, request: PendingRequest, outcome: Outcome) -> None:
         """Complete a request that was submitted.  It is over also if DONE is refused, which is logged."""
         self.pending -= 1
         with self._requests.peers(request, outcome) as peers:

@@ -1,4 +1,4 @@
-"""The kernel's own form of the service: the ``handshake`` family of generic netlink (Linux 6.4)."""
+"""Kernel's own form of the service: the ``handshake`` family of generic netlink (Linux 6.4)."""
 
 from __future__ import annotations
 

@@ -15,10 +15,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
-from hsframework.dispatcher.requests.lifecycle import LifecycleError
 from hsframework.dispatcher.sources.kernel.rounds import Rounds
 from hsframework.dispatcher.sources.kernel.sockets import Sockets
-from hsframework.dispatcher.sources.kernel.states import GroupAction, GroupEvent, GroupState, step_group
+from hsframework.dispatcher.sources.kernel.states import GroupAction, GroupEvent, GroupState, LifecycleError, step_group
 from hsframework.netlink.socket import NetlinkError
 
 _log = structlog.get_logger("hsframework.dispatcher")

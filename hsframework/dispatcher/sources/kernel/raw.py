@@ -1,4 +1,4 @@
-"""The first published form of the service: a netlink family of its own, with a multicast group for every protocol.
+"""First published form of the service: a netlink family of its own, with a multicast group for every protocol.
 
 A kernel has it where a module offers it, which may come and go while we run.  The module cannot be removed while any
 process has a socket of the family open.  ``docs/design/raw-netlink.md`` has the bytes, and the choices that are ours.

@@ -118,8 +118,8 @@ class Rounds:
     def _submit(self, group: str, values: Mapping[str, Any], custody: Custody) -> int:
         """Give the request to the dispatcher.  Return 0, or the errno with which it is refused."""
         try:
-            request = self._requests.take(self._source, group, values, custody)
-            self._dispatcher.submit(request)
+            submission, origin = self._requests.take(self._source, group, values, custody)
+            self._dispatcher.submit(submission, custody, origin)
         except HsframeworkError as error:
             _log.warning("a request of the kernel's is refused", source=self._source.name, error=str(error))
             # ESRCH means that nobody listens; this consumer's request was taken.
@@ -128,7 +128,7 @@ class Rounds:
             _log.error("a fault in the dispatcher", error=repr(error), during=f"a request of {self._source.name}")
             return errno.EIO
         self._completion.pending += 1
-        self._requests.taken(request)
+        self._requests.taken(submission, origin)
         return 0
 
     def _turn_away(self, group: str, values: Mapping[str, Any], custody: Custody) -> int:

@@ -25,15 +25,15 @@ import structlog
 
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.requests.core import Dispatcher
-from hsframework.dispatcher.requests.lifecycle import LifecycleError
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest
 from hsframework.dispatcher.sources.kernel.completion import Completion
 from hsframework.dispatcher.sources.kernel.memberships import Memberships
-from hsframework.dispatcher.sources.kernel.request import KernelRequest, KernelRequests
+from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.rounds import Rounds
 from hsframework.dispatcher.sources.kernel.sockets import ServiceLost, Sockets
 from hsframework.dispatcher.sources.kernel.states import (
     GroupEvent,
+    LifecycleError,
     SourceAction,
     SourceEvent,
     SourceState,
@@ -63,7 +63,6 @@ class KernelSource:
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.name = name
-        self._dispatcher = dispatcher
         self._groups = tuple(sorted(groups))
         self._missing = missing
         self._state = SourceState.OPEN
@@ -93,14 +92,13 @@ class KernelSource:
             self._memberships.send(group, GroupEvent.CLOSED)
         self._settle()
 
-    def complete(self, request: PendingRequest, outcome: Outcome) -> None:
-        """Send DONE."""
-        assert isinstance(request, KernelRequest)
+    def complete(self, request: PendingRequest, outcome: Outcome) -> bool:
+        """Send DONE to the kernel, and return True: one that is refused ends the request, too."""
         try:
             self._completion.deliver(request, outcome)
         finally:
             self._settle()
-            self._dispatcher.acknowledged(request)
+        return True
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         """Complete a request that an earlier dispatcher took: DONE works from any process on its own copy."""

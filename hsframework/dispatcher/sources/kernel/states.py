@@ -31,7 +31,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from hsframework.dispatcher.requests.lifecycle import LifecycleError
+from hsframework.errors import HsframeworkError
 
 
 class GroupState(enum.Enum):
@@ -156,6 +156,10 @@ SOURCES: Mapping[tuple[SourceState, SourceEvent], SourceRow] = {
     # A call that the loop had scheduled before.
     (SourceState.CLOSED, SourceEvent.IDLE): (SourceState.CLOSED, ()),
 }
+
+
+class LifecycleError(HsframeworkError):
+    """An event that a table does not have for a state: a fault of the dispatcher."""
 
 
 def step_group(state: GroupState, event: GroupEvent) -> GroupRow:

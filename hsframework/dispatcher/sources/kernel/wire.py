@@ -39,7 +39,7 @@ class Wire(ABC):
         self._notifications.drain()
 
     def join(self, group: str) -> None:
-        """Become a member of the group."""
+        """Join the group."""
         self._notifications.join(self._group(group))
 
     def leave(self, group: str) -> None:
