@@ -7,10 +7,7 @@ at the latest.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
-import resource
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,32 +15,14 @@ from pathlib import Path
 import structlog
 
 from hsframework.agent.link import Link
-from hsframework.agent.served import Served, check_no_overlap
-from hsframework.errors import HandshakeError
+from hsframework.agent.room import Room
+from hsframework.agent.served import Served, by_request, check_no_overlap
 from hsframework.failures import Failure
 from hsframework.registry.plugins import PluginRegistry
 
 STOP_TIME = 10.0
-FD_RESERVE = 64
-"""File descriptors that are left for everything but requests."""
-
-LOOK_AGAIN = 0.005
-"""Seconds."""
-
-MAX_IN_HAND = 8192
-_MOST_FDS = 1 << 30
 
 _log = structlog.get_logger("hsframework.agent")
-
-
-def default_capacity() -> int:
-    """How many requests fit under the limit of open files."""
-    return max(1, min(_fd_limit() - FD_RESERVE, MAX_IN_HAND))
-
-
-def _fd_limit() -> int:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _MOST_FDS if soft == resource.RLIM_INFINITY else soft
 
 
 class AgentHost:
@@ -63,20 +42,16 @@ class AgentHost:
     ) -> None:
         self.served = tuple(served)
         check_no_overlap(self.served)
+        self.by_request = by_request(self.served)
         self.registry = registry
         self._path = Path(agent_socket_path)
         self._name = name
-        self._free = capacity or default_capacity()
-        self._starved = False
+        self.room = Room(capacity)
         self._on_joined = on_joined
         self._on_retired = on_retired
-        self.highest_fd = _fd_limit() - FD_RESERVE // 4
-        """A number that requests never come to: the kernel gives the lowest that is free."""
-        self._look_again = 0.0
         self._links: list[Link] = []
         self._joined: set[Link] = set()
         self._stop = asyncio.Event()
-        self._idle = asyncio.Event()
 
     @property
     def in_hand(self) -> int:
@@ -86,21 +61,6 @@ class AgentHost:
     def stop(self) -> None:
         """Take no more requests, and end when those in hand are over."""
         self._stop.set()
-
-    def shortage(self) -> str:
-        """What soon runs out, if anything: here are more file descriptors open than requests can need, so some leak.
-
-        Looked at after a pause of :data:`LOOK_AGAIN` at the earliest, since it is asked after each request.
-        """
-        now = time.monotonic()
-        if now < self._look_again:
-            return ""
-        self._look_again = now + LOOK_AGAIN
-        try:
-            os.fstat(self.highest_fd)
-        except OSError:
-            return ""
-        return "file descriptors run out"
 
     def retire(self, reason: str) -> None:
         """This process is no good any more: it wants to be replaced, and ends as by :meth:`stop`."""
@@ -136,54 +96,19 @@ class AgentHost:
     async def _finish(self) -> None:
         _log.info("the agent stops", in_hand=self.in_hand)
         await asyncio.gather(*(link.leave() for link in self._links))
-        self._check_idle()
         try:
-            await asyncio.wait_for(self._idle.wait(), STOP_TIME)
+            await asyncio.wait_for(self._drained(), STOP_TIME)
         except TimeoutError:
             for link in self._links:
                 for handshake in list(link.in_hand.values()):
                     handshake.stop(Failure.INTERNAL, "the agent stops")
-            await self._idle.wait()
+            await self._drained()
+
+    async def _drained(self) -> None:
+        for link in self._links:
+            await link.drained()
 
     def _link_joined(self, link: Link) -> None:
         self._joined.add(link)
         if len(self._joined) == len(self.served):
             self._on_joined()
-
-    # What links call
-
-    def pick(self, group: str, socket_protocol: int, preferred: Served) -> Served:
-        """The protocol for a request.  Raises HandshakeError (EPROTONOSUPPORT)."""
-        for served in (preferred, *self.served):
-            if served.serves(group, socket_protocol):
-                return served
-        raise HandshakeError(
-            f"no protocol here serves the group {group!r} on sockets of protocol {socket_protocol}",
-            errno=errno.EPROTONOSUPPORT,
-        )
-
-    def take_credits(self, wanted: int) -> int:
-        """Reserve room for up to ``wanted`` requests; 0: there is none now."""
-        number = min(wanted, max(self._free, 0))
-        self._free -= number
-        if not number:
-            self._starved = True
-        return number
-
-    def occupy(self) -> None:
-        """A request came that was not asked for; it takes room all the same."""
-        self._free -= 1
-
-    def give_credits_back(self, number: int) -> None:
-        """Room was made: a request has ended, or did not come."""
-        self._free += number
-        if self._starved and self._free > 0:
-            self._starved = False
-            for link in self._links:
-                link.pull()
-        if self._stop.is_set():
-            self._check_idle()
-
-    def _check_idle(self) -> None:
-        if not self.in_hand:
-            self._idle.set()

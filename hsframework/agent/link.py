@@ -79,6 +79,7 @@ class Link:
         self._leaving = False
         self._problem = ""
         self.in_hand: dict[int, Handshake] = {}
+        self._nothing_in_hand = asyncio.Event()
         self._handlers: dict[str, Callable[[Message, int | None], None]] = {
             "accept": self._accepted,
             "ready": self._announced,
@@ -123,6 +124,12 @@ class Link:
         if self._joined:
             with contextlib.suppress(_Lost, RequestRefused, TimeoutError):
                 await self._ask("leave", {"group": list(self._served.protocol.groups)})
+
+    async def drained(self) -> None:
+        """Wait until nothing is in hand."""
+        while self.in_hand:
+            self._nothing_in_hand.clear()
+            await self._nothing_in_hand.wait()
 
     def close(self) -> None:
         """End the connection and everything in hand."""
@@ -201,7 +208,7 @@ class Link:
 
     def _forget_connection(self) -> None:
         self._joined = False
-        self._host.give_credits_back(sum(credit.left for credit in self._credits.values()))
+        self._host.room.give_back(sum(credit.left for credit in self._credits.values()))
         self._credits.clear()
         self._ready.clear()
         self._trusts.clear()
@@ -268,7 +275,7 @@ class Link:
         for group in tuple(self._ready):
             if any(credit.group == group for credit in self._credits.values()):
                 continue
-            number = self._host.take_credits(BATCH)
+            number = self._host.room.take(BATCH, self.pull)
             if not number:
                 return
             sequence = self._next_number()
@@ -279,7 +286,7 @@ class Link:
         _drop(fd)
         credit = self._credits.pop(message.sequence, None)
         if credit is not None:
-            self._host.give_credits_back(credit.left)
+            self._host.room.give_back(credit.left)
             self._ready.discard(credit.group)
             if message.error != errno.EAGAIN:
                 reason = message.values.get("message", "")
@@ -315,11 +322,11 @@ class Link:
             if not credit.left:
                 del self._credits[message.sequence]
         else:
-            self._host.occupy()
+            self._host.room.occupy()
         try:
             self._begin(message.values, fd)
         except HsframeworkError as error:
-            self._host.give_credits_back(1)
+            self._host.room.give_back(1)
             _log.error("a request cannot be served", request=message.values.get("request-id"), reason=str(error))
             self._done(encode_failure(message.values.get("request-id", 0), error))
         self.pull()
@@ -335,7 +342,7 @@ class Link:
         endpoint = make_endpoint(sock, self._readiness)
         try:
             number = values.get("request-id", 0)
-            served = self._host.pick(values.get("group", ""), sock.proto, self._served)
+            served = self._pick(values.get("group", ""), sock.proto)
             deadline = self._loop.time() + values.get("timeout", 4000) / 1000
             authorization = Authorization(self._host.registry)
             request = authorization.request = decode_request(
@@ -354,6 +361,15 @@ class Link:
         self.in_hand[number] = Handshake(
             request, endpoint, served, source, registry, self._ended, self._deadlines, self._loop
         )
+
+    def _pick(self, group: str, socket_protocol: int) -> Served:
+        served = self._host.by_request.get((group, socket_protocol))
+        if served is None:
+            raise HandshakeError(
+                f"no protocol here serves the group {group!r} on sockets of protocol {socket_protocol}",
+                errno=errno.EPROTONOSUPPORT,
+            )
+        return served
 
     def _psk_lookup(self, request_id: int) -> PskLookup:
         async def lookup(identity: bytes) -> PresharedKey | None:
@@ -386,8 +402,10 @@ class Link:
         else:
             handshake.endpoint.close()
             self._done(message)
-        self._host.give_credits_back(1)
-        if reason := handshake.exhausted or self._host.shortage():
+        if not self.in_hand:
+            self._nothing_in_hand.set()
+        self._host.room.give_back(1)
+        if reason := handshake.exhausted or self._host.room.shortage():
             self._host.retire(reason)
 
     def _done(self, message: bytes) -> None:

@@ -34,10 +34,6 @@ class Served:
         """The protocol's name."""
         return self.protocol.name
 
-    def serves(self, group: str, socket_protocol: int) -> bool:
-        """Is a request of this group, on a socket with this SO_PROTOCOL, for it?"""
-        return group in self.protocol.groups and socket_protocol in self.protocol.socket_protocols
-
 
 def prepare(
     registry: PluginRegistry, name: str, table: Mapping[str, Any] | None = None, *, base: Path | None = None
@@ -77,6 +73,16 @@ def check_no_overlap(served: tuple[Served, ...]) -> None:
                     f"{one.name} and {other.name} both serve the group {group!r} on the same kind of "
                     "socket; run one of them"
                 )
+
+
+def by_request(served: tuple[Served, ...]) -> dict[tuple[str, int], Served]:
+    """Map what tells whose a request is, its group and its socket's SO_PROTOCOL, to the protocol that serves it."""
+    return {
+        (group, socket_protocol): item
+        for item in served
+        for group in item.protocol.groups
+        for socket_protocol in item.protocol.socket_protocols
+    }
 
 
 def _settings(protocol: Protocol, table: Mapping[str, Any], base: Path | None) -> Any:

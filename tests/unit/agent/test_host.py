@@ -952,7 +952,7 @@ def test_leaked_descriptors_retire_the_process(capfd: pytest.CaptureFixture[str]
 async def _retired(behaviour: Behaviour, status: int, highest_fd: int | None = None) -> None:
     async with running(behaviour) as agent:
         if highest_fd is not None:
-            agent.host.highest_fd = highest_fd
+            agent.host.room.highest_fd = highest_fd
         with pair() as (ours, theirs):
             theirs.send(b"\x05world")
             agent.peer.give(await agent.peer.asked(), ours.fileno())
