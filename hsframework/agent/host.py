@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from hsframework.agent.in_hand import Shared
 from hsframework.agent.link import Link
 from hsframework.agent.room import Room
 from hsframework.agent.served import Served, by_request, check_no_overlap
@@ -42,11 +43,10 @@ class AgentHost:
     ) -> None:
         self.served = tuple(served)
         check_no_overlap(self.served)
-        self.by_request = by_request(self.served)
-        self.registry = registry
         self._path = Path(agent_socket_path)
         self._name = name
         self.room = Room(capacity)
+        self._shared = Shared(by_request(self.served), registry, self.room, self.retire)
         self._on_joined = on_joined
         self._on_retired = on_retired
         self._links: list[Link] = []
@@ -75,7 +75,8 @@ class AgentHost:
         loop = asyncio.get_running_loop()
         tasks: list[asyncio.Task[None]] = []
         for served in self.served:
-            link = Link(self, served, self._path, self._name or f"{served.name}-{os.getpid()}", loop)
+            name = self._name or f"{served.name}-{os.getpid()}"
+            link = Link(served, self._shared, self._path, name, loop)
             self._links.append(link)
             tasks.append(loop.create_task(link.run(partial(self._link_joined, link))))
         stop = loop.create_task(self._stop.wait())
@@ -100,13 +101,12 @@ class AgentHost:
             await asyncio.wait_for(self._drained(), STOP_TIME)
         except TimeoutError:
             for link in self._links:
-                for handshake in list(link.in_hand.values()):
-                    handshake.stop(Failure.INTERNAL, "the agent stops")
+                link.in_hand.stop(Failure.INTERNAL, "the agent stops")
             await self._drained()
 
     async def _drained(self) -> None:
         for link in self._links:
-            await link.drained()
+            await link.in_hand.drained()
 
     def _link_joined(self, link: Link) -> None:
         self._joined.add(link)

@@ -108,7 +108,7 @@ def encode_success(request_id: int, served: Served, result: object) -> bytes:
             "alpn": result.alpn,
             "in-kernel": result.in_kernel,
             "session": _session(result, served),
-            "protocol": served.name,
+            "protocol": served.protocol.name,
         }
         data = codec.encode("done", values, encoded=_tags(tuple(result.tags.items())))
     except (MessageError, AttributeError, TypeError) as error:

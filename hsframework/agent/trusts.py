@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import structlog
@@ -17,6 +17,9 @@ from hsframework.errors import MessageError
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Trust
 from hsframework.local.trustfile import read_trust_file
+
+if TYPE_CHECKING:
+    from hsframework.netlink.messages import Message
 
 _log = structlog.get_logger("hsframework.agent")
 _interned: WeakValueDictionary[bytes, Trust] = WeakValueDictionary()
@@ -28,8 +31,9 @@ class Trusts:
     def __init__(self) -> None:
         self._trusts: dict[int, Trust] = {}
 
-    def receive(self, values: Mapping[str, Any], fd: int | None) -> None:
-        """A trust message; owns the fd.  One that is not understood leaves its number without a meaning."""
+    def received(self, message: Message, fd: int | None) -> None:
+        """Handle a trust message; owns the fd.  One that is not understood leaves its number without a meaning."""
+        values = message.values
         number = values.get("trust-id", 0)
         # Gone until it has been read: a request must not be served with what the number meant before.
         self._trusts.pop(number, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import os
 import socket
 import sys
@@ -542,6 +543,84 @@ def test_a_request_without_a_socket() -> None:
             os.close(writer)
 
     asyncio.run(body())
+
+
+async def test_a_fault_of_the_agent_costs_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails within the agent itself is the dispatcher's deadline's business; the next request is asked for."""
+    async with running(succeeds, capacity=1) as agent:
+        with pair() as (ours, _):
+            accept = await agent.peer.asked()
+            with monkeypatch.context() as patch:
+                patch.setattr("hsframework.agent.in_hand.decode_request", faulty)
+                agent.peer.give(accept, ours.fileno(), 1)
+                accept = await agent.peer.receive("accept")
+            assert accept.values["count"] == 1
+            agent.peer.give(accept, ours.fileno(), 2)
+            assert (await agent.peer.receive("done")).values["request-id"] == 2
+
+
+def faulty(*values: object, **named: object) -> Request:
+    """Not an error that anybody foresees."""
+    raise RecursionError
+
+
+async def test_a_request_is_freed_at_its_end() -> None:
+    """A request and the keys in it are in no reference cycle: they are freed without the garbage collector."""
+
+    def requests() -> int:
+        return sum(isinstance(item, Request) for item in gc.get_objects())
+
+    async def by_id(request: Request, endpoint: Endpoint) -> Result:
+        if request.id == 1:
+            raise HandshakeError("no")
+        request.authorize(PeerIdentity())
+        return Result()
+
+    protocol = ToyProtocol(by_id)
+    async with running(protocol=protocol) as agent:
+        accept = await agent.peer.asked()
+        before = requests()
+        gc.disable()
+        try:
+            with pair() as (ours, _):
+                for number in (1, 2):
+                    agent.peer.give(accept, ours.fileno(), number)
+                    await agent.peer.receive("done")
+            assert requests() == before + 2
+            protocol.handshaker.requests.clear()
+            assert requests() == before
+        finally:
+            gc.enable()
+
+
+async def test_authorize_after_the_end_is_refused() -> None:
+    """A handshaker that goes on after its end is told of it, and no plugin is asked for its peer."""
+    asked: list[object] = []
+
+    class Asked:
+        @hsframework.hookimpl
+        def hsframework_authorize(self, peer: PeerIdentity) -> None:
+            asked.append(peer)
+
+    refused = asyncio.Event()
+    release = asyncio.Event()
+
+    async def late(request: Request, endpoint: Endpoint) -> Result:
+        with contextlib.suppress(asyncio.CancelledError):
+            await forever(request, endpoint)
+        await release.wait()
+        with pytest.raises(HandshakeFailed, match="has ended"):
+            request.authorize(PeerIdentity())
+        refused.set()
+        return Result()
+
+    async with running(late, Asked()) as agent:
+        with pair() as (ours, _):
+            agent.peer.give(await agent.peer.asked(), ours.fileno(), timeout=20)
+            assert (await agent.peer.receive("done")).values["status"] == errno.ETIMEDOUT
+            release.set()
+            await asyncio.wait_for(refused.wait(), WAIT)
+    assert asked == []
 
 
 def test_messages_that_are_not_understood_are_passed_over() -> None:
