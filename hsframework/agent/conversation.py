@@ -1,9 +1,9 @@
 """The conversation with the dispatcher on one connection: messages out, answers and other messages in.
 
-* Messages that come in are handled by a table, operation to handler, from whoever opens the connection; the rows for
+* A table, operation to handler, says how messages are handled.  :meth:`Conversation.open` is given it; the rows for
   answers are here.  A handler owns the fd that comes with its message.
 * A message that cannot be understood is logged and passed over: the dispatcher's own deadline covers its request.
-* To send calls nobody back: a connection that breaks is reported from the event loop.
+* Sending calls no handler: a connection that breaks is reported from the event loop.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hsframework.local.channel import AsyncChannel
 from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error
 
 ANSWER_TIMEOUT = 5.0
-"""Seconds that the dispatcher has to answer what an agent's life depends on: JOIN, RESTORE and LEAVE."""
+"""Seconds that the dispatcher has to acknowledge JOIN, RESTORE and LEAVE."""
 
 Handler = Callable[[Message, int | None], None]
 
@@ -34,14 +34,14 @@ _log = structlog.get_logger("hsframework.agent")
 
 
 class Lost(HsframeworkError):
-    """The connection is gone, or broke while an answer was awaited."""
+    """Error of a message that cannot be sent, or whose answer cannot come: the connection is gone."""
 
     def __init__(self) -> None:
         super().__init__("the dispatcher is gone")
 
 
 class Conversation:
-    """One connection at a time, from :meth:`open` to :meth:`close`; closed at first."""
+    """Messages on one connection at a time, from :meth:`open` to :meth:`close`; closed at first."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -67,7 +67,7 @@ class Conversation:
         self._channel = AsyncChannel(sock, self._received, on_lost, loop=self._loop)
 
     def close(self) -> None:
-        """End the connection; whoever awaits an answer gets :class:`Lost`."""
+        """End the connection; answers that are awaited raise :class:`Lost`."""
         if self._channel is not None:
             self._channel.close()
             self._channel = None
@@ -75,7 +75,7 @@ class Conversation:
         for future in answers.values():
             if not future.done():
                 future.set_exception(Lost())
-                # A look-up's handshaker may be gone already, and nobody else retrieves it.
+                # Mark it as retrieved: the handshaker that asked may be gone already.
                 future.exception()
 
     def send(self, operation: str, values: Mapping[str, Any]) -> int:
@@ -87,7 +87,7 @@ class Conversation:
         return sequence
 
     def send_soon(self, message: bytes) -> None:
-        """Send an encoded message, in one packet with others of this turn of the loop.  Drop it when all is lost."""
+        """Send an encoded message, in one packet with others of this turn of the loop.  Drop it if closed."""
         if self._channel is not None:
             self._channel.send_soon(message)
 
@@ -120,7 +120,7 @@ class Conversation:
         await asyncio.wait_for(self.request(operation, values, fd, flags=NLM_F_ACK), ANSWER_TIMEOUT)
 
     def answered(self, message: Message, _: int | None) -> None:
-        """Give an answer to whoever awaits it.  One that nobody awaits is dropped."""
+        """Handle an answer that :meth:`request` awaits.  Drop one that is not awaited."""
         future = self._answers.get(message.sequence)
         if future is not None and not future.done():
             future.set_result(message)

@@ -1,11 +1,9 @@
-"""One request in hand: from the reply to ACCEPT until DONE.
+"""One request in hand, from the reply to ACCEPT until DONE.
 
 * It ends once, in :meth:`Handshake._settle`, by whatever happens first: the handshaker's result or error, the deadline,
   the consumer's withdrawal, the loss of the dispatcher, the end of the agent.  What comes later is ignored.
-* An end that is not the handshaker's own is told to it by cancellation.  It has :data:`GRACE` to say goodbye to the
-  peer; after that the request ends without it, also when it has swallowed the cancellation.
-* The socket is closed before DONE is sent, while the dispatcher surely holds its copy: so the close never is the last
-  one, and never blocks.  On the ways where DONE is not sent, the last close is done by a thread if it may block.
+* Any end but its own cancels the handshaker, which has :data:`GRACE` for an alert to the peer.  After that the request
+  ends without it, also when it has swallowed the cancellation.
 * ``hsframework_handshake_finished`` is called once for each call of ``hsframework_handshake_started``.
 """
 
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from hsframework.agent.endpoint import DatagramEndpoint, StreamEndpoint
 
 GRACE = 0.05
-"""Seconds that a cancelled handshaker has; the dispatcher's own deadline is 0.2 s after ours."""
+"""Seconds that a cancelled handshaker has; the dispatcher's own deadline is 0.2 s after the agent's."""
 
 _log = structlog.get_logger("hsframework.agent")
 
@@ -81,7 +79,7 @@ class Handshake:
         self.served = served
         self.source = source
         self.exhausted = ""
-        """What the process ran out of while the handshake was under way."""
+        """The resource of the process that ran out while the handshake was under way, as a sentence; "": none."""
         self._callbacks = callbacks
         self._registry = registry
         self._on_end = on_end
@@ -98,7 +96,7 @@ class Handshake:
         self._task = loop.create_task(self._run())
 
     def deadline_passed(self) -> None:
-        """The peer has not done its part in time."""
+        """End it for the silence of the peer."""
         self.stop(Failure.SILENCE)
 
     def stop(self, failure: Failure, detail: str = "", *, silent: bool = False) -> None:
@@ -148,7 +146,7 @@ class Handshake:
             self._on_end(self, None if self._silent else message)
 
     def _settle(self, error: HsframeworkError | None, result: Any = None) -> bytes | None:
-        """End all that is still under way, decide the outcome, and call the hooks.  Return the DONE message."""
+        """Give up the timers, decide the outcome, and call the hooks.  Return the DONE message."""
         self._ended = True
         self._deadlines.remove(self, self._ticket)
         if self._grace is not None:
@@ -172,7 +170,7 @@ class Handshake:
         return message
 
     def _failure(self, raised: BaseException) -> HsframeworkError:
-        """Return the error that a request ends with because of an exception."""
+        """Return the error of a request whose handshaker raised an exception, and log a fault of the plugin."""
         if isinstance(raised, HsframeworkError) and not isinstance(raised, PluginError):
             # Without the traceback: it would hold a frame, and so the request, until the next collection.
             return raised.with_traceback(None)

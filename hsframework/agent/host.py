@@ -1,4 +1,4 @@
-"""The agent host: the protocols of one process on one event loop, within one limit of requests in hand.
+"""Host of the protocols of one process, on one event loop and within one limit of requests in hand.
 
 :meth:`AgentHost.run` ends when :meth:`AgentHost.stop` was called and what was in hand is over, after :data:`STOP_TIME`
 at the latest.
@@ -27,8 +27,12 @@ _log = structlog.get_logger("hsframework.agent")
 
 
 class AgentHost:
-    """``on_joined`` is called when every protocol has joined its groups, and again after each reconnection;
-    ``on_retired`` when this process is to be replaced."""
+    """The protocols of one process, each with a link of its own.
+
+    ``on_joined`` is called when every protocol has joined its groups, and again after each reconnection;
+    ``on_retired`` when this process is to be replaced.  ``capacity``: requests in hand; None: as many as the limit of
+    open files allows.  ``name``: for the dispatcher's log.
+    """
 
     def __init__(
         self,
@@ -55,7 +59,7 @@ class AgentHost:
 
     @property
     def in_hand(self) -> int:
-        """Requests that are being served."""
+        """Return the number of requests that are being served."""
         return sum(len(link.in_hand) for link in self._links)
 
     def stop(self) -> None:
@@ -63,7 +67,7 @@ class AgentHost:
         self._stop.set()
 
     def retire(self, reason: str) -> None:
-        """This process is no good any more: it wants to be replaced, and ends as by :meth:`stop`."""
+        """Call ``on_retired``, since this process is to be replaced, and end as by :meth:`stop`."""
         if not self._stop.is_set():
             plugin = ", ".join(dict.fromkeys(served.plugin for served in self.served))
             _log.error("an agent process is replaced", plugin=plugin, reason=reason, in_hand=self.in_hand)
@@ -71,7 +75,7 @@ class AgentHost:
             self.stop()
 
     async def run(self) -> None:
-        """Serve.  Raises RequestRefused when the dispatcher does not let the agent join."""
+        """Serve until stopped.  Raises RequestRefused when the dispatcher does not let the agent join."""
         loop = asyncio.get_running_loop()
         tasks: list[asyncio.Task[None]] = []
         for served in self.served:

@@ -1,6 +1,8 @@
 """Requests in hand: begun with the reply to ACCEPT, withdrawn by CANCEL, ended with DONE.
 
-* A request takes its room in the process before it begins, and gives it back when it ends, however that comes about.
+* Room for a request is taken before it begins, and given back when it ends, on every way.
+* The socket is closed before DONE is sent, while the dispatcher surely holds its copy: so the close never is the last
+  one, and never blocks.  Where DONE is not sent, a thread does the last close if it may block.
 * A request ends on the event loop's call (of its task, or of the timer of its grace), never within a call from here, so
   that a loop over the requests in hand may end them.
 * The end of all at once, when the connection is lost, is the caller's: :meth:`RequestsInHand.abandon` returns the
@@ -156,7 +158,6 @@ class RequestsInHand:
         self._handshakes.pop(handshake.request.id, None)
         if not self._handshakes:
             self._none_left.set()
-        # Before DONE is sent the dispatcher surely has its copy of the socket; where it is not, ours may be the last.
         handshake.endpoint.close(last=done is None)
         if done is not None:
             self._conversation.send_soon(done)

@@ -1,4 +1,4 @@
-"""Requests are pulled, as many as there is room for.
+"""Pulling of requests from the dispatcher, as many as there is room for.
 
 * After READY, one ACCEPT asks for :data:`BATCH` requests at most: a round.  When they have come, or when room is made,
   the next goes out.  EAGAIN ends the round, and the group is left alone until its next READY.
@@ -78,7 +78,7 @@ class Pulling:
         self._requests.begin(message.values, fd)
 
     def answered(self, message: Message, fd: int | None) -> None:
-        """Handle an error or an acknowledgement: the end of a round, or else an answer that somebody awaits."""
+        """Handle an error or an acknowledgement: it ends a round, or else is the answer to another message."""
         ended = self._rounds.pop(message.sequence, None)
         if ended is None:
             self._conversation.answered(message, fd)

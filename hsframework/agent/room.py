@@ -1,7 +1,7 @@
 """Room for requests in one process, which all its links share, and the file descriptors that limit it.
 
-Room is made in the midst of other work, as when a request ends.  A link that waits for it is therefore called from the
-event loop, once that work is done.
+Room is made in the midst of other work, as when a request ends.  A link that waits for it is called from the event
+loop, once that work is done.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Room:
         self._free -= 1
 
     def give_back(self, number: int) -> None:
-        """Make room: so many requests have ended, or did not come."""
+        """Make room for so many requests, since as many have ended or did not come."""
         self._free += number
         if self._waiting and self._free > 0:
             for call_again in self._waiting:
@@ -67,9 +67,10 @@ class Room:
             self._waiting.clear()
 
     def shortage(self) -> str:
-        """Return what soon runs out, or "" if nothing does: more file descriptors are open than requests can need.
+        """Return the resource that soon runs out, as a sentence; "": none.
 
-        Some leak then.  Looks at most once in :data:`LOOK_AGAIN` seconds.
+        It is file descriptors, if more are open than requests can need: some leak then.  Looks at most once in
+        :data:`LOOK_AGAIN` seconds.
         """
         now = time.monotonic()
         if now < self._look_again:

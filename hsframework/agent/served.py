@@ -1,4 +1,4 @@
-"""A protocol that this process serves: prepared, with the codecs of its own attributes."""
+"""Protocols that this process serves, prepared, with the codecs of their own attributes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _log = structlog.get_logger("hsframework.agent")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Served:
-    """``plugin``: the name to blame in the log.  A codec is None where the protocol describes no such attributes."""
+    """A prepared protocol.  ``plugin``: the name of its plugin, for the log.
+
+    A codec is None where the protocol describes no such attributes.
+    """
 
     protocol: Protocol
     handshaker: Handshaker
@@ -31,7 +34,7 @@ class Served:
 
     @property
     def name(self) -> str:
-        """The protocol's name."""
+        """Return the protocol's name."""
         return self.protocol.name
 
 
@@ -40,7 +43,7 @@ def prepare(
 ) -> Served:
     """Look a protocol up and prepare it with its settings.  ``base``: the folder of relative paths in the table.
 
-    Raises ConfigurationError for wrong settings, PluginError for a protocol that is not there or cannot be prepared.
+    Raises ConfigurationError for wrong settings, PluginError for a protocol that is unknown or cannot be prepared.
     """
     registered = registry.protocols.get(name)
     if registered is None:
@@ -63,7 +66,7 @@ def prepare(
 
 
 def check_no_overlap(served: tuple[Served, ...]) -> None:
-    """Raises ConfigurationError when two of them would serve the same requests."""
+    """Raise ConfigurationError if two protocols would serve the same requests."""
     for index, one in enumerate(served):
         for other in served[:index]:
             shared = set(one.protocol.groups) & set(other.protocol.groups)
@@ -76,7 +79,7 @@ def check_no_overlap(served: tuple[Served, ...]) -> None:
 
 
 def by_request(served: tuple[Served, ...]) -> dict[tuple[str, int], Served]:
-    """Map what tells whose a request is, its group and its socket's SO_PROTOCOL, to the protocol that serves it."""
+    """Return the protocols by the group and the SO_PROTOCOL of the requests that they serve."""
     return {
         (group, socket_protocol): item
         for item in served

@@ -1,7 +1,7 @@
-"""The trusts that a dispatcher has sent: by number, and one object for one content.
+"""Trusts that a dispatcher has sent, by number, and one object for one content.
 
-What verifies certificates keeps what it has built from a trust under the object, so equal trusts are the same object,
-also across connections and after the dispatcher was started anew.
+Verifiers of certificates cache by the object, so equal trusts are the same object, also across connections and after
+the dispatcher was started anew.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _interned: WeakValueDictionary[bytes, Trust] = WeakValueDictionary()
 
 
 class Trusts:
-    """Those of one connection; a number that comes again has a new content."""
+    """The trusts of one connection; a number that comes again has a new content."""
 
     def __init__(self) -> None:
         self._trusts: dict[int, Trust] = {}
@@ -35,7 +35,7 @@ class Trusts:
         """Handle a trust message; owns the fd.  One that is not understood leaves its number without a meaning."""
         values = message.values
         number = values.get("trust-id", 0)
-        # Gone until it has been read: a request must not be served with what the number meant before.
+        # Gone until it has been read: a request must not be served with the content that the number had before.
         self._trusts.pop(number, None)
         if fd is None:
             _log.error("a trust message without its file", trust=number)
@@ -49,7 +49,7 @@ class Trusts:
             os.close(fd)
 
     def named_by(self, values: Mapping[str, Any]) -> Trust | None:
-        """The trust of a request; None when it names none.  Raises HandshakeFailed (EIO) for one that did not come."""
+        """Return the trust of a request, None if it names none.  Raises HandshakeFailed (EIO) for an unknown number."""
         number = values.get("trust-id")
         if number is None:
             return None
@@ -59,5 +59,5 @@ class Trusts:
         return trust
 
     def clear(self) -> None:
-        """The connection is gone."""
+        """Forget all, since the connection is gone."""
         self._trusts.clear()
