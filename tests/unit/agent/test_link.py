@@ -134,3 +134,36 @@ async def test_restore_survives_a_second_death_and_a_refusal() -> None:
                 os.close(fd)
             new.refuse(message, errno.EACCES, "you are no agent of mine")
             assert await read(theirs, 1) == b""
+
+
+async def test_room_comes_back_when_the_dispatcher_dies() -> None:
+    """What was in hand and what had been asked for take no room any more: the new dispatcher is asked for all."""
+    async with running(forever, capacity=3) as agent:
+        fake, peer = agent.dispatcher, agent.peer
+        with pair() as (ours, _):
+            accept = await peer.asked()
+            assert accept.values["count"] == 3
+            peer.give(accept, ours.fileno())
+            await settled(peer)
+            fake.die()
+            fake.start()
+            new = await fake.agent()
+            message, fd = await new.receive_with_fd("restore")
+            assert fd is not None
+            os.close(fd)
+            new.refuse(message, 0)
+            assert (await new.asked()).values["count"] == 3
+
+
+async def test_a_dispatcher_that_dies_while_the_agent_leaves() -> None:
+    """What is in hand is not kept for another dispatcher, its connection is left alone, and the host ends."""
+    async with running(forever) as agent:
+        with pair() as (ours, theirs):
+            agent.peer.give(await agent.peer.asked(), ours.fileno())
+            agent.host.stop()
+            agent.peer.refuse(await agent.peer.receive("leave"), 0)
+            await settled(agent.peer)
+            agent.dispatcher.die()
+            await asyncio.wait_for(agent.task, WAIT)
+            theirs.send(b"alive")
+            assert ours.recv(5) == b"alive"
