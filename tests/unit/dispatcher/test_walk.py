@@ -45,7 +45,7 @@ async def test_a_request_walks_forward() -> None:
     print(f"\n{_drawn(way)}\nre-entries: {re_entries}")
     found = {part: _returns(_part(way, part)) for part in MOST_RETURNS}
     print(f"{len(way) - 1} moves between {len(set(way))} files; returns: {found}")
-    assert {"client/aio.py", "dispatcher/requests/core.py", "agent/link.py"} <= set(way)
+    assert {"client/aio.py", "dispatcher/requests/core.py", "agent/conversation.py"} <= set(way)
     assert not {part: number for part, number in found.items() if number > MOST_RETURNS[part]}
     assert not re_entries
 
