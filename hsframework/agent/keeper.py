@@ -48,6 +48,7 @@ from hsframework.errors import ConfigurationError, HsframeworkError, PluginError
 from hsframework.process.capabilities import die_with_parent
 from hsframework.process.forks import forbid_forks, forbid_programs, our_own_fork
 from hsframework.process.lock import lock_memory
+from hsframework.process.signals import SignalSocket, expect_children, stop_signals
 from hsframework.registry.plugins import PluginRegistry
 from hsframework.telemetry.log import exception_text
 
@@ -60,12 +61,12 @@ GC_THRESHOLD = 20_000
 """Objects between two runs of the garbage collector: a handshake makes many short-lived ones, and leaves no cycles."""
 
 _JOINED, _RETIRES = b"J", b"R"
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _log = structlog.get_logger("hsframework.agent")
 
 
 def keeper_main(options: KeeperOptions) -> int:
     """Serve until told to stop.  Returns an :class:`ExitStatus`; errors are logged and reported, not raised."""
+    numbers = stop_signals()  # before a plugin can change what is ignored
     control = Control(options.control)
     forbid_forks()
     try:
@@ -75,7 +76,7 @@ def keeper_main(options: KeeperOptions) -> int:
             return ExitStatus.OK
         groups = sorted({group for item in served for group in item.protocol.groups})
         control.tell("loaded", groups=groups, protocols=[item.name for item in served])
-        return Keeper(options, registry, served, control).run()
+        return Keeper(options, registry, served, control, numbers).run()
     except HsframeworkError as error:
         status = _status_of(error)
         _log.error("the agent cannot start", reason=str(error), status=status.name)
@@ -122,7 +123,12 @@ class Keeper:
     """Forks the workers and replaces those that die."""
 
     def __init__(
-        self, options: KeeperOptions, registry: PluginRegistry, served: tuple[Served, ...], control: Control
+        self,
+        options: KeeperOptions,
+        registry: PluginRegistry,
+        served: tuple[Served, ...],
+        control: Control,
+        stop_numbers: tuple[signal.Signals, ...],
     ) -> None:
         self._options = options
         self._registry = registry
@@ -134,11 +140,12 @@ class Keeper:
         self._begun = control.socket is None
         self._announced = False
         self._selector = selectors.DefaultSelector()
-        self._signals, self._signal_writer = socket.socketpair()
+        self._stop_numbers = stop_numbers
+        self._signals = SignalSocket(stop_numbers)
 
     def run(self) -> int:
         """Until told to stop, or until it is hopeless."""
-        self._catch_signals()
+        expect_children()  # whatever a plugin has made of it
         self._selector.register(self._signals, selectors.EVENT_READ, self._signalled)
         if self._control.socket is not None:
             self._selector.register(self._control.socket, selectors.EVENT_READ, self._heard)
@@ -150,21 +157,13 @@ class Keeper:
                     key.data()
         finally:
             self._stop_workers()
-            self._close()
+            self._selector.close()
+            self._signals.close()
         return self._status
 
-    def _catch_signals(self) -> None:
-        for sock in (self._signals, self._signal_writer):
-            sock.setblocking(False)
-        signal.set_wakeup_fd(self._signal_writer.fileno(), warn_on_full_buffer=False)
-        for number in _SIGNALS:
-            signal.signal(number, _note)
-
     def _signalled(self) -> None:
-        # Every signal that has a handler is told here, also one that a plugin handles.
-        with contextlib.suppress(BlockingIOError):
-            if set(self._signals.recv(64)).intersection(_SIGNALS):
-                self._status = ExitStatus.OK
+        if self._signals.take():
+            self._status = ExitStatus.OK
 
     def _heard(self) -> None:
         message = self._control.hear()
@@ -183,13 +182,12 @@ class Keeper:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         keeper = os.getpid()
         # A signal for the worker waits until its own handlers are in place.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        with our_own_fork():
-            pid = os.fork()
-        if not pid:
-            ours.close()
-            self._become_worker(theirs, keeper)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        with self._signals.held():
+            with our_own_fork():
+                pid = os.fork()
+            if not pid:
+                ours.close()
+                self._become_worker(theirs, keeper)
         theirs.close()
         worker = _Worker(pid, os.pidfd_open(pid), ours)
         self._workers[pid] = worker
@@ -264,26 +262,17 @@ class Keeper:
             os.waitpid(worker.pid, 0)
             self._forget(worker)
 
-    def _close(self) -> None:
-        signal.set_wakeup_fd(-1)
-        self._selector.close()
-        self._signals.close()
-        self._signal_writer.close()
-
     # In the worker
 
     def _become_worker(self, report: socket.socket, keeper: int) -> NoReturn:
         status = int(ExitStatus.FAILED)
         try:
-            signal.set_wakeup_fd(-1)
-            for number in _SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            self._signals.leave()
             die_with_parent(keeper)
+            self._selector.close()
             for worker in self._workers.values():
                 worker.report.close()
                 os.close(worker.pidfd)
-            self._close()
             if self._control.socket is not None:
                 self._control.socket.close()
             status = self._work(report)
@@ -327,13 +316,9 @@ class Keeper:
         )
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(unhandled)
-        for number in _SIGNALS:
+        for number in self._stop_numbers:
             loop.add_signal_handler(number, host.stop)
         await host.run()
-
-
-def _note(number: int, frame: object) -> None:
-    """The wake-up socket has the number already."""
 
 
 def _status_of(error: HsframeworkError) -> ExitStatus:

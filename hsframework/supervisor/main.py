@@ -50,12 +50,12 @@ from hsframework.dispatcher import main as dispatcher_main
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
 from hsframework.errors import ConfigurationError
 from hsframework.process.lock import lock_memory, prepare_protection
+from hsframework.process.signals import SignalSocket, stop_signals
 from hsframework.registry.plugins import ENTRY_POINT_GROUP
 from hsframework.supervisor.grants import refused_groups
 
 EXIT_CONFIGURATION = 2
 STOP_TIMEOUT = 10.0
-_SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
 _PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 _LONGEST_WITHOUT_DISPATCHER = 0.5
 """Nobody is served without it: it is back within a second, however often it ends."""
@@ -99,7 +99,8 @@ class Supervisor:
         self._plugins = [name for name in self._installed if name not in configuration.blocked_plugins]
         self._children = [self._dispatcher, *(self._keeper(name) for name in self._plugins)]
         self._tables_checked = False
-        self._signals = _signal_socket()
+        self._stop_signals = stop_signals()
+        self._signals = SignalSocket((signal.SIGCHLD, *self._stop_signals))
         self._selector.register(self._signals, selectors.EVENT_READ, None)
 
     def run(self) -> int:
@@ -153,12 +154,11 @@ class Supervisor:
         sys.stdout.flush()
         sys.stderr.flush()
         # A signal for the child waits until its own handlers are in place.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        pid = os.fork()
-        if not pid:
-            ours.close()
-            self._become(child, theirs)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        with self._signals.held():
+            pid = os.fork()
+            if not pid:
+                ours.close()
+                self._become(child, theirs)
         theirs.close()
         child.pid, child.control, child.started = pid, ours, time.monotonic()
         ours.setblocking(False)
@@ -169,13 +169,8 @@ class Supervisor:
         """In the forked child: nothing of the supervisor's stays open."""
         status = 1
         try:
-            # The other end of the supervisor's own: whoever can write to it can stop the house.
-            os.close(signal.set_wakeup_fd(-1))
-            for number in _SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            self._signals.leave()
             self._selector.close()
-            self._signals.close()
             for other in self._children:
                 if other.control is not None:
                     other.control.close()
@@ -198,15 +193,10 @@ class Supervisor:
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
         for key, _ in self._selector.select(timeout):
             if key.data is None:
-                self._signalled()
+                self._stopping = self._stopping or bool(self._signals.take().intersection(self._stop_signals))
             else:
                 self._hear(key.data)
         self._reap()
-
-    def _signalled(self) -> None:
-        numbers = self._signals.recv(64)
-        if signal.SIGTERM in numbers or signal.SIGINT in numbers:
-            self._stopping = True
 
     def _hear(self, child: Child) -> None:
         assert child.control is not None
@@ -345,17 +335,6 @@ def _check_reachable(folder: Path, user: AgentUser) -> None:
 def plugin_names() -> list[str]:
     """The installed plugins' names, from their metadata: nothing is imported."""
     return sorted({entry.name for entry in metadata.entry_points(group=ENTRY_POINT_GROUP)})
-
-
-def _signal_socket() -> socket.socket:
-    """A socket on which the numbers of SIGCHLD, SIGTERM and SIGINT arrive as bytes."""
-    reader, writer = socket.socketpair()
-    reader.setblocking(False)
-    writer.setblocking(False)
-    signal.set_wakeup_fd(writer.detach())
-    for number in _SIGNALS:
-        signal.signal(number, lambda *_: None)
-    return reader
 
 
 def _send(child: Child, event: Mapping[str, Any]) -> None:

@@ -220,6 +220,18 @@ def test_what_keeps_a_keeper_from_starting() -> None:
         assert said in log
 
 
+async def test_a_plugin_that_changes_what_signals_do() -> None:
+    """SIGCHLD and SIGTERM ignored, the wake-up fd taken away at each fork: a dead worker is replaced all the same, and
+    SIGTERM ends everything in good order."""
+    async with keeper(behaviour="careless") as house:
+        first = await house.dispatcher.agent()
+        os.kill(first.pid, signal.SIGKILL)
+        second = await house.dispatcher.agent()
+        stopping = asyncio.create_task(house.stop())
+        second.refuse(await second.receive("leave"), 0)
+        assert (await stopping)[0] == ExitStatus.OK
+
+
 def test_privileges_are_gone() -> None:
     """A worker has no capability, no groups, cannot gain privileges, and is not root."""
 
