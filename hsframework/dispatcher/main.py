@@ -7,7 +7,6 @@ import dataclasses
 import gc
 import os
 import resource
-import signal
 import socket
 from collections.abc import Iterable, Mapping
 
@@ -33,6 +32,7 @@ from hsframework.process.capabilities import (
     raise_fd_limit,
 )
 from hsframework.process.lock import lock_memory, prepare_protection
+from hsframework.process.signals import stop_signals
 from hsframework.telemetry.metrics import metrics_server
 from hsframework.tls.kernel import supported_ciphers
 
@@ -81,7 +81,7 @@ async def _serve(
 ) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
     dispatcher = Dispatcher(configuration, expected_groups=expected_groups)
     dispatcher.metrics.gauges = {"hsframework_requests_pending": lambda: len(dispatcher.requests)}
