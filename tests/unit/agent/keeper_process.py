@@ -90,6 +90,7 @@ def main() -> int:
         watch_files()
     behaviour = options.get("behaviour", "greet")
     protocol = PROTOCOLS.get(behaviour, ToyProtocol)(BEHAVIOURS.get(behaviour, greet))
+    protocol.groups = tuple(options.get("groups", protocol.groups))
     control = options.get("control")
     return keeper_main(
         KeeperOptions(
