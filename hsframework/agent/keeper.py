@@ -83,7 +83,10 @@ Control = ControlSocket[FromKeeper, Go]
 
 
 def keeper_main(options: KeeperOptions) -> int:
-    """Serve until told to stop.  Returns an :class:`ExitStatus`; errors are logged and reported, not raised."""
+    """Serve until SIGTERM, SIGINT or the end of the supervisor.
+
+    Returns an :class:`ExitStatus`; errors are logged and reported, not raised.
+    """
     numbers = stop_signals()  # before a plugin can change what is ignored
     control = None
     if options.control is not None:
@@ -129,7 +132,7 @@ class _Worker:
 
 
 class Keeper:
-    """Forks the workers and replaces those that die."""
+    """A process that forks the workers and replaces those that die."""
 
     def __init__(
         self,
@@ -153,7 +156,10 @@ class Keeper:
         self._signals = SignalSocket(stop_numbers)
 
     def run(self) -> int:
-        """Until told to stop, or until it is hopeless."""
+        """Keep the workers alive until a signal or the end of the supervisor, or until they die too often.
+
+        Returns the :class:`ExitStatus`.
+        """
         expect_children()  # whatever a plugin has made of it
         self._selector.register(self._signals, selectors.EVENT_READ, self._signalled)
         if self._control is not None:

@@ -26,7 +26,7 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 
 class ControlChannel:
-    """The connection with the supervisor.  Sends Ready when it is made."""
+    """Connection with the supervisor.  Making it sends Ready."""
 
     def __init__(
         self, sock: socket.socket, policy: Policy, stop: asyncio.Event, *, loop: asyncio.AbstractEventLoop

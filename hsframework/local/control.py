@@ -50,7 +50,7 @@ _EVENT = "event"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message.  Raises MessageError for values that cannot be sent."""
+    """Base of all messages.  Raises MessageError for values that cannot be sent."""
 
     event: ClassVar[str]
 
@@ -72,7 +72,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class AgentStarted(Message):
-    """An agent was started: ``uid`` (None: the user of all) may join ``groups``."""
+    """Report of an agent that has started: ``uid`` may join ``groups``.  None: it is the dispatcher's own user."""
 
     event = "agent"
     name: str
@@ -82,14 +82,14 @@ class AgentStarted(Message):
 
 @dataclass(frozen=True, slots=True)
 class Ready(Message):
-    """The dispatcher serves its sockets."""
+    """Report that the dispatcher serves its sockets."""
 
     event = "ready"
 
 
 @dataclass(frozen=True, slots=True)
 class Known(Message):
-    """The dispatcher lets the agent of that name join its groups."""
+    """Report that the dispatcher lets the agent of that name join its groups."""
 
     event = "known"
     name: str
@@ -97,14 +97,14 @@ class Known(Message):
 
 @dataclass(frozen=True, slots=True)
 class Go(Message):
-    """The keeper's workers may start."""
+    """Permission for the keeper to start its workers."""
 
     event = "go"
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Message):
-    """The keeper's plugin has these protocols, and wants to join these groups."""
+    """Report that a keeper has loaded its plugin, which has these protocols and wants to join these groups."""
 
     event = "loaded"
     groups: tuple[str, ...]
@@ -113,7 +113,7 @@ class Loaded(Message):
 
 @dataclass(frozen=True, slots=True)
 class Serving(Message):
-    """Every worker of the keeper has joined."""
+    """Report that every worker of the keeper has joined."""
 
     event = "serving"
     pids: tuple[int, ...]
@@ -121,7 +121,7 @@ class Serving(Message):
 
 @dataclass(frozen=True, slots=True)
 class WorkerJoined(Message):
-    """One worker of the keeper has joined its groups."""
+    """Report that one worker of the keeper has joined its groups."""
 
     event = "worker-joined"
     pid: int
@@ -129,7 +129,7 @@ class WorkerJoined(Message):
 
 @dataclass(frozen=True, slots=True)
 class WorkerDied(Message):
-    """A worker of the keeper has ended: ``status`` is its exit status, or a signal's number below zero."""
+    """Report that a worker of the keeper has ended, with its exit status or a signal's number below zero."""
 
     event = "worker-died"
     pid: int
@@ -138,7 +138,7 @@ class WorkerDied(Message):
 
 @dataclass(frozen=True, slots=True)
 class Failed(Message):
-    """The keeper ends with ``status``."""
+    """Report that the keeper ends, with the exit status that it is about to have."""
 
     event = "failed"
     message: str
@@ -146,7 +146,7 @@ class Failed(Message):
 
     @classmethod
     def because(cls, reason: object, status: int) -> Self:
-        """Make it of any text: cut where it is too long, with escapes for what UTF-8 does not have."""
+        """Make it of any text, which is cut if it is too long and escaped where UTF-8 cannot have it."""
         text = str(reason).encode("utf-8", "backslashreplace").decode()
         return cls(text[:LONGEST_TEXT], int(status))
 
@@ -160,7 +160,7 @@ FromKeeper = Loaded | Serving | WorkerJoined | WorkerDied | Failed
 
 
 class Direction(Generic[M]):
-    """The messages that one kind of process may send to another."""
+    """Set of the messages that one kind of process may send to another."""
 
     def __init__(self, sender: str, receiver: str, *messages: type[M]) -> None:
         self.sender = sender
@@ -174,7 +174,7 @@ class Direction(Generic[M]):
         return message.encode()
 
     def decode(self, data: bytes) -> M:
-        """Return the message of a packet.  Raises MessageError for whatever is not exactly one of this direction."""
+        """Return the message of a packet.  Raises MessageError if it is not exactly one of this direction."""
         values = _object(data)
         event = values.pop(_EVENT, None)
         kind = self.messages.get(event) if isinstance(event, str) else None
@@ -201,7 +201,7 @@ DIRECTIONS: tuple[Direction[Any], ...] = (
 
 
 class ControlSocket(Generic[Sent, Received]):
-    """The supervisor's or a keeper's end, to wait for in a selector: neither sending nor receiving blocks."""
+    """End of the supervisor or of a keeper, for a selector: neither sending nor receiving blocks."""
 
     def __init__(self, sock: socket.socket, sends: Direction[Sent], receives: Direction[Received]) -> None:
         self._socket = sock
@@ -242,7 +242,7 @@ class ControlSocket(Generic[Sent, Received]):
         return self._receives.decode(data)
 
     def close(self) -> None:
-        """Close the socket: the other end is told so."""
+        """Close the socket, which the other end sees."""
         self._socket.close()
 
 
@@ -266,7 +266,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _is_text(value: object) -> bool:
-    """Return True for a text that UTF-8 has: half of a surrogate pair cannot be logged."""
+    """Return True for a text that UTF-8 can have: half of a surrogate pair cannot be logged."""
     return isinstance(value, str) and len(value) <= LONGEST_TEXT and value == value.encode("utf-8", "ignore").decode()
 
 

@@ -78,7 +78,7 @@ class Child(Generic[Sent, Received]):
     _messages: int = field(default=0, init=False)
 
     def begun(self, pid: int, control: ControlSocket[Sent, Received]) -> None:
-        """Note that it was started."""
+        """Record the process that was started."""
         self.pid, self.control = pid, control
         self.due, self.started = None, time.monotonic()
         self._window = 0.0
@@ -239,7 +239,7 @@ class Children:
                 yield child, os.waitstatus_to_exitcode(status)
 
     def _after(self, child: AnyChild, status: int) -> None:
-        """Decide what becomes of a child that has ended."""
+        """Decide if and when a child that has ended is started again."""
         self._close_control(child)
         child.ended = True
         if status == EXIT_CONFIGURATION or (status == 0 and not child.essential):

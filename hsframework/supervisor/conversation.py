@@ -56,7 +56,7 @@ class Agent:
 
 
 class Conversation:
-    """What the supervisor sends, and does on what it receives."""
+    """State of the conversation: each agent, and how far it is."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Conversation:
                 assert_never(message)
 
     def check_tables(self) -> None:
-        """Once each keeper has loaded or ended: warn of tables of the configuration that no plugin reads."""
+        """Warn of tables of the configuration that no plugin reads, once each keeper has loaded or ended."""
         agents = self._agents.values()
         if self._tables_checked or any(agent.loaded is None and not agent.keeper.ended for agent in agents):
             return

@@ -48,7 +48,7 @@ from hsframework.supervisor.conversation import Agent, Conversation
 
 
 class Supervisor:
-    """One run of the service."""
+    """Process of `hsframework run`."""
 
     def __init__(self, configuration: Configuration, listeners: Mapping[str, socket.socket]) -> None:
         self._configuration = configuration
