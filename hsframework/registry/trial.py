@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from hsframework.process.capabilities import die_with_parent
 from hsframework.process.forks import our_own_fork
+from hsframework.process.signals import expect_children
 from hsframework.registry.compatibility import check_distribution
 from hsframework.registry.plugins import ENTRY_POINT_GROUP
 
@@ -33,6 +34,7 @@ def unfit_plugins(exempt: Collection[str] = (), *, timeout: float = TIMEOUT) -> 
     ``exempt``: names of plugins that are not tried.  ``timeout``: seconds for all trials together.  A plugin that only
     raises an exception is not unfit, because its importer can handle that.
     """
+    expect_children()
     found = [item for item in metadata.entry_points(group=ENTRY_POINT_GROUP) if item.name not in exempt]
     trials = [(entry_point.name, _begin(entry_point)) for entry_point in found]
     deadline = time.monotonic() + timeout

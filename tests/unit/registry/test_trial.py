@@ -24,8 +24,9 @@ PLUGINS = {
     "talks": "print('hello', flush=True)",
 }
 SCRIPT = """
-import json, sys
+import json, signal, sys
 from hsframework.registry.trial import unfit_plugins
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever starts a program may have left it so
 print(json.dumps(unfit_plugins(sys.argv[1:], timeout=2.0)))
 """
 
