@@ -9,7 +9,7 @@
     ├── MessageError                     EBADMSG  a message that its specification does not allow
     ├── RequestRefused                   (any)    the service did not take a request: nobody listens, busy, not allowed
     └── HandshakeError                   (any)    a handshake that was begun and did not succeed
-        ├── HandshakeFailed              (table)  one of the documented ways to fail, see credentials/failures.py
+        ├── HandshakeFailed              (table)  one of the documented ways to fail, see failures.py
         └── StreamError                  (any)    a session that was established and broke afterwards
 
 What the peer broke and what we broke are told apart by the failure's ``Failure`` member, not by the class.

@@ -5,7 +5,7 @@
   after a ``send`` waits first, since the answer is on its way for longer than the attempt takes.
 * The loop is not told of a socket for which nobody waits (:mod:`~hsframework.agent.readiness`), so that data for the
   consumer does not wake it for nothing.
-* :meth:`close` takes it out of the loop (epoll) before it closes the fd: a copy in another process would keep a closed
+* ``close`` takes it out of the loop (epoll) before it closes the fd: a copy in another process would keep a closed
   fd firing.
 * Deadlines are the host's: it cancels the handshaker, and a cancelled wait leaves nothing behind.
 * A handshaker that closes the socket, which is not its to close, has failed (EIO); the request still ends properly.

@@ -29,7 +29,7 @@ class ClientHelloReader:
         return None if body is None else parse_client_hello(body)
 
     def feed_raw(self, record: bytes) -> bytes | None:
-        """The same, for :func:`parse_client_hello` and :func:`offers_alpn`."""
+        """The same, for :func:`parse_client_hello` and :func:`~hsframework.tls.client_hello.offers_alpn`."""
         refuse_alert(record)
         body = record[HEADER_SIZE:]
         if record[0] != HANDSHAKE or not body:

@@ -1,6 +1,6 @@
 """What touches aioquic's private names: nothing outside this folder does.
 
-* :mod:`.connection`: aioquic's connection as the agent runs it.
+* :mod:`.handshaking`: aioquic's connection as the agent runs it.
 * :mod:`.export` and :mod:`.restore`: a connection to a :class:`~hsframework_quic.session.QuicSession` and back.
 * :mod:`.tls`: the TLS engine with hsframework's verification.
 
