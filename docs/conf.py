@@ -27,7 +27,6 @@ exclude_patterns = ["_build", "reference/generated/failures.md", "reference/gene
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}
-autodoc_type_aliases = {"PskLookup": "PskLookup"}
 python_use_unqualified_type_names = True
 
 html_theme = "furo"

@@ -123,17 +123,18 @@ def _enum(values: Mapping[str, int]) -> str:
 
 
 def failures_table() -> str:
-    """Each way to fail, what the peer is told and what the consumer is told."""
+    """Return a table of the ways to fail: the alert to the peer, the errno for the consumer, the side to blame."""
     rows = (
         (
             f"`{failure.name}`",
             failure.meaning,
             "none" if failure.alert is None else str(failure.alert),
             f"{errno_name(failure.errno)} ({failure.errno})",
+            failure.blame.value,
         )
         for failure in Failure
     )
-    return table(("failure", "meaning", "alert", "errno"), rows)
+    return table(("failure", "meaning", "alert", "errno", "blame"), rows)
 
 
 # Configuration

@@ -1,19 +1,33 @@
-"""Every exception that hsframework raises, in one tree.  Each carries the errno that a consumer is given.
+"""The tree of exceptions that leave public functions.  Each carries the errno that a consumer is given.
 
 ::
 
-    HsframeworkError                     errno
-    ├── ConfigurationError               EINVAL   a file, a flag or a setting is wrong; says what to change
-    ├── PluginError                      ENOPKG   a plugin that cannot be loaded, or that broke a rule of the interface
-    │   └── RequiredPluginError          ENOPKG   one without which the configuration lets nothing be served
-    ├── MessageError                     EBADMSG  a message that its specification does not allow
-    ├── RequestRefused                   (any)    the service did not take a request: nobody listens, busy, not allowed
-    └── HandshakeError                   (any)    a handshake that was begun and did not succeed
-        ├── HandshakeFailed              (table)  one of the documented ways to fail, see failures.py
-        └── StreamError                  (any)    a session that was established and broke afterwards
+    HsframeworkError               errno
+    ├── ConfigurationError         EINVAL      a file, a flag or a setting is wrong; says what to change
+    ├── PluginError                ENOPKG      a plugin that cannot be loaded, or that broke a rule of the interface
+    │   └── RequiredPluginError    ENOPKG      a plugin is missing, and the configuration serves nothing without it
+    ├── MessageError               EBADMSG     a message that its specification does not allow
+    ├── NetlinkError               (any)       the kernel refused a netlink request (netlink/socket.py)
+    │   └── NoPsp                  (any)       the kernel has no PSP (psp)
+    ├── RequestRefused             (any)       the service did not take a request: nobody listens, busy, not allowed
+    ├── LifecycleError             EIO         a fault of the dispatcher (dispatcher/requests/lifecycle.py)
+    ├── DemoError                  EIO         the demonstration could not be run (cli/demo/processes.py)
+    ├── HandshakeError             (any)       a handshake that was begun did not succeed
+    │   └── HandshakeFailed        (table)     one of the documented ways to fail (failures.py)
+    │       ├── DeviceRefused      EOPNOTSUPP  no PSP device takes the connection (psp)
+    │       └── Violation          EPROTO      the peer broke a rule of QUIC and none of TLS (quic)
+    └── StreamError                (any)       an established session broke, or was used in a way that it does not allow
+        ├── SessionBroken          (table)     a session of TLS 1.3 or PSP cannot go on (tls13)
+        │   └── SessionTruncated   ECONNRESET  it ended without close_notify (tls13)
+        ├── PacketRefused          EIO         a PSP packet is malformed or does not authenticate (psp)
+        ├── ConnectionEnded        (any)       a QUIC connection is over (quic)
+        └── StreamAborted          (any)       the peer gave up one stream of a QUIC connection (quic)
 
-What the peer broke and what we broke are told apart by the failure's ``Failure`` member, not by the class.
-An exception text never contains a secret: key material travels in :class:`hsframework.interface.Secret`.
+``(any)``: chosen where it is raised; ``(table)``: the failure's, see :class:`hsframework.failures.Failure`, whose
+``blame`` tells a fault of the peer's from one of ours, of the configuration and of the network.
+
+Outside the tree are the two exceptions that end a test, LoopBlocked and ConformanceFailure of hsframework.testing.
+An exception's text never contains a secret: key material travels in :class:`hsframework.interface.Secret`.
 """
 
 from __future__ import annotations
@@ -23,12 +37,10 @@ import os
 
 
 class HsframeworkError(Exception):
-    """The root of the tree.
-
-    ``errno`` is a positive errno from 1 to 4095, the range that the kernel's DONE takes.
-    """
+    """The root of the tree."""
 
     default_errno: int = _errno.EIO
+    """The errno of the class, for errors that are raised without one."""
 
     def __init__(self, message: str, *, errno: int | None = None) -> None:
         super().__init__(message)
@@ -36,37 +48,38 @@ class HsframeworkError(Exception):
         if not 1 <= number <= 4095:
             raise ValueError(f"errno {number} is outside 1 to 4095")
         self.errno = number
+        """A positive errno from 1 to 4095, the range that the kernel's DONE takes."""
 
     @property
     def errno_name(self) -> str:
-        """The symbolic name, for example ``ETIMEDOUT``."""
+        """Return the symbolic name of the errno, for example ``ETIMEDOUT``."""
         return errno_name(self.errno)
 
 
 class ConfigurationError(HsframeworkError):
-    """A file, a flag or a setting is wrong.  The message says where and what to change."""
+    """A mistake in a file, a flag or a setting.  The message says where it is and what to change."""
 
     default_errno = _errno.EINVAL
 
 
 class PluginError(HsframeworkError):
-    """A plugin cannot be loaded, or it broke a rule of the interface."""
+    """A plugin that cannot be loaded, or that broke a rule of the interface."""
 
     default_errno = _errno.ENOPKG
 
 
 class RequiredPluginError(PluginError):
-    """A plugin is not in use without which the configuration lets nothing be served."""
+    """A missing plugin without which the configuration serves nothing (``required-plugins``)."""
 
 
 class MessageError(HsframeworkError):
-    """A message is not what its specification allows: truncated, unknown attribute, wrong length, nested too deep."""
+    """A message that its specification does not allow: truncated, unknown attribute, wrong length, nested too deep."""
 
     default_errno = _errno.EBADMSG
 
 
 class RequestRefused(HsframeworkError):
-    """The service did not take the request; no handshake was begun and the socket is as it was.
+    """A request that the service did not take; no handshake was begun and the socket is as it was.
 
     ``ESRCH`` no agent listens in the group; ``EAGAIN`` too many requests are pending; ``EBUSY`` the socket is in a
     handshake already; ``EACCES`` policy does not allow it; ``EINVAL`` the request makes no sense.
@@ -74,11 +87,17 @@ class RequestRefused(HsframeworkError):
 
 
 class HandshakeError(HsframeworkError):
-    """A handshake that was begun did not succeed.  Plugins raise it (or a subclass) with the errno of their choice."""
+    """A handshake that was begun and did not succeed.
+
+    Plugins raise it, or a subclass, with the errno of their choice.
+    """
 
 
-class StreamError(HandshakeError):
-    """A session that was established broke afterwards, or its consumer used it in a way that it does not allow."""
+class StreamError(HsframeworkError):
+    """A session that was established and broke afterwards, or that its consumer used in a way that it does not allow.
+
+    It is no HandshakeError: a program that catches failed handshakes does not catch the end of a session with them.
+    """
 
 
 # Of two names for a number Python keeps one; these are the kernel's own.
@@ -86,10 +105,10 @@ _NAMES = {**_errno.errorcode, _errno.EOPNOTSUPP: "EOPNOTSUPP"}
 
 
 def errno_name(number: int) -> str:
-    """``110`` → ``"ETIMEDOUT"``; a number without a name gives its decimal form."""
+    """Return the symbolic name: ``110`` → ``"ETIMEDOUT"``; a number without a name gives its decimal form."""
     return _NAMES.get(number, str(number))
 
 
 def describe_errno(number: int) -> str:
-    """``110`` → ``"ETIMEDOUT (Connection timed out)"``."""
+    """Return name and meaning: ``110`` → ``"ETIMEDOUT (Connection timed out)"``."""
     return f"{errno_name(number)} ({os.strerror(number)})"

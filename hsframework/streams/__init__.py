@@ -1,13 +1,13 @@
-"""For plugin authors: the streams that ``hsframework_attach_session`` gives to consumers, blocking and over asyncio.
+"""Streams over sessions, blocking and over asyncio, for plugins to return from ``hsframework_attach_session``.
 
 A session that lives in user space is written once, without I/O, as a :class:`UserSpaceSession`.  Both kinds of stream
-then come from it::
+are built on it::
 
     channel = UserSpaceChannel(socket, MySession(...))
     return AsyncioStream(channel) if asynchronous else BlockingStream(channel)
 
-What partial writes, timeouts, cancellation and two threads ask for is done here.  A session that the kernel keeps, or
-one that has more to it, implements :class:`Channel` itself.
+Partial writes, timeouts, cancellation and use from two threads are handled here.  A session in the kernel, or one with
+needs of its own, implements :class:`Channel` itself.
 """
 
 from hsframework.streams.asynchronous import AsyncioStream

@@ -1,4 +1,4 @@
-"""The same stream over asyncio.  One task may send while another receives; several senders take turns."""
+"""The stream over asyncio.  One task may send while another receives; several senders take turns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ T = TypeVar("T")
 
 
 class AsyncioStream:
-    """Implements :class:`hsframework.interface.AsyncStream`.  Makes its socket non-blocking, as asyncio needs it."""
+    """A stream for asynchronous consumers: implements :class:`hsframework.interface.AsyncStream`.
+
+    It makes its socket non-blocking, as asyncio needs it.  Errors: StreamError, OSError.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -26,20 +29,20 @@ class AsyncioStream:
 
     @property
     def socket(self) -> socket.socket:
-        """Its owner's; the stream does not close it."""
+        """Return the socket, which stays its owner's: the stream does not close it."""
         return self._channel.socket
 
     @property
     def peer_closed(self) -> bool:
-        """The peer has closed its direction properly."""
+        """True if the peer has closed its direction properly."""
         return self._channel.peer_closed
 
     async def send(self, data: bytes) -> None:
-        """Send all of ``data``.  Cancelled in between, the rest goes out with the next call that sends."""
+        """Send all of ``data``.  After a cancellation the next call that sends begins with the rest."""
         await self.write(lambda: self._channel.queue_data(data))
 
     async def receive(self, max_size: int = 65536) -> bytes:
-        """At least one byte and at most ``max_size``; ``b""`` once the peer has closed its direction properly."""
+        """Receive 1 to ``max_size`` bytes; ``b""`` once the peer has closed its direction properly."""
         if max_size < 1:
             raise ValueError("max_size is at least 1")
         async with self._reading:
@@ -53,11 +56,11 @@ class AsyncioStream:
                     return data
 
     async def send_eof(self) -> None:
-        """Say goodbye; receiving goes on.  A second call says nothing."""
+        """Close our direction; receiving goes on.  A second call sends nothing."""
         await self.write(self._channel.queue_close)
 
     async def close(self) -> None:
-        """Say goodbye and release the session.  A connection that is gone is no error; nor is a second call."""
+        """Close our direction and release the session.  A lost connection is no error, nor is a second call."""
         if self._released:
             return
         self._released = True
@@ -77,7 +80,7 @@ class AsyncioStream:
             raise StreamError("the stream is closed")
 
     async def write(self, queue: Callable[[], None]) -> None:
-        """Queue something on the channel and send it: for what a protocol can say beside data."""
+        """Call ``queue``, which queues a message on the channel, and send it: for messages other than data."""
         self._check()
         async with self._writing:
             queue()
@@ -86,7 +89,7 @@ class AsyncioStream:
                 await self._wait_for(self._channel.try_flush, write=True)
 
     def _answer(self) -> None:
-        """Send what reading found due, unless a writer is at it, which then does so itself when it is through."""
+        """Send the answers that reading made due; a writer that is at work sends them itself when it has finished."""
         if self._channel.owes_output and not self._writing.locked():
             with suppress(OSError):
                 self._channel.try_flush()
@@ -100,7 +103,7 @@ class AsyncioStream:
 
 
 async def _ready(sock: socket.socket, *, write: bool) -> None:
-    """Wait until the socket is readable, or writable."""
+    """Wait until the socket is readable; with ``write``, writable."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
     add, remove = (loop.add_writer, loop.remove_writer) if write else (loop.add_reader, loop.remove_reader)

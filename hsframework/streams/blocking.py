@@ -1,8 +1,7 @@
-"""A blocking stream over a session, for synchronous consumers.
+"""The blocking stream.  One thread may send while another receives.
 
-Waits end at the socket's timeout (``settimeout``) with TimeoutError; what a timed-out ``send`` had queued goes out
-with the next call that sends.  A non-blocking socket gives BlockingIOError.  One thread may send while another
-receives.
+Waits end at the socket's timeout (``settimeout``) with TimeoutError; after a ``send`` that timed out the next call that
+sends begins with the rest.  A non-blocking socket gives BlockingIOError.
 """
 
 from __future__ import annotations
@@ -21,7 +20,10 @@ T = TypeVar("T")
 
 
 class BlockingStream:
-    """Implements :class:`hsframework.interface.Stream`.  Errors: StreamError, OSError."""
+    """A stream for synchronous consumers: implements :class:`hsframework.interface.Stream`.
+
+    Errors: StreamError, OSError; TimeoutError at the socket's timeout.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -31,12 +33,12 @@ class BlockingStream:
 
     @property
     def socket(self) -> socket.socket:
-        """Its owner's; the stream does not close it."""
+        """Return the socket, which stays its owner's: the stream does not close it."""
         return self._channel.socket
 
     @property
     def peer_closed(self) -> bool:
-        """The peer has closed its direction properly."""
+        """True if the peer has closed its direction properly."""
         return self._channel.peer_closed
 
     def send(self, data: bytes) -> None:
@@ -44,7 +46,7 @@ class BlockingStream:
         self.write(lambda: self._channel.queue_data(data))
 
     def receive(self, max_size: int = 65536) -> bytes:
-        """At least one byte and at most ``max_size``; ``b""`` once the peer has closed its direction properly."""
+        """Receive 1 to ``max_size`` bytes; ``b""`` once the peer has closed its direction properly."""
         if max_size < 1:
             raise ValueError("max_size is at least 1")
         with self._reading:
@@ -58,11 +60,11 @@ class BlockingStream:
                     return data
 
     def send_eof(self) -> None:
-        """Say goodbye; receiving goes on.  A second call says nothing."""
+        """Close our direction; receiving goes on.  A second call sends nothing."""
         self.write(self._channel.queue_close)
 
     def close(self) -> None:
-        """Say goodbye and release the session.  A connection that is gone is no error; nor is a second call."""
+        """Close our direction and release the session.  A lost connection is no error, nor is a second call."""
         if self._released:
             return
         self._released = True
@@ -81,7 +83,7 @@ class BlockingStream:
             raise StreamError("the stream is closed")
 
     def write(self, queue: Callable[[], None]) -> None:
-        """Queue something on the channel and send it: for what a protocol can say beside data."""
+        """Call ``queue``, which queues a message on the channel, and send it: for messages other than data."""
         self._check()
         with self._writing:
             queue()
@@ -89,7 +91,7 @@ class BlockingStream:
         self._answer()
 
     def _answer(self) -> None:
-        """Send what reading found due, unless a writer is at it, which then does so itself when it is through."""
+        """Send the answers that reading made due; a writer that is at work sends them itself when it has finished."""
         while self._channel.owes_output and self._writing.acquire(blocking=False):
             try:
                 with suppress(OSError):

@@ -1,16 +1,16 @@
-"""A session and its socket: what both kinds of stream are made of.
+"""The channel below both kinds of stream: a session and its socket.
 
-A :class:`Channel` never waits: its methods do what can be done now and raise BlockingIOError when the socket has to
-become readable or writable first (TimeoutError, where the socket itself has a timeout and waits).  :mod:`.blocking` and
-:mod:`.asynchronous` wait, each in its way.
+A :class:`Channel` never waits: its methods do as much as is possible now, and raise BlockingIOError when the socket has
+to become readable or writable first (TimeoutError, where the socket itself has a timeout and waits).  :mod:`.blocking`
+and :mod:`.asynchronous` wait, each in its way.
 
 The rules:
 
 * One caller at a time reads (``try_receive``), one writes (``queue_*``, ``try_flush``); the two may be different
   threads.
-* What was queued goes out in that order, also after an error in between: ``try_flush`` resumes where the socket
-  stopped.  A record is never sent twice and never in part.
-* ``owes_output``: reading found something that has to be answered; the next flush sends it.
+* Output is sent in the order in which it was queued, also after an error in between: ``try_flush`` resumes where the
+  socket stopped.  A record is never sent twice and never in part.
+* ``owes_output``: reading has made an answer due, and the next flush sends it.
 """
 
 from __future__ import annotations
@@ -23,38 +23,39 @@ _READ_SIZE = 1 << 16
 
 
 class Channel(ABC):
-    """``socket`` stays its owner's: a channel does not close it."""
+    """A session over a socket, in calls that do not wait."""
 
     socket: socket.socket
+    """The connection.  It stays its owner's: a channel does not close it."""
 
     @property
     @abstractmethod
     def peer_closed(self) -> bool:
-        """The peer has closed its direction properly."""
+        """True if the peer has closed its direction properly."""
 
     @property
     @abstractmethod
     def owes_output(self) -> bool:
-        """A flush would send something that the protocol asks for."""
+        """True if the protocol has output due that a flush would send."""
 
     @abstractmethod
     def try_receive(self, max_size: int) -> bytes | None:
-        """Data (at most ``max_size`` bytes), ``b""`` once the peer has closed, None: nothing yet, call again.
+        """Return 1 to ``max_size`` bytes, or ``b""`` once the peer has closed; None: nothing yet, call again.
 
-        Raises StreamError for a session that is broken; then a flush sends what there is to say about it.
+        Raises StreamError for a session that is broken; a flush then sends the alert, where there is one.
         """
 
     @abstractmethod
     def queue_data(self, data: bytes) -> None:
-        """Application data."""
+        """Queue application data."""
 
     @abstractmethod
     def queue_close(self) -> None:
-        """The goodbye of our direction; a second call queues nothing."""
+        """Queue the message that closes our direction; a second call queues nothing."""
 
     @abstractmethod
     def try_flush(self) -> None:
-        """Write what is queued and what is owed."""
+        """Write the queued output and the output that is due."""
 
 
 class UserSpaceSession(Protocol):
@@ -62,40 +63,40 @@ class UserSpaceSession(Protocol):
 
     @property
     def peer_closed(self) -> bool:
-        """The peer has closed its direction properly."""
+        """True if the peer has closed its direction properly."""
         ...
 
     @property
     def owes_output(self) -> bool:
-        """``data_to_send`` would return something."""
+        """True if ``data_to_send`` would return bytes."""
         ...
 
     def encrypt(self, data: bytes) -> bytes:
-        """The bytes for the connection that carry ``data``; none for none."""
+        """Return the bytes for the connection that carry ``data``; none for none."""
         ...
 
     def decrypt(self, data: bytes) -> bytes:
-        """The plain text that bytes from the connection, in pieces of any size, make whole; often none.
+        """Take bytes from the connection, in pieces of any size, and return the plain text of complete records, if any.
 
-        An error that comes behind good records in the same bytes is raised by the next call, also by one with ``b""``.
+        An error behind good records in the same bytes is raised by the next call, also by one with ``b""``.
         """
         ...
 
     def receive_eof(self) -> None:
-        """The connection has ended.  Raises StreamError unless the peer had closed its direction properly."""
+        """Note the end of the connection.  Raises StreamError unless the peer had closed its direction properly."""
         ...
 
     def data_to_send(self) -> bytes:
-        """What the protocol itself owes the peer now; often nothing."""
+        """Return the bytes that the protocol itself has due for the peer, if any."""
         ...
 
     def close(self) -> bytes:
-        """The goodbye of our direction, or nothing the second time."""
+        """Return the bytes that close our direction; none the second time."""
         ...
 
 
 class UserSpaceChannel(Channel):
-    """The session is in this process; the socket carries what it encrypts."""
+    """A channel whose session is in this process; the socket carries its ciphertext."""
 
     def __init__(self, sock: socket.socket, session: UserSpaceSession) -> None:
         self.socket = sock

@@ -1,4 +1,4 @@
-"""The compatibility promise: what is promised is there, and the project's own plugins use nothing else."""
+"""The compatibility promise: every promised name is there, and the project's own plugins use no other."""
 
 from __future__ import annotations
 
