@@ -9,15 +9,28 @@ out as a :class:`hsframework.interface.Secret`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from hsframework.errors import ConfigurationError
+from hsframework.interface import Attribute, AttributeSet, Operation, Specification
+
+__all__ = [
+    "INTEGER_TYPES",
+    "MAX_NESTING",
+    "NLMSG_MIN_TYPE",
+    "Attribute",
+    "AttributeSet",
+    "Operation",
+    "Specification",
+    "builtin_specification",
+    "load_specification",
+    "parse_specification",
+]
 
 INTEGER_TYPES: Mapping[str, str] = {
     "u8": "B",
@@ -33,57 +46,6 @@ INTEGER_TYPES: Mapping[str, str] = {
 
 MAX_NESTING = 8
 NLMSG_MIN_TYPE = 0x10
-Protocol = Literal["genetlink", "netlink-raw"]
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """One attribute of a set.  ``value`` is its number on the wire, 1 to 16383."""
-
-    name: str
-    value: int
-    type: str
-    multi: bool = False
-    nested: str | None = None
-    enum: str | None = None
-    sensitive: bool = False
-    doc: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class AttributeSet:
-    """Attributes by name; both the names and the numbers are unique in a set."""
-
-    name: str
-    attributes: Mapping[str, Attribute]
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One message.  ``request``, ``reply`` and ``event`` list the attributes that are allowed in each form."""
-
-    name: str
-    value: int
-    attribute_set: str
-    request: frozenset[str] | None = None
-    reply: frozenset[str] | None = None
-    event: frozenset[str] | None = None
-    admin: bool = False
-    doc: str = ""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Specification:
-    """One family, checked.  Compared and hashed by identity, so that what is built from one can be kept beside it."""
-
-    name: str
-    protocol: Protocol
-    protonum: int | None
-    doc: str
-    sets: Mapping[str, AttributeSet]
-    operations: Mapping[str, Operation]
-    groups: tuple[str, ...]
-    enums: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @cache
