@@ -102,7 +102,9 @@ class Newcomers:
             self._sort(arrival, now)
         # After the port, since what a client sent before it had its socket is older.
         while self._fresh:
-            self._drain(self._fresh.pop(0), now)
+            fresh = self._fresh.pop(0)
+            self._drain(fresh, now)
+            self._port.settle(fresh.socket)
         early, self._early = self._early, []
         for arrival in early:
             self._give(arrival)

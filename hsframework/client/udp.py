@@ -9,6 +9,9 @@ and not connected: between its bind and its connect that is a client's socket to
 * Where that cannot be (a client's socket is bound to one address, the listening one to all of them, and the route back
   would begin at another; or the kernel refuses the program), anybody's datagram lands in either.  So who opens a
   client's socket sorts both queues again; :mod:`.newcomers` does.
+* Linux 6.18 takes a socket out of its group when it connects, and lets the next one join the group of the socket bound
+  last, which has no program: from the second client on, that next socket gets everybody's datagrams until it is
+  connected.  So its receive buffer is as large as the listening one's until it has been sorted (:meth:`Port.settle`).
 """
 
 from __future__ import annotations
@@ -117,6 +120,7 @@ class Port:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         _always_choose_first(sock)
         sock.bind(address)
+        self._usual_buffer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
@@ -176,10 +180,15 @@ class Port:
             sock = self._connected(arrival, arrival.local)
         return sock
 
+    def settle(self, sock: socket.socket) -> None:
+        """Give a client's socket the usual receive buffer, once others' datagrams have been taken out of it."""
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._usual_buffer // 2)  # the kernel doubles it
+
     def _connected(self, arrival: Arrival, local: str) -> socket.socket:
         sock = socket.socket(self._socket.family, socket.SOCK_DGRAM)
         try:
             _never_fragment(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if sock.family == socket.AF_INET6:
                 only = self._socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
