@@ -159,8 +159,9 @@ def test_silence_and_answers(listener: UdpListener) -> None:
         for junk in (b"", b"junk", os.urandom(1200)):
             sock.send(junk)
         sock.send(b"ask me")
-        with pytest.raises(TimeoutError):
-            listener.accept(0.05)
+        while not select.select([sock], [], [], 0)[0]:  # the machine may be too busy to deliver within one accept
+            with pytest.raises(TimeoutError):
+                listener.accept(0.05)
         assert sock.recv(100) == b"answer me"
         sock.setblocking(False)
         with pytest.raises(BlockingIOError):
