@@ -113,11 +113,16 @@ def broken(owner: ast.AST, first: str) -> Iterator[str]:
         yield "clause"
     if "?" in _without_quotations(first):
         yield "question"
-    if isinstance(owner, Function) and not _is_exempt(owner):
-        word = re.match(r"[A-Za-z-]*", first)
-        verb = word is not None and word[0].lower() in VERBS and first[:1].isupper()
-        if not verb and not first.startswith("True if "):
-            yield "verb"
+    demanded = isinstance(owner, Function) and not _is_exempt(owner)
+    if demanded and not _begins_with_a_verb(first) and not first.startswith("True if "):
+        yield "verb"
+
+
+def _begins_with_a_verb(line: str) -> bool:
+    match = re.match(r"([A-Z][a-z-]*)\b( of\b)?", line)
+    if match is None or match[1].lower() not in VERBS:
+        return False
+    return match[2] is None or match[1] in ("Warn", "Tell", "Dispose")  # "Name of the peer" begins with a noun
 
 
 def _is_exempt(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
