@@ -9,15 +9,28 @@ One key is ours: with ``x-sensitive: true`` on a binary attribute the codec deco
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from hsframework.errors import ConfigurationError
+from hsframework.interface import Attribute, AttributeSet, Operation, Specification
+
+__all__ = [
+    "INTEGER_TYPES",
+    "MAX_NESTING",
+    "NLMSG_MIN_TYPE",
+    "Attribute",
+    "AttributeSet",
+    "Operation",
+    "Specification",
+    "builtin_specification",
+    "load_specification",
+    "parse_specification",
+]
 
 INTEGER_TYPES: Mapping[str, str] = {
     "u8": "B",
@@ -35,67 +48,6 @@ MAX_NESTING = 8
 """Levels of nested attributes."""
 NLMSG_MIN_TYPE = 0x10
 """Lowest message type of a family; those below are netlink's own (linux/netlink.h)."""
-Protocol = Literal["genetlink", "netlink-raw"]
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """One attribute of a set."""
-
-    name: str
-    value: int
-    """Number on the wire, 1 to 16383."""
-    type: str
-    """A key of ``INTEGER_TYPES``, or ``string``, ``binary``, ``flag``, ``nest``."""
-    multi: bool = False
-    """True if it may be repeated."""
-    nested: str | None = None
-    """Attribute set of a nest."""
-    enum: str | None = None
-    """Definition with the names of its values."""
-    sensitive: bool = False
-    """True if its value is a secret."""
-    doc: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class AttributeSet:
-    """A set of attributes by name; both names and numbers are unique in it."""
-
-    name: str
-    attributes: Mapping[str, Attribute]
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One operation of a family.
-
-    ``request``, ``reply`` and ``event``: the attributes that are allowed in each form of its message; None: there is no
-    such form.  ``admin``: True if the caller needs CAP_NET_ADMIN.
-    """
-
-    name: str
-    value: int
-    attribute_set: str
-    request: frozenset[str] | None = None
-    reply: frozenset[str] | None = None
-    event: frozenset[str] | None = None
-    admin: bool = False
-    doc: str = ""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Specification:
-    """The checked spec of one family.  Compared and hashed by identity, so that codecs can be cached by it."""
-
-    name: str
-    protocol: Protocol
-    protonum: int | None
-    doc: str
-    sets: Mapping[str, AttributeSet]
-    operations: Mapping[str, Operation]
-    groups: tuple[str, ...]
-    enums: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @cache
