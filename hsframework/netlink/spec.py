@@ -2,20 +2,24 @@
 (Documentation/userspace-api/netlink/specs.rst).
 
 The whole file is checked when it is loaded, so that codecs, pyroute2 classes and documentation need not check it again.
-One key is ours: with ``x-sensitive: true`` on a binary attribute the codec decodes its value to a
-:class:`hsframework.interface.Secret`.
+An unknown key is an error.  The file NAME.sensitive.yaml beside NAME.yaml names the attributes that are secrets, which
+the codec decodes to :class:`hsframework.interface.Secret`::
+
+    session: [client-secret, server-secret]
+
+A spec with attributes of type ``binary``, the only ones that can be secret, needs that file; ``{}`` if none is.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
-
-import yaml
 
 from hsframework.errors import ConfigurationError
 from hsframework.netlink.spec_reader import SpecificationReader
+from hsframework.netlink.spec_sensitive import sensitive_file
 from hsframework.netlink.spec_types import (
     INTEGER_TYPES,
     MAX_NESTING,
@@ -25,6 +29,7 @@ from hsframework.netlink.spec_types import (
     Operation,
     Specification,
 )
+from hsframework.netlink.spec_yaml import read_yaml
 
 __all__ = [
     "INTEGER_TYPES",
@@ -36,6 +41,7 @@ __all__ = [
     "Specification",
     "builtin_specification",
     "load_specification",
+    "package_specification",
     "parse_specification",
 ]
 
@@ -43,28 +49,46 @@ __all__ = [
 @cache
 def builtin_specification(name: str) -> Specification:
     """Return a spec that ships with the core: ``handshake``, ``handshake-raw``, ``local``, ``nlctrl`` or ``psp``."""
-    text = resources.files("hsframework.netlink").joinpath("specs", f"{name}.yaml").read_text("utf-8")
-    return parse_specification(text, origin=f"{name}.yaml")
+    return package_specification("hsframework.netlink", name)
+
+
+def package_specification(package: str, name: str) -> Specification:
+    """Read and check ``specs/NAME.yaml`` of an installed package, and ``specs/NAME.sensitive.yaml`` beside it.
+
+    Raises ConfigurationError, which names the file and the wrong entry.
+    """
+    return _load(resources.files(package) / "specs", f"{name}.yaml", f"{name}.yaml")
 
 
 def load_specification(path: Path | str) -> Specification:
-    """Read and check a spec in a YAML file.  Raises ConfigurationError, which names the file and the wrong entry."""
+    """Read and check a spec in a YAML file, and NAME.sensitive.yaml beside it.
+
+    Raises ConfigurationError, which names the file and the wrong entry.
+    """
+    return _load(Path(path).parent, Path(path).name, str(path))
+
+
+def parse_specification(text: str, *, origin: str = "<text>", sensitive: str | None = None) -> Specification:
+    """Parse and check the YAML text of a spec.
+
+    ``sensitive``: the YAML text that names its secret attributes, as in the file beside a spec; None: there is no such
+    file.  ``origin``: the spec's file, for messages.  Raises ConfigurationError.
+    """
     try:
-        text = Path(path).read_text("utf-8")
+        return SpecificationReader(origin).family(read_yaml(text, origin), sensitive)
+    except RecursionError:
+        raise ConfigurationError(f"{origin}: nested too deep") from None
+
+
+def _load(folder: Traversable, name: str, origin: str) -> Specification:
+    text = _read(folder / name, origin)
+    beside = folder / sensitive_file(name)
+    sensitive = _read(beside, sensitive_file(origin)) if beside.is_file() else None
+    return parse_specification(text, origin=origin, sensitive=sensitive)
+
+
+def _read(file: Traversable, origin: str) -> str:
+    try:
+        return file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: cannot read the netlink spec: {error}") from None
-    return parse_specification(text, origin=str(path))
-
-
-def parse_specification(text: str, *, origin: str = "<text>") -> Specification:
-    """Parse and check the YAML text of a spec; ``origin``: for messages.  Raises ConfigurationError."""
-    try:
-        tree = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that Python cannot represent
-        raise ConfigurationError(f"{origin}: not YAML: {error}") from None
-    except RecursionError:
-        raise ConfigurationError(f"{origin}: nested too deep") from None
-    try:
-        return SpecificationReader(origin).family(tree)
-    except RecursionError:
-        raise ConfigurationError(f"{origin}: nested too deep") from None
+        raise ConfigurationError(f"{origin}: cannot read the netlink spec: {error}") from None

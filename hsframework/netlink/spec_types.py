@@ -41,7 +41,7 @@ class Attribute:
     enum: str | None = None
     """Definition with the names of its values."""
     sensitive: bool = False
-    """True if its value is a secret."""
+    """True if its value is a secret, by NAME.sensitive.yaml beside the spec."""
     doc: str = ""
 
 
@@ -83,3 +83,5 @@ class Specification:
     operations: Mapping[str, Operation]
     groups: tuple[str, ...]
     enums: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    group_numbers: Mapping[str, int] = field(default_factory=dict)
+    """Numbers of a raw family's multicast groups; those of a generic family are the running kernel's to give."""
