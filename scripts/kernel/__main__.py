@@ -3,7 +3,7 @@
     python3 -m scripts.kernel            make what is missing
     python3 -m scripts.kernel --print    where everything is, and nothing made
 
-Environment: KERNEL_SERIES (7.2), KERNEL_JOBS (the number of processors), DEBIAN_MIRROR.
+Environment: KERNEL_SERIES (7.3), KERNEL_JOBS (the number of processors), DEBIAN_MIRROR.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scripts.kernel import linux, modules, rootfs
 from scripts.kernel.debian import Unable
 from scripts.kernel.places import LINKS, Entry, kernel_entry, link, root_entry
 
-SERIES = os.environ.get("KERNEL_SERIES", "7.2")
+SERIES = os.environ.get("KERNEL_SERIES", "7.3")
 COMMANDS = {
     "bc": "bc",
     "bison": "bison",

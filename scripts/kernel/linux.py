@@ -18,7 +18,7 @@ from scripts.kernel.places import CONFIGURATION, Entry, cache_root, patches
 
 SUITES = ("trixie-backports", "forky")
 ARCHITECTURE = "ARCH=um"
-NOT_FOR_MODULES = ("Documentation", "samples", "sound", "rust", "tools/testing", "tools/perf", "drivers/gpu")
+NOT_FOR_MODULES = ("samples", "sound", "rust", "tools/testing", "tools/perf", "drivers/gpu")
 """Parts of the tree that no out-of-tree module needs, two thirds of it."""
 
 
@@ -90,6 +90,10 @@ def _cut_down(tree: Path) -> None:
     """Leaves what building a module against the tree takes: headers, scripts, makefiles and the symbols' versions."""
     for name in NOT_FOR_MODULES:
         shutil.rmtree(tree / name, ignore_errors=True)
+    for entry in (tree / "Documentation").iterdir():
+        # The schemas of netlink specs are there, and the specs that the kernel's own tools (tools/net/ynl) read.
+        if entry.name != "netlink":
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     keep = (tree / "scripts", tree / "tools" / "objtool")
     for directory, _, files in os.walk(tree):
         if any(Path(directory).is_relative_to(kept) for kept in keep):

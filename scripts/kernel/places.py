@@ -22,7 +22,7 @@ LINKS = CHECKOUT / "build" / "kernel"
 HERE = Path(__file__).resolve().parent
 CONFIGURATION = HERE / "config"
 PATCHES = HERE / "patches"
-LAYOUT = "1"
+LAYOUT = "2"
 """To be raised when an entry's contents or the way to make them change and no file that the hash covers does."""
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from hsframework.testing.certificates import Authority
+from hsframework.tls.kernel import TCP_ULP
 from tests.kernel import uml
 from tests.kernel.genl import GenericNetlink, numbers
 from tests.kernel.machine import (
@@ -124,10 +125,11 @@ def test_psp_on_netdevsim() -> None:
 
 def test_modules_load_by_themselves() -> None:
     """The kernel finds its modules by the Debian root's modprobe: one loads when it is first asked for."""
-    debian("modprobe", "--remove", "algif_rng", check=False)
-    with socket.socket(socket.AF_ALG, socket.SOCK_SEQPACKET) as sock:
-        sock.bind(("aead", "ccm(aes)"))
-    assert "ccm" in loaded()
+    debian("modprobe", "--remove", "tls", check=False)
+    assert "tls" not in loaded()
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, TCP_ULP, b"tls")
+    assert "tls" in loaded()
 
 
 def test_seccomp_filter() -> None:
