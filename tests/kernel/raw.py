@@ -1,7 +1,7 @@
 """The raw-netlink form of the service by hand, for tests that must not rest on the code that they test: an agent, and
 the device by which a test is a consumer.
 
-The numbers are those of ``modules/handshake/uapi.h``.
+The numbers are those of ``modules/include/uapi/hsframework/handshake.h``.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@
 #include <net/net_namespace.h>
 #include <net/sock.h>
 
-#include "uapi.h"
+#include <uapi/hsframework/handshake.h>
 
 struct hsf_request;
 
