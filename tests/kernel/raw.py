@@ -32,7 +32,7 @@ TLSHD, QUIC, PSP = 1, 2, 3
 CLIENT, SERVER = 1, 2
 UNAUTH, PSK, X509 = 1, 2, 3
 RAW, KERNEL_TLS = 0, 1
-_SUBMISSION = struct.Struct("=iIIIIIIIiiiI5i256s")
+_SUBMISSION = struct.Struct("=iIIIIIIIiiiI5i256s256s")
 _OUTCOME = struct.Struct("=iI5i")
 _SUBMIT = 1 << 30 | _SUBMISSION.size << 16 | ord("h") << 8 | 1
 _CANCEL = ord("h") << 8 | 2
@@ -97,12 +97,14 @@ class Submission:
         private_key: int = 0,
         peers: Sequence[int] = (),
         peername: str = "",
+        priorities: str = "",
     ) -> None:
         """Raises OSError: ESRCH, EAGAIN, EBUSY …"""
         serials = [*peers, 0, 0, 0, 0, 0][:5]
         numbers = (protocol, role, auth, timeout, priority, handshake_type)
         keys = (keyring, certificate, private_key, len(peers), *serials)
-        fcntl.ioctl(self.fd, _SUBMIT, _SUBMISSION.pack(fd, service, *numbers, *keys, os.fsencode(peername)))
+        texts = (os.fsencode(peername), os.fsencode(priorities))
+        fcntl.ioctl(self.fd, _SUBMIT, _SUBMISSION.pack(fd, service, *numbers, *keys, *texts))
 
     def cancel(self) -> None:
         """Raises OSError: EALREADY, it is over."""

@@ -149,23 +149,37 @@ static int hsf_loan_release(struct socket *sock)
 {
 	struct hsf_loan *loan = hsf_loan(sock);
 
-	hsf_request_complete(loan->req, -EIO, NULL, 0);
-	hsf_request_put(loan->req);
+	hsf_request_fail(loan->req, -EIO);
+	hsf_loan_ended(loan->req);
+	hsf_handshake_put(loan->req);
 	kfree(loan);
 	return 0;
+}
+
+/**
+ * hsf_loan_ended - an agent has a socket less, or does not get the one that it should have
+ * @req: the socket's request, of which the caller holds a reference
+ *
+ * Where an agent was told that nothing waits because of the limit, it hears of it.
+ */
+void hsf_loan_ended(struct hsf_request *req)
+{
+	if (hsf_queue_loan_ended(req->group))
+		hsf_netlink_announce(hsf_net(req->net), req->args.protocol, GFP_KERNEL);
 }
 
 /**
  * hsf_lend - make the file that an agent gets
  * @req: the request; the loan takes a reference of its own
  *
- * When the file's last reference goes, the request is completed with -EIO if it is not over.
+ * When the file's last reference goes, the request is completed with -EIO if it is not over, and
+ * the group's agents have a socket less.
  *
  * Return: the file, or -ENOMEM or -ENFILE.
  */
 struct file *hsf_lend(struct hsf_request *req)
 {
-	struct hsf_loan *loan = kzalloc(sizeof(*loan), GFP_KERNEL);
+	struct hsf_loan *loan = kzalloc_obj(*loan);
 	struct socket *sock;
 	struct file *file;
 

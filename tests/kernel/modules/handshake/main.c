@@ -19,7 +19,11 @@ MODULE_PARM_DESC(protocols, "how many protocols, and multicast groups, there are
 
 unsigned int hsf_limit = 32;
 module_param_named(limit, hsf_limit, uint, 0644);
-MODULE_PARM_DESC(limit, "how many requests may wait in one network namespace");
+MODULE_PARM_DESC(limit, "how many requests of a protocol may wait in a network namespace");
+
+unsigned int hsf_lent_limit = 1024;
+module_param_named(lent, hsf_lent_limit, uint, 0644);
+MODULE_PARM_DESC(lent, "how many sockets a protocol's agents may have in a network namespace");
 
 static unsigned int hsf_net_id;
 
@@ -29,7 +33,7 @@ static unsigned int hsf_net_id;
  *
  * Return: ours, for as long as the caller has the namespace.
  */
-struct hsf_net *hsf_net(struct net *net)
+struct hsf_net *hsf_net(const struct net *net)
 {
 	return net_generic(net, hsf_net_id);
 }
@@ -37,18 +41,23 @@ struct hsf_net *hsf_net(struct net *net)
 static int __net_init hsf_net_init(struct net *net)
 {
 	struct hsf_net *hn = hsf_net(net);
+	int err = hsf_queues_create(hn);
 
-	hsf_queue_init(hn);
-	return hsf_netlink_create(net, hn);
+	if (err)
+		return err;
+	err = hsf_netlink_create(net, hn);
+	if (err)
+		hsf_queues_destroy(hn);
+	return err;
 }
 
+/* Each request would hold the namespace. */
 static void __net_exit hsf_net_exit(struct net *net)
 {
 	struct hsf_net *hn = hsf_net(net);
 
-	/* Each would have held its socket, and that the namespace. */
-	WARN_ON_ONCE(!list_empty(&hn->queued) || !list_empty(&hn->lent));
 	netlink_kernel_release(hn->nlsk);
+	hsf_queues_destroy(hn);
 }
 
 static struct pernet_operations hsf_net_operations = {

@@ -40,6 +40,7 @@ enum hsf_accept_attribute {
 	HSF_A_ACCEPT_KEYRING,		/* u32 */
 	HSF_A_ACCEPT_PRIORITY,		/* u32 */
 	HSF_A_ACCEPT_HANDSHAKE_TYPE,	/* u32, enum hsf_handshake_type */
+	HSF_A_ACCEPT_PRIORITIES,	/* string, in GnuTLS's syntax */
 };
 
 enum hsf_x509_attribute {
@@ -86,9 +87,13 @@ enum hsf_handshake_type {
 	HSF_HANDSHAKE_MAX = HSF_HANDSHAKE_REKEY,
 };
 
+/* From here on, attributes of ACCEPT_RESP and DONE_ARGS are a mechanism's own. */
+#define HSF_A_MECHANISM		64
+
 #define HSF_PRIORITY_MAX	7
 #define HSF_PEERIDS_MAX		5
 #define HSF_PEERNAME_SIZE	256
+#define HSF_PRIORITIES_SIZE	256
 
 enum hsf_service {
 	HSF_SERVICE_RAW,	/* this module's */
@@ -112,6 +117,7 @@ enum hsf_service {
  * @num_peerids: how many of @peerids are used
  * @peerids: serials of keys
  * @peername: ends with NUL; empty: none
+ * @priorities: the TLS policy as a GnuTLS priority string; ends with NUL; empty: the agent's
  */
 struct hsf_submission {
 	__s32 sockfd;
@@ -128,6 +134,7 @@ struct hsf_submission {
 	__u32 num_peerids;
 	__s32 peerids[HSF_PEERIDS_MAX];
 	char peername[HSF_PEERNAME_SIZE];
+	char priorities[HSF_PRIORITIES_SIZE];
 };
 
 /**
