@@ -62,9 +62,44 @@ def present() -> bool:
     return Path("/sys/module", MODULE).exists()
 
 
-def set_limit(number: int) -> None:
-    """How many requests may wait in a namespace."""
-    Path("/sys/module", MODULE, "parameters/limit").write_text(str(number))
+def set_limit(number: int, what: str = "limit") -> None:
+    """How many requests of a group may wait in a namespace, or ("lent") how many sockets its agents may have."""
+    Path("/sys/module", MODULE, "parameters", what).write_text(str(number))
+
+
+@contextlib.contextmanager
+def returned() -> Iterator[None]:
+    """Sockets and open files of the device that the block leaves open are the module's again after it.
+
+    A test that fails leaves them in its traceback, and the module would count them for as long.  Their numbers stay
+    taken: somebody may yet close them.
+    """
+    before = _open_files()
+    try:
+        yield
+    finally:
+        for fd, what in _open_files().items():
+            if before.get(fd) != what and what.startswith(("socket:", f"/dev/{MODULE}")):
+                _replace(fd)
+
+
+def _open_files() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+def _replace(fd: int) -> None:
+    nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(nothing, fd, inheritable=False)
+    os.close(nothing)
+
+
+def users() -> int:
+    """How many the module counts: of agents' sockets, lent sockets, requests and open files of the device."""
+    return int(Path("/sys/module", MODULE, "refcnt").read_text())
 
 
 @dataclass(frozen=True)
@@ -153,6 +188,12 @@ class Taken:
     protocol: int
     arguments: Attributes
 
+    @property
+    def peer(self) -> object:
+        """The address of the connection's other end."""
+        with socket.socket(fileno=os.dup(self.fd)) as sock:
+            return sock.getpeername()
+
     def number(self, kind: int) -> int | None:
         """An argument that is a number, if it is there."""
         found = [int.from_bytes(payload, "little") for number, payload in self.arguments if number == kind]
@@ -203,6 +244,12 @@ class Agent:
         fd = _number(fields, SOCKFD)
         self._lent.add(fd)
         return Taken(fd, _number(fields, PROTOCOL), nest)
+
+    def take(self, protocol: int = TLSHD) -> Taken:
+        """The next request of the protocol, which there is."""
+        found = self.accept(protocol)
+        assert found is not None, "no request waits"
+        return found
 
     def done(self, fd: int, status: int | None = 0, peers: Sequence[int] = (), **values: int) -> None:
         """The end of a request.  ``values``: ``protocol``."""

@@ -39,6 +39,13 @@ def module() -> Iterator[None]:
     raw.remove()
 
 
+@pytest.fixture(autouse=True)
+def left_nothing() -> Iterator[None]:
+    """What a failed test has left open is closed before the next."""
+    with raw.returned():
+        yield
+
+
 @pytest.fixture(scope="module")
 def serving() -> Iterator[Running]:
     """A dispatcher without agents."""
