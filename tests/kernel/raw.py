@@ -251,11 +251,13 @@ class Agent:
         assert found is not None, "no request waits"
         return found
 
-    def done(self, fd: int, status: int | None = 0, peers: Sequence[int] = (), **values: int) -> None:
-        """The end of a request.  ``values``: ``protocol``."""
+    def done(
+        self, fd: int, status: int | None = 0, peers: Sequence[int] = (), further: bytes = b"", **values: int
+    ) -> None:
+        """The end of a request.  ``further``: attributes behind the others in the nest.  ``values``: ``protocol``."""
         arguments = b"" if status is None else attribute(1, struct.pack("=I", status))
         arguments += b"".join(attribute(3, struct.pack("=I", peer)) for peer in peers)
-        body = attribute(SOCKFD, struct.pack("=I", fd)) + attribute(DONE_ARGS | NLA_F_NESTED, arguments)
+        body = attribute(SOCKFD, struct.pack("=I", fd)) + attribute(DONE_ARGS | NLA_F_NESTED, arguments + further)
         if "protocol" in values:
             body += attribute(PROTOCOL, struct.pack("=I", values["protocol"]))
         fields = self.ask(DONE, body, acknowledge=True)

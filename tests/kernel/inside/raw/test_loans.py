@@ -93,6 +93,19 @@ def test_kernel_tls_through_a_lent_socket() -> None:
         assert b"secret" not in record
 
 
+def test_closing_tells_nothing_in_our_dialect(pair: Pair, agent: Agent) -> None:
+    """With a session in the socket both ways, the last copy closed without DONE is EIO."""
+    load("tls")
+    keys = struct.pack("=HH8s16s4s8s", 0x0304, 51, b"i" * 8, b"k" * 16, b"s" * 4, bytes(8))
+    with submitted(pair[0]) as request:
+        with socket.socket(fileno=os.dup(agent.take().fd)) as lent:
+            lent.setsockopt(6, 31, b"tls")
+            for direction in (1, 2):
+                lent.setsockopt(282, direction, keys)
+        agent.close()
+        assert request.outcome() == EIO
+
+
 @pytest.mark.parametrize(
     "kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM, socket.SOCK_SEQPACKET], ids=lambda kind: kind.name
 )

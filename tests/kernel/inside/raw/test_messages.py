@@ -7,12 +7,23 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from tests.kernel import raw
 from tests.kernel.genl import attribute, attributes
-from tests.kernel.machine import NOBODY, add_key, debian, describe_key, in_a_child, unlink_key
+from tests.kernel.machine import (
+    CLONE_NEWNET,
+    CLONE_NEWUSER,
+    NOBODY,
+    add_key,
+    debian,
+    describe_key,
+    in_a_child,
+    unlink_key,
+    unshare,
+)
 from tests.kernel.raw import Agent, Outcome, Refused, Submission, submitted
 
 EIO = Outcome(errno.EIO)
@@ -118,12 +129,11 @@ def test_done_without_a_status(pair: Pair, agent: Agent) -> None:
 
 def test_refusals(pair: Pair, agent: Agent) -> None:
     """What is not understood is refused with a status, and completes nothing."""
-    with submitted(pair[0]) as request:
+    with submitted(pair[0]) as request, open("/dev/null") as no_socket:
         got = agent.take()
         calls: list[tuple[Callable[[], object], int]] = [
-            (lambda: agent.accept(0), raw.INVAL),
-            (lambda: agent.accept(6), raw.INVAL),
             (lambda: agent.done(pair[1].fileno()), raw.BADF),
+            (lambda: agent.done(no_socket.fileno()), raw.BADF),
             (lambda: agent.done(99_999), raw.BADF),
             (lambda: agent.done(got.fd, 4096), raw.INVAL),
             (lambda: agent.done(got.fd, 0, range(1, 7)), raw.INVAL),
@@ -133,16 +143,63 @@ def test_refusals(pair: Pair, agent: Agent) -> None:
             with pytest.raises(Refused) as refused:
                 call()
             assert refused.value.status == status
-        malformed = attribute(raw.SOCKFD, b"\1")
         for kind in (raw.ACCEPT, raw.DONE):
-            assert agent.ask(kind, malformed) == [(raw.MSG_STATUS, struct.pack("=I", raw.INVAL))]
-        # A nest must say that it is one.
-        assert agent.ask(raw.DONE, attribute(raw.DONE_ARGS, b"")) == [(raw.MSG_STATUS, struct.pack("=I", raw.INVAL))]
-        with pytest.raises(OSError) as unknown:
-            agent.ask(0x14, b"")
-        assert unknown.value.errno == errno.EOPNOTSUPP
+            assert agent.ask(kind, b"") == [(raw.MSG_STATUS, struct.pack("=I", raw.INVAL))]
         assert request.waits
+        assert os.fstat(no_socket.fileno())
         agent.done(got.fd, protocol=raw.TLSHD)
+        assert request.outcome() == Outcome(0)
+
+
+def test_what_netlink_refuses(pair: Pair, agent: Agent) -> None:
+    """Types that are no requests, attributes that are unknown or malformed: EINVAL, and nothing is completed."""
+    protocol = attribute(raw.PROTOCOL, struct.pack("=I", raw.TLSHD))
+    with submitted(pair[0]) as request:
+        got = agent.take()
+        socket_is = attribute(raw.SOCKFD, struct.pack("=I", got.fd))
+        for kind, body in (
+            (0x10, b""),
+            (raw.READY, b""),
+            (0x14, b""),
+            (raw.ACCEPT, protocol + attribute(6, bytes(4))),
+            (raw.ACCEPT, attribute(raw.PROTOCOL, b"\1")),
+            (raw.DONE, socket_is + attribute(6, bytes(4))),
+            (raw.DONE, attribute(raw.SOCKFD, b"\1")),
+            (raw.DONE, socket_is + attribute(raw.DONE_ARGS, b"")),  # a nest says that it is one
+        ):
+            with pytest.raises(OSError) as refused:
+                agent.ask(kind, body)
+            assert refused.value.errno == errno.EINVAL
+        assert request.waits
+        agent.done(got.fd)
+
+
+def test_accept_is_as_lenient_as_published(pair: Pair, agent: Agent) -> None:
+    """A protocol that is not there has nothing queued; what only the service sends is let pass."""
+    further = attribute(raw.MSG_STATUS, bytes(4)) + attribute(raw.ACCEPT_RESP | raw.NLA_F_NESTED, b"")
+    with submitted(pair[0]):
+        assert agent.accept(0) is agent.accept(6) is agent.accept(2**32 - 1) is None
+        answer = agent.ask(raw.ACCEPT, attribute(raw.PROTOCOL, struct.pack("=I", raw.TLSHD)) + further)
+        assert [kind for kind, _ in answer] == [raw.MSG_STATUS, raw.SOCKFD, raw.PROTOCOL, raw.ACCEPT_RESP]
+
+
+def test_only_groups_that_there_are_can_be_joined(agent: Agent) -> None:
+    """Netlink itself has 32 groups where five are asked for."""
+    agent.join(5)
+    with pytest.raises(OSError) as refused:
+        agent.join(6)
+    assert refused.value.errno == errno.EINVAL
+
+
+def test_a_mechanisms_own_attributes_pass(pair: Pair, agent: Agent) -> None:
+    """In DONE_ARGS, numbers from 64 on are a mechanism's; one below that the service does not know is refused."""
+    with submitted(pair[0]) as request:
+        got = agent.take()
+        with pytest.raises(Refused) as refused:
+            agent.done(got.fd, further=attribute(63, b"mine"))
+        assert refused.value.status == raw.INVAL
+        assert request.waits
+        agent.done(got.fd, further=attribute(64, b"mine"))
         assert request.outcome() == Outcome(0)
 
 
@@ -200,6 +257,32 @@ def test_capabilities(pair: Pair, agent: Agent) -> None:
         # Nor through the socket of one that has it.
         in_a_child(lambda: _refused(agent), NOBODY)
         assert request.waits
+
+
+def test_root_of_a_container(pair: Pair) -> None:
+    """Root of a user and a network namespace serves that one, and cannot join or accept in another."""
+    ours, theirs = socket.socketpair()
+
+    def contained() -> None:
+        with Agent() as outside:
+            unshare(CLONE_NEWUSER | CLONE_NEWNET)
+            for call in (lambda: outside.join(raw.TLSHD), outside.accept):
+                with pytest.raises(PermissionError):
+                    call()
+        near, far = socket.socketpair()
+        with near, far, Agent(raw.TLSHD) as inside:
+            socket.send_fds(theirs, [b"x"], [near.fileno()])
+            inside.await_ready()
+            inside.done(inside.take().fd, errno.EACCES)
+
+    with ours, theirs, ThreadPoolExecutor() as pool, Agent(raw.TLSHD) as agent, submitted(pair[0]) as untouched:
+        child = pool.submit(in_a_child, contained)
+        _, (fd,), _, _ = socket.recv_fds(ours, 1, 1)
+        with socket.socket(fileno=fd) as sock, submitted(sock) as request:
+            assert request.outcome() == Outcome(errno.EACCES)
+        child.result()
+        assert untouched.waits
+        agent.take()
 
 
 def _refused(agent: Agent) -> None:

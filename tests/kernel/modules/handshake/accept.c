@@ -10,53 +10,8 @@
 #include <linux/keyctl.h>
 #include <net/netlink.h>
 
+#include "dialect.h"
 #include "request.h"
-
-static int hsf_put_certificate(struct sk_buff *answer, const struct hsf_handshake_args *args)
-{
-	struct nlattr *nest;
-
-	if (!args->certificate && !args->private_key)
-		return 0;
-	nest = nla_nest_start(answer, HSF_A_ACCEPT_CERTIFICATE);
-	if (!nest || nla_put_s32(answer, HSF_A_X509_CERT, args->certificate) ||
-	    nla_put_s32(answer, HSF_A_X509_PRIVKEY, args->private_key))
-		return -EMSGSIZE;
-	nla_nest_end(answer, nest);
-	return 0;
-}
-
-/* What is 0 or empty is left out, as the kernel's own service does. */
-static int hsf_put_number(struct sk_buff *answer, int attribute, u32 value)
-{
-	return value ? nla_put_u32(answer, attribute, value) : 0;
-}
-
-static int hsf_put_text(struct sk_buff *answer, int attribute, const char *value)
-{
-	return value[0] ? nla_put_string(answer, attribute, value) : 0;
-}
-
-static int hsf_put_args(struct sk_buff *answer, int fd, const struct hsf_handshake_args *args)
-{
-	unsigned int i;
-
-	if (nla_put_s32(answer, HSF_A_ACCEPT_SOCKFD, fd) ||
-	    nla_put_u32(answer, HSF_A_ACCEPT_MESSAGE_TYPE, args->message_type) ||
-	    nla_put_u32(answer, HSF_A_ACCEPT_AUTH_MODE, args->auth_mode) ||
-	    hsf_put_number(answer, HSF_A_ACCEPT_TIMEOUT, args->timeout_ms) ||
-	    hsf_put_number(answer, HSF_A_ACCEPT_KEYRING, args->keyring) ||
-	    hsf_put_number(answer, HSF_A_ACCEPT_PRIORITY, args->priority) ||
-	    hsf_put_number(answer, HSF_A_ACCEPT_HANDSHAKE_TYPE, args->handshake_type) ||
-	    hsf_put_text(answer, HSF_A_ACCEPT_PEERNAME, args->peername) ||
-	    hsf_put_text(answer, HSF_A_ACCEPT_PRIORITIES, args->priorities) ||
-	    hsf_put_certificate(answer, args))
-		return -EMSGSIZE;
-	for (i = 0; i < args->num_peerids; i++)
-		if (nla_put_u32(answer, HSF_A_ACCEPT_PEER_IDENTITY, args->peerids[i]))
-			return -EMSGSIZE;
-	return 0;
-}
 
 /* What a mechanism has beside what all have. */
 static int hsf_put_own(struct sk_buff *answer, const struct hsf_request *req)
@@ -74,12 +29,10 @@ static struct sk_buff *hsf_accepted(struct sk_buff *skb, const struct nlmsghdr *
 	if (!answer)
 		return ERR_PTR(-ENOMEM);
 	header = nlmsg_put(answer, NETLINK_CB(skb).portid, nlh->nlmsg_seq, nlh->nlmsg_type, 0, 0);
-	if (!header || nla_put_u32(answer, HSF_A_MSG_STATUS, HSF_STATUS_OK) ||
-	    nla_put_u32(answer, HSF_A_SOCKFD, fd) ||
-	    nla_put_u32(answer, HSF_A_PROTOCOL, req->args.protocol))
+	if (!header || req->dialect->put_head(answer, fd, &req->args))
 		goto out_free;
 	nest = nla_nest_start(answer, HSF_A_ACCEPT_RESP);
-	if (!nest || hsf_put_args(answer, fd, &req->args) || hsf_put_own(answer, req))
+	if (!nest || req->dialect->put_args(answer, fd, &req->args) || hsf_put_own(answer, req))
 		goto out_free;
 	nla_nest_end(answer, nest);
 	nlmsg_end(answer, header);
@@ -159,21 +112,19 @@ out_fput:
  */
 int hsf_accept(struct sk_buff *skb, const struct nlmsghdr *nlh, struct nlattr **attrs)
 {
+	struct hsf_net *hn = hsf_net(sock_net(skb->sk));
 	struct hsf_request *req;
-	u32 protocol;
 	int err;
 
 	if (!attrs[HSF_A_PROTOCOL])
 		return hsf_answer_status(skb, nlh, HSF_STATUS_INVAL);
-	protocol = nla_get_u32(attrs[HSF_A_PROTOCOL]);
-	if (!protocol || protocol > hsf_protocols)
-		return hsf_answer_status(skb, nlh, HSF_STATUS_INVAL);
-	req = hsf_queue_next(hsf_net(sock_net(skb->sk)), protocol);
+	req = hsf_queue_next(hn, nla_get_u32(attrs[HSF_A_PROTOCOL]));
 	if (!req)
 		return hsf_answer_status(skb, nlh, HSF_STATUS_NOTREADY);
+	req->dialect = hsf_dialect(hn);
 	err = hsf_hand_over(skb, nlh, req);
 	if (err) {
-		hsf_request_fail(req, -EIO);
+		hsf_request_end(req, -EIO);
 		err = hsf_answer_status(skb, nlh, HSF_STATUS_SYSTEMFAULT);
 	}
 	hsf_handshake_put(req);

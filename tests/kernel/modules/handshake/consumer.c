@@ -16,6 +16,13 @@ static void hsf_device_done(void *data, const struct hsf_handshake_outcome *outc
 	hsf_over(data, outcome->status, outcome->peerids, outcome->num_peerids);
 }
 
+static bool hsf_device_established(void *data, struct sock *sk)
+{
+	const struct hsf_submitting *sub = data;
+
+	return sub->args.protocol == HSF_PROTOCOL_TLSHD && hsf_tls_established(sk);
+}
+
 static void hsf_device_release(void *data)
 {
 	hsf_forget(data);
@@ -23,6 +30,7 @@ static void hsf_device_release(void *data)
 
 static const struct hsf_handshake_ops hsf_device_handshake = {
 	.owner		= THIS_MODULE,
+	.established	= hsf_device_established,
 	.done		= hsf_device_done,
 	.release	= hsf_device_release,
 };

@@ -6,29 +6,22 @@
 #include <linux/file.h>
 #include <net/netlink.h>
 
+#include "dialect.h"
 #include "request.h"
 
-static const struct nla_policy hsf_done_policy[HSF_A_DONE_MAX + 1] = {
-	[HSF_A_DONE_STATUS]		= NLA_POLICY_MAX(NLA_U32, MAX_ERRNO),
-	[HSF_A_DONE_SOCKFD]		= { .type = NLA_S32 },
-	[HSF_A_DONE_REMOTE_AUTH]	= { .type = NLA_U32 },
-};
-
 /**
- * struct hsf_ending - what an agent says of a handshake
- * @outcome: what the consumer is told; -EIO where the agent says nothing
- * @fd: -1 where the arguments do not name it
- * @peerids: of @outcome
+ * hsf_parse_nest - read ACCEPT_RESP or DONE_ARGS
+ * @attrs: gets the attributes up to @max
+ * @max: the highest attribute of the service's
+ * @nest: the nest
+ * @policy: of the service's attributes
+ *
+ * A mechanism's own attributes are let pass.
+ *
+ * Return: 0, or -EINVAL for anything else that is not in @policy.
  */
-struct hsf_ending {
-	struct hsf_handshake_outcome outcome;
-	int fd;
-	key_serial_t peerids[HSF_PEERIDS_MAX];
-};
-
-/* Attributes that are neither the service's nor a mechanism's own are refused. */
-static int hsf_parse_nest(struct nlattr **attrs, int max, const struct nlattr *nest,
-			  const struct nla_policy *policy)
+int hsf_parse_nest(struct nlattr **attrs, int max, const struct nlattr *nest,
+		   const struct nla_policy *policy)
 {
 	const struct nlattr *attr;
 	int rem;
@@ -42,58 +35,53 @@ static int hsf_parse_nest(struct nlattr **attrs, int max, const struct nlattr *n
 			   NL_VALIDATE_STRICT & ~NL_VALIDATE_MAXTYPE, NULL);
 }
 
-static int hsf_parse_ending(struct hsf_ending *ending, const struct nlattr *nest)
+/* The descriptor that a DONE names; -1: none. */
+static int hsf_done_fd(struct nlattr **attrs)
 {
-	struct nlattr *attrs[HSF_A_DONE_MAX + 1], *attr;
-	struct hsf_handshake_outcome *outcome = &ending->outcome;
-	int rem;
+	const struct nlattr *nest = attrs[HSF_A_DONE_ARGS], *fd = attrs[HSF_A_SOCKFD];
 
-	*ending = (struct hsf_ending){ .outcome.status = -EIO, .fd = -1 };
-	outcome->peerids = ending->peerids;
-	outcome->args = nest;
-	if (!nest)
-		return 0;
-	if (hsf_parse_nest(attrs, HSF_A_DONE_MAX, nest, hsf_done_policy))
-		return -EINVAL;
-	if (attrs[HSF_A_DONE_STATUS])
-		outcome->status = -(int)nla_get_u32(attrs[HSF_A_DONE_STATUS]);
-	if (attrs[HSF_A_DONE_SOCKFD])
-		ending->fd = nla_get_s32(attrs[HSF_A_DONE_SOCKFD]);
-	nla_for_each_nested_type(attr, HSF_A_DONE_REMOTE_AUTH, nest, rem) {
-		if (outcome->num_peerids == HSF_PEERIDS_MAX)
-			return -EINVAL;
-		ending->peerids[outcome->num_peerids++] = nla_get_u32(attr);
-	}
-	return 0;
+	if (!fd && nest)
+		fd = nla_find(nla_data(nest), nla_len(nest), HSF_A_DONE_SOCKFD);
+	return fd && nla_len(fd) == sizeof(s32) ? nla_get_s32(fd) : -1;
 }
 
-/* The status to answer, HSF_STATUS_OK for silence.  The caller's file descriptor is closed then. */
+/* The status to answer, HSF_STATUS_OK for silence. */
+static u32 hsf_end_request(struct hsf_request *req, struct nlattr **attrs)
+{
+	const struct nlattr *nest = attrs[HSF_A_DONE_ARGS], *protocol = attrs[HSF_A_PROTOCOL];
+	struct hsf_ending ending = { .outcome.status = -EIO, .outcome.args = nest };
+
+	ending.outcome.peerids = ending.peerids;
+	if (req->dialect->checks_protocol && protocol &&
+	    nla_get_u32(protocol) != req->args.protocol)
+		return HSF_STATUS_INVAL;
+	if (nest && req->dialect->parse(&ending, nest))
+		return HSF_STATUS_INVAL;
+	hsf_request_complete(req, &ending.outcome);
+	return HSF_STATUS_OK;
+}
+
+/* The same; the caller's file descriptor is closed then. */
 static u32 hsf_end(struct nlattr **attrs)
 {
-	struct hsf_ending ending;
+	u32 status = HSF_STATUS_BADF;
 	struct hsf_request *req;
 	struct file *file;
+	int fd;
 
-	if (hsf_parse_ending(&ending, attrs[HSF_A_DONE_ARGS]))
+	fd = hsf_done_fd(attrs);
+	if (fd < 0)
 		return HSF_STATUS_INVAL;
-	if (attrs[HSF_A_SOCKFD])
-		ending.fd = nla_get_u32(attrs[HSF_A_SOCKFD]);
-	file = ending.fd < 0 ? NULL : fget(ending.fd);
+	file = fget(fd);
 	if (!file)
 		return HSF_STATUS_BADF;
 	req = hsf_request_of_loan(file);
-	if (!req) {
-		fput(file);
-		return HSF_STATUS_BADF;
-	}
-	if (attrs[HSF_A_PROTOCOL] && nla_get_u32(attrs[HSF_A_PROTOCOL]) != req->args.protocol) {
-		fput(file);
-		return HSF_STATUS_INVAL;
-	}
-	hsf_request_complete(req, &ending.outcome);
+	if (req)
+		status = hsf_end_request(req, attrs);
 	fput(file);
-	close_fd(ending.fd);
-	return HSF_STATUS_OK;
+	if (status == HSF_STATUS_OK)
+		close_fd(fd);
+	return status;
 }
 
 /**

@@ -21,6 +21,7 @@
 #include <linux/net.h>
 #include <linux/slab.h>
 
+#include "dialect.h"
 #include "request.h"
 
 struct hsf_loan {
@@ -144,12 +145,24 @@ static void hsf_loan_set_ops(struct hsf_loan *loan)
 	loan->ops.gettstamp = theirs->gettstamp;	/* asks the sock alone */
 }
 
+/* What is true of a request whose agent has closed its last copy, and said nothing. */
+static int hsf_status_of_close(struct hsf_request *req)
+{
+	const struct hsf_handshake_ops *ops = req->ops;
+
+	if (req->dialect->close_may_succeed && ops->established &&
+	    ops->established(req->data, req->sk))
+		return 0;
+	return -EIO;
+}
+
 /* The last copy is closed.  The sock is not ours to release. */
 static int hsf_loan_release(struct socket *sock)
 {
 	struct hsf_loan *loan = hsf_loan(sock);
 
-	hsf_request_fail(loan->req, -EIO);
+	if (!hsf_request_is_over(loan->req))
+		hsf_request_end(loan->req, hsf_status_of_close(loan->req));
 	hsf_loan_ended(loan->req);
 	hsf_handshake_put(loan->req);
 	kfree(loan);
@@ -172,8 +185,8 @@ void hsf_loan_ended(struct hsf_request *req)
  * hsf_lend - make the file that an agent gets
  * @req: the request; the loan takes a reference of its own
  *
- * When the file's last reference goes, the request is completed with -EIO if it is not over, and
- * the group's agents have a socket less.
+ * When the file's last reference goes, the request is ended if it is not over, with -EIO or as its
+ * dialect has it, and the group's agents have a socket less.
  *
  * Return: the file, or -ENOMEM or -ENFILE.
  */

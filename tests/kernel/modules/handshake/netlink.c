@@ -5,20 +5,24 @@
  * A message is carried out within the sendmsg() of the agent that sends it, hence with the agent's
  * file descriptor table and keyrings.  Several agents' messages may be carried out at once.
  *
- * Each message needs CAP_NET_ADMIN in the initial user namespace, and so does joining a group (in
- * the user namespace of the network namespace: the core's own check).
+ * Each message needs CAP_NET_ADMIN in the user namespace of the network namespace, of its sender
+ * and of whoever opened the socket; joining a group needs the same (the core's own check).  So
+ * nobody makes requests wait who cannot accept them.
  *
  * The service speaks through HSF_A_MSG_STATUS where it refuses something; what netlink itself
- * refuses (a missing capability, an unknown type) is an NLMSG_ERROR.
+ * refuses (a missing capability, an unknown type or attribute) is an NLMSG_ERROR.
  */
 #include <linux/capability.h>
 #include <net/netlink.h>
 
 #include "request.h"
 
+/* Of both messages, and with what only the service sends. */
 static const struct nla_policy hsf_policy[HSF_A_MAX + 1] = {
+	[HSF_A_MSG_STATUS]	= { .type = NLA_U32 },
 	[HSF_A_SOCKFD]		= { .type = NLA_U32 },
 	[HSF_A_PROTOCOL]	= { .type = NLA_U32 },
+	[HSF_A_ACCEPT_RESP]	= { .type = NLA_NESTED },
 	[HSF_A_DONE_ARGS]	= { .type = NLA_NESTED },
 };
 
@@ -131,13 +135,15 @@ int hsf_answer_status(struct sk_buff *skb, const struct nlmsghdr *nlh, u32 statu
 static int hsf_message(struct sk_buff *skb, struct nlmsghdr *nlh, struct netlink_ext_ack *extack)
 {
 	struct nlattr *attrs[HSF_A_MAX + 1];
+	int err;
 
-	if (!netlink_capable(skb, CAP_NET_ADMIN))
+	if (!netlink_net_capable(skb, CAP_NET_ADMIN))
 		return -EPERM;
 	if (nlh->nlmsg_type != HSF_MSG_ACCEPT && nlh->nlmsg_type != HSF_MSG_DONE)
-		return -EOPNOTSUPP;
-	if (nlmsg_parse(nlh, 0, attrs, HSF_A_MAX, hsf_policy, extack))
-		return hsf_answer_status(skb, nlh, HSF_STATUS_INVAL);
+		return -EINVAL;
+	err = nlmsg_parse(nlh, 0, attrs, HSF_A_MAX, hsf_policy, extack);
+	if (err)
+		return err;
 	if (nlh->nlmsg_type == HSF_MSG_ACCEPT)
 		return hsf_accept(skb, nlh, attrs);
 	return hsf_done(skb, nlh, attrs);
@@ -146,6 +152,12 @@ static int hsf_message(struct sk_buff *skb, struct nlmsghdr *nlh, struct netlink
 static void hsf_input(struct sk_buff *skb)
 {
 	netlink_rcv_skb(skb, hsf_message);
+}
+
+/* The core has groups by the 32; a member of one that is nobody's would wait for ever. */
+static int hsf_bind(struct net *net, int group)
+{
+	return group <= hsf_protocols ? 0 : -EINVAL;
 }
 
 /**
@@ -162,6 +174,7 @@ int hsf_netlink_create(struct net *net, struct hsf_net *hn)
 	struct netlink_kernel_cfg cfg = {
 		.groups	= hsf_protocols,
 		.input	= hsf_input,
+		.bind	= hsf_bind,
 	};
 
 	hn->nlsk = netlink_kernel_create(net, HSF_NETLINK_FAMILY, &cfg);

@@ -18,6 +18,7 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 
+#include "dialect.h"
 #include "request.h"
 
 /* Nobody else has a reference, or reads the table under RCU. */
@@ -155,6 +156,9 @@ struct hsf_request *hsf_handshake_submit(struct socket *sock, const struct hsf_h
 		return ERR_PTR(-EINVAL);
 	if (hsf_request_of_loan(sock->file))
 		return ERR_PTR(-ENOTSOCK);
+	err = hsf_dialect(hsf_net(sock_net(sock->sk)))->check(args);
+	if (err)
+		return ERR_PTR(err);
 	req = hsf_request_alloc(sock, ops, args, data, gfp);
 	if (IS_ERR(req))
 		return req;
@@ -202,15 +206,27 @@ bool hsf_request_complete(struct hsf_request *req, const struct hsf_handshake_ou
 }
 
 /**
- * hsf_request_fail - end a request without a word of its agent's
+ * hsf_request_is_over - has a request ended?
+ * @req: the request
+ *
+ * Return: true: it has.
+ */
+bool hsf_request_is_over(const struct hsf_request *req)
+{
+	guard(spinlock)(&req->group->lock);
+	return req->state == HSF_OVER;
+}
+
+/**
+ * hsf_request_end - end a request without a word of its agent's
  * @req: the request, of which the caller holds a reference
- * @err: 0 or a negative errno
+ * @status: 0 or a negative errno
  *
  * Return: as hsf_request_complete().
  */
-bool hsf_request_fail(struct hsf_request *req, int err)
+bool hsf_request_end(struct hsf_request *req, int status)
 {
-	struct hsf_handshake_outcome outcome = { .status = err };
+	struct hsf_handshake_outcome outcome = { .status = status };
 
 	return hsf_request_complete(req, &outcome);
 }

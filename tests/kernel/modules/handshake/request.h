@@ -13,6 +13,9 @@
 
 #include <hsframework/handshake.h>
 
+struct ctl_table_header;
+struct hsf_dialect;
+
 #define HSF_PRIORITIES	(HSF_PRIORITY_MAX + 1)
 
 /**
@@ -38,11 +41,15 @@ struct hsf_group {
  * @nlsk: the kernel's socket of the family
  * @requests: those that are not over, by their sock
  * @groups: by protocol, from 1 to hsf_protocols
+ * @dialect: enum hsf_dialect_number, which root of the namespace may change
+ * @sysctl: for @dialect
  */
 struct hsf_net {
 	struct sock *nlsk;
 	struct rhashtable requests;
 	struct hsf_group *groups;
+	unsigned int dialect;
+	struct ctl_table_header *sysctl;
 };
 
 enum hsf_state {
@@ -65,6 +72,7 @@ enum hsf_state {
  * @args: what the agent is told
  * @peername: what @args points to
  * @priorities: what @args points to
+ * @dialect: from ACCEPT on
  * @ops: the consumer's
  * @data: the consumer's own
  * @rcu: the table is read under RCU
@@ -82,6 +90,7 @@ struct hsf_request {
 	struct hsf_handshake_args args;
 	char peername[HSF_PEERNAME_SIZE];
 	char priorities[HSF_PRIORITIES_SIZE];
+	const struct hsf_dialect *dialect;
 	const struct hsf_handshake_ops *ops;
 	void *data;
 	struct rcu_head rcu;
@@ -90,6 +99,7 @@ struct hsf_request {
 extern unsigned int hsf_protocols;
 extern unsigned int hsf_limit;
 extern unsigned int hsf_lent_limit;
+extern unsigned int hsf_default_dialect;
 
 struct hsf_net *hsf_net(const struct net *net);
 
@@ -103,7 +113,8 @@ bool hsf_queue_loan_ended(struct hsf_group *group);
 
 /* request.c */
 bool hsf_request_complete(struct hsf_request *req, const struct hsf_handshake_outcome *outcome);
-bool hsf_request_fail(struct hsf_request *req, int err);
+bool hsf_request_end(struct hsf_request *req, int status);
+bool hsf_request_is_over(const struct hsf_request *req);
 
 /* loan.c */
 struct file *hsf_lend(struct hsf_request *req);
@@ -120,6 +131,10 @@ int hsf_answer_status(struct sk_buff *skb, const struct nlmsghdr *nlh, u32 statu
 /* accept.c, done.c */
 int hsf_accept(struct sk_buff *skb, const struct nlmsghdr *nlh, struct nlattr **attrs);
 int hsf_done(struct sk_buff *skb, const struct nlmsghdr *nlh, struct nlattr **attrs);
+
+/* sysctl.c */
+int hsf_sysctl_register(struct net *net, struct hsf_net *hn);
+void hsf_sysctl_deregister(struct hsf_net *hn);
 
 /* device.c */
 int hsf_device_register(void);

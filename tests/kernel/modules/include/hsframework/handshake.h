@@ -70,6 +70,8 @@ struct hsf_handshake_outcome {
  * @owner: the consumer's module, which stays for as long as there is a request with these
  * @accept: adds attributes of the mechanism's own, from HSF_A_MECHANISM on, to the agent's
  *	ACCEPT_RESP; an error ends the request with -EIO.  NULL: there are none
+ * @established: true if the session is in the socket; asked only where an agent closes its last
+ *	copy without DONE, and the dialect lets that be a success.  NULL: never
  * @done: the handshake is over.  Called once, unless hsf_handshake_cancel() has returned true
  * @release: nothing here is called for @data any more.  NULL: nobody need know
  *
@@ -78,6 +80,7 @@ struct hsf_handshake_outcome {
 struct hsf_handshake_ops {
 	struct module *owner;
 	int (*accept)(void *data, struct sk_buff *msg);
+	bool (*established)(void *data, struct sock *sk);
 	void (*done)(void *data, const struct hsf_handshake_outcome *outcome);
 	void (*release)(void *data);
 };
@@ -87,5 +90,6 @@ struct hsf_request *hsf_handshake_submit(struct socket *sock, const struct hsf_h
 					 gfp_t gfp);
 bool hsf_handshake_cancel(struct hsf_request *req);
 void hsf_handshake_put(struct hsf_request *req);
+bool hsf_tls_established(struct sock *sk);
 
 #endif /* HSFRAMEWORK_HANDSHAKE_H */

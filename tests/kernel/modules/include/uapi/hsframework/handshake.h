@@ -87,6 +87,41 @@ enum hsf_handshake_type {
 	HSF_HANDSHAKE_MAX = HSF_HANDSHAKE_REKEY,
 };
 
+/* The parameter "dialect", and net.hsframework_handshake.dialect in each network namespace. */
+enum hsf_dialect_number {
+	HSF_DIALECT_OWN,
+	HSF_DIALECT_PUBLISHED,
+};
+
+/* The contents of ACCEPT_RESP and DONE_ARGS in HSF_DIALECT_PUBLISHED. */
+enum hsf_published_attribute {
+	HSF_P_TLS_TYPE = 20,		/* u32, enum hsf_message_type */
+	HSF_P_TLS_AUTH,			/* u32, enum hsf_published_auth */
+	HSF_P_TLS_PRIORITIES,		/* string, in GnuTLS's syntax */
+	HSF_P_TLS_X509_CERT,		/* u32, serial of a key; 0: none */
+	HSF_P_TLS_X509_PRIVKEY,		/* u32, the same */
+	HSF_P_TLS_PSK,			/* u32, the same */
+	HSF_P_TLS_SESS_STATUS,		/* u32, enum hsf_published_session_status */
+	HSF_P_TLS_PEERID,		/* u32, serial of a key; 0: none */
+	HSF_P_TLS_TIMEOUT,		/* u32, seconds */
+	HSF_P_PUBLISHED_MAX = HSF_P_TLS_TIMEOUT,
+	/* Ours, which an agent that was written from the published text does not read. */
+	HSF_P_PEERNAME,			/* string */
+	HSF_P_KEYRING,			/* u32, serial */
+};
+
+enum hsf_published_auth {
+	HSF_P_AUTH_UNAUTH = 1,
+	HSF_P_AUTH_X509,
+	HSF_P_AUTH_PSK,
+};
+
+enum hsf_published_session_status {
+	HSF_P_SESS_STATUS_OK,
+	HSF_P_SESS_STATUS_FAULT,
+	HSF_P_SESS_STATUS_REJECTED,
+};
+
 /* From here on, attributes of ACCEPT_RESP and DONE_ARGS are a mechanism's own. */
 #define HSF_A_MECHANISM		64
 
