@@ -1,7 +1,6 @@
-"""The message codec beside pyroute2's, both from the same spec, and a TLS handshake for scale.
+"""Benchmark of the message codec beside pyroute2's, for the same spec, with a TLS handshake for scale.
 
-Prints microseconds for one message (the best of several rounds, each long enough to be timed).  docs/design/codec.md
-quotes it.
+Prints microseconds for one message, the best of several rounds.  docs/design/codec.md quotes it.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ REQUEST = {
     "peername": "server.example.org",
     "attributes": bytes(600),
 }
-"""What an agent is given for a client's handshake: seven attributes."""
+"""A request for a client's handshake, as sent to an agent: seven attributes."""
 
 
 def best(function: Callable[[], object]) -> float:
-    """Microseconds for one call."""
+    """Return the microseconds of one call."""
     timer = timeit.Timer(function)
     count, _ = timer.autorange()
     return min(timer.repeat(5, count)) / count * 1e6
 
 
 def ours() -> tuple[float, float]:
-    """Microseconds to encode and to decode."""
+    """Return our codec's microseconds to encode and to decode."""
     codec = MessageCodec(LOCAL, message_type=TYPE)
     encoded = codec.encode("accept", REQUEST)
     assert codec.decode(encoded).values == REQUEST
@@ -53,7 +52,7 @@ def ours() -> tuple[float, float]:
 
 
 def pyroute2() -> tuple[float, float]:
-    """The same with pyroute2, every attribute read."""
+    """Return pyroute2's microseconds to encode and to decode, with every attribute read."""
     kind = message_class(LOCAL, "request")
 
     def encode() -> bytes:
@@ -73,7 +72,7 @@ def pyroute2() -> tuple[float, float]:
 
 
 def handshake() -> float:
-    """A TLS 1.3 handshake, both ends, on memory BIOs, ECDSA P-256, in microseconds."""
+    """Return the microseconds of a TLS 1.3 handshake, both ends, on memory BIOs, with ECDSA P-256."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bench")])
     now = datetime.datetime.now(datetime.UTC)

@@ -1,18 +1,18 @@
-"""Handshakes per second through the whole path, as ratios to the bare library on the same machine in the same run.
+"""Benchmark of handshakes per second through the whole service, as ratios to the bare library in the same run.
 
     python -m benchmarks.handshakes [--seconds 5] [--concurrency 64] [--json FILE]
 
 * *bare*: pyOpenSSL client and server joined by memory BIOs in one loop, contexts made once, chains verified by OpenSSL,
   secrets taken out by the keylog callback.  One process.
-* *path*: a consumer hands over both ends of TCP connections over loopback that are there already, as a kernel
-  consumer's are and stay, and names a profile for each; a dispatcher and one or two agent processes run the
-  handshakes; each pair counts once, when the consumer has both sessions.  Consumer, dispatcher and agents are
-  processes of their own and share the machine's cores.
+* *path*: a consumer submits both ends of TCP connections over loopback, which are open before and after, as a kernel
+  consumer's are, and names a profile for each; a dispatcher and one or two workers run the handshakes; each pair counts
+  once, when the consumer has both sessions.  Consumer, dispatcher and workers are processes of their own and share the
+  machine's cores.
 * *s_time*: `openssl s_time -new` against `openssl s_server`, for scale.
 
-Each ratio is the median of several rounds in which bare and path take turns, since the machine may do other things too.
+Each ratio is the median of several rounds in which bare and path take turns, because the machine may do other work too.
 Start-up is from the start of the process until a request is taken; memory is Pss from /proc/PID/smaps_rollup; the
-consumer's processor time has making and closing the connections in it, which the rates have not.
+consumer's processor time includes making and closing the connections, and the rates do not.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ WARM_UP = 20
 
 @dataclass(frozen=True)
 class Setup:
-    """What both ends show each other."""
+    """The certificates that both ends present."""
 
     name: str
     key_type: str
@@ -74,7 +75,7 @@ SETUPS = (
 
 
 class Credentials:
-    """One authority, a server's certificate and a client's."""
+    """One authority, a server's certificate and a client's, of a setup's key type."""
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
@@ -84,7 +85,7 @@ class Credentials:
 
 
 def bare_contexts(credentials: Credentials) -> tuple[SSL.Context, SSL.Context]:
-    """The client's and the server's."""
+    """Make the OpenSSL contexts of client and server."""
     contexts = []
     for issued, verifies, shows in (
         (credentials.client, True, credentials.setup.mutual),
@@ -106,7 +107,7 @@ def bare_contexts(credentials: Credentials) -> tuple[SSL.Context, SSL.Context]:
 
 
 def bare_rate(contexts: tuple[SSL.Context, SSL.Context], seconds: float) -> float:
-    """Pairs of handshakes a second, in one loop."""
+    """Return the pairs of handshakes a second of the bare library, in one loop."""
 
     def pair() -> None:
         client, server = (SSL.Connection(context, None) for context in contexts)
@@ -132,13 +133,13 @@ def bare_rate(contexts: tuple[SSL.Context, SSL.Context], seconds: float) -> floa
 
 
 def processes_of(service: Running) -> tuple[int, int, list[int]]:
-    """The dispatcher, the keeper of tls13, and its agents."""
+    """Return the process ids of the dispatcher, the keeper of tls13, and its workers."""
     dispatcher, keeper = children(service.pid)[:2]
     return dispatcher, keeper, children(keeper)
 
 
 def memory(service: Running) -> dict[str, int]:
-    """KiB of each process, by its role."""
+    """Return the memory of each process in KiB, by its role."""
     dispatcher, keeper, agents = processes_of(service)
     found = {"supervisor": service.pid, "dispatcher": dispatcher, "keeper of tls13": keeper}
     found |= {f"agent {number}": agent for number, agent in enumerate(agents, 1)}
@@ -146,7 +147,7 @@ def memory(service: Running) -> dict[str, int]:
 
 
 def processor_times(service: Running) -> dict[str, float]:
-    """Seconds of each kind of process so far, to the hundredth; ours is the consumer."""
+    """Return the processor seconds of each kind of process so far, to the hundredth; this process is the consumer."""
     dispatcher, _, agents = processes_of(service)
     return {
         "consumer": time.process_time(),
@@ -156,7 +157,7 @@ def processor_times(service: Running) -> dict[str, float]:
 
 
 def connections(number: int) -> list[tuple[socket.socket, socket.socket]]:
-    """So many TCP connections over loopback, both ends."""
+    """Open ``number`` TCP connections over loopback, and return both ends of each."""
     pairs = []
     with socket.create_server(("127.0.0.1", 0), backlog=number) as server:
         for _ in range(number):
@@ -166,7 +167,10 @@ def connections(number: int) -> list[tuple[socket.socket, socket.socket]]:
 
 
 async def path_rate(folder: Path, setup: Setup, concurrency: int, pairs: int) -> float:
-    """Pairs a second; raises when one fails.  The clock stops when the last session is there; then all are closed."""
+    """Return the pairs of handshakes a second through the service.  Raises HsframeworkError if one fails.
+
+    The clock stops when the consumer has the last session; the connections are closed afterwards.
+    """
     shown = AuthMode.X509 if setup.mutual else AuthMode.UNAUTHENTICATED
     client_options = HandshakeOptions(peer_name=NAME, profile="client", auth_mode=shown)
     server_options = HandshakeOptions(role=Role.SERVER, profile="server")
@@ -212,31 +216,28 @@ profiles.client = {{ identities = ["client"], trust = "all" }}
 
 
 def s_time_rate(credentials: Credentials, folder: Path, seconds: int) -> float | None:
-    """New connections a second that `openssl s_time` counts in real time."""
+    """Return the new connections a second that `openssl s_time` counts in real time; None without openssl."""
     if shutil.which("openssl") is None:
         return None
-    files = credentials.server.write(folder, "server")
     authority = credentials.authority.write(folder, "ca")
+    with s_server(credentials, folder) as address:
+        words = ["openssl", "s_time", "-new", "-connect", address, "-time", str(seconds), "-CAfile", str(authority)]
+        text = subprocess.run(words, capture_output=True, text=True, check=False).stdout
+    match = re.search(r"(\d+) connections in (\d+) real seconds", text)
+    return int(match.group(1)) / int(match.group(2)) if match else None
+
+
+@contextmanager
+def s_server(credentials: Credentials, folder: Path) -> Iterator[str]:
+    """Run `openssl s_server`, and yield its address (``host:port``) once it listens."""
+    files = credentials.server.write(folder, "server")
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [
-            "openssl",
-            "s_server",
-            "-quiet",
-            "-tls1_3",
-            "-accept",
-            f"127.0.0.1:{port}",
-            "-www",
-            "-cert",
-            str(files.certificate),
-            "-key",
-            str(files.private_key),
-        ],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    address = f"127.0.0.1:{port}"
+    words = ["openssl", "s_server", "-quiet", "-tls1_3", "-accept", address, "-www"]
+    words += ["-cert", str(files.certificate), "-key", str(files.private_key)]
+    silent = subprocess.DEVNULL
+    server = subprocess.Popen(words, stdin=silent, stdout=silent, stderr=silent)
     try:
         while True:
             try:
@@ -244,31 +245,14 @@ def s_time_rate(credentials: Credentials, folder: Path, seconds: int) -> float |
                 break
             except ConnectionRefusedError:
                 time.sleep(0.02)
-        text = subprocess.run(
-            [
-                "openssl",
-                "s_time",
-                "-new",
-                "-connect",
-                f"127.0.0.1:{port}",
-                "-time",
-                str(seconds),
-                "-CAfile",
-                str(authority),
-            ],
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout
+        yield address
     finally:
         server.kill()
         server.wait()
-    match = re.search(r"(\d+) connections in (\d+) real seconds", text)
-    return int(match.group(1)) / int(match.group(2)) if match else None
 
 
 def service(credentials: Credentials, processes: int, *, alone: bool = True) -> AbstractContextManager[Running]:
-    """A running service.  ``alone``: of what is installed, TLS 1.3 only."""
+    """Run the service with ``processes`` workers for TLS 1.3; ``alone``: without the other installed plugins."""
     return running_service(
         "tls13" if alone else None,
         lambda folder: _configuration(folder, credentials, processes),
@@ -277,7 +261,7 @@ def service(credentials: Credentials, processes: int, *, alone: bool = True) -> 
 
 
 def measure(setup: Setup, seconds: float, concurrency: int) -> dict[str, Any]:
-    """Bare and whole path with one and two agent processes, in turns."""
+    """Measure the bare library and the service with one and two workers, in turns."""
     credentials = Credentials(setup)
     contexts = bare_contexts(credentials)
     figures: dict[str, Any] = {"setup": setup.name, "bare": []}
@@ -308,13 +292,13 @@ def measure(setup: Setup, seconds: float, concurrency: int) -> dict[str, Any]:
 
 
 def start_up_together() -> float:
-    """Seconds until a request is taken, with every plugin that is installed."""
+    """Return the seconds until a request is taken, with every plugin that is installed."""
     with service(Credentials(SETUPS[0]), 1, alone=False) as running:
         return running.start_up
 
 
 def main() -> int:
-    """Measure, print, and write JSON where asked to."""
+    """Measure, print, and write JSON if asked to.  Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default 5)")
     parser.add_argument("--concurrency", type=int, default=64, help="pairs under way at once (default 64)")

@@ -1,16 +1,16 @@
-"""PSP: key exchanges a second beside the TLS handshakes underneath, and packets sealed and opened beside bare AES-GCM.
+"""Benchmark of PSP: key exchanges beside the TLS handshakes underneath, packets sealed and opened beside bare AES-GCM.
 
     python -m benchmarks.psp [--seconds 3] [--rounds 5]
 
-Key exchanges, both ends in one process on one event loop, over TCP connections that are there already, with ECDSA P-256
-certificates on both ends and the software device:
+Key exchanges, both ends in one process on one event loop, over open TCP connections, with ECDSA P-256 certificates on
+both ends and the software device:
 
 * *psp*: the plugin's whole key exchange, from the first byte until both consumers have their keys.
-* *tls*: the TLS 1.3 plugin's handshake on such connections, with the same certificates: what PSP's runs inside.
+* *tls*: the TLS 1.3 plugin's handshake on such connections, with the same certificates, as it is part of PSP's.
 * *bare*: pyOpenSSL client and server joined by memory BIOs, in a plain loop.
 
-They take turns, and each ratio is the median over the rounds.  The clock is the processor time of this process, the
-kernel's work for it included, since the machine may do other things too: pairs per second of one core.
+They take turns, and each ratio is the median over the rounds.  The clock is the processor time of this process with the
+kernel's work for it, because the machine may do other work too: pairs per second of one core.
 
 Packets: Gbit/s of payload for one core, best of several rounds; *bare* is AESGCM of the same library with the same
 nonce and header; *device* opens with a key that it derives for each packet, as it does on the receiving side.
@@ -47,8 +47,9 @@ from hsframework_tls13.plugin import Tls13Handshaker
 from hsframework_tls13.settings import Settings as TlsSettings
 
 BATCH = 64
-"""Connections made at once, before the clock starts."""
+"""Connections that are opened before the clock starts."""
 AT_ONCE = 8
+"""Pairs of handshakes under way."""
 SIZES = (1400, 8900)
 """Bytes of payload: an ordinary packet's and a jumbo frame's."""
 
@@ -56,7 +57,7 @@ Pair = tuple[socket.socket, socket.socket]
 
 
 class Exchanges:
-    """Pairs of handshakes, of one kind."""
+    """A series of pairs of handshakes, by one handshaker."""
 
     def __init__(self, handshaker: Handshaker, credentials: Credentials) -> None:
         self._handshaker = handshaker
@@ -83,7 +84,7 @@ class Exchanges:
         )
 
     def rate(self, seconds: float) -> float:
-        """Pairs per second of processor time."""
+        """Return the pairs per second of processor time."""
         return asyncio.run(self._rate(seconds))
 
     async def _rate(self, seconds: float) -> float:
@@ -121,7 +122,7 @@ def _bare(contexts: tuple[SSL.Context, SSL.Context], seconds: float) -> float:
 
 
 def key_exchanges(seconds: float, rounds: int) -> None:
-    """Print pairs a second and ratios."""
+    """Measure key exchanges, and print pairs a second and ratios."""
     credentials = Credentials(Setup("", "ecdsa-p256", mutual=True))
     psp = Exchanges(PspHandshaker(Settings(device="software")), credentials)
     tls = Exchanges(Tls13Handshaker(TlsSettings(kernel_offload=False)), credentials)
@@ -138,14 +139,14 @@ def key_exchanges(seconds: float, rounds: int) -> None:
 
 
 def gigabits(size: int, function: Callable[[], object]) -> float:
-    """Of payload, for calls that handle ``size`` bytes each."""
+    """Return Gbit/s of payload, for calls that handle ``size`` bytes each."""
     timer = timeit.Timer(function)
     count, _ = timer.autorange()
     return size * 8 * count / min(timer.repeat(5, count)) / 1e9
 
 
 def packets() -> None:
-    """Print Gbit/s of sealing and opening."""
+    """Measure sealing and opening, and print Gbit/s."""
     print("packets, Gbit/s of payload on one core")
     print(f"  {'':14}{'bytes':>6}{'seal':>8}{'bare':>8}{'ratio':>7}{'open':>8}{'bare':>8}{'ratio':>7}{'device':>8}")
     for version in islice(Version, 2):

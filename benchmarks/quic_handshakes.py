@@ -1,15 +1,16 @@
-"""QUIC handshakes per second through the whole path, as ratios to bare aioquic on the same machine in the same run.
+"""Benchmark of QUIC handshakes per second through the whole service, as ratios to bare aioquic in the same run.
 
     python -m benchmarks.quic_handshakes [--seconds 5] [--concurrency 32] [--json FILE]
 
 * *bare*: two aioquic connections joined in memory in one loop, the client verifying the server's chain by aioquic's own
   means, until the client has HANDSHAKE_DONE.  One process.
-* *path*: a consumer hands over both ends of pairs of UDP sockets that are connected with each other, and names a
-  profile for each; a dispatcher and one or two agent processes run the handshakes; each pair counts once, when the
-  consumer has both sessions.
+* *path*: a consumer submits both ends of pairs of UDP sockets that are connected with each other, and names a profile
+  for each; a dispatcher and one or two workers run the handshakes; each pair counts once, when the consumer has both
+  sessions.
 
-Each ratio is the median of several rounds in which bare and path take turns, since the machine may do other things too.
-What that does not disturb is beside it: the processor time of a pair, bare, in the agent, and in all of the service.
+Each ratio is the median of several rounds in which bare and path take turns, because the machine may do other work too.
+Beside it is the processor time of a pair, which other work does not disturb: bare, in the worker, and in all of the
+service.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ WARM = 10
 """Pairs before the clock starts."""
 ADDRESS = ("127.0.0.1", 4433)
 TIMES = (("bare_time", 12), ("agent_time", 7), ("service_time", 7))
-"""Columns."""
+"""Figures in columns, and the width of each."""
 KEY_TYPES = ("ecdsa-p256", "rsa-2048")
 
 
@@ -60,7 +61,7 @@ class Credentials:
 
 
 def bare_rate(credentials: Credentials, seconds: float) -> tuple[float, float]:
-    """Pairs of handshakes a second, in one loop, and seconds of processor time for each."""
+    """Return the pairs of handshakes a second of bare aioquic, in one loop, and the processor seconds of a pair."""
     logging.getLogger("quic").setLevel(logging.ERROR)
     identity = credentials.server.identity
     certificate = x509.load_der_x509_certificate(identity.chain[0])
@@ -93,7 +94,7 @@ def bare_rate(credentials: Credentials, seconds: float) -> tuple[float, float]:
 
 
 def service(credentials: Credentials, processes: int, tickets: int) -> AbstractContextManager[Running]:
-    """A running service."""
+    """Run the service with ``processes`` workers for QUIC."""
     return running_service(
         "quic",
         lambda folder: _configuration(folder, credentials, processes, tickets),
@@ -116,7 +117,7 @@ profiles.client = {{ trust = "all" }}
 
 
 async def path_rate(folder: Path, concurrency: int, pairs: int) -> float:
-    """Pairs a second; raises when one fails."""
+    """Return the pairs of handshakes a second through the service.  Raises HsframeworkError if one fails."""
     common: dict[str, Any] = {"group": "quic", "alpn": (ALPN,)}
     client_options = HandshakeOptions(peer_name=NAME, profile="client", auth_mode=AuthMode.UNAUTHENTICATED, **common)
     server_options = HandshakeOptions(role=Role.SERVER, profile="server", **common)
@@ -138,12 +139,12 @@ async def path_rate(folder: Path, concurrency: int, pairs: int) -> float:
 
 
 def processor_times(pid: int) -> list[float]:
-    """Seconds of each process below this one, so far."""
+    """Return the processor seconds so far of each descendant of a process."""
     return [processor_time(child) for child in descendants(pid)]
 
 
 def measure(key_type: str, seconds: float, concurrency: int, tickets: int) -> dict[str, Any]:
-    """Bare and whole path with one and two agent processes, in turns."""
+    """Measure bare aioquic and the service with one and two workers, in turns."""
     credentials = Credentials(key_type)
     figures: dict[str, Any] = {"key": key_type, "tickets": tickets}
     rounds: dict[str, list[float]] = defaultdict(list)
@@ -168,7 +169,7 @@ def measure(key_type: str, seconds: float, concurrency: int, tickets: int) -> di
 
 
 def main() -> int:
-    """Measure, print, and write JSON where asked to."""
+    """Measure, print, and write JSON if asked to.  Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement (default 5)")
     parser.add_argument("--concurrency", type=int, default=32, help="pairs under way at once (default 32)")

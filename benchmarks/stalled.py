@@ -1,14 +1,15 @@
-"""What a handshake costs while it waits for a peer that says nothing: memory in all processes of the service together.
+"""Benchmark of the memory of a handshake that waits for a silent peer, in all processes of the service together.
 
     python -m benchmarks.stalled [--number 2000] [--json FILE]
 
-Run it as root: nobody else may look into the service's processes.  Each row is a service of its own with one agent
-process, so many connections over loopback handed to it, and the difference of Pss (/proc/PID/smaps_rollup; shared pages
-count by the share) over supervisor, dispatcher, keeper and agent.  The kernel's own memory for a socket is not in it.
+Run it as root, who alone may read the memory of the service's processes.  Each row is a service of its own with one
+worker, to which NUMBER connections over loopback are submitted, and the difference of Pss (/proc/PID/smaps_rollup;
+shared pages count by the share) over supervisor, dispatcher, keeper and worker, without the kernel's own memory for
+sockets.
 
-* *server, nothing came*: the peer has connected and says nothing.
+* *server, nothing came*: the peer has connected and sends nothing.
 * *server, answered*: the peer has sent its ClientHello, and does not answer the server's flight.
-* *client, nothing came*: our ClientHello is out, and no answer comes.
+* *client, nothing came*: our ClientHello has been sent, and no answer arrives.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ per-address = 100000
 
 
 def client_hello() -> bytes:
-    """The first flight of a TLS 1.3 client that we did not write."""
+    """Return the first flight of a TLS 1.3 client of Python's ssl module."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -57,18 +58,18 @@ def client_hello() -> bytes:
 
 
 def service() -> AbstractContextManager[Running]:
-    """`hsframework run`."""
+    """Run the service with TLS 1.3 only."""
     return running_service("tls13", lambda _: CONFIGURATION, lambda runtime: (runtime / "consumer.sock").exists())
 
 
 def memory(pid: int) -> float:
-    """KiB of Pss, in all processes of a service."""
+    """Return the Pss of all processes of a service, in KiB."""
     return float(sum(map(proportional_memory, (pid, *descendants(pid)))))
 
 
 @contextmanager
 def connections(number: int) -> Iterator[list[tuple[socket.socket, socket.socket]]]:
-    """So many TCP connections over loopback, both ends."""
+    """Open ``number`` TCP connections over loopback, and yield both ends of each."""
     with ExitStack() as opened:
         pairs = [tcp_pair() for _ in range(number)]
         for end in itertools.chain(*pairs):
@@ -77,7 +78,7 @@ def connections(number: int) -> Iterator[list[tuple[socket.socket, socket.socket
 
 
 async def fresh(client: AsyncClient, near: HandshakeOptions, far: HandshakeOptions) -> float:
-    """The duration of one whole handshake, in seconds; repeated while nobody serves yet."""
+    """Return the duration of one whole handshake in seconds; a failed one is repeated until the service is ready."""
     end = time.monotonic() + 30
     while True:
         with connections(1) as ((one, other),):
@@ -125,7 +126,7 @@ def _answered(sock: socket.socket) -> None:
 
 
 def main() -> int:
-    """Measure, print, and write JSON where asked to."""
+    """Measure, print, and write JSON if asked to.  Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--number", type=int, default=2000, help="of connections (default 2000)")
     parser.add_argument("--json", type=Path, metavar="FILE")

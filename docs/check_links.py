@@ -1,7 +1,7 @@
-"""Every link within the built documentation leads somewhere, and every name of ours that is meant as a link is one.
+"""Check of the links within the built documentation, and of references to names of ours.
 
-Sphinx itself warns of a page that is not there.  It does not of an anchor in an included or generated page, and a
-reference to a name that no page documents it shows as plain text.  Run by ``make docs``.
+Sphinx itself warns of a link to a missing page, but not of one to a missing anchor in an included or generated page,
+and it shows a reference to an undocumented name as plain text.  Run by ``make docs``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 IGNORED = ("genindex.html", "search.html", "py-modindex.html")
-"""Pages that Sphinx writes by itself."""
+"""Pages that Sphinx generates."""
 
 
 class Page(HTMLParser):
-    """What a page offers and what it points to."""
+    """The anchors and links of a page, and its references without a target."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Page(HTMLParser):
 
 
 def problems(folder: Path) -> list[str]:
-    """What is wrong, a line for each."""
+    """Return the problems of the pages in ``folder``, a line for each."""
     pages = {path: read(path) for path in sorted(folder.rglob("*.html")) if path.name not in IGNORED}
     found = []
     for path, page in pages.items():
@@ -63,7 +63,7 @@ def problems(folder: Path) -> list[str]:
 
 
 def read(path: Path) -> Page:
-    """A page, parsed."""
+    """Parse a page."""
     page = Page()
     page.feed(path.read_text("utf-8"))
     page.close()
@@ -71,7 +71,7 @@ def read(path: Path) -> Page:
 
 
 def leads_somewhere(link: str, source: Path, pages: dict[Path, Page]) -> bool:
-    """Is there such a file, and such an anchor in it?"""
+    """Return True if the file of ``link`` exists and has its anchor; ``source``: the page with the link."""
     address, anchor = urldefrag(link)
     target = (source.parent / unquote(address)).resolve() if address else source
     page = pages.get(target)
@@ -81,7 +81,7 @@ def leads_somewhere(link: str, source: Path, pages: dict[Path, Page]) -> bool:
 
 
 def main() -> int:
-    """Exit status 1 when something leads nowhere."""
+    """Check the folder that the command line names, and return the exit status: 1 if there is a problem."""
     folder = Path(sys.argv[1]).resolve()
     found = problems(folder)
     for line in found:

@@ -1,4 +1,4 @@
-"""Sphinx configuration.  Builds without a network; a warning is an error (``make docs``)."""
+"""Configuration of Sphinx.  The build needs no network; a warning is an error (``make docs``)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Reference pages that are made from the code: netlink specs, the failure table, the configuration, the command line.
+"""Generator of reference pages from the code: netlink specs, failures, configuration, command line.
 
-``write_all`` is called when the documentation is built; the pages are never committed.
+``write_all`` is called when the documentation is built; the pages are not committed.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ SPECIFICATIONS = {
     "handshake-raw": "The raw-netlink form",
     "local": "The local family",
 }
+"""Built-in specs that have a page, and its title."""
 
 
 def write_all(folder: Path) -> None:
-    """Write every page into ``folder``; a page that has not changed is not touched."""
+    """Write every page into ``folder``; unchanged pages are not written again, so that they are not built again."""
     pages = {
         f"netlink-{name}.md": specification_page(builtin_specification(name), f"{title}: `{name}`")
         for name, title in SPECIFICATIONS.items()
@@ -49,7 +50,7 @@ def write_all(folder: Path) -> None:
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table; pipes and line ends in the cells are taken care of."""
+    """Format a Markdown table; pipes in the cells are escaped, line ends become blanks."""
     lines = [list(head), ["---"] * len(list(head)), *map(list, rows)]
     cells = ((" ".join(cell.split()).replace("|", "\\|") for cell in line) for line in lines)
     return "".join(f"| {' | '.join(line)} |\n" for line in cells)
@@ -59,13 +60,13 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def plugin_specifications() -> dict[str, Specification]:
-    """By protocol, of the plugins in this repository."""
+    """Return the specifications of the installed plugins, by protocol."""
     found = {name: entry.protocol.specification for name, entry in load_plugins().protocols.items()}
     return {name: specification for name, specification in found.items() if specification is not None}
 
 
 def specification_page(specification: Specification, title: str) -> str:
-    """A family: operations with their attributes for each direction, attribute sets, enums, groups."""
+    """Make the page of a spec: operations with their attributes in each form, attribute sets, enums, groups."""
     parts = [f"# {title}\n", specification.doc + "\n"]
     if specification.operations:
         parts += [_transport(specification), "## Operations\n"]
@@ -123,7 +124,7 @@ def _enum(values: Mapping[str, int]) -> str:
 
 
 def failures_table() -> str:
-    """Return a table of the ways to fail: the alert to the peer, the errno for the consumer, the side to blame."""
+    """Make the table of failures: meaning, alert to the peer, errno for the consumer, the side to blame."""
     rows = (
         (
             f"`{failure.name}`",
@@ -141,7 +142,7 @@ def failures_table() -> str:
 
 
 def configuration_tables() -> str:
-    """Every key of the configuration, from the dataclasses that check it."""
+    """Make the tables of all configuration keys, from the dataclasses that check them."""
     return "".join(_settings(Configuration, "", set()))
 
 
@@ -153,7 +154,7 @@ def _settings(kind: type[Any], where: str, seen: set[str]) -> Iterable[str]:
         hint, key = hints[item.name], item.name.replace("_", "-")
         path = f"{where.strip('[]')}.{key}" if where else key
         inner = _table_of(hint)
-        if inner is None and item.name != "plugins":
+        if inner is None and (kind, item.name) != (Configuration, "plugins"):
             rows.append((f"`{key}`", _hint(hint), _default(item), notes.get(item.name, "")))
         elif inner is not None:
             below.append((inner, _header(path, hint)))
@@ -199,7 +200,7 @@ def _default(item: dataclasses.Field[Any]) -> str:
     if item.default is dataclasses.MISSING:
         if item.default_factory is dataclasses.MISSING:
             return "must be given"
-        return _about(item.default_factory).rstrip(".")
+        return _about(item.default_factory).removeprefix("Return ").rstrip(".")
     match item.default:
         case None:
             return ""
@@ -217,7 +218,7 @@ def _about(kind: object) -> str:
 
 
 def _field_notes(kind: type[Any]) -> dict[str, str]:
-    """The text that stands below a field in the source."""
+    """Return the text below each field of a dataclass in its source."""
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     assert isinstance(body, ast.ClassDef)
     notes: dict[str, str] = {}
@@ -236,7 +237,7 @@ def _field_notes(kind: type[Any]) -> dict[str, str]:
 
 
 def command_line() -> str:
-    """``--help`` of every command."""
+    """Make the page with ``--help`` of every command."""
     os.environ["COLUMNS"] = "100"
     parts = ["# Command line\n", _help(build_parser(None).format_help())]
     for command in COMMANDS:

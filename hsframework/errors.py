@@ -10,7 +10,9 @@
     ├── NetlinkError               (any)       the kernel refused a netlink request (netlink/socket.py)
     │   └── NoPsp                  (any)       the kernel has no PSP (psp)
     ├── RequestRefused             (any)       the service did not take a request: nobody listens, busy, not allowed
-    ├── LifecycleError             EIO         a fault of the dispatcher (dispatcher/requests/lifecycle.py)
+    ├── LifecycleError             EIO         a fault of the dispatcher (dispatcher/sources/kernel/states.py)
+    ├── ServiceLost                (any)       the kernel no longer offers it (dispatcher/sources/kernel/sockets.py)
+    ├── Lost                       (any)       the link to the dispatcher broke while an answer was awaited (agent)
     ├── DemoError                  EIO         the demonstration could not be run (cli/demo/processes.py)
     ├── HandshakeError             (any)       a handshake that was begun did not succeed
     │   └── HandshakeFailed        (table)     one of the documented ways to fail (failures.py)

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Installs the Debian packages that a make target needs, those alone that are missing; nothing to do: nothing is asked.
+# Installs the Debian packages that a make target needs and that are missing.  If none is missing, apt is not run.
 #
 #   scripts/apt-packages.sh base      a Python that can make virtual environments
-#   scripts/apt-packages.sh peers     the programs that the demo and the tests talk TLS and QUIC to
+#   scripts/apt-packages.sh peers     the TLS and QUIC programs with which the demo and the tests exchange data
 #   scripts/apt-packages.sh compiler  a C compiler, for the agent in C among the tests
 set -eu
 
 missing=""
-need() { # need COMMAND PACKAGE: the package that brings the command, if the command is not there
+need() { # need COMMAND PACKAGE: add the package that has the command, if the command is missing
     command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
 }
 

@@ -1,15 +1,15 @@
-"""Handshakes for the kernel's own consumers, by hsframework and by tlshd in turn, on the test kernel (`make kernel`).
+"""Benchmark of handshakes for kernel consumers, by hsframework and by tlshd in turn, on the test kernel.
 
     make bench-kernel        or: python -m benchmarks.kernel [--rounds 3] [--kills 5] [--json FILE]
 
 * *requests*: 400 at 16 and at 64 at a time; both ends of 200 TCP connections are submitted to the kernel's handshakes
   API (an anonymous client, as NFS with xprtsec=tls, and a server with an ECDSA certificate), and the client then sends
-  a word to the server through kTLS.  A submission that the kernel refuses, since too many wait to be accepted, is made
-  again after 10 ms.  How many may wait depends on memory; hence two boots, with room for 5 and for 20.
-* *stalled*: 200 requests whose peer says nothing, or no more than its ClientHello.
-* *kills*: kill -9 of our agent, and of our dispatcher, with 10 requests in flight.
+  a word to the server through kTLS.  A submission that the kernel refuses, because too many wait to be accepted, is
+  repeated after 10 ms.  The number that may wait depends on memory; hence two boots, with room for 5 and for 20.
+* *stalled*: 200 requests whose peer sends nothing, or only its ClientHello.
+* *kills*: kill -9 of our worker, and of our dispatcher, with 10 requests in flight.
 
-The exit status is 1 if a request was lost or failed, anywhere.
+It needs the test kernel (`make kernel`).  The exit status is 1 if any request was lost or failed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 from tests.kernel import uml
 
 BOOTS = {"2G": 5, "8G": 20}
-"""By memory, how many requests may wait in the kernel."""
+"""Number of requests that may wait in the kernel, by memory of the boot."""
 
 TIMEOUT = 900.0
 NAMES = ("hsframework", "tlshd")
@@ -37,7 +37,7 @@ CAUTION = (
 
 
 def measure(memory: str, rounds: int, kills: int) -> dict[str, Any]:
-    """The figures of one boot.  Raises KernelFailed."""
+    """Boot the test kernel, measure in it, and return the figures.  Raises KernelFailed."""
     command = [sys.executable, "-m", "benchmarks.kernel.inside", "/run/exchange/figures", str(rounds), str(kills)]
     with uml.Boot(command, memory=memory) as boot:
         outcome = boot.wait(TIMEOUT)
@@ -48,7 +48,7 @@ def measure(memory: str, rounds: int, kills: int) -> dict[str, Any]:
 
 
 def report(room: int, figures: dict[str, Any]) -> Iterator[str]:
-    """The tables of one boot."""
+    """Yield the lines of the tables of one boot; ``room``: requests that may wait in the kernel."""
     yield f"400 requests, {room} may wait in the kernel        served  lost  refused  refusals  handshakes/s"
     for at_once in ("16", "64"):
         for name in NAMES:
@@ -85,7 +85,10 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def complete(figures: dict[str, Any]) -> bool:
-    """Was everything served, and nothing lost?  tlshd's share too: what fails with it says that the bench is wrong."""
+    """Return True if everything was served and nothing lost.
+
+    tlshd's requests count too, because a failure of them shows a fault of the benchmark.
+    """
     ours = figures["hsframework"]
     rates = [row for name in NAMES for turn in figures[name]["rates"] for row in turn.values()]
     return (
@@ -96,7 +99,7 @@ def complete(figures: dict[str, Any]) -> bool:
 
 
 def main() -> int:
-    """Measure, print, and write JSON where asked to."""
+    """Measure, print, and write JSON if asked to.  Return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.kernel", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -108,7 +111,7 @@ def main() -> int:
     found = {}
     try:
         for memory, room in BOOTS.items():
-            # What does not depend on the room is measured once.
+            # Stalled handshakes and kills do not depend on the room, and are measured once.
             figures = found[memory] = measure(memory, arguments.rounds, arguments.kills if room == 20 else 0)
             print("\n".join(report(room, figures)), end="\n\n", flush=True)
     except (uml.Unavailable, uml.KernelFailed) as error:

@@ -1,4 +1,4 @@
-"""What :mod:`benchmarks.kernel` measures, as it runs in the test kernel: the argument is a file for the figures."""
+"""The measurements of :mod:`benchmarks.kernel`, run in the test kernel; the argument names a file for the figures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Server = House | subprocess.Popen[bytes]
 
 @contextlib.contextmanager
 def ours(credential: Credential) -> Iterator[House]:
-    """`hsframework run`, with one agent process, as it is by default; its log as in service."""
+    """Run hsframework with one worker, the default, and with the log of a service."""
     log = '[log]\nlevel = "info"\nformat = "json"\n'
     with house(client=End(credential), server=End(credential), more=log) as service:
         yield service
@@ -41,7 +41,7 @@ def ours(credential: Credential) -> Iterator[House]:
 
 @contextlib.contextmanager
 def theirs(credential: Credential) -> Iterator[subprocess.Popen[bytes]]:
-    """tlshd, which logs errors alone."""
+    """Run tlshd, which logs errors only."""
     section = x509(credential, "benchmark")
     sections = {"authenticate.client": section, "authenticate.server": section}
     with tlshd(sections, verbose=False) as process:
@@ -55,7 +55,7 @@ SERVICES: dict[str, Callable[[Credential], contextlib.AbstractContextManager[Ser
 
 
 def rates(device: Device) -> dict[int, dict[str, Any]]:
-    """By number of requests at a time."""
+    """Measure requests, and return the figures by the number of requests at a time."""
     found = {}
     for at_once in AT_ONCE:
         tally = make_requests(device, REQUESTS, at_once, ASK)
@@ -64,7 +64,7 @@ def rates(device: Device) -> dict[int, dict[str, Any]]:
 
 
 def stalled(server: Server, device: Device, speech: bytes) -> dict[str, float]:
-    """Memory and processes for each of many handshakes whose peer says no more than ``speech``."""
+    """Measure memory and processes of each of many handshakes whose peer sends ``speech`` only."""
     memory, count = settled_memory(server), len(processes(server))
     with silent(device) as peers:
         peers.add(STALLED, speech)
@@ -81,14 +81,14 @@ def stalled(server: Server, device: Device, speech: bytes) -> dict[str, float]:
 
 
 def processes(server: Server) -> list[int]:
-    """All that belong to the service now."""
+    """Return the ids of the service's processes."""
     if isinstance(server, House):
         return server.processes()
     return [server.pid, *children(server.pid)]
 
 
 def settled_memory(server: Server) -> int:
-    """KiB of Pss in all of them, once it no longer changes much."""
+    """Return the Pss of the service's processes in KiB, once it no longer changes much."""
     before, now = -1000, 0
     while abs(now - before) > 64:
         before, now = now, sum(map(proportional_memory, processes(server)))
@@ -97,12 +97,15 @@ def settled_memory(server: Server) -> int:
 
 
 def kill(service: House, device: Device, victim: Callable[[], int]) -> dict[str, float]:
-    """kill -9 with requests in flight: milliseconds until their consumers have heard, and until the next is served."""
+    """Kill a process with requests in flight.
+
+    Returns the milliseconds until their consumers have their outcomes, and until the next request is served.
+    """
     with silent(device) as peers:
         agent = service.workers()[0]
         before = len(sockets(agent))
         peers.add(IN_FLIGHT)
-        until(lambda: len(sockets(agent)) >= before + IN_FLIGHT, "the agent has all of them in hand")
+        until(lambda: len(sockets(agent)) >= before + IN_FLIGHT, "the worker has all of them in hand")
         begun = time.monotonic()
         os.kill(victim(), signal.SIGKILL)
         ended = peers.ended(IN_FLIGHT)
@@ -113,7 +116,7 @@ def kill(service: House, device: Device, victim: Callable[[], int]) -> dict[str,
 
 
 def served(device: Device) -> bool:
-    """One connection, both ends; False: nobody listens yet, or one of them failed."""
+    """Return True if both ends of one connection get a session; False also if no agent serves yet."""
     try:
         return make_requests(device, 2, 2, ASK).served == 2
     except OSError:
@@ -121,7 +124,7 @@ def served(device: Device) -> bool:
 
 
 def main(path: Path, rounds: int, kills: int) -> None:
-    """Ours and tlshd's take turns."""
+    """Measure ours and tlshd in turns, and write the figures to ``path``."""
     credential = ROOT.issue([NAME])
     speeches = {"nothing came": b"", "answered": client_hello()}
     found: dict[str, Any] = {name: {"rates": [], "stalled": {}, "kills": {}} for name in SERVICES}

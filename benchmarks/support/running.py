@@ -1,4 +1,4 @@
-"""`hsframework run` to be measured, in a folder of its own: its log goes where ours goes, and nobody reads along."""
+"""The service as processes, for benchmarks: in a folder of its own, with its log on our stderr."""
 
 from __future__ import annotations
 
@@ -20,26 +20,32 @@ from hsframework.errors import HandshakeError, HsframeworkError, RequestRefused
 from hsframework.supervisor.main import plugin_names
 
 LOOK = 0.002
+"""Seconds between two checks that the service is ready."""
 START = 30.0
 STOP = 30.0
-"""Seconds that it has at most."""
+"""Seconds that the service may take to start and to stop."""
 
 
 class Running(NamedTuple):
-    """``folder``: of its sockets.  ``pid``: of the process above all of its own.  ``start_up``: seconds until ready."""
+    """A running service."""
 
     folder: Path
+    """Its runtime directory."""
     pid: int
+    """The supervisor's process id."""
     start_up: float
+    """Seconds until it was ready."""
 
 
 @contextmanager
 def running_service(
     plugin: str | None, configure: Callable[[Path], str], ready: Callable[[Path], bool]
 ) -> Iterator[Running]:
-    """A service.  ``plugin``: of what is installed, this alone, so that no other's agent starts beside the measurement;
-    None: all.  ``configure``: the configuration, by the folder for its files, without what is set here.  ``ready``:
-    asked with the folder of the sockets until it is.
+    """Run the service until the end of the block.
+
+    ``plugin``: the only installed plugin that is used, so that no other agent disturbs the measurement; None: all.
+    ``configure``: makes the configuration but for runtime-dir and blocked-plugins, by the folder for its files.
+    ``ready``: returns True once the service is ready, by its runtime directory.
     """
     with tempfile.TemporaryDirectory(prefix="hsframework-bench-") as name:
         folder = Path(name)
@@ -61,7 +67,10 @@ def running_service(
 
 
 def serves(runtime: Path, group: str, pair: Callable[[], tuple[socket.socket, socket.socket]]) -> bool:
-    """Does an agent serve the group?  Asked with a handshake on such sockets whose peer says nothing."""
+    """Return True if an agent serves the group.
+
+    It submits a socket whose peer is silent.  ``pair``: makes two connected sockets.
+    """
     ours, theirs = pair()
     with ours, theirs:
         try:
@@ -77,25 +86,25 @@ def serves(runtime: Path, group: str, pair: Callable[[], tuple[socket.socket, so
 
 
 def children(pid: int) -> list[int]:
-    """The processes right below this one, in the order in which they were started."""
+    """Return the child processes of a process, in the order in which they were started."""
     return sorted(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """Every process below this one, each before its own."""
+    """Yield every descendant of a process, each before its own children."""
     for child in children(pid):
         yield child
         yield from descendants(child)
 
 
 def proportional_memory(pid: int) -> int:
-    """Pss in KiB: shared pages count by the share."""
+    """Return the Pss of a process in KiB: shared pages count by the share."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     match = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
     return int(match.group(1)) if match else 0
 
 
 def processor_time(pid: int) -> float:
-    """Seconds that a process has run so far, in user space and in the kernel."""
+    """Return the processor seconds of a process so far, in user space and in the kernel."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

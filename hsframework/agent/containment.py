@@ -1,10 +1,11 @@
-"""Bounds on what a plugin may take from the machine, so that a bad one harms its own protocol and is named in the log.
+"""Bounds on processes, memory and time of a plugin: a bad one harms its own protocol, and the log names it.
 
 * **Processes.** Plugins neither fork nor, once requests are served, start a program: :mod:`hsframework.process.forks`.
 * **Memory.** Past the limit of private memory, Python raises MemoryError where more is asked for.
 * **Time.** A plugin that is not ready in time is named with the place where it hangs, and the process ends.
 
-A worker that has run out of memory or of file descriptors is replaced: see :meth:`AgentHost.retire`.
+A worker that has run out of memory or of file descriptors is replaced: see
+:meth:`hsframework.agent.host.AgentHost.retire`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _log = structlog.get_logger("hsframework.agent")
 
 
 def limit_memory(mebibytes: int) -> None:
-    """Private memory of this process, and of each that is forked from it."""
+    """Limit the private memory of this process, and of each that is forked from it."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     wanted = mebibytes * _MEBIBYTE
     limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -35,9 +36,9 @@ def limit_memory(mebibytes: int) -> None:
 
 @contextlib.contextmanager
 def limited_time(seconds: float, plugin: str, status: int) -> Iterator[None]:
-    """For importing and preparing a plugin: past it the log says where it hangs, and the process ends with ``status``.
+    """Limit the seconds that the import and the preparation of a plugin take.
 
-    In the main thread alone.
+    Past them the log has the place where it hangs, and the process ends with ``status``.  In the main thread alone.
     """
 
     def too_late(number: int, frame: FrameType | None) -> NoReturn:
@@ -59,7 +60,7 @@ def limited_time(seconds: float, plugin: str, status: int) -> Iterator[None]:
 
 
 def _places(frame: FrameType | None) -> list[str]:
-    """Where it is, the innermost first."""
+    """Return the places of a frame and its callers, the innermost first."""
     found: list[str] = []
     while frame is not None and len(found) < _MOST_PLACES:
         found.append(f"{frame.f_code.co_filename}, line {frame.f_lineno}, in {frame.f_code.co_name}")
@@ -68,7 +69,7 @@ def _places(frame: FrameType | None) -> list[str]:
 
 
 def exhaustion(error: BaseException) -> str:
-    """What the process has run out of, if that is what an exception says; else empty."""
+    """Return the resource that an exception reports as run out, as a sentence; "" for any other exception."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return "memory runs out"
     if isinstance(error, OSError) and error.errno == errno.EMFILE:

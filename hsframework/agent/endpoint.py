@@ -3,12 +3,12 @@
 * A read takes what it was asked for and no more: what follows stays in the socket, for the consumer.
 * Reads and writes try the socket first, and wait for it only when it has nothing; but :meth:`StreamEndpoint.peek`
   after a ``send`` waits first, since the answer is on its way for longer than the attempt takes.
-* The loop is not told of a socket for which nobody waits (:mod:`~hsframework.agent.readiness`), so that data for the
-  consumer does not wake it for nothing.
+* The loop watches a socket only while a read waits for it (:mod:`~hsframework.agent.readiness`), so that data for the
+  consumer does not wake it.
 * :meth:`close` takes it out of the loop (epoll) before it closes the fd: a copy in another process would keep a closed
   fd firing.
 * Deadlines are the host's: it cancels the handshaker, and a cancelled wait leaves nothing behind.
-* A handshaker that closes the socket, which is not its to close, has failed (EIO); the request still ends properly.
+* A handshaker must not close the socket.  One that does has failed (EIO); its request still ends properly.
 * O_NONBLOCK is shared with the socket's owner; the dispatcher saved it and puts it back.
 """
 
@@ -27,7 +27,7 @@ from hsframework.errors import HsframeworkError, PluginError
 from hsframework.failures import Failure, HandshakeFailed
 
 MAX_READ = 64 * 1024
-"""Bytes asked of the socket at once, however large a record claims to be: the buffer is made before they are there."""
+"""Bytes asked of the socket at once: the buffer is made before they are there, and a record may claim any size."""
 
 _LOST = frozenset({errno.EMSGSIZE, errno.ENOBUFS})
 
@@ -38,7 +38,7 @@ _NOSIGNAL, _PEEK = int(_socket.MSG_NOSIGNAL), int(_socket.MSG_PEEK)
 
 
 class _Endpoint:
-    """What both kinds share: waiting, sending, closing."""
+    """Waiting, sending and closing, as both kinds of endpoint do them."""
 
     def __init__(self, sock: _socket.socket, readiness: Readiness) -> None:
         sock.setblocking(False)
@@ -53,31 +53,31 @@ class _Endpoint:
 
     @property
     def socket(self) -> _socket.socket:
-        """For socket options alone."""
+        """Return the socket, for its options alone."""
         return self._socket
 
     async def receive_exactly(self, size: int) -> bytes:
-        """On a stream socket alone."""
+        """Raise TypeError: only a stream socket has it."""
         raise TypeError("receive_exactly is for stream sockets; a datagram socket has receive_datagram")
 
     async def receive_record(self, header_size: int, body_size: Callable[[bytes], int]) -> bytes:
-        """On a stream socket alone."""
+        """Raise TypeError: only a stream socket has it."""
         raise TypeError("receive_record is for stream sockets; a datagram socket has receive_datagram")
 
     async def peek(self, max_size: int) -> bytes:
-        """On a stream socket alone."""
+        """Raise TypeError: only a stream socket has it."""
         raise TypeError("peek is for stream sockets; a datagram socket has receive_datagram")
 
     def take(self, size: int) -> None:
-        """On a stream socket alone."""
+        """Raise TypeError: only a stream socket has it."""
         raise TypeError("take is for stream sockets; a datagram socket has receive_datagram")
 
     async def receive_datagram(self, max_size: int = 65535, *, until: float | None = None) -> bytes:
-        """On a datagram socket alone."""
+        """Raise TypeError: only a datagram socket has it."""
         raise TypeError("receive_datagram is for datagram sockets; a stream socket has receive_record")
 
     async def send(self, data: bytes) -> None:
-        """All of ``data``.  Raises HandshakeFailed with PEER_GONE."""
+        """Send all of ``data``.  Raises HandshakeFailed with PEER_GONE."""
         self._awaits_answer = True
         rest: bytes | memoryview = data
         while True:
@@ -93,8 +93,8 @@ class _Endpoint:
                 rest = memoryview(rest)[sent:]
 
     def leave(self) -> None:
-        """Leave the event loop; whoever waits is cancelled.  The socket stays open."""
-        # Where the handshaker has closed the socket, its number may be another one's by now.
+        """Leave the event loop and cancel the read and the write that wait.  The socket stays open."""
+        # If the handshaker has closed the socket, its number may be another one's by now.
         if self._registered and self._socket.fileno() == self._fd:
             self._readiness.forget(self._fd)
         self._registered = False
@@ -146,10 +146,10 @@ class _Endpoint:
 
 
 class StreamEndpoint(_Endpoint):
-    """TCP and other byte streams.  Implements :class:`hsframework.interface.Endpoint`."""
+    """An endpoint on TCP or another byte stream.  Implements :class:`hsframework.interface.Endpoint`."""
 
     async def receive_exactly(self, size: int) -> bytes:
-        """Exactly ``size`` bytes.  Raises HandshakeFailed with PEER_GONE, ValueError for a negative size."""
+        """Receive exactly ``size`` bytes.  Raises HandshakeFailed with PEER_GONE, ValueError for a negative size."""
         if size < 0:
             raise ValueError(f"{size} bytes cannot be received")
         parts: list[bytes] = []
@@ -170,13 +170,16 @@ class StreamEndpoint(_Endpoint):
         return b"".join(parts)
 
     async def receive_record(self, header_size: int, body_size: Callable[[bytes], int]) -> bytes:
-        """One record, header and body.  What ``body_size`` raises passes through, and nothing more is read then."""
+        """Receive one record, header and body.
+
+        ``body_size``: called with the header.  An exception of it passes through, and the body is not read then.
+        """
         header = await self.receive_exactly(header_size)
         size = body_size(header)
         return header + await self.receive_exactly(size) if size else header
 
     async def peek(self, max_size: int) -> bytes:
-        """1 to ``max_size`` bytes that wait, without taking them.  Raises HandshakeFailed with PEER_GONE."""
+        """Return the next 1 to ``max_size`` bytes and leave them there.  Raises HandshakeFailed with PEER_GONE."""
         if self._awaits_answer:
             self._awaits_answer = False
             await self._readable()
@@ -193,7 +196,7 @@ class StreamEndpoint(_Endpoint):
             return data
 
     def take(self, size: int) -> None:
-        """So many of the bytes that were peeked at.  Raises HandshakeFailed with PEER_GONE."""
+        """Take so many of the bytes that were peeked at.  Raises HandshakeFailed with PEER_GONE."""
         while size:
             try:
                 data = self._socket.recv(min(size, MAX_READ))
@@ -205,14 +208,14 @@ class StreamEndpoint(_Endpoint):
 
 
 class DatagramEndpoint(_Endpoint):
-    """UDP and other datagrams.  Implements :class:`hsframework.interface.Endpoint`.
+    """An endpoint on UDP or other datagrams.  Implements :class:`hsframework.interface.Endpoint`.
 
-    A datagram that is too large for the path is a lost one, and word of it is no reason to end: anybody may have said
-    so (ICMP; RFC 9000 section 14.2.1).
+    A datagram that is too large for the path counts as lost.  A report of it does not end the handshake, since anybody
+    can forge it (ICMP; RFC 9000 section 14.2.1).
     """
 
     async def send(self, data: bytes) -> None:
-        """One datagram.  Raises HandshakeFailed with PEER_GONE."""
+        """Send one datagram.  Raises HandshakeFailed with PEER_GONE."""
         again = True
         while True:
             try:
@@ -223,17 +226,17 @@ class DatagramEndpoint(_Endpoint):
             except OSError as error:
                 if error.errno not in _LOST:
                     raise _gone(error) from None
-                if again:  # said of an earlier one, and this one has not been sent
+                if again:  # reported of an earlier one, and this one has not been sent
                     again = False
                     continue
             return
 
     async def receive_datagram(self, max_size: int = 65535, *, until: float | None = None) -> bytes:
-        """One datagram; the part of it that goes past ``max_size`` is lost, as the socket has it.
+        """Receive one datagram; the part of it beyond ``max_size`` bytes is lost.
 
-        ``until``: on the loop's clock; TimeoutError when none has come by then.
+        ``until``: in seconds on the loop's clock; TimeoutError when none has come by then.
 
-        Raises HandshakeFailed with PEER_GONE when the socket reports an error (nobody listens at the peer's port).
+        Raises HandshakeFailed with PEER_GONE when the socket reports an error (the peer's port is closed).
         """
         while True:
             try:
@@ -246,14 +249,14 @@ class DatagramEndpoint(_Endpoint):
 
 
 def make_endpoint(sock: _socket.socket, readiness: Readiness) -> StreamEndpoint | DatagramEndpoint:
-    """The endpoint for a socket's kind.  The socket is the endpoint's from then on."""
+    """Return an endpoint for a socket, by its kind.  The endpoint owns the socket from then on."""
     if sock.type == _socket.SOCK_DGRAM:
         return DatagramEndpoint(sock, readiness)
     return StreamEndpoint(sock, readiness)
 
 
 def lingers(sock: _socket.socket) -> bool:
-    """Does closing the last copy wait for the peer (SO_LINGER)?"""
+    """True if closing the last copy of a socket waits for the peer (SO_LINGER)."""
     try:
         active, seconds = struct.unpack("ii", sock.getsockopt(_socket.SOL_SOCKET, _socket.SO_LINGER, 8))
     except (OSError, struct.error):

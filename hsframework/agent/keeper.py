@@ -17,10 +17,7 @@ Rules:
 * Workers die with the keeper (PR_SET_PDEATHSIG), also when it is killed.
 * SIGTERM and SIGINT, or a supervisor that is gone, end the workers gracefully, and then the keeper.
 * The keeper has no event loop and no thread: it may fork at any time.
-
-A supervisor's control socket (SOCK_SEQPACKET, one JSON object a packet) hears ``loaded`` with the groups, ``serving``
-when every worker has joined, ``worker-joined``, ``worker-died`` and ``failed``; the first worker starts when it has
-said ``go``.
+* Under a supervisor (the messages: :mod:`hsframework.local.control`) the first worker starts when it has sent Go.
 """
 
 from __future__ import annotations
@@ -29,7 +26,6 @@ import asyncio
 import collections
 import contextlib
 import gc
-import json
 import os
 import selectors
 import signal
@@ -44,10 +40,30 @@ from hsframework.agent.containment import exhaustion
 from hsframework.agent.host import AgentHost
 from hsframework.agent.served import Served
 from hsframework.agent.warmup import ExitStatus, KeeperOptions, warm_up
-from hsframework.errors import ConfigurationError, HsframeworkError, PluginError, RequestRefused, RequiredPluginError
+from hsframework.errors import (
+    ConfigurationError,
+    HsframeworkError,
+    MessageError,
+    PluginError,
+    RequestRefused,
+    RequiredPluginError,
+)
+from hsframework.local.control import (
+    KEEPER_TO_SUPERVISOR,
+    SUPERVISOR_TO_KEEPER,
+    ControlSocket,
+    Failed,
+    FromKeeper,
+    Go,
+    Loaded,
+    Serving,
+    WorkerDied,
+    WorkerJoined,
+)
 from hsframework.process.capabilities import die_with_parent
 from hsframework.process.forks import forbid_forks, forbid_programs, our_own_fork
 from hsframework.process.lock import lock_memory
+from hsframework.process.signals import SignalSocket, expect_children, stop_signals
 from hsframework.registry.plugins import PluginRegistry
 from hsframework.telemetry.log import exception_text
 
@@ -60,53 +76,50 @@ GC_THRESHOLD = 20_000
 """Objects between two runs of the garbage collector: a handshake makes many short-lived ones, and leaves no cycles."""
 
 _JOINED, _RETIRES = b"J", b"R"
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _log = structlog.get_logger("hsframework.agent")
 
 
+Control = ControlSocket[FromKeeper, Go]
+
+
 def keeper_main(options: KeeperOptions) -> int:
-    """Serve until told to stop.  Returns an :class:`ExitStatus`; errors are logged and reported, not raised."""
-    control = Control(options.control)
+    """Serve until SIGTERM, SIGINT or the end of the supervisor.
+
+    Returns an :class:`ExitStatus`; errors are logged and reported, not raised.
+    """
+    numbers = stop_signals()  # before a plugin can change what is ignored
+    control = None
+    if options.control is not None:
+        control = ControlSocket(options.control, KEEPER_TO_SUPERVISOR, SUPERVISOR_TO_KEEPER)
     forbid_forks()
     try:
         registry, served = warm_up(options)
         if not served:
             _log.info("the plugin serves no protocol; no agent is needed", plugin=options.plugin)
             return ExitStatus.OK
-        groups = sorted({group for item in served for group in item.protocol.groups})
-        control.tell("loaded", groups=groups, protocols=[item.name for item in served])
-        return Keeper(options, registry, served, control).run()
+        if control is not None:
+            control.send(_loaded(served))
+        return Keeper(options, registry, served, control, numbers).run()
     except HsframeworkError as error:
         status = _status_of(error)
         _log.error("the agent cannot start", reason=str(error), status=status.name)
-        control.tell("failed", message=str(error), status=int(status))
+        _report(control, Failed.because(error, status))
         return status
 
 
-class Control:
-    """The supervisor's end of things; without one, nobody is told and nobody is waited for."""
+def _loaded(served: tuple[Served, ...]) -> Loaded:
+    """Return the report of what a plugin serves.  Raises PluginError for names that cannot be sent."""
+    groups = sorted({group for item in served for group in item.protocol.groups})
+    try:
+        return Loaded(tuple(groups), tuple(item.name for item in served))
+    except MessageError as error:
+        raise PluginError(f"the plugin's groups or protocols cannot be reported: {error}") from None
 
-    def __init__(self, sock: socket.socket | None) -> None:
-        self.socket = sock
 
-    def tell(self, event: str, **values: object) -> None:
-        """Report an event.  A supervisor that does not listen misses it."""
-        if self.socket is not None:
-            data = json.dumps({"event": event, **values}).encode()
-            with contextlib.suppress(OSError):
-                self.socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-
-    def hear(self) -> dict[str, Any] | None:
-        """The next message; None: the supervisor is gone."""
-        assert self.socket is not None
-        try:
-            data = self.socket.recv(65536)
-        except OSError:
-            data = b""
-        if not data:
-            return None
-        message = json.loads(data)
-        return message if isinstance(message, dict) else {}
+def _report(control: Control | None, message: FromKeeper) -> None:
+    """Send a message to the supervisor, if there is one.  One that does not read misses it."""
+    if control is not None:
+        control.send(message)
 
 
 @dataclass(eq=False)
@@ -119,10 +132,15 @@ class _Worker:
 
 
 class Keeper:
-    """Forks the workers and replaces those that die."""
+    """A process that forks the workers and replaces those that die."""
 
     def __init__(
-        self, options: KeeperOptions, registry: PluginRegistry, served: tuple[Served, ...], control: Control
+        self,
+        options: KeeperOptions,
+        registry: PluginRegistry,
+        served: tuple[Served, ...],
+        control: Control | None,
+        stop_numbers: tuple[signal.Signals, ...],
     ) -> None:
         self._options = options
         self._registry = registry
@@ -131,17 +149,21 @@ class Keeper:
         self._workers: dict[int, _Worker] = {}
         self._deaths: collections.deque[float] = collections.deque()
         self._status: ExitStatus | None = None
-        self._begun = control.socket is None
+        self._begun = control is None
         self._announced = False
         self._selector = selectors.DefaultSelector()
-        self._signals, self._signal_writer = socket.socketpair()
+        self._stop_numbers = stop_numbers
+        self._signals = SignalSocket(stop_numbers)
 
     def run(self) -> int:
-        """Until told to stop, or until it is hopeless."""
-        self._catch_signals()
+        """Keep the workers alive until a signal or the end of the supervisor, or until they die too often.
+
+        Returns the :class:`ExitStatus`.
+        """
+        expect_children()  # whatever a plugin has made of it
         self._selector.register(self._signals, selectors.EVENT_READ, self._signalled)
-        if self._control.socket is not None:
-            self._selector.register(self._control.socket, selectors.EVENT_READ, self._heard)
+        if self._control is not None:
+            self._selector.register(self._control, selectors.EVENT_READ, self._controlled)
         try:
             while self._status is None:
                 while self._begun and self._status is None and len(self._active()) < self._options.processes:
@@ -150,29 +172,24 @@ class Keeper:
                     key.data()
         finally:
             self._stop_workers()
-            self._close()
+            self._selector.close()
+            self._signals.close()
         return self._status
 
-    def _catch_signals(self) -> None:
-        for sock in (self._signals, self._signal_writer):
-            sock.setblocking(False)
-        signal.set_wakeup_fd(self._signal_writer.fileno(), warn_on_full_buffer=False)
-        for number in _SIGNALS:
-            signal.signal(number, _note)
-
     def _signalled(self) -> None:
-        # Every signal that has a handler is told here, also one that a plugin handles.
-        with contextlib.suppress(BlockingIOError):
-            if set(self._signals.recv(64)).intersection(_SIGNALS):
-                self._status = ExitStatus.OK
+        if self._signals.take():
+            self._status = ExitStatus.OK
 
-    def _heard(self) -> None:
-        message = self._control.hear()
-        if message is None:
+    def _controlled(self) -> None:
+        assert self._control is not None
+        try:
+            if self._control.receive() is not None:
+                self._begun = True
+        except EOFError:
             _log.warning("the supervisor is gone; the agent stops")
             self._status = ExitStatus.OK
-        elif message.get("event") == "go":
-            self._begun = True
+        except MessageError as error:
+            _log.error("a message of the supervisor is not understood", reason=str(error))
 
     # Workers
 
@@ -183,13 +200,12 @@ class Keeper:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         keeper = os.getpid()
         # A signal for the worker waits until its own handlers are in place.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        with our_own_fork():
-            pid = os.fork()
-        if not pid:
-            ours.close()
-            self._become_worker(theirs, keeper)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        with self._signals.held():
+            with our_own_fork():
+                pid = os.fork()
+            if not pid:
+                ours.close()
+                self._become_worker(theirs, keeper)
         theirs.close()
         worker = _Worker(pid, os.pidfd_open(pid), ours)
         self._workers[pid] = worker
@@ -209,17 +225,17 @@ class Keeper:
     def _joined(self, worker: _Worker) -> None:
         if not worker.joined:
             worker.joined = True
-            self._control.tell("worker-joined", pid=worker.pid)
+            _report(self._control, WorkerJoined(worker.pid))
         joined = [item.pid for item in self._active() if item.joined]
         if not self._announced and len(joined) == self._options.processes:
             self._announced = True
-            self._control.tell("serving", pids=joined)
+            _report(self._control, Serving(tuple(joined)))
 
     def _worker_died(self, worker: _Worker) -> None:
         _, status = os.waitpid(worker.pid, 0)
         self._forget(worker)
         number = os.waitstatus_to_exitcode(status)
-        self._control.tell("worker-died", pid=worker.pid, status=number)
+        _report(self._control, WorkerDied(worker.pid, number))
         if number == ExitStatus.REFUSED:
             self._fail(ExitStatus.REFUSED, "the dispatcher does not let the agent join; its log says why")
             return
@@ -240,7 +256,7 @@ class Keeper:
 
     def _fail(self, status: ExitStatus, message: str) -> None:
         _log.error("the agent gives up", reason=message)
-        self._control.tell("failed", message=message, status=int(status))
+        _report(self._control, Failed.because(message, status))
         self._status = status
 
     def _forget(self, worker: _Worker) -> None:
@@ -264,28 +280,19 @@ class Keeper:
             os.waitpid(worker.pid, 0)
             self._forget(worker)
 
-    def _close(self) -> None:
-        signal.set_wakeup_fd(-1)
-        self._selector.close()
-        self._signals.close()
-        self._signal_writer.close()
-
     # In the worker
 
     def _become_worker(self, report: socket.socket, keeper: int) -> NoReturn:
         status = int(ExitStatus.FAILED)
         try:
-            signal.set_wakeup_fd(-1)
-            for number in _SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            self._signals.leave()
             die_with_parent(keeper)
+            self._selector.close()
             for worker in self._workers.values():
                 worker.report.close()
                 os.close(worker.pidfd)
-            self._close()
-            if self._control.socket is not None:
-                self._control.socket.close()
+            if self._control is not None:
+                self._control.close()
             status = self._work(report)
         except RequestRefused as error:
             _log.error("the dispatcher does not let the agent join", reason=str(error))
@@ -327,13 +334,9 @@ class Keeper:
         )
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(unhandled)
-        for number in _SIGNALS:
+        for number in self._stop_numbers:
             loop.add_signal_handler(number, host.stop)
         await host.run()
-
-
-def _note(number: int, frame: object) -> None:
-    """The wake-up socket has the number already."""
 
 
 def _status_of(error: HsframeworkError) -> ExitStatus:

@@ -1,4 +1,4 @@
-"""The agent's two doors: ``hsframework agent NAME``, and the supervisor's fork."""
+"""Entry points of an agent: ``hsframework agent NAME``, and the supervisor's fork."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from hsframework.local.places import AGENT_SOCKET
 
 
 def run_agent(name: str, configuration: Configuration, *, processes: int | None = None, user: str | None = None) -> int:
-    """Serve one protocol in the foreground until SIGTERM or SIGINT; the exit status.
+    """Serve one protocol in the foreground until SIGTERM or SIGINT.  Returns the exit status.
 
     ``processes`` and ``user`` override the configuration's.  Raises ConfigurationError for a user that cannot be had;
-    whatever else goes wrong is logged, and told by the status (:class:`~hsframework.agent.keeper.ExitStatus`).
+    other errors are logged, and the status says which kind it is (:class:`~hsframework.agent.warmup.ExitStatus`).
     """
     settings = configuration.agents.get(name, AgentSettings())
     return keeper_main(
@@ -42,9 +42,9 @@ def run_keeper(
     user: AgentUser | None,
     control: socket.socket,
 ) -> int:
-    """Serve every protocol of one plugin under a supervisor, in a process that it forked; the exit status.
+    """Serve every protocol of one plugin in a process that a supervisor forked.  Returns the exit status.
 
-    ``control``: see :mod:`hsframework.agent.keeper`.
+    ``control``: the keeper's end of a socket, see :mod:`hsframework.local.control`.
     """
     return keeper_main(
         KeeperOptions(

@@ -1,4 +1,4 @@
-"""What an agent gives up before it meets a peer: user, capabilities, core dumps, keyrings, new privileges.
+"""Privileges that an agent gives up before it meets a peer: user, capabilities, core dumps, keyrings.
 
 The order matters, and :func:`drop_privileges` keeps it:
 
@@ -8,7 +8,7 @@ The order matters, and :func:`drop_privileges` keeps it:
   the plugins are imported: :func:`drop_last_capability` ends that.
 
 The default agent user is a number of its own for each protocol, from 60800 to 61055: systemd's table of user ids leaves
-these unused, and nothing else runs or owns files under them.  It is not ``nobody``, which others use too.
+these unused: no other process runs and no file is owned under them.  ``nobody`` would be shared with other programs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _log = structlog.get_logger("hsframework.agent")
 
 @dataclass(frozen=True, slots=True)
 class AgentUser:
-    """``name`` for logs; a number's own digits where it has no entry."""
+    """A user that an agent runs as.  ``name``: for logs; the digits of a number that has no entry."""
 
     name: str
     uid: int
@@ -47,9 +47,9 @@ class AgentUser:
 
 
 def agent_user(configured: str | None, protocol: str) -> AgentUser | None:
-    """The user for the agent of a protocol; None: stay who we are (not root, and no other user was asked for).
+    """Return the user for the agent of a protocol, None to keep the process's own, which is not root then.
 
-    ``configured``: a name or a number.  Raises ConfigurationError for one that is not there, or that cannot be had.
+    ``configured``: a name or a number.  Raises ConfigurationError for one that does not exist, or cannot be taken.
     """
     if configured is None:
         if os.geteuid() != 0:
@@ -79,7 +79,7 @@ def _look_up(user: str) -> AgentUser:
 
 
 def drop_privileges(user: AgentUser | None, *, keep_read_search: bool = False) -> None:
-    """Become ``user`` (None: stay) without groups, without capabilities, unable to gain any, and not dumpable.
+    """Become ``user`` (None: keep the user) without groups, without capabilities, unable to gain any, and not dumpable.
 
     ``keep_read_search``: keep CAP_DAC_READ_SEARCH until :func:`drop_last_capability`.  Raises ConfigurationError.
     """
@@ -106,12 +106,12 @@ def _become(user: AgentUser) -> None:
 
 
 def drop_last_capability() -> None:
-    """Give up what ``keep_read_search`` has kept."""
+    """Give up the capability that ``keep_read_search`` has kept."""
     set_capabilities(0)
 
 
 def join_own_session_keyring() -> bool:
-    """A session keyring that nobody else has.  False: this kernel (or its sandbox) has no keyrings."""
+    """Join a new session keyring.  Return True if it was made, False if this kernel or its sandbox has no keyrings."""
     try:
         join_session_keyring()
     except OSError as error:

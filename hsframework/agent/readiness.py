@@ -1,10 +1,10 @@
-"""Who waits for which socket to become readable: an epoll of the agent's own, which the loop watches as one fd.
+"""Waiting for sockets to become readable, on an epoll of the agent's own that the loop watches as one fd.
 
 A socket in mid-handshake is waited for once or twice in its life, for which the loop's own ``add_reader`` does far too
 much.  The rules:
 
-* A socket is in the epoll from its first wait until :meth:`Readiness.forget`; between two waits it is silent
-  (EPOLLONESHOT), so that data for the consumer wakes nobody.
+* A socket is in the epoll from its first wait until :meth:`Readiness.forget`; between two waits it reports no event
+  (EPOLLONESHOT), so that data for the consumer does not wake the loop.
 * It is forgotten before it is closed: another process has a copy, which would keep a closed fd firing.
 """
 
@@ -19,7 +19,7 @@ _MOST_EVENTS = 256
 
 
 class Readiness:
-    """For one event loop, until :meth:`close`."""
+    """The sockets that are waited for on one event loop, until :meth:`close`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -28,9 +28,9 @@ class Readiness:
         loop.add_reader(self._epoll.fileno(), self._wake)
 
     def wait(self, fd: int, future: asyncio.Future[None], *, again: bool) -> None:
-        """Set ``future`` once ``fd`` is readable, its peer has gone or it has failed.  ``again``: it was waited for.
+        """Set ``future`` once ``fd`` is readable, its peer has gone or it has failed.  ``again``: not the first wait.
 
-        Whoever cancels ``future`` need not say so here.  Raises OSError or ValueError for an fd that is closed.
+        A future may be cancelled without further ado.  Raises OSError or ValueError for an fd that is closed.
         """
         if again:
             self._epoll.modify(fd, _READABLE)
@@ -39,13 +39,13 @@ class Readiness:
         self._waiting[fd] = future
 
     def forget(self, fd: int) -> None:
-        """It is about to be closed."""
+        """Take a socket out that is about to be closed."""
         self._waiting.pop(fd, None)
         with contextlib.suppress(OSError):
             self._epoll.unregister(fd)
 
     def close(self) -> None:
-        """Wake nobody any more."""
+        """End all waiting."""
         self.loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
 

@@ -1,7 +1,7 @@
-"""Messages of the local family to requests, and results and errors to messages.
+"""Conversion of messages of the local family to requests, and of results and errors to messages.
 
-What the dispatcher sends is believed in its form (its codec checked it) and not in its sense: a role or a mode that is
-none ends the request with EINVAL.  What a plugin returns is not believed at all.
+The form of a message from the dispatcher has been checked by the codec; its sense is checked here: an unknown role or
+mode ends the request with EINVAL.  A plugin's result is checked whole.
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ def decode_request(
     open_netlink: OpenNetlink = no_netlink,
     authorize: Authorize,
 ) -> Request:
-    """The reply to ACCEPT as a request.  ``deadline``: on the loop's clock.  Raises HandshakeError with EINVAL."""
+    """Return the request of a reply to ACCEPT.  Raises HandshakeError (EINVAL).
+
+    ``deadline``: in seconds on the loop's clock.
+    """
     try:
         get = values.get
         return Request(
@@ -85,7 +88,7 @@ def decode_request(
 
 
 def decode_psk(values: Mapping[str, Any]) -> PresharedKey:
-    """The attribute set ``psk``.  Raises KeyError."""
+    """Return the key of an attribute set ``psk``.  Raises KeyError."""
     hash_name = values.get("hash", "sha256")
     if hash_name not in ("sha256", "sha384"):
         raise KeyError("hash")
@@ -93,7 +96,7 @@ def decode_psk(values: Mapping[str, Any]) -> PresharedKey:
 
 
 def encode_success(request_id: int, served: Served, result: object) -> bytes:
-    """DONE for what a handshaker returned.  Raises PluginError when that is no result, or one that cannot be told."""
+    """Return DONE for a handshaker's result.  Raises PluginError for one that is no Result or cannot be encoded."""
     if not isinstance(result, Result):
         raise PluginError(f"the handshaker returned a {type(result).__name__}, not a Result")
     if not isinstance(result.peer, PeerIdentity):
@@ -108,7 +111,7 @@ def encode_success(request_id: int, served: Served, result: object) -> bytes:
             "alpn": result.alpn,
             "in-kernel": result.in_kernel,
             "session": _session(result, served),
-            "protocol": served.name,
+            "protocol": served.protocol.name,
         }
         data = codec.encode("done", values, encoded=_tags(tuple(result.tags.items())))
     except (MessageError, AttributeError, TypeError) as error:
@@ -119,7 +122,7 @@ def encode_success(request_id: int, served: Served, result: object) -> bytes:
 
 
 def encode_failure(request_id: int, error: HsframeworkError, protocol: str | None = None) -> bytes:
-    """DONE for an error.  An errno that is none becomes EIO."""
+    """Return DONE for an error.  An errno outside 1 to 4095 becomes EIO."""
     number: object = getattr(error, "errno", None)
     status = number if isinstance(number, int) and 1 <= number <= 4095 else errno.EIO
     text = _text(error).replace("\0", "")[:MAX_MESSAGE].encode(errors="replace").decode()
@@ -150,7 +153,7 @@ def _attributes(data: bytes | None, served: Served) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=64)
 def _tags(items: tuple[tuple[str, str], ...]) -> bytes:
-    """The attributes ``tag``, which are often the same.  Raises MessageError, TypeError for what cannot be hashed."""
+    """Return the attributes ``tag``, often the same.  Raises MessageError, TypeError for values without a hash."""
     return _outcome.encode({"tag": [{"name": name, "value": value} for name, value in items]})
 
 

@@ -1,4 +1,4 @@
-"""A protocol that this process serves: prepared, with the codecs of its own attributes."""
+"""Protocols that this process serves, prepared, with the codecs of their own attributes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _log = structlog.get_logger("hsframework.agent")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Served:
-    """``plugin``: the name to blame in the log.  A codec is None where the protocol describes no such attributes."""
+    """A prepared protocol.  ``plugin``: the name of its plugin, for the log.
+
+    A codec is None where the protocol describes no such attributes.
+    """
 
     protocol: Protocol
     handshaker: Handshaker
@@ -31,12 +34,8 @@ class Served:
 
     @property
     def name(self) -> str:
-        """The protocol's name."""
+        """Return the protocol's name."""
         return self.protocol.name
-
-    def serves(self, group: str, socket_protocol: int) -> bool:
-        """Is a request of this group, on a socket with this SO_PROTOCOL, for it?"""
-        return group in self.protocol.groups and socket_protocol in self.protocol.socket_protocols
 
 
 def prepare(
@@ -44,7 +43,7 @@ def prepare(
 ) -> Served:
     """Look a protocol up and prepare it with its settings.  ``base``: the folder of relative paths in the table.
 
-    Raises ConfigurationError for wrong settings, PluginError for a protocol that is not there or cannot be prepared.
+    Raises ConfigurationError for wrong settings, PluginError for a protocol that is unknown or cannot be prepared.
     """
     registered = registry.protocols.get(name)
     if registered is None:
@@ -67,7 +66,7 @@ def prepare(
 
 
 def check_no_overlap(served: tuple[Served, ...]) -> None:
-    """Raises ConfigurationError when two of them would serve the same requests."""
+    """Raise ConfigurationError if two protocols would serve the same requests."""
     for index, one in enumerate(served):
         for other in served[:index]:
             shared = set(one.protocol.groups) & set(other.protocol.groups)
@@ -77,6 +76,16 @@ def check_no_overlap(served: tuple[Served, ...]) -> None:
                     f"{one.name} and {other.name} both serve the group {group!r} on the same kind of "
                     "socket; run one of them"
                 )
+
+
+def by_request(served: tuple[Served, ...]) -> dict[tuple[str, int], Served]:
+    """Return the protocols by the group and the SO_PROTOCOL of the requests that they serve."""
+    return {
+        (group, socket_protocol): item
+        for item in served
+        for group in item.protocol.groups
+        for socket_protocol in item.protocol.socket_protocols
+    }
 
 
 def _settings(protocol: Protocol, table: Mapping[str, Any], base: Path | None) -> Any:

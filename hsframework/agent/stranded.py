@@ -1,7 +1,7 @@
 """Requests of a dispatcher that is gone: their sockets are kept until a new one has taken them back.
 
-Closing such a socket would complete nothing, and the consumer would wait for its own timer.  What nobody wants after
-:data:`KEEP` seconds is shut down, so that at least the peer knows.
+Closing such a socket would not complete its request, and the consumer would wait for its own timer.  A socket that no
+dispatcher has taken after :data:`KEEP` seconds is shut down, so that at least the peer sees the end.
 """
 
 from __future__ import annotations
@@ -19,23 +19,25 @@ if TYPE_CHECKING:
     from hsframework.agent.handshake import Handshake
 
 KEEP = 30.0
+"""Seconds."""
+
 _log = structlog.get_logger("hsframework.agent")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stranded:
-    """One request.  ``values``: what RESTORE says of it."""
+    """A request whose dispatcher is gone.  ``values``: the attributes of its RESTORE."""
 
     endpoint: StreamEndpoint | DatagramEndpoint
     values: dict[str, Any]
 
     def fileno(self) -> int:
-        """The socket to give back."""
+        """Return the socket to give back."""
         return self.endpoint.socket.fileno()
 
 
 class StrandedRequests:
-    """Those of one link, in the order of their coming."""
+    """The stranded requests of one link, in their order."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -45,7 +47,7 @@ class StrandedRequests:
         return len(self._items)
 
     def items(self) -> list[Stranded]:
-        """All that are here now."""
+        """Return all that are kept now."""
         return list(self._items)
 
     def keep(self, handshake: Handshake) -> None:
@@ -62,19 +64,19 @@ class StrandedRequests:
         self._items[item] = self._loop.call_later(KEEP, self._give_up, item)
 
     def taken(self, item: Stranded) -> None:
-        """A dispatcher has its copy: ours is closed."""
+        """Close a socket of which the dispatcher has a copy."""
         if self._forget(item):
             item.endpoint.close(last=True)
 
     def refused(self, item: Stranded) -> None:
-        """Nobody will complete it: the connection is ended."""
+        """End a connection whose request will not be completed."""
         if self._forget(item):
             with contextlib.suppress(OSError):
                 item.endpoint.socket.shutdown(socket.SHUT_RDWR)
             item.endpoint.close(last=True)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """End all connections."""
         for item in self.items():
             self.refused(item)
 

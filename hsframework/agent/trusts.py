@@ -1,14 +1,14 @@
-"""The trusts that a dispatcher has sent: by number, and one object for one content.
+"""Trusts that a dispatcher has sent, by number, and one object for one content.
 
-What verifies certificates keeps what it has built from a trust under the object, so equal trusts are the same object,
-also across connections and after the dispatcher was started anew.
+Verifiers of certificates cache by the object, so equal trusts are the same object, also across connections and after
+the dispatcher was started anew.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import structlog
@@ -18,20 +18,24 @@ from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Trust
 from hsframework.local.trustfile import read_trust_file
 
+if TYPE_CHECKING:
+    from hsframework.netlink.messages import Message
+
 _log = structlog.get_logger("hsframework.agent")
 _interned: WeakValueDictionary[bytes, Trust] = WeakValueDictionary()
 
 
 class Trusts:
-    """Those of one connection; a number that comes again has a new content."""
+    """The trusts of one connection; a number that comes again has a new content."""
 
     def __init__(self) -> None:
         self._trusts: dict[int, Trust] = {}
 
-    def receive(self, values: Mapping[str, Any], fd: int | None) -> None:
-        """A trust message; owns the fd.  One that is not understood leaves its number without a meaning."""
+    def received(self, message: Message, fd: int | None) -> None:
+        """Handle a trust message; owns the fd.  One that is not understood leaves its number without a meaning."""
+        values = message.values
         number = values.get("trust-id", 0)
-        # Gone until it has been read: a request must not be served with what the number meant before.
+        # Gone until it has been read: a request must not be served with the content that the number had before.
         self._trusts.pop(number, None)
         if fd is None:
             _log.error("a trust message without its file", trust=number)
@@ -45,7 +49,7 @@ class Trusts:
             os.close(fd)
 
     def named_by(self, values: Mapping[str, Any]) -> Trust | None:
-        """The trust of a request; None when it names none.  Raises HandshakeFailed (EIO) for one that did not come."""
+        """Return the trust of a request, None if it names none.  Raises HandshakeFailed (EIO) for an unknown number."""
         number = values.get("trust-id")
         if number is None:
             return None
@@ -55,5 +59,5 @@ class Trusts:
         return trust
 
     def clear(self) -> None:
-        """The connection is gone."""
+        """Forget all, since the connection is gone."""
         self._trusts.clear()

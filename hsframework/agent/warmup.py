@@ -1,4 +1,4 @@
-"""What a keeper does before its first worker: give privileges up, import the plugins, prepare the protocols.
+"""Warm-up of a keeper before its first worker: privileges are given up, plugins imported, protocols prepared.
 
 After it, handshakes need nothing that is not in memory.
 """
@@ -38,7 +38,7 @@ _log = structlog.get_logger("hsframework.agent")
 
 
 class ExitStatus(enum.IntEnum):
-    """Of a keeper."""
+    """Exit status of a keeper."""
 
     OK = 0
     FAILED = 1
@@ -50,8 +50,9 @@ class ExitStatus(enum.IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class KeeperOptions:
-    """``settings``: a table for each protocol and plugin, with ``settings_base`` as the folder of relative paths.
+    """Options of a keeper.
 
+    ``settings``: a table for each protocol and plugin, with ``settings_base`` as the folder of relative paths.
     ``plugin``: serve what this plugin registers; else ``protocol_names``.  ``control``: the supervisor's socket.
     ``registry``: plugins that are loaded already (tests); None: load them, but for ``blocked``.  ``required``: without
     these plugins nothing is served.
@@ -64,7 +65,7 @@ class KeeperOptions:
     settings_base: Path | None = None
     memory: MemorySettings = field(default_factory=MemorySettings)
     agent: AgentSettings = field(default_factory=AgentSettings)
-    """Of it, ``user`` and ``groups`` are others' business."""
+    """Its ``user`` and ``groups`` are not used here."""
     user: AgentUser | None = None
     control: socket.socket | None = None
     registry: PluginRegistry | None = None
@@ -73,17 +74,20 @@ class KeeperOptions:
 
     @property
     def ours(self) -> tuple[str, ...]:
-        """What the agent is for: a plugin, or protocols."""
+        """Return the names that the agent serves: its plugin's, or those of protocols."""
         return self.protocol_names if self.plugin is None else (self.plugin,)
 
     @property
     def processes(self) -> int:
-        """How many workers."""
+        """Return the number of workers."""
         return self.agent.processes
 
 
 def warm_up(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Served, ...]]:
-    """Give privileges up, import, prepare.  Raises ConfigurationError and PluginError."""
+    """Give privileges up, import the plugins and prepare what is served.
+
+    Raises ConfigurationError and PluginError.
+    """
     if options.user is None:
         _log.info("the agent runs as the user that started it", uid=os.geteuid())
     prepare_protection(options.memory)
@@ -130,7 +134,7 @@ def _names(options: KeeperOptions, registry: PluginRegistry) -> Sequence[str]:
 
 
 def _practise() -> None:
-    """Run an event loop once, with a timeout that expires, and render an error: what that imports is there then."""
+    """Run an event loop once, with a timeout that expires, and render an error, to import all that this needs."""
 
     async def practice() -> None:
         with contextlib.suppress(TimeoutError):

@@ -1,6 +1,6 @@
-"""Ctrl-C while the command is not there yet: the process ends without a word, with the status that Ctrl-C has later.
+"""SIGINT while the command is still being imported: the process ends silently, with the exit status of an interrupt.
 
-A KeyboardInterrupt in the middle of an import would be a traceback, or be swallowed by a callback of the importer's.
+A KeyboardInterrupt in the middle of an import would print a traceback, or be swallowed by a callback of the importer.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ import signal
 from types import FrameType
 
 EXIT_INTERRUPTED = 130
+"""Exit status after SIGINT: 128 + 2, as shells report it."""
 
 
 def leave_when_interrupted() -> None:
-    """From now on SIGINT ends this process, which has nothing to clean up; one that is ignored stays ignored."""
+    """Make SIGINT end this process at once, without clean-up.  An ignored SIGINT stays ignored."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
 
 
 def raise_when_interrupted() -> None:
-    """From now on SIGINT is a KeyboardInterrupt again."""
+    """Make SIGINT raise KeyboardInterrupt again."""
     if signal.getsignal(signal.SIGINT) is _leave:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

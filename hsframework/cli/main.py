@@ -1,9 +1,9 @@
-"""The command line: finds the command, and turns every error into one line.
+"""The command line: command look-up, exit status, and one-line error messages.
 
-* A command is a module of :mod:`hsframework.cli.commands` and is imported only when it is the one that was asked for.
-* Exit status: 0 done, 1 it failed, 2 the command line or the configuration is wrong, 130 interrupted.
+* A command is a module of :mod:`hsframework.cli.commands`, imported only when it is run.
+* Exit status: 0 done, 1 failed, 2 wrong command line or configuration, 130 interrupted.
 * An error is one line ``hsframework: ...`` on stderr that says what to change.  There are no tracebacks.
-* Descriptors 0 to 2 are never a socket: where the caller has closed one, input is at its end, output fails, and
+* File descriptors 0 to 2 are never a socket: if the caller has closed one, input is at its end, output fails, and
   messages are lost.
 """
 
@@ -41,11 +41,11 @@ EXIT_USAGE = 2
 
 _LONGEST_WORD = 1000
 _STREAMS = (("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY))
-"""And how a closed one is opened: to write to a closed output is an error."""
+"""Standard streams, and the mode in which a closed one is opened; writing to a closed stdout must fail."""
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors in one line; options are not guessed from their beginnings."""
+    """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         _complain(f"{message}; see '{self.prog} --help'")
@@ -53,7 +53,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.  Returns the exit status; raises SystemExit for ``--help`` and for a wrong command line."""
+    """Run one command and return its exit status.  Raises SystemExit for ``--help`` and for a wrong command line."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     _open_standard_streams()
     try:
@@ -65,10 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(str(error) if wrong_usage else f"{error} [{errno_name(error.errno)}]")
         return EXIT_USAGE if wrong_usage else EXIT_FAILURE
     except KeyboardInterrupt:
-        # A second one, while threads are waited for, ends us without a word.
+        # A second SIGINT, while threads are being joined, ends the process silently.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has gone
+    except BrokenPipeError:  # the reader of our output has closed it
         _forget_output()
         return EXIT_FAILURE
     except OSError as error:
@@ -96,7 +96,7 @@ def _run(words: Sequence[str]) -> int:
 
 
 def build_parser(command: str | None) -> argparse.ArgumentParser:
-    """The parser, with the options of ``command`` alone."""
+    """Return the parser for all commands, with the options of ``command`` only."""
     parser = _Parser(
         prog=PROGRAM,
         description="Transport security handshakes as a service, for the Linux kernel and for programs in user space.",
@@ -125,12 +125,12 @@ def _complain(message: str) -> None:
 
 
 def _short(word: str) -> str:
-    """What somebody has pasted in full need not be said back in full."""
+    """Cut an overlong word, such as a pasted certificate."""
     return word if len(word) <= _LONGEST_WORD else f"{word[:200]}...{word[-50:]}"
 
 
 def _open_standard_streams() -> None:
-    """Where one of them is closed, the next file to be opened would take its place."""
+    """Open closed standard streams on ``/dev/null``, so that no other file gets their file descriptors."""
     for number, (name, flags) in enumerate(_STREAMS):
         if getattr(sys, name) is None:
             opened = os.open(os.devnull, flags)  # the lowest number that is free, and 0 to 2 are opened in order
@@ -155,5 +155,5 @@ def _flush_or_forget_output() -> None:
 
 
 def _forget_output() -> None:
-    """The interpreter's own flush at exit must not fail too."""
+    """Send further output to ``/dev/null``, so that the interpreter's flush at exit does not fail."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""For programs in user space: hand a connected socket over, get a session back."""
+"""Clients of the service, for programs in user space: submit a connected socket, get a session back."""
 
 from hsframework.client.aio import AsyncClient
 from hsframework.client.listener import AsyncNewcomer, AsyncUdpListener, Newcomer, UdpListener

@@ -1,9 +1,9 @@
-"""The asyncio client: any number of handshakes at once over one connection.
+"""The asyncio client: any number of handshakes at once over one link to the dispatcher.
 
 * One client belongs to one event loop.
 * The socket stays the caller's.  Until the call returns, nobody else may read from it or write to it.
 * A call that is cancelled withdraws its request; the dispatcher shuts the socket down if a handshake was under way.
-* When the dispatcher goes away, every call that is pending ends at once with ECONNRESET; the next one connects anew.
+* When the dispatcher closes the link, every pending call ends at once with ECONNRESET; the next call connects anew.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from hsframework.client.wire import (
     Submits,
     codec,
     connect_error,
-    connection_lost,
     encode_cancel,
+    link_lost,
     numbered,
     open_socket,
     outcome,
@@ -44,7 +44,10 @@ _RETRY = 0.01
 
 
 class AsyncClient:
-    """A consumer on an event loop.  ``runtime_dir``: the dispatcher's folder or its socket; None: the usual places.
+    """A client of the dispatcher on an event loop.
+
+    ``runtime_dir``: the dispatcher's runtime directory, or the path of its socket; None: the usual places.
+    ``registry``: the plugins that decode sessions; None: the installed ones, loaded when they are first needed.
 
     ::
 
@@ -74,29 +77,32 @@ class AsyncClient:
 
     @property
     def path(self) -> Path:
-        """The socket of the dispatcher."""
+        """Path of the dispatcher's socket."""
         return consumer_socket(self._runtime_dir)
 
     @property
     def connected(self) -> bool:
-        """False before the first connect, after :meth:`close`, and once the dispatcher has gone."""
+        """True while the link to the dispatcher is open."""
         return self._channel is not None and not self._channel.closed
 
     @property
     def pending(self) -> int:
-        """Handshakes under way."""
+        """Number of handshakes under way."""
         return len(self._pending)
 
     async def connect(self) -> None:
-        """Connect, unless that is done.  Raises HsframeworkError."""
+        """Connect to the dispatcher, unless connected.  Raises HsframeworkError."""
         if self._connecting is None:
             self._connecting = asyncio.Lock()
         async with self._connecting:
             if not self.connected:
-                self._channel = AsyncChannel(await _connect(self.path), self._on_packet, self._on_closed)
+                self._channel = AsyncChannel(await _connect(self.path), self._on_message, self._on_closed)
 
     def close(self) -> None:
-        """Close at once; what is pending ends with ECONNRESET, and its requests are withdrawn by the dispatcher."""
+        """Close the link at once.
+
+        Pending calls end with ECONNRESET, and the dispatcher withdraws their requests.
+        """
         if self._channel is not None:
             self._channel.close()
         if self._guards is not None:
@@ -104,10 +110,10 @@ class AsyncClient:
         self._fail_pending(None)
 
     async def handshake(self, sock: socket.socket, options: HandshakeOptions) -> AsyncSession:
-        """Run a handshake on a connected socket.
+        """Run a handshake on a connected socket and return the session.
 
-        Raises RequestRefused (nothing was begun, the socket is as it was), HandshakeError (it was begun and failed),
-        another HsframeworkError when the dispatcher cannot be reached or goes away.  Each carries its errno.
+        Raises RequestRefused (no handshake was begun, the socket is as it was), HandshakeError (the handshake failed),
+        another HsframeworkError when the dispatcher cannot be reached or closes the link.  Each carries its errno.
         """
         data = self._submits.encode(options)
         if not self.connected:
@@ -161,7 +167,7 @@ class AsyncClient:
                 HandshakeError("the dispatcher did not answer in time; is it hung?", errno=errno.ETIMEDOUT)
             )
 
-    def _on_packet(self, data: bytes, fd: int | None) -> None:
+    def _on_message(self, data: bytes, fd: int | None) -> None:
         if fd is not None:
             os.close(fd)
         try:
@@ -183,7 +189,7 @@ class AsyncClient:
     def _fail_pending(self, error: Exception | None) -> None:
         for future in self._pending.values():
             if not future.done():
-                future.set_exception(connection_lost(error))
+                future.set_exception(link_lost(error))
 
 
 async def _connect(path: Path) -> socket.socket:

@@ -1,4 +1,4 @@
-"""Serving a datagram protocol on one port: a connected socket for each client, ready to be handed over.
+"""Listeners for datagram protocols: one UDP port, and a connected socket for each newcomer.
 
 ::
 
@@ -7,8 +7,8 @@
             newcomer = listener.accept()
             session = newcomer.handshake(client, options)       # in a thread of its own, in a server
 
-How clients are told apart, and which are let in: :mod:`.newcomers`.  With the blocking listener, what arrives is
-looked at during ``accept`` alone, and waits in the socket meanwhile; the asyncio one looks at all times.
+The rules by which newcomers are told apart and let in are in :mod:`.newcomers`.  The blocking listener reads its port
+during ``accept`` only, and datagrams wait in the socket meanwhile; the asyncio listener reads it at all times.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hsframework.client.newcomers import HalfOpen, Newcomers
+from hsframework.client.newcomers import Newcomers, TakenNewcomer
 from hsframework.client.udp import Port
 from hsframework.errors import ConfigurationError, HsframeworkError, PluginError
 from hsframework.interface import AddressValidation, Gate
@@ -38,73 +38,77 @@ if TYPE_CHECKING:
     from hsframework.registry.plugins import Registry
 
 MAX_HALF_OPEN = 256
+"""Default for ``max_half_open``: newcomers whose handshake has not ended."""
 
 
 class BaseNewcomer:
-    """A client whose handshake is to be run."""
+    """A new client of a listener, whose handshake has not begun."""
 
-    def __init__(self, half_open: HalfOpen) -> None:
-        self._half_open = half_open
+    def __init__(self, taken: TakenNewcomer) -> None:
+        self._taken = taken
 
     @property
     def socket(self) -> socket.socket:
-        """Connected to the client.  The caller's to close."""
-        return self._half_open.socket
+        """UDP socket connected to the client.  The caller closes it."""
+        return self._taken.socket
 
     @property
     def address(self) -> str:
         """``address:port`` of the client."""
-        return self._half_open.address
+        return self._taken.address
 
     @property
     def attributes(self) -> Mapping[str, Any]:
-        """For the request: what the client has sent so far."""
-        return self._half_open.attributes
+        """Attributes for the request: among them the datagrams that the client has sent so far."""
+        return self._taken.attributes
 
     def options(self, options: HandshakeOptions) -> HandshakeOptions:
-        """``options`` with this client's attributes.
+        """Return ``options`` with this client's attributes added.
 
-        Raises ConfigurationError for attributes that are encoded already.
+        Raises ConfigurationError for attributes that are already encoded.
         """
         if isinstance(options.attributes, bytes):
             raise ConfigurationError("attributes: give a mapping; the listener adds the client's first datagrams to it")
         return dataclasses.replace(options, attributes={**options.attributes, **self.attributes})
 
     def close(self) -> None:
-        """Turn it away, by silence."""
-        self._half_open.done()
+        """Turn the client away without an answer, and close its socket."""
+        self._taken.done()
         self.socket.close()
 
 
 class Newcomer(BaseNewcomer):
-    """A client at a :class:`UdpListener`."""
+    """A new client of a :class:`UdpListener`."""
 
     def handshake(self, client: Client, options: HandshakeOptions) -> Session:
-        """As :meth:`hsframework.client.Client.handshake` for this client's socket."""
+        """Run the handshake on the newcomer's socket, as :meth:`hsframework.client.Client.handshake` does."""
         try:
             return client.handshake(self.socket, self.options(options))
         finally:
-            self._half_open.done()
+            self._taken.done()
 
 
 class AsyncNewcomer(BaseNewcomer):
-    """A client at an :class:`AsyncUdpListener`."""
+    """A new client of an :class:`AsyncUdpListener`."""
 
     async def handshake(self, client: AsyncClient, options: HandshakeOptions) -> AsyncSession:
-        """As :meth:`hsframework.client.AsyncClient.handshake` for this client's socket."""
+        """Run the handshake on the newcomer's socket, as :meth:`hsframework.client.AsyncClient.handshake` does."""
         try:
             return await client.handshake(self.socket, self.options(options))
         finally:
-            self._half_open.done()
+            self._taken.done()
 
 
 class BaseListener:
-    """``host``: ``"::"`` for every address, of IPv4 too where the system has it so; ``"0.0.0.0"`` for those of IPv4.
+    """A UDP port on which the clients of one datagram protocol are accepted.
 
-    ``protocol``: whose clients come.  ``validation``: when they must prove their address first (QUIC: Retry).
-    ``max_half_open``: clients whose handshake has not ended; beyond it new ones wait.  Raises PluginError for a
-    protocol that is not installed here, ConfigurationError for one whose clients do not come by datagrams,
-    HsframeworkError for a port that cannot be had.
+    ``host``: ``"::"`` for every address (of IPv4 too, unless the system separates the two), ``"0.0.0.0"`` for every
+    IPv4 address.  ``port``: 0 for a free one.  ``protocol``: name of the protocol.  ``validation``: when newcomers must
+    prove their address first (QUIC: Retry, RFC 9000 section 8.1.2).  ``max_half_open``: newcomers whose handshake has
+    not ended; beyond it new ones get no answer.
+
+    Raises PluginError for a protocol that is not installed here, ConfigurationError for a protocol that does not use
+    datagrams, HsframeworkError for an address or port that cannot be bound.
     """
 
     def __init__(
@@ -125,7 +129,7 @@ class BaseListener:
 
     @property
     def address(self) -> Any:
-        """Where it listens, as ``getsockname`` has it."""
+        """Address of the listening socket, as ``getsockname`` returns it."""
         return self._port.address
 
     def _close(self) -> None:
@@ -134,7 +138,7 @@ class BaseListener:
 
 
 class UdpListener(BaseListener):
-    """The blocking listener.  Several threads may accept."""
+    """A blocking listener.  Several threads may call ``accept`` at once."""
 
     def __init__(self, host: str, port: int, **options: Any) -> None:
         super().__init__(host, port, **options)
@@ -142,21 +146,22 @@ class UdpListener(BaseListener):
         self._closed = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def accept(self, timeout: float | None = None) -> Newcomer:
-        """The next client.
+        """Wait for the next newcomer and return it.
 
-        Raises TimeoutError after ``timeout`` seconds; HsframeworkError, EBADF, once it is closed.
+        ``timeout``: seconds; None: without limit.  Raises TimeoutError, and HsframeworkError (EBADF) once the listener
+        is closed.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        # Another thread may have it for as long as no client comes.
+        # Another thread may hold the lock for as long as no newcomer arrives.
         if not self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
             raise TimeoutError("timed out")
         try:
             while True:
                 if self._closed < 0:
                     raise HsframeworkError("the listener is closed", errno=errno.EBADF)
-                half_open = self._newcomers.take(time.monotonic())
-                if half_open is not None:
-                    return Newcomer(half_open)
+                taken = self._newcomers.take(time.monotonic())
+                if taken is not None:
+                    return Newcomer(taken)
                 poller = select.poll()
                 poller.register(self._port, select.POLLIN)
                 poller.register(self._closed, select.POLLIN)
@@ -171,7 +176,7 @@ class UdpListener(BaseListener):
             self._lock.release()
 
     def close(self) -> None:
-        """Listen no more; the clients that were handed out stay."""
+        """Stop listening; newcomers that were returned by ``accept`` keep their sockets."""
         if self._closed >= 0:
             os.eventfd_write(self._closed, 1)
             with self._lock:
@@ -187,7 +192,7 @@ class UdpListener(BaseListener):
 
 
 class AsyncUdpListener(BaseListener):
-    """The same over asyncio; to be made while the event loop runs."""
+    """A listener for asyncio.  Create it while the event loop runs."""
 
     def __init__(self, host: str, port: int, **options: Any) -> None:
         super().__init__(host, port, **options)
@@ -197,14 +202,14 @@ class AsyncUdpListener(BaseListener):
         self._loop.add_reader(self._port.fileno(), self._on_readable)
 
     async def accept(self) -> AsyncNewcomer:
-        """The next client.  Raises HsframeworkError, EBADF, once it is closed."""
+        """Wait for the next newcomer and return it.  Raises HsframeworkError (EBADF) once the listener is closed."""
         while True:
             if not self._open:
                 raise HsframeworkError("the listener is closed", errno=errno.EBADF)
-            half_open = self._newcomers.take(self._loop.time())
-            if half_open is not None:
-                half_open.socket.setblocking(False)
-                return AsyncNewcomer(half_open)
+            taken = self._newcomers.take(self._loop.time())
+            if taken is not None:
+                taken.socket.setblocking(False)
+                return AsyncNewcomer(taken)
             future: asyncio.Future[None] = self._loop.create_future()
             self._accepting.add(future)
             try:
@@ -213,7 +218,7 @@ class AsyncUdpListener(BaseListener):
                 self._accepting.discard(future)
 
     def close(self) -> None:
-        """Listen no more; the clients that were handed out stay."""
+        """Stop listening; newcomers that were returned by ``accept`` keep their sockets."""
         if self._open:
             self._open = False
             self._loop.remove_reader(self._port.fileno())
@@ -221,7 +226,7 @@ class AsyncUdpListener(BaseListener):
             self._wake()
 
     def _on_readable(self) -> None:
-        self._newcomers.take_in(self._loop.time())
+        self._newcomers.read_port(self._loop.time())
         if self._newcomers.waiting:
             self._wake()
 

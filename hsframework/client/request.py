@@ -1,4 +1,4 @@
-"""What a consumer asks for: checked when it is made, and turned into the values of a ``submit`` message."""
+"""A consumer's options for a handshake: checked on creation, and turned into the values of a ``submit`` message."""
 
 from __future__ import annotations
 
@@ -10,43 +10,47 @@ from hsframework.errors import ConfigurationError
 from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Trust
 
 MAX_TIMEOUT = 3600.0
-"""Seconds; the longest that the service's configuration allows."""
+"""Seconds; the longest timeout that the service's configuration allows."""
 
 PSK_HASHES = ("sha256", "sha384")
+"""Hashes of a pre-shared key (RFC 8446 section 4.2.11)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandshakeOptions:
-    """One handshake, as a consumer in user space wants it.  Made once, used for any number of sockets.
+    """The options of a handshake for a consumer in user space.  One object serves any number of sockets.
 
-    Every field is checked when the object is made: :class:`~hsframework.errors.ConfigurationError` says what to change.
+    Every field is checked on creation: :class:`~hsframework.errors.ConfigurationError` says what to change.
     """
 
     role: Role = Role.CLIENT
-    """Which side of the handshake the socket's owner is."""
+    """Our side of the handshake."""
     group: str = "tls13"
-    """The multicast group of the mechanism."""
+    """Multicast group whose agents run the handshake."""
     auth_mode: AuthMode | None = None
-    """How our side proves who it is.  None: PSK if there are keys, X.509 if there are identities or a profile or the
-    role is server, else unauthenticated."""
+    """Kind of proof that our side gives of its identity.  None: PSK if there are keys, X.509 if there are identities or
+    a profile or the role is server, else unauthenticated."""
     peer_name: str | None = None
-    """A client's: the DNS name or IP address that the peer must prove, and the name to ask for (SNI)."""
+    """For a client: the DNS name or IP address that the peer must prove, and that is sent to it (SNI)."""
     profile: str | None = None
-    """A profile of the service's configuration, which brings identities, keys and trust that the consumer never sees.
-    None: the profile ``default``, where one is configured.  What the options bring goes before what the profile has."""
+    """Profile of the service's configuration, with identities, keys and trust that the consumer never sees.  None: the
+    profile ``default``, where one is configured.  Values in the options take precedence over the profile's."""
     identities: tuple[Identity, ...] = ()
+    """Certificates that our side may present; with several, the peer's signature algorithms decide."""
     psks: tuple[PresharedKey, ...] = ()
-    """A client's in order of preference; a server's are those that its peer may name."""
+    """Pre-shared keys: for a client in order of preference, for a server those that its peer may name."""
     trust: Trust | None = None
+    """Trust anchors and revocation lists by which the peer's certificates are judged.  None: the profile's."""
     client_certificate: CertificateDemand | None = None
-    """A server's demand on its client.  None: the profile's, and none without a profile."""
+    """For a server: its demand on the client.  None: the profile's, or no demand without a profile."""
     alpn: tuple[str, ...] = ()
+    """Application protocols in order of preference, 1 to 255 bytes each (RFC 7301)."""
     timeout: float | None = None
-    """Seconds from the moment the service has the request.  None: the service's own limit for the role."""
+    """Seconds from the moment at which the service receives the request.  None: the service's limit for the role."""
     attributes: Mapping[str, Any] | bytes = field(default_factory=dict)
-    """By attribute set ``request`` of the protocol's own specification; bytes when they are encoded already."""
+    """The protocol's own attributes, by the attribute set ``request`` of its specification, or their encoding."""
     priority: int = 0
-    """0 to 7; where requests wait for an agent, the highest goes first."""
+    """Place in the queue, 0 to 7: requests with the highest priority are given to an agent first."""
 
     def __post_init__(self) -> None:
         self._check_kinds()
@@ -63,7 +67,7 @@ class HandshakeOptions:
             raise _wrong("client_certificate is a server's demand on its client: leave it out, or set role to SERVER")
 
     def _check_kinds(self) -> None:
-        """What type checkers refuse, too: slips whose consequences would show far from here."""
+        """Check types also at run time where a wrong one would show its effect far from here."""
         if not isinstance(self.role, Role):
             raise _wrong(f"role is {self.role!r}: give Role.CLIENT or Role.SERVER")
         if not isinstance(self.trust, Trust | None):
@@ -77,7 +81,7 @@ class HandshakeOptions:
             if value is not None and (not value or "\0" in value):
                 raise _wrong(f"{name} is empty or holds a NUL: give a name or leave it out")
         alpn: object = self.alpn
-        if isinstance(alpn, str):  # whose letters would be taken for protocols
+        if isinstance(alpn, str):  # its letters would be taken for protocols
             raise _wrong(f"alpn is {self.alpn!r}: give a tuple, ({alpn!r},)")
         for item in self.alpn:
             if not 1 <= len(item.encode(errors="surrogateescape")) <= 255:
@@ -91,7 +95,7 @@ class HandshakeOptions:
 
     @property
     def effective_auth_mode(self) -> AuthMode:
-        """``auth_mode``, or what follows from the other fields."""
+        """``auth_mode``, or the mode that follows from the other fields."""
         if self.auth_mode is not None:
             return self.auth_mode
         if self.psks:
@@ -101,7 +105,7 @@ class HandshakeOptions:
         return AuthMode.UNAUTHENTICATED
 
     def submit_values(self, attributes: bytes | None = None) -> dict[str, Any]:
-        """The values of the ``submit`` message; ``attributes`` as the protocol's specification encodes them."""
+        """Return the values of the ``submit`` message; ``attributes``: the protocol's own, encoded."""
         values: dict[str, Any] = {
             "group": self.group,
             "message-type": int(self.role),

@@ -1,7 +1,7 @@
-"""What a consumer gets back: the session on its socket.
+"""Sessions: the consumer's view of a handshake that succeeded.
 
-The socket stays its owner's: nothing here closes it.  The secrets of a session that is not in the kernel come in
-:class:`~hsframework.interface.Secret` and are decoded when they are asked for, by the plugin's specification.
+The socket stays its owner's, and no session closes it.  The secrets of a session in user space are a
+:class:`~hsframework.interface.Secret`, and are decoded on first use, by the plugin's specification.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class BaseSession:
-    """The facts of a session, from the values of a ``result`` message with status 0."""
+    """A session on a socket, by the values of a ``result`` message with status 0."""
 
     def __init__(
         self, sock: _socket.socket, role: Role, values: Mapping[str, Any], registry: Registry | None = None
@@ -43,22 +43,22 @@ class BaseSession:
 
     @property
     def protocol(self) -> str:
-        """The name of the protocol that ran, for example ``tls13``."""
+        """Name of the protocol, for example ``tls13``."""
         return str(self._values.get("protocol", ""))
 
     @property
     def alpn(self) -> str | None:
-        """The application protocol that both sides agreed on."""
+        """Application protocol that both sides agreed on (ALPN, RFC 7301); None: none."""
         return self._values.get("alpn")
 
     @property
     def in_kernel(self) -> bool:
-        """True: the kernel protects what is read from and written to the socket."""
+        """True if the kernel protects what is read from and written to the socket."""
         return bool(self._values.get("in-kernel", False))
 
     @cached_property
     def peer(self) -> PeerIdentity:
-        """Who the peer proved to be."""
+        """Identity that the peer has proved."""
         return PeerIdentity(
             certificates=tuple(self._values.get("remote-certificate", ())),
             psk_identity=self._values.get("remote-psk-identity"),
@@ -67,20 +67,19 @@ class BaseSession:
 
     @cached_property
     def tags(self) -> Mapping[str, str]:
-        """Short facts, for example ``cipher`` and ``group``."""
+        """Short facts by name, for example ``cipher`` and ``group``."""
         return {tag.get("name", ""): tag.get("value", "") for tag in self._values.get("tag", ())}
 
     @property
     def raw_parameters(self) -> Secret | None:
-        """The session parameters as they came, for a consumer that has no plugin; None: there are none."""
+        """Session parameters as encoded by the agent, for a consumer without the plugin; None: there are none."""
         return self._values.get("session")
 
     @cached_property
     def parameters(self) -> Mapping[str, Any]:
-        """By attribute set ``session`` of the protocol's specification.
+        """Session parameters by name, as the attribute set ``session`` of the protocol's specification lists them.
 
-        Raises PluginError when the protocol's plugin is not installed here, MessageError when it does not understand
-        them.
+        Raises PluginError if the protocol's plugin is not installed here, MessageError if it cannot decode them.
         """
         raw = self.raw_parameters
         if raw is None:
@@ -95,7 +94,7 @@ class BaseSession:
 
     @cached_property
     def established(self) -> EstablishedSession:
-        """The same as a plugin's ``attach_session`` hook takes it."""
+        """The session in the form that the hook ``hsframework_attach_session`` takes."""
         return EstablishedSession(
             protocol=self.protocol,
             role=self.role,
@@ -108,7 +107,7 @@ class BaseSession:
 
     @property
     def registry(self) -> Registry:
-        """The plugins of this process, loaded when they are first needed."""
+        """Plugins of this process, loaded on first use."""
         if self._registry is None:
             self._registry = installed_plugins()
         return self._registry
@@ -153,15 +152,18 @@ class Session(BaseSession):
     """A session of the blocking :class:`hsframework.client.Client`."""
 
     def stream(self) -> Stream:
-        """A blocking stream over the session, the same for sessions in the kernel and in user space.
+        """Return a blocking stream over the session, the same for sessions in the kernel and in user space.
 
-        To be made once; StreamError, EALREADY, where a second one would use keys again.  Raises PluginError when the
-        protocol's plugin is not installed here.
+        Raises PluginError if the protocol's plugin is not installed here, and StreamError: EALREADY on a second call
+        for a session in user space, which would use its keys twice, EOPNOTSUPP if the plugin has no stream for it.
         """
         return cast(Stream, self._attach(asynchronous=False))
 
     def connection(self) -> Connection:
-        """The same for a protocol with several streams (QUIC).  StreamError, EOPNOTSUPP: the session is one stream."""
+        """Return the session as a connection with several streams (QUIC).
+
+        Raises what :meth:`stream` raises, and StreamError (EOPNOTSUPP) for a session with one stream only.
+        """
         stream = self.stream()
         if not isinstance(stream, Connection):
             raise self._one_stream()
@@ -172,12 +174,18 @@ class AsyncSession(BaseSession):
     """A session of :class:`hsframework.client.AsyncClient`."""
 
     def stream(self) -> AsyncStream:
-        """The same for asyncio; the socket is set to non-blocking, as asyncio demands."""
+        """Return a stream for asyncio over the session, and set the socket to non-blocking.
+
+        Raises the errors of :meth:`Session.stream`.
+        """
         self.socket.setblocking(False)
         return cast(AsyncStream, self._attach(asynchronous=True))
 
     def connection(self) -> AsyncConnection:
-        """The same for a protocol with several streams (QUIC).  StreamError, EOPNOTSUPP: the session is one stream."""
+        """Return the session as a connection with several streams (QUIC).
+
+        Raises what :meth:`stream` raises, and StreamError (EOPNOTSUPP) for a session with one stream only.
+        """
         stream = self.stream()
         if not isinstance(stream, AsyncConnection):
             raise self._one_stream()
@@ -185,7 +193,7 @@ class AsyncSession(BaseSession):
 
 
 def installed_plugins() -> Registry:
-    """The plugins of this process, loaded once."""
+    """Load the plugins of this process on the first call, and return them."""
     from hsframework.registry.plugins import load_plugins
 
     global _installed

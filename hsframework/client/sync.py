@@ -1,10 +1,10 @@
 """The blocking client.
 
-* A handshake has a connection of its own to the dispatcher for as long as it lasts; connections are kept for the next
-  one.  So any number of threads may share a :class:`Client`.
+* Each handshake has a link to the dispatcher of its own while it lasts; links are kept for later handshakes.  So any
+  number of threads may share a :class:`Client`.
 * The socket stays the caller's.  Until the call returns, nobody else may read from it or write to it.
-* A call that ends in another way than by its result (a timeout, an interrupt) drops its connection, by which the
-  dispatcher withdraws the request.  The socket may be shut down then.
+* A call that ends without a result (a timeout, an interrupt) closes its link, and the dispatcher withdraws the request.
+  The socket may be shut down then.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hsframework.client.wire import (
     Submits,
     codec,
     connect_error,
-    connection_lost,
+    link_lost,
     numbered,
     open_socket,
     outcome,
@@ -38,16 +38,20 @@ if TYPE_CHECKING:
     from hsframework.registry.plugins import Registry
 
 GRACE = 2.0
-"""Seconds beyond the request's own timeout after which the dispatcher itself is taken for hung."""
+"""Seconds beyond the request's own timeout after which the dispatcher is considered hung."""
 
 UNTIMED = 130.0
-"""Seconds given to a request without a timeout: the service's own limits are below this."""
+"""Seconds to wait for the result of a request without a timeout; the service's own limits are shorter."""
 
 CONNECT_TIMEOUT = 5.0
+"""Seconds to wait for the dispatcher to take a link or a packet."""
 
 
 class Client:
-    """A consumer.  ``runtime_dir``: the dispatcher's folder or its socket; None: the usual places.
+    """A blocking client of the dispatcher.
+
+    ``runtime_dir``: the dispatcher's runtime directory, or the path of its socket; None: the usual places.
+    ``registry``: the plugins that decode sessions; None: the installed ones, loaded when they are first needed.
 
     >>> with Client() as client:                                          # doctest: +SKIP
     ...     session = client.handshake(sock, HandshakeOptions(peer_name="server.example", trust=trust))
@@ -58,7 +62,7 @@ class Client:
         self._runtime_dir = runtime_dir
         self._registry = registry
         self._submits = Submits(registry)
-        self._idle: list[_Connection] = []
+        self._idle: list[_Link] = []
         self._lock = threading.Lock()
         self._closed = False
 
@@ -73,71 +77,72 @@ class Client:
 
     @property
     def path(self) -> Path:
-        """The socket of the dispatcher."""
+        """Path of the dispatcher's socket."""
         return consumer_socket(self._runtime_dir)
 
     def connect(self) -> None:
-        """Reach the dispatcher now rather than with the first handshake.  Raises HsframeworkError."""
+        """Connect to the dispatcher now rather than with the first handshake.  Raises HsframeworkError."""
         self._give_back(self._take()[0])
 
     def close(self) -> None:
-        """Close the connections that are not in use; those in use when their handshakes end."""
+        """Close the idle links now, and those in use when their handshakes end."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+        for link in idle:
+            link.close()
 
     def handshake(self, sock: socket.socket, options: HandshakeOptions) -> Session:
-        """Run a handshake on a connected socket, and block until it has ended.
+        """Run a handshake on a connected socket, block until it has ended, and return the session.
 
-        Raises RequestRefused (nothing was begun, the socket is as it was), HandshakeError (it was begun and failed),
-        another HsframeworkError when the dispatcher cannot be reached or goes away.  Each carries its errno.
+        Raises RequestRefused (no handshake was begun, the socket is as it was), HandshakeError (the handshake failed),
+        another HsframeworkError when the dispatcher cannot be reached or closes the link.  Each carries its errno.
         """
         data = self._submits.encode(options)
         limit = (UNTIMED if options.timeout is None else options.timeout) + GRACE
-        connection = self._submit(data, sock)
+        link = self._submit(data, sock)
         try:
-            message = connection.result(limit)
+            message = link.result(limit)
         except BaseException:
-            connection.close()
+            link.close()
             raise
-        self._give_back(connection)
+        self._give_back(link)
         return Session(sock, options.role, outcome(message, options.group), self._registry)
 
-    def _submit(self, data: bytes, sock: socket.socket) -> _Connection:
+    def _submit(self, data: bytes, sock: socket.socket) -> _Link:
         while True:
-            connection, used_before = self._take()
+            link, used_before = self._take()
             try:
-                connection.submit(data, socket_fd(sock))
-                return connection
+                link.submit(data, socket_fd(sock))
+                return link
             except OSError as error:
-                connection.close()
-                # A kept connection may belong to a dispatcher that has been restarted since.
+                link.close()
+                # An idle link may lead to a dispatcher that has been restarted since.
                 if not used_before:
                     raise connect_error(self.path, error) from None
             except BaseException:
-                connection.close()
+                link.close()
                 raise
 
-    def _take(self) -> tuple[_Connection, bool]:
+    def _take(self) -> tuple[_Link, bool]:
+        """Return a link, and whether it was used before."""
         with self._lock:
             if self._closed:
                 raise HsframeworkError("the client is closed", errno=errno.EBADF)
             if self._idle:
                 return self._idle.pop(), True
-        return _Connection(self.path), False
+        return _Link(self.path), False
 
-    def _give_back(self, connection: _Connection) -> None:
+    def _give_back(self, link: _Link) -> None:
         with self._lock:
             if not self._closed:
-                self._idle.append(connection)
+                self._idle.append(link)
                 return
-        connection.close()
+        link.close()
 
 
-class _Connection:
-    """One connection, used by one thread at a time."""
+class _Link:
+    """A link to the dispatcher, used by one thread at a time."""
 
     def __init__(self, path: Path) -> None:
         self._socket = open_socket(path)
@@ -164,17 +169,17 @@ class _Connection:
     def _receive(self, remaining: float, limit: float) -> list[Message]:
         self._socket.settimeout(remaining)
         try:
-            # Without room for control data the kernel drops whatever fds came along.
+            # Without a buffer for control data the kernel closes any fds that a packet carries.
             data = self._socket.recv(MAX_PACKET + 1)
             if not data:
-                raise connection_lost(None)
+                raise link_lost(None)
             return [codec().decode(message) for message in messages_of(data)]
         except TimeoutError:
             raise HandshakeError(
                 f"the dispatcher did not answer within {limit:.1f} s; is it hung?", errno=errno.ETIMEDOUT
             ) from None
         except (OSError, MessageError) as error:
-            raise connection_lost(error) from None
+            raise link_lost(error) from None
 
     def close(self) -> None:
         self._socket.close()

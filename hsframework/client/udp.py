@@ -1,14 +1,18 @@
-"""UDP sockets for datagram protocols: a client's connected socket, and a listening port with a connected one per
-client.
+"""UDP sockets for datagram protocols: a client's connected socket, and a listening port with one connected socket for
+each newcomer.
 
-The kernel delivers a datagram to the socket that is connected to its sender, and else to any that is bound to the port
-and not connected: between its bind and its connect that is a client's socket too.  Two things are done about it:
+The kernel delivers a datagram to the socket that is connected to its sender, else to any socket that is bound to the
+port and not connected.  Between its bind and its connect, a newcomer's socket is such a socket.  There are two measures
+against misdelivery:
 
 * All sockets of the port are one SO_REUSEPORT group, with a program (classic BPF, no privilege needed) that always
-  chooses the listening one.  So a client's socket gets nothing before it is connected.
-* Where that cannot be (a client's socket is bound to one address, the listening one to all of them, and the route back
-  would begin at another; or the kernel refuses the program), anybody's datagram lands in either.  So who opens a
-  client's socket sorts both queues again; :mod:`.newcomers` does.
+  chooses the listening socket.  So a newcomer's socket receives nothing before it is connected.
+* The program has no effect if the kernel refuses it, or if the newcomer's socket must be bound to one address because
+  the route back would begin at another, while the listening socket is bound to all.  Then datagrams of any sender can
+  reach either socket.  So :mod:`.newcomers` sorts the queues of both.
+* Linux 6.18 takes a socket out of its group when it connects, and lets the next one join the group of the socket bound
+  last, which has no program: from the second newcomer on, that next socket receives the datagrams of all senders until
+  it is connected.  So its receive buffer is as large as the listening one's until it is sorted (:meth:`Port.settle`).
 """
 
 from __future__ import annotations
@@ -25,8 +29,9 @@ from typing import Any
 from hsframework.errors import HsframeworkError
 
 MAX_DATAGRAM = 65535
+"""Bytes; no UDP datagram is longer."""
 RECEIVE_BUFFER = 4 << 20
-"""Bytes asked for the listening socket, which takes the first datagrams of all clients; the system may give less."""
+"""Bytes asked for as the listening socket's receive buffer, for the first datagrams of all clients."""
 
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 _IP_PKTINFO = 8  # linux/in.h; the socket module has no name for it before Python 3.14
@@ -38,35 +43,37 @@ _INFO_4, _INFO_6 = struct.Struct("@i4s4s"), struct.Struct("@16si")
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A datagram.  ``source``: as recvmsg has it.  ``local``: the address of ours that it was sent to."""
+    """A datagram that has arrived at the port."""
 
     data: bytes
     source: Any
+    """Address of the sender, as ``recvmsg`` returns it."""
     local: str
+    """Our address to which it was sent."""
     interface: int
-    """Of the network; for answering from a link-local address."""
+    """Index of the network interface, for an answer from a link-local address."""
 
     @property
     def path(self) -> tuple[Any, str]:
-        """Who sent it to whom: one client, one path."""
+        """Addresses of sender and receiver, by which newcomers are told apart."""
         return self.source, self.local
 
     @property
     def peer(self) -> str:
-        """``address:port``, an IPv6 address in brackets."""
+        """``address:port`` of the sender, an IPv6 address in brackets."""
         return format_endpoint(self.source)
 
 
 def format_endpoint(address: Any) -> str:
-    """``("::1", 443, 0, 0)`` → ``[::1]:443``."""
+    """Format a socket address: ``("::1", 443, 0, 0)`` → ``[::1]:443``."""
     host, port = address[0], address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def connect_udp(host: str, port: int) -> socket.socket:
-    """A connected UDP socket to the first of the host's addresses that can be reached.  Raises HsframeworkError.
+    """Return a UDP socket connected to the first of the host's addresses that has a route.  Raises HsframeworkError.
 
-    Nothing is sent, so that nobody has to answer: whether the server is there, the handshake says.
+    Nothing is sent: the handshake shows whether a server answers.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
@@ -89,7 +96,7 @@ def connect_udp(host: str, port: int) -> socket.socket:
 
 
 class Port:
-    """A listening UDP socket, never waiting.  Raises HsframeworkError when it cannot be had."""
+    """A listening UDP socket; no call waits.  Raises HsframeworkError if the address cannot be bound."""
 
     def __init__(self, host: str, port: int) -> None:
         try:
@@ -110,13 +117,14 @@ class Port:
         sock = self._socket
         sock.setblocking(False)
         _never_fragment(sock)
-        # A taken port is refused: with SO_REUSEPORT alone two listeners of one user would share their clients.
+        # Refuse a port in use: with SO_REUSEPORT alone two listeners of one user would share their clients.
         with socket.socket(sock.family, socket.SOCK_DGRAM) as probe:
             probe.bind(address)
             address = probe.getsockname()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         _always_choose_first(sock)
         sock.bind(address)
+        self._usual_buffer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
@@ -124,31 +132,31 @@ class Port:
             sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
 
     def fileno(self) -> int:
-        """Of the listening socket; for poll."""
+        """Return the fd of the listening socket, for poll."""
         return self._socket.fileno()
 
     def close(self) -> None:
-        """The sockets of clients stay open."""
+        """Close the listening socket; those of newcomers stay open."""
         self._socket.close()
 
     def receive(self) -> Arrival | None:
-        """The next datagram; None: none waits."""
+        """Return the next datagram, or None."""
         while True:
             try:
                 data, ancillary, _, source = self._socket.recvmsg(MAX_DATAGRAM, 128, _DONTWAIT)
             except OSError as error:
                 if error.errno in (errno.EAGAIN, errno.EBADF):
                     return None
-                continue  # said of an answer that we sent before
+                continue  # the error belongs to an answer that was sent before
             for level, kind, value in ancillary:
                 place = _place(level, kind, value)
                 if place is not None:
                     return Arrival(data, source, *place)
 
     def answer(self, arrival: Arrival, data: bytes) -> None:
-        """Send from the address that was written to.
+        """Send ``data`` to the sender of ``arrival``, from the address to which it was sent.
 
-        An answer that cannot be sent is lost, as it might be on the way.
+        Errors are ignored: a datagram may be lost on its way, too.
         """
         if self._socket.family == socket.AF_INET6:
             info = _INFO_6.pack(socket.inet_pton(socket.AF_INET6, arrival.local), arrival.interface)
@@ -160,26 +168,31 @@ class Port:
             self._socket.sendmsg([data], [ancillary], _DONTWAIT, arrival.source)
 
     def connect(self, arrival: Arrival) -> socket.socket:
-        """A socket of the same address and port, connected to a client.  Raises OSError.
+        """Return a socket of the same address and port, connected to the sender of ``arrival``.
 
-        A source that is nobody's is refused: to Linux a socket that is connected to port 0 has no peer, and would be
-        preferred to the listening one for every datagram of that address; one connected to ``0.0.0.0`` or ``::`` would
-        have our own host for its peer.
+        Raises OSError; EADDRNOTAVAIL for a source address that no host can have.  To Linux a socket connected to port 0
+        has no peer, and would be preferred to the listening socket for every datagram of that address; one connected to
+        ``0.0.0.0`` or ``::`` would have our own host as its peer.
         """
         host, number = arrival.source[:2]
         if not number or ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
             raise OSError(errno.EADDRNOTAVAIL, "nobody sends from there")
         sock = self._connected(arrival, self.address[0])
         if sock.getsockname()[0] != arrival.local:
-            # We listen on every address, and the route to the client begins at another than it wrote to.
+            # We listen on every address, and the route to the client begins at another address than it wrote to.
             sock.close()
             sock = self._connected(arrival, arrival.local)
         return sock
+
+    def settle(self, sock: socket.socket) -> None:
+        """Give a client's socket the usual receive buffer, once others' datagrams have been taken out of it."""
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._usual_buffer // 2)  # the kernel doubles it
 
     def _connected(self, arrival: Arrival, local: str) -> socket.socket:
         sock = socket.socket(self._socket.family, socket.SOCK_DGRAM)
         try:
             _never_fragment(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if sock.family == socket.AF_INET6:
                 only = self._socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
@@ -195,7 +208,10 @@ class Port:
 
 
 def drain(sock: socket.socket, arrival: Arrival) -> list[Arrival]:
-    """What waits in a client's socket; those whose source is another's came before it was connected."""
+    """Return the datagrams in a newcomer's socket; others' may have reached it before it was connected.
+
+    ``arrival``: the newcomer's first datagram, for the local address.
+    """
     arrivals: list[Arrival] = []
     while True:
         try:
@@ -208,15 +224,15 @@ def drain(sock: socket.socket, arrival: Arrival) -> list[Arrival]:
 
 
 def _never_fragment(sock: socket.socket) -> None:
-    """RFC 9000 section 14: DF is set, and nothing is cut on this host either, whatever an ICMP message says."""
+    """Set DF, forbid fragmentation on this host, and ignore the path MTU that ICMP reports (RFC 9000 section 14)."""
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, _MTU_DISCOVER_6, _PMTUDISC_PROBE)
-    # On a socket of IPv6 too, for clients that come by IPv4.
+    # On an IPv6 socket too, for IPv4 clients.
     sock.setsockopt(socket.IPPROTO_IP, _MTU_DISCOVER, _PMTUDISC_PROBE)
 
 
 def _always_choose_first(sock: socket.socket) -> None:
-    """The first socket of the group is the listening one.  A kernel that refuses leaves more to be sorted."""
+    """Make the kernel choose the first socket of the SO_REUSEPORT group, the listening one; ignore a refusal."""
     instruction = ctypes.create_string_buffer(struct.pack("=HBBI", _BPF_RETURN, 0, 0, 0))
     program = struct.pack("@HP", 1, ctypes.addressof(instruction))
     with contextlib.suppress(OSError):
@@ -224,7 +240,10 @@ def _always_choose_first(sock: socket.socket) -> None:
 
 
 def _place(level: int, kind: int, value: bytes) -> tuple[str, int] | None:
-    """The local address and the interface; None: it says something else, or a group of hosts was written to."""
+    """Return local address and interface index from control data.
+
+    None for control data of another type, and for datagrams sent to a multicast or broadcast address.
+    """
     if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
         packed, interface = _INFO_6.unpack_from(value)
         address = ipaddress.IPv6Address(packed)

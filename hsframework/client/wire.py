@@ -1,4 +1,4 @@
-"""What both clients share: finding and connecting the dispatcher, building a ``submit``, reading a ``result``."""
+"""Messages and errors that both clients share: the dispatcher's socket, the ``submit`` and the ``result``."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ _HINTS: Mapping[int, str] = {
 
 @cache
 def codec() -> MessageCodec:
-    """The local family, as a consumer speaks it."""
+    """Return the codec of the local family, for a consumer's side."""
     return MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("reply", "event"))
 
 
 def open_socket(path: Path) -> socket.socket:
-    """An unconnected socket for ``path``.  Raises ConfigurationError for a path that no unix socket can have."""
+    """Return an unconnected socket for ``path``.  Raises ConfigurationError for a path too long for a unix socket."""
     if len(os.fsencode(path)) > PATH_LIMIT:
         raise ConfigurationError(
             f"{path}: too long for a unix socket ({PATH_LIMIT} bytes); use a shorter runtime directory"
@@ -60,7 +60,7 @@ def open_socket(path: Path) -> socket.socket:
 
 
 def connect_error(path: Path, error: OSError) -> HsframeworkError:
-    """What to tell a consumer that could not reach the dispatcher."""
+    """Return the error for a consumer that could not connect to the dispatcher."""
     if isinstance(error, (FileNotFoundError, ConnectionRefusedError, NotADirectoryError)):
         return HsframeworkError(
             f"no dispatcher listens at {path}: start one with 'hsframework run', or name the runtime directory of one "
@@ -78,8 +78,8 @@ def connect_error(path: Path, error: OSError) -> HsframeworkError:
     )
 
 
-def connection_lost(error: Exception | None) -> HsframeworkError:
-    """The dispatcher went away, or spoke nonsense, while requests were pending."""
+def link_lost(error: Exception | None) -> HsframeworkError:
+    """Return the error for pending requests when the dispatcher closed the link or sent an invalid message."""
     if isinstance(error, MessageError):
         return HsframeworkError(f"the dispatcher broke the protocol: {error}", errno=errno.EPROTO)
     return HsframeworkError(
@@ -88,10 +88,10 @@ def connection_lost(error: Exception | None) -> HsframeworkError:
 
 
 def encode_submit(options: HandshakeOptions, registry: Registry | None) -> bytes:
-    """A submit message without its number; :func:`numbered` fills it in.
+    """Encode a ``submit`` message without its sequence number; :func:`numbered` fills it in.
 
-    Raises RequestRefused (EMSGSIZE) for what does not fit into one message, PluginError for attributes whose
-    specification is not there.
+    Raises RequestRefused (EMSGSIZE) if it does not fit into one packet, ConfigurationError for attributes that the
+    protocol's specification does not allow, PluginError if no installed plugin has that specification.
     """
     attributes = options.attributes
     if not isinstance(attributes, bytes):
@@ -110,17 +110,18 @@ def encode_submit(options: HandshakeOptions, registry: Registry | None) -> bytes
 
 
 class Submits:
-    """Encoded submits of the options that were used last, which are often the same.  Secrets are not kept."""
+    """A cache of encoded ``submit`` messages by their options.  Options with secrets are not cached."""
 
     MOST = 16
+    """Messages that are kept; the oldest goes first."""
 
     def __init__(self, registry: Registry | None) -> None:
         self._registry = registry
-        # By identity: with the options kept beside it, the number stays theirs.
+        # By id() of the options, which is not reused while they are kept beside it.
         self._encoded: dict[int, tuple[HandshakeOptions, bytes]] = {}
 
     def encode(self, options: HandshakeOptions) -> bytes:
-        """As :func:`encode_submit`."""
+        """Return what :func:`encode_submit` returns.  Raises the same errors."""
         known = self._encoded.get(id(options))
         if known is not None:
             return known[1]
@@ -133,7 +134,7 @@ class Submits:
 
 
 def socket_fd(sock: socket.socket) -> int:
-    """The fd to hand over.  Raises RequestRefused (EBADF) for a socket that its owner has closed."""
+    """Return the fd of the socket to submit.  Raises RequestRefused (EBADF) for a socket that its owner has closed."""
     fd = sock.fileno()
     if fd < 0:
         raise RequestRefused("the socket is closed; hand over one that is connected", errno=errno.EBADF)
@@ -141,18 +142,18 @@ def socket_fd(sock: socket.socket) -> int:
 
 
 def numbered(data: bytes, sequence: int) -> bytes:
-    """``data`` under another sequence number."""
+    """Return ``data`` with its sequence number replaced."""
     end = _SEQUENCE_OFFSET + _SEQUENCE.size
     return data[:_SEQUENCE_OFFSET] + _SEQUENCE.pack(sequence) + data[end:]
 
 
 def encode_cancel(sequence: int, reason: int = errno.ECANCELED) -> bytes:
-    """Withdraw what was submitted under ``sequence``."""
+    """Encode a ``cancel`` message for the request that was submitted under ``sequence``."""
     return codec().encode("cancel", {"request-id": sequence, "reason": reason})
 
 
 def outcome(message: Message, group: str) -> Mapping[str, Any]:
-    """The values of a successful result.  Raises RequestRefused or HandshakeError for the others."""
+    """Return the values of a ``result`` with status 0.  Raises RequestRefused or HandshakeError for all others."""
     if message.error is not None:
         text = message.values.get("message") or _hint(message.error, group)
         raise RequestRefused(text, errno=_errno(message.error))

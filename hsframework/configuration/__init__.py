@@ -1,1 +1,1 @@
-"""The configuration: its dataclasses, and the files that it is read from."""
+"""The configuration: its dataclasses, and the readers of its files."""

@@ -1,4 +1,4 @@
-"""The tables of the configuration that are for plugins: those that nobody reads."""
+"""Tables of the configuration for plugins that are not installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hsframework.configuration.settings import Configuration
 
 @dataclass(frozen=True, slots=True)
 class UnreadTable:
-    """``name``: of the table, as ``plugins.NAME``.  ``mend``: what to do."""
+    """A table that no plugin reads.  ``name``: for example ``plugins.NAME``.  ``mend``: advice."""
 
     name: str
     reason: str
@@ -19,9 +19,9 @@ class UnreadTable:
 
 
 def unread_tables(configuration: Configuration, names: Collection[str]) -> Iterator[UnreadTable]:
-    """The tables ``[plugins.NAME]`` and ``[agents.NAME]`` of none of these plugins and protocols.
+    """Yield the tables ``[plugins.NAME]`` and ``[agents.NAME]`` whose NAME is not in ``names``.
 
-    A slip in a name would leave the plugin without its settings, and nobody the wiser.
+    They must be reported, because a slip in a name leaves the plugin without its settings.
     """
     for kind, tables in (("agents", configuration.agents), ("plugins", configuration.plugins)):
         for name in sorted(tables):

@@ -1,7 +1,8 @@
 """The configuration's dataclasses: one for the whole file, one for each table.
 
-A value that no field may have is a :class:`~hsframework.errors.ConfigurationError`, raised when the dataclass is made.
-``docs/reference/configuration.md`` lists every key.  :mod:`hsframework.configuration.toml` reads the file.
+Creating one raises :class:`~hsframework.errors.ConfigurationError` for a value that is not allowed.
+``docs/reference/configuration.md`` lists every key, with the texts below the fields.
+:mod:`hsframework.configuration.toml` reads the file.
 """
 
 from __future__ import annotations
@@ -18,23 +19,25 @@ from hsframework.local.places import default_runtime_dir
 
 
 def published_protocols() -> Mapping[str, int]:
-    """``{tlshd = 1, quic = 2, psp = 3}``."""
+    """Return ``{tlshd = 1, quic = 2, psp = 3}``."""
     return {"tlshd": 1, "quic": 2, "psp": 3}
 
 
 NO_KEY = {"key": False}
-"""Metadata of a field that is not for the file."""
+"""Metadata of a field that is not a key of the file."""
 
 LEAST_MEMORY = 128
-"""MiB: what an agent needs before it has a plugin, and as much again."""
+"""Lowest ``memory-limit`` in MiB, twice the memory of an agent process without a plugin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
-    """``level``: debug, info, warning or error.  ``format``: json or console."""
+    """Logging."""
 
     level: str = "info"
+    """debug, info, warning or error."""
     format: str = "console"
+    """json or console."""
 
     def __post_init__(self) -> None:
         _one_of("level", self.level, ("debug", "info", "warning", "error"))
@@ -43,23 +46,26 @@ class LogSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsSettings:
-    """``listen``: ``address:port`` of a Prometheus endpoint; empty: none."""
+    """Metrics for Prometheus."""
 
     listen: str = ""
+    """``address:port`` of the endpoint; empty: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How many requests may be pending (taken and not completed); past them a request is refused with EAGAIN."""
+    """Limits; past those of pending requests (taken and not completed) a request is refused with EAGAIN."""
 
     total: int = 4096
+    """Pending requests in all."""
     per_consumer: int = 1024
-    """By user id of a local consumer, by source of a kernel consumer."""
+    """Pending requests of one user, or of one kernel source."""
     per_address: int = 1024
-    """By the remote address of the socket, without its port."""
+    """Pending requests with one remote address, without its port."""
     connections: int = 1024
-    """Open connections on each of the two local sockets; half of them at most of users whom no rule names."""
+    """Open connections on each of the two local sockets; users whom no rule names get half of them at most."""
     connections_per_user: int = 512
+    """Open connections of one user on each of the two local sockets."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -69,13 +75,16 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Seconds.  ``client`` and ``server`` are for requests that name none: below what kernel consumers wait."""
+    """Times in seconds."""
 
     client: float = 9.0
+    """For a client's handshake whose request has no timeout; shorter than the time that kernel consumers wait."""
     server: float = 4.0
+    """For a server's handshake whose request has no timeout; shorter than the time that kernel consumers wait."""
     maximum: float = 120.0
+    """Longest timeout that a request of a consumer in user space may have."""
     agent_restart: float = 2.0
-    """How long a group without an agent stays joined while an expected agent restarts."""
+    """Time for which a group without an agent stays joined while its agent restarts."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -85,12 +94,12 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemorySettings:
-    """For each process of the service, so that it goes on when memory is short (swap and root over the network)."""
+    """Memory of each process of the service, for machines with swap or the root filesystem on the network."""
 
     lock: bool = False
-    """Keep everything in memory, never in swap; what cannot be locked is an error at start."""
+    """Keep all memory of the service out of swap; it does not start if that is not possible."""
     oom_score_adjust: int | None = None
-    """From -1000 (never killed) to 1000; None: it stays as it is."""
+    """OOM score adjustment from -1000 (never killed) to 1000; unset: unchanged."""
 
     def __post_init__(self) -> None:
         if self.oom_score_adjust is not None and not -1000 <= self.oom_score_adjust <= 1000:
@@ -102,8 +111,9 @@ class RawSettings:
     """The raw-netlink form of the service, which a kernel module may offer beside the ``handshake`` family."""
 
     enabled: bool = False
+    """Serve the raw-netlink form."""
     protocols: Mapping[str, int] = field(default_factory=published_protocols)
-    """The groups to serve, and the module's number for each: of the protocol and of its multicast group."""
+    """Groups to serve, with the module's number for each protocol and its multicast group."""
 
     def __post_init__(self) -> None:
         owners: dict[int, str] = {}
@@ -117,41 +127,46 @@ class RawSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelSettings:
-    """The kernel as a source of requests, where it has the ``handshake`` family.
+    """The kernel as a source of requests, if it has the ``handshake`` family.
 
-    A kernel's request names keys or nothing; what it leaves open (trust, a server's certificate) comes from a profile.
+    A kernel consumer's request names keys, or has no credentials at all; the rest (trust, a server's certificate) comes
+    from a profile.
     """
 
     enabled: bool = True
+    """Serve the kernel's consumers."""
     namespaces: tuple[str, ...] = ()
-    """Network namespaces beside our own: names of ``ip netns``, or paths."""
+    """Further network namespaces to serve: names of ``ip netns``, or paths."""
     keyrings: tuple[str, ...] = (".nvme", ".nfs")
-    """Whose keys (of the type ``psk``) a server may look up: names of root's keyrings, or serial numbers; what is not
-    there yet is used once it is."""
+    """Keyrings with the pre-shared keys of servers (keys of the type ``psk``): names of root's keyrings, or serial
+    numbers.  A keyring that does not exist yet is used as soon as it does."""
     client_profile: str | None = None
+    """Profile for clients; unset: ``kernel-client``, if it is configured."""
     server_profile: str | None = None
-    """None: the profiles ``kernel-client`` and ``kernel-server``, where they are configured."""
+    """Profile for servers; unset: ``kernel-server``, if it is configured."""
     plugins: tuple[str, ...] = ("tls13", "quic")
-    """The plugins whose agents may join the kernel's own groups when `hsframework run` starts them."""
+    """Plugins whose agents may join the kernel's own groups, if `hsframework run` starts them."""
     real_time: bool = True
-    """Run the dispatcher at the lowest real-time priority, where allowed: the kernel has room for few that wait.  It
-    gives it up when it does not sleep for a second, and takes it again after a quiet minute."""
+    """Run the dispatcher at the lowest real-time priority, if allowed, because the kernel's queue of requests is short.
+    The dispatcher gives it up after a second without sleeping, and takes it again after a quiet minute."""
     raw: RawSettings = field(default_factory=RawSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
-    """How `hsframework run` starts the agent of one protocol."""
+    """The agent of one protocol, as `hsframework run` and `hsframework agent` start it."""
 
     processes: int = 1
+    """Number of workers."""
     user: str | None = None
-    """Name or number; None: the protocol's default agent user when started by root."""
+    """User of the agent, name or number; unset: the protocol's default user if root starts the service."""
     groups: tuple[str, ...] | None = None
-    """The groups that it may join; None: any but the kernel's (``kernel.plugins``) and those named as other plugins."""
+    """Groups that it may join; unset: all but the kernel's (``kernel.plugins``) and those named as other plugins."""
     memory_limit: int = 2048
-    """MiB of private memory for each process; a plugin that wants more fails, and its process is replaced."""
+    """Private memory of each process in MiB; a plugin that needs more fails, and its process is replaced."""
     start_timeout: float = 60.0
-    """Seconds for the plugin's import and its prepare; past them the process ends, with an error that says where."""
+    """Seconds for the import and ``prepare`` of the plugin; then the process ends, with an error that says where it
+    hangs."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.processes <= 256:
@@ -164,33 +179,40 @@ class AgentSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSettings:
-    """``users``: who may join the group with an agent, beside root and the dispatcher's own user."""
+    """A multicast group."""
 
     users: tuple[str, ...] = ()
+    """Users whose agents may join it, beside root and the dispatcher's own user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentitySettings:
-    """``certificate``: chain, leaf first, PEM or DER.  ``private-key``: PEM or DER, for its owner alone to read."""
+    """A certificate chain and its private key."""
 
     certificate: Path
+    """Chain, leaf first, PEM or DER."""
     private_key: Path
+    """PEM or DER, readable by its owner only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PskSettings:
-    """``file``: one key a line, see docs/reference/configuration.md."""
+    """Pre-shared keys."""
 
     file: Path
+    """One key a line, see *Pre-shared key files*."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrustSettings:
-    """Authorities and revocation lists: PEM bundles, DER files or folders."""
+    """Trust: authorities and revocation lists."""
 
     bundle: tuple[Path, ...] = ()
+    """Authorities: PEM bundles, DER files or folders."""
     crl: tuple[Path, ...] = ()
+    """Revocation lists: PEM bundles, DER files or folders."""
     system: bool = False
+    """Trust the system's authorities too."""
 
     def __post_init__(self) -> None:
         if not self.bundle and not self.system:
@@ -199,13 +221,18 @@ class TrustSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """What a request that names the profile is given."""
+    """Credentials and choices for requests that name the profile; values in the request take precedence."""
 
     identities: tuple[str, ...] = ()
+    """Names of identities."""
     psks: tuple[str, ...] = ()
+    """Names of tables of pre-shared keys."""
     trust: str | None = None
+    """Name of a trust."""
     client_certificate: str = "none"
+    """A server's demand on its client: none, request or require."""
     alpn: tuple[str, ...] = ()
+    """Application protocols, in order of preference."""
 
     def __post_init__(self) -> None:
         _one_of("client-certificate", self.client_certificate, ("none", "request", "require"))
@@ -213,14 +240,17 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllowRule:
-    """Local consumers beside root and the dispatcher's own user, and the profiles that they may name.
+    """Consumers that may use the service, beside root and the dispatcher's own user.
 
-    A consumer that a rule names may bring credentials of its own in any case.
+    A consumer that a rule names may always bring credentials of its own.
     """
 
     users: tuple[str, ...] = ()
+    """Users, names or numbers."""
     groups: tuple[str, ...] = ()
+    """Groups of users, names or numbers."""
     profiles: tuple[str, ...] = ()
+    """Profiles that they may name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +258,7 @@ class Configuration:
     """The whole file."""
 
     runtime_dir: Path = field(default_factory=default_runtime_dir)
+    """Folder of the dispatcher's sockets."""
     log: LogSettings = field(default_factory=LogSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     limits: Limits = field(default_factory=Limits)
@@ -242,13 +273,13 @@ class Configuration:
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     allow: tuple[AllowRule, ...] = ()
     plugins: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    """One table for each plugin; a plugin's ``settings_type`` says what it may hold."""
+    """One table for each plugin, by its ``settings_type``."""
     required_plugins: tuple[str, ...] = ()
-    """No agent serves unless all of these are loaded: a plugin that is to authorize and is not there has no say."""
+    """Plugins without which no agent serves, such as those that authorize peers."""
     blocked_plugins: tuple[str, ...] = ()
-    """Installed, and not to be used."""
+    """Installed plugins that are not used."""
     folder: Path | None = field(default=None, metadata=NO_KEY)
-    """Where the file is: of the relative paths in ``plugins``."""
+    """Folder of the file, to which paths in ``plugins`` are relative."""
 
     def __post_init__(self) -> None:
         for name in self.required_plugins:
@@ -278,7 +309,7 @@ def _known(where: str, names: tuple[str, ...], known: Mapping[str, Any]) -> None
 
 
 def suggestion(key: str, known: Mapping[str, Any]) -> str:
-    """Say which known name a wrong one may stand for, as the end of an error message."""
+    """Return the end of an error message about an unknown key: a similar known one, or all of them."""
     close = difflib.get_close_matches(key, known, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"

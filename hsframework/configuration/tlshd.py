@@ -1,17 +1,16 @@
-"""tlshd's own configuration file, as tlshd.conf(5) of ktls-utils documents it, made into ours.
+"""Reader of tlshd's own configuration file (tlshd.conf(5) of ktls-utils), which is converted to ours.
 
 Rules:
 
 * The syntax is that of GLib's key files: ``[section]``, ``name = value``, comments on lines of their own that begin
   with ``#``, no quotes; a backslash begins ``\\s``, ``\\n``, ``\\t``, ``\\r``, ``\\\\``, and in lists ``\\;``.
-  A section may come again; of a name that does, the last value counts.
-* Sections and options that are not known are passed over, as tlshd does, with a warning: a misspelt ``x509.crl`` would
-  otherwise go unnoticed.  A line that is none of these, and a value that cannot be what its option wants, is a
-  ConfigurationError with file and line.
-* What is wrong with a file that an option names is an error too; tlshd goes on without it, and with the system's trust
-  in place of the one that it was to use.
-* Messages hold names of options that are known, lines and absolute paths, and never another text of the file: a key
-  that was put in the wrong place stays out of the logs.
+  A section may be repeated; of a repeated name the last value counts.
+* Unknown sections and options are ignored, as tlshd does, but with a warning, because a misspelt ``x509.crl`` would
+  otherwise go unnoticed.  Any other line, and a value of the wrong type, is a ConfigurationError with file and line.
+* A fault in a file that an option names is an error too.  tlshd goes on without the file, and uses the system's trust
+  instead of a missing truststore.
+* Messages contain names of known options, line numbers and absolute paths, and no other text of the file, so that a key
+  in the wrong place does not appear in the logs.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ from hsframework.configuration.settings import (
     Profile,
     TrustSettings,
 )
-from hsframework.credentials.certificate import PARSE_ERRORS, no_warnings
 from hsframework.credentials.files import read_public
 from hsframework.credentials.trust import certificates_in
 from hsframework.errors import ConfigurationError
+from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
 
 OLD_PATH, NEW_PATH = Path("/etc/tlshd.conf"), Path("/etc/tlshd/config")
 KEYRINGS = (".nvme", ".nfs", ".nfsd")
-"""Those that tlshd always uses."""
+"""Keyrings that tlshd always uses."""
 
 _X509 = ("truststore", "crl", "certificate", "private_key", "pq.certificate", "pq.private_key")
 _OPTIONS: dict[str, tuple[str, ...]] = {
@@ -62,7 +61,7 @@ _ESCAPES = {"s": " ", "n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """A value as it is written, and for messages: ``FILE, line N: NAME``."""
+    """A value as written in the file, and its place for messages: ``FILE, line N: NAME``."""
 
     text: str
     where: str
@@ -73,10 +72,10 @@ _Sections = Mapping[str, Mapping[str, _Value]]
 
 @dataclass(frozen=True, slots=True)
 class TlshdConfiguration:
-    """What a file of tlshd's says.
+    """The contents of a file of tlshd's.
 
-    ``configuration``: profiles ``kernel-client`` and ``kernel-server`` for those sections in which something is set,
-    with their identities and trust; ``kernel.keyrings``; ``log.level``.  ``warnings``: what was passed over.
+    ``configuration``: a profile ``kernel-client`` or ``kernel-server`` for each section with an option, with its
+    identities and trust; ``kernel.keyrings``; ``log.level``.  ``warnings``: texts for the log about ignored lines.
     """
 
     path: Path
@@ -84,7 +83,7 @@ class TlshdConfiguration:
     warnings: tuple[str, ...]
 
     def onto(self, base: Configuration) -> Configuration:
-        """``base`` with what the file says.  Raises ConfigurationError where both say something different."""
+        """Return ``base`` with the file's settings added.  Raises ConfigurationError if both set the same key."""
         own = self.configuration
         self._refuse_conflicts(base)
         keyrings = tuple(dict.fromkeys((*base.kernel.keyrings, *own.kernel.keyrings)))
@@ -118,9 +117,10 @@ class TlshdConfiguration:
 
 
 def load_tlshd_configuration(path: Path | str | None = None) -> TlshdConfiguration:
-    """Read a file.  None: ``/etc/tlshd.conf`` where it is there, else ``/etc/tlshd/config``, in tlshd's own order.
+    """Read a file of tlshd's.
 
-    Raises ConfigurationError that names the file and, where there is one, the line.
+    ``path`` None: ``/etc/tlshd.conf`` if it exists, else ``/etc/tlshd/config``, which is tlshd's own order.  Raises
+    ConfigurationError, which names the file and, if there is one, the line.
     """
     warnings: list[str] = []
     if path is None:
@@ -155,13 +155,13 @@ def load_tlshd_configuration(path: Path | str | None = None) -> TlshdConfigurati
 
 
 def _debugging(sections: _Sections) -> bool:
-    """We have one level for all: any of the three above zero asks for more."""
+    """Return True if one of tlshd's three levels is above 0; the service has one level for all."""
     levels = [_integer(value) for value in sections.get("debug", {}).values()]
     return max(levels, default=0) > 0
 
 
 def _keyrings(sections: _Sections) -> tuple[str, ...]:
-    """tlshd's own and the file's: names, and serial numbers in decimal."""
+    """Return tlshd's own keyrings and the file's: names, and serial numbers in decimal."""
     value = sections.get("authenticate", {}).get("keyrings")
     listed = _list(value) if value is not None else ()
     return tuple(dict.fromkeys((*KEYRINGS, *(_keyring(item) for item in listed))))
@@ -177,7 +177,7 @@ def _trust(section: Mapping[str, _Value]) -> TrustSettings:
 
 
 def _identities(name: str, section: Mapping[str, _Value]) -> dict[str, IdentitySettings]:
-    """The post-quantum one first: it is used with the peers that can verify it."""
+    """Return the identities of a section, the post-quantum one first, so that peers with ML-DSA get that one."""
     found = {}
     for identity, prefix in ((f"{name}-pq", "x509.pq."), (name, "x509.")):
         certificate, private_key = section.get(f"{prefix}certificate"), section.get(f"{prefix}private_key")
@@ -224,7 +224,7 @@ def _key_path(value: _Value) -> Path:
 
 
 def _path(value: _Value) -> Path:
-    """A file that is there.  Absolute, so that it does not matter where the service was started."""
+    """Return the path of an existing file.  It must be absolute, to be independent of the current folder."""
     text = _unescape(value, value.text)
     if not text.startswith("/"):
         raise ConfigurationError(f"{value.where}: an absolute path is wanted, without quotes")
@@ -295,14 +295,14 @@ def _read(path: Path) -> str:
 
 
 def _checked(text: str, where: str) -> str:
-    """Comments may be in any encoding; values are text in UTF-8."""
+    """Check that a value is UTF-8; comments may have any encoding."""
     if "\0" in text or any("\udc80" <= item <= "\udcff" for item in text):
         raise ConfigurationError(f"{where}: the value is not text in UTF-8")
     return text
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """A name is shown where it cannot be a piece of a key."""
+    """Return the warning for an unknown name, which is shown only if it cannot be part of a key."""
     shown = f" {name!r}" if _HARMLESS_NAME.fullmatch(name) else ""
     close = difflib.get_close_matches(name, list(known), n=1)
     suggestion = f"; did you mean {close[0]!r}?" if close else ""

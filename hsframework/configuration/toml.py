@@ -1,4 +1,4 @@
-"""The loader of the TOML file: from its text to the dataclasses of :mod:`hsframework.configuration.settings`.
+"""Loader of the TOML file, to the dataclasses of :mod:`hsframework.configuration.settings`.
 
 Keys are written with dashes.  A key that is unknown, missing or of the wrong type is a
 :class:`~hsframework.errors.ConfigurationError` that names the file, the table and what to change.
@@ -24,7 +24,10 @@ T = TypeVar("T")
 
 
 def load_configuration(path: Path | str | None = None) -> Configuration:
-    """Read a file.  None: the default path if there is a file, else the defaults.  Raises ConfigurationError."""
+    """Read a configuration file; None: the file at the default path if it exists, else the defaults.
+
+    Raises ConfigurationError, which names the file and the key.
+    """
     if path is None:
         if not DEFAULT_PATH.exists():
             return Configuration()
@@ -48,10 +51,11 @@ def load_configuration(path: Path | str | None = None) -> Configuration:
 
 
 def settings_from_table(cls: type[T], table: Mapping[str, Any], where: str, *, base: Path | None = None) -> T:
-    """An instance of the dataclass ``cls`` from a TOML table.
+    """Make an instance of the dataclass ``cls`` from a TOML table.
 
-    Knows fields of type str, int, float, bool, Path, tuples of these, ``X | None``, dataclasses, tuples of
-    dataclasses, and mappings from names to these.  ``base`` is the folder of relative paths.
+    Fields may have the types str, int, float, bool, Path, tuples of these, ``X | None``, dataclasses, tuples of
+    dataclasses, and mappings from names to these.  ``where``: name of the table, for messages.  ``base``: the folder to
+    which paths are relative.  Raises ConfigurationError.
     """
     if not isinstance(table, Mapping):
         raise ConfigurationError(f"{where}: a table is wanted here")

@@ -1,0 +1,1 @@
+"""Credentials for every protocol: certificates, keys, trust, names and revocation."""

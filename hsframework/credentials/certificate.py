@@ -1,39 +1,28 @@
-"""One certificate as path validation sees it: names at once, everything else on first use.
+"""Certificates for path validation: names are read at once, everything else on first use.
 
-``facts`` parses the whole certificate with ``cryptography`` and raises ``HandshakeFailed(BAD_CERTIFICATE)`` for
-anything that cannot be read, so that no other code here meets a parser's exceptions.
+:attr:`ParsedCertificate.facts` parses the whole certificate with ``cryptography`` and raises
+``HandshakeFailed(BAD_CERTIFICATE)`` for one that cannot be read, so that no other code here handles parser exceptions.
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
 import cryptography.hazmat.backends.openssl.backend  # noqa: F401  (else the first ECDSA signature imports it)
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
 from cryptography.x509.oid import SignatureAlgorithmOID
 
 from hsframework.credentials.der import certificate_names
 from hsframework.failures import Failure, HandshakeFailed
-
-PARSE_ERRORS = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
-"""What ``cryptography`` raises for certificates, lists and keys that it cannot read."""
+from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
 
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
+"""Sizes of RSA keys that are accepted."""
 MIN_EC_BITS = 256
+"""Smallest curve that is accepted."""
 
 _STRONG_SIGNATURES = frozenset({
     SignatureAlgorithmOID.RSA_WITH_SHA256, SignatureAlgorithmOID.RSA_WITH_SHA384, SignatureAlgorithmOID.RSA_WITH_SHA512,
@@ -47,8 +36,8 @@ _STRONG_KEYS = (
     mldsa.MLDSA44PublicKey, mldsa.MLDSA65PublicKey, mldsa.MLDSA87PublicKey,
 )  # fmt: skip
 
-# Certificate policies are accepted unprocessed: the initial policy set is any-policy and no explicit policy is asked
-# for (RFC 5280 section 6.1.1), so they cannot fail.  policyConstraints could ask for one: critical, it is refused.
+# Certificate policies are accepted unprocessed: the initial policy set is any-policy and no explicit policy is required
+# (RFC 5280 section 6.1.1), so they cannot fail.  policyConstraints could require one; it is refused if critical.
 _HANDLED_EXTENSIONS = (
     x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName, x509.NameConstraints,
     x509.CertificatePolicies, x509.InhibitAnyPolicy, x509.AuthorityKeyIdentifier, x509.SubjectKeyIdentifier,
@@ -57,33 +46,36 @@ _HANDLED_EXTENSIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What one certificate says.  An extension that it does not have is None."""
+    """The contents of one certificate.  An extension that it does not have is None."""
 
     certificate: x509.Certificate
     label: str
-    """The subject for people, bounded and printable."""
+    """Subject in printable form, of bounded length."""
     subject: x509.Name
     not_before: datetime
     not_after: datetime
     serial_number: int
     weak_key: str
-    """What is wrong with its public key; empty: nothing."""
+    """Defect of its public key, or an empty text."""
     weak_signature: str
-    """What is wrong with the algorithm that it is signed with; empty: nothing."""
+    """Defect of its signature algorithm, or an empty text."""
     basic_constraints: x509.BasicConstraints | None
     key_usage: x509.KeyUsage | None
     extended_key_usage: frozenset[x509.ObjectIdentifier] | None
     names: tuple[x509.GeneralName, ...]
-    """Of the subjectAltName extension."""
+    """Names in the subjectAltName extension."""
     name_constraints: x509.NameConstraints | None
     unhandled_critical: tuple[str, ...]
-    """Critical extensions that nothing here processes, as dotted numbers."""
+    """Critical extensions that are not processed here, as dotted object identifiers."""
     subject_key_id: bytes | None
     authority_key_id: bytes | None
 
 
 class ParsedCertificate:
-    """DER, the two encoded names, and the :class:`Facts` when somebody asks.  ``ValueError``: not a certificate."""
+    """A DER certificate with its encoded names, and its :class:`Facts` on first use.
+
+    Raises ``ValueError`` if it does not have the outer structure of a certificate.
+    """
 
     def __init__(self, der: bytes) -> None:
         self.der = der
@@ -91,12 +83,12 @@ class ParsedCertificate:
 
     @property
     def self_issued(self) -> bool:
-        """Same name as issuer and subject (RFC 5280 section 3.2), which says nothing about the signature."""
+        """True if issuer and subject are the same name (RFC 5280 section 3.2), whatever key has signed it."""
         return self.issuer == self.subject
 
     @cached_property
     def facts(self) -> Facts:
-        """Raises ``HandshakeFailed(BAD_CERTIFICATE)``."""
+        """Parsed contents.  Raises ``HandshakeFailed(BAD_CERTIFICATE)`` if the certificate cannot be read."""
         try:
             with no_warnings():
                 return _read_facts(x509.load_der_x509_certificate(self.der))
@@ -104,19 +96,8 @@ class ParsedCertificate:
             raise HandshakeFailed(Failure.BAD_CERTIFICATE, f"cannot be read ({type(error).__name__})") from error
 
 
-@contextmanager
-def no_warnings() -> Iterator[None]:
-    """Without the warnings that ``cryptography`` has for odd certificates that it still reads (some roots have them).
-
-    A peer must not be able to make us print, and printing a warning opens the source file that it points to.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def printable(text: str, limit: int = 120) -> str:
-    """Text from a certificate, made fit for a log: ASCII, no control characters, at most ``limit`` characters."""
+    """Escape text from a certificate for a log: ASCII without control characters, cut at ``limit`` characters."""
     shown = ascii(text[:limit])[1:-1]
     return shown[:limit] + ("..." if len(text) > limit or len(shown) > limit else "")
 
@@ -151,12 +132,12 @@ def _read_facts(certificate: x509.Certificate) -> Facts:
 
 
 def unhandled_critical(extensions: x509.Extensions, handled: tuple[type[x509.ExtensionType], ...]) -> tuple[str, ...]:
-    """The dotted numbers of the critical extensions that are of none of the ``handled`` types."""
+    """Return the dotted object identifiers of the critical extensions that are of none of the ``handled`` types."""
     return tuple(e.oid.dotted_string for e in extensions if e.critical and not isinstance(e.value, handled))
 
 
 def weakness_of_signature(signed: x509.Certificate | x509.CertificateRevocationList) -> str:
-    """Why the algorithm that ``signed`` is signed with is not believed; empty: it is."""
+    """Return the defect of the algorithm by which ``signed`` is signed, or an empty text."""
     oid = signed.signature_algorithm_oid
     if oid in _STRONG_SIGNATURES:
         return ""

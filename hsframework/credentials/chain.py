@@ -1,19 +1,20 @@
-"""Does a peer's certificate chain prove what it must?  RFC 5280 section 6, for every protocol.
+"""Certificate path validation (RFC 5280 section 6), for every protocol.
 
-``cryptography.x509.verification`` knows neither Ed25519 nor ML-DSA, so the path is built and checked here, on
-``cryptography``'s parsing and signatures.  The rules:
+``cryptography.x509.verification`` supports neither Ed25519 nor ML-DSA, so paths are built and checked here, with the
+parsers and signatures of ``cryptography``.  The rules:
 
-* Any certificate in the Trust is an anchor, an intermediate or a leaf too (a pinned certificate); the path ends at the
-  first one.  Issuers are found by exact name among the anchors, then among what the peer sent, in whatever order.
-* All paths are tried, within bounds that a hostile chain cannot move: certificates sent, depth, and signatures.
-* A path counts when it passes :mod:`~hsframework.credentials.rules`, :mod:`~hsframework.credentials.constraints`
+* Any certificate in the Trust is an anchor, also an intermediate or a leaf (a pinned certificate); the path ends at the
+  first anchor.  Issuers are found by exact name among the anchors, then among the certificates that the peer sent, in
+  any order.
+* All paths are tried, within bounds that a hostile chain cannot change: certificates sent, depth, and signatures.
+* A path is accepted if it passes :mod:`~hsframework.credentials.rules`, :mod:`~hsframework.credentials.constraints`
   and :mod:`~hsframework.credentials.revocation`, and its leaf names the peer (:mod:`~hsframework.credentials.names`).
-* When none does, the failure is that of the first path that reached an anchor; else ``BAD_CERTIFICATE`` where an
-  issuer of the right name did not sign; else ``UNTRUSTED``.
-* A success is kept, under the bytes of the chain, the purpose and the name, for as long as every certificate and
-  revocation list that it rests on is in force.  A failure is not kept.
+* If no path is accepted, the failure is that of the first path that reached an anchor; else ``BAD_CERTIFICATE`` if an
+  issuer of the right name did not make the signature; else ``UNTRUSTED``.
+* A success is cached, by the bytes of the chain, the purpose and the name, while every certificate and revocation list
+  that it depends on is valid.  A failure is not cached.
 
-No function here opens a file, looks up a name or asks for the time.
+No function here opens a file, looks up a name or reads the clock.
 """
 
 from __future__ import annotations
@@ -26,31 +27,32 @@ from datetime import datetime
 
 from cryptography.exceptions import InvalidSignature
 
-from hsframework.credentials.certificate import PARSE_ERRORS, ParsedCertificate
+from hsframework.credentials.certificate import ParsedCertificate
 from hsframework.credentials.constraints import check_name_constraints
 from hsframework.credentials.names import check_peer_name
 from hsframework.credentials.revocation import RevocationLists
 from hsframework.credentials.rules import Purpose, check_readable, check_usage, check_validity
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Trust
+from hsframework.tls.parsing import PARSE_ERRORS
 
 __all__ = ["ChainVerifier", "Purpose", "VerifiedChain", "verifier_for", "verify_chain"]
 
 VerifiedChain = tuple[bytes, ...]
-"""DER certificates of the path that was believed: the leaf first, the anchor last (one and the same when pinned)."""
+"""DER certificates of the accepted path: the leaf first, the anchor last (a single one if the leaf is pinned)."""
 
 MAX_SENT = 20
 """Certificates that a peer may send."""
 MAX_SENT_BYTES = 1 << 16
-"""All of them together; four ML-DSA-87 certificates have half of that."""
+"""Total size of the certificates that a peer may send; four ML-DSA-87 certificates have half of it."""
 MAX_DEPTH = 10
 """Certificates in a path."""
 MAX_SIGNATURES = 64
 """Signatures checked for one chain."""
 MAX_CACHED = 1024
-"""Results that one verifier keeps."""
+"""Accepted chains that one verifier caches."""
 MAX_VERIFIERS = 64
-"""Trusts whose verifier is kept."""
+"""Verifiers that are cached, one for each Trust."""
 
 _Path = tuple[ParsedCertificate, ...]
 _Key = tuple[tuple[bytes, ...], Purpose, str | None]
@@ -65,19 +67,23 @@ class _Cached:
 
 @dataclass(slots=True)
 class _Search:
-    """The state of one search: what the peer sent, the work left, and why paths ended before an anchor."""
+    """The state of one search: the peer's certificates, the budget, and the reasons for which paths ended early."""
 
     sent: dict[bytes, list[ParsedCertificate]]
+    """Certificates that the peer sent, by subject."""
     signatures_left: int = MAX_SIGNATURES
     bad: HandshakeFailed | None = None
+    """First wrong signature."""
     dead_end: HandshakeFailed | None = None
-    believed: dict[tuple[bytes, bytes], HandshakeFailed | None] = field(default_factory=dict)
+    """First path without a further issuer."""
+    problems: dict[tuple[bytes, bytes], HandshakeFailed | None] = field(default_factory=dict)
+    """Results of signature checks, by certificate and issuer; None: the signature is right."""
 
 
 class ChainVerifier:
-    """Verifies chains against one Trust.  Safe to share between threads.
+    """A verifier of chains for one Trust.  It may be shared between threads.
 
-    ``ConfigurationError``: a revocation list of the trust cannot be read.  An anchor that cannot be read is left out.
+    Raises ``ConfigurationError`` if a revocation list cannot be read.  An anchor that cannot be read is left out.
     """
 
     def __init__(self, trust: Trust) -> None:
@@ -97,7 +103,7 @@ class ChainVerifier:
     def verify(
         self, chain: Sequence[bytes], *, purpose: Purpose, peer_name: str | None, now: datetime
     ) -> VerifiedChain:
-        """See :func:`verify_chain`."""
+        """Verify a chain and return the accepted path; arguments and errors: :func:`verify_chain`."""
         if now.tzinfo is None:
             raise ValueError("now needs a time zone")
         key = (tuple(chain), purpose, peer_name)
@@ -138,7 +144,7 @@ class ChainVerifier:
         return max(since, begin), min(until, end)
 
     def _paths(self, path: _Path, search: _Search) -> Iterator[_Path]:
-        """Every path that continues ``path`` to an anchor, with all signatures verified, the shortest ways first."""
+        """Yield every continuation of ``path`` to an anchor whose signatures verify; anchors are tried first."""
         tip = path[-1]
         if tip.der in self._anchors:
             yield path
@@ -164,7 +170,7 @@ class ChainVerifier:
 
 
 def _read_sent(chain: tuple[bytes, ...]) -> tuple[ParsedCertificate, _Search]:
-    """The leaf, and the rest by subject."""
+    """Return the leaf, and a search over the peer's other certificates."""
     if not chain:
         raise HandshakeFailed(Failure.NO_PEER_CERTIFICATE)
     if len(chain) > MAX_SENT or sum(map(len, chain)) > MAX_SENT_BYTES:
@@ -177,22 +183,22 @@ def _read_sent(chain: tuple[bytes, ...]) -> tuple[ParsedCertificate, _Search]:
         raise HandshakeFailed(Failure.BAD_CERTIFICATE, "not a DER certificate") from error
     for certificate in certificates[1:]:
         search.sent.setdefault(certificate.subject, []).append(certificate)
-    _ = certificates[0].facts  # a leaf that cannot be read is reported as that, wherever it would lead
+    _ = certificates[0].facts  # raises at once for a leaf that cannot be read
     return certificates[0], search
 
 
 def _problem_of_signature(
     child: ParsedCertificate, issuer: ParsedCertificate, search: _Search
 ) -> HandshakeFailed | None:
-    """Did ``issuer`` sign ``child``?  None: yes.  Each pair is asked once; the answers of a search are bounded."""
+    """Return None if ``issuer`` signed ``child``, else the failure.  Each pair is checked once in a search."""
     pair = (child.der, issuer.der)
-    if pair not in search.believed:
-        search.believed[pair] = _check_signature(child, issuer)
-    # Paths through pairs that are known cost something too: what is counted is steps.
+    if pair not in search.problems:
+        search.problems[pair] = _check_signature(child, issuer)
+    # Every step counts, since paths through known pairs cost time too.
     search.signatures_left -= 1
     if search.signatures_left < 0:
         raise HandshakeFailed(Failure.UNTRUSTED, f"no path found within {MAX_SIGNATURES} signatures")
-    return search.believed[pair]
+    return search.problems[pair]
 
 
 def _check_signature(child: ParsedCertificate, issuer: ParsedCertificate) -> HandshakeFailed | None:
@@ -225,7 +231,7 @@ _verifiers_lock = threading.Lock()
 
 
 def verifier_for(trust: Trust) -> ChainVerifier:
-    """The verifier of a Trust, shared by all with the same content; the least recently used are dropped."""
+    """Return the verifier for a Trust, cached by its digest.  Raises ``ConfigurationError``, see the class."""
     with _verifiers_lock:
         verifier = _verifiers.get(trust.digest)
         if verifier is None:
@@ -240,11 +246,10 @@ def verifier_for(trust: Trust) -> ChainVerifier:
 def verify_chain(
     chain: Sequence[bytes], trust: Trust, *, purpose: Purpose, peer_name: str | None, now: datetime
 ) -> VerifiedChain:
-    """Verify the certificates that a peer sent; returns the path that was believed.
+    """Verify the certificates that a peer sent, and return the accepted path (RFC 5280 section 6).
 
-    ``chain``: DER, the leaf first, the others in any order, extra ones tolerated.  ``peer_name``: the DNS name or IP
-    literal that the leaf must name; None: no name is asked for (a server's view of its client).  ``now``: with a time
-    zone.
+    ``chain``: DER, the leaf first, the others in any order, superfluous ones ignored.  ``peer_name``: the DNS name or
+    IP literal that the leaf must have; None: any name (a server's check of its client).  ``now``: with a time zone.
 
     Raises ``HandshakeFailed`` with ``NO_PEER_CERTIFICATE``, ``UNTRUSTED``, ``BAD_CERTIFICATE``, ``WRONG_USAGE``,
     ``REVOKED``, ``EXPIRED`` or ``WRONG_NAME``; ``ConfigurationError`` for a Trust with an unreadable revocation list.

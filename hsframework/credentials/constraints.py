@@ -1,11 +1,11 @@
 """Name constraints (RFC 5280 section 4.2.1.10): the names that an authority may certify.
 
-dNSName, iPAddress and directoryName are processed.  A constraint of another type refuses every certificate below it
-in which a name of that type appears, critical or not.  The rules for each type:
+dNSName, iPAddress and directoryName are processed.  A constraint of another type, critical or not, refuses every
+certificate below it that has a name of that type.  The rules for each type:
 
-* dNSName ``example.com`` holds the name and everything below it, ``.example.com`` only what is below, an empty one
-  everything.  A wildcard name counts as excluded when one of the names that it stands for is.
-* iPAddress: a network.  directoryName: the first relative names; compared without regard to case, string type and
+* dNSName ``example.com`` contains the name and all names below it, ``.example.com`` only the names below it, an empty
+  one all names.  A wildcard name is excluded if one of the names that it matches is excluded.
+* iPAddress: a network.  directoryName: the first relative names, compared without regard to case, string type and
   runs of blanks.  The subject of a certificate counts as a directoryName, its e-mail attributes as rfc822Names.
 """
 
@@ -21,16 +21,17 @@ from hsframework.credentials.certificate import Facts, ParsedCertificate, printa
 from hsframework.failures import Failure, HandshakeFailed
 
 MAX_COMPARISONS = 1 << 15
-"""Names times constraints in one path; beyond it the chain is refused."""
+"""Comparisons of names with constraints in one path; a chain that needs more is refused."""
 
 _RelativeNames = list[frozenset[tuple[str, str | bytes]]]
 
 
 def check_name_constraints(path: Sequence[ParsedCertificate]) -> None:
-    """Every constraint in ``path`` (leaf first, anchor last) against every certificate below it.
+    """Check each certificate in ``path`` (leaf first, anchor last) against the constraints above it.
 
-    A self-issued certificate is exempt unless it is the leaf (section 6.1.3).
-    Raises ``HandshakeFailed(UNTRUSTED)`` for a name that an authority may not certify, and for what cannot be judged.
+    A self-issued certificate is exempt unless it is the leaf (RFC 5280 section 6.1.3).  Raises
+    ``HandshakeFailed(UNTRUSTED)`` for a name that an authority may not certify, for constraints of types that are not
+    supported, and for too many comparisons.
     """
     budget = MAX_COMPARISONS
     for depth in range(1, len(path)):
@@ -48,17 +49,17 @@ def check_name_constraints(path: Sequence[ParsedCertificate]) -> None:
 
 
 def names_of(facts: Facts) -> list[x509.GeneralName]:
-    """Every name that constraints apply to: the subject (unless empty), its e-mail addresses, the subjectAltName."""
+    """Return every name to which constraints apply: subjectAltName, subject unless empty, its e-mail addresses."""
     names: list[x509.GeneralName] = list(facts.names)
     if facts.subject.rdns:
         names.append(x509.DirectoryName(facts.subject))
-    # Only the type matters: a constraint on e-mail addresses is not processed, it refuses.
+    # Only the type of an e-mail address matters: a constraint on addresses refuses all of them.
     names.extend(x509.RFC822Name("subject") for _ in facts.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS))
     return names
 
 
 def _subtrees(constraints: x509.NameConstraints) -> tuple[list[x509.GeneralName], list[x509.GeneralName]]:
-    """The permitted and the excluded ones."""
+    """Return the permitted and the excluded subtrees."""
     return constraints.permitted_subtrees or [], constraints.excluded_subtrees or []
 
 
@@ -78,7 +79,7 @@ def _check(names: list[x509.GeneralName], constraints: x509.NameConstraints, aut
 
 
 def _within(name: x509.GeneralName, base: x509.GeneralName, *, widest: bool) -> bool:
-    """Is ``name`` in the subtree?  ``widest``: is any of the names that it can stand for?"""
+    """Return True if ``name`` is in the subtree ``base``; with ``widest``, if any name that it matches is."""
     if isinstance(name, x509.DNSName) and isinstance(base, x509.DNSName):
         return _dns_within(name.value.lower().removesuffix("."), base.value.lower().removesuffix("."), widest=widest)
     if isinstance(name, x509.IPAddress) and isinstance(base, x509.IPAddress):
@@ -94,7 +95,7 @@ def _dns_within(name: str, base: str, *, widest: bool) -> bool:
         return True
     if name.endswith(base if base.startswith(".") else f".{base}"):
         return True
-    # *.example.com stands for foo.example.com too.
+    # *.example.com matches foo.example.com too.
     return widest and name.startswith("*.") and base.partition(".")[2] == name[2:] and not base.startswith(".")
 
 

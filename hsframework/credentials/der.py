@@ -1,8 +1,8 @@
-"""The names in certificates and CRLs, read without parsing the rest.
+"""Readers for the names in certificates and revocation lists, which do not parse the rest.
 
-A system bundle has some 150 anchors, and a handshake needs one of them.  These readers walk the outermost structure
-of RFC 5280 section 4.1 and 5.1 far enough to index by name; whatever is then used is parsed, strictly, by
-``cryptography``, and every comparison that trust rests on is made there again.
+A system bundle has some 150 anchors, and a handshake needs one of them.  The readers follow the outermost structure of
+RFC 5280 sections 4.1 and 5.1 far enough to index by name.  Certificates that are then used are parsed strictly by
+``cryptography``, which repeats every comparison on which trust depends.
 
 All functions raise ``ValueError`` for input that is not such a structure.
 """
@@ -15,14 +15,14 @@ _INTEGER, _SEQUENCE, _EXPLICIT_VERSION = 0x02, 0x30, 0xA0
 
 
 class Names(NamedTuple):
-    """The encoded ``Name`` of each party, tag and length included: equal bytes are equal names."""
+    """Issuer and subject of a certificate, as DER with tag and length: equal bytes are equal names."""
 
     issuer: bytes
     subject: bytes
 
 
 def certificate_names(der: bytes) -> Names:
-    """Issuer and subject of one DER certificate."""
+    """Return issuer and subject of a DER certificate."""
     reader = _Reader(der, 0, len(der)).enter(_SEQUENCE).enter(_SEQUENCE)
     reader.skip_optional(_EXPLICIT_VERSION)
     reader.take(_INTEGER)  # serialNumber
@@ -33,7 +33,7 @@ def certificate_names(der: bytes) -> Names:
 
 
 def crl_issuer(der: bytes) -> bytes:
-    """The encoded issuer name of one DER certificate revocation list."""
+    """Return the encoded issuer name of a DER certificate revocation list."""
     reader = _Reader(der, 0, len(der)).enter(_SEQUENCE).enter(_SEQUENCE)
     reader.skip_optional(_INTEGER)  # version
     reader.take(_SEQUENCE)  # signature
@@ -49,7 +49,7 @@ class _Reader:
         self._data, self._offset, self._end = data, offset, end
 
     def _header(self, tag: int) -> tuple[int, int]:
-        """Start and end of the contents of the element at the cursor, which must have this tag."""
+        """Return start and end of the contents of the element at the cursor.  Raises ValueError for another tag."""
         data, offset = self._data, self._offset
         if offset + 2 > self._end or data[offset] != tag:
             raise ValueError("not the expected DER element")

@@ -1,7 +1,7 @@
-"""Credential files: reading them whole, and the PEM blocks in them.
+"""Credential files and the PEM blocks in them.
 
-Everything is read at start-up or reload, never in a handshake.  Every error is a ``ConfigurationError`` that names the
-file, the line where there is one, and what to change; none shows what the file holds.
+Files are read at start-up or reload, never in a handshake.  Every error is a ``ConfigurationError`` that names the
+file, the line if there is one, and what to change; none shows the file's contents.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from pathlib import Path
 from hsframework.errors import ConfigurationError
 
 MAX_SECRET_FILE = 1 << 20
+"""Bytes."""
 MAX_PUBLIC_FILE = 1 << 26
+"""Bytes."""
 
 _PEM = re.compile(rb"^-----BEGIN ([A-Z0-9 ]{1,40})-----[ \t]*\r?\n(.*?)^-----END \1-----", re.MULTILINE | re.DOTALL)
 _PEM_BEGIN = re.compile(rb"^-----BEGIN ", re.MULTILINE)
@@ -27,21 +29,28 @@ _PEM_HEADER = re.compile(rb"^[A-Za-z-]+:.*$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PemBlock:
-    """One block: its label (``CERTIFICATE``), its DER, where it stands, and whether its headers say "encrypted"."""
+    """One block of a PEM file (RFC 7468)."""
 
     label: str
+    """For example ``CERTIFICATE``."""
     der: bytes
     where: str
+    """File and line, for messages."""
     encrypted: bool
+    """True if its label or headers say that it is encrypted."""
 
 
 def read_public(path: str | os.PathLike[str]) -> bytes:
-    """A file of certificates or lists, up to 64 MiB."""
+    """Read a file of certificates or revocation lists, up to 64 MiB.  Raises ``ConfigurationError``."""
     return _read(Path(path), MAX_PUBLIC_FILE, secret=False)
 
 
 def read_secret(path: str | os.PathLike[str]) -> bytes:
-    """A file of keys, up to 1 MiB, owned by root or by us and accessible to nobody else."""
+    """Read a file of keys, up to 1 MiB.
+
+    Raises ``ConfigurationError``, also for a file that belongs neither to root nor to this user, or that other users
+    may access.
+    """
     return _read(Path(path), MAX_SECRET_FILE, secret=True)
 
 
@@ -78,7 +87,10 @@ def _check_private(path: Path, status: os.stat_result) -> None:
 
 
 def pem_blocks(data: bytes, name: str) -> Iterator[PemBlock]:
-    """The PEM blocks in ``data``, in order; text around them is passed over.  ``name`` is for messages."""
+    """Yield the PEM blocks in ``data`` in order, without the text around them.
+
+    ``name``: for messages.  Raises ``ConfigurationError`` for a damaged block.
+    """
     found = 0
     line, scanned = 1, 0
     for match in _PEM.finditer(data):

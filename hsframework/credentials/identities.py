@@ -1,10 +1,10 @@
 """Identities from files: a certificate chain and the private key that belongs to its leaf.
 
-The chain is a PEM file, leaf first (what follows is put in order), or one DER certificate.  The key is PEM or DER, in
+The chain is a PEM file, leaf first (the others are put in order), or one DER certificate.  The key is PEM or DER, in
 PKCS#8 or the traditional RSA and EC forms, not encrypted, in the same file or in its own: RSA, ECDSA, Ed25519,
 Ed448 or ML-DSA.  The file with the key must be private to its owner.
 
-Trust and pre-shared keys have modules of their own, and are importable from here too.
+Trust and pre-shared keys have modules of their own, and can be imported from here too.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
 
-from hsframework.credentials.certificate import PARSE_ERRORS, no_warnings
 from hsframework.credentials.der import certificate_names
 from hsframework.credentials.files import pem_blocks, read_public, read_secret
 from hsframework.credentials.psk import load_psk_file
 from hsframework.credentials.trust import certificates_in, load_trust, system_trust
 from hsframework.errors import ConfigurationError
 from hsframework.interface import Identity, Secret
+from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
 
 __all__ = ["identity_from_bytes", "load_identity", "load_psk_file", "load_trust", "system_trust"]
 
@@ -35,13 +35,13 @@ PrivateKey = (
     | mldsa.MLDSA65PrivateKey
     | mldsa.MLDSA87PrivateKey
 )
-"""The keys that an identity may have."""
+"""Types of private keys that an identity may have."""
 
 _KEY_LABELS = frozenset({"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"})
 
 
 def load_identity(certificate: str | os.PathLike[str], private_key: str | os.PathLike[str] | None = None) -> Identity:
-    """Load an identity; without ``private_key`` both are in the one file.  Raises ``ConfigurationError``."""
+    """Load an identity; without ``private_key`` the file has both.  Raises ``ConfigurationError``."""
     if private_key is None:
         both = read_secret(certificate)
         return identity_from_bytes(both, both, names=(os.fspath(certificate),) * 2)
@@ -52,7 +52,10 @@ def load_identity(certificate: str | os.PathLike[str], private_key: str | os.Pat
 def identity_from_bytes(
     certificate: bytes, private_key: bytes, *, names: tuple[str, str] = ("the certificate", "the private key")
 ) -> Identity:
-    """The same from bytes, PEM or DER; ``names`` are for messages.  Raises ``ConfigurationError``."""
+    """Make an identity from the contents of files, PEM or DER.
+
+    ``names``: names of certificate and key, for messages.  Raises ``ConfigurationError``.
+    """
     chain = certificates_in(certificate, names[0])
     if not chain:
         raise ConfigurationError(f"{names[0]} holds no certificate in PEM or DER form")
@@ -78,7 +81,7 @@ def _read_key(data: bytes, name: str) -> PrivateKey:
     encrypted = bool(blocks) and blocks[0].encrypted
     try:
         key = None if encrypted else serialization.load_der_private_key(der, password=None)
-    except TypeError:  # a password is asked for
+    except TypeError:  # the key needs a password
         encrypted, key = True, None
     except PARSE_ERRORS:
         raise ConfigurationError(f"{where}: the private key is damaged, or of a type that is not supported") from None
@@ -103,7 +106,7 @@ def _belongs(key: PrivateKey, leaf: bytes) -> bool:
 
 
 def _in_order(chain: Sequence[bytes]) -> tuple[bytes, ...]:
-    """The leaf, its issuer, the issuer's issuer; then what is left, since a peer may know what to do with it."""
+    """Return the leaf, its issuer, the issuer's issuer and so on, then the rest, which a peer may be able to use."""
     ordered, rest = [chain[0]], list(dict.fromkeys(chain[1:]))
     while True:
         wanted = certificate_names(ordered[-1]).issuer

@@ -1,4 +1,4 @@
-"""A request's opinion of a peer's certificates, ready to be asked in mid-handshake: the same for every protocol."""
+"""Verification of a peer's certificates by a request's trust, as a function for use within a handshake."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import AuthMode, Identity, Request, Role
 
 Verify = Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
-"""Judges what the peer sent (DER, leaf first): returns the path that was believed, or raises HandshakeFailed."""
+"""Verifies the peer's certificates (DER, leaf first): returns the accepted path, or raises HandshakeFailed."""
 
 
 def no_trust(chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """The :data:`Verify` of who trusts nobody."""
+    """Raise ``HandshakeFailed(UNTRUSTED)``: the :data:`Verify` for a request without trust."""
     raise HandshakeFailed(Failure.UNTRUSTED, "no trust is configured for this request")
 
 
 def judge_for(request: Request) -> Verify:
-    """What ``request`` believes.  Raises ``HandshakeFailed(INTERNAL)`` for a trust that cannot be read."""
+    """Return the :data:`Verify` for a request, by its trust, role and peer name.
+
+    Raises ``HandshakeFailed(INTERNAL)`` for a trust that cannot be read.
+    """
     if request.trust is None:
         return no_trust
     try:
@@ -34,7 +37,10 @@ def judge_for(request: Request) -> Verify:
 
 
 def client_identities(request: Request) -> tuple[Identity, ...]:
-    """What a client may show: nothing unless it authenticates by certificate.  Raises ``HandshakeFailed(NO_KEY)``."""
+    """Return the identities that a client may present; none unless its ``auth_mode`` is X509.
+
+    Raises ``HandshakeFailed(NO_KEY)`` if it is X509 and the request has no identity.
+    """
     if request.auth_mode is not AuthMode.X509:
         return ()
     if not request.identities:

@@ -1,12 +1,13 @@
-"""The peer's name against the names in its certificate (RFC 9525), without any look-up.
+"""Comparison of a peer's name with the names in its certificate (RFC 9525), without any look-up.
 
 The rules:
 
-* A reference that is an IP literal is compared with iPAddress entries alone; anything else is a DNS name and is
-  compared with dNSName entries alone.  The subject's common name is never used.
+* A reference that is an IP literal is compared with iPAddress entries only; anything else is a DNS name and is
+  compared with dNSName entries only.  The subject's common name is never used.
 * DNS names are compared without regard to case; one trailing dot of the reference is dropped.  Internationalised names
-  are given and compared as A-labels (``xn--``); a reference with other letters matches nothing.
-* ``*`` stands for exactly one whole left-most label, in a pattern of three labels or more, and not for an A-label.
+  are given and compared as A-labels (``xn--``); a reference with other letters matches no name.
+* ``*`` matches exactly one whole left-most label, in a pattern of three labels or more, but no A-label.  A pattern that
+  would be an IP address with a number for ``*`` matches no name.
 """
 
 from __future__ import annotations
@@ -25,15 +26,16 @@ from hsframework.failures import Failure, HandshakeFailed
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 MAX_NAMES_SHOWN = 8
+"""Names of a certificate that a message lists."""
 _MAX_DNS_NAME = 253
 _DNS_NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*", re.ASCII)
 _DNS_PATTERN = re.compile(r"(\*|[A-Za-z0-9_-]{1,63})(\.[A-Za-z0-9_-]{1,63})*", re.ASCII)
 
 
 def check_peer_name(names: Sequence[x509.GeneralName], peer_name: str) -> None:
-    """Does one of a certificate's subjectAltName entries name ``peer_name`` (a DNS name or an IP literal)?
+    """Check that one of a certificate's subjectAltName entries is ``peer_name``, a DNS name or an IP literal.
 
-    Raises ``HandshakeFailed(WRONG_NAME)`` with the names that the certificate does have.
+    Raises ``HandshakeFailed(WRONG_NAME)``, which lists the names in the certificate.
     """
     address = parse_ip_literal(peer_name)
     matches = _has_dns_name(names, peer_name) if address is None else _has_address(names, address)
@@ -44,7 +46,10 @@ def check_peer_name(names: Sequence[x509.GeneralName], peer_name: str) -> None:
 
 
 def parse_ip_literal(name: str) -> IPAddress | None:
-    """``"192.0.2.1"``, ``"2001:db8::1"``, ``"[2001:db8::1]"`` or ``"fe80::1%eth0"`` → the address; else None."""
+    """Return the address of an IP literal, or None for any other name.
+
+    Literals: ``192.0.2.1``, ``2001:db8::1``, ``[2001:db8::1]``, ``fe80::1%eth0`` (the zone is dropped).
+    """
     bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
     try:
         return ipaddress.ip_address(bare.partition("%")[0])
@@ -53,7 +58,7 @@ def parse_ip_literal(name: str) -> IPAddress | None:
 
 
 def describe_names(names: Sequence[x509.GeneralName]) -> str:
-    """The DNS names and addresses in ``names`` for people: bounded, and free of control characters."""
+    """List the DNS names and addresses in ``names`` for a message: of bounded length, without control characters."""
     shown = [printable(str(name.value), 64) for name in names if isinstance(name, (x509.DNSName, x509.IPAddress))]
     if not shown:
         return "no DNS name and no IP address"

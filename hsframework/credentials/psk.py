@@ -1,6 +1,6 @@
 r"""Pre-shared key files.
 
-One key a line, the key behind the *last* colons, since NVMe names hold blanks and colons themselves::
+One key a line; the *last* colons separate, since NVMe names contain blanks and colons themselves::
 
     identity:key-in-hex
     identity:key-in-hex:sha384
@@ -8,9 +8,8 @@ One key a line, the key behind the *last* colons, since NVMe names hold blanks a
     # NVMe/TCP: the hash is in the name (NVMe0R01 and NVMe1R01 are SHA-256, ..02 SHA-384) and may be left out
     NVMe1R01 nqn.2014-08.org.nvmexpress:uuid:1234 nqn.2024-01.example:subsystem1:00112233...
 
-Empty lines and lines that begin with ``#`` are passed over, and so are blanks at both ends.  The identity is UTF-8.
-Files written for GnuTLS (``username:hexkey``, ``psktool``) are read as they are.  The file must be private, as one
-with a private key.
+Empty lines, lines that begin with ``#``, and blanks at both ends are ignored.  The identity is UTF-8.  Files of GnuTLS
+(``username:hexkey``, from ``psktool``) can be used as they are.  The file must be private to its owner.
 """
 
 from __future__ import annotations
@@ -23,8 +22,10 @@ from hsframework.errors import ConfigurationError
 from hsframework.interface import PresharedKey, Secret
 
 HASHES = ("sha256", "sha384")
+"""Hashes of a pre-shared key (RFC 8446 section 4.2.11); the first is the default."""
 MIN_KEY_BYTES, MAX_KEY_BYTES = 16, 512
 MAX_IDENTITY_BYTES = 65535
+"""Longest identity that fits into the pre_shared_key extension (RFC 8446 section 4.2.11)."""
 
 _NVME_NAME = re.compile(rb"NVMe[0-9][RG]([0-9]{2}) ")
 _NVME_HASHES = {b"01": "sha256", b"02": "sha384"}
@@ -32,12 +33,15 @@ _HEX = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
 
 
 def load_psk_file(path: str | os.PathLike[str]) -> tuple[PresharedKey, ...]:
-    """The keys in the file, in order.  ``ConfigurationError`` names file and line, and shows neither name nor key."""
+    """Load the keys of a file, in order.
+
+    Raises ``ConfigurationError``, which names file and line and shows neither identity nor key.
+    """
     return parse_psks(read_secret(path), os.fspath(path))
 
 
 def parse_psks(data: bytes, name: str) -> tuple[PresharedKey, ...]:
-    """The keys in the contents of a key file.  ``name`` is for messages."""
+    """Parse the contents of a key file; ``name``: for messages.  Raises ``ConfigurationError``."""
     keys: dict[bytes, PresharedKey] = {}
     for number, raw in enumerate(data.splitlines(), start=1):
         line = raw.strip()
@@ -54,7 +58,11 @@ def parse_psks(data: bytes, name: str) -> tuple[PresharedKey, ...]:
 
 
 def hash_of_nvme_identity(identity: bytes) -> str | None:
-    """``b"NVMe1R02 nqn… nqn…"`` → ``"sha384"``; None: not an NVMe name, or one of an unknown hash."""
+    """Return the hash that an NVMe identity names: ``b"NVMe1R02 nqn… nqn…"`` → ``"sha384"``.
+
+    None for an identity of another form or with an unknown hash (NVMe/TCP transport specification, "TLS PSK and PSK
+    Identity Derivation").
+    """
     match = _NVME_NAME.match(identity)
     return _NVME_HASHES.get(match.group(1)) if match else None
 

@@ -1,13 +1,13 @@
-"""Certificate revocation lists (RFC 5280 sections 5 and 6.3), complete ones signed by the issuer itself.
+"""Certificate revocation lists (RFC 5280 sections 5 and 6.3): complete ones, signed by the issuer itself.
 
 The rules:
 
-* A certificate is looked up in the lists of its issuer, at every level below the anchor.  An issuer for whom the trust
-  holds no list is not checked (``openssl verify -crl_check`` refuses there; a Trust without lists means none are used).
-* Once there is a list of an issuer, one must be usable: signature by the issuer's key, key usage cRLSign where the
-  issuer has a key usage, no critical extension, thisUpdate reached and nextUpdate present and not passed.  Else it is
-  ``UNTRUSTED``: nobody can say whether the certificate is revoked.  Delta lists, indirect lists and partitioned lists
-  carry critical extensions and are refused by this.
+* A certificate is looked up in the lists of its issuer, at every level below the anchor.  If the Trust has no list of
+  an issuer, its certificates are not checked (``openssl verify -crl_check`` refuses them).
+* If the Trust has lists of an issuer, one must be usable: signed by the issuer's key, with key usage cRLSign if the
+  issuer has a key usage, without critical extensions, thisUpdate reached, nextUpdate present and not passed.  Else the
+  failure is ``UNTRUSTED``, because the certificate may be revoked.  Delta lists, indirect lists and partitioned lists
+  have critical extensions, and are refused by this rule.
 * A serial number in a list of the issuer is ``REVOKED``, whether or not that list has passed its nextUpdate.
 """
 
@@ -20,16 +20,11 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 
-from hsframework.credentials.certificate import (
-    PARSE_ERRORS,
-    ParsedCertificate,
-    no_warnings,
-    unhandled_critical,
-    weakness_of_signature,
-)
+from hsframework.credentials.certificate import ParsedCertificate, unhandled_critical, weakness_of_signature
 from hsframework.credentials.der import crl_issuer
 from hsframework.errors import ConfigurationError
 from hsframework.failures import Failure, HandshakeFailed
+from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
 
 _ALWAYS = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 
@@ -40,11 +35,11 @@ class _List:
     this_update: datetime
     next_update: datetime | None
     defect: str
-    """Why it can never be used; empty: it can."""
+    """Reason for which it can never be used, or an empty text."""
 
 
 class RevocationLists:
-    """The lists of one Trust, by issuer.  ``ConfigurationError``: one of them cannot be read."""
+    """The revocation lists of one Trust, by issuer.  Raises ``ConfigurationError`` if one cannot be read."""
 
     def __init__(self, crls: Iterable[bytes]) -> None:
         self._by_issuer: dict[bytes, list[_List]] = {}
@@ -60,9 +55,9 @@ class RevocationLists:
                 ) from error
 
     def check(self, path: Sequence[ParsedCertificate], now: datetime) -> tuple[datetime, datetime]:
-        """No certificate of ``path`` (leaf first) is revoked.  Returns since when and until when the answer holds.
+        """Check that no certificate of ``path`` (leaf first) is revoked; return begin and end of the result's validity.
 
-        Raises ``REVOKED``, and ``UNTRUSTED`` when the lists of an issuer are all unusable.
+        Raises ``HandshakeFailed``: ``REVOKED``, or ``UNTRUSTED`` if the lists of an issuer are all unusable.
         """
         since, until = _ALWAYS
         for certificate, issuer in itertools.pairwise(path):
@@ -99,13 +94,13 @@ class RevocationLists:
         return max(usable, key=lambda interval: interval[1])
 
     def _signed_by(self, entry: _List, issuer: ParsedCertificate) -> bool:
-        """Checked once for each list and authority: lists are long, and hashing one takes milliseconds."""
+        """Return True if ``issuer`` signed the list; cached, since hashing a long list takes milliseconds."""
         key = (id(entry), issuer.der)
         if key not in self._verified:
             if len(self._verified) > 256:
                 self._verified.clear()
             try:
-                # Typed for every public key; a key that cannot sign lists is a TypeError, and then False.
+                # Typed for some public keys only; a key that cannot sign lists raises TypeError.
                 self._verified[key] = bool(
                     entry.crl.is_signature_valid(issuer.facts.certificate.public_key())  # type: ignore[arg-type]
                 )

@@ -1,8 +1,8 @@
-"""What each certificate of a complete path must satisfy (RFC 5280 section 6.1, RFC 8446 section 4.4.2).
+"""Rules for each certificate of a complete path (RFC 5280 section 6.1, RFC 8446 section 4.4.2).
 
-A path goes from the leaf to the anchor and every signature in it verifies.  The rules are applied to the anchor too,
-apart from those on its own signature.  They stand in the order in which a failure is the most useful one to report:
-a certificate that is both expired and misnamed is reported as expired.
+A path goes from the leaf to the anchor, and every signature in it verifies.  The rules apply to the anchor too, except
+those for its own signature.  They are checked in the order in which a failure is most useful: a certificate that is
+both expired and misnamed is reported as expired.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from hsframework.failures import Failure, HandshakeFailed
 
 
 class Purpose(enum.Enum):
-    """What the leaf is to prove: the extended key usage that it must allow."""
+    """The extended key usage that the leaf must allow (RFC 5280 section 4.2.1.12)."""
 
     SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
     CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
 
 
 def check_readable(path: Sequence[ParsedCertificate]) -> None:
-    """No weak key, and no critical extension that is not processed.  Raises ``BAD_CERTIFICATE``."""
+    """Check for weak keys and unknown critical extensions.  Raises ``HandshakeFailed(BAD_CERTIFICATE)``."""
     for certificate in path:
         facts = certificate.facts
         if facts.weak_key:
@@ -37,9 +37,9 @@ def check_readable(path: Sequence[ParsedCertificate]) -> None:
 
 
 def check_validity(path: Sequence[ParsedCertificate], now: datetime) -> tuple[datetime, datetime]:
-    """Every certificate is valid ``now``.  Returns since when and until when all of them are.
+    """Check that every certificate is valid ``now``; return begin and end of the time in which all are.
 
-    Raises ``EXPIRED``, for one that is not valid yet too.
+    Raises ``HandshakeFailed(EXPIRED)``, also for a certificate that is not valid yet.
     """
     for certificate in path:
         facts = certificate.facts
@@ -51,10 +51,10 @@ def check_validity(path: Sequence[ParsedCertificate], now: datetime) -> tuple[da
 
 
 def check_usage(path: Sequence[ParsedCertificate], purpose: Purpose) -> None:
-    """Basic constraints, path length, key usage and extended key usage.  Raises ``WRONG_USAGE``.
+    """Check basic constraints, path length, key usage and extended key usage.
 
     An extended key usage must list the purpose itself (``anyExtendedKeyUsage`` is not enough), in an authority that
-    has one as much as in the leaf, which is OpenSSL's rule.
+    has one as in the leaf; this is OpenSSL's rule.  Raises ``HandshakeFailed(WRONG_USAGE)``.
     """
     leaf = path[0].facts
     if leaf.key_usage is not None and not leaf.key_usage.digital_signature:
@@ -73,7 +73,7 @@ def _check_authority(authority: ParsedCertificate, below: int, *, is_anchor: boo
     facts = authority.facts
     basic = facts.basic_constraints
     if basic is None:
-        # Anchors from before X.509v3 have no extensions to say it with.
+        # Anchors from before X.509v3 have no extensions.
         if not is_anchor or facts.certificate.version is not x509.Version.v1:
             raise _wrong_usage(facts, "is not an authority (no basic constraints)")
     elif not basic.ca:

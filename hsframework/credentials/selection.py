@@ -1,7 +1,7 @@
-"""Which of our identities answers a peer.
+"""Selection of the identity that is presented to a peer.
 
-The first whose key can make a signature that the peer accepts *and* whose certificate has the name that it asks for;
-failing that, the first with such a key.
+It is the first whose key can make a signature that the peer accepts *and* whose certificate has the name that the peer
+asks for (SNI); if there is none, the first with such a key.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from functools import lru_cache
 
 from cryptography import x509
 
-from hsframework.credentials.certificate import no_warnings
 from hsframework.interface import Identity
+from hsframework.tls.parsing import no_warnings
 from hsframework.tls.signatures import schemes_for
 
 
@@ -25,20 +25,26 @@ class _Leaf:
 
 
 def key_type(identity: Identity) -> str:
-    """The algorithm of an identity's key, as a dotted object identifier."""
+    """Return the algorithm of an identity's key, as a dotted object identifier.
+
+    Raises ValueError for a certificate that cannot be read.
+    """
     return _read(identity.chain[0]).key_type
 
 
 def scheme_for(identity: Identity, offered: Iterable[int]) -> int | None:
-    """The signature scheme that the identity signs with for a peer that takes the ``offered`` ones; None: none."""
+    """Return the signature scheme (RFC 8446 section 4.2.3) with which the identity signs for a peer, or None.
+
+    ``offered``: the schemes that the peer accepts.  Raises ValueError for a certificate that cannot be read.
+    """
     taken = frozenset(offered)
     return next((scheme for scheme in _read(identity.chain[0]).schemes if scheme in taken), None)
 
 
 def select_identity(identities: Sequence[Identity], offered: Iterable[int], name: str | None) -> Identity | None:
-    """The identity for a peer that takes the ``offered`` signature schemes and asks for ``name``; None: none fits.
+    """Return the identity for a peer that accepts the ``offered`` signature schemes and asks for ``name``, or None.
 
-    A certificate that cannot be read: ValueError.
+    Raises ValueError for a certificate that cannot be read.
     """
     taken = frozenset(offered)
     fitting = [identity for identity in identities if scheme_for(identity, taken) is not None]

@@ -1,7 +1,7 @@
 """Trust anchors and revocation lists from files, directories and the system's bundle.
 
-A file is a PEM bundle (comments and other blocks are passed over) or one DER certificate.  Of a directory, every file
-in it is read once, here; links made for OpenSSL's look-up by hash are the same certificates again and fall away.
+A file is a PEM bundle (comments and other blocks are ignored) or one DER certificate.  Every file of a directory is
+read, once; links for OpenSSL's look-up by hash lead to files that are read already.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 
 from cryptography import x509
 
-from hsframework.credentials.certificate import PARSE_ERRORS, no_warnings
 from hsframework.credentials.der import certificate_names
 from hsframework.credentials.files import pem_blocks, read_public
 from hsframework.errors import ConfigurationError
 from hsframework.interface import Trust
+from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
 
 StrPath = str | os.PathLike[str]
 
@@ -28,26 +28,28 @@ SYSTEM_BUNDLES = (
     "/var/lib/ca-certificates/ca-bundle.pem",  # SUSE, without the link in /etc
     "/etc/ssl/cert.pem",  # Alpine
 )
+"""Bundles of the system's trust anchors, by distribution."""
 
 _CERTIFICATE_LABELS = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
 _CRL_LABELS = frozenset({"X509 CRL"})
 
 
 def load_trust(paths: Iterable[StrPath], crl_paths: Iterable[StrPath] = ()) -> Trust:
-    """Trust in every certificate in ``paths`` (files or directories), with the revocation lists in ``crl_paths``.
+    """Load all certificates in ``paths`` (files or directories) as anchors, and the revocation lists in ``crl_paths``.
 
-    Raises ``ConfigurationError``: a file that cannot be read, holds none, or holds a broken one.
+    Raises ``ConfigurationError`` for a file that cannot be read, contains none, or contains a damaged one.
     """
     for given in (paths, crl_paths):
-        if isinstance(given, str | os.PathLike):  # whose letters would be taken for paths
+        if isinstance(given, str | os.PathLike):  # its letters would be taken for paths
             raise ConfigurationError(f"one path was given, {str(given)!r}: give a list of them")
     return Trust(anchors=_load(paths, certificates_in), crls=_load(crl_paths, crls_in))
 
 
 def system_trust(candidates: Sequence[StrPath] = SYSTEM_BUNDLES) -> Trust:
-    """Trust in what the system trusts.  The first of ``candidates`` that exists is read, once.
+    """Load the system's trust anchors from the first of ``candidates`` that exists.
 
-    Certificates in it that cannot be read are left out: they are not the user's to mend.
+    Certificates in it that cannot be read are left out, because the user cannot mend them.  Raises
+    ``ConfigurationError`` if there is no bundle, or none with a certificate.
     """
     for path in candidates:
         if os.path.isfile(path):
@@ -61,12 +63,18 @@ def system_trust(candidates: Sequence[StrPath] = SYSTEM_BUNDLES) -> Trust:
 
 
 def certificates_in(data: bytes, name: str, *, tolerant: bool = False) -> tuple[bytes, ...]:
-    """The certificates in a PEM bundle or a DER file, in order.  ``tolerant``: leave out those that cannot be read."""
+    """Return the DER certificates in the contents of a PEM bundle or a DER file, in order.
+
+    ``name``: for messages.  Raises ``ConfigurationError`` for one that cannot be read; ``tolerant``: it is left out.
+    """
     return _items_in(data, name, "certificate", _CERTIFICATE_LABELS, _check_certificate, tolerant=tolerant)
 
 
 def crls_in(data: bytes, name: str) -> tuple[bytes, ...]:
-    """The revocation lists in a PEM bundle or a DER file, in order."""
+    """Return the DER revocation lists in the contents of a PEM bundle or a DER file, in order.
+
+    ``name``: for messages.  Raises ``ConfigurationError`` for one that cannot be read.
+    """
     return _items_in(data, name, "revocation list", _CRL_LABELS, _check_crl)
 
 
@@ -110,7 +118,7 @@ def _load(paths: Iterable[StrPath], read: Callable[[bytes, str], tuple[bytes, ..
 
 
 def _files_of(path: Path) -> list[Path]:
-    """The file itself, or the files in the directory by name, each target once."""
+    """Return the file itself, or the files in the directory by name, each link target once."""
     if not path.is_dir():
         return [path]
     try:

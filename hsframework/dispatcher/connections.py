@@ -1,4 +1,4 @@
-"""Accepting connections on a local socket, within limits, for the agents' server and for the consumers'."""
+"""Listener on a local socket, with limits; the agents' server and the consumers' use it."""
 
 from __future__ import annotations
 
@@ -13,20 +13,14 @@ import structlog
 from hsframework.configuration.settings import Limits
 from hsframework.dispatcher.policy import PeerCredentials, peer_credentials
 from hsframework.errors import RequestRefused
-from hsframework.local.channel import LOCAL_MESSAGE_TYPE
-from hsframework.netlink.messages import MessageCodec
-from hsframework.netlink.spec import builtin_specification
 
 _log = structlog.get_logger("hsframework.dispatcher")
-codec = MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("request",))
-"""What both servers speak: requests come in, replies and events go out."""
-
 _PAUSE = 0.1
 _ACCEPTS_AT_ONCE = 64
 
 
 class Connection(Protocol):
-    """One peer.  It calls ``closed(connection)`` of its listener once, when it has ended."""
+    """Connection of one peer.  It calls ``closed(connection)`` of its listener once, when it has ended."""
 
     peer: PeerCredentials
 
@@ -35,11 +29,11 @@ class Connection(Protocol):
 
 
 class Listener:
-    """Accepts on one listening socket; ``make(socket, peer)`` starts the connection's handler.
+    """Acceptor on one listening socket; ``make(socket, peer)`` starts the connection's handler.
 
-    A connection past the limits is closed at once.  ``check(peer)`` raises RequestRefused for a stranger, whom policy
-    gives nothing: strangers get half of the connections at most, so that they keep out nobody else.  When the process
-    is out of fds, accepting pauses: the backlog is the back-pressure.  ``close_fd`` closes without blocking.
+    A connection past the limits is closed at once.  ``check(peer)`` raises RequestRefused for a stranger, to which
+    policy gives nothing: strangers get half of the connections at most, so that they cannot keep others out.  When the
+    process is out of fds, accepting pauses: the backlog is the back-pressure.  ``close_fd`` closes without blocking.
     """
 
     def __init__(
@@ -66,7 +60,7 @@ class Listener:
         loop.add_reader(sock, self._readable)
 
     def closed(self, connection: Connection) -> None:
-        """A connection has ended."""
+        """Count a connection that has ended no more."""
         if connection in self.connections:
             self.connections.remove(connection)
             self._strangers.discard(connection)

@@ -1,43 +1,55 @@
-"""The dispatcher's line to its supervisor: JSON messages on a SOCK_SEQPACKET socket pair.
+"""The dispatcher's end of its control socket.
 
-::
-
-    supervisor → dispatcher   {"event": "agent", "name": …, "uid": number or null, "groups": […]}   an agent was started
-    dispatcher → supervisor   {"event": "ready"}                 both sockets are served
-                              {"event": "known", "name": …}      that agent may join its groups
-
-When the supervisor is gone, the dispatcher stops.
+The messages are those of :mod:`hsframework.local.control`.  When the supervisor is gone, the dispatcher stops.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import os
 import socket
 
+import structlog
+
 from hsframework.dispatcher.policy import Policy
+from hsframework.errors import MessageError
 from hsframework.local.channel import AsyncChannel
+from hsframework.local.control import (
+    DISPATCHER_TO_SUPERVISOR,
+    SUPERVISOR_TO_DISPATCHER,
+    FromDispatcher,
+    Known,
+    Ready,
+)
+
+_log = structlog.get_logger("hsframework.dispatcher")
 
 
 class ControlChannel:
-    """The dispatcher's end."""
+    """Connection with the supervisor.  Making it sends Ready."""
 
     def __init__(
         self, sock: socket.socket, policy: Policy, stop: asyncio.Event, *, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._policy = policy
         self._channel = AsyncChannel(sock, self._packet, lambda _: stop.set(), loop=loop)
-        self._say({"event": "ready"})
+        self._send(Ready())
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._channel.close()
 
     def _packet(self, data: bytes, fd: int | None) -> None:
-        event = json.loads(data)
-        if event["uid"] is not None:
-            self._policy.allow_join(event["uid"], event["groups"])
-        self._say({"event": "known", "name": event["name"]})
+        if fd is not None:
+            os.close(fd)
+        try:
+            agent = SUPERVISOR_TO_DISPATCHER.decode(data)
+        except MessageError as error:
+            _log.error("a message of the supervisor is not understood", reason=str(error))
+            return
+        if agent.uid is not None:
+            self._policy.allow_join(agent.uid, agent.groups)
+        self._send(Known(agent.name))
 
-    def _say(self, event: dict[str, str]) -> None:
-        self._channel.send(json.dumps(event).encode())
+    def _send(self, message: FromDispatcher) -> None:
+        self._channel.send(DISPATCHER_TO_SUPERVISOR.encode(message))

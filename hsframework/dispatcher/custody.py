@@ -32,10 +32,10 @@ _LINGER = struct.Struct("=ii")
 
 
 class Closer:
-    """Closes fds off the loop.  :meth:`close` never blocks; :meth:`stop` waits for what is queued.
+    """Threads that close fds off the loop.  :meth:`close` never blocks; :meth:`stop` waits for what is queued.
 
-    The first thread starts with the first fd, so that what must come before every thread can; one more whenever none
-    has got on for ``patience`` seconds, so that a socket that blocks holds up no other.
+    The first thread starts with the first fd, so after all that must precede every thread; another one whenever none
+    has closed anything for ``patience`` seconds, so that a socket that blocks does not delay the others.
     """
 
     MOST_THREADS = 64
@@ -60,7 +60,7 @@ class Closer:
             thread.start()
 
     def stop(self) -> None:
-        """Close what is queued, at most five seconds long."""
+        """Close what is queued.  Wait for that, at most five seconds."""
         threads, self._threads = self._threads, []
         for _ in threads:
             self._queue.put(None)
@@ -76,10 +76,10 @@ class Closer:
 
 
 class Custody:
-    """One socket.  Made from an fd, which it owns from then on, also when it refuses it.  ``trusted``: its consumer is.
+    """Socket of a user.  Made from an fd, which it owns from then on; one that is refused is closed.
 
-    ``connected``: refuse what is not connected; else such a socket is taken, and has no :attr:`peer_host`.  Raises
-    RequestRefused: ENOTSOCK, ENOTCONN.
+    ``trusted``: the consumer is.  ``connected``: refuse a socket that is not connected; else it is taken, and has no
+    :attr:`peer_host`.  Raises RequestRefused: ENOTSOCK, ENOTCONN.
     """
 
     __slots__ = (
@@ -93,6 +93,7 @@ class Custody:
         "local_address",
         "peer_address",
         "peer_host",
+        "protocol",
     )
 
     def __init__(self, fd: int, close: Callable[[int], None], *, trusted: bool = False, connected: bool = True) -> None:
@@ -103,6 +104,8 @@ class Custody:
             raise RequestRefused(
                 "the file descriptor is not a socket; attach the connected socket", errno=errno.ENOTSOCK
             ) from None
+        self.protocol = self._socket.proto
+        """SO_PROTOCOL: 6 TCP, 17 UDP, 261 in-kernel QUIC, 0 AF_UNIX."""
         self._close = close
         self._trusted = trusted
         try:
@@ -113,7 +116,7 @@ class Custody:
             self._flags = fcntl.fcntl(fd, fcntl.F_GETFL)
             self._nodelay: int | None = None
             self._rcvlowat = 1
-            if self._socket.proto == socket.IPPROTO_TCP:
+            if self.protocol == socket.IPPROTO_TCP:
                 self._without_delay()
         except OSError as error:
             self.release()
@@ -130,7 +133,7 @@ class Custody:
             return None
 
     def _without_delay(self) -> None:
-        """Nothing waits for more than a byte."""
+        """Set TCP_NODELAY, and SO_RCVLOWAT to one byte, for the time of the handshake."""
         sock = self._socket
         self._nodelay = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         if not self._nodelay:
@@ -139,17 +142,12 @@ class Custody:
         if self._rcvlowat != 1:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
-    @property
-    def protocol(self) -> int:
-        """SO_PROTOCOL: 6 TCP, 17 UDP, 261 in-kernel QUIC, 0 AF_UNIX."""
-        return self._socket.proto
-
     def fileno(self) -> int:
-        """Our copy; for sending it to an agent."""
+        """Return our copy, for sending it to an agent."""
         return self._socket.fileno()
 
     def restore(self) -> None:
-        """Put the owner's flags and options back.  A socket that is gone needs nothing."""
+        """Put the owner's flags and options back.  Errors are ignored: the connection may have ended."""
         fd = self._socket.fileno()
         with contextlib.suppress(OSError):
             fcntl.fcntl(fd, fcntl.F_SETFL, self._flags)
@@ -164,11 +162,11 @@ class Custody:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def option(self, level: int, name: int, size: int) -> bytes:
-        """getsockopt(2).  Raises OSError."""
+        """Return the value of a socket option, by getsockopt(2).  Raises OSError."""
         return self._socket.getsockopt(level, name, size)
 
     def release(self) -> None:
-        """Close our copy; where that could block, the closer does it."""
+        """Close our copy; if that could block, on a thread of the closer."""
         if self._trusted and not _lingers(self._socket):
             self._socket.close()
         else:
@@ -184,7 +182,10 @@ def _lingers(sock: socket.socket) -> bool:
 
 
 def format_address(address: object) -> tuple[str, str]:
-    """``("127.0.0.1", 443)`` → ``("127.0.0.1:443", "127.0.0.1")``; IPv6 in brackets; AF_UNIX ``unix``."""
+    """Return a socket address as text, and its host.
+
+    ``("127.0.0.1", 443)`` → ``("127.0.0.1:443", "127.0.0.1")``; IPv6 in brackets; AF_UNIX ``unix``.
+    """
     if isinstance(address, tuple) and len(address) >= 2:
         # Of AF_VSOCK and AF_NETLINK the first is a number.
         host, port = str(address[0]), address[1]

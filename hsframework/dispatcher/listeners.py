@@ -1,4 +1,4 @@
-"""The two listening sockets: made in the runtime directory, or handed over by the service manager.
+"""Listening sockets of the dispatcher: made in the runtime directory, or handed over by the service manager.
 
 * ``consumer.sock``: any user may connect; policy decides what each may ask for.  Mode 0666.
 * ``agent.sock``: any user may connect; policy decides which groups each may join.  Mode 0666.
@@ -26,7 +26,10 @@ _FIRST_PASSED_FD = 3
 
 
 def open_listeners(runtime_dir: Path, environment: MutableMapping[str, str] | None = None) -> dict[str, socket.socket]:
-    """Both listeners by name; those that the service manager did not pass are made.  Raises ConfigurationError."""
+    """Return both listeners by name; those that the service manager did not pass are made.
+
+    Raises ConfigurationError.
+    """
     listeners = passed_listeners(os.environ if environment is None else environment)
     try:
         for name, file in NAMES.items():
@@ -40,7 +43,10 @@ def open_listeners(runtime_dir: Path, environment: MutableMapping[str, str] | No
 
 
 def passed_listeners(environment: MutableMapping[str, str]) -> dict[str, socket.socket]:
-    """What the service manager passed to this process; the variables are removed, so that no child believes them."""
+    """Return the sockets that the service manager passed to this process, by name.
+
+    The variables are removed from the environment, so that no child takes them for its own.  Raises ConfigurationError.
+    """
     pid, number, names = (environment.pop(key, "") for key in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
     if pid != str(os.getpid()) or not number.isdigit():
         return {}
@@ -90,7 +96,7 @@ def _check_owner(runtime_dir: Path) -> None:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove a socket that nobody listens on any more; one that is in use is an error."""
+    """Remove the file of a socket without a listener.  Raises ConfigurationError if it has one."""
     if not path.is_socket():
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
@@ -106,6 +112,6 @@ def _remove_stale(path: Path) -> None:
 
 
 def close_listeners(listeners: Mapping[str, socket.socket]) -> None:
-    """Close our copies; the paths stay, so that a service manager's sockets do."""
+    """Close our copies.  The paths stay: they may be the service manager's."""
     for listener in listeners.values():
         listener.close()

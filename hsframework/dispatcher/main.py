@@ -1,4 +1,4 @@
-"""The dispatcher process."""
+"""Dispatcher process: its start, what it keeps open while it serves, its end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import dataclasses
 import gc
 import os
 import resource
-import signal
 import socket
 from collections.abc import Iterable, Mapping
 
@@ -33,6 +32,7 @@ from hsframework.process.capabilities import (
     raise_fd_limit,
 )
 from hsframework.process.lock import lock_memory, prepare_protection
+from hsframework.process.signals import stop_signals
 from hsframework.telemetry.metrics import metrics_server
 from hsframework.tls.kernel import supported_ciphers
 
@@ -51,12 +51,12 @@ def run(
     agent_uids: Mapping[str, Iterable[int]] | None = None,
     control: socket.socket | None = None,
 ) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status is returned.
+    """Serve until SIGTERM or SIGINT.  Returns the exit status; raises ConfigurationError.
 
-    ``listeners``: sockets named ``consumer`` and ``agent`` that somebody else opened; None: open them.
-    ``agent_uids``: by group, further user ids that may join it.  ``control``: a supervisor's
-    end of a socket, see :mod:`hsframework.dispatcher.control`.
-    Raises ConfigurationError.
+    ``listeners``: sockets named ``consumer`` and ``agent`` that were opened before; None: open them.
+    ``agent_uids``: by group, further user ids that may join it.
+    ``expected_groups``: groups whose agents are being started.
+    ``control``: the dispatcher's end of a socket, see :mod:`hsframework.local.control`.
     """
     harden()
     prepare_protection(configuration.memory)
@@ -81,7 +81,7 @@ async def _serve(
 ) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
     dispatcher = Dispatcher(configuration, expected_groups=expected_groups)
     dispatcher.metrics.gauges = {"hsframework_requests_pending": lambda: len(dispatcher.requests)}
@@ -121,22 +121,22 @@ async def _serve(
 
 
 def needed_capabilities(configuration: Configuration) -> tuple[int, ...]:
-    """Once it runs: for the handshake family, to end agents that hang, and to enter further network namespaces."""
+    """Return what the running dispatcher needs: for the handshake family, to kill agents, to enter namespaces."""
     entering = (CAP_SYS_ADMIN,) if configuration.kernel.namespaces else ()
     return (CAP_NET_ADMIN, CAP_KILL, *entering)
 
 
 def harden() -> None:
-    """No core dump with secrets in it, as many file descriptors as the system allows, and the kernel's TLS loaded."""
+    """Forbid core dumps, which would hold secrets; raise the limit of fds; have the kernel load its TLS."""
     forbid_core_dumps()
     raise_fd_limit()
     supported_ciphers()
 
 
 def within_fd_limit(configuration: Configuration) -> Configuration:
-    """No more requests at once than half of the fds that this process may have: each holds one, connections the rest.
+    """Return the configuration with no more requests at once than half of the fds that this process may have.
 
-    An ACCEPT that fails for want of an fd would have cost a request its life.
+    Each request holds one, and connections take the rest.  An ACCEPT that fails for want of an fd ends a request.
     """
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     total = min(configuration.limits.total, max(1, most // 2))
@@ -144,7 +144,7 @@ def within_fd_limit(configuration: Configuration) -> Configuration:
 
 
 def notify_service_manager(state: str) -> None:
-    """sd_notify(3), where NOTIFY_SOCKET is set."""
+    """Send a state as sd_notify(3) does, if NOTIFY_SOCKET is set."""
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:
         return

@@ -1,4 +1,4 @@
-"""Network namespaces: sockets that are opened within the block belong to the namespace for good.
+"""Network namespaces, and sockets that are opened in them: a socket belongs to its namespace for good.
 
 Entering one takes CAP_SYS_ADMIN, and concerns the calling thread alone.
 """
@@ -23,7 +23,7 @@ SO_NETNS_COOKIE = 71
 
 @contextlib.contextmanager
 def network_namespace(namespace: str) -> Iterator[None]:
-    """Within the block the calling thread is in ``namespace``: a name of ``ip netns``, or a path.
+    """Move the calling thread into a namespace for the length of the block: a name of ``ip netns``, or a path.
 
     Raises ConfigurationError.
     """
@@ -40,10 +40,10 @@ def network_namespace(namespace: str) -> Iterator[None]:
 
 
 def netlink_beside(fd: int, family: int, served: Iterable[str] | None = None) -> socket.socket:
-    """A netlink socket in the network namespace of the socket ``fd``: ours, or one of those that are ``served``.
+    """Open a netlink socket in the network namespace of the socket ``fd``: ours, or one of those in ``served``.
 
-    ``None``: any, for a question of our own; a socket in a namespace that we do not serve is given to nobody.  Takes
-    CAP_NET_ADMIN and CAP_SYS_ADMIN for another than ours.  Raises RequestRefused, ConfigurationError, NetlinkError.
+    ``served`` is None: any, for a question of our own; an agent gets a socket in a served namespace only.  Another
+    namespace than ours takes CAP_NET_ADMIN and CAP_SYS_ADMIN.  Raises RequestRefused, ConfigurationError, NetlinkError.
     """
     if _is_ours(fd):
         return open_netlink(family)
@@ -72,7 +72,7 @@ def netlink_beside(fd: int, family: int, served: Iterable[str] | None = None) ->
 
 
 def _is_ours(fd: int) -> bool:
-    """By the namespaces' cookies (Linux 5.14), which nobody needs a right to read."""
+    """True if the socket is in our namespace, by the cookies (Linux 5.14), which take no right to read."""
     try:
         with socket.socket(fileno=os.dup(fd)) as theirs, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
             one, other = (sock.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8) for sock in (theirs, own))
@@ -95,12 +95,15 @@ def _within(target: int, name: str) -> Iterator[None]:
 
 
 def path_of(namespace: str) -> str:
-    """Where a name of ``ip netns`` is; a path stays one."""
+    """Return the path of a name of ``ip netns``; a path is returned as it is."""
     return namespace if "/" in namespace else f"/run/netns/{namespace}"
 
 
 def which(namespace: str) -> tuple[int, int] | None:
-    """What tells the namespace of this name from another that gets the name later; None: there is none."""
+    """Return device and inode of the namespace of this name, or None if there is none.
+
+    They tell it from another namespace that gets the same name later.
+    """
     try:
         status = os.stat(path_of(namespace))
     except OSError:

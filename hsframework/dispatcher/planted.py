@@ -1,8 +1,8 @@
-"""Is a session planted in a socket?  Asked of the socket, by what it is; an agent is not believed.
+"""Checks that a session is planted in a socket.  They ask the socket itself; an agent's report is no proof.
 
-The kernel takes success at its word, and would go on in plain text.  So a group that has a row here has one for every
-kind of socket for which success can be reported: a socket of another kind has no session.  A mechanism that can be
-asked brings its row.
+The kernel takes success at its word, and would go on in plain text.  So a group with a row here has one for every kind
+of socket for which success can be reported: a socket of another kind has no session.  A mechanism whose sessions can be
+asked for adds its row.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Check = Callable[[Custody], bool]
 
 
 def has_kernel_tls(custody: Custody) -> bool:
-    """Are TLS_TX and TLS_RX in place?"""
+    """True if TLS_TX and TLS_RX are in place."""
     return kernel_tls.is_planted(custody.option)
 
 
 def has_kernel_quic(custody: Custody) -> bool:
-    """Is the connection established?  The kernel names its ids only then."""
+    """True if the connection is established: only then does the kernel report its ids."""
     try:
         return bool(custody.option(SOL_QUIC, CONNECTION_ID, 12))
     except OSError:
@@ -37,7 +37,7 @@ def has_kernel_quic(custody: Custody) -> bool:
 
 
 def has_kernel_psp(custody: Custody) -> bool:
-    """Has it a Tx association?  One that cannot be asked, for want of a right or an fd, has none."""
+    """True if the socket has a Tx association.  False if it cannot be asked, for want of a right or an fd."""
     try:
         sock = RequestSocket.adopt(netlink_beside(custody.fileno(), NETLINK_GENERIC))
     except HsframeworkError:
@@ -60,7 +60,7 @@ CHECKS: Mapping[str, Mapping[int, Check]] = {
 
 
 def session_planted(group: str, custody: Custody) -> bool | None:
-    """None: a session of this group may be there, and the socket cannot be asked for it."""
+    """Return True if a session of this group is planted; None if the socket cannot be asked for one."""
     checks = CHECKS.get(group)
     if checks is None:
         # A group that we do not know may use the kernel's TLS all the same.

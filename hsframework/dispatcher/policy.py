@@ -1,4 +1,4 @@
-"""Who may ask for what: a peer of a local socket is known by SO_PEERCRED.
+"""Policy of the local sockets, whose peers are known by SO_PEERCRED.
 
 Root and the dispatcher's own user may do everything.  Others may submit what an ``[[allow]]`` rule gives them, and may
 join a group when ``[groups.NAME] users`` names them.  Users are names or numbers; a name that does not exist is an
@@ -26,7 +26,7 @@ _MOST_GROUPS = 256  # what fits into the 1024 bytes that getsockopt of Python ta
 
 @dataclass(frozen=True, slots=True)
 class PeerCredentials:
-    """Process, user and groups at the other end of a unix socket, as they were when it connected."""
+    """Process, user and groups of the peer of a unix socket, as they were when it connected."""
 
     pid: int
     uid: int
@@ -36,7 +36,7 @@ class PeerCredentials:
 
 
 def peer_credentials(sock: socket.socket) -> PeerCredentials:
-    """SO_PEERCRED and SO_PEERGROUPS of a connected unix socket."""
+    """Return the credentials of a connected unix socket's peer, by SO_PEERCRED and SO_PEERGROUPS."""
     pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     try:
         groups = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_GROUPS * 4)
@@ -53,7 +53,7 @@ class _Rule:
 
 
 class Policy:
-    """The configuration's rules with every name resolved, so that no look-up happens later."""
+    """Rules of the configuration, with every name resolved, so that no look-up happens later."""
 
     def __init__(self, configuration: Configuration, *, agent_uids: Mapping[str, Iterable[int]] | None = None) -> None:
         self._privileged = frozenset({0, os.geteuid()})
@@ -66,11 +66,11 @@ class Policy:
             self._joiners[name] = self._joiners.get(name, frozenset()) | frozenset(uids)
 
     def is_privileged(self, peer: PeerCredentials) -> bool:
-        """Root, or the dispatcher's own user: whom no rule restricts."""
+        """True if the peer is root or the dispatcher's own user, which no rule restricts."""
         return peer.uid in self._privileged
 
     def check_submit(self, peer: PeerCredentials, profile: str | None) -> None:
-        """May this peer submit a request, with this profile?  Raises RequestRefused with EACCES."""
+        """Raise RequestRefused (EACCES) if the peer may not submit a request with this profile."""
         if peer.uid in self._privileged:
             return
         gids = peer.groups | {peer.gid}
@@ -81,23 +81,23 @@ class Policy:
             raise _refused(f"user {peer.uid} may not use the profile {profile!r}; add it to an [[allow]] rule")
 
     def check_join(self, peer: PeerCredentials, group: str) -> None:
-        """May this peer join the group?  Raises RequestRefused with EACCES."""
+        """Raise RequestRefused (EACCES) if the peer may not join the group."""
         if peer.uid not in self._privileged and peer.uid not in self._joiners.get(group, ()):
             raise _refused(f"user {peer.uid} may not join the group {group!r}; add it to [groups.{group}] users")
 
     def allow_join(self, uid: int, groups: Iterable[str]) -> None:
-        """From now on this user may join these groups: the supervisor's word on an agent that it has started."""
+        """Allow a user to join these groups: that of an agent that the supervisor has started."""
         for name in groups:
             self._joiners[name] = self._joiners.get(name, frozenset()) | {uid}
 
     def check_restore(self, peer: PeerCredentials) -> None:
-        """May this peer give requests back?  Whoever may join some group may."""
+        """Raise RequestRefused (EACCES) if the peer may join no group, and so may not give requests back."""
         if peer.uid not in self._privileged and not any(peer.uid in uids for uids in self._joiners.values()):
             raise _refused(f"user {peer.uid} is no agent's user")
 
 
 def user_id(user: str, where: str) -> int:
-    """``"www-data"`` or ``"33"`` → 33.  Raises ConfigurationError."""
+    """Return the number of a user: ``"www-data"`` or ``"33"`` → 33.  Raises ConfigurationError."""
     if user.isdigit():
         return int(user)
     try:

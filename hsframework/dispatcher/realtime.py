@@ -1,4 +1,4 @@
-"""A process that runs ahead of all others, at the lowest real-time priority: for one that sleeps nearly always.
+"""Real-time priority, the lowest, for a process that must run ahead of all others and sleeps nearly always.
 
 Rules:
 
@@ -36,7 +36,7 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 
 class Turns:
-    """Of this process; belongs to its main thread.  ``used``: seconds of the processor's time that it has had."""
+    """Priority of this process; belongs to its main thread.  ``used``: seconds of the processor's time so far."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Turns:
         self._limits = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
     def run_ahead(self) -> None:
-        """Run as soon as there is work.  Where that is not allowed, nothing changes."""
+        """Take real-time priority, if that is allowed."""
         if _runs_ahead():
             return
         try:
@@ -63,7 +63,7 @@ class Turns:
             resource.setrlimit(resource.RLIMIT_RTPRIO, (_lowest(), _lowest()))
 
     def bound(self) -> None:
-        """Where this process runs ahead, by :meth:`run_ahead` or since it was started so: no longer than it should."""
+        """Limit the turns of a process that has real-time priority, by :meth:`run_ahead` or from its start."""
         if not _runs_ahead():
             return
         signal.signal(signal.SIGXCPU, self._fall_into_line)

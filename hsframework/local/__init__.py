@@ -1,1 +1,1 @@
-"""What processes of one host say to each other: packets with file descriptors, sealed files, deadlines, places."""
+"""Communication between the processes of one host: packets with file descriptors, sealed files, deadlines, places."""

@@ -1,13 +1,13 @@
-"""Messages with file descriptors over AF_UNIX SOCK_SEQPACKET: what the dispatcher, its agents and consumers talk over.
+"""The channel: messages with file descriptors over AF_UNIX SOCK_SEQPACKET, at either end of a link.
 
 Rules:
 
-* Packets are those of :mod:`hsframework.local.packets`; a peer whose packets break its rules is cut off.
-* An fd that is sent stays the sender's: where it is not sent at once, a duplicate is, and closed afterwards.
-* A peer that does not read what it is sent is not read from either, so that its queue here stays bounded.
-* What a peer sent before it went away is heard, also when we find out by sending to it.
-* Closing may block for as long as a peer likes: an fd that nobody wanted, or a connection with unread messages, may
-  hold the last copy of a socket with SO_LINGER.  Who serves strangers gives ``close_fd``, which closes elsewhere.
+* Packets are those of :mod:`hsframework.local.packets`; a channel closes when its peer's packets break the rules there.
+* An fd that is sent stays the sender's: if it cannot be sent at once, a duplicate is sent later and then closed.
+* If the peer does not read, its own messages are not read either, so that its queue here stays bounded.
+* All messages that a peer sent before it closed are received, also if a failed send shows first that it has closed.
+* Closing may block for as long as a peer likes: an unwanted fd, or a socket with unread messages, may hold the last
+  copy of a socket with SO_LINGER.  A process that serves untrusted peers passes ``close_fd``, which closes in a thread.
 """
 
 from __future__ import annotations
@@ -32,28 +32,31 @@ from hsframework.local.packets import (
 )
 
 _OVERHEAD = 64
-"""Bytes of a send buffer that no packet may use (net/unix/af_unix.c); twice that of today."""
+"""Bytes of a send buffer that no packet may use (net/unix/af_unix.c), twice the present number."""
 
 LOCAL_MESSAGE_TYPE = 0x20
 """``nlmsg_type`` of every message of the local family."""
 
 
 class AsyncChannel:
-    """A connection on an asyncio loop.
+    """One end of a link, on an asyncio loop.
 
-    ``on_packet(data, fd)`` is called for each message and owns the fd; ``on_closed(error)`` once, when the peer has
-    gone (None), broke a rule above (MessageError) or the socket failed (OSError).  Neither is called after
-    :meth:`close`.  After ``BURST`` messages from one connection the loop turns to the others.
+    ``on_message(data, fd)`` is called for each message and owns the fd.  ``on_closed(error)`` is called once: with None
+    when the peer has closed, MessageError when it broke a rule above, OSError when the socket failed.  After
+    :meth:`close` neither is called.
     """
 
     BURST = 32
-    LAST_WORDS = 1024
+    """Messages received in one turn of the loop, before other channels have theirs."""
+    LAST_PACKETS = 1024
+    """Packets received at most after sending has failed."""
     HIGH_WATER = 256
+    """Queued packets from which on the peer is not read."""
 
     def __init__(
         self,
         sock: socket.socket,
-        on_packet: Callable[[bytes, int | None], None],
+        on_message: Callable[[bytes, int | None], None],
         on_closed: Callable[[Exception | None], None],
         *,
         loop: asyncio.AbstractEventLoop | None = None,
@@ -62,22 +65,22 @@ class AsyncChannel:
         sock.setblocking(False)
         self._socket = sock
         self._loop = loop or asyncio.get_running_loop()
-        self._on_packet = on_packet
+        self._on_message = on_message
         self._on_closed = on_closed
         self._close_fd = close_fd
         self._queue: deque[tuple[bytes, Sequence[int]]] = deque()
         self._gathered: list[Item] = []
         self._gathered_size = 0
-        # More than the send buffer takes is refused; where it is small, single messages may still go.
+        # The kernel refuses a packet larger than the send buffer; a small buffer may still take single messages.
         self._most_gathered = min(MAX_PACKET, sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - _OVERHEAD)
         self._reading = False
         self.closed = False
         self._resume_reading()
 
     def send(self, data: bytes, fd: int | None = None) -> None:
-        """Send, or queue.  A channel that is closed, or whose peer is gone, drops the message.
+        """Send a message, or queue it.  It is dropped if the channel or its peer has closed.
 
-        Raises MessageError for one that is too long, OSError when its fd cannot be duplicated; it is dropped then.
+        Raises MessageError if it is too long, OSError if its fd cannot be duplicated; it is dropped then.
         """
         check_size(data)
         self.send_gathered()
@@ -95,11 +98,10 @@ class AsyncChannel:
             self._fail_soon(error)
 
     def send_soon(self, data: bytes, fd: int | None = None) -> None:
-        """Send before the loop next waits, in one packet with what else is sent so until then.
+        """Send a message before the loop next waits, in one packet with the others that are sent in this way.
 
-        For messages that come in numbers: a packet costs more than all that is in it.  The sender keeps its own copy
-        of ``fd`` open until then, so that to close the duplicate does not block.  Raises MessageError and OSError as
-        :meth:`send`.
+        It is for frequent messages, because a packet costs more than its contents.  The sender keeps its own copy of
+        ``fd`` open until then, so that closing the duplicate does not block.  Raises what :meth:`send` raises.
         """
         check_size(data)
         if self.closed:
@@ -109,7 +111,7 @@ class AsyncChannel:
             try:
                 copy = os.dup(fd)
             except OSError:
-                # No fd is to be had: what goes out at once needs none.
+                # Out of file descriptors; sending at once needs no duplicate.
                 self.send(data, fd)
                 return
         if self._gathered_size + len(data) > self._most_gathered or len(self._gathered) == MAX_BATCH:
@@ -120,7 +122,7 @@ class AsyncChannel:
         self._gathered_size += len(data)
 
     def send_gathered(self) -> None:
-        """Send now what was to be sent soon."""
+        """Send the messages of :meth:`send_soon` now."""
         if not self._gathered:
             return
         data, fds = self._take_gathered()
@@ -138,7 +140,7 @@ class AsyncChannel:
             os.close(fd)
 
     def close(self) -> None:
-        """Close at once; what is queued is dropped, but for what was to be sent soon and can be sent now."""
+        """Close at once; queued packets are dropped, and messages of :meth:`send_soon` sent if that is possible."""
         if self.closed:
             return
         if self._gathered:
@@ -178,7 +180,7 @@ class AsyncChannel:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._hear_out(error)
+                self._receive_rest(error)
                 return
             self._queue.popleft()
             for fd in fds:
@@ -192,15 +194,15 @@ class AsyncChannel:
         self._loop.add_reader(self._socket.fileno(), self._readable)
 
     def _readable(self) -> None:
-        heard = 0
-        while heard < self.BURST and self._reading and not self.closed:
+        received = 0
+        while received < self.BURST and self._reading and not self.closed:
             number = self._receive()
             if not number:
                 return
-            heard += number
+            received += number
 
     def _receive(self) -> int:
-        """Take one packet; how many messages it had, 0 when there is none."""
+        """Receive one packet, and return the number of its messages; 0 if no packet waits."""
         try:
             data, fds = receive_packet(self._socket, self._close_fd)
             if not data:
@@ -212,7 +214,7 @@ class AsyncChannel:
         except BlockingIOError:
             return 0
         except ConnectionResetError:
-            # The peer closed with messages of ours unread.  Said once; what it had sent itself is still there.
+            # The peer closed with unread messages of ours.  Reported once; its own messages can still be received.
             return 1
         except (MessageError, OSError) as error:
             self._fail(error)
@@ -221,7 +223,7 @@ class AsyncChannel:
         try:
             for message, its_fd in waiting:
                 if not self.closed:
-                    self._on_packet(message, its_fd)
+                    self._on_message(message, its_fd)
                 elif its_fd is not None:
                     self._close_fd(its_fd)
         finally:
@@ -231,12 +233,12 @@ class AsyncChannel:
         return len(messages)
 
     def _fail_soon(self, error: Exception) -> None:
-        """From within :meth:`send`: the callers of send are not called back before they have returned."""
-        self._loop.call_soon(self._hear_out, error)
+        """Fail in the next turn of the loop, so that ``on_closed`` is not called within :meth:`send`."""
+        self._loop.call_soon(self._receive_rest, error)
 
-    def _hear_out(self, error: Exception) -> None:
-        """Nothing can be sent any more: take what the peer had sent before, then end."""
-        for _ in range(self.LAST_WORDS):
+    def _receive_rest(self, error: Exception) -> None:
+        """Receive the packets that the peer had sent before sending failed, then fail with ``error``."""
+        for _ in range(self.LAST_PACKETS):
             if self.closed or not self._receive():
                 break
         self._fail(error)

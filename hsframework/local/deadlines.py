@@ -1,8 +1,8 @@
-"""Many deadlines on one loop, most of which never come.
+"""Deadlines that share timers of the event loop, for many deadlines of which few pass.
 
-A timer of the loop's own for each costs more than the rest of what is done for a short request: a heap that compares
-in Python, and dead entries that have to be swept out.  Here deadlines that are close together share a timer, and one
-that is given up leaves nothing behind but its share.
+A timer of the loop for each deadline costs more than the rest of a short request's work: the loop's heap compares in
+Python, and cancelled entries must be removed from it.  Here deadlines that are close together share a timer, and
+removing one costs a set operation.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 GRAIN = 0.01
-"""Seconds by which a deadline may be late."""
+"""Seconds by which the call for a deadline may be late."""
 
 T = TypeVar("T")
 
 
 class Deadlines(Generic[T]):
-    """``passed(item)`` is called for each item whose deadline has come, at most :data:`GRAIN` late and never early.
+    """A set of items with one deadline each; ``passed(item)`` is called when it has passed.
 
-    Items are told apart by identity or hash, and have one deadline at a time each: :meth:`add` returns its ticket,
-    with which :meth:`remove` gives it up.
+    The call is at most :data:`GRAIN` late and never early.  Items are compared by hash.  :meth:`add` returns a ticket,
+    with which :meth:`remove` removes the item.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, passed: Callable[[T], object]) -> None:
@@ -31,7 +31,7 @@ class Deadlines(Generic[T]):
         self._shared: dict[int, tuple[set[T], asyncio.TimerHandle]] = {}
 
     def add(self, item: T, when: float) -> int:
-        """``when``: on the loop's clock.  Returns the ticket."""
+        """Add an item and return its ticket; ``when``: seconds on the loop's clock."""
         ticket = math.ceil(when / GRAIN)
         found = self._shared.get(ticket)
         if found is None:
@@ -40,13 +40,13 @@ class Deadlines(Generic[T]):
         return ticket
 
     def remove(self, item: T, ticket: int) -> None:
-        """Give it up.  Nothing happens for one that has passed."""
+        """Remove an item, unless its deadline has passed already."""
         found = self._shared.get(ticket)
         if found is not None:
             found[0].discard(item)
 
     def close(self) -> None:
-        """Give up all."""
+        """Remove all items."""
         for items, timer in self._shared.values():
             items.clear()
             timer.cancel()
@@ -57,7 +57,7 @@ class Deadlines(Generic[T]):
             return
         items, _ = self._shared[ticket]
         try:
-            # An item at a time: what one brings about may give up another, and may fail.
+            # One item at a time, because its call may remove others, and may raise.
             while items:
                 self._passed(items.pop())
         finally:

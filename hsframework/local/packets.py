@@ -4,9 +4,9 @@ The rules:
 
 * A packet is one message, and carries at most one fd; or it is several messages, :data:`MAX_BATCH` at most, each with
   its length in its header.  Of several, those with :data:`HAS_FD` among their flags have one fd each, in their order.
-* A packet that was cut off (MSG_TRUNC), whose fds were cut off (MSG_CTRUNC), or that has other fds than its messages
-  say is refused: every fd that came with it is closed and :class:`~hsframework.errors.MessageError` raised.  Where
-  there are no fds at all, the flag means nothing: the message's reader says what is missing.
+* A packet that was cut off (MSG_TRUNC), whose fds were cut off (MSG_CTRUNC), or whose fds do not match its messages is
+  refused: every fd of it is closed, and :class:`~hsframework.errors.MessageError` raised.  In a packet without fds the
+  flag is ignored; the reader of the message reports the missing fd.
 * An fd that is sent stays the sender's.  An fd that is received belongs to the receiver, close-on-exec.
 """
 
@@ -28,22 +28,22 @@ MAX_BATCH = 64
 """Messages in one packet."""
 
 HAS_FD = 0x1000
-"""Of ``nlmsg_flags``: a file descriptor of the packet is this message's.  May be left out where it is the only one."""
+"""Flag in ``nlmsg_flags``: one of the packet's fds belongs to this message.  Optional in a packet of one message."""
 
-# As plain integers: the enum's operators cost more than the system call.
+# As plain integers, because the operators of the enum cost more than the system call.
 _TRUNC, _CTRUNC = int(socket.MSG_TRUNC), int(socket.MSG_CTRUNC)
 _NOSIGNAL, _CLOEXEC = int(socket.MSG_NOSIGNAL), int(socket.MSG_CMSG_CLOEXEC)
 _MOST_FDS = 253
 _LEAST_MESSAGE = 16
-# Room for all fds that the kernel lets one packet have: those that do not fit it would close itself, in our thread.
+# Room for all fds that the kernel allows in one packet: it would close those that do not fit, within our thread.
 _CONTROL_SIZE = socket.CMSG_SPACE(_MOST_FDS * 4) + socket.CMSG_SPACE(12)
 
 Item = tuple[bytes, int | None]
-"""A message and its fd."""
+"""A message, and its fd or None."""
 
 
 class _Buffer(threading.local):
-    """Where a packet is received: one for each thread, since it is large and every connection can share it."""
+    """The buffer into which packets are received, one for each thread; it is large, and all links share it."""
 
     def __init__(self) -> None:
         self.memory = bytearray(MAX_PACKET + 1)
@@ -54,13 +54,16 @@ _buffer = _Buffer()
 
 
 def check_size(data: bytes) -> None:
-    """Raises MessageError for more than goes into a packet."""
+    """Raise MessageError if ``data`` does not fit into a packet."""
     if len(data) > MAX_PACKET:
         raise MessageError(f"a message of {len(data)} bytes; at most {MAX_PACKET} go into one")
 
 
 def send_packet(sock: socket.socket, data: bytes, *fds: int) -> None:
-    """Send one packet.  Raises BlockingIOError when the peer's queue is full, OSError when it is gone."""
+    """Send one packet with its fds.
+
+    Raises MessageError if it is too long, BlockingIOError if the peer's queue is full, OSError if the peer has closed.
+    """
     check_size(data)
     if fds:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
@@ -70,7 +73,10 @@ def send_packet(sock: socket.socket, data: bytes, *fds: int) -> None:
 
 
 def receive_packet(sock: socket.socket, close_fd: Callable[[int], None] = os.close) -> tuple[bytes, list[int]]:
-    """Receive one packet and its fds.  ``(b"", [])``: the peer has closed.  Raises MessageError, OSError."""
+    """Receive one packet and its fds; ``(b"", [])`` if the peer has closed.
+
+    ``close_fd``: closes the fds of a packet that is refused.  Raises MessageError (see the rules), OSError.
+    """
     size, control, flags, _ = sock.recvmsg_into([_buffer.memory], _CONTROL_SIZE, _CLOEXEC)
     if not control and not flags & (_TRUNC | _CTRUNC):
         return bytes(_buffer.view[:size]), []
@@ -83,12 +89,15 @@ def receive_packet(sock: socket.socket, close_fd: Callable[[int], None] = os.clo
 
 
 def joined(items: Iterable[Item]) -> bytes:
-    """The packet of several messages; their fds go with it, in their order."""
+    """Join messages into a packet; their fds are to be sent with it, in the same order."""
     return b"".join([data if fd is None else _marked(data) for data, fd in items])
 
 
 def taken_apart(data: bytes, fds: Sequence[int], close_fd: Callable[[int], None] = os.close) -> Sequence[Item]:
-    """The messages of a packet that was received.  Raises MessageError, and the fds are closed then."""
+    """Return the messages of a received packet, each with its fd.
+
+    Raises MessageError (see the rules) after closing the fds with ``close_fd``.
+    """
     whole = int.from_bytes(data[:4], sys.byteorder) >= len(data)
     messages = [data] if whole else messages_of(data)
     if len(messages) == 1:
@@ -107,7 +116,7 @@ def taken_apart(data: bytes, fds: Sequence[int], close_fd: Callable[[int], None]
 
 
 def messages_of(data: bytes) -> list[bytes]:
-    """The messages of a packet; from the first on whose length cannot be, the rest is one."""
+    """Split a packet into its messages; from the first with an impossible length on, the rest is one message."""
     messages = []
     offset = 0
     while offset < len(data):

@@ -1,4 +1,4 @@
-"""Where the service's sockets are: folders and names.
+"""Paths of the service's sockets.
 
 The dispatcher makes both sockets in its runtime directory.  Agents connect to one, consumers to the other.
 """
@@ -9,13 +9,13 @@ import os
 from pathlib import Path
 
 SYSTEM_RUNTIME_DIR = Path("/run/hsframework")
-"""The runtime directory of a dispatcher that root runs."""
+"""Runtime directory of a dispatcher that root runs."""
 
 CONSUMER_SOCKET = "consumer.sock"
 AGENT_SOCKET = "agent.sock"
 
 PATH_LIMIT = 107
-"""Bytes of a unix socket's path on Linux."""
+"""Longest path of a unix socket on Linux, in bytes."""
 
 
 def default_runtime_dir() -> Path:
@@ -27,10 +27,10 @@ def default_runtime_dir() -> Path:
 
 
 def consumer_socket(runtime_dir: Path | str | None = None) -> Path:
-    """Find the socket on which the dispatcher listens for consumers.
+    """Return the path of the socket on which the dispatcher listens for consumers.
 
-    ``runtime_dir``: its folder, or the socket itself.  None: the user's own runtime directory if a dispatcher has its
-    socket there, else the system's.
+    ``runtime_dir``: its runtime directory, or the path of the socket itself.  None: the user's own runtime directory if
+    a dispatcher has its socket there, else the system's.
     """
     if runtime_dir is not None:
         path = Path(runtime_dir)

@@ -1,7 +1,7 @@
-"""Trust as a sealed memfd: how anchors and revocation lists travel from the dispatcher to an agent.
+"""The trust file: a sealed memfd with trust anchors and revocation lists, from the dispatcher to an agent.
 
 They are large (a system's bundle has 200 KiB, a revocation list may have megabytes) and many requests share them, so
-they go once to each agent process.  The content is a sequence of records::
+they are sent once to each worker.  The content is a sequence of records::
 
     u32 kind (1 anchor, 2 revocation list), u32 length, then so many bytes of DER       (host byte order, no padding)
 """
@@ -19,13 +19,14 @@ from hsframework.interface import Trust
 ANCHOR = 1
 REVOCATION_LIST = 2
 MAX_SIZE = 256 * 1024 * 1024
+"""Bytes of a trust file at most."""
 
 _RECORD = struct.Struct("=II")
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
 def create_trust_file(trust: Trust) -> tuple[int, int]:
-    """``(fd, size)`` of a sealed memfd; the caller owns the fd.  Raises OSError."""
+    """Write a trust to a sealed memfd; return its fd, which the caller owns, and its size in bytes.  Raises OSError."""
     content = encode_trust(trust)
     fd = os.memfd_create("hsframework-trust", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
@@ -39,7 +40,10 @@ def create_trust_file(trust: Trust) -> tuple[int, int]:
 
 
 def read_trust_file(fd: int, size: int) -> Trust:
-    """The trust in a memfd of ``size`` bytes.  The fd stays the caller's.  Raises MessageError."""
+    """Read the trust in a sealed memfd of ``size`` bytes.  The fd stays the caller's.
+
+    Raises MessageError for any other file, another size, or wrong contents.
+    """
     try:
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
     except OSError:
@@ -53,7 +57,7 @@ def read_trust_file(fd: int, size: int) -> Trust:
 
 
 def encode_trust(trust: Trust) -> bytes:
-    """The records of a trust."""
+    """Encode a trust as records."""
     parts: list[bytes] = []
     for kind, items in ((ANCHOR, trust.anchors), (REVOCATION_LIST, trust.crls)):
         for item in items:
@@ -62,7 +66,7 @@ def encode_trust(trust: Trust) -> bytes:
 
 
 def decode_trust(content: bytes) -> Trust:
-    """The trust of such records.  Raises MessageError."""
+    """Decode the records of a trust.  Raises MessageError."""
     found: dict[int, list[bytes]] = {ANCHOR: [], REVOCATION_LIST: []}
     offset = 0
     while offset < len(content):

@@ -1,0 +1,1 @@
+"""Netlink: specs, codecs, and sockets to the kernel."""

@@ -1,19 +1,17 @@
-"""Attribute sets to bytes and back, by a spec.
+"""Codec for the attribute sets of a spec.
 
-Strict both ways, as the kernel is for a family without ``GENL_DONT_VALIDATE_STRICT``: an attribute that the set does
-not list, a length that its type does not have, a nest without ``NLA_F_NESTED``, padding that is cut off, an attribute
-twice that is not ``multi-attr``: :class:`hsframework.errors.MessageError`, with the attribute's name.
+It is strict in both directions, as the kernel is for a family without ``GENL_DONT_VALIDATE_STRICT``.  An attribute that
+the set does not list, a length that does not fit its type, a nest without ``NLA_F_NESTED``, missing padding, and a
+repeated attribute that is not ``multi-attr`` raise :class:`hsframework.errors.MessageError` with the attribute's name.
 
-A *lenient* codec is for what a kernel sends, which may be newer than the spec, or older than strict nests: it passes
-over what it does not know, does not look at flags, and takes strings that are not UTF-8 (as surrogate escapes), which
-it would not send.
+A *lenient* codec decodes messages of a kernel that may be newer than the spec, or older than strict nests: it ignores
+unknown attributes and flags, and decodes strings that are not UTF-8 to surrogate escapes.  It encodes strictly.
 
-Values in Python: integers ``int``, strings ``str`` (NUL-terminated on the wire), binary ``bytes`` (or ``Secret``),
-flags ``True``, nests ``dict``; a ``multi-attr`` attribute is a list of these.  An attribute is at most 65,531 bytes.
+Values in Python: integers are ``int``, strings ``str`` (NUL-terminated on the wire), binary ``bytes`` (or ``Secret``),
+flags ``True``, nests ``dict``; a ``multi-attr`` attribute is a list of these.  An attribute has at most 65,531 bytes.
 
-A set is compiled when its codec is made: to encode an attribute is one call of a function that knows its number and
-type, to decode an integer is none.  Small nests without secrets are often the same (tags): what was decoded last is
-remembered.
+A codec is compiled from its set: encoding an attribute takes one function call, decoding an integer none.  Small nests
+without secrets (tags) are often the same, so the last ones decoded are cached.
 """
 
 from __future__ import annotations
@@ -31,10 +29,11 @@ NLA_F_NESTED = 0x8000
 NLA_F_NET_BYTEORDER = 0x4000
 NLA_TYPE_MASK = 0x3FFF
 MAX_PAYLOAD = 0xFFFF - 4
+"""Bytes of an attribute's value; ``nla_len`` counts the header too."""
 
-REMEMBERED_NESTS = 256
-REMEMBERED_SIZE = 96
-"""Bytes of a nest that is remembered, at most."""
+CACHED_NESTS = 256
+CACHED_NEST_SIZE = 96
+"""Nests in the cache of one set, and the bytes of each, at most."""
 
 _HEADER = struct.Struct("=HH")
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
@@ -47,8 +46,7 @@ _Decoder = Callable[[bytes], Any]
 
 
 class _Decoding(NamedTuple):
-    """How one attribute is decoded: ``read`` its payload; or ``unpack`` it in place where it has ``size`` bytes, the
-    header among them."""
+    """The decoder of one attribute: ``unpack`` in place if it has ``size`` bytes with its header, else ``read``."""
 
     name: str
     multi: bool
@@ -58,17 +56,17 @@ class _Decoding(NamedTuple):
 
 
 class AttributeCodec:
-    """One attribute set of one spec, compiled."""
+    """A strict codec for one attribute set of a spec."""
 
     def __init__(self, specification: Specification, set_name: str) -> None:
         self.name = f"{specification.name}.{set_name}"
         self._encoders: dict[str, tuple[_Encoder, bool]] = {}
         self._decoders: dict[int, _Decoding] = {}
-        # To take a named tuple apart costs several times what a plain one does.
+        # Unpacking a named tuple takes several times as long as unpacking a plain one.
         self._plain_decoders: dict[int, tuple[Any, ...]] = {}
         attributes = specification.sets[set_name].attributes.values()
         self.flat = not any(attribute.nested or attribute.sensitive or attribute.multi for attribute in attributes)
-        """No nests, lists or secrets in it."""
+        """True if the set has no nests, lists or secrets."""
         for attribute in attributes:
             wire_type = attribute.value | (NLA_F_NESTED if attribute.nested else 0)
             encoder, decoding = self._functions(specification, attribute, wire_type)
@@ -77,17 +75,17 @@ class AttributeCodec:
             self._plain_decoders[wire_type] = tuple(decoding)
 
     def first(self, data: bytes, start: int) -> tuple[str, int]:
-        """Name and end, padding included, of the attribute at ``start`` in what was decoded."""
+        """Return name and end, padding included, of the attribute at offset ``start`` of decoded ``data``."""
         length, wire_type = _HEADER.unpack_from(data, start)
         return self._decoders[wire_type].name, start + length + (-length & 3)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the set's attributes."""
+        """Names of the set's attributes."""
         return tuple(self._encoders)
 
     def encode(self, values: Mapping[str, Any]) -> bytes:
-        """The attributes in the order of ``values``; a value of None is left out.  Raises MessageError."""
+        """Encode attributes in the order of ``values``; None and False are left out.  Raises MessageError."""
         parts: list[bytes] = []
         encoders = self._encoders
         for name, value in values.items():
@@ -106,7 +104,7 @@ class AttributeCodec:
         return b"".join(parts)
 
     def decode(self, data: bytes, start: int = 0) -> Values:
-        """All of ``data`` from ``start`` on.  Raises MessageError."""
+        """Decode all of ``data`` from offset ``start`` on.  Raises MessageError."""
         values: Values = {}
         get, header = self._plain_decoders.get, _HEADER.unpack_from
         offset, end = start, len(data)
@@ -167,10 +165,10 @@ class AttributeCodec:
 
 
 class LenientCodec(AttributeCodec):
-    """For what a kernel sends: newer than the spec, or older than strict nests."""
+    """A codec for messages of a kernel that may be newer than the spec, or older than strict nests."""
 
     def decode(self, data: bytes, start: int = 0) -> Values:
-        """What the spec knows of ``data``; of an attribute that comes twice, the last.  Raises MessageError."""
+        """Decode the attributes that the spec lists; the last of a repeated one counts.  Raises MessageError."""
         known = {number & NLA_TYPE_MASK: entry for number, entry in self._decoders.items()}
         values: Values = {}
         for number, payload in walk(data[start:]):
@@ -193,20 +191,20 @@ class LenientCodec(AttributeCodec):
 
 @cache
 def attribute_codec(specification: Specification, set_name: str) -> AttributeCodec:
-    """The codec of a set, built once for a specification object."""
+    """Return the strict codec of a set, compiled once for each specification object."""
     return AttributeCodec(specification, set_name)
 
 
 @cache
 def lenient_codec(specification: Specification, set_name: str) -> LenientCodec:
-    """The lenient codec of a set, built once for a specification object."""
+    """Return the lenient codec of a set, compiled once for each specification object."""
     return LenientCodec(specification, set_name)
 
 
 def walk(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """``(number, payload)`` of each attribute, whatever it is: for arrays, whose numbers are indices.
+    """Yield ``(number, payload)`` of each attribute without a spec, also of arrays, where the numbers are indices.
 
-    Raises MessageError for what is cut off.
+    Raises MessageError for an attribute that is cut off.
     """
     offset = 0
     while offset + 4 <= len(data):
@@ -234,10 +232,10 @@ def _nest(inner: AttributeCodec, wire_type: int, where: str) -> tuple[_Encoder, 
 
     if not inner.flat:
         return encode, inner.decode
-    remembered = lru_cache(REMEMBERED_NESTS)(inner.decode)
+    cached = lru_cache(CACHED_NESTS)(inner.decode)
 
     def decode(data: bytes) -> Values:
-        return remembered(data).copy() if len(data) <= REMEMBERED_SIZE else inner.decode(data)
+        return cached(data).copy() if len(data) <= CACHED_NEST_SIZE else inner.decode(data)
 
     return encode, decode
 

@@ -1,7 +1,7 @@
-"""Generic netlink's controller: a family's number, its multicast groups, and which attributes its operations take.
+"""Generic netlink's controller: a family's number, its multicast groups, and the attributes of its operations.
 
-What the running kernel accepts is asked of it and never guessed: one attribute that it does not know makes it refuse a
-whole request (CTRL_CMD_GETPOLICY, Linux 5.10).
+The kernel refuses a whole request for one attribute that it does not know, so the attributes that it accepts are read
+from the kernel itself (CTRL_CMD_GETPOLICY, Linux 5.10).
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from hsframework.netlink.socket import NetlinkError, RequestSocket
 from hsframework.netlink.spec import Specification, builtin_specification
 
 GENL_ID_CTRL = 16
+"""Message type of the controller, the only fixed one of generic netlink (linux/genetlink.h)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A generic netlink family of the running kernel.  ``groups``: numbers by name."""
+    """A generic netlink family of the running kernel."""
 
     name: str
     number: int
+    """Type of the family's messages."""
     groups: Mapping[str, int]
+    """Numbers of its multicast groups, by name."""
 
 
 def _controller() -> KernelCodec:
@@ -33,9 +36,9 @@ def _controller() -> KernelCodec:
 
 
 def find_family(sock: RequestSocket, name: str) -> Family | None:
-    """The family of this name; None: this kernel has none.  Raises NetlinkError.
+    """Return the family of this name, or None if the kernel has none.  Raises NetlinkError.
 
-    A family whose module is not loaded is loaded by the question, where the kernel can and the caller may.
+    The kernel loads the family's module for this, if it has one and the caller may.
     """
     try:
         answers = sock.request(_controller(), "getfamily", {"family-name": name})
@@ -47,7 +50,10 @@ def find_family(sock: RequestSocket, name: str) -> Family | None:
 
 
 def loaded_family(sock: RequestSocket, name: str) -> Family | None:
-    """The same, of the families that are there now: no module is loaded, so no program is run.  Raises NetlinkError."""
+    """Return the family of this name, or None if it is not loaded.  Raises NetlinkError.
+
+    No module is loaded, and so no program is run.
+    """
     for message in sock.dump(_controller(), "getfamily", {}):
         if message.values.get("family-name") == name:
             return _family(message)
@@ -64,9 +70,9 @@ def _family(message: Message) -> Family:
 def accepted_attributes(
     sock: RequestSocket, family: Family, specification: Specification, operation: str
 ) -> frozenset[str]:
-    """The names of the attributes that an operation's request may hold on this kernel.  Raises NetlinkError.
+    """Return the names of the attributes that this kernel accepts in an operation's request.  Raises NetlinkError.
 
-    A kernel without CTRL_CMD_GETPOLICY is taken at the spec's word.
+    For a kernel without CTRL_CMD_GETPOLICY they are those that the spec lists.
     """
     wanted = specification.operations[operation]
     known = specification.sets[wanted.attribute_set].attributes.values()

@@ -1,8 +1,8 @@
-"""Messages to and from the kernel, by pyroute2, whose classes are built from the spec.
+"""Codec for messages to and from the kernel, on pyroute2 classes that are built from the spec.
 
-Only the coding is pyroute2's: its sockets run an event loop of their own, and do not survive an overrun.  What it does
-not know it passes over, as the answer of a kernel that is newer than the spec wants it; our own codec
-(:mod:`hsframework.netlink.messages`) is for messages of those whom nobody trusts, and for many of them.
+Only pyroute2's codec is used: its sockets run an event loop of their own, and do not survive an overrun.  Unknown
+attributes are ignored, because the kernel may be newer than the spec.  Our own codec
+(:mod:`hsframework.netlink.messages`) is strict and faster, for messages of untrusted processes.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from hsframework.netlink.pyroute2_classes import message, message_class, values 
 from hsframework.netlink.spec import Operation, Specification
 
 _GENERIC_COMMAND = 16
-"""Where the command is in a message of generic netlink."""
+"""Offset of the command in a message of generic netlink."""
 
 
 class KernelCodec:
-    """``message_type``: the family's number, with generic netlink."""
+    """A codec for one family.  ``message_type``: the number of a generic netlink family."""
 
     def __init__(self, specification: Specification, *, message_type: int = 0) -> None:
         self.specification = specification
@@ -32,7 +32,7 @@ class KernelCodec:
         self._operations = {operation.value: operation for operation in specification.operations.values()}
 
     def encode(self, operation: str, values: Mapping[str, Any], *, sequence: int = 0, flags: int = 0) -> bytes:
-        """One message.  Raises MessageError for what the spec has not."""
+        """Encode one message.  Raises MessageError for an operation or a value that the spec does not allow."""
         if operation not in self.specification.operations:
             raise MessageError(f"{self.specification.name}: there is no operation {operation!r}")
         made = message(self.specification, operation, values)
@@ -46,7 +46,7 @@ class KernelCodec:
         return bytes(made.data)
 
     def decode(self, data: bytes) -> Message:
-        """One whole message.  Raises MessageError."""
+        """Decode one whole message.  Raises MessageError."""
         if type_of(data) == NLMSG_ERROR:
             return decode_error(data)
         operation = self._operation(data)

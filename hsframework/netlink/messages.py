@@ -1,4 +1,4 @@
-"""Whole messages of a family: netlink header, generic netlink header, attributes; acknowledgements and errors.
+"""Codec for whole messages of a family: netlink header, generic netlink header, attributes; and for errors.
 
 ::
 
@@ -6,9 +6,9 @@
     genlmsghdr   u8 command, u8 version, u16 0                                       (generic netlink families only)
     attributes
 
-A generic netlink family's type is assigned by the kernel, so a codec is made with it; the command is the operation's
-number.  A raw family's type is the operation's number.  An error is NLMSG_ERROR: s32 errno (negative, 0 acknowledges),
-the header that it answers, then optionally NLMSGERR_ATTR_MSG with a text.
+The kernel assigns the message type of a generic netlink family, so it is an argument of the codec; the command is the
+operation's number.  The message type of a raw family is the operation's number.  An error is NLMSG_ERROR: s32 errno
+(negative; 0 acknowledges), the header of the message that it answers, then optionally NLMSGERR_ATTR_MSG with a text.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ NLM_F_ACK_TLVS = 0x200
 NLMSGERR_ATTR_MSG = 1
 
 Form = Literal["request", "reply", "event"]
+"""Form of an operation's message: sent to the service, sent back by it, or sent by it unasked."""
 
 _HEADER = struct.Struct("=IHHII")
 _GENERIC = struct.Struct("=IHHIIBBH")
@@ -41,10 +42,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 
 @dataclass(slots=True)
 class Message:
-    """A decoded message.
-
-    ``error`` is a positive errno, 0 for an acknowledgement, None for anything else.  ``data``: as it came.
-    """
+    """A decoded message."""
 
     operation: str
     values: Values
@@ -52,13 +50,16 @@ class Message:
     flags: int = 0
     port: int = 0
     error: int | None = None
+    """Positive errno of an error, 0 for an acknowledgement, None for any other message."""
     data: bytes = field(default=b"", repr=False, compare=False)
+    """The undecoded message; empty for an error, and for one from the kernel."""
 
 
 class MessageCodec:
-    """One family.  ``receives`` says which forms this side is sent, for each operation the first that it has.
+    """A strict codec for one family.
 
-    An agent or consumer receives replies and events, the service receives requests.
+    ``message_type``: the number of a generic netlink family.  ``receives``: the forms of messages that this side
+    receives: requests for the service, replies and events for an agent or a consumer.  An operation may have several.
     """
 
     def __init__(
@@ -96,9 +97,9 @@ class MessageCodec:
         port: int = 0,
         encoded: bytes = b"",
     ) -> bytes:
-        """One message.  ``encoded``: further attributes, as the set's codec made them.
+        """Encode one message; ``encoded``: further attributes, already encoded.
 
-        Raises MessageError for values that the operation's attribute set does not take.
+        Raises MessageError for an unknown operation, and for values that its attribute set does not allow.
         """
         entry = self._out.get(operation)
         if entry is None:
@@ -115,7 +116,7 @@ class MessageCodec:
             raise MessageError(f"flags {flags}, sequence {sequence} or port {port} do not fit into a header") from None
 
     def decode(self, data: bytes) -> Message:
-        """Exactly one message, all of ``data``.  Raises MessageError."""
+        """Decode ``data`` as exactly one message.  Raises MessageError."""
         if len(data) < 16:
             raise MessageError(f"a message of {len(data)} bytes: its header alone has 16")
         length, kind, flags, sequence, port = _HEADER.unpack_from(data)
@@ -141,16 +142,16 @@ class MessageCodec:
         return Message(name, values, sequence, flags, port, None, data)
 
     def without_first(self, message: Message, name: str) -> bytes:
-        """The attributes of a decoded message behind its first, ``name``, to be passed on as they came (``encoded``).
+        """Return the encoded attributes of a decoded message without the first, which must be ``name``.
 
-        b"": the first is another one.
+        They can be passed on as ``encoded``.  b"" if the first attribute is another one.
         """
         first, end = self._out[message.operation][1].first(message.data, self._body)
         return message.data[end:] if first == name else b""
 
 
 def split(data: bytes) -> Iterator[bytes]:
-    """The messages of one datagram of the kernel's, each whole.  Raises MessageError for one that is cut off."""
+    """Yield the messages of one datagram of the kernel.  Raises MessageError for one that is cut off."""
     offset = 0
     while offset < len(data):
         if len(data) - offset < 16:
@@ -163,22 +164,25 @@ def split(data: bytes) -> Iterator[bytes]:
 
 
 def type_of(data: bytes) -> int:
-    """``nlmsg_type`` of a message with a whole header."""
+    """Return ``nlmsg_type`` of a message with a whole header."""
     return int.from_bytes(data[4:6], sys.byteorder)
 
 
 def sequence_of(data: bytes) -> int:
-    """The sequence number of a message that could not be decoded, for the error that answers it; 0: it has none."""
+    """Return the sequence number of an encoded message; 0 if it is too short to have one."""
     return int.from_bytes(data[8:12], sys.byteorder)
 
 
 def without_sequence(data: bytes) -> bytes:
-    """The same for messages that differ in nothing but their sequence number, and for no others."""
+    """Return an encoded message without its sequence number: equal for messages that differ in it only."""
     return data[:8] + data[12:]
 
 
 def encode_error(number: int, sequence: int, text: str = "") -> bytes:
-    """The answer to the request with this sequence number: a positive errno, or 0 to acknowledge."""
+    """Encode the error that answers the request with this sequence number.
+
+    ``number``: a positive errno, or 0 to acknowledge.  ``text``: for people, at most 1024 bytes of it.
+    """
     payload = _ERROR.pack(-number) + _HEADER.pack(16, 0, 0, sequence, 0)
     flags = NLM_F_CAPPED
     if text:
@@ -190,7 +194,7 @@ def encode_error(number: int, sequence: int, text: str = "") -> bytes:
 
 
 def decode_error(data: bytes) -> Message:
-    """An NLMSG_ERROR, of any family, whole.  Raises MessageError."""
+    """Decode a whole NLMSG_ERROR of any family.  Raises MessageError."""
     if len(data) < 36:
         raise MessageError(f"an error message of {len(data)} bytes is cut off")
     _, _, flags, sequence, port = _HEADER.unpack_from(data)
@@ -205,7 +209,7 @@ def decode_error(data: bytes) -> Message:
 
 
 def _extended_acknowledgement(data: bytes) -> Values:
-    """The text alone; the kernel may send further attributes, and new ones, so unknown ones are passed over."""
+    """Decode the text of an extended acknowledgement; other attributes, which the kernel may add, are ignored."""
     values: Values = {}
     offset = 0
     while offset + 4 <= len(data):

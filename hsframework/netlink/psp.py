@@ -1,9 +1,9 @@
-"""Does a socket send under the kernel's PSP (generic netlink family ``psp``, Linux 6.18)?
+"""Check of a socket's protection by the kernel's PSP (generic netlink family ``psp``, Linux 6.18).
 
-The kernel has no question for that, but it refuses a second Tx association, before anything else that it would refuse
-one for, and in words of its own.  The question is not harmless: a socket that has an Rx association alone gets a Tx
-association under a key that nobody has.  So it is asked only where such a socket is given up: of one that is said to
-be protected.  And it loads no module: who asks may be the dispatcher, which must not wait for modprobe.
+The kernel cannot be asked for a socket's associations.  But it refuses a second Tx association, before all its other
+reasons to refuse one, and with a text of its own.  The check has a side effect: a socket without a Tx association gets
+one, under a key that nobody has.  So it is made only for a socket that is reported to be protected, and that is given
+up if it is not.  It loads no module, because the dispatcher calls it and must not wait for modprobe.
 """
 
 from __future__ import annotations
@@ -19,21 +19,27 @@ from hsframework.netlink.socket import NetlinkError, RequestSocket
 from hsframework.netlink.spec import builtin_specification
 
 KEY_SIZES = (16, 32, 16, 32)
-"""By version: AES-GCM-128 and -256, AES-GMAC-128 and -256."""
-_NOBODYS_SPI = 0x7FFFFFFF
-_HAS_ONE = "Tx key already set"
-# Read now: later every file may be out of reach.
+"""Bytes of a key, by version: AES-GCM-128 and -256, AES-GMAC-128 and -256."""
+_UNUSED_SPI = 0x7FFFFFFF
+_HAS_TX_KEY = "Tx key already set"
+# Read now: later the filesystem may not be available.
 _SPECIFICATION = builtin_specification("psp")
 builtin_specification("nlctrl")
 
 
 def has_tx_association(error: HsframeworkError) -> bool:
-    """Of a refused ``tx-assoc``: because there is one.  EBUSY alone also says that plain data waits in the socket."""
-    return error.errno == errno.EBUSY and _HAS_ONE in str(error)
+    """Return True if ``tx-assoc`` was refused because the socket has a Tx association.
+
+    EBUSY without the text means that plain data waits in the socket.
+    """
+    return error.errno == errno.EBUSY and _HAS_TX_KEY in str(error)
 
 
 def sends_protected(sock: RequestSocket, fd: int) -> bool:
-    """``sock``: generic netlink in the namespace of the socket ``fd``.  Raises NetlinkError; False where no PSP is."""
+    """Return True if the socket ``fd`` has a Tx association; False also if the kernel has no PSP.
+
+    ``sock``: generic netlink in the network namespace of the socket.  Raises NetlinkError.
+    """
     family = loaded_family(sock, "psp")
     if family is None:
         return False
@@ -47,7 +53,7 @@ def sends_protected(sock: RequestSocket, fd: int) -> bool:
 
 
 def _refuses_another(sock: RequestSocket, codec: KernelCodec, device: int, version: int, fd: int) -> bool:
-    key = {"key": Secret(os.urandom(KEY_SIZES[version])), "spi": _NOBODYS_SPI}
+    key = {"key": Secret(os.urandom(KEY_SIZES[version])), "spi": _UNUSED_SPI}
     values = {"dev-id": device, "version": version, "tx-key": key, "sock-fd": fd}
     try:
         sock.request(codec, "tx-assoc", values, acknowledge=True)

@@ -1,11 +1,11 @@
-"""pyroute2 message classes from a netlink spec: for what the kernel is told and says, and as a second opinion in tests.
+"""pyroute2 message classes from a netlink spec: for messages to and from the kernel, and as an oracle in tests.
 
 pyroute2 is several times slower than the compiled codec of :mod:`hsframework.netlink.messages`, so the service's own
-traffic does not go through it (docs/design/codec.md).  Importing it takes about 150 ms: this module is imported by what
-talks to the kernel, and by nothing else.
+messages do not use it (docs/design/codec.md).  Importing it takes about 150 ms, so this module is imported only by code
+that exchanges messages with the kernel.
 
-The names in ``attrs`` are the spec's own, for example ``"peer-identity"``.  pyroute2's decoder is lenient: what it does
-not know is named ``UNKNOWN``, and a text that is not UTF-8 stays bytes.
+The names in ``attrs`` are those of the spec, for example ``"peer-identity"``.  pyroute2's decoder is lenient: it names
+an unknown attribute ``UNKNOWN``, and a text that is not UTF-8 stays bytes.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _TYPES = {
 
 @cache
 def message_class(specification: Specification, set_name: str) -> type[Any]:
-    """A subclass of ``genlmsg`` (generic netlink) or ``nlmsg`` (a raw family) whose attributes are those of the set."""
+    """Return a subclass of ``genlmsg`` (generic netlink) or ``nlmsg`` (a raw family) with the attributes of the set."""
     base = genlmsg if specification.protocol == "genetlink" else nlmsg
     return _class(base, specification, specification.sets[set_name])
 
 
 def message(specification: Specification, operation: str, values: Mapping[str, Any]) -> Any:
-    """A message of ``operation``, not encoded yet: the socket fills in type, sequence number and port.
+    """Make a message of ``operation``, not encoded yet; the socket fills in type, sequence number and port.
 
-    Values as the codec takes them (:mod:`hsframework.netlink.attributes`).
+    ``values``: in the form of :mod:`hsframework.netlink.attributes`.  Raises MessageError for an unknown attribute.
     """
     described = specification.operations[operation]
     result = message_class(specification, described.attribute_set)()
@@ -61,7 +61,10 @@ def message(specification: Specification, operation: str, values: Mapping[str, A
 def values(
     specification: Specification, set_name: str, decoded: Any, *, pass_over_unknown: bool = False
 ) -> dict[str, Any]:
-    """The attributes of a decoded message, in the form that the codec gives.  An unknown one is a MessageError."""
+    """Return the attributes of a decoded message in the form of :mod:`hsframework.netlink.attributes`.
+
+    Raises MessageError for an integer that is cut off, and for an unknown attribute unless ``pass_over_unknown``.
+    """
     used = specification.sets[set_name]
     result: dict[str, Any] = {}
     for cell in decoded["attrs"] if used.attributes else ():

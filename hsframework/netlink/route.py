@@ -1,4 +1,4 @@
-"""One question of rtnetlink's (rtnetlink(7)): over which interface does the kernel route a connection?"""
+"""Look-up of the interface over which the kernel routes a connection (rtnetlink(7))."""
 
 from __future__ import annotations
 
@@ -25,10 +25,14 @@ _ATTRIBUTE = struct.Struct("=HH")
 
 
 class RouteCodec:
-    """RTM_GETROUTE and its answer, in the form in which a RequestSocket sends and takes messages."""
+    """A codec for RTM_GETROUTE and its answer, for use with a RequestSocket."""
 
     def encode(self, operation: str, values: Mapping[str, Any], *, sequence: int = 0, flags: int = 0) -> bytes:
-        """``values``: ``family``, ``source`` and ``destination`` (packed), ``interface`` and ``mark`` (or 0)."""
+        """Encode RTM_GETROUTE.
+
+        ``values``: ``family``, ``source`` and ``destination`` (packed addresses), ``interface`` (index) and ``mark``,
+        each 0 for none.
+        """
         bits = len(values["destination"]) * 8
         body = _ROUTE.pack(values["family"], bits, bits, 0, 0, 0, 0, 0, 0)
         body += _attribute(RTA_DST, values["destination"]) + _attribute(RTA_SRC, values["source"])
@@ -38,7 +42,7 @@ class RouteCodec:
         return _HEADER.pack(_HEADER.size + len(body), RTM_GETROUTE, flags, sequence, 0) + body
 
     def decode(self, data: bytes) -> Message:
-        """An error, or ``interface``.  Raises MessageError."""
+        """Decode the answer: an error, or ``interface`` (its index).  Raises MessageError."""
         if type_of(data) == NLMSG_ERROR:
             return decode_error(data)
         if type_of(data) != RTM_NEWROUTE or len(data) < _HEADER.size + _ROUTE.size:
@@ -51,9 +55,10 @@ class RouteCodec:
 
 
 def route_interface(route: RequestSocket, sock: socket.socket) -> int:
-    """The index of the interface over which ``sock`` reaches its peer, in the namespace of ``route``.
+    """Return the index of the interface over which ``sock`` reaches its peer.
 
-    ``sock``: connected, IPv4 or IPv6.  Raises NetlinkError where there is no route, OSError for one without a peer.
+    ``route``: rtnetlink in the network namespace of ``sock``.  ``sock``: connected, IPv4 or IPv6.  Raises NetlinkError
+    if there is no route, OSError if the socket has no peer.
     """
     source, destination = (_packed(name) for name in (sock.getsockname(), sock.getpeername()))
     bound = sock.getsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX)
@@ -71,11 +76,11 @@ def route_interface(route: RequestSocket, sock: socket.socket) -> int:
     return int(answers[0].values["interface"])
 
 
-_SO_BINDTOIFINDEX = 62
+_SO_BINDTOIFINDEX = 62  # asm-generic/socket.h
 
 
 def _packed(name: tuple[Any, ...]) -> bytes:
-    """An address as IPv4 where it is that, also where it is mapped into IPv6."""
+    """Pack the address of a socket name; an IPv4-mapped IPv6 address becomes IPv4."""
     address = ipaddress.ip_address(name[0].partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped.packed

@@ -1,11 +1,10 @@
-"""The only code that opens AF_NETLINK.
+"""Netlink sockets; no other code opens AF_NETLINK.
 
-Requests to the kernel are carried out within ``send``: their answers wait in the socket when it returns, so a request
-and its answer need no event loop.  Notifications get a socket of their own, since a queue that overruns must not cost
-an answer.
+The kernel carries out a request within ``send``: its answer waits in the socket when ``send`` returns, so a request
+needs no event loop.  Notifications have a socket of their own, so that an overrun of their queue cannot lose an answer.
 
-Both are connected to the kernel.  Whoever has CAP_NET_ADMIN in the user namespace of a network namespace, as root of a
-container, may send messages to any netlink socket in it, and would else answer in the kernel's place.
+Both kinds are connected to the kernel.  A process with CAP_NET_ADMIN in the user namespace of a network namespace, such
+as root of a container, may send messages to any netlink socket in it, and could otherwise answer in the kernel's place.
 """
 
 from __future__ import annotations
@@ -39,19 +38,20 @@ SO_RCVBUFFORCE = 33
 NLM_F_DUMP = 0x300
 
 ANSWER_TIMEOUT = 5.0
+"""Seconds to wait for the kernel's answer."""
 _RECEIVE_SIZE = 64 * 1024
 _NOTIFICATION_QUEUE = 8 * 1024 * 1024
 _NOTIFICATIONS_AT_ONCE = 4096
 _KERNEL = (0, 0)
-"""Its address: port and groups."""
+"""Netlink address of the kernel: port and groups."""
 
 
 class NetlinkError(HsframeworkError):
-    """The kernel's refusal of a request, with its errno and, where it gave one, its own words."""
+    """A request that the kernel refused or did not answer, with its errno and, if it gave one, its text."""
 
 
 class Codec(Protocol):
-    """What a :class:`RequestSocket` needs of a family's codec, for example a MessageCodec."""
+    """The methods of a codec that a :class:`RequestSocket` uses, for example of a MessageCodec."""
 
     def encode(self, operation: str, values: Mapping[str, Any], *, sequence: int = 0, flags: int = 0) -> bytes: ...
 
@@ -59,10 +59,10 @@ class Codec(Protocol):
 
 
 class RequestSocket:
-    """Requests and their answers.  Not for several threads.
+    """A socket for requests and their answers, in the network namespace of the calling thread.
 
-    Made in the network namespace of the calling thread, to which it then belongs.  Raises NetlinkError with
-    EPROTONOSUPPORT where this kernel has no such netlink family.
+    Not for several threads.  ``protocol``: the netlink family, for example 16, generic netlink.  Raises NetlinkError;
+    EPROTONOSUPPORT if the kernel has no such family.
     """
 
     def __init__(self, protocol: int) -> None:
@@ -70,7 +70,7 @@ class RequestSocket:
 
     @classmethod
     def adopt(cls, sock: socket.socket) -> RequestSocket:
-        """Over a netlink socket that was opened elsewhere, in whatever namespace; ours from now on."""
+        """Make a RequestSocket of a netlink socket that was opened elsewhere, and take over its ownership."""
         adopted = cls.__new__(cls)
         adopted._begin(sock)
         return adopted
@@ -83,11 +83,17 @@ class RequestSocket:
     def request(
         self, codec: Codec, operation: str, values: Mapping[str, Any], *, acknowledge: bool = False
     ) -> list[Message]:
-        """Send one request and return its answers, without the acknowledgement.  Raises NetlinkError."""
+        """Send one request and return its answers, without the acknowledgement.
+
+        Raises NetlinkError, and the codec's MessageError.
+        """
         return self._exchange(codec, operation, values, NLM_F_REQUEST | (NLM_F_ACK if acknowledge else 0), one=True)
 
     def dump(self, codec: Codec, operation: str, values: Mapping[str, Any]) -> list[Message]:
-        """Send a request for a table; every part of it is returned.  Raises NetlinkError."""
+        """Send a request for a table (NLM_F_DUMP) and return all its entries.
+
+        Raises NetlinkError, and the codec's MessageError.
+        """
         return self._exchange(codec, operation, values, NLM_F_REQUEST | NLM_F_DUMP, one=False)
 
     def close(self) -> None:
@@ -139,9 +145,9 @@ class RequestSocket:
 
 
 def has_family(protocol: int) -> bool:
-    """Does the kernel serve this netlink family in our network namespace?
+    """Return True if the kernel serves this netlink family in our network namespace.
 
-    Asked of /proc: opening a socket of a family that is not there makes the kernel run modprobe.
+    Reads /proc/thread-self/net/netlink, because opening a socket of a missing family makes the kernel run modprobe.
     """
     try:
         with open("/proc/thread-self/net/netlink", encoding="ascii") as table:
@@ -151,10 +157,11 @@ def has_family(protocol: int) -> bool:
 
 
 class NotificationSocket:
-    """Memberships of multicast groups, and what is announced in them.
+    """A socket for multicast groups and the notifications in them.
 
-    An overrun loses notifications, and the kernel takes a socket that has overrun for nobody until its queue is empty:
-    NETLINK_NO_ENOBUFS removes that, a large queue makes it rare, and :meth:`drain` empties it.
+    After an overrun, notifications are lost, and the kernel does not count the socket as a listener until its queue is
+    empty.  NETLINK_NO_ENOBUFS prevents the latter, a large queue makes overruns rare, :meth:`drain` empties the queue.
+    Raises NetlinkError.
     """
 
     def __init__(self, protocol: int) -> None:
@@ -167,26 +174,23 @@ class NotificationSocket:
             try:
                 self._socket.setsockopt(level, option, value)
             except PermissionError:
-                # Without CAP_NET_ADMIN; then nothing else works either, and what does not says so.
+                # Without CAP_NET_ADMIN joining a group fails too, and reports it.
                 break
 
     def fileno(self) -> int:
-        """For the event loop: readable when something was announced."""
+        """Return the fd, for the event loop: readable when notifications wait."""
         return self._socket.fileno()
 
     def join(self, group: int) -> None:
-        """Become a member of a group by its number.  Raises NetlinkError."""
+        """Join a group by its number.  Raises NetlinkError."""
         self._membership(NETLINK_ADD_MEMBERSHIP, group)
 
     def leave(self, group: int) -> None:
-        """Cease to be a member.  Raises NetlinkError."""
+        """Leave a group by its number.  Raises NetlinkError."""
         self._membership(NETLINK_DROP_MEMBERSHIP, group)
 
     def drain(self) -> list[bytes]:
-        """The kernel's messages that wait; the queue is empty then, unless somebody fills it as fast as it is read.
-
-        Raises NetlinkError.
-        """
+        """Return the kernel's messages that wait, of at most 4096 datagrams.  Raises NetlinkError."""
         messages: list[bytes] = []
         for _ in range(_NOTIFICATIONS_AT_ONCE):
             try:
@@ -198,7 +202,7 @@ class NotificationSocket:
                     number = error.errno or errno.EIO
                     raise NetlinkError(f"notifications: {errno_name(number)}", errno=number) from None
                 continue
-            # Also others may announce something in a group, where they are allowed to.
+            # Processes may send to a group too, if they are allowed to.
             if sender[0] == _KERNEL[0]:
                 messages.extend(split(data))
         return messages
@@ -216,9 +220,9 @@ class NotificationSocket:
 
 
 def open_netlink(protocol: int) -> socket.socket:
-    """A netlink socket of the calling thread's namespace, for :meth:`RequestSocket.adopt` here or in another process.
+    """Open a netlink socket in the network namespace of the calling thread.  Raises NetlinkError.
 
-    Raises NetlinkError.
+    It is for :meth:`RequestSocket.adopt`, here or in another process.
     """
     return _open(protocol)
 

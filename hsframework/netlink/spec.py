@@ -1,23 +1,36 @@
 """Netlink specs: a family's operations, attribute sets and multicast groups, read from YAML in the kernel's own format
 (Documentation/userspace-api/netlink/specs.rst).
 
-The whole file is checked when it is loaded, so that what is built from it (codec, pyroute2 classes, documentation)
-need not check it again.  One key is ours: ``x-sensitive: true`` on a binary attribute makes the codec hand its value
-out as a :class:`hsframework.interface.Secret`.
+The whole file is checked when it is loaded, so that codecs, pyroute2 classes and documentation need not check it again.
+One key is ours: with ``x-sensitive: true`` on a binary attribute the codec decodes its value to a
+:class:`hsframework.interface.Secret`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
 from hsframework.errors import ConfigurationError
+from hsframework.interface import Attribute, AttributeSet, Operation, Specification
+
+__all__ = [
+    "INTEGER_TYPES",
+    "MAX_NESTING",
+    "NLMSG_MIN_TYPE",
+    "Attribute",
+    "AttributeSet",
+    "Operation",
+    "Specification",
+    "builtin_specification",
+    "load_specification",
+    "parse_specification",
+]
 
 INTEGER_TYPES: Mapping[str, str] = {
     "u8": "B",
@@ -32,69 +45,20 @@ INTEGER_TYPES: Mapping[str, str] = {
 """Integer attribute types and their struct codes; all in the host's byte order."""
 
 MAX_NESTING = 8
+"""Levels of nested attributes."""
 NLMSG_MIN_TYPE = 0x10
-Protocol = Literal["genetlink", "netlink-raw"]
-
-
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    """One attribute of a set.  ``value`` is its number on the wire, 1 to 16383."""
-
-    name: str
-    value: int
-    type: str
-    multi: bool = False
-    nested: str | None = None
-    enum: str | None = None
-    sensitive: bool = False
-    doc: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class AttributeSet:
-    """Attributes by name; both the names and the numbers are unique in a set."""
-
-    name: str
-    attributes: Mapping[str, Attribute]
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One message.  ``request``, ``reply`` and ``event`` list the attributes that are allowed in each form."""
-
-    name: str
-    value: int
-    attribute_set: str
-    request: frozenset[str] | None = None
-    reply: frozenset[str] | None = None
-    event: frozenset[str] | None = None
-    admin: bool = False
-    doc: str = ""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Specification:
-    """One family, checked.  Compared and hashed by identity, so that what is built from one can be kept beside it."""
-
-    name: str
-    protocol: Protocol
-    protonum: int | None
-    doc: str
-    sets: Mapping[str, AttributeSet]
-    operations: Mapping[str, Operation]
-    groups: tuple[str, ...]
-    enums: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+"""Lowest message type of a family; those below are netlink's own (linux/netlink.h)."""
 
 
 @cache
 def builtin_specification(name: str) -> Specification:
-    """A spec that ships with the core: ``handshake``, ``handshake-raw``, ``local``, ``nlctrl`` or ``psp``."""
+    """Return a spec that ships with the core: ``handshake``, ``handshake-raw``, ``local``, ``nlctrl`` or ``psp``."""
     text = resources.files("hsframework.netlink").joinpath("specs", f"{name}.yaml").read_text("utf-8")
     return parse_specification(text, origin=f"{name}.yaml")
 
 
 def load_specification(path: Path | str) -> Specification:
-    """Read and check a YAML file.  Raises ConfigurationError with the file and the place in it."""
+    """Read and check a spec in a YAML file.  Raises ConfigurationError, which names the file and the wrong entry."""
     try:
         text = Path(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -103,10 +67,10 @@ def load_specification(path: Path | str) -> Specification:
 
 
 def parse_specification(text: str, *, origin: str = "<text>") -> Specification:
-    """Check a spec's text.  Raises ConfigurationError."""
+    """Parse and check the YAML text of a spec; ``origin``: for messages.  Raises ConfigurationError."""
     try:
         tree = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that YAML can say and Python cannot
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that Python cannot represent
         raise ConfigurationError(f"{origin}: not YAML: {error}") from None
     except RecursionError:
         raise ConfigurationError(f"{origin}: nested too deep") from None
@@ -117,7 +81,7 @@ def parse_specification(text: str, *, origin: str = "<text>") -> Specification:
 
 
 class _Reader:
-    """Walks the YAML tree; ``where`` in each message is the path to the entry that is wrong."""
+    """A reader of the YAML tree; ``where`` in each message is the path to the wrong entry."""
 
     def __init__(self, origin: str) -> None:
         self.origin = origin

@@ -1,1 +1,1 @@
-"""What a process asks of the kernel for itself: capabilities, limits, locked memory, keyrings, forks."""
+"""Settings of a process itself: capabilities, limits, locked memory, keyrings, forks, signals."""

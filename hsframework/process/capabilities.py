@@ -1,4 +1,4 @@
-"""What a process tells the kernel of itself: capabilities, core dumps, new privileges, open files, its parent's death.
+"""Capabilities of this process, and its settings for core dumps, privileges, open files and its parent's death.
 
 Capabilities belong to a thread: what changes them runs in the main thread, before any other is started.
 """
@@ -32,7 +32,7 @@ _MAX_CAPABILITIES = 64
 
 
 def keep_capabilities(capabilities: Iterable[int]) -> None:
-    """Give up every capability but these, for this process and what it executes.  Not root: nothing to give up."""
+    """Give up every other capability, for this process and programs that it executes.  Only root has some."""
     if os.geteuid() != 0:
         return
     kept = set(capabilities)
@@ -41,7 +41,7 @@ def keep_capabilities(capabilities: Iterable[int]) -> None:
 
 
 def set_capabilities(mask: int) -> None:
-    """These permitted and effective; nothing inheritable or ambient."""
+    """Make these capabilities permitted and effective, one bit each, and none inheritable or ambient."""
     prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     low, high = mask & 0xFFFFFFFF, mask >> 32
     header = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), 8)
@@ -51,24 +51,24 @@ def set_capabilities(mask: int) -> None:
 
 
 def clear_bounding_set(kept: Iterable[int] = ()) -> None:
-    """What this process executes can have no capability but these."""
+    """Deny programs that this process executes every capability but these."""
     for capability in range(_MAX_CAPABILITIES):
         if capability not in kept and not prctl(_PR_CAPBSET_DROP, capability) and ctypes.get_errno() == errno.EINVAL:
             return
 
 
 def keep_capabilities_through_setuid(keep: bool) -> None:
-    """Whether a change of the user leaves the permitted capabilities."""
+    """Keep the permitted capabilities through a change of the user, or not."""
     prctl(_PR_SET_KEEPCAPS, int(keep))
 
 
 def capable(capability: int) -> bool:
-    """Is it effective?"""
+    """Return True if the capability is effective."""
     return bool(_capabilities()[0] >> capability & 1)
 
 
 def _capabilities() -> tuple[int, int]:
-    """Effective and permitted."""
+    """Return the effective and the permitted capabilities, one bit each."""
     header = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), 8)
     data = ctypes.create_string_buffer(24)
     if libc().capget(header, data):
@@ -78,18 +78,18 @@ def _capabilities() -> tuple[int, int]:
 
 
 def forbid_core_dumps() -> None:
-    """No core dump, and no other process of this user may look into this one."""
+    """Forbid core dumps, and other processes of this user to look into this one."""
     prctl(_PR_SET_DUMPABLE, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def forbid_new_privileges() -> None:
-    """Nothing that this process executes can gain privileges."""
+    """Forbid programs that this process executes to gain privileges (setuid, file capabilities)."""
     prctl(_PR_SET_NO_NEW_PRIVS, 1, must=True)
 
 
 def raise_fd_limit() -> int:
-    """RLIMIT_NOFILE to what the hard limit allows; the new limit."""
+    """Raise RLIMIT_NOFILE to its hard limit, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -97,14 +97,14 @@ def raise_fd_limit() -> int:
 
 
 def die_with_parent(parent: int) -> None:
-    """SIGKILL for this process when its parent dies; at once when process ``parent`` is its parent no more."""
+    """Have the kernel kill this process when its parent dies; at once if that is not process ``parent`` by now."""
     prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), must=True)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def prctl(option: int, argument: int, *, must: bool = False) -> bool:
-    """prctl(2); False, or OSError where it ``must``: refused."""
+    """Call prctl(2).  Returns False, or raises OSError if it ``must`` succeed, when the kernel refuses."""
     result = libc().prctl(option, *(ctypes.c_ulong(item) for item in (argument, 0, 0, 0)))
     if result < 0 and must:
         raise OSError(ctypes.get_errno(), f"prctl {option}")
@@ -113,5 +113,5 @@ def prctl(option: int, argument: int, *, must: bool = False) -> bool:
 
 @cache
 def libc() -> ctypes.CDLL:
-    """The C library, which keeps errno for ctypes.get_errno()."""
+    """Return the C library, whose calls keep errno for ctypes.get_errno()."""
     return ctypes.CDLL(None, use_errno=True)

@@ -1,4 +1,4 @@
-"""The bound on what a plugin may fork or start.
+"""Bounds on the processes that a plugin may fork or start.
 
 A copy of a keeper or a worker would go on with its connections as if they were its own, so plugins do not fork at all;
 and once requests are served they start no program either, which would be read from a disk that may hang.  Both raise
@@ -19,7 +19,7 @@ PROGRAMS = frozenset({"subprocess.Popen", "os.posix_spawn", "os.exec", "os.syste
 
 
 class _Rule:
-    """What this process allows.  Forked processes go on with a copy."""
+    """State of this process's bounds.  Forked processes go on with a copy."""
 
     installed = False
     ours = False
@@ -27,7 +27,7 @@ class _Rule:
 
 
 def forbid_forks() -> None:
-    """From now on nobody forks here but within :func:`our_own_fork`.  Cannot be undone."""
+    """Forbid forks in this process but within :func:`our_own_fork`, for good."""
     # An audit hook stays for the life of the process, and of those that are forked from it.
     if not _Rule.installed:
         _Rule.installed = True
@@ -35,13 +35,13 @@ def forbid_forks() -> None:
 
 
 def forbid_programs() -> None:
-    """From now on no program is started here, nor in what is forked from here."""
+    """Forbid this process, and those forked from it, to start programs."""
     _Rule.programs = False
 
 
 @contextlib.contextmanager
 def our_own_fork() -> Iterator[None]:
-    """Allow os.fork in this block; in the child it is over at once."""
+    """Allow os.fork in this block; its child is not allowed to fork."""
     _Rule.ours = True
     try:
         yield

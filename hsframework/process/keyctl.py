@@ -1,4 +1,4 @@
-"""keyctl(2): the few calls on the kernel's keys that the dispatcher and the agents need.
+"""Calls of keyctl(2) on the kernel's keys, as the dispatcher and the agents need them.
 
 A serial is a positive number.  Every call raises OSError with the kernel's errno.  libc has no wrappers for these, and
 their numbers differ between machines.
@@ -32,7 +32,7 @@ _FIRST_SIZE = 4096
 
 @dataclass(frozen=True, slots=True)
 class KeyDescription:
-    """KEYCTL_DESCRIBE.  ``description`` may hold semicolons of its own."""
+    """Answer of KEYCTL_DESCRIBE.  ``description`` may contain semicolons."""
 
     type: str
     uid: int
@@ -42,35 +42,35 @@ class KeyDescription:
 
 
 def process_keyring() -> int:
-    """The calling process's keyring, made when there is none.  Threads that run already do not see a new one."""
+    """Return the calling process's keyring, and make it if there is none, which running threads do not see."""
     return _keyctl(_GET_KEYRING_ID, SPEC_PROCESS_KEYRING, 1)
 
 
 def join_session_keyring() -> int:
-    """A session keyring that nobody else has, in the place of the one before."""
+    """Replace the session keyring by a new one of this process alone, and return it."""
     return _call(_numbers()[1], ctypes.c_int(_JOIN_SESSION_KEYRING), None)
 
 
 def describe(serial: int) -> KeyDescription:
-    """What a key is.  ENOKEY: there is none, or it may not be seen."""
+    """Return a key's type, owner, permissions and name.  ENOKEY: there is none, or it may not be seen."""
     kind, uid, gid, permissions, description = _fetch(_DESCRIBE, serial).rstrip(b"\0").split(b";", 4)
     text = description.decode("utf-8", "surrogateescape")
     return KeyDescription(kind.decode("ascii", "replace"), int(uid), int(gid), int(permissions, 16), text)
 
 
 def read(serial: int) -> bytes:
-    """A key's payload.  EACCES: it is not possessed and not readable."""
+    """Return a key's payload.  EACCES: it is not possessed and not readable."""
     return _fetch(_READ, serial)
 
 
 def members(keyring: int) -> tuple[int, ...]:
-    """The serials in a keyring."""
+    """Return the serials in a keyring."""
     data = read(keyring)
     return struct.unpack(f"={len(data) // 4}i", data[: len(data) // 4 * 4])
 
 
 def add(kind: str, description: str, payload: bytes, keyring: int) -> int:
-    """A new key in a keyring; its serial."""
+    """Add a key to a keyring, and return its serial."""
     arguments = (kind.encode(), description.encode(), payload, ctypes.c_size_t(len(payload)), ctypes.c_int(keyring))
     return _call(_numbers()[0], *arguments)
 
@@ -86,7 +86,7 @@ def unlink(key: int, keyring: int) -> None:
 
 
 class KeyTable:
-    """/proc/keys, opened once: later looks open nothing."""
+    """Table of the keys in /proc/keys, which is opened once: later reads open nothing."""
 
     def __init__(self) -> None:
         self._fd: int | None = None
@@ -95,7 +95,7 @@ class KeyTable:
             weakref.finalize(self, os.close, self._fd)
 
     def find_keyring(self, name: str) -> int | None:
-        """The serial of root's keyring, or our own, with this description; None: none can be seen."""
+        """Find root's keyring, or this user's, with this description.  Returns its serial; None: none can be seen."""
         owners = {"0", str(os.geteuid())}
         for line in self._text().splitlines():
             fields = line.split(None, 8)

@@ -1,4 +1,4 @@
-"""What keeps a process going when memory is short: locked memory and the OOM score.
+"""Locked memory and the OOM score, by which a process goes on when memory is short.
 
 Rules:
 
@@ -29,7 +29,7 @@ _UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
 def prepare_protection(settings: MemorySettings) -> None:
-    """The OOM score, and the right to lock memory also as another user.  Raises ConfigurationError."""
+    """Set the OOM score, and allow memory to be locked after a change of the user.  Raises ConfigurationError."""
     if settings.oom_score_adjust is not None:
         set_oom_score(settings.oom_score_adjust)
     if settings.lock and capable(CAP_SYS_RESOURCE):
@@ -37,7 +37,7 @@ def prepare_protection(settings: MemorySettings) -> None:
 
 
 def lock_memory(settings: MemorySettings, *, populate: bool = False) -> None:
-    """Keep what this process uses in memory, never in swap, where that is asked for.  Raises ConfigurationError."""
+    """Keep the memory of this process out of swap, if the settings ask for it.  Raises ConfigurationError."""
     if not settings.lock:
         return
     if libc().mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT):
@@ -51,7 +51,7 @@ def lock_memory(settings: MemorySettings, *, populate: bool = False) -> None:
 
 
 def set_oom_score(score: int) -> None:
-    """How eagerly the kernel kills this process when memory is short, from -1000 to 1000; lowering it is root's.
+    """Set how eagerly the kernel kills this process when memory is short, from -1000 to 1000; only root lowers it.
 
     Raises ConfigurationError.
     """
@@ -68,13 +68,13 @@ def set_oom_score(score: int) -> None:
 
 
 def oom_score() -> int:
-    """What it is now."""
+    """Return this process's OOM score adjustment."""
     with open(_OOM_SCORE, encoding="ascii") as file:
         return int(file.read())
 
 
 def why_not_locked() -> str | None:
-    """Why a process that is started as this one cannot lock its memory; None: it can."""
+    """Return the reason for which a process started as this one cannot lock its memory; None: it can."""
     _, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if hard == resource.RLIM_INFINITY or capable(CAP_SYS_RESOURCE):
         return None
@@ -83,7 +83,7 @@ def why_not_locked() -> str | None:
 
 
 def why_not_scored(score: int) -> str | None:
-    """Why a process that is started as this one cannot set this OOM score; None: it can."""
+    """Return the reason for which a process started as this one cannot set this OOM score; None: it can."""
     if score >= oom_score() or capable(CAP_SYS_RESOURCE):
         return None
     return f"it is {oom_score()} now, and lowering it takes CAP_SYS_RESOURCE"

@@ -1,1 +1,1 @@
-"""The registry of installed plugins: found, tried, checked, and called with guards."""
+"""The registry of installed plugins: discovery, trial imports, checks, and guarded calls of their hooks."""

@@ -1,4 +1,4 @@
-"""The rules for what plugins bring: each raises PluginError with what is wrong and what is wanted."""
+"""Checks of plugins, hooks and protocols: each raises PluginError, which says what is wrong and what is expected."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _GENERATORS_ALLOWED = ("hsframework_protocols",)
 
 
 def check_plugin(plugin: object) -> None:
-    """What an entry point may name."""
+    """Check the object that an entry point names.  Raises PluginError unless it is a module or an object with hooks."""
     if plugin is None or isinstance(plugin, (type, str, bytes, int, float)):
         raise PluginError(f"the entry point names {plugin!r:.80}; a module or an object with hooks is wanted")
     check_interface_version(getattr(plugin, PLUGIN_ATTRIBUTE, 1), "the plugin")
 
 
 def check_hook(name: str, item: pluggy.HookImpl) -> None:
-    """An implementation of the hook ``name``."""
+    """Check an implementation of the hook ``name``.  Raises PluginError unless it is a plain function."""
     if item.hookwrapper or item.wrapper:
         raise PluginError(f"{name} is a hook wrapper; a plugin does not stand between others and their hooks")
     if inspect.iscoroutinefunction(item.function) or inspect.isasyncgenfunction(item.function):
@@ -35,7 +35,7 @@ def check_hook(name: str, item: pluggy.HookImpl) -> None:
 
 
 def check_protocol(item: object) -> Protocol:
-    """What ``hsframework_protocols`` may give."""
+    """Check an item that ``hsframework_protocols`` returned, and return it as a Protocol.  Raises PluginError."""
     if not isinstance(item, Protocol):
         raise PluginError(
             f"hsframework_protocols gave {_shown(item)}; instances of hsframework.interface.Protocol are wanted"
@@ -58,7 +58,7 @@ def check_protocol(item: object) -> Protocol:
 
 
 def check_settings_type(kind: object, whose: str) -> type[Any]:
-    """What describes a table of settings."""
+    """Check a settings type, and return it.  Raises PluginError unless it is a dataclass; ``whose``: for messages."""
     if not isinstance(kind, type) or not dataclasses.is_dataclass(kind):
         raise PluginError(f"{whose} is {kind!r:.80}; a dataclass is wanted")
     return kind

@@ -1,9 +1,9 @@
-"""Does a plugin fit this core?  Asked of its distribution before anything of it is imported, and of itself afterwards.
+"""Checks that a plugin fits this core: by its distribution before the import, by its interface version afterwards.
 
-* A distribution requires ``hsframework`` in a range, as any dependency.  pip sees to that when it installs, and does
-  not when the core is renewed later: so it is looked at again, at every start.
-* A plugin says for which interface it was written: ``hsframework_interface_version`` in the module or object that its
-  entry point names, and ``interface_version`` in each protocol.  What says nothing was written for 1.
+* A distribution requires a range of ``hsframework`` versions, as any dependency.  pip checks it when it installs the
+  plugin, but not when the core is upgraded later, so it is checked again at every start.
+* A plugin names the interface for which it was written: ``hsframework_interface_version`` in the module or object that
+  its entry point names, and ``interface_version`` in each protocol.  The default is 1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CORE = "hsframework"
 
 
 def check_distribution(distribution: metadata.Distribution | None, core: str = __version__) -> None:
-    """Raises PluginError where a distribution requires another version of the core."""
+    """Raise PluginError if a distribution requires another version of the core than ``core``."""
     for text in () if distribution is None else distribution.requires or ():
         if not text.lower().startswith(_CORE):
             continue
@@ -41,7 +41,7 @@ def check_distribution(distribution: metadata.Distribution | None, core: str = _
 
 
 def check_interface_version(version: object, whose: str) -> None:
-    """Raises PluginError for a plugin or a protocol that was written for an interface that is not served here."""
+    """Raise PluginError for an interface version that this core does not serve; ``whose``: for messages."""
     if type(version) is not int:
         raise PluginError(f"{whose} says that it was written for interface version {version!r:.80}; a number is wanted")
     if OLDEST_INTERFACE_VERSION <= version <= INTERFACE_VERSION:

@@ -1,13 +1,13 @@
-"""Plugins: found through entry points, vetted one by one, and called so that a bad one harms only itself.
+"""Plugins: discovered by their entry points, checked one by one, and called so that a bad one harms only itself.
 
 * A plugin is a module or an object with functions marked ``@hsframework.hookimpl``, named in the entry point group
   ``hsframework`` of its distribution.  Its name is the entry point's.
-* A plugin that was written for another version, that cannot be imported, whose hooks do not fit their specifications,
-  whose protocols have the wrong shape, or that takes a name already taken is recorded with its error and unregistered
-  whole; nothing else notices.
-* Plugins are loaded in the order of their names, so that of two which want one name the same one wins every time.
-* Hooks are plain functions.  A coroutine or a generator as ``hsframework_authorize`` would decide nothing when it is
-  called, so it is refused here, and a hook that returns something where None is wanted has not allowed anything.
+* A plugin is recorded with its error and skipped whole if it was written for another version, cannot be imported, has
+  hooks that do not fit their specifications or protocols of the wrong shape, or takes a name that is taken.  Other
+  plugins are not affected.
+* Plugins are loaded in the order of their names, so that of two with the same name always the same one is used.
+* Hooks are plain functions.  A call of a coroutine or a generator as ``hsframework_authorize`` would decide nothing, so
+  both are refused.  An ``authorize`` that returns a value instead of None refuses the handshake.
 """
 
 from __future__ import annotations
@@ -34,31 +34,32 @@ if TYPE_CHECKING:
     from hsframework.interface import PeerIdentity, Protocol, Request, Result
 
 ENTRY_POINT_GROUP = "hsframework"
+"""Entry point group in which distributions name their plugins."""
 
 _log = structlog.get_logger("hsframework.registry")
 
 
 @dataclass(frozen=True, slots=True)
 class PluginRecord:
-    """One plugin that was found.  ``distribution`` and ``version`` are empty for one that was registered directly.
-
-    ``protocols``: the names of those it serves.  ``error``: why it was skipped; None: it is in use.
-    """
+    """One plugin, in use or skipped."""
 
     name: str
     distribution: str = ""
     version: str = ""
+    """Of the distribution; both are empty for a plugin that was registered without an entry point."""
     protocols: tuple[str, ...] = ()
+    """Names of the protocols that it serves."""
     error: str | None = None
+    """Reason for which it was skipped; None: it is in use."""
 
     @property
     def message(self) -> str:
-        """The error, or nothing."""
+        """The error, or an empty text."""
         return self.error or ""
 
 
 class RegisteredProtocol(NamedTuple):
-    """A protocol and the plugin that it came from."""
+    """A protocol and the record of its plugin."""
 
     protocol: Protocol
     record: PluginRecord
@@ -73,8 +74,8 @@ class _Hook(NamedTuple):
 class PluginRegistry:
     """The plugins of one process.
 
-    ``records``: every plugin in the order of loading, also those that were skipped.  ``protocols``: by name.  ``hook``:
-    pluggy's relay, whose callers raise what a plugin raises; the methods here are guarded.
+    ``records``: every plugin in the order of loading, also those that were skipped.  ``protocols``: those of the
+    plugins in use, by name.  Calls through :attr:`hook` raise a plugin's exceptions; the methods here are guarded.
     """
 
     def __init__(self) -> None:
@@ -87,20 +88,20 @@ class PluginRegistry:
 
     @property
     def hook(self) -> pluggy.HookRelay:
-        """Every hook of every plugin in use."""
+        """pluggy's relay to the hooks of every plugin in use."""
         return self._manager.hook
 
     @property
     def errors(self) -> list[PluginRecord]:
-        """The plugins that were skipped."""
+        """Records of the plugins that were skipped."""
         return [record for record in self.records if record.error is not None]
 
     def register(self, plugin: object, name: str, *, distribution: str = "", version: str = "") -> PluginRecord:
-        """Take a module or an object as a plugin.  It never raises: the record says whether, and if not why."""
+        """Register a module or an object as a plugin.  An error is in the returned record, and is not raised."""
         return self._admit(name, distribution, version, lambda: plugin)
 
     def load(self, entry_point: metadata.EntryPoint) -> PluginRecord:
-        """Import and register what an entry point names.  Never raises, as :meth:`register`."""
+        """Import and register the plugin of an entry point.  An error is in the returned record, and is not raised."""
         distribution = entry_point.dist
 
         def load() -> object:
@@ -115,17 +116,17 @@ class PluginRegistry:
         )
 
     def skip(self, record: PluginRecord) -> None:
-        """Record a plugin that is not to be used."""
+        """Add the record of a plugin that is not to be used."""
         self.records.append(record)
 
     def missing(self, required: Iterable[str]) -> dict[str, str]:
-        """Those of the plugins that are not in use, and why not."""
+        """Return the required plugins that are not in use, with the reason for each."""
         known = {record.name: record.error for record in self.records}
         why = {name: known.get(name, "it is not installed") for name in required}
         return {name: reason for name, reason in why.items() if reason is not None}
 
     def require(self, names: Iterable[str]) -> None:
-        """Raises RequiredPluginError where one of these plugins is not in use."""
+        """Raise RequiredPluginError if one of these plugins is not in use."""
         for name, reason in self.missing(names).items():
             raise RequiredPluginError(
                 f"the plugin {name!r} is required and cannot be used, so nothing is served: {reason}; mend it, or "
@@ -162,7 +163,7 @@ class PluginRegistry:
 
     def _hooks(self, hook: str) -> list[_Hook]:
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
-        # pluggy calls the one that was registered last first; its list is in the order of registration.
+        # In pluggy's calling order: its list is in the order of registration, and the last one is called first.
         return [_Hook(item.plugin_name, item.function, tuple(item.argnames)) for item in reversed(implementations)]
 
     def _check_hooks(self, name: str) -> None:
@@ -186,16 +187,16 @@ class PluginRegistry:
         return tuple(found)
 
     def _check_settings(self, name: str, protocols: Iterable[Protocol]) -> None:
-        kinds = self._of("hsframework_settings", name)
+        kinds = self._hooks_of(name, "hsframework_settings")
         if not kinds:
             return
-        if not self._of("hsframework_configure", name):
+        if not self._hooks_of(name, "hsframework_configure"):
             raise PluginError("hsframework_settings without hsframework_configure: nobody takes the settings")
         if any(item.name == name and item.settings_type is not None for item in protocols):
             raise PluginError(f"[plugins.{name}] are the settings of the protocol: leave hsframework_settings out")
         self._settings[name] = check_settings_type(kinds[0].function(), "what hsframework_settings gives")
 
-    def _of(self, hook: str, plugin: str) -> list[_Hook]:
+    def _hooks_of(self, plugin: str, hook: str) -> list[_Hook]:
         return [item for item in self._hooks(hook) if item.plugin == plugin]
 
     def _refresh(self) -> None:
@@ -203,12 +204,13 @@ class PluginRegistry:
         self._started = self._hooks("hsframework_handshake_started")
         self._finished = self._hooks("hsframework_handshake_finished")
 
-    # Hooks, guarded
+    # Guarded calls of hooks
 
     def configure(self, tables: Mapping[str, Mapping[str, Any]], *, base: Path | None = None) -> None:
-        """Give every plugin that wants them its settings: the table of its name.  ``base``: the folder of paths in it.
+        """Call ``hsframework_configure`` of each plugin with the settings in the table of its name.
 
-        Raises ConfigurationError.  A plugin that fails in another way is recorded so and unregistered.
+        ``base``: the folder to which paths in the tables are relative.  Raises ConfigurationError.  A plugin whose hook
+        raises anything else is recorded with the error and skipped from then on.
         """
         for hook in self._hooks("hsframework_configure"):
             kind, table = self._settings.get(hook.plugin), tables.get(hook.plugin, {})
@@ -235,7 +237,10 @@ class PluginRegistry:
         _log.error("a plugin is skipped", plugin=name, reason=problem)
 
     def authorize(self, request: Request, peer: PeerIdentity) -> None:
-        """Ask every plugin.  Raises HandshakeError: a refusal, or EIO when a plugin failed to decide."""
+        """Call ``hsframework_authorize`` of each plugin.
+
+        Raises HandshakeError if one refuses, and ``HandshakeFailed(INTERNAL)`` (EIO) if one fails to decide.
+        """
         for hook in self._authorize:
             try:
                 answer = _call(hook, {"request": request, "peer": peer})
@@ -255,14 +260,17 @@ class PluginRegistry:
                 raise _undecided(hook.plugin)
 
     def handshake_started(self, request: Request) -> None:
-        """Tell every plugin.  Never raises."""
+        """Call ``hsframework_handshake_started`` of each plugin.  Its exceptions are logged, and not raised."""
         for hook in self._started:
-            _tell(hook, {"request": request})
+            _call_logged(hook, {"request": request})
 
     def handshake_finished(self, request: Request, outcome: Result | HsframeworkError, duration: float) -> None:
-        """Tell every plugin.  Never raises."""
+        """Call ``hsframework_handshake_finished`` of each plugin; ``duration``: seconds.
+
+        Its exceptions are logged, and not raised.
+        """
         for hook in self._finished:
-            _tell(hook, {"request": request, "outcome": outcome, "duration": duration})
+            _call_logged(hook, {"request": request, "outcome": outcome, "duration": duration})
 
 
 Registry = PluginRegistry
@@ -271,10 +279,10 @@ Registry = PluginRegistry
 def load_plugins(
     only: Collection[str] | None = None, blocked: Iterable[str] = (), *, unfit: Mapping[str, str] | None = None
 ) -> PluginRegistry:
-    """Every installed plugin.
+    """Load the installed plugins.
 
-    ``only``: names of plugins; others are not imported and not recorded.  ``blocked``: recorded, and not imported.
-    ``unfit``: the same, with the reason for each.
+    ``only``: names of plugins; others are neither imported nor recorded; None: all.  ``blocked``: names of plugins that
+    are recorded as skipped, and not imported.  ``unfit``: the same, with the reason for each.
     """
     registry = PluginRegistry()
     refused = dict.fromkeys(blocked, "blocked by the configuration")
@@ -302,7 +310,7 @@ def _described(error: BaseException) -> str:
     return str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
 
 
-def _tell(hook: _Hook, values: dict[str, object]) -> None:
+def _call_logged(hook: _Hook, values: dict[str, object]) -> None:
     try:
         _call(hook, values)
     except KeyboardInterrupt:

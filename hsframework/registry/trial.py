@@ -1,7 +1,7 @@
-"""Every plugin's first import is in a process of its own.
+"""Trial imports of plugins, each in a process of its own.
 
-An agent imports all plugins, since any of them may have a say in whom to authorize.  One that exits, crashes or hangs
-while it is imported would take every agent with it, so each is tried in a forked process before, all at once.
+An agent imports all plugins, because each may implement ``hsframework_authorize``.  One that exits, crashes or hangs
+during its import would end every agent, so each is imported in a forked process before, all at once.
 """
 
 from __future__ import annotations
@@ -17,21 +17,24 @@ from typing import NoReturn
 
 from hsframework.process.capabilities import die_with_parent
 from hsframework.process.forks import our_own_fork
+from hsframework.process.signals import expect_children
 from hsframework.registry.compatibility import check_distribution
 from hsframework.registry.plugins import ENTRY_POINT_GROUP
 
 TIMEOUT = 10.0
-"""Seconds for all of them together: long, for a plugin that is skipped has no say."""
+"""Seconds for all trials together: long, because a skipped plugin authorizes nobody."""
 
 _SURVIVED = 83
-"""Exit status of a trial whose plugin has let the process live; any number that a plugin hardly picks."""
+"""Exit status of a trial whose import has ended, with or without an exception; a number unlikely as a plugin's own."""
 
 
 def unfit_plugins(exempt: Collection[str] = (), *, timeout: float = TIMEOUT) -> dict[str, str]:
-    """Why a plugin must not be imported, by name; those that are not here may be.
+    """Return the plugins that must not be imported, by name, with the reason for each.
 
-    ``exempt``: not tried, since nobody else is harmed.  What only raises is not unfit: whoever imports it is told.
+    ``exempt``: names of plugins that are not tried.  ``timeout``: seconds for all trials together.  A plugin that only
+    raises an exception is not unfit, because its importer can handle that.
     """
+    expect_children()
     found = [item for item in metadata.entry_points(group=ENTRY_POINT_GROUP) if item.name not in exempt]
     trials = [(entry_point.name, _begin(entry_point)) for entry_point in found]
     deadline = time.monotonic() + timeout
@@ -75,8 +78,8 @@ def _end(pid: int, deadline: float, timeout: float) -> str | None:
     finally:
         os.close(pidfd)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return None if status == _SURVIVED else f"its import ends the process ({_how(status)})"
+    return None if status == _SURVIVED else f"its import ends the process ({_shown(status)})"
 
 
-def _how(status: int) -> str:
+def _shown(status: int) -> str:
     return f"exit status {status}" if status >= 0 else signal.Signals(-status).name

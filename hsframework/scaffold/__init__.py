@@ -1,7 +1,7 @@
-"""A new plugin's package: ``hsframework plugin new NAME`` (:mod:`hsframework.cli.commands.plugin`).
+"""The scaffold for a new plugin's package: ``hsframework plugin new NAME`` (:mod:`hsframework.cli.commands.plugin`).
 
-``template`` is a plugin that works, with the name *knock*; a new one is the same with another name.  So the template is
-checked by the tools that check all other code, and its word must stand for the name wherever it stands.
+``template`` is a plugin that works, with the name *knock*; a new plugin is a copy with the name replaced.  So the
+template is checked by the same tools as all other code, and may use the word *knock* for the name only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LEFT_OUT = {"__pycache__", ".ruff_cache", ".mypy_cache", ".pytest_cache", ".hyp
 
 @dataclass(frozen=True)
 class Names:
-    """One name in every form that a package has."""
+    """A plugin's name in the forms that its package needs.  Raises ConfigurationError for an unsuitable name."""
 
     name: str
 
@@ -37,27 +37,30 @@ class Names:
 
     @property
     def distribution(self) -> str:
-        """``my-way`` → ``hsframework-my-way``."""
+        """Name of the distribution: ``my-way`` → ``hsframework-my-way``."""
         return f"hsframework-{self.name}"
 
     @property
     def package(self) -> str:
-        """``my-way`` → ``hsframework_my_way``."""
+        """Name of the Python package: ``my-way`` → ``hsframework_my_way``."""
         return self.distribution.replace("-", "_")
 
     @property
     def classes(self) -> str:
-        """``my-way`` → ``MyWay``, before ``Protocol`` and ``Handshaker``."""
+        """Prefix of the class names: ``my-way`` → ``MyWay``, for ``MyWayProtocol``."""
         return "".join(part.capitalize() for part in self.name.split("-"))
 
     def put_into(self, text: str) -> str:
-        """A text of the template, with this name."""
+        """Return a text of the template with the name replaced by this one."""
         forms = {f"hsframework_{WORD}": self.package, WORD.capitalize(): self.classes, WORD: self.name}
         return _TOKENS.sub(lambda match: forms[match[0]], text)
 
 
 def create(names: Names, parent: Path) -> list[Path]:
-    """Write the package into a new folder in ``parent``.  The files, relative to the folder; ConfigurationError."""
+    """Write the package into a new folder in ``parent``, and return its files, relative to that folder.
+
+    Raises ConfigurationError if the folder exists or cannot be made.
+    """
     folder = parent / names.distribution
     try:
         folder.mkdir()
@@ -76,7 +79,7 @@ def create(names: Names, parent: Path) -> list[Path]:
 
 
 def template_files() -> Iterator[Path]:
-    """Every file of the template, relative to it."""
+    """Yield the files of the template, relative to it."""
     for path in TEMPLATE.rglob("*"):
         relative = path.relative_to(TEMPLATE)
         if path.is_file() and not _LEFT_OUT.intersection(relative.parts):

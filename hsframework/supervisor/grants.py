@@ -1,4 +1,4 @@
-"""Which groups the agent of a plugin may join, where a supervisor has started it.
+"""Rule for the groups that the agent of a plugin may join when a supervisor has started it.
 
 A keeper runs its plugin's code, so the groups that it names are a wish.  What decides is what an administrator wrote or
 installed:
@@ -22,7 +22,7 @@ from hsframework.netlink.spec import builtin_specification
 def refused_groups(
     plugin: str, wanted: Iterable[str], configuration: Configuration, installed: Collection[str]
 ) -> dict[str, str]:
-    """Those of the groups that the plugin's agent may not join, and what to change if it should."""
+    """Return those of the groups that the plugin's agent may not join, each with what to change if it should."""
     settings = configuration.agents.get(plugin, AgentSettings())
     problems = ((group, _problem(plugin, group, settings, configuration, installed)) for group in wanted)
     return {group: problem for group, problem in problems if problem is not None}

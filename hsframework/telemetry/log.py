@@ -1,12 +1,13 @@
 """Logging: structlog events as lines on stderr.
 
-* No secret reaches a line.  Bytes and :class:`~hsframework.interface.Secret` are replaced by their length at any depth
-  of an event's values, and the text of an exception that was given bytes is left out.
-* Nothing here opens a file once logging is set up: a traceback is function names and line numbers, never source lines,
-  and what Python itself would print with source lines (warnings, errors in destructors and threads) becomes an event.
-* A line is written whole or dropped: a reader of stderr that has stopped costs the process at most :data:`PATIENCE`
-  once, and the number of lines that it missed is told when it reads again.
-* What a peer chose (a name in a certificate) cannot forge a line: what is not printable is escaped.
+* No line contains a secret.  Bytes and :class:`~hsframework.interface.Secret` are replaced by their length at any depth
+  of an event's values, and the text of an exception with bytes among its arguments is left out.
+* No file is opened once logging is set up: a traceback has function names and line numbers, but no source lines.
+  Warnings and errors that Python itself would print with source lines (in destructors and threads) become events.
+* A line is written whole or dropped: if the reader of stderr has stopped, the process waits at most :data:`PATIENCE`
+  once, and the number of dropped lines is written when the reader continues.
+* Text that a peer chose, such as a name in a certificate, cannot forge a line: characters that are not printable are
+  escaped.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ import structlog
 from hsframework.interface import Secret
 
 PATIENCE = 0.1
-"""Seconds that a line waits for a reader, once after each line that was written."""
+"""Seconds that a line waits for the reader; after a dropped line, the next ones do not wait."""
 
 MAX_TEXT = 4000
-"""Characters of one value; what is longer is cut."""
+"""Characters of one value; a longer one is cut."""
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _MAX_DEPTH = 6
@@ -48,7 +49,7 @@ _Event = MutableMapping[str, Any]
 
 
 def configure(level: str = "info", format: str = "console", *, fd: int = 2) -> None:
-    """Set logging up for this process and those that it forks.
+    """Set up logging for this process and those that it forks.
 
     ``level``: debug, info, warning or error.  ``format``: json or console.  ``fd`` stays the caller's.
     """
@@ -70,7 +71,7 @@ def configure(level: str = "info", format: str = "console", *, fd: int = 2) -> N
 
 
 class LineWriter:
-    """Writes lines to an fd that may be a terminal, a pipe, a socket or a file, and does not hang on it."""
+    """A writer of lines to a terminal, a pipe, a socket or a file, which does not hang if the reader has stopped."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -82,13 +83,13 @@ class LineWriter:
         if stat.S_ISSOCK(mode):
             self._socket = socket.socket(fileno=os.dup(fd))
         elif stat.S_ISFIFO(mode):
-            # A description of its own: O_NONBLOCK on the inherited one would change it for its other users too.
+            # An open file description of its own: O_NONBLOCK on the inherited one would affect its other users too.
             with contextlib.suppress(OSError):
                 self._fd = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
                 self._opened = True
 
     def write(self, line: str) -> None:
-        """One line without its end.  Never raises."""
+        """Write one line, given without its end.  Raises nothing."""
         if self._missed:
             line = f"({self._missed} log lines were dropped here)\n{line}"
         data = line.encode(errors="backslashreplace") + b"\n"
@@ -100,7 +101,7 @@ class LineWriter:
         self._missed = self._missed + 1 if data else 0
 
     def close(self) -> None:
-        """Close what was opened here; the fd that was given stays open."""
+        """Close the fds that this object has opened; the given one stays open."""
         if self._socket is not None:
             self._socket.close()
         elif self._opened:
@@ -109,7 +110,7 @@ class LineWriter:
     def _send(self, data: bytes) -> int:
         if self._socket is not None:
             return self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        # Where O_NONBLOCK cannot be had, poll promises room for PIPE_BUF bytes.
+        # Without O_NONBLOCK, poll guarantees room for PIPE_BUF bytes only.
         return os.write(self._fd, data if self._file else data[: select.PIPE_BUF])
 
     def _ready(self) -> bool:
@@ -119,7 +120,7 @@ class LineWriter:
 
 
 class _LineLogger:
-    """What structlog calls with a rendered line."""
+    """The logger that structlog calls with a rendered line."""
 
     def __init__(self, name: str, writer: LineWriter) -> None:
         self.name = name
@@ -134,7 +135,7 @@ def _add_origin(logger: Any, method: str, event: _Event) -> _Event:
 
 
 def redact(logger: Any, method: str, event: _Event) -> _Event:
-    """Structlog processor: replace what must not, or cannot, be written down."""
+    """Replace secrets, and values that cannot be rendered, in an event (a structlog processor)."""
     return {key: _safe(value, 0) for key, value in event.items()}
 
 
@@ -164,12 +165,12 @@ def _safe(value: object, depth: int) -> object:
 
 
 def render_json(logger: Any, method: str, event: _Event) -> str:
-    """Structlog renderer: one JSON object."""
+    """Render an event as a JSON object (a structlog processor)."""
     return json.dumps(event, ensure_ascii=False)
 
 
 def render_console(logger: Any, method: str, event: _Event) -> str:
-    """Structlog renderer: ``time level logger: event key=value``, and the lines of a traceback below."""
+    """Render an event as ``time level logger: event key=value``, with a traceback below it (a structlog processor)."""
     frames = event.pop("exception", None)
     head = f"{event.pop('timestamp')} {event.pop('level'):7} {event.pop('logger')}[{event.pop('pid')}]: "
     line = head + _printable(str(event.pop("event", "")))
@@ -190,7 +191,7 @@ def _word(value: object) -> str:
 
 
 def format_exceptions(logger: Any, method: str, event: _Event) -> _Event:
-    """Structlog processor: ``exc_info`` to a list of lines under ``exception``."""
+    """Replace ``exc_info`` by a list of lines under ``exception`` (a structlog processor)."""
     given = event.pop("exc_info", None)
     if given is True:
         given = sys.exc_info()
@@ -201,7 +202,7 @@ def format_exceptions(logger: Any, method: str, event: _Event) -> _Event:
 
 
 def traceback_lines(error: BaseException) -> list[str]:
-    """The exception, where it passed, and what caused it; no source lines, so that no file is opened."""
+    """Return an exception with its frames and its causes as lines, without source lines, so that no file is opened."""
     lines: list[str] = []
     cause: BaseException | None = error
     for number in range(_MAX_CAUSES):
@@ -215,7 +216,7 @@ def traceback_lines(error: BaseException) -> list[str]:
 
 
 def exception_text(error: BaseException) -> str:
-    """``ValueError: what it says``; without what it says when it was given bytes, which may be a key."""
+    """Return type and text of an exception; without the text if its arguments have bytes, which may be a key."""
     name = type(error).__qualname__
     if any(isinstance(item, (bytes, bytearray, memoryview, Secret)) for item in error.args):
         return f"{name} (text withheld: it holds bytes)"
@@ -227,14 +228,14 @@ def exception_text(error: BaseException) -> str:
 
 
 def forbid_source_reading() -> None:
-    """From now on nobody in this process reads source files for a traceback, whichever module prints it."""
+    """Prevent all code of this process from reading source files for a traceback."""
     linecache.clearcache()
     linecache.updatecache = lambda filename, module_globals=None: []
     linecache.checkcache = lambda filename=None: None
 
 
 class _Adopted(logging.Handler):
-    """Hands what libraries log over to structlog."""
+    """A handler that passes the log records of libraries to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -254,7 +255,7 @@ def _adopt_other_logs(level: int) -> None:
         if isinstance(handler, _Adopted):
             root.removeHandler(handler)
     root.addHandler(_Adopted())
-    # Libraries' own debug and info lines are theirs, and some of them show what they were given.
+    # Debug and info records of libraries are left out; some contain the data that they were given.
     root.setLevel(max(level, logging.WARNING))
     warnings.showwarning = _show_warning
     sys.excepthook = _show_exception

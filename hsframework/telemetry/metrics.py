@@ -1,7 +1,7 @@
 """Counters of one process, and their Prometheus exposition.
 
-Counting is a few dictionary operations, so that it costs nothing beside a handshake; prometheus_client is imported when
-an endpoint is asked for.  Names follow Prometheus' conventions; durations are seconds.
+Counting takes a few dictionary operations, which is little beside a handshake.  prometheus_client is imported only if
+an endpoint is configured.  Names follow Prometheus' conventions; durations are seconds.
 """
 
 from __future__ import annotations
@@ -17,20 +17,26 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds in seconds."""
 
 
 class Metrics:
-    """What a dispatcher counts."""
+    """The metrics of a dispatcher."""
 
     def __init__(self) -> None:
         self.outcomes: Counter[tuple[str, int]] = Counter()
+        """Completed requests, by group and status."""
         self.refused: Counter[tuple[str, int]] = Counter()
+        """Refused requests, by group and errno."""
         self.durations: dict[str, list[int]] = {}
+        """Completed requests in each bucket, by group."""
         self.duration_sums: Counter[str] = Counter()
+        """Seconds from receipt to completion of all requests, by group."""
         self.gauges: dict[str, Callable[[], int]] = {}
+        """Functions that return the value of a gauge, by its name."""
 
     def handshake(self, group: str, status: int, duration: float) -> None:
-        """A request was completed with ``status`` (0 or a positive errno) after ``duration`` seconds."""
+        """Count a request that was completed with ``status`` (0 or a positive errno) after ``duration`` seconds."""
         self.outcomes[group, status] += 1
         buckets = self.durations.get(group)
         if buckets is None:
@@ -39,11 +45,11 @@ class Metrics:
         self.duration_sums[group] += duration  # type: ignore[assignment]
 
     def refusal(self, group: str, number: int) -> None:
-        """A request was not taken."""
+        """Count a request that was refused; ``number``: the errno."""
         self.refused[group, number] += 1
 
     def collect(self) -> Iterable[Metric]:
-        """prometheus_client's custom collector interface."""
+        """Yield all metrics, for prometheus_client (its interface of a custom collector)."""
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
         for name, text, counts in (
@@ -68,9 +74,10 @@ class Metrics:
 
 
 def metrics_server(metrics: Metrics, listen: str) -> Callable[[], None]:
-    """What starts serving on ``address:port``, from a thread of its own; everything is imported by then.
+    """Prepare an endpoint at ``listen`` (``address:port``), and return the function that starts its thread.
 
-    Two steps, since a thread keeps the capabilities of the moment of its start.  Both raise ConfigurationError.
+    There are two steps because a thread keeps the capabilities that the process has when it starts: everything is
+    imported before the process gives capabilities up, and the thread starts afterwards.  Both raise ConfigurationError.
     """
     from prometheus_client import CollectorRegistry, start_http_server
 

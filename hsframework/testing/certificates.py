@@ -1,4 +1,4 @@
-"""Throw-away certificates for tests, demonstrations and plugin authors.  Never for anything that stays.
+"""Throw-away certificates for tests and demonstrations.  Never use them for anything else.
 
 ::
 
@@ -7,8 +7,8 @@
     verify_chain(server.chain, root.trust(), purpose=Purpose.SERVER_AUTH, peer_name="server.example", now=now)
     files = server.write(directory)      # files.certificate, files.private_key, files.ca: for openssl, gnutls-cli …
 
-Everything is well-formed and valid from an hour ago for 30 days unless an argument says otherwise: each argument of
-:class:`CertificateOptions` is also the way to break the rule that it stands for.
+Certificates are well-formed, and valid from one hour ago until 30 days from now, unless an argument changes that: each
+argument of :class:`CertificateOptions` can also break a rule.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ KEY_TYPES = (
     "rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384", "ecdsa-p521", "ed25519", "ed448",
     "ml-dsa-44", "ml-dsa-65", "ml-dsa-87",
 )  # fmt: skip
-"""The key types that the rest of hsframework takes; ``rsa-1024`` and ``ecdsa-p224`` can be made too, to be refused."""
+"""Key types that hsframework accepts; ``rsa-1024`` and ``ecdsa-p224`` can be made too, for tests of their refusal."""
 
 _GENERATORS: dict[str, Any] = {
     "ecdsa-p224": lambda: ec.generate_private_key(ec.SECP224R1()),
@@ -66,7 +66,10 @@ _KEY_USAGES = (
 
 
 def generate_key(key_type: str = "ecdsa-p256") -> PrivateKey:
-    """A private key: one of :data:`KEY_TYPES`.  RSA keys come from four of each size that the process keeps."""
+    """Generate a private key; ``key_type``: one of :data:`KEY_TYPES`.
+
+    RSA keys are taken in turn from four of each size, which the process keeps, because generating one takes long.
+    """
     if not key_type.startswith("rsa-"):
         key: PrivateKey = _GENERATORS[key_type]()
         return key
@@ -81,18 +84,20 @@ def generate_key(key_type: str = "ecdsa-p256") -> PrivateKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateOptions:
-    """How one certificate is made.  The defaults depend on whether it is for an authority."""
+    """The contents of one certificate.  :class:`Authority` has other defaults for leaves and for authorities."""
 
     names: Sequence[str] = ()
     """DNS names and IP literals for the subjectAltName; empty: no such extension."""
     subject: x509.Name | str | None = None
-    """A name, or just the common name; None: the first of ``names``, or one that is not used yet."""
+    """A name, or a common name; None: the first of ``names``, or an unused one."""
     key_type: str = "ecdsa-p256"
+    """Type of the new key, see :data:`KEY_TYPES`."""
     key: PrivateKey | None = None
-    """Instead of a new one."""
+    """Key to use instead of a new one."""
     ca: bool | None = None
     """Basic constraints; None: no such extension."""
     path_length: int | None = None
+    """Path length in the basic constraints; None: unlimited."""
     usages: Sequence[x509.ObjectIdentifier] | None = None
     """Extended key usage; None: no such extension."""
     key_usage: Iterable[str] | None = None
@@ -100,16 +105,17 @@ class CertificateOptions:
     not_before: datetime | None = None
     not_after: datetime | None = None
     serial_number: int | None = None
+    """None: a random one."""
     key_identifiers: bool = True
-    """Subject and authority key identifiers."""
+    """True: add subject and authority key identifiers."""
     extensions: Sequence[tuple[x509.ExtensionType, bool]] = ()
     """Further extensions, each with its critical bit."""
     hash: hashes.SHA224 | hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None = None
-    """Of the signature, where its type has a choice; None: SHA-384 for P-384, SHA-512 for P-521, SHA-256 else."""
+    """Hash of an RSA or ECDSA signature; None: SHA-384 for P-384, SHA-512 for P-521, else SHA-256."""
     pss: bool = False
-    """Sign with RSA-PSS."""
+    """True: sign with RSA-PSS."""
     spoil_signature: bool = False
-    """Flip one bit of the finished signature."""
+    """True: flip one bit of the signature."""
 
 
 _LEAF = CertificateOptions(ca=False, usages=(SERVER, CLIENT), key_usage=_SERVER_KEY_USAGE)
@@ -118,16 +124,19 @@ _AUTHORITY = CertificateOptions(ca=True, key_usage=_AUTHORITY_KEY_USAGE)
 
 @dataclass(frozen=True, slots=True)
 class CredentialFiles:
-    """Paths of PEM files: the chain without its anchor, the private key (mode 0600), the anchor."""
+    """Paths of the PEM files of a credential."""
 
     certificate: Path
+    """The chain without its anchor."""
     private_key: Path
+    """The private key, mode 0600."""
     ca: Path
+    """The anchor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A certificate chain, leaf first and without its anchor, with the private key; and the anchor."""
+    """A certificate chain (DER, leaf first, without its anchor), its private key, and the anchor (DER)."""
 
     chain: tuple[bytes, ...]
     key: PrivateKey = field(repr=False)
@@ -135,16 +144,17 @@ class Credential:
 
     @property
     def certificate(self) -> bytes:
-        """DER of the leaf."""
+        """The leaf, DER."""
         return self.chain[0]
 
     @property
     def serial_number(self) -> int:
+        """Serial number of the leaf."""
         return x509.load_der_x509_certificate(self.certificate).serial_number
 
     @property
     def identity(self) -> Identity:
-        """What a request carries."""
+        """Chain and key in the form that a request takes."""
         form = (serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         return Identity(self.chain, Secret(self.key.private_bytes(*form)))
 
@@ -155,11 +165,12 @@ class Credential:
 
     @property
     def private_key_pem(self) -> bytes:
+        """The private key, PKCS#8 PEM."""
         form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         return self.key.private_bytes(*form)
 
     def write(self, directory: str | os.PathLike[str], name: str = "identity") -> CredentialFiles:
-        """Write ``NAME.crt``, ``NAME.key`` and ``NAME-ca.crt`` into ``directory``, which exists."""
+        """Write ``NAME.crt``, ``NAME.key`` and ``NAME-ca.crt`` into an existing directory."""
         base = Path(directory)
         files = CredentialFiles(base / f"{name}.crt", base / f"{name}.key", base / f"{name}-ca.crt")
         files.certificate.write_bytes(self.certificate_pem)
@@ -172,9 +183,9 @@ class Credential:
 
 
 class Authority:
-    """A certificate authority: a root, or what :meth:`intermediate` returns.
+    """A certificate authority: a root, or an intermediate one with a ``parent``.
 
-    ``options`` are the fields of :class:`CertificateOptions`, for the authority's own certificate.
+    ``options``: fields of :class:`CertificateOptions`, for the authority's own certificate.
     """
 
     def __init__(
@@ -185,42 +196,44 @@ class Authority:
         self.key = wanted.key or generate_key(key_type)
         issuer = (self.subject, self.key) if parent is None else (parent.subject, parent.key)
         self.certificate = _sign(wanted, self.subject, self.key, *issuer)
-        """DER."""
+        """The authority's certificate, DER."""
         self.chain: tuple[bytes, ...] = () if parent is None else (self.certificate, *parent.chain)
-        """DER, this authority first, without the anchor: what its leaves send besides themselves."""
+        """DER certificates that follow a leaf in its chain: this authority first, without the anchor."""
         self.anchor: bytes = self.certificate if parent is None else parent.anchor
-        """DER of the root."""
+        """The root's certificate, DER."""
 
     @property
     def certificate_pem(self) -> bytes:
+        """The authority's certificate, PEM."""
         return to_pem(self.certificate)
 
     @property
     def serial_number(self) -> int:
+        """Serial number of the authority's certificate."""
         return x509.load_der_x509_certificate(self.certificate).serial_number
 
     @property
     def credential(self) -> Credential:
-        """The authority's own certificate and key as if it were a leaf."""
+        """The authority's own certificate and key, in the form of a leaf's."""
         return Credential(self.chain or (self.certificate,), self.key, self.anchor)
 
     def trust(self, *crls: bytes) -> Trust:
-        """Trust in the root above this authority, with DER revocation lists."""
+        """Return a trust in the root above this authority, with DER revocation lists."""
         return Trust((self.anchor,), crls)
 
     def issue(self, names: Sequence[str] = ("localhost",), key_type: str = "ecdsa-p256", **options: Any) -> Credential:
-        """A leaf for TLS, server and client, unless ``options`` say otherwise."""
+        """Issue a leaf for TLS servers and clients; ``options``: fields of :class:`CertificateOptions`."""
         wanted = replace(_LEAF, names=tuple(names), key_type=key_type, **options)
         key = wanted.key or generate_key(key_type)
         leaf = _sign(wanted, _subject(wanted), key, self.subject, self.key)
         return Credential((leaf, *self.chain), key, self.anchor)
 
     def intermediate(self, name: str = "Test Issuing", key_type: str = "ecdsa-p256", **options: Any) -> Authority:
-        """An authority below this one."""
+        """Make an authority below this one; ``options``: fields of :class:`CertificateOptions`."""
         return Authority(name, key_type, parent=self, **options)
 
     def cross_sign(self, other: Authority, **options: Any) -> bytes:
-        """A certificate, DER, in which this authority certifies the name and key of ``other``."""
+        """Issue a certificate (DER) for the name and key of another authority."""
         wanted = replace(_AUTHORITY, subject=other.subject, key=other.key, **options)
         return _sign(wanted, other.subject, other.key, self.subject, self.key)
 
@@ -233,7 +246,10 @@ class Authority:
         extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
         key: PrivateKey | None = None,
     ) -> bytes:
-        """A revocation list, DER, of certificates or serial numbers.  ``key`` signs it instead of the authority's."""
+        """Make a revocation list (DER) of certificates or serial numbers.
+
+        ``extensions``: each with its critical bit.  ``key``: signs the list instead of the authority's key.
+        """
         begin, end = _interval(this_update, next_update)
         builder = x509.CertificateRevocationListBuilder().issuer_name(self.subject).last_update(begin).next_update(end)
         for item in revoked:
@@ -246,14 +262,14 @@ class Authority:
         return builder.sign(signer, _hash_for(signer)).public_bytes(serialization.Encoding.DER)
 
     def write(self, directory: str | os.PathLike[str], name: str = "ca") -> Path:
-        """Write ``NAME.crt``, the root's certificate, into ``directory``."""
+        """Write the root's certificate as ``NAME.crt`` into an existing directory, and return its path."""
         path = Path(directory) / f"{name}.crt"
         path.write_bytes(to_pem(self.anchor))
         return path
 
 
 def self_signed(names: Sequence[str] = ("localhost",), key_type: str = "ecdsa-p256", **options: Any) -> Credential:
-    """A leaf that is its own issuer, as for pinning; its ``anchor`` is itself."""
+    """Make a self-signed leaf, as for pinning, which is its own ``anchor``."""
     wanted = replace(_LEAF, names=tuple(names), key_type=key_type, **options)
     key, subject = wanted.key or generate_key(key_type), _subject(wanted)
     leaf = _sign(wanted, subject, key, subject, key)
@@ -261,7 +277,7 @@ def self_signed(names: Sequence[str] = ("localhost",), key_type: str = "ecdsa-p2
 
 
 def to_pem(der: bytes, label: str = "CERTIFICATE") -> bytes:
-    """One PEM block, lines of 64 characters."""
+    """Encode a PEM block (RFC 7468)."""
     text = base64.b64encode(der)
     lines = (text[start : start + 64] for start in range(0, len(text), 64))
     return b"-----BEGIN %b-----\n%b\n-----END %b-----\n" % (label.encode(), b"\n".join(lines), label.encode())

@@ -1,4 +1,4 @@
-"""The conformance suite: what every plugin owes to the consumers, to the agent and to the other plugins.
+"""The conformance suite: every rule of the plugin interface, as a test.
 
 A plugin's tests run all of it with one class::
 
@@ -6,8 +6,9 @@ A plugin's tests run all of it with one class::
         def scenario(self) -> Scenario:
             return Scenario(plugin="noise", client=CLIENT, server=SERVER, refused={"a strange key": (CLIENT, STRANGER)})
 
-Each method is one rule; its docstring says the rule and where it stands.  A failure says what the plugin did and how to
-mend it.  The plugin runs in the agent's own code, against a dispatcher in memory and in virtual time.
+Each method tests one rule; its docstring names the rule and its place in the documentation.  A failure says what the
+plugin did and how to mend it.  The plugin runs in the agent's own code, against a dispatcher in memory and in virtual
+time.
 """
 
 from __future__ import annotations
@@ -58,19 +59,20 @@ from hsframework.testing.virtual_time import LoopBlocked, VirtualTimeLoop, run
 __all__ = ["ConformanceFailure", "ConformanceSuite", "Pair", "Scenario"]
 
 AT_ONCE = 20
+"""Handshakes that run at once in :meth:`ConformanceSuite.test_exactly_one_outcome`."""
 
 
 class ConformanceSuite:
-    """Derive from it in a test module, and say in :meth:`scenario` which handshakes succeed and which fail."""
+    """The base class of a plugin's conformance test; :meth:`scenario` names handshakes that succeed and that fail."""
 
     def scenario(self) -> Scenario:
-        """The plugin and its handshakes.  Called once for each check."""
+        """Return the plugin and its handshakes.  Called once for each check."""
         raise NotImplementedError("a conformance test says what is tested: def scenario(self) -> Scenario")
 
     # The checks
 
     def test_handshake_succeeds(self) -> None:
-        """Both ends of the scenario's pair succeed, and the result can be told (hsframework.interface: Result)."""
+        """Both ends of the scenario's pair succeed, each with a session (hsframework.interface: Result)."""
 
         async def body(stage: Stage, seen: Observation) -> None:
             ended = await stage.handshake()
@@ -87,7 +89,7 @@ class ConformanceSuite:
     def test_exactly_one_outcome(self) -> None:
         """Each request has one outcome, also when many run at once (docs/topics/completion.md).
 
-        One handshaker serves them all: what belongs to one handshake lives in its coroutine.
+        One handshaker serves them all, so the state of each handshake is in its coroutine.
         """
 
         async def body(stage: Stage, seen: Observation) -> None:
@@ -105,7 +107,7 @@ class ConformanceSuite:
         self._check(body)
 
     def test_deadline_is_kept(self) -> None:
-        """A handshake has ended by its deadline, whatever its peer does, and leaves the loop to the others meanwhile
+        """A handshake ends by its deadline, whatever its peer does, and does not block the loop until then
         (hsframework.interface: the rules for a handshaker)."""
 
         async def body(stage: Stage, seen: Observation) -> None:
@@ -129,8 +131,8 @@ class ConformanceSuite:
         self._check(body)
 
     def test_no_byte_too_many_is_read(self) -> None:
-        """What follows the handshake on the wire stays in the socket, however the stream is cut (hsframework.interface:
-        Endpoint, receive_record)."""
+        """Bytes that follow the handshake on the wire stay in the socket, however the stream is cut
+        (hsframework.interface: Endpoint, receive_record)."""
 
         async def body(stage: Stage, seen: Observation) -> None:
             if not stage.streams:
@@ -149,8 +151,8 @@ class ConformanceSuite:
         self._check(body)
 
     def test_no_bytes_are_lost(self) -> None:
-        """What one consumer sends over its session the other one receives, also what was sent before the other's
-        handshake had ended (hsframework.interface: Result, AsyncStream)."""
+        """All bytes that a consumer sends over its session arrive, also those sent before the other end's handshake has
+        ended (hsframework.interface: Result, AsyncStream)."""
 
         async def body(stage: Stage, seen: Observation) -> None:
             for conditions in bulk_conditions(stage.streams):
@@ -224,7 +226,7 @@ class ConformanceSuite:
         self._check(body)
 
     def test_garbage_survives(self) -> None:
-        """Whatever a peer sends ends its own handshake with an errno, and no other one (docs/topics/failures.md)."""
+        """Invalid input of a peer ends its own handshake with an errno, and no other one (docs/topics/failures.md)."""
 
         async def body(stage: Stage, seen: Observation) -> None:
             chance = random.Random("garbage")
@@ -246,8 +248,8 @@ class ConformanceSuite:
         self._check(body)
 
     def test_bad_network(self) -> None:
-        """The handshake succeeds over streams that split, join and delay, and over datagrams that get lost, come
-        twice, late and in another order (hsframework.interface: Endpoint)."""
+        """The handshake succeeds over streams that are split, joined and delayed, and over datagrams that are lost,
+        duplicated, delayed and reordered (hsframework.interface: Endpoint)."""
 
         async def body(stage: Stage, seen: Observation) -> None:
             for conditions in bad_conditions(stage.streams):
@@ -278,8 +280,8 @@ class ConformanceSuite:
                 must_name_the_key(registry, name, key, table, seen)
 
     def test_no_file_is_opened_by_a_handshake(self) -> None:
-        """After prepare no handshake opens a file, starts a program or forks: the root filesystem may hang, and waits
-        for this very handshake (hsframework.interface: Protocol.prepare)."""
+        """After prepare no handshake opens a file, starts a program or forks, because the root filesystem may be
+        waiting for this very handshake (hsframework.interface: Protocol.prepare)."""
 
         async def body(stage: Stage, seen: Observation) -> None:
             opened = [*await opened_at_first(stage, seen), *await opened_by_a_handshake(stage, seen)]
@@ -292,7 +294,7 @@ class ConformanceSuite:
         self._check(body)
 
     def test_no_secret_is_shown(self) -> None:
-        """No key is in a log line, an output, an error, a tag or a repr (hsframework.interface: Secret)."""
+        """No log line, output, error, tag or repr contains a key (hsframework.interface: Secret)."""
         texts: list[str] = []
         secrets: set[bytes] = set()
 
@@ -334,10 +336,11 @@ class ConformanceSuite:
                     "give it bytes and take bytes from it; sockets, time and tasks belong to the handshaker around it",
                 )
 
-    # How they run
+    # The run of a check
 
     @contextlib.contextmanager
     def _plain(self) -> Iterator[Scenario]:
+        """Report a scenario that cannot be run as a ConformanceFailure."""
         scenario = self.scenario()
         try:
             yield scenario
@@ -347,7 +350,7 @@ class ConformanceSuite:
             ) from error
 
     def _check(self, body: Callable[[Stage, Observation], Awaitable[None]]) -> None:
-        """Run a check, then what every check checks: nothing blocked, nothing failed that nobody has looked at."""
+        """Run a check; then check that the plugin has not blocked the loop, and that no error is left unhandled."""
         with self._plain() as scenario, observed() as seen:
             loop = VirtualTimeLoop()
 

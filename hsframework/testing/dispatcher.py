@@ -1,8 +1,8 @@
-"""A dispatcher in memory: a plugin's handshakes without root, without a kernel, without a service.
+"""Dispatcher in memory: a plugin's handshakes without root, without a kernel, without a service.
 
-What is between the plugin and the test is what serves it in earnest: the plugin registry, :func:`prepare`, the agent's
-host, link and endpoints, the messages between agent and dispatcher, and the session as a consumer gets it.  Only the
-dispatcher and the consumer are played by the test::
+The code between the plugin and the test is the service's own: the plugin registry, :func:`prepare`, the agent's host,
+link and endpoints, the messages between agent and dispatcher, and the session as a consumer gets it.  Only the
+dispatcher and the consumer are the test's::
 
     async def scene():
         async with serving("noise", settings={"pattern": "XX"}) as service:
@@ -35,26 +35,27 @@ from hsframework.agent.host import AgentHost
 from hsframework.agent.served import Served, prepare
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import AsyncSession
+from hsframework.configuration.settings import Configuration
+from hsframework.dispatcher.keys.vault import Vault
+from hsframework.dispatcher.messages import accept_reply, codec, parameters, psk_values
 from hsframework.errors import PluginError, describe_errno
 from hsframework.interface import Role, Trust
-from hsframework.local.channel import LOCAL_MESSAGE_TYPE, AsyncChannel
+from hsframework.local.channel import AsyncChannel
 from hsframework.local.trustfile import create_trust_file
-from hsframework.netlink.messages import Message, MessageCodec, encode_error
-from hsframework.netlink.spec import builtin_specification
+from hsframework.netlink.messages import Message, encode_error
 from hsframework.registry.plugins import PluginRegistry, load_plugins
 
 DEFAULT_TIMEOUT = 20.0
 """Seconds of a request that names none."""
 
-codec = MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("request",))
-"""The dispatcher's side of the local family."""
+_no_profiles = Vault(Configuration())
 
 
 def registry_of(plugin: str | object, beside: Mapping[str, object] | None = None) -> PluginRegistry:
-    """A registry with one plugin: an installed one by the name of its entry point, or a module or object with hooks.
+    """Return a registry with one plugin: an installed one by its entry point's name, or a module or object with hooks.
 
-    ``beside``: further modules or objects, by the names that they get.  Raises PluginError, with what the registry says
-    against one of them.
+    ``beside``: further modules or objects, by the names that they get.  Raises PluginError, with the registry's reason,
+    if it refuses one of them.
     """
     if isinstance(plugin, str):
         registry = load_plugins(only=(plugin,))
@@ -72,13 +73,13 @@ def registry_of(plugin: str | object, beside: Mapping[str, object] | None = None
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a request came to.  ``values``: of the DONE message, by attribute set ``outcome`` of the local family."""
+    """Outcome of a request.  ``values``: of the DONE message, by attribute set ``outcome`` of the local family."""
 
     options: HandshakeOptions
     status: int
     values: Mapping[str, Any] = field(repr=False)
     at: float
-    """When it was told, on the loop's clock."""
+    """The time of DONE, on the loop's clock."""
     registry: PluginRegistry = field(repr=False)
 
     @property
@@ -87,11 +88,11 @@ class Outcome:
 
     @property
     def message(self) -> str:
-        """Why it failed, for people; empty when it succeeded."""
+        """Return the reason of a failure, for people; empty after a success."""
         return str(self.values.get("message", ""))
 
     def session(self, sock: socket.socket) -> AsyncSession:
-        """As the consumer gets it who has handed over ``sock``: facts, parameters, and :meth:`AsyncSession.stream`."""
+        """Return the session as the consumer gets it that has handed over ``sock``."""
         return AsyncSession(sock, self.options.role, self.values, self.registry)
 
     def __str__(self) -> str:
@@ -99,11 +100,21 @@ class Outcome:
 
 
 class Submission:
-    """A request on its way.  ``outcomes``: every DONE that came for it; more than one breaks a rule."""
+    """Request under way.  ``outcomes``: every DONE that came for it; more than one breaks a rule."""
 
-    def __init__(self, dispatcher: InMemoryDispatcher, number: int, sock: socket.socket, options: HandshakeOptions):
+    def __init__(
+        self,
+        dispatcher: InMemoryDispatcher,
+        number: int,
+        sock: socket.socket,
+        options: HandshakeOptions,
+        attributes: bytes = b"",
+    ) -> None:
         self.number = number
         self.options = options
+        values = options.submit_values(attributes)
+        self.given = _no_profiles.resolve(None, values)
+        self.parameters = parameters(values, self.given, options.role, options.effective_auth_mode, source="local")
         self.outcomes: list[Outcome] = []
         self.cancelled = False
         self._dispatcher = dispatcher
@@ -114,7 +125,7 @@ class Submission:
         self._done = asyncio.Event()
 
     async def outcome(self) -> Outcome:
-        """Wait for it."""
+        """Wait for the outcome, and return it."""
         await self._done.wait()
         return self.outcomes[0]
 
@@ -137,7 +148,7 @@ class Submission:
 
 
 class AgentConnection:
-    """The dispatcher's end of one agent's connection: sends what a dispatcher sends."""
+    """Connection of an agent, the dispatcher's end."""
 
     def __init__(self, channel: AsyncChannel) -> None:
         self.channel = channel
@@ -149,7 +160,7 @@ class AgentConnection:
         self.channel.send(codec.encode(operation, values, sequence=sequence, flags=flags), fd)
 
     def refuse(self, message: Message, number: int, text: str = "") -> None:
-        """Answer with an error; 0 acknowledges."""
+        """Answer a message with an errno; 0 acknowledges it."""
         self.channel.send(encode_error(number, message.sequence, text))
 
     def trust(self, number: int, trust: Trust) -> None:
@@ -162,7 +173,7 @@ class AgentConnection:
 
 
 class InMemoryDispatcher:
-    """Made by :func:`serving`.  ``served``: the protocol as the agent has it; ``host``: the agent."""
+    """Dispatcher for tests, made by :func:`serving`.  ``served``: the agent's protocols; ``host``: the agent."""
 
     def __init__(self, served: Sequence[Served], registry: PluginRegistry, path: Path) -> None:
         self.registry = registry
@@ -181,11 +192,11 @@ class InMemoryDispatcher:
         asyncio.get_running_loop().add_reader(self._listener, self._connected)
 
     def submit(self, sock: socket.socket, options: HandshakeOptions) -> Submission:
-        """Hand a socket over, as a consumer does.  It stays the caller's."""
+        """Hand a socket over, as a consumer does.  It stays the caller's.  Raises ValueError for unfit options."""
         if not any(options.group in served.protocol.groups for served in self.served):
             groups = ", ".join(group for served in self.served for group in served.protocol.groups)
             raise ValueError(f"nobody serves the group {options.group!r} here; the options name one of: {groups}")
-        request = Submission(self, next(self._numbers), sock, options)
+        request = Submission(self, next(self._numbers), sock, options, self._attributes(options))
         self._queues.setdefault(options.group, deque()).append(request)
         member = self._members.get(options.group)
         if member is not None:
@@ -193,18 +204,18 @@ class InMemoryDispatcher:
         return request
 
     async def handshake(self, sock: socket.socket, options: HandshakeOptions) -> Outcome:
-        """Hand a socket over and wait for what comes of it."""
+        """Hand a socket over, wait for the outcome and return it."""
         return await self.submit(sock, options).outcome()
 
     async def idle(self) -> None:
-        """Wait until the agent has nothing in hand any more."""
+        """Wait until the agent has no request in hand."""
         while self.host.in_hand or self._pending:
             await asyncio.sleep(0.001)
             for request in [item for item in self._pending.values() if item.cancelled]:
                 if not self.host.in_hand:
                     self._forget(request, None)
 
-    # What the agent says
+    # Messages of the agent
 
     def _connected(self) -> None:
         sock, _ = self._listener.accept()
@@ -238,20 +249,15 @@ class InMemoryDispatcher:
                 return
             request = queue.popleft()
             self._pending[request.number] = request
-            values = self._request_values(connection, request)
-            connection.send("accept", values, request.fd, sequence=message.sequence)
-
-    def _request_values(self, connection: AgentConnection, request: Submission) -> dict[str, Any]:
-        options = request.options
-        values = options.submit_values(self._attributes(options))
-        for name in ("trust-anchor", "crl", "priority"):
-            values.pop(name, None)
-        if options.role is Role.SERVER:
-            values.pop("psk", None)
-        if options.trust is not None:
-            values["trust-id"] = self._trust_id(connection, options.trust)
-        values.setdefault("timeout", round(DEFAULT_TIMEOUT * 1000))
-        return {**values, "request-id": request.number, "source": "local"}
+            trust, timeout = request.given.trust, request.options.timeout or DEFAULT_TIMEOUT
+            reply = accept_reply(
+                request.parameters,
+                sequence=message.sequence,
+                request_id=request.number,
+                milliseconds=max(1, round(timeout * 1000)),
+                trust_id=None if trust is None else self._trust_id(connection, trust),
+            )
+            connection.channel.send(reply, request.fd)
 
     def _attributes(self, options: HandshakeOptions) -> bytes:
         if isinstance(options.attributes, bytes):
@@ -272,11 +278,9 @@ class InMemoryDispatcher:
 
     def _look_up(self, connection: AgentConnection, message: Message) -> None:
         request = self._pending.get(message.values["request-id"])
-        known = () if request is None or request.options.role is not Role.SERVER else request.options.psks
-        key = next((item for item in known if item.identity == message.values["identity"]), None)
-        values = {"request-id": message.values["request-id"]}
-        if key is not None:
-            values["psk"] = {"identity": key.identity, "key": key.key, "hash": key.hash}
+        serves = request is not None and request.options.role is Role.SERVER
+        key = request.given.find_psk(message.values["identity"]) if serves and request is not None else None
+        values = {"request-id": message.values["request-id"], "psk": None if key is None else psk_values(key)}
         connection.send("psk-lookup", values, sequence=message.sequence)
 
     def _done(self, message: Message) -> None:
@@ -316,7 +320,7 @@ async def serving(
     beside: Mapping[str, object] | None = None,
     tables: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> AsyncIterator[InMemoryDispatcher]:
-    """An agent that serves a plugin's protocols, or one of them, with its table of settings.
+    """Run an agent that serves a plugin's protocols, or one of them, with its table of settings.
 
     ``plugin``, ``beside``: see :func:`registry_of`.  ``settings``: as in the table ``[plugins.NAME]``, keys with
     dashes; ``tables``: those for ``hsframework_configure``, by plugin; ``base``: the folder of relative paths.
@@ -341,4 +345,4 @@ async def serving(
 
 
 def _ignore(error: Exception | None) -> None:
-    """An agent that goes away at the end of a test."""
+    """Ignore the end of an agent's connection, which comes with the end of a test."""

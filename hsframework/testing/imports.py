@@ -1,4 +1,4 @@
-"""Which modules do input and output: found in their imports, so that nobody has to remember."""
+"""Search for input and output in protocol code, by the imports of its modules."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ IO_MODULES = frozenset({
     "multiprocessing", "subprocess", "signal", "os", "io", "pathlib", "shutil", "tempfile", "mmap", "fcntl", "pyroute2",
     "trio", "anyio", "urllib", "http", "requests",
 })  # fmt: skip
-"""Top-level names that protocol code does not import."""
+"""Modules and packages that protocol code must not import."""
 
 
 def io_imports(module: str) -> list[str]:
-    """``"module (line 7) imports socket"`` for a module and those of its own package that it imports, at any depth.
+    """Return the forbidden imports of a module, and of the modules of its own package that it imports, at any depth.
 
-    Raises LookupError for a module that is not there.
+    Each is a text, for example ``"module (line 7) imports socket"``.  Raises LookupError for a module that is missing.
     """
     found: list[str] = []
     seen: set[str] = set()
@@ -56,7 +56,7 @@ def _imports(module: str) -> Iterator[tuple[str, int]]:
 
 
 def _run_at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node but those that a type checker alone sees."""
+    """Yield every node except those below ``if TYPE_CHECKING``."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             continue

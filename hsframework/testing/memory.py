@@ -1,15 +1,15 @@
-"""Endpoints in memory, for a handshaker that is run by hand: the test chooses what comes, and in which pieces.
+"""Endpoints in memory, for a handshaker that is run by hand: the test chooses the input, and its pieces.
 
 ::
 
     endpoint = MemoryStream()
     task = asyncio.ensure_future(handshaker.handshake(request, endpoint))
-    endpoint.feed(b"the first half")            # any split that the test likes
+    endpoint.feed(b"the first half")            # any split
     endpoint.feed(b" and the second")
-    assert await task and endpoint.rest == b""  # what the handshaker has not taken is the consumer's
+    assert await task and endpoint.rest == b""  # bytes that the handshaker has not read are the consumer's
 
 They implement :class:`hsframework.interface.Endpoint` with its rules: exact reads, ``PEER_GONE`` at the end, TypeError
-for what the other kind has.
+for a method of the other kind.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from hsframework.testing.network import tcp_pair, udp_pair
 
 
 class _Memory:
-    """What both kinds share."""
+    """The base class of both kinds."""
 
     def __init__(self) -> None:
         self.sent: list[bytes] = []
-        """What the handshaker has sent, one item for each call of ``send``."""
+        """Data that the handshaker has sent, one item for each call of ``send``."""
         self.ended = False
         self._arrived = asyncio.Event()
         self._sockets: tuple[_socket.socket, _socket.socket] | None = None
@@ -37,13 +37,13 @@ class _Memory:
 
     @property
     def socket(self) -> _socket.socket:
-        """For socket options: a connected loopback socket that carries nothing.  :meth:`close` closes it."""
+        """Connected loopback socket for socket options, which carries no data.  :meth:`close` closes it."""
         if self._sockets is None:
             self._sockets = type(self)._pair()
         return self._sockets[0]
 
     def feed_end(self) -> None:
-        """The peer has gone."""
+        """Let the peer close the connection."""
         self.ended = True
         self._arrived.set()
 
@@ -54,7 +54,7 @@ class _Memory:
         self._sockets = None
 
     async def send(self, data: bytes) -> None:
-        """Into ``sent``.  Raises HandshakeFailed with PEER_GONE after :meth:`feed_end`."""
+        """Append ``data`` to ``sent``.  Raises HandshakeFailed (PEER_GONE) after :meth:`feed_end`."""
         if self.ended:
             raise HandshakeFailed(Failure.PEER_GONE, "the peer closed the connection")
         self.sent.append(bytes(data))
@@ -67,7 +67,7 @@ class _Memory:
 
 
 class MemoryStream(_Memory):
-    """A stream."""
+    """An endpoint for a stream socket, without the socket."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,11 +75,11 @@ class MemoryStream(_Memory):
 
     @property
     def rest(self) -> bytes:
-        """What was fed and not taken."""
+        """Bytes that were fed and not read."""
         return bytes(self._waiting)
 
     def feed(self, data: bytes) -> None:
-        """This comes from the peer."""
+        """Let the peer send bytes."""
         self._waiting += data
         self._arrived.set()
 
@@ -115,7 +115,7 @@ class MemoryStream(_Memory):
 
 
 class MemoryDatagrams(_Memory):
-    """Datagrams."""
+    """An endpoint for a datagram socket, without the socket."""
 
     _pair = staticmethod(udp_pair)
 
@@ -125,11 +125,11 @@ class MemoryDatagrams(_Memory):
 
     @property
     def rest(self) -> list[bytes]:
-        """What was fed and not taken."""
+        """Datagrams that were fed and not read."""
         return list(self._waiting)
 
     def feed(self, datagram: bytes) -> None:
-        """This comes from the peer."""
+        """Let the peer send a datagram."""
         self._waiting.append(datagram)
         self._arrived.set()
 

@@ -1,12 +1,12 @@
-"""A bad network between two sockets: what it does follows from a seed, so that a test that failed fails again.
+"""A bad network between two sockets, controlled by a seed, so that a test that failed fails again.
 
 ::
 
     with BadNetwork.datagrams(Conditions(seed=7, drop=0.2, duplicate=0.1, reorder=0.3)) as network:
         outcomes = await gather(service.handshake(network.left, client), service.handshake(network.right, server))
 
-``left`` and ``right`` are connected sockets, as a consumer hands them over; what one sends reaches the other through
-the network.  On a :class:`~hsframework.testing.virtual_time.VirtualTimeLoop` delays take no real time.
+``left`` and ``right`` are connected sockets, as a consumer submits them; data of one reaches the other through the
+network.  It runs on a :class:`~hsframework.testing.virtual_time.VirtualTimeLoop`, so delays take no real time.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from dataclasses import dataclass, field
 from hsframework.testing.virtual_time import VirtualTimeLoop
 
 Tamper = Callable[[str, bytes], bytes]
-"""``tamper(direction, data)`` returns what goes on instead; the directions are ``"right"`` and ``"left"``."""
+"""``tamper(direction, data)`` returns the data to deliver instead; the directions are ``"right"`` and ``"left"``."""
 
 _MOST = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """How bad the network is.  Probabilities are from 0 to 1, for each datagram."""
+    """The faults of a network.  Probabilities are from 0 to 1."""
 
     seed: int = 0
     drop: float = 0.0
-    """Datagrams alone."""
+    """For datagrams: the probability that one is lost."""
     duplicate: float = 0.0
-    """Datagrams alone."""
+    """For datagrams: the probability that one arrives twice."""
     reorder: float = 0.0
-    """Datagrams alone: how many are held back until one or more later ones have passed."""
+    """For datagrams: the probability that one arrives behind later ones."""
     delay: float = 0.0
-    """Most seconds that anything is under way; each piece has a time of its own, and a stream keeps its order."""
+    """Longest delay in seconds; each piece has a random one, and a stream keeps its order."""
     chunk: int = 0
-    """Streams alone: pieces have 1 to ``chunk`` bytes; 0: they stay as they are sent."""
+    """For streams: pieces have 1 to ``chunk`` bytes; 0: they are delivered as they are sent."""
     coalesce: bool = False
-    """Streams alone: hold everything back until both ends do nothing but wait, then deliver it at once."""
+    """For streams: hold all data back until both ends are waiting, then deliver it at once."""
     first_losses: int = 0
-    """Datagrams alone: the first so many in each direction are lost, whatever the seed."""
+    """For datagrams: number of the first ones in each direction that are lost, whatever the seed."""
 
 
 @dataclass(eq=False)
@@ -61,14 +61,14 @@ class _Direction:
     cut: bool = False
     flowing: bool = False
     in_turn: int = 0
-    """Pieces that are delivered one by one."""
+    """Pieces of a flush that are still to be delivered."""
 
 
 class BadNetwork:
-    """Made by :meth:`streams` or :meth:`datagrams`, in a ``with`` block on a :class:`VirtualTimeLoop`.
+    """A network with faults.  Make it with :meth:`streams` or :meth:`datagrams`, on a :class:`VirtualTimeLoop`.
 
-    ``left``, ``right``: the sockets to hand over.  ``passed``: what was delivered, by direction.
-    ``tamper``: change what passes.  ``stalled``: while True nothing is delivered; :meth:`flush` delivers it.
+    ``left``, ``right``: the sockets to submit.  ``passed``: delivered data, by direction.  ``tamper``: function that
+    changes data.  ``stalled``: while True all data is held back, and :meth:`flush` delivers it.
     """
 
     def __init__(self, conditions: Conditions, kind: socket.SocketKind) -> None:
@@ -96,14 +96,14 @@ class BadNetwork:
     @classmethod
     @contextlib.contextmanager
     def streams(cls, conditions: Conditions | None = None) -> Iterator[BadNetwork]:
-        """Between two TCP sockets over loopback."""
+        """Make a network between two TCP sockets over loopback."""
         with contextlib.closing(cls(conditions or Conditions(), socket.SOCK_STREAM)) as network:
             yield network
 
     @classmethod
     @contextlib.contextmanager
     def datagrams(cls, conditions: Conditions | None = None) -> Iterator[BadNetwork]:
-        """Between two connected UDP sockets over loopback."""
+        """Make a network between two connected UDP sockets over loopback."""
         with contextlib.closing(cls(conditions or Conditions(), socket.SOCK_DGRAM)) as network:
             yield network
 
@@ -115,7 +115,7 @@ class BadNetwork:
             sock.close()
 
     def hang_up(self, direction: str) -> None:
-        """End one direction of a stream behind what has passed; what comes later is lost."""
+        """End one direction of a stream behind the data that was delivered; later data is lost."""
         way = self._directions[direction]
         way.cut = way.ended = True
         way.held.clear()
@@ -123,12 +123,15 @@ class BadNetwork:
             way.target.shutdown(socket.SHUT_WR)
 
     def inject(self, direction: str, data: bytes) -> None:
-        """Deliver this, as if it had been sent in that direction, ahead of what is under way."""
+        """Deliver data as if it had been sent in this direction, ahead of data that is under way."""
         self._deliver(self._directions[direction], data)
 
     def flush(self, direction: str, *sizes: int) -> None:
-        """Deliver what is held back in that direction: the first so many bytes, then so many, each when nothing else
-        can happen, then the rest.  Without sizes all at once."""
+        """Deliver the data that is held back in this direction.
+
+        ``sizes``: bytes of the first pieces; each is delivered when the loop is idle, and the rest after them.  Without
+        sizes all is delivered at once.
+        """
         way = self._directions[direction]
         data = b"".join(way.held)
         way.held.clear()
@@ -141,14 +144,14 @@ class BadNetwork:
         self._deliver_in_turn(way, rest)
 
     def delivering(self, direction: str) -> bool:
-        """Is something of a :meth:`flush` still to come?"""
+        """Return True while pieces of a :meth:`flush` are still to be delivered."""
         return self._directions[direction].in_turn > 0
 
     def held(self, direction: str) -> int:
-        """Bytes that are held back in that direction."""
+        """Return the number of bytes that are held back in this direction."""
         return sum(map(len, self._directions[direction].held))
 
-    # From here: what comes in
+    # Data from the sockets
 
     def _readable(self, way: _Direction) -> None:
         while True:
@@ -225,7 +228,7 @@ class BadNetwork:
     def _take_datagram(self, way: _Direction, data: bytes) -> None:
         conditions, chance = self.conditions, way.random
         way.seen += 1
-        # Always so many draws for a datagram: the fate of one does not depend on the fate of another.
+        # The same number of draws for each datagram, so that the fate of one does not depend on that of another.
         lost, twice, late = (
             chance.random() < limit for limit in (conditions.drop, conditions.duplicate, conditions.reorder)
         )
@@ -241,7 +244,7 @@ class BadNetwork:
         return way.random.uniform(0.0, self.conditions.delay)
 
     def _after(self, way: _Direction, delay: float, then: Callable[[], object]) -> None:
-        """In order: never before what came earlier in the same direction."""
+        """Call ``then`` after a delay, but not before earlier calls for the same direction."""
         way.arrival = max(way.arrival + 1e-6, self._loop.time() + delay)
         self._loop.call_at(way.arrival, then)
 
@@ -255,15 +258,15 @@ class BadNetwork:
         if way.target.fileno() < 0 or way.cut:
             return
         self.passed[way.name].append(data)
-        # Its other end is gone, or has not read a megabyte: what a network does then is to lose it.
+        # If the other end has closed, or has not read a megabyte, the data is lost, as on a real network.
         with contextlib.suppress(OSError):
             way.target.send(data, socket.MSG_NOSIGNAL)
 
 
 def tcp_pair(timeout: float | None = None) -> tuple[socket.socket, socket.socket]:
-    """Two ends of a TCP connection over loopback, each sending what it is given at once.
+    """Return the two ends of a TCP connection over loopback, with TCP_NODELAY.
 
-    ``timeout``: seconds that a call on one of them waits at most; None: for ever.
+    ``timeout``: of calls on the sockets, in seconds; None: without limit.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         near = socket.create_connection(listener.getsockname())
@@ -275,7 +278,7 @@ def tcp_pair(timeout: float | None = None) -> tuple[socket.socket, socket.socket
 
 
 def udp_pair() -> tuple[socket.socket, socket.socket]:
-    """Two UDP sockets over loopback, connected to each other."""
+    """Return two UDP sockets over loopback, connected to each other."""
     near, far = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
     for sock in (near, far):
         sock.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""What a plugin says and leaves behind while a test looks on: log lines, output, file descriptors, tasks, threads."""
+"""Observation of a plugin during a test: its log lines, output, file descriptors, tasks and threads."""
 
 from __future__ import annotations
 
@@ -22,26 +22,29 @@ from hsframework.process.forks import FORKS, PROGRAMS
 from hsframework.telemetry.log import exception_text, format_exceptions, redact
 
 _LEAST_SECRET = 8
-"""Bytes; what is shorter is found anywhere by chance."""
+"""Bytes; a shorter secret would be found in any text by chance."""
 
 
 class Observation:
-    """``events``: what was logged, as the service would write it down.  ``output``: what was printed."""
+    """The log events and the output of a block of code."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
+        """Log events, as the service would write them."""
         self.output = io.StringIO()
+        """Text printed to stdout and stderr."""
         self.opened: list[str] = []
+        """Files that were opened, and processes that were started, while ``watch_files`` was True."""
         self.watch_files = False
 
     @property
     def texts(self) -> list[str]:
-        """Every line."""
+        """All log events and output, as texts."""
         return [*(json.dumps(event, ensure_ascii=False, default=repr) for event in self.events), self.output.getvalue()]
 
     @property
     def blames(self) -> list[str]:
-        """What the service has logged against the plugin, a short text each."""
+        """Errors that the service has logged about the plugin, a short text each."""
         found = [event for event in self.events if event.get("level") == "error" and "plugin" in event]
         return [_shown(event) for event in found]
 
@@ -53,7 +56,7 @@ def _shown(event: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def observed() -> Iterator[Observation]:
-    """Look on: structlog, the logging module, stdout, stderr, and files that are opened if ``watch_files`` is set."""
+    """Watch structlog, the logging module, stdout, stderr, and opened files while ``watch_files`` is True."""
     seen = Observation()
 
     def note(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -96,7 +99,7 @@ _audited = False
 
 
 def _install_audit() -> None:
-    # An audit hook cannot be removed: there is one for the life of the process, which is deaf when nobody looks on.
+    # An audit hook cannot be removed, so one stays for the life of the process, and does nothing without observers.
     global _audited
     if not _audited:
         _audited = True
@@ -119,7 +122,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def shown_secrets(secrets: Iterable[bytes], texts: Iterable[str]) -> list[str]:
-    """The texts in which a secret is shown: as it is, as Python writes bytes, in hexadecimal or in base64."""
+    """Return the texts that contain a secret: as it is, as Python's bytes literal, in hexadecimal or in base64."""
     forms: set[str] = set()
     for secret in secrets:
         if len(secret) >= _LEAST_SECRET:
@@ -138,7 +141,7 @@ def shown_secrets(secrets: Iterable[bytes], texts: Iterable[str]) -> list[str]:
 
 
 class Holdings:
-    """What this process holds at one moment: open files, tasks of the running loop, threads."""
+    """The open files, tasks of the running loop and threads of this process at one moment."""
 
     def __init__(self) -> None:
         gc.collect()
@@ -147,7 +150,7 @@ class Holdings:
         self._threads = {thread for thread in threading.enumerate() if thread.is_alive()}
 
     def more_than(self, before: Holdings) -> list[str]:
-        """What is here and was not there, a short text each; of files the kinds whose number has grown."""
+        """Return the tasks and threads that are new since ``before``, and the kinds of files that have become more."""
         grown = Counter(map(_kind, self._files.values())) - Counter(map(_kind, before._files.values()))
         return [
             *(f"{number} open {kind}" for kind, number in grown.items()),

@@ -1,4 +1,4 @@
-"""What peers and networks do to the handshakes of the conformance suite."""
+"""Peers and network faults for the handshakes of the conformance suite."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from hsframework.testing.network import BadNetwork, Conditions
 
 MARKER = b"<these bytes are the consumer's>"
-"""What follows a handshake on the wire."""
+"""Data of a consumer that follows a handshake on the wire."""
 
 SEEDS = 20
 Sizes = Callable[[int], Sequence[int]]
-"""Where a flight of so many bytes is cut."""
+"""Returns the sizes of the pieces into which a flight is cut, by its size in bytes."""
 
 
 def silence(network: BadNetwork, direction: str) -> None:
-    """A peer that is silent."""
+    """Do nothing: a silent peer."""
 
 
 def send_and_hang_up(data: bytes) -> Callable[[BadNetwork, str], None]:
+    """Return a peer that sends ``data`` and closes a stream."""
+
     def act(network: BadNetwork, direction: str) -> None:
         network.inject(direction, data)
         if network.kind is socket.SOCK_STREAM:
@@ -30,6 +32,8 @@ def send_and_hang_up(data: bytes) -> Callable[[BadNetwork, str], None]:
 
 
 def stall_after(messages: int) -> Callable[[BadNetwork], None]:
+    """Return a fault: all data behind the first ``messages`` pieces is held back."""
+
     def arrange(network: BadNetwork) -> None:
         passed = 0
 
@@ -45,7 +49,7 @@ def stall_after(messages: int) -> Callable[[BadNetwork], None]:
 
 
 def flip_a_bit(seed: int) -> Callable[[BadNetwork], None]:
-    """One bit of one message is not what was sent."""
+    """Return a fault: one bit of one message is flipped."""
     chance = random.Random(f"flip {seed}")
     wanted, direction, position = chance.randrange(3), chance.choice(("left", "right")), chance.random()
 
@@ -69,7 +73,7 @@ def flip_a_bit(seed: int) -> Callable[[BadNetwork], None]:
 
 
 def cuts() -> Iterator[tuple[str, Sizes]]:
-    """Where flights are cut, with a word for it: at each of the first and last bytes, at some between, at all."""
+    """Yield places at which flights are cut, with a name: each of the first and last bytes, some between, all."""
     yield "nowhere", lambda size: ()
     for at in range(1, 65):
         yield f"behind byte {at}", lambda size, at=at: (min(at, size),)  # type: ignore[misc]
@@ -82,7 +86,7 @@ def cuts() -> Iterator[tuple[str, Sizes]]:
 
 
 def garbage(chance: random.Random) -> Iterator[tuple[str, bytes]]:
-    """What peers send that speak something else, or nothing sensible."""
+    """Yield data of another protocol and of no protocol, with a name."""
     yield "a request of another protocol", b"GET / HTTP/1.1\r\nHost: example\r\n\r\n"
     for size in (1, 2, 3, 5, 16, 100, 1400):
         yield f"{size} zero bytes", bytes(size)
@@ -92,6 +96,7 @@ def garbage(chance: random.Random) -> Iterator[tuple[str, bytes]]:
 
 
 def bad_conditions(streams: bool) -> Iterator[Conditions]:
+    """Yield bad conditions for handshakes; ``streams``: over TCP, else over UDP."""
     for seed in range(SEEDS):
         if streams:
             yield Conditions(seed=seed, chunk=(7, 60, 400, 1400)[seed % 4], delay=0.0 if seed % 2 else 0.02)
@@ -100,6 +105,7 @@ def bad_conditions(streams: bool) -> Iterator[Conditions]:
 
 
 def bulk_conditions(streams: bool) -> tuple[Conditions, ...]:
+    """Return conditions for the data of sessions; ``streams``: over TCP, else over UDP."""
     if streams:
         return Conditions(), Conditions(coalesce=True), Conditions(chunk=5000, delay=0.001)
     return Conditions(), Conditions(drop=0.02, reorder=0.1, duplicate=0.05)

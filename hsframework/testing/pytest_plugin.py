@@ -1,6 +1,6 @@
-"""Fixtures for the tests of plugins.  pytest finds them where ``hsframework[testing]`` is installed.
+"""Fixtures for the tests of plugins.  pytest finds them if ``hsframework[testing]`` is installed.
 
-They cost nothing until a test asks for one: this module imports neither a cryptographic library nor the agent.
+They cost nothing until a test uses one: this module imports neither a cryptographic library nor the agent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def hsframework_ca() -> Authority:
-    """A certificate authority that is thrown away with the test run."""
+    """Make a certificate authority for the test run."""
     from hsframework.testing.certificates import Authority
 
     return Authority("Test Root")
@@ -24,19 +24,19 @@ def hsframework_ca() -> Authority:
 
 @pytest.fixture(scope="session")
 def hsframework_server(hsframework_ca: Authority) -> Credential:
-    """A certificate of ``server.example`` and ``127.0.0.1``, with its key: ``.identity`` is what options take."""
+    """Make a certificate of ``server.example`` and ``127.0.0.1`` with its key; its ``identity`` is for options."""
     return hsframework_ca.issue(["server.example", "127.0.0.1"])
 
 
 @pytest.fixture(scope="session")
 def hsframework_client(hsframework_ca: Authority) -> Credential:
-    """A certificate of ``client.example``, with its key."""
+    """Make a certificate of ``client.example`` with its key; its ``identity`` is for options."""
     return hsframework_ca.issue(["client.example"])
 
 
 @pytest.fixture
 def hsframework_run() -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    """``hsframework_run(coroutine)`` runs it to its end in virtual time."""
+    """Return the function that runs a coroutine to its end in virtual time."""
     from hsframework.testing.virtual_time import run
 
     return run

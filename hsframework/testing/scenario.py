@@ -1,4 +1,4 @@
-"""What a plugin author tells the conformance suite: which handshake succeeds, which ones fail, and what is wrong."""
+"""The scenario of the conformance suite: a plugin, handshakes that succeed and that fail, and wrong settings."""
 
 from __future__ import annotations
 
@@ -18,46 +18,46 @@ Pair = tuple[HandshakeOptions, HandshakeOptions]
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """A plugin and handshakes between two of its own ends.  ``client`` and ``server`` succeed with each other."""
+    """A plugin, and handshakes between two ends that it serves.  ``client`` and ``server`` succeed with each other."""
 
     plugin: str | object
-    """The name of its entry point, where it is installed; or the module or object with its hooks."""
+    """Name of the entry point of an installed plugin; or the module or object with its hooks."""
     client: HandshakeOptions
     server: HandshakeOptions
     refused: Mapping[str, Pair]
-    """Pairs of which at least one end refuses, by a word for what is wrong: a peer that is not trusted, a wrong key."""
+    """Pairs of which at least one end refuses, by a word for the reason: a peer that is not trusted, a wrong key."""
     wrong_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Tables that ``prepare`` refuses, by the key that its message names.  Empty: the protocol has no settings."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """The table ``[plugins.NAME]`` for all else."""
+    """The table ``[plugins.NAME]`` for all other checks."""
     sans_io: tuple[str, ...] = ()
-    """Names of the modules that hold the protocol, for example ``("hsframework_noise.exchange",)``.  They, and what
-    they import of the same package, import no socket, event loop, clock, thread or file system.  Empty: the plugin has
-    no protocol code, and all of it is in a library."""
+    """Names of the modules of the protocol, for example ``("hsframework_noise.exchange",)``.  They, and modules of the
+    same package that they import, must not import a socket, event loop, clock, thread or file system.  Empty: the
+    plugin has no protocol code, because a library does the protocol."""
     streams: bool = True
-    """The plugin gives consumers a stream over its session (``hsframework_attach_session``)."""
+    """True if the plugin has a stream over its session for consumers (``hsframework_attach_session``)."""
     secrets: tuple[bytes, ...] = ()
-    """What must not be shown, beyond the private keys, the pre-shared keys and every ``Secret`` in the options'
-    attributes and in the sessions."""
+    """Secrets beyond the private keys, the pre-shared keys and every ``Secret`` in the options' attributes and in the
+    sessions."""
 
     @property
     def group(self) -> str:
-        """The group in which the requests are made."""
+        """Group of the requests."""
         return self.client.group
 
     def registry(self) -> PluginRegistry:
-        """The plugin alone, registered.  Raises PluginError."""
+        """Return a registry with this plugin only.  Raises PluginError."""
         return registry_of(self.plugin)
 
     def protocol_name(self, registry: PluginRegistry) -> str:
-        """The protocol that the requests are for.  Raises LookupError."""
+        """Return the name of the protocol that serves the group.  Raises LookupError."""
         for name, (protocol, _) in registry.protocols.items():
             if self.group in protocol.groups:
                 return name
         raise LookupError(f"no protocol of the plugin serves the group {self.group!r} that the options name")
 
     def kind(self, registry: PluginRegistry) -> socket.SocketKind:
-        """SOCK_STREAM for a protocol on TCP, SOCK_DGRAM for one on UDP.  Raises LookupError."""
+        """Return SOCK_STREAM for a protocol on TCP, SOCK_DGRAM for one on UDP.  Raises LookupError for any other."""
         served = registry.protocols[self.protocol_name(registry)].protocol.socket_protocols
         if socket.IPPROTO_TCP in served:
             return socket.SOCK_STREAM
@@ -66,7 +66,7 @@ class Scenario:
         raise LookupError(f"the protocol serves neither TCP nor UDP sockets, but SO_PROTOCOL {sorted(served)}")
 
     def known_secrets(self) -> set[bytes]:
-        """Every secret in the options."""
+        """Return the secrets in all options, and ``secrets``."""
         found = set(self.secrets)
         for options in (self.client, self.server, *(end for pair in self.refused.values() for end in pair)):
             found.update(identity.private_key.reveal() for identity in options.identities)
@@ -77,7 +77,7 @@ class Scenario:
 
 
 def secrets_in(value: object) -> set[bytes]:
-    """The bytes of every Secret in a mapping or a list, at any depth."""
+    """Return the bytes of every Secret in a mapping or a list, at any depth."""
     if isinstance(value, Secret):
         return {value.reveal()}
     if isinstance(value, Mapping):

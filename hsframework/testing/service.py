@@ -1,12 +1,12 @@
-"""The service itself, for the tests of plugins: ``hsframework run`` as processes of its own, in a folder of its own.
+"""The service as processes, for the tests of plugins: ``hsframework run`` in a folder of its own.
 
-What is installed is served, over real sockets and to real clients::
+It serves the installed plugins, over real sockets and to real clients::
 
     with running_service(groups=("noise",)) as service:
         with Client(service.runtime_dir) as client:
             session = client.handshake(sock, HandshakeOptions(group="noise"))
 
-A test that needs no processes is better off with :mod:`hsframework.testing.dispatcher`.
+A test that needs no processes runs faster with :mod:`hsframework.testing.dispatcher`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Any
 
 PATIENCE = 60.0
-"""Seconds for what takes one or two."""
+"""Seconds to wait for the service, which usually takes one or two."""
 
 
 class RunningService:
-    """A service that runs.  ``runtime_dir``: for :class:`hsframework.client.Client`, and for ``--runtime-dir``."""
+    """A running service.  ``runtime_dir``: for :class:`hsframework.client.Client`, and for ``--runtime-dir``."""
 
     def __init__(self, folder: Path, process: subprocess.Popen[str]) -> None:
         self.folder = folder
@@ -43,16 +43,20 @@ class RunningService:
 
     @property
     def log(self) -> str:
-        """What it has logged so far, a JSON object a line."""
+        """The log so far, a JSON object a line."""
         with self._changed:
             return "\n".join(self._lines)
 
     def events(self) -> list[Mapping[str, Any]]:
-        """The same, parsed; lines that are no JSON are left out."""
+        """Return the log so far as events; lines that are not JSON are left out."""
         return [event for line in self.log.splitlines() if (event := _parsed(line)) is not None]
 
     def wait_until(self, condition: Callable[[Sequence[Mapping[str, Any]]], bool], what: str) -> None:
-        """Until the events so far are as they should be.  Raises AssertionError, with the log, when they never are."""
+        """Wait until ``condition`` is True for the events so far.
+
+        ``what``: name of the condition, for messages.  Raises AssertionError, with the log, after :data:`PATIENCE` or
+        if the service ends.
+        """
         end = time.monotonic() + PATIENCE
         while not condition(self.events()):
             with self._changed:
@@ -62,7 +66,7 @@ class RunningService:
                 self._changed.wait(min(remaining, 1.0))
 
     def wait_for_groups(self, groups: Sequence[str]) -> None:
-        """Until each group has an agent.  One that will never have its plugin's is not waited for."""
+        """Wait until each group has an agent.  Raises AssertionError, with the log, also if one cannot start."""
 
         def served(events: Sequence[Mapping[str, Any]]) -> bool:
             joined = {group for event in events if event.get("event") == "an agent joins" for group in event["groups"]}
@@ -75,7 +79,7 @@ class RunningService:
         self.wait_until(served, f"an agent for each of {', '.join(groups)}")
 
     def stop(self) -> int:
-        """End it in good order.  The exit status: 0."""
+        """Terminate the service, wait for its end, and return the exit status; 0 if it has ended properly."""
         self._process.terminate()
         try:
             status = self._process.wait(PATIENCE)
@@ -101,12 +105,12 @@ class RunningService:
 def running_service(
     *, groups: Sequence[str], configuration: str = "", environment: Mapping[str, str] | None = None
 ) -> Iterator[RunningService]:
-    """The service, with an agent in each of the groups, until the end of the block.
+    """Run the service until the end of the block; it begins once each of the groups has an agent.
 
     ``configuration``: TOML without ``runtime-dir`` and ``[log]``.  ``environment``: variables beside ours.
-    Raises AssertionError, with what was logged, when it does not start or does not end well.
+    Raises AssertionError, with the log, if the service does not start or does not end properly.
     """
-    # Not in pytest's own folder: agents run as users of their own and must reach the socket, whose path is short.
+    # Not in pytest's own folder: agents run as other users and must reach the socket, and its path must be short.
     folder = Path(tempfile.mkdtemp(prefix="hs-", dir="/tmp"))
     folder.chmod(0o711)
     file = folder / "hsframework.toml"

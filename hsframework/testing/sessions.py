@@ -1,4 +1,4 @@
-"""A session as its two consumers use it: bytes both ways, and everything that it shows of itself."""
+"""Use of a session by its two consumers: bytes in both directions, and all texts that show it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _BULK = bytes(range(256)) * 800
 
 
 async def use_session(request: Submission, sock: socket.socket, streams: bool) -> None:
-    """One consumer: as soon as it has its session it sends, and receives what the other sends."""
+    """Send bytes over a session as soon as it is established, and check the bytes of the other consumer.
+
+    ``streams``: True if the session must have a stream.  Raises ConformanceFailure.
+    """
     outcome = await request.outcome()
     if not outcome.ok:
         raise ConformanceFailure(f"the handshake fails: {outcome}", "see test_handshake_succeeds")
@@ -45,6 +48,7 @@ async def _send_all(stream: AsyncStream, data: bytes) -> None:
 
 
 def attach(session: AsyncSession, wanted: bool) -> AsyncStream | None:
+    """Return the session's stream, or None if none is wanted and there is none.  Raises ConformanceFailure."""
     try:
         stream = session.stream()
     except HsframeworkError as error:
@@ -62,6 +66,7 @@ def attach(session: AsyncSession, wanted: bool) -> AsyncStream | None:
 
 
 async def everything_shown(session: AsyncSession, streams: bool) -> list[str]:
+    """Return all representations of a session and of its stream."""
     shown = [repr(session), repr(session.established), repr(dict(session.tags))]
     stream = attach(session, streams)
     if stream is not None:
@@ -71,6 +76,7 @@ async def everything_shown(session: AsyncSession, streams: bool) -> list[str]:
 
 
 def censored(text: str, secrets: set[bytes]) -> str:
+    """Replace secrets in a text, and cut it to 400 characters."""
     for secret in secrets:
         for form in (secret.hex(), repr(secret)[2:-1], secret.decode("latin-1")):
             if form:

@@ -1,4 +1,4 @@
-"""The scenes of the conformance suite: a pair of requests of a scenario, on a network that does something to them."""
+"""The scenes of the conformance suite: pairs of requests of a scenario, on a network with faults."""
 
 from __future__ import annotations
 
@@ -16,36 +16,37 @@ from hsframework.testing.scenario import Pair, Scenario
 from hsframework.testing.virtual_time import LoopBlocked, VirtualTimeLoop
 
 SHORT = 2.0
-"""Virtual seconds of a handshake whose peer is silent."""
+"""Timeout of a handshake whose peer is silent, in virtual seconds."""
 
 LIMIT = 60.0
-"""Virtual seconds for a handshake that should succeed: what takes so long hangs."""
+"""Timeout of a handshake that should succeed, in virtual seconds; one that reaches it hangs."""
 
 _MOST_ROUNDS = 1000
 _KERNELS_TIME = 1.0
-"""Seconds, real ones."""
+"""Real seconds for a kernel that takes records apart."""
 
 
 @dataclass
 class Ended:
-    """Both ends of one connection, once their handshakes are over; an end that was not asked is None."""
+    """The outcomes of both ends of one connection; None for an end without an outcome."""
 
     client: Outcome | None
     server: Outcome | None
     requests: tuple[Submission, ...]
     begun: float = 0.0
-    """On the loop's clock."""
+    """Seconds on the loop's clock."""
     left: bytes = b""
     right: bytes = b""
-    """What waits in the client's socket, and in the server's."""
+    """Bytes that wait in the client's socket, and in the server's."""
 
     @property
     def outcomes(self) -> list[Outcome]:
+        """The outcomes that there are."""
         return [item for item in (self.client, self.server) if item is not None]
 
     @property
     def ok(self) -> bool:
-        """Both were asked and have succeeded."""
+        """True if both ends have succeeded."""
         return len(self.outcomes) == 2 and all(item.ok for item in self.outcomes)
 
     def __str__(self) -> str:
@@ -53,7 +54,7 @@ class Ended:
 
 
 class Stage:
-    """One agent with the scenario's plugin."""
+    """An agent with the scenario's plugin, and the scenes that are played with it."""
 
     def __init__(self, scenario: Scenario, service: InMemoryDispatcher, kind: socket.SocketKind) -> None:
         self.scenario = scenario
@@ -63,17 +64,17 @@ class Stage:
 
     @property
     def streams(self) -> bool:
-        """On TCP, not UDP."""
+        """True for a protocol on TCP, False for one on UDP."""
         return self.kind is socket.SOCK_STREAM
 
     @property
     def pair(self) -> Pair:
-        """The options that succeed."""
+        """Options of client and server that succeed with each other."""
         return self.scenario.client, self.scenario.server
 
     @contextlib.contextmanager
     def network(self, conditions: Conditions | None = None) -> Iterator[BadNetwork]:
-        """Of the protocol's kind."""
+        """Make a network of the protocol's kind."""
         make = BadNetwork.streams if self.streams else BadNetwork.datagrams
         with make(conditions) as network:
             yield network
@@ -86,9 +87,11 @@ class Stage:
         timeout: float = LIMIT,
         prepare: Callable[[BadNetwork], object] = lambda network: None,
     ) -> Ended:
-        """Both ends, until both are over.  A consumer closes the socket of a handshake that failed.
+        """Run the handshakes of both ends until both have ended.
 
-        Where datagrams get lost, a consumer goes on with its session: the last flight may be the session's to repeat.
+        ``pair``: options; None: those that succeed.  ``timeout``: seconds.  ``prepare``: sets up the network.  A
+        consumer closes the socket of a handshake that failed.  Where datagrams are lost, it opens the stream of its
+        session, because the session may have to repeat the last flight.
         """
         lossy = not self.streams and conditions is not None and bool(conditions.drop or conditions.first_losses)
         with self.network(conditions) as network:
@@ -105,7 +108,7 @@ class Stage:
     async def _end(
         self, request: Submission, sock: socket.socket, sessions: contextlib.AsyncExitStack | None = None
     ) -> Outcome:
-        """``sessions``: where a session that is there is put to use."""
+        """Wait for one end's outcome; ``sessions``: closes the stream of an established session at its end."""
         outcome = await request.outcome()
         if not outcome.ok:
             sock.close()
@@ -114,16 +117,16 @@ class Stage:
         return outcome
 
     def submit(self, network: BadNetwork, pair: Pair, timeout: float = LIMIT) -> tuple[Submission, Submission]:
-        """Hand both sockets over."""
+        """Submit both sockets; return the client's submission and the server's."""
         client, server = (replace(options, timeout=timeout) for options in pair)
-        # The server's first: a real one waits for its clients.
+        # The server's first, because a real server waits for its clients.
         waiting = self.service.submit(network.right, server)
         return self.service.submit(network.left, client), waiting
 
     async def alone(
         self, options: HandshakeOptions, act: Callable[[BadNetwork, str], object], *, timeout: float = LIMIT
     ) -> Outcome:
-        """One end, with a peer that does what ``act(network, direction towards the end)`` does and no more."""
+        """Run one end's handshake with a peer that does only ``act(network, direction towards the end)``."""
         with self.network() as network:
             request = self.service.submit(network.left, replace(options, timeout=timeout))
             await self.quiet()
@@ -133,8 +136,11 @@ class Stage:
             return outcome
 
     async def cut(self, sizes: Sizes) -> Ended:
-        """Both ends of a stream; each flight arrives whole but for the cuts, and directly behind the last of them what
-        the end's consumer sends.  Tells what waits in the sockets then."""
+        """Run the handshakes of both ends of a stream whose flights are cut into pieces.
+
+        Directly behind its last flight, each end's consumer sends :data:`MARKER`.  The result has the bytes that then
+        wait in the sockets.
+        """
         with self.network() as network:
             network.stalled = True
             requests = self.submit(network, self.pair)
@@ -150,7 +156,7 @@ class Stage:
                 if not ways and not pending:
                     break
                 if not ways:
-                    await asyncio.sleep(0.05)  # virtual: a timer of the plugin's
+                    await asyncio.sleep(0.05)  # virtual time, for a timer of the plugin's
                 for name in ways:
                     network.flush(name, *sizes(network.held(name)))
                     while network.delivering(name):
@@ -160,7 +166,10 @@ class Stage:
             return Ended(client, server, requests, 0.0, _waiting(network.left, whole), _waiting(network.right, whole))
 
     async def cancel(self, role: int, flights: int) -> None:
-        """Withdraw one end's request after so many messages were delivered; its consumer closes the socket then."""
+        """Withdraw one end's request after ``flights`` messages; its consumer then closes the socket.
+
+        ``role``: 0 for the client, 1 for the server.
+        """
         with self.network() as network:
             stall_after(flights)(network)
             network.stalled = flights == 0
@@ -173,6 +182,7 @@ class Stage:
             await self.idle()
 
     def endings(self) -> Iterator[tuple[str, Callable[[], Awaitable[object]]]]:
+        """Yield scenes for all the ways in which a handshake can end, with a name."""
         yield "success", self.handshake
         for word, pair in self.scenario.refused.items():
             yield f"refusal ({word})", lambda pair=pair: self.handshake(pair)  # type: ignore[misc]
@@ -184,14 +194,14 @@ class Stage:
             yield "cancellation", lambda role=role: self.cancel(role, 1)  # type: ignore[misc]
 
     async def quiet(self) -> None:
-        """Wait until nothing else can happen at this moment, in flight or in hand."""
+        """Wait until the loop is idle, without moving its time on."""
         assert isinstance(self.loop, VirtualTimeLoop)
-        # Twice: what the first round has brought about may have put callbacks behind us in the line.
+        # Twice, because the first round may have queued callbacks behind this one.
         await self.loop.idle()
         await self.loop.idle()
 
     async def idle(self) -> None:
-        """Wait until the agent has nothing in hand, and all is said."""
+        """Wait until the agent has no requests and the loop is idle.  Raises LoopBlocked if the plugin blocked it."""
         await self.service.idle()
         await self.quiet()
         assert isinstance(self.loop, VirtualTimeLoop)
@@ -200,8 +210,11 @@ class Stage:
 
 
 def _waiting(sock: socket.socket, expected: int) -> bytes:
-    """What can be read now.  A kernel that takes records apart does so after their last byte has come, in its own time:
-    where less is there than ``expected``, it is given :data:`_KERNELS_TIME`."""
+    """Return the bytes that can be read.
+
+    A kernel with the session takes records apart some time after their last byte has arrived, so a socket with fewer
+    than ``expected`` bytes is given :data:`_KERNELS_TIME`.
+    """
     parts: list[bytes] = []
     with contextlib.suppress(OSError):
         while True:
@@ -215,7 +228,7 @@ def _waiting(sock: socket.socket, expected: int) -> bytes:
 
 @contextlib.asynccontextmanager
 async def open_stage(scenario: Scenario) -> AsyncIterator[Stage]:
-    """An agent that serves the scenario's protocol.  Raises PluginError, ConfigurationError, LookupError."""
+    """Run an agent that serves the scenario's protocol.  Raises PluginError, ConfigurationError, LookupError."""
     registry = scenario.registry()
     name, kind = scenario.protocol_name(registry), scenario.kind(registry)
     async with serving(scenario.plugin, protocol=name, settings=scenario.settings) as service:

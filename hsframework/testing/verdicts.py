@@ -1,4 +1,4 @@
-"""What the conformance suite asks of an outcome, and what it says when the answer is wrong."""
+"""Assertions of the conformance suite about outcomes, and their messages.  They raise ConformanceFailure."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from hsframework.testing.stage import LIMIT, SHORT, Ended, Stage
 
 
 class ConformanceFailure(AssertionError):
-    """A plugin breaks a rule: what it did, and how to mend it."""
+    """A broken rule, with what the plugin did and how to mend it."""
 
     def __init__(self, what: str, mend: str) -> None:
         super().__init__(f"{what}\n  Mend it: {mend}")
 
 
 def must_be_one_each(requests: Iterable[Submission]) -> None:
+    """Check that each request has exactly one outcome."""
     for request in requests:
         if len(request.outcomes) != 1:
             raise ConformanceFailure(
@@ -33,7 +34,7 @@ def must_be_one_each(requests: Iterable[Submission]) -> None:
 
 
 def must_have_a_session(outcome: Outcome) -> None:
-    """As the dispatcher asks; for a session in the kernel it looks at the socket, which is not done here."""
+    """Check that a success has a session, as the dispatcher does; a session in the kernel is not checked here."""
     if not (outcome.values.get("session") or outcome.values.get("in-kernel")):
         raise ConformanceFailure(
             f"the handshake reports success without a session ({role_of(outcome)})",
@@ -42,6 +43,7 @@ def must_have_a_session(outcome: Outcome) -> None:
 
 
 def must_be_in_time(outcome: Outcome, begun: float, what: str) -> None:
+    """Check that a handshake with a timeout of :data:`SHORT` has failed by its deadline."""
     late = outcome.at - begun - SHORT
     if late > GRACE + GRAIN:
         raise ConformanceFailure(
@@ -56,6 +58,7 @@ def must_be_in_time(outcome: Outcome, begun: float, what: str) -> None:
 
 
 def must_be_left(role: str, word: str, found: bytes) -> None:
+    """Check that exactly the consumer's bytes are left in a socket; ``word``: the place of the cut."""
     if found == MARKER:
         return
     if len(found) < len(MARKER):
@@ -72,7 +75,7 @@ def must_be_left(role: str, word: str, found: bytes) -> None:
 
 
 async def must_leave_datagrams(stage: Stage) -> None:
-    """On datagram sockets: what comes once the handshake has ended is the consumer's."""
+    """Check that a datagram that arrives after the handshake stays in the socket for the consumer."""
     with stage.network() as network:
         requests = stage.submit(network, stage.pair)
         ended = Ended(await requests[0].outcome(), await requests[1].outcome(), requests)
@@ -94,6 +97,7 @@ async def must_leave_datagrams(stage: Stage) -> None:
 
 
 def must_be_refused(word: str, ended: Ended, stage: Stage, seen: Observation) -> None:
+    """Check that at least one end has refused, before the deadline and with a text; ``word``: the expected reason."""
     if ended.ok:
         raise ConformanceFailure(
             f"{word}: both ends succeed, where the scenario says that one refuses",
@@ -117,6 +121,7 @@ def must_be_refused(word: str, ended: Ended, stage: Stage, seen: Observation) ->
 
 
 def must_notice_the_end(outcome: Outcome, begun: float, seen: Observation) -> None:
+    """Check that a handshake has failed at once after its peer closed the connection."""
     if seen.blames:
         raise ConformanceFailure(
             f"a peer that hangs up makes the plugin fail ({role_of(outcome)}): {seen.blames[0]}",
@@ -130,6 +135,7 @@ def must_notice_the_end(outcome: Outcome, begun: float, seen: Observation) -> No
 
 
 def must_survive(word: str, outcome: Outcome, seen: Observation) -> None:
+    """Check that garbage from a peer has failed its handshake with an errno of the plugin's; ``word``: its name."""
     if seen.blames:
         raise poisoned(word, seen)
     if outcome.ok:
@@ -139,6 +145,7 @@ def must_survive(word: str, outcome: Outcome, seen: Observation) -> None:
 
 
 def poisoned(word: str, seen: Observation) -> ConformanceFailure:
+    """Return the failure of a plugin that raised an exception of its own; ``word``: the cause."""
     return ConformanceFailure(
         f"{word} makes the plugin fail with an exception of its own: {seen.blames[0]}",
         "check what the peer sends before you use it: raise HandshakeFailed(Failure.GARBAGE, detail)",
@@ -148,6 +155,7 @@ def poisoned(word: str, seen: Observation) -> ConformanceFailure:
 def must_name_the_key(
     registry: PluginRegistry, name: str, key: str, table: Mapping[str, Any], seen: Observation
 ) -> None:
+    """Check that ``prepare`` refuses a table with a ConfigurationError that names the wrong key."""
     mend = f"raise ConfigurationError(...) from the settings' __post_init__ or from prepare, with {key!r} in its text"
     try:
         prepare(registry, name, table).handshaker.close()
@@ -162,8 +170,10 @@ def must_name_the_key(
 
 
 def log_says(seen: Observation) -> str:
+    """Return the first error in the log about the plugin, as the end of a message."""
     return f"; the log says: {seen.blames[0]}" if seen.blames else ""
 
 
 def role_of(outcome: Outcome) -> str:
+    """Return ``as client`` or ``as server``, for messages."""
     return f"as {outcome.options.role.name.lower()}"

@@ -1,10 +1,11 @@
-"""An event loop whose clock stands still while anything happens, and jumps when nothing does.
+"""An event loop with virtual time: its clock stands still while anything happens, and jumps to the next timer when the
+loop is idle.
 
-A test of a deadline of ten seconds is over at once, and a delay that a test asks for costs nothing.  Sockets are real:
-both ends must be in this process, since the loop knows that nothing will come only when nobody else could send.
+A test of a deadline of ten seconds ends at once.  Sockets are real, and both ends must be in this process, because the
+loop moves time on as soon as no socket has data.
 
-* Time moves on when no callback is ready, no socket has anything and no thread of ``run_in_executor`` is at work.
-* :meth:`VirtualTimeLoop.call_when_idle` is for what happens next when nothing else can: before time moves on.
+* The loop is idle when no callback is ready, no socket has data and no thread of ``run_in_executor`` is running.
+* :meth:`VirtualTimeLoop.call_when_idle` calls a function when the loop is idle, before time moves on.
 * Code that blocks the loop for :data:`BLOCKED_AFTER` real seconds gets :class:`LoopBlocked` raised where it hangs.
 """
 
@@ -25,9 +26,10 @@ from types import FrameType
 from typing import Any, TypeVar
 
 BLOCKED_AFTER = 5.0
-"""Real seconds for one callback, after which it is interrupted."""
+"""Real seconds after which a callback is interrupted."""
 
 _STUCK_AFTER = 30.0
+"""Real seconds after which a loop without timers is given up."""
 _SMALL_JUMP = 0.5
 _RESOLUTION = 1e-7
 _SIGNAL = signal.SIGRTMIN + 3
@@ -35,11 +37,14 @@ T = TypeVar("T")
 
 
 class LoopBlocked(BaseException):
-    """A callback has not given the loop back; its traceback says where it hung."""
+    """An interrupt of a callback that blocked the loop; its traceback shows where."""
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """``blocked``: where callbacks had to be interrupted, one text each.  ``problems``: what nobody has handled."""
+    """The event loop with virtual time.
+
+    ``blocked``: stacks of callbacks that were interrupted, one text each.  ``problems``: errors that were not handled.
+    """
 
     def __init__(self) -> None:
         self._now = time.monotonic()
@@ -49,26 +54,26 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self.problems: list[str] = []
         self.heard_at = time.monotonic()
         super().__init__(_Selector(self))
-        # asyncio fires what is due before this has passed; its own nanosecond is nothing to a float of a year.
+        # asyncio fires timers that are due within this time; its own nanosecond is lost in a float of a year.
         self._clock_resolution = _RESOLUTION
         self.set_exception_handler(self._note)
 
     def time(self) -> float:
-        """The virtual time; it begins at that of ``time.monotonic``."""
+        """Return the virtual time in seconds; it begins at ``time.monotonic()``."""
         return self._now
 
     def call_when_idle(self, callback: Callable[[], object]) -> None:
-        """Call once, as soon as nothing else can happen without time moving on.  First come, first served."""
+        """Call a function once when the loop is idle, before time moves on; several are called in order."""
         self._idle.append(callback)
 
     async def idle(self) -> None:
-        """Wait until nothing else can happen without time moving on."""
+        """Wait until the loop is idle, without moving time on."""
         future: asyncio.Future[None] = self.create_future()
         self.call_when_idle(lambda: None if future.done() else future.set_result(None))
         await future
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
-        """As asyncio's; time stands still until it has returned."""
+        """Run a function in a thread, as asyncio does; time stands still until it has returned."""
         self._jobs += 1
         future: asyncio.Future[Any] = super().run_in_executor(executor, func, *args)
         future.add_done_callback(self._job_done)
@@ -78,8 +83,11 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._jobs -= 1
 
     def nothing_happens(self, timeout: float | None, wait: Callable[[float], list[Any]]) -> list[Any]:
-        """What the selector asks when nothing is ready.  ``wait``: for so many real seconds."""
-        # Loopback delivers while send() runs, but for a machine under load; epoll's least wait is a millisecond.
+        """Return events after giving threads and the kernel a chance, or move time on; called by the selector.
+
+        ``timeout``: seconds to the next timer; None: there is none.  ``wait``: waits for events, in real seconds.
+        """
+        # Loopback delivers within send(), except on a machine under load; epoll's shortest wait is a millisecond.
         for _ in range(3):
             os.sched_yield()
             if events := wait(0):
@@ -97,12 +105,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return []
 
     def call_at(self, when: float, callback: Any, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:  # type: ignore[override]
-        """As asyncio's; of two timers for one moment the one that was set first fires first."""
+        """Set a timer, as asyncio does; of two timers for the same time the one that was set first fires first."""
         self._now = self._next_moment()
         return super().call_at(when, callback, *args, **kwargs)
 
     def _next_moment(self) -> float:
-        # asyncio's heap of timers keeps no order among equals, and here the clock would give many the same time.
+        # asyncio's heap of timers does not order equal times, and with this clock many would be equal.
         return self._now + max(1e-9, 2 * math.ulp(self._now))
 
     def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -112,7 +120,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class _Selector(selectors.DefaultSelector):
-    """Asks the loop before it waits."""
+    """A selector that calls the loop when no event is ready."""
 
     def __init__(self, loop: VirtualTimeLoop) -> None:
         super().__init__()
@@ -128,9 +136,10 @@ class _Selector(selectors.DefaultSelector):
 
 
 def run(coroutine: Coroutine[Any, Any, T], *, loop: VirtualTimeLoop | None = None) -> T:
-    """Run a coroutine to its end in virtual time.  Tasks that it leaves are cancelled; the loop is closed.
+    """Run a coroutine to its end in virtual time, and return its result.
 
-    In the main thread alone, whose blocking calls can be interrupted.
+    Tasks that it leaves are cancelled, and the loop is closed.  Raises RuntimeError outside the main thread, because
+    only there a blocking call can be interrupted, and if the coroutine waits for something that cannot happen.
     """
     loop = loop or VirtualTimeLoop()
     try:
@@ -145,7 +154,7 @@ def run(coroutine: Coroutine[Any, Any, T], *, loop: VirtualTimeLoop | None = Non
 
 
 def _clear(loop: VirtualTimeLoop) -> None:
-    """Cancel what is left, a few times: some swallow the first cancellation."""
+    """Cancel the tasks that are left, several times, because a task may swallow a cancellation."""
     for _ in range(3):
         left = asyncio.all_tasks(loop)
         if not left:
@@ -158,7 +167,7 @@ def _clear(loop: VirtualTimeLoop) -> None:
 
 @contextlib.contextmanager
 def _watched(loop: VirtualTimeLoop) -> Iterator[None]:
-    """Interrupt callbacks that take too long: a signal to this thread, which ends its system call."""
+    """Interrupt callbacks that take too long, by a signal to this thread, which ends its system call."""
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("virtual time runs in the main thread alone")
     over = threading.Event()
@@ -168,7 +177,7 @@ def _watched(loop: VirtualTimeLoop) -> Iterator[None]:
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if time.monotonic() - loop.heard_at < BLOCKED_AFTER:
-            return  # it has just moved on
+            return  # the callback has just ended
         where = "".join(traceback.format_stack(frame)[-6:]) if frame is not None else ""
         loop.blocked.append(where)
         loop.heard_at = time.monotonic()

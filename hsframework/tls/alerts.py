@@ -1,4 +1,4 @@
-"""The names of TLS's alerts (RFC 8446 section 6), and what the peer that sends one wants to be changed.  Sans-IO."""
+"""Names and explanations of TLS alerts (RFC 8446 section 6).  Sans-IO."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NAMES = {
     112: "unrecognized_name", 113: "bad_certificate_status_response", 115: "unknown_psk_identity",
     116: "certificate_required", 120: "no_application_protocol", 121: "ech_required",
 }  # fmt: skip
-_WANTED = {
+_EXPLANATIONS = {
     40: "it has no parameters in common with us",
     45: "our certificate has expired for it",
     44: "our certificate is revoked for it",
@@ -26,6 +26,6 @@ _WANTED = {
 
 
 def describe_alert(number: int) -> str:
-    """``116`` → ``alert 116 (certificate_required): it wants a certificate of ours``."""
-    name, wanted = _NAMES.get(number), _WANTED.get(number)
-    return f"alert {number}" + (f" ({name})" if name else "") + (f": {wanted}" if wanted else "")
+    """Describe an alert of the peer: 116 → ``alert 116 (certificate_required): it wants a certificate of ours``."""
+    name, explanation = _NAMES.get(number), _EXPLANATIONS.get(number)
+    return f"alert {number}" + (f" ({name})" if name else "") + (f": {explanation}" if explanation else "")

@@ -1,7 +1,7 @@
-"""Reads what a ClientHello offers (RFC 8446 section 4.1.2).
+"""Parser for ClientHello messages (RFC 8446 section 4.1.2).
 
-Strict in structure (every length exact, no extension twice, ``pre_shared_key`` last), indifferent to values: those are
-the engine's to judge.
+The structure is checked strictly: every length is exact, no extension is repeated, ``pre_shared_key`` is the last.  The
+values are not checked; the TLS engine does that.
 """
 
 from __future__ import annotations
@@ -26,10 +26,7 @@ _WHAT = "ClientHello"
 
 @dataclass(frozen=True, slots=True)
 class ClientHello:
-    """The offer.  ``psk_identities`` are the names on the wire, the client's preference first.
-
-    ``psk_binder_sizes``, one for each: bytes of the hash that the client uses the key with (RFC 8446 section 4.2.11.2).
-    """
+    """The contents of a ClientHello.  Lists are in the client's order of preference, numbers those on the wire."""
 
     session_id: bytes = b""
     cipher_suites: tuple[int, ...] = ()
@@ -38,15 +35,21 @@ class ClientHello:
     signature_algorithms: tuple[int, ...] = ()
     supported_groups: tuple[int, ...] = ()
     key_share_groups: tuple[int, ...] = ()
+    """Groups for which the client sends a key share."""
     server_name: str | None = None
     alpn: tuple[bytes, ...] = ()
     psk_identities: tuple[bytes, ...] = ()
     psk_binder_sizes: tuple[int, ...] = ()
+    """Bytes of each identity's binder, the size of its key's hash (RFC 8446 section 4.2.11.2)."""
     extensions: frozenset[int] = field(default_factory=frozenset)
+    """Numbers of all extensions."""
 
 
 def parse_client_hello(body: bytes) -> ClientHello:
-    """The message without its four-byte header.  Raises HandshakeFailed (GARBAGE, ILLEGAL_PARAMETER)."""
+    """Parse a ClientHello; ``body``: without the four-byte header.
+
+    Raises HandshakeFailed: GARBAGE for a wrong structure, ILLEGAL_PARAMETER for a repeated or misplaced extension.
+    """
     cursor = Cursor(body, _WHAT)
     cursor.take(2 + _RANDOM_SIZE)
     session_id = cursor.vector(1)
@@ -75,7 +78,10 @@ def parse_client_hello(body: bytes) -> ClientHello:
 
 
 def extensions_of(body: bytes) -> frozenset[int]:
-    """Which extensions are there?  A tenth of the time of :func:`parse_client_hello`; nonsense is left to others."""
+    """Return the numbers of a ClientHello's extensions, without checks.
+
+    It takes a tenth of the time of :func:`parse_client_hello`, and returns anything for an invalid message.
+    """
     at = 2 + _RANDOM_SIZE
     for length_size in (1, 2, 1):
         at += length_size + int.from_bytes(body[at : at + length_size], "big")
@@ -88,12 +94,12 @@ def extensions_of(body: bytes) -> frozenset[int]:
 
 
 def offers_alpn(body: bytes) -> bool:
-    """Is there an ALPN extension?  As quick."""
+    """Return True if a ClientHello has an ALPN extension (RFC 7301); without checks, as :func:`extensions_of`."""
     return ALPN in extensions_of(body)
 
 
 def protocol_names(cursor: Cursor) -> tuple[bytes, ...]:
-    """The list in an ALPN extension (RFC 7301 section 3.1)."""
+    """Read the list in an ALPN extension (RFC 7301 section 3.1).  Raises HandshakeFailed (GARBAGE)."""
     names = cursor.inner(2, least=2)
     found: list[bytes] = []
     while names.left:
@@ -119,7 +125,7 @@ def _key_shares(cursor: Cursor) -> tuple[int, ...]:
 
 
 def _host_name(cursor: Cursor) -> str | None:
-    """RFC 6066 section 3: of the types of name, only host_name (0) was ever defined."""
+    """Read the host_name of a server_name extension, the only type that is defined (RFC 6066 section 3)."""
     names = cursor.inner(2, least=1)
     host: str | None = None
     while names.left:
@@ -130,7 +136,7 @@ def _host_name(cursor: Cursor) -> str | None:
 
 
 def _offered_psks(cursor: Cursor) -> tuple[tuple[bytes, ...], tuple[int, ...]]:
-    """Identities, and the sizes of their binders."""
+    """Read the identities of a pre_shared_key extension, and the sizes of their binders in bytes."""
     identities = cursor.inner(2, least=7)
     found: list[bytes] = []
     while identities.left:

@@ -1,7 +1,7 @@
-"""The kernel's TLS (linux/tls.h): its numbers, whether a session is in a socket, and the ciphers that it takes.
+"""The kernel's TLS (linux/tls.h): its numbers, a check for a session in a socket, and the supported ciphers.
 
-The module takes CAP_NET_ADMIN to load, which no agent has; the ciphers would be loaded by the first handshake that uses
-them, from a root filesystem that may hang by then.  So each process that depends on them tries all of them at start.
+Loading the kernel's module takes CAP_NET_ADMIN, which no agent has; its ciphers would be loaded by the first handshake
+that uses them, from a root filesystem that may hang by then.  So each process that depends on them tries all at start.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ _KEY_MATERIAL = {AES_128_GCM: 36, AES_256_GCM: 52, AES_128_CCM: 36, CHACHA20_POL
 
 
 def is_planted(getsockopt: Callable[[int, int, int], bytes]) -> bool:
-    """Are TLS_TX and TLS_RX in place in this socket?  Asks for version and cipher alone, so no key is read."""
+    """Return True if a socket has a session in both directions (TLS_TX and TLS_RX).
+
+    ``getsockopt``: the socket's method.  Only version and cipher are read, and no key.
+    """
     try:
         for direction in (TLS_TX, TLS_RX):
             version, cipher = struct.unpack("=HH", getsockopt(SOL_TLS, direction, 4))
@@ -34,7 +37,7 @@ def is_planted(getsockopt: Callable[[int, int, int], bytes]) -> bool:
 
 
 def supported_ciphers() -> frozenset[int]:
-    """The ciphers that this kernel takes, found out by using each on a connection over loopback, which loads it."""
+    """Return the ciphers that this kernel supports, by trying each on a loopback connection, which loads it."""
     with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", 0)) as server:
         return frozenset(cipher for cipher, size in _KEY_MATERIAL.items() if _takes(server, cipher, size))
     return frozenset()

@@ -1,8 +1,8 @@
 """Strict checks of the handshake messages that follow the ClientHello (RFC 8446 section 4).
 
-Each function takes a message's body, without its four-byte header, and raises HandshakeFailed: ``GARBAGE`` for a
-structure that is wrong, ``UNSUPPORTED_EXTENSION`` for an answer to what was not offered, ``ILLEGAL_PARAMETER`` for an
-extension that belongs elsewhere and other values that are not allowed (section 4.2).
+Each function takes a message's body, without its four-byte header, and raises HandshakeFailed: ``GARBAGE`` for a wrong
+structure, ``UNSUPPORTED_EXTENSION`` for an extension that was not offered, ``ILLEGAL_PARAMETER`` for an extension that
+belongs in another message and for other values that are not allowed (section 4.2).
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from hsframework.tls import client_hello as extension
 from hsframework.tls.wire import PRE_SHARED_KEY, Cursor, read_extension, read_extensions
 
 HELLO_RETRY_REQUEST = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
-"""The ``random`` that makes a ServerHello a HelloRetryRequest (section 4.1.3)."""
+"""Value of ``random`` that makes a ServerHello a HelloRetryRequest (section 4.1.3)."""
 QUIC_TRANSPORT_PARAMETERS = 0x39
+"""Extension quic_transport_parameters (RFC 9001 section 8.2)."""
 
 _IN_SERVER_HELLO = frozenset({extension.SUPPORTED_VERSIONS, extension.KEY_SHARE, PRE_SHARED_KEY})
 _IN_ENCRYPTED_EXTENSIONS = frozenset(
@@ -26,16 +27,22 @@ _IN_ENCRYPTED_EXTENSIONS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ServerHello:
-    """``group`` None: no key share."""
+    """The contents of a ServerHello."""
 
     random: bytes
     cipher_suite: int
     group: int | None
+    """Group of the key share; None: there is no key share."""
     extensions: frozenset[int]
+    """Numbers of all extensions."""
 
 
 def check_server_hello(body: bytes, offered: Collection[int], session_id: bytes) -> ServerHello:
-    """``session_id``: what the ClientHello had, and the answer must repeat."""
+    """Check a ServerHello or HelloRetryRequest (section 4.1.3) and return its contents.
+
+    ``offered``: numbers of the ClientHello's extensions.  ``session_id``: the ClientHello's, which the server must
+    repeat.  Raises also ``VERSION`` if the server does not select TLS 1.3.
+    """
     cursor = Cursor(body, "ServerHello")
     cursor.take(2)
     random, echo, suite, compression = cursor.take(32), cursor.vector(1), cursor.number(2), cursor.number(1)
@@ -55,7 +62,10 @@ def check_server_hello(body: bytes, offered: Collection[int], session_id: bytes)
 
 
 def check_encrypted_extensions(body: bytes, offered: Collection[int]) -> None:
-    """Nothing but answers to what was offered."""
+    """Check EncryptedExtensions (section 4.3.1); ``offered``: numbers of the ClientHello's extensions.
+
+    Raises also ``MISSING_EXTENSION`` if QUIC transport parameters were offered and the server sends none.
+    """
     cursor = Cursor(body, "EncryptedExtensions")
     extensions = read_extensions(cursor)
     cursor.end()
@@ -70,7 +80,10 @@ def check_encrypted_extensions(body: bytes, offered: Collection[int]) -> None:
 
 
 def check_certificate_request(body: bytes) -> tuple[int, ...]:
-    """The signature schemes that the server takes."""
+    """Check a CertificateRequest (section 4.3.2) and return the signature schemes that the server accepts.
+
+    Raises also ``MISSING_EXTENSION`` if it lists none.
+    """
     cursor = Cursor(body, "CertificateRequest")
     context = cursor.vector(1)
     extensions = read_extensions(cursor)
@@ -84,7 +97,10 @@ def check_certificate_request(body: bytes) -> tuple[int, ...]:
 
 
 def check_certificate(body: bytes) -> tuple[bytes, ...]:
-    """The certificates, DER, the leaf first.  No extension was asked for, so none may be there (section 4.4.2)."""
+    """Check a Certificate message (section 4.4.2) and return its certificates, DER, the leaf first.
+
+    An extension of a certificate is refused, because none was offered.
+    """
     cursor = Cursor(body, "Certificate")
     context = cursor.vector(1)
     entries = cursor.inner(3)
@@ -99,7 +115,7 @@ def check_certificate(body: bytes) -> tuple[bytes, ...]:
 
 
 def check_certificate_verify(body: bytes) -> None:
-    """Structure alone."""
+    """Check the structure of a CertificateVerify (section 4.4.3), but not the signature."""
     cursor = Cursor(body, "CertificateVerify")
     cursor.take(2)
     cursor.vector(2)
@@ -107,7 +123,7 @@ def check_certificate_verify(body: bytes) -> None:
 
 
 def check_new_session_ticket(body: bytes) -> None:
-    """Structure alone; unknown extensions are to be ignored (section 4.6.1)."""
+    """Check the structure of a NewSessionTicket; unknown extensions are ignored (section 4.6.1)."""
     cursor = Cursor(body, "NewSessionTicket")
     cursor.take(8)
     cursor.vector(1)
@@ -118,7 +134,10 @@ def check_new_session_ticket(body: bytes) -> None:
 
 
 def check_extensions(what: str, found: Collection[int], offered: Collection[int], allowed: Collection[int]) -> None:
-    """Every extension answers one that was offered, in the message where it belongs."""
+    """Check that every extension was offered, and is allowed in this message (section 4.2).
+
+    ``what``: name of the message, for errors.  ``found``, ``offered``, ``allowed``: numbers of extensions.
+    """
     for number in found:
         if number not in offered:
             raise HandshakeFailed(Failure.UNSUPPORTED_EXTENSION, f"extension {number} in the {what} was not offered")

@@ -1,8 +1,8 @@
-"""Handshake signatures: TLS 1.3 signature schemes, the keys that they fit, making and checking them.
+"""Handshake signatures: TLS 1.3 signature schemes and their keys, signing and verification.
 
-RFC 8446 sections 4.2.3 and 4.4.3; ML-DSA as OpenSSL has it.  A scheme is its number on the wire and fits one kind of
-key: an ECDSA scheme one curve, an RSA-PSS scheme one of the two object identifiers that an RSA key may have in its
-certificate.  PKCS#1 v1.5 and SHA-1 sign no handshake; the first may sign certificates.
+RFC 8446 sections 4.2.3 and 4.4.3; ML-DSA as in OpenSSL.  A scheme is known by its number on the wire and fits one kind
+of key: an ECDSA scheme one curve, an RSA-PSS scheme one of the two object identifiers that an RSA key may have in its
+certificate.  Handshakes are not signed with PKCS#1 v1.5 or SHA-1; certificates may be signed with the first.
 """
 
 from __future__ import annotations
@@ -18,26 +18,30 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.x509.oid import PublicKeyAlgorithmOID
 
-from hsframework.credentials.certificate import PARSE_ERRORS, no_warnings
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Identity, Secret
+from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
 
 CLIENT_CONTEXT = b"TLS 1.3, client CertificateVerify"
 SERVER_CONTEXT = b"TLS 1.3, server CertificateVerify"
+"""Context strings of CertificateVerify (RFC 8446 section 4.4.3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """``kind``: of the key, as :func:`key_kind` names it.  ``parameters``: what ``cryptography`` wants besides data."""
+    """A signature scheme (RFC 8446 section 4.2.3)."""
 
     code: int
+    """Number on the wire."""
     name: str
     kind: str
+    """Kind of key, as :func:`key_kind` returns it."""
     parameters: Callable[[], tuple[Any, ...]] = tuple
+    """Makes the arguments of ``cryptography``'s ``sign`` and ``verify`` that follow the data."""
 
 
 def _pss(algorithm: type[hashes.HashAlgorithm]) -> Callable[[], tuple[Any, ...]]:
-    """Salt as long as the hash (RFC 8446 section 4.2.3)."""
+    """Return the parameters of RSA-PSS; the salt is as long as the hash (RFC 8446 section 4.2.3)."""
     return lambda: (padding.PSS(padding.MGF1(algorithm()), padding.PSS.DIGEST_LENGTH), algorithm())
 
 
@@ -70,14 +74,14 @@ SCHEMES: Mapping[int, Scheme] = {
         Scheme(0x0906, "mldsa87", _ML_DSA + "19"),
     )
 }
-"""Those that sign handshakes, in order of preference."""
+"""Schemes for handshake signatures by number, in order of preference."""
 
 CERTIFICATE_ONLY = (0x0401, 0x0501, 0x0601)
-"""rsa_pkcs1_sha256, _sha384, _sha512: offered for the signatures in certificates alone."""
+"""rsa_pkcs1_sha256, _sha384, _sha512: offered for signatures in certificates only."""
 
 
 def key_kind(certificate: x509.Certificate) -> str:
-    """The curve's name for an elliptic curve, else the key's object identifier, dotted."""
+    """Return the kind of a certificate's key: the curve's name for an elliptic curve, else its object identifier."""
     algorithm = certificate.public_key_algorithm_oid
     if algorithm == PublicKeyAlgorithmOID.EC_PUBLIC_KEY:
         key = certificate.public_key()
@@ -87,13 +91,16 @@ def key_kind(certificate: x509.Certificate) -> str:
 
 
 def schemes_for(certificate: x509.Certificate) -> tuple[int, ...]:
-    """What the certificate's key can sign with, in order of preference; empty: no scheme that is known here."""
+    """Return the numbers of the schemes that fit a certificate's key, in order of preference; often none or one."""
     kind = key_kind(certificate)
     return tuple(scheme.code for scheme in SCHEMES.values() if scheme.kind == kind)
 
 
 def sign(identity: Identity, code: int, content: bytes) -> bytes:
-    """The signature of ``identity`` with scheme ``code``.  Raises ``HandshakeFailed(NO_KEY)``."""
+    """Sign ``content`` with the key of ``identity`` and scheme ``code``.
+
+    Raises ``HandshakeFailed(NO_KEY)`` if the key cannot be read, or cannot sign with this scheme.
+    """
     try:
         key: Any = _private_key(identity.private_key)
         signature: bytes = key.sign(content, *SCHEMES[code].parameters())
@@ -103,10 +110,10 @@ def sign(identity: Identity, code: int, content: bytes) -> bytes:
 
 
 def verify(leaf: bytes, code: int, signature: bytes, content: bytes) -> None:
-    """Does the key in ``leaf`` (DER) confirm a handshake signature?
+    """Verify a handshake signature with the key in the certificate ``leaf`` (DER).
 
-    Raises HandshakeFailed: ``BAD_CERTIFICATE`` for one that cannot be read, ``ILLEGAL_PARAMETER`` for a scheme that is
-    not one of the key's, ``BAD_SIGNATURE``.
+    Raises HandshakeFailed: ``BAD_CERTIFICATE`` if the certificate cannot be read, ``ILLEGAL_PARAMETER`` if the scheme
+    does not fit its key, ``BAD_SIGNATURE`` if the signature is wrong.
     """
     scheme = SCHEMES.get(code)
     try:
@@ -126,5 +133,5 @@ def verify(leaf: bytes, code: int, signature: bytes, content: bytes) -> None:
 
 @lru_cache(maxsize=64)
 def _private_key(secret: Secret) -> object:
-    # Validating an RSA key costs as much as signing with it, and the dispatcher has read this one already.
+    # Validating an RSA key costs as much as signing with it, and the dispatcher has validated this one.
     return serialization.load_der_private_key(secret.reveal(), password=None, unsafe_skip_rsa_key_validation=True)

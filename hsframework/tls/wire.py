@@ -1,4 +1,4 @@
-"""Reads TLS structures strictly: every length exact, nothing left over, no extension twice (RFC 8446 section 4.2)."""
+"""Strict readers of TLS structures: exact lengths, no bytes left over, no repeated extension (RFC 8446 section 4.2)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ PRE_SHARED_KEY = 41
 
 
 class Cursor:
-    """A bounded view that must be read to its end; ``what`` is for messages.  Raises ``HandshakeFailed(GARBAGE)``."""
+    """A cursor over a structure that must be read to its end.
 
-    # A handshake makes some hundred calls: what is done in each is written out.
+    ``what``: name of the structure, for errors.  All methods raise ``HandshakeFailed(GARBAGE)`` for a structure that is
+    cut off or too long.
+    """
+
+    # A handshake makes some hundred calls, so the methods do not call each other.
 
     __slots__ = ("_data", "_end", "_position", "what")
 
@@ -27,9 +31,11 @@ class Cursor:
 
     @property
     def left(self) -> int:
+        """Number of bytes that are not read yet."""
         return self._end - self._position
 
     def take(self, size: int) -> bytes:
+        """Read ``size`` bytes."""
         start = self._position
         end = start + size
         if end > self._end:
@@ -38,9 +44,11 @@ class Cursor:
         return self._data[start:end]
 
     def number(self, size: int) -> int:
+        """Read an unsigned number of ``size`` bytes."""
         return int.from_bytes(self.take(size), "big")
 
     def vector(self, length_size: int, *, least: int = 0) -> bytes:
+        """Read a vector of at least ``least`` bytes, with its length in ``length_size`` bytes before it."""
         start = self._position + length_size
         if start > self._end:
             raise self.garbage("a field is longer than what holds it")
@@ -54,26 +62,32 @@ class Cursor:
         return self._data[start:end]
 
     def inner(self, length_size: int, *, least: int = 0) -> Cursor:
-        """A vector to be read in its turn."""
+        """Read a vector and return a cursor over its contents."""
         return Cursor(self.vector(length_size, least=least), self.what)
 
     def numbers(self, length_size: int, size: int, *, least: int = 0) -> tuple[int, ...]:
-        """A vector of numbers of ``size`` bytes each."""
+        """Read a vector of numbers of ``size`` bytes each."""
         data = self.vector(length_size, least=least)
         if len(data) % size:
             raise self.garbage("a list with part of an entry")
         return tuple(int.from_bytes(data[at : at + size], "big") for at in range(0, len(data), size))
 
     def end(self) -> None:
+        """Check that all bytes have been read."""
         if self.left:
             raise self.garbage(f"{self.left} bytes too many")
 
     def garbage(self, problem: str) -> HandshakeFailed:
+        """Return the error for a wrong structure."""
         return HandshakeFailed(Failure.GARBAGE, f"in the {self.what}: {problem}")
 
 
 def read_extensions(cursor: Cursor) -> dict[int, bytes]:
-    """A list of extensions, in order.  ``ILLEGAL_PARAMETER``: one is there twice, or follows ``pre_shared_key``."""
+    """Read a list of extensions into a dictionary from number to content, in order.
+
+    Raises HandshakeFailed: ``GARBAGE``, or ``ILLEGAL_PARAMETER`` for an extension that is repeated or that follows
+    ``pre_shared_key`` in a ClientHello.
+    """
     inner = cursor.inner(2)
     found: dict[int, bytes] = {}
     while inner.left:
@@ -89,7 +103,10 @@ def read_extensions(cursor: Cursor) -> dict[int, bytes]:
 def read_extension(
     extensions: dict[int, bytes], number: int, what: str, parser: Callable[[Cursor], T], default: T
 ) -> T:
-    """The value of one extension, read to its end; ``default``: it is not there."""
+    """Parse one extension to its end; return ``default`` if it is missing.
+
+    ``what``: name of the message, for errors.  Raises ``HandshakeFailed(GARBAGE)``, and the parser's errors.
+    """
     data = extensions.get(number)
     if data is None:
         return default

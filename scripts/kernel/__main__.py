@@ -1,7 +1,7 @@
-"""``make kernel``: the test kernel and its Debian root, from the cache or made now, linked from build/kernel.
+"""The command of ``make kernel``: makes the test kernel and its Debian root, unless cached, and links build/kernel.
 
-    python3 -m scripts.kernel            make what is missing
-    python3 -m scripts.kernel --print    where everything is, and nothing made
+    python3 -m scripts.kernel            make the missing parts
+    python3 -m scripts.kernel --print    print the place of each part, and make nothing
 
 Environment: KERNEL_SERIES (7.3), KERNEL_JOBS (the number of processors), DEBIAN_MIRROR.
 """
@@ -32,8 +32,9 @@ COMMANDS = {
     "strip": "binutils",
     "xz": "xz-utils",
 }
-"""Program → the Debian package that brings it."""
+"""Programs that the build needs, and the Debian package of each."""
 HEADERS = {"libelf.h": "libelf-dev", "openssl/opensslv.h": "libssl-dev", "stdio.h": "libc6-dev"}
+"""C headers that the build needs, and the Debian package of each."""
 
 
 def _missing() -> list[str]:
@@ -92,6 +93,7 @@ def _root(entry: Entry) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    """Run the command, and return its exit status."""
     kernel, root = kernel_entry(SERIES), root_entry(rootfs.SUITE, rootfs.PACKAGES)
     if arguments == ["--print"]:
         for name, entry in (("kernel", kernel), ("root", root)):

@@ -1,8 +1,8 @@
-"""What comes from Debian, by the mirror that this machine's own apt is set up with; that configuration is only read.
+"""Packages from Debian, by the mirror in the configuration of this machine's apt, which is only read.
 
-The mirror is the first in apt's sources, of either format, that carries a Debian release (a machine that has none can
-name one: ``DEBIAN_MIRROR=URI`` in the environment).  apt then runs with sources, lists and cache of our own, and with
-the machine's settings for everything else, such as a proxy.
+The mirror is the first in apt's sources, of either format, that has a Debian release; ``DEBIAN_MIRROR=URI`` in the
+environment names another.  apt then runs with sources, lists and a cache of our own, and with the machine's settings
+for everything else, such as a proxy.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RELEASES = frozenset("oldstable stable testing unstable sid buster bullseye bookworm trixie forky duke".split())
+"""Suites by which a Debian mirror is recognised."""
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 class Unable(Exception):
-    """Something that a person has to mend; the text says what and how."""
+    """A condition that a person must change; the text says how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Source:
 
 
 def _one_line(text: str) -> Iterator[Source]:
-    """``deb [options] URI SUITE COMPONENT...``"""
+    """Yield the sources in a file of lines ``deb [options] URI SUITE COMPONENT...``."""
     for line in text.splitlines():
         match = re.match(r"\s*deb\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)", line)
         if match:
@@ -40,7 +41,7 @@ def _one_line(text: str) -> Iterator[Source]:
 
 
 def _deb822(text: str) -> Iterator[Source]:
-    """Stanzas of fields; a field goes on in lines that start with a blank."""
+    """Yield the sources in a file of stanzas; a field continues in lines that begin with a blank."""
     for stanza in re.split(r"\n\s*\n", re.sub(r"(?m)^#.*\n?", "", text)):
         fields = {
             name.lower(): value.split()
@@ -51,7 +52,7 @@ def _deb822(text: str) -> Iterator[Source]:
 
 
 def sources(directory: Path = Path("/etc/apt")) -> Iterator[Source]:
-    """All that the machine's apt is set up with, in apt's order."""
+    """Yield the sources in the configuration of this machine's apt, in apt's order."""
     whole = directory / "sources.list"
     if whole.exists():
         yield from _one_line(whole.read_text())
@@ -63,7 +64,7 @@ def sources(directory: Path = Path("/etc/apt")) -> Iterator[Source]:
 
 
 def mirror(directory: Path = Path("/etc/apt")) -> str:
-    """The mirror's URI.  Raises Unable."""
+    """Return the URI of the Debian mirror.  Raises Unable if there is none."""
     named = os.environ.get("DEBIAN_MIRROR")
     if named:
         return named
@@ -77,7 +78,7 @@ def mirror(directory: Path = Path("/etc/apt")) -> str:
 
 
 class PrivateApt:
-    """apt with its own sources, package lists and cache, all below one directory."""
+    """An apt with its own sources, package lists and cache, all below one directory.  Methods raise Unable."""
 
     def __init__(self, directory: Path, suites: tuple[str, ...]) -> None:
         self._directory = directory
@@ -109,21 +110,22 @@ class PrivateApt:
         return done.stdout
 
     def update(self) -> None:
+        """Fetch the package lists."""
         self._run("apt-get", "-qq", "update")
 
     def newest(self, package: str) -> str | None:
-        """The newest version, or None."""
+        """Return the newest version of a package, or None."""
         listed = self._run("apt-cache", "madison", package).splitlines()
         return listed[0].split("|")[1].strip() if listed else None
 
     def download(self, package: str, version: str) -> Path:
-        """The package's file, in a directory of its own.  Its signature has been checked by apt."""
+        """Download a package, and return the path of its file.  apt checks its signature."""
         self._run("apt-get", "-qq", "download", f"{package}={version}")
         return next(iter(self._directory.glob(f"{package}_*.deb")))
 
 
 def private_apt(suites: tuple[str, ...], parent: Path) -> tuple[tempfile.TemporaryDirectory[str], PrivateApt]:
-    """An apt of our own, in a new directory that goes when the first of the two is cleaned up."""
+    """Make a temporary directory with a private apt, which goes when the directory is cleaned up."""
     parent.mkdir(parents=True, exist_ok=True)
     held = tempfile.TemporaryDirectory(prefix="apt-", dir=parent)
     return held, PrivateApt(Path(held.name), suites)

@@ -1,7 +1,7 @@
-"""The kernel: Debian's source, User-Mode Linux's default configuration with ours over it, built, checked and cut down.
+"""The build of the test kernel, from Debian's source and User-Mode Linux's default configuration, with ours over it.
 
-The kernel's tools drop an option whose dependencies are not met and say nothing; so the finished configuration is
-compared with ``config`` line by line, before anything is compiled.
+The kernel's tools silently drop an option whose dependencies are missing, so the finished configuration is compared
+with ``config`` line by line before anything is compiled.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from scripts.kernel.debian import Unable, private_apt
 from scripts.kernel.places import CONFIGURATION, Entry, cache_root, patches
 
 SUITES = ("trixie-backports", "forky")
+"""Debian suites in which the source is looked up."""
 ARCHITECTURE = "ARCH=um"
 NOT_FOR_MODULES = ("samples", "sound", "rust", "tools/testing", "tools/perf", "drivers/gpu")
-"""Parts of the tree that no out-of-tree module needs, two thirds of it."""
+"""Parts of the source tree, two thirds of it, that out-of-tree modules do not need."""
 
 
 def _say(text: str) -> None:
@@ -27,7 +28,7 @@ def _say(text: str) -> None:
 
 
 def fetch(series: str, entry: Entry) -> str:
-    """Debian's source of that series, unpacked and patched in ``tree``.  Returns the Debian version."""
+    """Unpack and patch Debian's source of a series in ``tree``, and return its Debian version.  Raises Unable."""
     held, apt = private_apt(SUITES, cache_root())
     with held:
         apt.update()
@@ -53,12 +54,12 @@ def fetch(series: str, entry: Entry) -> str:
 
 
 def wanted(text: str) -> dict[str, str]:
-    """The options in a configuration fragment; what is not set is ``n``."""
+    """Return the options that a configuration sets, by name."""
     return dict(re.findall(r"(?m)^(CONFIG_\w+)=(.*)$", text))
 
 
 def dropped(fragment: str, finished: str) -> list[str]:
-    """One line for each option of the fragment that the finished configuration does not have as asked for."""
+    """Return a line for each option of the fragment that has another value in the finished configuration."""
     is_set = wanted(finished)
     return [
         f"{name}={value} was asked for, and it is {is_set.get(name, 'n')}"
@@ -76,7 +77,7 @@ def _make(tree: Path, *arguments: str, log: Path) -> None:
 
 
 def configure(tree: Path, log: Path) -> None:
-    """``.config``.  Raises Unable if an option of ours did not survive."""
+    """Write ``.config``.  Raises Unable if it lacks an option of ours."""
     _make(tree, "defconfig", log=log)
     merge = ["scripts/kconfig/merge_config.sh", "-m", ".config", str(CONFIGURATION)]
     subprocess.run(merge, cwd=tree, env=os.environ | {"ARCH": "um"}, stdout=subprocess.DEVNULL, check=True)
@@ -87,7 +88,7 @@ def configure(tree: Path, log: Path) -> None:
 
 
 def _cut_down(tree: Path) -> None:
-    """Leaves what building a module against the tree takes: headers, scripts, makefiles and the symbols' versions."""
+    """Delete everything that building a module does not need; headers, scripts, makefiles and symbol versions stay."""
     for name in NOT_FOR_MODULES:
         shutil.rmtree(tree / name, ignore_errors=True)
     for entry in (tree / "Documentation").iterdir():
@@ -104,7 +105,7 @@ def _cut_down(tree: Path) -> None:
 
 
 def build(series: str, entry: Entry, jobs: int) -> None:
-    """Makes a complete entry."""
+    """Build a series with ``jobs`` compilers at once, and complete its cache entry.  Raises Unable."""
     started = time.monotonic()
     log = entry.path / "build.log"
     log.unlink(missing_ok=True)
@@ -115,7 +116,7 @@ def build(series: str, entry: Entry, jobs: int) -> None:
     _make(tree, f"-j{jobs}", "linux", "modules", log=log)
     modules = entry.path / "modules"
     shutil.rmtree(modules, ignore_errors=True)
-    # Debian's /lib is a link, and the modules are mounted where it points to.
+    # Debian's /lib is a link, and the modules are mounted at its target.
     _make(tree, f"INSTALL_MOD_PATH={modules}", "INSTALL_MOD_STRIP=1", "modules_install", log=log)
     subprocess.run(["strip", "--strip-debug", "-o", entry.path / "linux", tree / "linux"], check=True)
     shutil.copy(tree / ".config", entry.path / "config")

@@ -18,12 +18,12 @@ SOURCES = CHECKOUT / "tests" / "kernel" / "modules"
 
 
 def sources() -> list[Path]:
-    """C files, headers and Makefiles of all modules, sorted."""
+    """Return the C files, headers and Makefiles of all modules, sorted."""
     return sorted(path for path in SOURCES.rglob("*") if path.suffix in (".c", ".h") or path.name == "Makefile")
 
 
 def entry_for(kernel: Entry) -> Entry:
-    """Where the modules are kept."""
+    """Return the cache entry of the modules."""
     covered = [content for path in sources() for content in (str(path.relative_to(SOURCES)), path.read_bytes())]
     return Entry("module", kernel.path.name, *covered)
 
@@ -35,7 +35,7 @@ def make(work: Path, tree: Path, *arguments: str) -> subprocess.CompletedProcess
 
 
 def build(entry: Entry, kernel: Entry) -> None:
-    """Make a complete entry.  Raises Unable, with the compiler's words."""
+    """Build the modules and complete their cache entry.  Raises Unable with the compiler's output."""
     work = entry.path / "work"
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(SOURCES, work)
@@ -50,7 +50,7 @@ def build(entry: Entry, kernel: Entry) -> None:
 
 
 def build_all(kernel: Entry) -> None:
-    """All modules, from the cache or made now, linked from build/kernel/ko.  Raises Unable."""
+    """Build the modules unless they are in the cache, and link them from build/kernel/ko.  Raises Unable."""
     entry = entry_for(kernel)
     with entry.locked():
         if not entry.complete:

@@ -1,10 +1,9 @@
-"""Where the test kernel lives: in the user's cache, under a hash of all that it is made from, and linked from
-build/kernel.
+"""Places of the test kernel: the user's cache, under a hash of everything it is made from, and links in build/kernel.
 
-* What is in the cache under a hash was made from what the hash covers; ``complete`` is written last, and what has
-  none is made again.  Nothing here asks the network, so a fresh clone on the same machine finds a finished kernel
+* An entry under a hash was made from the input that the hash covers.  Its file ``complete`` is written last; an entry
+  without it is made again.  The network is not used here, so a fresh clone on the same machine finds a finished kernel
   offline.
-* One process makes an entry at a time (a lock beside it); the others wait for it and use it.
+* One process at a time makes an entry, under a lock beside it; the others wait and then use the entry.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ HERE = Path(__file__).resolve().parent
 CONFIGURATION = HERE / "config"
 PATCHES = HERE / "patches"
 LAYOUT = "2"
-"""To be raised when an entry's contents or the way to make them change and no file that the hash covers does."""
+"""Part of every hash.  Raise it when an entry's contents change although no file that the hash covers does."""
 
 
 def cache_root() -> Path:
-    """``$XDG_CACHE_HOME/hsframework``, or ``~/.cache/hsframework``."""
+    """Return ``$XDG_CACHE_HOME/hsframework``, or ``~/.cache/hsframework``."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base).absolute() / "hsframework"
 
 
 def patches() -> list[Path]:
-    """The patches to the kernel, in the order in which they are applied."""
+    """Return the patches to the kernel, in the order in which they are applied."""
     return sorted(PATCHES.glob("*.patch"))
 
 
@@ -46,7 +45,7 @@ def _digest(*parts: bytes | str) -> str:
 
 
 class Entry:
-    """One directory of the cache.  ``facts`` is what was written down when it was completed."""
+    """One directory of the cache; ``made_from``: all input, for the hash."""
 
     def __init__(self, kind: str, *made_from: bytes | str) -> None:
         self.path = cache_root() / kind / _digest(*made_from)
@@ -57,21 +56,25 @@ class Entry:
 
     @property
     def complete(self) -> bool:
+        """True if it has been made."""
         return self._stamp.exists()
 
     @property
     def facts(self) -> dict[str, object]:
+        """Facts that were recorded when it was completed."""
         facts = json.loads(self._stamp.read_text())
         assert isinstance(facts, dict)
         return facts
 
     def finish(self, **facts: object) -> None:
+        """Mark it as complete, and record facts."""
         draft = self.path / "complete.draft"
         draft.write_text(json.dumps(facts, indent=1) + "\n")
         draft.rename(self._stamp)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
+        """Hold the entry's lock, and make its directory."""
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path.with_name(self.path.name + ".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -79,18 +82,21 @@ class Entry:
 
 
 def kernel_entry(series: str) -> Entry:
-    """``linux`` (the program), ``tree`` (for out-of-tree modules), ``modules`` (``lib/modules`` for modprobe)."""
+    """Return the entry of a kernel.
+
+    It has ``linux`` (the program), ``tree`` (for out-of-tree modules) and ``modules`` (``lib/modules`` for modprobe).
+    """
     covered = [content for patch in patches() for content in (patch.name, patch.read_bytes())]
     return Entry("kernel", series, CONFIGURATION.read_bytes(), *covered)
 
 
 def root_entry(suite: str, packages: tuple[str, ...]) -> Entry:
-    """``tree``: a Debian system's files."""
+    """Return the entry of a Debian system, with its files in ``tree``."""
     return Entry("root", suite, *sorted(packages))
 
 
 def link(name: str, target: Path) -> None:
-    """build/kernel/NAME → TARGET."""
+    """Make the link build/kernel/NAME to ``target``."""
     place = LINKS / name
     place.parent.mkdir(parents=True, exist_ok=True)
     draft = place.with_name(f".{place.name}.{os.getpid()}")

@@ -1,6 +1,6 @@
-"""The Debian system that the test kernel's own programs come from: tlshd, nfs-utils, nvme-cli and what tests talk to.
+"""The Debian system with the programs of the test kernel: tlshd, nfs-utils, nvme-cli and peer programs for tests.
 
-Made by debootstrap, which must be root to make it; used read-only, under an overlay, from then on.
+debootstrap makes it, as root; it is then used read-only, under an overlay.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from scripts.kernel.debian import KEYRING, Unable, mirror
 from scripts.kernel.places import Entry
 
 SUITE = "forky"
-"""The first release whose tlshd is 1.4 and whose nfs-utils and nvme-cli are of the kernel's age."""
+"""First release with tlshd 1.4, and with nfs-utils and nvme-cli as new as the kernel."""
 PACKAGES = (
     "ca-certificates",
     "e2fsprogs",
@@ -32,15 +32,16 @@ PACKAGES = (
     "python3",
 )
 UNUSED = ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale")
+"""Directories that are deleted."""
 _SCRIPTS = Path("/usr/share/debootstrap/scripts")
 
 
 def build(entry: Entry) -> None:
-    """Makes a complete entry.  Raises Unable."""
+    """Make the Debian system and complete its cache entry.  Raises Unable."""
     started = time.monotonic()
     tree = entry.path / "tree"
     shutil.rmtree(tree, ignore_errors=True)
-    # An older debootstrap has no script for a newer release; all of them are the same one.
+    # An older debootstrap has no script for a newer release; the scripts of all releases are the same.
     script = next((str(_SCRIPTS / name) for name in (SUITE, "sid") if (_SCRIPTS / name).exists()), "")
     command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
     command += [f"--keyring={KEYRING}"] if KEYRING.exists() else []
@@ -52,13 +53,7 @@ def build(entry: Entry) -> None:
     if done.returncode:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
         raise Unable(f"debootstrap failed; the end of {log}:\n{tail}")
-    for directory in (
-        "var/cache/apt/archives",
-        "var/lib/apt/lists",
-        "usr/share/doc",
-        "usr/share/man",
-        "usr/share/locale",
-    ):
+    for directory in UNUSED:
         shutil.rmtree(tree / directory, ignore_errors=True)
     for mount_point in ("run", "tmp"):
         (tree / mount_point).mkdir(parents=True, exist_ok=True)

@@ -11,8 +11,8 @@ from hsframework.errors import HandshakeError, MessageError, StreamError
 from hsframework.interface import Role
 from hsframework.netlink.attributes import attribute_codec
 from hsframework_quic.aioquic_adapter.restore import restore
-from hsframework_quic.frames import glimpse
-from hsframework_quic.handshake import short_packet
+from hsframework_quic.handshake.frames import glimpse
+from hsframework_quic.handshake.packets import short_packet
 from hsframework_quic.session import QuicSession, specification
 from tests.fuzz.conftest import Fuzz
 from tests.fuzz.mutation import Damage, damaged, damages

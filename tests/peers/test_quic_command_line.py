@@ -44,13 +44,13 @@ def hsframework(house: Service, command: str, *words: object, **environment: str
 
 def aioquic_server(pki: Pki, port: int, *words: object) -> Program:
     files = pki.files("good")
-    fixed = ["-m", "hsframework_quic.aioquic_peer", "server", "127.0.0.1", port]
+    fixed = ["-m", "hsframework.cli.demo.aioquic_peer", "server", "127.0.0.1", port]
     return program(*fixed, "--cert", files.certificate, "--key", files.private_key, *words)
 
 
 def aioquic_client(pki: Pki, port: int, host: str = "127.0.0.1") -> Program:
     name = ["--ca", pki.ca, "--name", "server.example"]
-    return program("-m", "hsframework_quic.aioquic_peer", "client", host, port, *name)
+    return program("-m", "hsframework.cli.demo.aioquic_peer", "client", host, port, *name)
 
 
 def free_port() -> int:

@@ -18,6 +18,7 @@ from tests.support.processes import Program
 from tests.support.service import python_path, running_service
 
 PAGE = "docs/howto/quic.md"
+PEER = (sys.executable, "-m", "hsframework.cli.demo.aioquic_peer")
 WAIT = 30
 
 pytestmark = pytest.mark.peers
@@ -36,7 +37,7 @@ def place(pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]
 
 
 def peer(place: Place, role: str, port: int, *words: str) -> Program:
-    command = [sys.executable, "-m", "hsframework_quic.aioquic_peer", role, "127.0.0.1", str(port), "--alpn", "echo"]
+    command = [*PEER, role, "127.0.0.1", str(port), "--alpn", "echo"]
     paths = [str(place.folder / word) if re.fullmatch(r"\w+\.(pem|key)", word) else word for word in words]
     return Program([*command, *paths], env={"PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"})
 

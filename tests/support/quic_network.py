@@ -28,7 +28,9 @@ from hsframework.testing.certificates import Authority
 from hsframework_quic.aioquic_adapter.handshaking import PEER
 from hsframework_quic.aioquic_adapter.restore import restore
 from hsframework_quic.aioquic_adapter.tls_options import TlsOptions
-from hsframework_quic.handshake import ClientHandshake, Handshake, ServerHandshake
+from hsframework_quic.handshake.client import ClientHandshake
+from hsframework_quic.handshake.handshake import Handshake
+from hsframework_quic.handshake.server import ServerHandshake
 from hsframework_quic.session import QuicSession, specification
 from hsframework_quic.settings import Settings
 

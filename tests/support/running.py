@@ -130,6 +130,16 @@ def python_path(*further: Path) -> str:
     return os.pathsep.join(dict.fromkeys(filter(None, words)))
 
 
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Start programs with SIGINT as a terminal's: a suite in the background ignores it, and they would too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 class Running:
     """One command of hsframework in a session of its own."""
 
@@ -142,15 +152,16 @@ class Running:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
         self._output = tempfile.TemporaryFile(dir=folder)
-        self.process = subprocess.Popen(
-            [sys.executable, *self.program, *words],
-            env={**os.environ, "PYTHONPATH": python_path(*() if plugins is None else (plugins,))},
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=writer,
-            cwd=folder,
-            start_new_session=True,
-        )
+        with _interruptible():
+            self.process = subprocess.Popen(
+                [sys.executable, *self.program, *words],
+                env={**os.environ, "PYTHONPATH": python_path(*() if plugins is None else (plugins,))},
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=writer,
+                cwd=folder,
+                start_new_session=True,
+            )
         os.close(writer)
         self.log = Log(reader)
 

@@ -59,7 +59,7 @@ def installed(environment: Environment, **wheels: Path) -> Iterator[None]:
 
 
 def test_what_is_in_them(wheels: dict[str, Path]) -> None:
-    """Types are marked, the netlink specs travel along, and nothing of the tests does."""
+    """Types are marked, the netlink specs travel along, and nothing of the tests does, such as a peer's program."""
     specs = {path.name for path in (ROOT / "hsframework" / "netlink" / "specs").glob("*.yaml")}
     with zipfile.ZipFile(wheels["hsframework"]) as archive:
         names = set(archive.namelist())
@@ -73,6 +73,7 @@ def test_what_is_in_them(wheels: dict[str, Path]) -> None:
         assert f"{package}/py.typed" in names
         assert f"{package}/specs/{plugin.name}.yaml" in names
         assert {name.split("/")[0].split("-")[0] for name in names} == {package}
+        assert not any(name.endswith("_peer.py") for name in names)
 
 
 def test_the_source_tree_is_out_of_reach(environment: Environment) -> None:

@@ -1,4 +1,4 @@
-"""Only those who are on the list may connect to our servers: by name, by authority, by organisational unit, or by key.
+"""An allow-list for our servers: of names, authorities, organisational units, or keys.
 
     required-plugins = ["allowlist"]       # without it nothing is served
 
@@ -39,7 +39,7 @@ class Settings:
 
 
 class AllowList:
-    """The lists, with what is in their files.  Raises ConfigurationError."""
+    """The lists, with the contents of their files.  Raises ConfigurationError."""
 
     def __init__(self, settings: Settings) -> None:
         self._names = frozenset(name.lower() for name in settings.names)
@@ -48,7 +48,7 @@ class AllowList:
         self._psk_identities = frozenset(identity.encode() for identity in settings.psk_identities)
 
     def check(self, peer: PeerIdentity) -> None:
-        """Raises HandshakeError for who is not on the list."""
+        """Refuse a peer that is not on the list.  Raises HandshakeError."""
         if peer.psk_identity is not None:
             if peer.psk_identity not in self._psk_identities:
                 raise _refusal("its pre-shared key")
@@ -65,7 +65,7 @@ class AllowList:
 
 
 def names_of(certificate: x509.Certificate) -> set[str]:
-    """DNS names and IP addresses of the subject alternative name."""
+    """Return the DNS names and IP addresses of the subject alternative name."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

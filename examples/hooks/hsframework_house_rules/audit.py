@@ -1,4 +1,4 @@
-"""One JSON line for each handshake, to a datagram socket: of syslog, the journal, or a collector of your own.
+"""An audit log: one JSON line for each handshake, to the datagram socket of syslog, the journal, or a collector.
 
     [plugins.audit]
     socket = "/run/systemd/journal/dev-log"
@@ -30,7 +30,7 @@ class Settings:
 
 
 class Audit:
-    """Where lines go.  Raises ConfigurationError."""
+    """The socket that lines are written to.  Raises ConfigurationError."""
 
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -46,7 +46,7 @@ class Audit:
         self._socket.close()
 
     def write(self, **facts: Any) -> None:
-        """One line."""
+        """Write one line."""
         if self._lost:
             facts["lost_before"] = self._lost
         try:
@@ -57,7 +57,7 @@ class Audit:
 
 
 def facts_of(request: Request, outcome: Result | HsframeworkError, duration: float) -> dict[str, Any]:
-    """What is written.  Names and numbers; no key, no certificate, no attribute."""
+    """Return the facts that are written: names and numbers; no key, no certificate, no attribute."""
     facts: dict[str, Any] = {
         "request": request.id,
         "group": request.group,

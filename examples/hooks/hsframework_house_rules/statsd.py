@@ -1,4 +1,4 @@
-"""Metrics of the handshakes in the agents, as StatsD takes them: begun, in hand, ended by outcome, and their time.
+"""Metrics of the agents' handshakes for StatsD: begun, in hand, ended by outcome, and their time.
 
     [plugins.statsd]
     address = "127.0.0.1:8125"
@@ -34,7 +34,7 @@ class Settings:
 
 
 def split(address: str) -> tuple[str, int]:
-    """Numbers alone: no name is looked up here.  Raises ConfigurationError."""
+    """Return host and port of an address in numbers: no name is looked up here.  Raises ConfigurationError."""
     host, _, port = address.rpartition(":")
     try:
         return str(ipaddress.ip_address(host.strip("[]"))), int(port)
@@ -45,7 +45,7 @@ def split(address: str) -> tuple[str, int]:
 
 
 class Metrics:
-    """Where they go."""
+    """The socket that metrics are sent to."""
 
     def __init__(self, settings: Settings) -> None:
         address = split(settings.address)
@@ -59,7 +59,7 @@ class Metrics:
         self._socket.close()
 
     def send(self, *items: str) -> None:
-        """In one datagram.  Nobody waits for who does not read."""
+        """Send the items in one datagram, without waiting for the receiver."""
         with contextlib.suppress(OSError):
             self._socket.send("\n".join(f"{self._prefix}.{item}" for item in items).encode())
 

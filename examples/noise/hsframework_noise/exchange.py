@@ -1,4 +1,4 @@
-"""One handshake without I/O.
+"""A handshake without I/O.
 
     while not exchange.finished:
         send(exchange.message()) if exchange.our_turn else exchange.receive(message of at least exchange.least_size)
@@ -6,7 +6,7 @@
 The rules:
 
 * The peer's static key is compared with those that are wanted as soon as it is known to be its own, which is before we
-  say anything more.  Who may connect beyond that is asked at the same moment (``authorize``).
+  say anything more.  ``authorize`` is called at the same moment.
 * Our payload goes with our last message; those before it in XX are not yet encrypted, or not to a peer that is known.
 * In IK the initiator is proved by its first transport message alone: its handshake message can be replayed (section
   7.7), and so can its payload.
@@ -26,7 +26,7 @@ from hsframework_noise.wanted import Wanted
 
 @dataclass(frozen=True, slots=True)
 class Established:
-    """``payloads``: of the peer's messages, in order."""
+    """The outcome of a handshake.  ``payloads``: of the peer's messages, in order."""
 
     protocol_name: str
     peer: PeerIdentity
@@ -38,7 +38,7 @@ class Established:
 
 
 class Exchange:
-    """Errors: HandshakeError, after which the exchange is of no use."""
+    """A handshake in either role.  After an error, HandshakeError, it is of no use."""
 
     def __init__(
         self, wanted: Wanted, authorize: Callable[[PeerIdentity], None], *, ephemeral: Secret | None = None
@@ -76,7 +76,7 @@ class Exchange:
         return self._wanted.pattern.size(self._index, self._wanted.psk is not None)
 
     def message(self) -> bytes:
-        """Our next message."""
+        """Return our next message."""
         is_last = self._index + 2 >= len(self._wanted.pattern.sizes)
         try:
             message = self._machine.write(self._wanted.payload.reveal() if is_last else b"")
@@ -86,7 +86,7 @@ class Exchange:
         return message
 
     def receive(self, message: bytes) -> None:
-        """The peer's next message."""
+        """Take the peer's next message."""
         try:
             payload = self._machine.read(message)
         except DoesNotAuthenticate:

@@ -10,12 +10,12 @@ HEADER_SIZE = 2
 
 
 def frame(message: bytes) -> bytes:
-    """The message with its length.  It has at most 65535 bytes."""
+    """Return the message with its length.  It has at most 65535 bytes."""
     return len(message).to_bytes(HEADER_SIZE, "big") + message
 
 
 def body_size(least: int) -> Callable[[bytes], int]:
-    """For ``Endpoint.receive_record``: refuses what is too short to be the message that is due, before it is read."""
+    """Return a function for ``Endpoint.receive_record`` that refuses a message shorter than ``least`` bytes unread."""
 
     def size(header: bytes) -> int:
         length = int.from_bytes(header, "big")

@@ -1,4 +1,4 @@
-"""What this distribution registers (entry point group ``hsframework``)."""
+"""The hooks that this distribution registers (entry point group ``hsframework``)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The only module that touches the library (noiseprotocol, which has no types).  It adds two things that it lacks:
 
-* what the peer's static key is, which the library forgets when the handshake is over;
+* the peer's static key, which the library forgets when the handshake is over;
 * errors of one kind, whichever of the library's or of cryptography's it was.
 """
 
@@ -25,7 +25,7 @@ LAST_NONCE = 2**64 - 2
 
 
 class DoesNotAuthenticate(Exception):
-    """Wrong key, PSK, prologue or order, or it was changed on the way: the AEAD does not say which."""
+    """A message that does not authenticate: wrong key, PSK, prologue or order, or changed on the way."""
 
 
 class BadKey(Exception):
@@ -33,17 +33,17 @@ class BadKey(Exception):
 
 
 class NoncesUsedUp(Exception):
-    """No message may be sent or received under this key any more."""
+    """A key under which no message may be sent or received any more."""
 
 
 def public_key(private: Secret) -> bytes:
-    """The public half of a private X25519 key of 32 bytes."""
+    """Return the public half of a private X25519 key of 32 bytes."""
     key = X25519PrivateKey.from_private_bytes(private.reveal())
     return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
 class Machine:
-    """A HandshakeState.  The caller takes care of whose turn it is."""
+    """A HandshakeState.  The caller keeps to the order of messages."""
 
     def __init__(
         self,
@@ -56,7 +56,10 @@ class Machine:
         psk: Secret | None,
         ephemeral: Secret | None = None,
     ) -> None:
-        """``remote_static``: for a pattern in which it is known beforehand.  ``ephemeral``: for test vectors alone."""
+        """Begin a handshake.
+
+        ``remote_static``: for a pattern in which it is known beforehand.  ``ephemeral``: for test vectors alone.
+        """
         connection = NoiseConnection.from_name(protocol_name.encode())
         if initiator:
             connection.set_as_initiator()
@@ -81,19 +84,19 @@ class Machine:
 
     @property
     def remote_static(self) -> bytes | None:
-        """The peer's static key; None: not heard yet."""
+        """The peer's static key; None: not received yet."""
         key = getattr(self._state.rs, "public_bytes", None)
         return None if key is None else bytes(key)
 
     def write(self, payload: bytes) -> bytes:
-        """Our next message.  Raises BadKey."""
+        """Return our next message.  Raises BadKey."""
         try:
             return bytes(self._connection.write_message(payload))
         except ValueError as error:
             raise BadKey from error
 
     def read(self, message: bytes) -> bytes:
-        """The payload of the peer's next message.  Raises DoesNotAuthenticate, BadKey, and is then of no use."""
+        """Return the payload of the peer's next message.  Raises DoesNotAuthenticate, BadKey, and is then of no use."""
         try:
             return bytes(self._connection.read_message(message))
         except InvalidTag:
@@ -102,7 +105,7 @@ class Machine:
             raise BadKey from error
 
     def split(self) -> tuple[Secret, Secret, bytes]:
-        """After the last message: the keys for sending and for receiving, and the handshake hash."""
+        """Return the keys for sending and for receiving, and the handshake hash, after the last message."""
         protocol = self._connection.noise_protocol
         sending, receiving = protocol.cipher_state_encrypt, protocol.cipher_state_decrypt
         return Secret(sending.k), Secret(receiving.k), bytes(self._connection.get_handshake_hash())
@@ -118,18 +121,18 @@ class Cipher:
 
     @property
     def nonce(self) -> int:
-        """Of the next message."""
+        """The nonce of the next message."""
         return int(self._state.n)
 
     def encrypt(self, plaintext: bytes) -> bytes:
-        """Raises NoncesUsedUp."""
+        """Return the encrypted message.  Raises NoncesUsedUp."""
         try:
             return bytes(self._state.encrypt_with_ad(b"", plaintext))
         except NoiseMaxNonceError:
             raise NoncesUsedUp from None
 
     def decrypt(self, message: bytes) -> bytes:
-        """Raises DoesNotAuthenticate, NoncesUsedUp."""
+        """Return the plaintext of a message.  Raises DoesNotAuthenticate, NoncesUsedUp."""
         try:
             return bytes(self._state.decrypt_with_ad(b"", message))
         except InvalidTag:
@@ -138,5 +141,5 @@ class Cipher:
             raise NoncesUsedUp from None
 
     def rekey(self) -> None:
-        """A new key from the old one; the nonce goes on (section 11.3)."""
+        """Replace the key by one derived from it; the nonce goes on (section 11.3)."""
         self._state.rekey()

@@ -1,4 +1,4 @@
-"""The two patterns: who says what, and how short each message can be (Noise, sections 7.5 and 9)."""
+"""The two patterns: the order of messages, and their least sizes (Noise, sections 7.5 and 9)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_OVERHEAD = _E + _S + _PAYLOAD
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """``sizes``: of each message with an empty payload, the initiator's first."""
+    """A handshake pattern.  ``sizes``: of each message with an empty payload, the initiator's first."""
 
     name: str
     psk_modifier: str
@@ -24,11 +24,14 @@ class Pattern:
     sizes: tuple[int, ...]
 
     def protocol_name(self, psk: bool) -> str:
-        """For example ``Noise_XX_25519_ChaChaPoly_BLAKE2s``."""
+        """Return the full name, for example ``Noise_XX_25519_ChaChaPoly_BLAKE2s``."""
         return f"Noise_{self.name}{self.psk_modifier if psk else ''}_25519_ChaChaPoly_BLAKE2s"
 
     def size(self, index: int, psk: bool) -> int:
-        """Bytes of message ``index`` with an empty payload.  With a PSK even the first payload is encrypted."""
+        """Return the bytes of message ``index`` with an empty payload.
+
+        With a PSK even the first payload is encrypted.
+        """
         in_clear = index == 0 and not self.knows_responder
         return self.sizes[index] + (_PAYLOAD if in_clear and psk else 0)
 

@@ -1,4 +1,4 @@
-"""Noise as a protocol of the agent: the I/O around :mod:`.exchange`."""
+"""The protocol ``noise`` of the agent: the I/O around :mod:`.exchange`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hsframework_noise.wanted import read_request
 
 
 class NoiseProtocol(Protocol):
-    """``noise`` is the group that consumers ask in."""
+    """Noise on TCP sockets.  ``noise`` is the group that consumers ask in."""
 
     name = "noise"
     groups = ("noise",)
@@ -30,7 +30,7 @@ class NoiseProtocol(Protocol):
 
 
 class NoiseHandshaker(Handshaker):
-    """Serves both roles.  Raises ConfigurationError for keys that cannot be loaded."""
+    """The handshaker of both roles.  Raises ConfigurationError for keys that cannot be loaded."""
 
     def __init__(self, settings: Settings) -> None:
         self._pattern = settings.pattern

@@ -1,4 +1,4 @@
-"""The session as it travels to its consumer: attribute set ``session`` of ``specs/noise.yaml``, both ways."""
+"""The session that the agent hands to a consumer: attribute set ``session`` of ``specs/noise.yaml``, both ways."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from hsframework_noise.transport import Direction, Transport
 
 @cache
 def specification() -> Specification:
-    """The plugin's netlink spec."""
+    """Return the plugin's netlink spec."""
     text = resources.files("hsframework_noise").joinpath("specs", "noise.yaml").read_text("utf-8")
     return parse_specification(text, origin="noise.yaml")
 
 
 def to_parameters(session: Established) -> dict[str, Any]:
-    """What a consumer is given."""
+    """Return the parameters for a consumer."""
     return {
         "protocol-name": session.protocol_name,
         "send-key": session.send_key,
@@ -39,7 +39,7 @@ def to_parameters(session: Established) -> dict[str, Any]:
 
 
 def to_transport(parameters: Mapping[str, Any]) -> Transport:
-    """The consumer's end.  Raises StreamError for parameters that are not those of a Noise session."""
+    """Return the consumer's transport.  Raises StreamError for parameters that are not those of a Noise session."""
     name = parameters.get("protocol-name", "")
     if name not in {pattern.protocol_name(psk) for pattern in PATTERNS.values() for psk in (False, True)}:
         raise StreamError(f"the session's parameters name the protocol {name!r:.80}, which is not known here")

@@ -1,4 +1,4 @@
-"""The table ``[plugins.noise]`` of the configuration.  Checked when it is made."""
+"""The table ``[plugins.noise]`` of the configuration.  It is checked when it is made."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hsframework_noise.patterns import PATTERNS
 
 @dataclass(frozen=True)
 class Settings:
-    """Noise.
+    """The settings of Noise.
 
     ``pattern``: XX or IK, for requests that do not say.  ``keys``: files with private X25519 keys, by the profile whose
     requests have them; each holds 32 bytes in base64, as ``wg genkey`` writes them.
@@ -32,7 +32,7 @@ class Settings:
 
 
 def load_keys(settings: Settings) -> dict[str, Secret]:
-    """The keys by name.  Raises ConfigurationError; no part of a key is in it."""
+    """Return the keys by name.  Raises ConfigurationError; no part of a key is in it."""
     return {name: _load(path, f"plugins.noise.keys.{name}") for name, path in settings.keys.items()}
 
 

@@ -1,6 +1,6 @@
 """The session after the handshake, without I/O: a :class:`hsframework.streams.UserSpaceSession`.
 
-Each transport message has its length before it, as in the handshake.  What Noise leaves to the application:
+Each transport message has its length before it, as in the handshake.  The rules that Noise leaves to the application:
 
 * An empty message ends its direction (section 13: "applications must be able to detect truncation").  A connection that
   ends without one was cut off.
@@ -30,7 +30,7 @@ class Direction:
 
     @property
     def left(self) -> int:
-        """Messages that can still be sent."""
+        """The messages that can still be sent."""
         return LAST_NONCE + 1 - self._cipher.nonce
 
     def encrypt(self, plaintext: bytes) -> bytes:
@@ -49,7 +49,10 @@ class Direction:
 
 
 class Transport:
-    """Errors: StreamError; the one that ended the receiving direction is raised again by every later call."""
+    """A session in both directions.
+
+    Errors: StreamError; the one that ended the receiving direction is raised again by every later call.
+    """
 
     owes_output = False
 
@@ -62,7 +65,10 @@ class Transport:
         self.peer_closed = False
 
     def encrypt(self, data: bytes) -> bytes:
-        """Nothing is sent of data for which the nonces do not suffice; one of them is kept for the goodbye."""
+        """Return messages with the data.
+
+        Refuse all of it if the nonces do not suffice: one is kept for the goodbye.
+        """
         if self._closed:
             raise StreamError("the stream is closed for sending", errno=errno.EPIPE)
         pieces = [data[start : start + MAX_PLAINTEXT] for start in range(0, len(data), MAX_PLAINTEXT)]

@@ -1,4 +1,4 @@
-"""What a request asks for, checked: attribute set ``request`` of ``specs/noise.yaml``."""
+"""The attributes of a request, checked: attribute set ``request`` of ``specs/noise.yaml``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NOTHING = Secret(b"")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """One handshake.  ``peers``: the static keys that the peer may have; empty: any."""
+    """The demands of one request.  ``peers``: the static keys that the peer may have; empty: any."""
 
     pattern: Pattern
     initiator: bool
@@ -37,7 +37,10 @@ class Wanted:
 
 
 def read_request(request: Request, *, default_pattern: str, keys: Mapping[str, Secret]) -> Wanted:
-    """``keys``: ours by profile.  Raises HandshakeError, which says what is wrong with the request."""
+    """Return the demands of a request.  ``keys``: ours by profile.
+
+    Raises HandshakeError with the fault of the request.
+    """
     attributes = request.attributes
     initiator = request.role is Role.CLIENT
     pattern = _pattern(attributes.get("pattern", default_pattern))
@@ -69,7 +72,7 @@ def _pattern(name: str) -> Pattern:
 
 
 def _static_key(request: Request, keys: Mapping[str, Secret]) -> Secret:
-    """The request's own, else its profile's: the dispatcher has checked that its consumer may use that."""
+    """Return the request's own key, else its profile's, which the dispatcher has allowed the consumer to use."""
     key: Secret | None = request.attributes.get("static-key")
     if key is not None:
         _check_size("static-key", key, KEY_SIZE)

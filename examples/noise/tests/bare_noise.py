@@ -11,7 +11,7 @@ PATIENCE = 30.0
 
 
 class BarePeer:
-    """Speaks Noise with a length of two bytes before each message."""
+    """A peer that sends Noise messages with a length of two bytes before each."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class BarePeer:
         self._rekey_interval = rekey_interval
 
     def handshake(self, payload: bytes = b"", *, and_then: bytes | None = None) -> list[bytes]:
-        """To its end; ``payload`` goes with each of our messages.  The peer's payloads.
+        """Run the handshake; ``payload`` goes with each of our messages.  Return the peer's payloads.
 
         ``and_then``: a transport message in the same segment as the last handshake message, where that is ours.
         """
@@ -66,11 +66,11 @@ class BarePeer:
         return bytes(self.noise.get_handshake_hash())
 
     def send(self, data: bytes) -> None:
-        """One transport message; an empty one is the goodbye."""
+        """Send one transport message; an empty one is the goodbye."""
         self.socket.sendall(self._sealed(data))
 
     def receive(self) -> bytes:
-        """The next transport message."""
+        """Return the next transport message."""
         data = bytes(self.noise.decrypt(self._next()))
         self._count("received", self.noise.rekey_inbound_cipher)
         return data

@@ -15,7 +15,7 @@ from keys import OURS, write_key
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    """`hsframework run`, with a key of ours in the settings for the profile ``vpn``."""
+    """Run `hsframework run`, with a key of ours in the settings for the profile ``vpn``."""
     file = tmp_path_factory.mktemp("keys") / "host.key"
     write_key(file, OURS)
     configuration = f'[profiles.vpn]\n[profiles.web]\n[plugins.noise.keys]\nvpn = "{file}"\n'
@@ -25,14 +25,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
 
 @pytest.fixture
 def client(service: RunningService) -> Iterator[Client]:
-    """A consumer of it."""
+    """Return a consumer of the service."""
     with Client(service.runtime_dir) as opened:
         yield opened
 
 
 @pytest.fixture
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Both ends of a TCP connection."""
+    """Return both ends of a TCP connection."""
     near, far = tcp_pair(timeout=30)
     with near, far:
         yield near, far

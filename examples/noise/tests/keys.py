@@ -23,7 +23,7 @@ class KeyPair:
 
 
 def make_key() -> KeyPair:
-    """A new one."""
+    """Return a new key pair."""
     key = X25519PrivateKey.generate()
     return KeyPair(key.private_bytes_raw(), key.public_key().public_bytes_raw())
 
@@ -34,6 +34,6 @@ STRANGER = make_key()
 
 
 def write_key(path: Path, key: KeyPair) -> None:
-    """As ``wg genkey`` writes it, readable by its owner alone."""
+    """Write the key as ``wg genkey`` does, readable by its owner alone."""
     path.touch(mode=0o600)
     path.write_bytes(base64.b64encode(key.private) + b"\n")

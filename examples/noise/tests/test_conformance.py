@@ -1,4 +1,4 @@
-"""What hsframework asks of every plugin."""
+"""The rules of hsframework for every plugin."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keys import OURS, STRANGER, THEIRS
 
 
 def end(role: Role, **attributes: object) -> HandshakeOptions:
-    """One end, with its own key and the other's."""
+    """Return the options of one end, with its own key and the other's."""
     ours, theirs = (OURS, THEIRS) if role is Role.CLIENT else (THEIRS, OURS)
     wanted = {"static-key": ours.secret, "remote-static-key": [theirs.public], **attributes}
     return HandshakeOptions(group="noise", role=role, attributes=wanted)

@@ -1,4 +1,4 @@
-"""The handshake without I/O: who is believed and when, and what a peer can do to it."""
+"""The handshake without I/O: whom each side trusts and when, and how a peer can end it."""
 
 from __future__ import annotations
 

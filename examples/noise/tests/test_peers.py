@@ -1,4 +1,4 @@
-"""Through the real service over real sockets, with noiseprotocol itself on the other end."""
+"""Sessions through the real service over real sockets, with noiseprotocol itself at the other end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BOTH_PATTERNS = pytest.mark.parametrize("pattern", ["XX", "IK"])
 
 
 def options(role: Role, pattern: str, **attributes: object) -> HandshakeOptions:
-    """Ours: our key, and the peer's unless something else is given."""
+    """Return our options: our key, and the peer's unless something else is given."""
     wanted = {"pattern": pattern, "static-key": OURS.secret, "remote-static-key": [THEIRS.public], **attributes}
     return HandshakeOptions(
         group="noise", role=role, timeout=30, attributes={k: v for k, v in wanted.items() if v is not None}
@@ -36,7 +36,7 @@ def options(role: Role, pattern: str, **attributes: object) -> HandshakeOptions:
 
 
 def bare(sock: socket.socket, role: Role, pattern: str, *, psk: bytes | None = None, **others: Any) -> BarePeer:
-    """The other end, for our ``role``."""
+    """Return the other end, for our ``role``."""
     modifier = "" if psk is None else {"XX": "psk3", "IK": "psk2"}[pattern]
     initiator = role is Role.SERVER
     return BarePeer(
@@ -51,7 +51,7 @@ def bare(sock: socket.socket, role: Role, pattern: str, *, psk: bytes | None = N
 
 
 def at_once(action: Callable[[], object]) -> Future[Any]:
-    """In a thread of its own."""
+    """Run the action in a thread of its own."""
     future: Future[Any] = Future()
 
     def run() -> None:
@@ -125,7 +125,7 @@ def test_a_profile_without_a_key(client: Client, pair: PAIR) -> None:
 
 
 def test_data_behind_the_handshake(client: Client, pair: PAIR) -> None:
-    """What comes in the same segment as the last handshake message is the stream's first data."""
+    """Data in the same segment as the last handshake message is the stream's first data."""
     near, far = pair
     peer = bare(far, Role.SERVER, "XX")
     ended = at_once(lambda: peer.handshake(and_then=b"early"))
@@ -244,7 +244,7 @@ def test_a_connection_that_is_cut(client: Client, pair: PAIR) -> None:
 
 
 def test_somebody_else_on_the_line(client: Client, pair: PAIR) -> None:
-    """What is no Noise is refused by its length, before it is read."""
+    """A message that is not Noise is refused by its length, before it is read."""
     near, far = pair
     far.sendall(b"\0\3GET / HTTP/1.0\r\n\r\n")
     with pytest.raises(HandshakeError, match="a message of 3 bytes") as caught:

@@ -42,6 +42,6 @@ def test_imports(path: Path) -> None:
 
 
 def is_public(module: str, name: str) -> bool:
-    """May ``from module import name`` be relied upon?"""
+    """Return True if ``from module import name`` is promised."""
     inside = module in PUBLIC or module.startswith("hsframework.testing.") or f"{module}.{name}" in PUBLIC
     return inside and not name.startswith("_")

@@ -18,7 +18,7 @@ KEYS = (Secret(bytes(32)), Secret(bytes(range(32))))
 
 
 def transports(*, nonce: int = 0, rekey_interval: int | None = None) -> tuple[Transport, Transport]:
-    """Both ends of one session."""
+    """Return both ends of one session."""
 
     def direction(key: Secret) -> Direction:
         return Direction(NAME, key, nonce=nonce, rekey_interval=rekey_interval)
@@ -58,7 +58,7 @@ def test_large_data() -> None:
 
 @given(place=st.integers(0, 10_000), change=st.integers(1, 255))
 def test_a_changed_byte(place: int, change: int) -> None:
-    """What came before the change is data, after it there is nothing but the same error."""
+    """Data before the change is delivered; after it there is nothing but the same error."""
     one, two = transports()
     good = one.encrypt(b"good")
     bad = bytearray(one.encrypt(b"something longer"))

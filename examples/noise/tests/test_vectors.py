@@ -67,7 +67,7 @@ def test_exchange(vector: Vector) -> None:
 
 
 def machine(vector: Vector, *, initiator: bool) -> Machine:
-    """One end in the library's terms."""
+    """Return one end in the library's terms."""
     known = initiator and vector.pattern == "IK"
     return Machine(
         vector.protocol_name,
@@ -81,7 +81,7 @@ def machine(vector: Vector, *, initiator: bool) -> Machine:
 
 
 def exchange(vector: Vector, *, initiator: bool) -> Exchange:
-    """One end as a request asks for it."""
+    """Return one end as a request asks for it."""
     wanted = Wanted(
         pattern=PATTERNS[vector.pattern],
         initiator=initiator,
@@ -96,5 +96,5 @@ def exchange(vector: Vector, *, initiator: bool) -> Exchange:
 
 
 def transport(side: Exchange) -> Transport:
-    """The session, by way of the parameters that a consumer gets."""
+    """Return the transport, by way of the parameters that a consumer gets."""
     return to_transport(to_parameters(side.established))

@@ -11,7 +11,10 @@ FILE = Path(__file__).parent / "data" / "flynn-noise-vectors.txt"
 
 @dataclass(frozen=True)
 class Vector:
-    """``messages``: payload and ciphertext, the initiator's first, then in turns; transport messages likewise."""
+    """A test vector.
+
+    ``messages``: payload and ciphertext, the initiator's first, then in turns; transport messages likewise.
+    """
 
     number: int
     protocol_name: str
@@ -37,7 +40,7 @@ class Vector:
 
 
 def read_vectors() -> list[Vector]:
-    """Every block of the file."""
+    """Return every block of the file."""
     return [_vector(number, block) for number, block in enumerate(_blocks(FILE.read_text("utf-8")))]
 
 

@@ -1,5 +1,5 @@
-"""The commands: a module each, with ``add_arguments(parser)`` and ``run(arguments) -> exit status``.
+"""Commands, one module each, with ``add_arguments(parser)`` and ``run(arguments)``, which returns the exit status.
 
-A module's docstring is what ``hsframework COMMAND --help`` shows.  Modules beside them hold what several commands
-share; their names begin with an underscore.
+``hsframework COMMAND --help`` shows the module's docstring.  Code that several commands share is in
+:mod:`hsframework.cli.options`.
 """

@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def client_options(arguments: argparse.Namespace) -> HandshakeOptions:
-    """The handshake that the command line asks for.  Raises ConfigurationError."""
+    """Return the options of the handshake that the command line asks for.  Raises ConfigurationError."""
     check_protocol(arguments)
     return HandshakeOptions(
         role=Role.CLIENT,

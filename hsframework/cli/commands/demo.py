@@ -15,7 +15,7 @@ from hsframework.cli.options.quiet import silence_logs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None."""
+    """Add nothing: the command has no arguments."""
 
 
 def run(arguments: argparse.Namespace) -> int:

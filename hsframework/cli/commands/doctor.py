@@ -38,7 +38,11 @@ _MARKS: dict[Verdict, str] = {"ok": "ok", "missing": "MISSING", "note": "note"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check.  ``missing``: nothing works without it; ``note``: some uses need it.  ``mend``: what to do."""
+    """The result of one check.
+
+    ``verdict``: ``missing`` if the service does not work without it, ``note`` if only some uses need it.
+    ``mend``: advice; empty if there is nothing to do.
+    """
 
     subject: str
     verdict: Verdict
@@ -60,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def examine(settings: Configuration) -> list[Finding]:
-    """Every check, in the order in which to mend what is missing."""
+    """Run every check; the findings are in the order in which to act on them."""
     return [
         *check_plugins(settings),
         *check_credentials(settings),
@@ -76,7 +80,7 @@ def examine(settings: Configuration) -> list[Finding]:
 
 
 def report(findings: Sequence[Finding]) -> str:
-    """For people: a line for each finding, and below it what to do."""
+    """Format findings for people: a line for each, and its advice below it."""
     lines = []
     for finding in findings:
         lines.append(f"{_MARKS[finding.verdict]:8} {finding.subject}: {finding.detail}")
@@ -86,7 +90,7 @@ def report(findings: Sequence[Finding]) -> str:
 
 
 def check_plugins(settings: Configuration) -> Iterable[Finding]:
-    """Is there one that works, are there broken ones, and are those that are required in use?"""
+    """Check that a plugin is in use, that none is broken, and that every required one is in use."""
     registry = try_plugins(settings.blocked_plugins)
     missing = registry.missing(settings.required_plugins)
     if registry.protocols:
@@ -116,7 +120,7 @@ def check_plugins(settings: Configuration) -> Iterable[Finding]:
 
 
 def check_tables(settings: Configuration, registry: PluginRegistry) -> Iterable[Finding]:
-    """Is every plugin there that the configuration has a table for, and does it know its settings?"""
+    """Check that each table ``[plugins.NAME]`` has its plugin, and that its settings are valid."""
     names = {*registry.protocols, *(record.name for record in registry.records)}
     for table in unread_tables(settings, names):
         yield Finding(table.name, "missing", table.reason, table.mend)
@@ -130,7 +134,7 @@ def check_tables(settings: Configuration, registry: PluginRegistry) -> Iterable[
 
 
 def check_credentials(settings: Configuration) -> Iterable[Finding]:
-    """Can a service that is started as we were use every key, certificate and list that the configuration names?"""
+    """Check that every key, certificate and revocation list that the configuration names can be loaded by this user."""
     from hsframework.dispatcher.keys.vault import Vault
 
     try:
@@ -142,7 +146,7 @@ def check_credentials(settings: Configuration) -> Iterable[Finding]:
 
 
 def check_dispatcher(settings: Configuration) -> Finding:
-    """Can we reach one?"""
+    """Check that a dispatcher can be reached."""
     client = Client(settings.runtime_dir)
     try:
         with client:
@@ -153,7 +157,7 @@ def check_dispatcher(settings: Configuration) -> Finding:
 
 
 def check_file_descriptors(settings: Configuration) -> Finding:
-    """One for each pending request, and some more."""
+    """Check that the limit of open files covers ``limits.total`` pending requests and ``FD_RESERVE`` more."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = settings.limits.total + FD_RESERVE
     if hard == resource.RLIM_INFINITY or hard >= wanted:
@@ -167,7 +171,7 @@ def check_file_descriptors(settings: Configuration) -> Finding:
 
 
 def check_users(settings: Configuration) -> Iterable[Finding]:
-    """Do the users exist that the configuration names?"""
+    """Check that the users exist that the configuration names, and that this user is root."""
     named = {(f"agents.{name}.user", agent.user) for name, agent in settings.agents.items() if agent.user}
     named |= {(f"groups.{name}.users", user) for name, group in settings.groups.items() for user in group.users}
     named |= {(f"allow[{index}].users", user) for index, rule in enumerate(settings.allow) for user in rule.users}
@@ -189,7 +193,7 @@ def check_users(settings: Configuration) -> Iterable[Finding]:
 
 
 def check_memory(settings: Configuration) -> Iterable[Finding]:
-    """Can what ``[memory]`` asks for be had, by a service that is started as we were?"""
+    """Check that a service started by this user may lock its memory and set its OOM score as ``[memory]`` asks."""
     memory = settings.memory
     if memory.lock:
         reason = why_not_locked()
@@ -219,7 +223,7 @@ def check_memory(settings: Configuration) -> Iterable[Finding]:
 
 
 def check_openssl() -> Finding:
-    """Of use to the demonstration alone: the agents use OpenSSL's library."""
+    """Check that the program ``openssl`` is installed; only the demonstration needs it."""
     path = shutil.which("openssl")
     if path is not None:
         return Finding("openssl", "ok", path)
@@ -229,7 +233,7 @@ def check_openssl() -> Finding:
 
 
 def check_handshake_family() -> Finding:
-    """Linux 6.4 and later, with CONFIG_NET_HANDSHAKE."""
+    """Check that the kernel has the ``handshake`` family (Linux 6.4 and later, with CONFIG_NET_HANDSHAKE)."""
     found = has_family("handshake")
     if found:
         return Finding("kernel consumers", "ok", "the kernel has the netlink family 'handshake'")
@@ -243,7 +247,7 @@ def check_handshake_family() -> Finding:
 
 
 def check_raw_form(settings: Configuration) -> Iterable[Finding]:
-    """Where it is to be served: is there a module that offers it?"""
+    """Check that a kernel module offers the raw-netlink form, if the configuration enables it."""
     if not settings.kernel.raw.enabled:
         return
     if has_raw_form():
@@ -258,7 +262,7 @@ def check_raw_form(settings: Configuration) -> Iterable[Finding]:
 
 
 def check_ktls() -> Finding:
-    """Kernel consumers need it; consumers in user space do without."""
+    """Check that the kernel has kTLS, which kernel consumers need and consumers in user space do not."""
     if has_ktls():
         return Finding("kTLS", "ok", "the kernel can protect TLS connections")
     return Finding(

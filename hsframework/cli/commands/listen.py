@@ -24,14 +24,14 @@ from hsframework.cli.options.address import format_address, port_number
 from hsframework.cli.options.facts import report_failure, report_session
 from hsframework.cli.options.pump import echo, pump, receive_output
 from hsframework.cli.options.stream import open_stream
-from hsframework.cli.options.transport import Caller, Listening, check_protocol, listen
+from hsframework.cli.options.transport import ListeningSocket, Newcomer, check_protocol, listen
 from hsframework.client import AsyncClient, HandshakeOptions
 from hsframework.errors import ConfigurationError, HsframeworkError, RequestRefused, errno_name
 from hsframework.interface import AddressValidation, CertificateDemand, Role
 
 DEFAULT_HOST = "127.0.0.1"
 NO_GROUP = "(may the profile be used?)"
-"""What the service's log shows of :func:`check_profile`.  No agent has joined it."""
+"""Group that no agent joins, for :func:`check_profile`; the service's log shows this name."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def listen_address(words: list[str]) -> tuple[str, int]:
-    """``["4433"]`` or ``["0.0.0.0", "4433"]``.  Raises ConfigurationError."""
+    """Return host and port of ``["4433"]`` or ``["0.0.0.0", "4433"]``.  Raises ConfigurationError."""
     if len(words) > 2:
         raise ConfigurationError("give a port, or a host and a port; see 'hsframework listen --help'")
     try:
@@ -75,7 +75,7 @@ def listen_address(words: list[str]) -> tuple[str, int]:
 
 
 def server_options(arguments: argparse.Namespace) -> HandshakeOptions:
-    """The handshake that the command line asks for.  Raises ConfigurationError."""
+    """Return the options of the handshakes that the command line asks for.  Raises ConfigurationError."""
     check_protocol(arguments)
     identities = credentials.identities(arguments)
     psks = credentials.presharedkeys(arguments)
@@ -121,9 +121,10 @@ async def _listen(host: str, port: int, arguments: argparse.Namespace, options: 
 
 
 async def check_profile(client: AsyncClient, options: HandshakeOptions) -> None:
-    """Would the service give us the profile, with what else is asked for?  Raises RequestRefused where it would not.
+    """Check that the service allows the profile and the other options.  Raises RequestRefused if it does not.
 
-    It is asked with a request that it looks at whole and then refuses for its group, so that no handshake is begun.
+    Submits a request for a group without agents: the service checks it completely, and then refuses it with ESRCH, so
+    that no handshake is begun.
     """
     near, far = socket.socketpair()
     with near, far:
@@ -134,28 +135,28 @@ async def check_profile(client: AsyncClient, options: HandshakeOptions) -> None:
                 raise
 
 
-async def _accept_for_ever(listening: Listening, server: _Server) -> None:
+async def _accept_for_ever(listening: ListeningSocket, server: _Server) -> None:
     async with asyncio.TaskGroup() as tasks:
         while True:
             tasks.create_task(server.serve(await listening.accept()))
 
 
 class _Server:
-    """What happens to each connection."""
+    """The service of each newcomer: handshake, data, and the end of the session."""
 
     def __init__(self, client: AsyncClient, options: HandshakeOptions, arguments: argparse.Namespace) -> None:
         self.client = client
         self.options = options
         self.arguments = arguments
 
-    async def serve(self, caller: Caller) -> bool:
-        """One client, from its coming to its end.  False: it did not end well, which has been said then."""
+    async def serve(self, newcomer: Newcomer) -> bool:
+        """Serve one client to the end of its session.  Return False after a failure, which has been reported."""
         arguments = self.arguments
-        peer = caller.address
-        with caller.socket:
+        peer = newcomer.address
+        with newcomer.socket:
             try:
                 begun = time.monotonic()
-                session = await caller.handshake(self.client, self.options)
+                session = await newcomer.handshake(self.client, self.options)
             except HsframeworkError as error:
                 report_failure(error, peer, as_json=arguments.json)
                 return False

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def plugin_facts(registry: PluginRegistry) -> list[dict[str, Any]]:
-    """One entry for each plugin that was found, whether it is in use or not."""
+    """Return one entry for each plugin that was found, whether it is in use or not."""
     rows = []
     for record in registry.records:
         served = [registry.protocols[name].protocol for name in record.protocols]
@@ -56,7 +56,7 @@ def plugin_facts(registry: PluginRegistry) -> list[dict[str, Any]]:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows in columns, each error on a line of its own below its row."""
+    """Format the rows in columns, each error on a line of its own below its row."""
     if not rows:
         return NONE_INSTALLED
     cells = [_HEADER, *(_cells(row) for row in rows)]

@@ -1,18 +1,19 @@
-"""``hsframework demo``: the main job on one machine, with everything real.
+"""The command ``hsframework demo``: handshakes with foreign programs on one machine, through the real service.
 
-A dispatcher and an agent run as processes of their own; the peers are OpenSSL's ``s_server`` and ``s_client``, and
-where hsframework-quic is installed aioquic's own client and server, where hsframework-psp is our own commands; this
-process is the consumer.  Everything is in a temporary folder and on the loopback interface, and gone afterwards.
+A dispatcher and agents run as processes of their own, and this process is the consumer.  The peers are OpenSSL's
+``s_server`` and ``s_client``; with hsframework-quic also aioquic's client and server, with hsframework-psp also our own
+commands.  All files are in a temporary folder, all sockets on the loopback interface.
 
 =============  =========================================================================
-processes      the children: starting, waiting until they serve, stopping
+processes      the child processes: start, wait until they serve, stop
 meeting        a peer program and our socket to it
-peers          OpenSSL's programs, both roles
-quic_peers     aioquic's, both roles; the program comes with the plugin
-psp_peers      our own commands, both roles: nobody else speaks PSP's key exchange
-scenarios      what is run, and what must come out of it
-exchange       running one scenario: socket, handshake, data both ways
-picture        the picture of who did what, and the table
-stage          putting it all together
+peers          OpenSSL's programs, in both roles
+quic_peers     aioquic, in both roles
+aioquic_peer   the program that they run; aioquic itself comes with hsframework-quic
+psp_peers      our own commands, in both roles: no other program has this key exchange for PSP
+scenarios      the handshakes to run and their expected outcomes
+exchange       one scenario: socket, handshake, data in both directions
+picture        the drawing of one handshake, and the table of outcomes
+stage          the whole demonstration
 =============  =========================================================================
 """

@@ -1,4 +1,4 @@
-"""Running one scenario: connection, handshake through the service, data both ways, goodbye."""
+"""The run of one scenario: connection, handshake through the service, data in both directions, close."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ from hsframework.errors import HandshakeError, HsframeworkError, RequestRefused,
 from hsframework.interface import AsyncStream, Role
 
 DATA = 1024 * 1024
-"""Bytes that go each way over each session."""
+"""Bytes sent in each direction over each session."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a scenario.  ``problem`` empty: what should."""
+    """The outcome of a scenario.  ``problem`` is empty if it was the expected one."""
 
     scenario: Scenario
     peer_pid: int = 0
     connected_at: float = 0.0
-    """Seconds on the monotonic clock; the other moments are relative to it, in seconds."""
+    """Seconds on the monotonic clock."""
     handshake: float = 0.0
+    """Seconds that the handshake took."""
     transfer: float = 0.0
+    """Seconds that the data took."""
     data_ok: bool = False
     status: int = 0
     message: str = ""
@@ -43,7 +45,7 @@ class Outcome:
 
 
 async def run_scenario(scenario: Scenario, client: AsyncClient, folder: Path) -> Outcome:
-    """Never raises for a scenario that came out wrong: ``problem`` says how."""
+    """Run a scenario and return its outcome.  An unexpected outcome raises nothing: see ``Outcome.problem``."""
     outcome = Outcome(scenario)
     try:
         async with AsyncExitStack() as stack:
@@ -93,7 +95,7 @@ def _note(session: AsyncSession, outcome: Outcome) -> None:
 
 
 async def _both_ways(stream: AsyncStream, peer: Peer, role: Role) -> None:
-    """``DATA`` bytes from the client to the server, then as many back; compared by SHA-256."""
+    """Send ``DATA`` bytes from the client to the server, then as many back, and compare their SHA-256."""
     directions = ("to the peer", "from the peer")
     for direction in directions if role is Role.CLIENT else reversed(directions):
         sent = os.urandom(DATA)
@@ -106,7 +108,7 @@ async def _both_ways(stream: AsyncStream, peer: Peer, role: Role) -> None:
 
 
 async def _across(receiving: Coroutine[Any, Any, bytes], sending: Coroutine[Any, Any, None]) -> bytes:
-    """Both at once; when one fails the other ends, too."""
+    """Run both at once; if one fails, the other is cancelled."""
     tasks = asyncio.create_task(receiving), asyncio.create_task(sending)
     try:
         received, _ = await asyncio.gather(*tasks)

@@ -1,4 +1,4 @@
-"""A peer program and our socket to it: what differs from protocol to protocol before the handshake."""
+"""A peer program and our socket to it: the parts of a scenario that differ between protocols before the handshake."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hsframework.client import AsyncClient, AsyncSession, HandshakeOptions
 from hsframework.interface import Role
 
 PATIENCE = 20.0
-"""Seconds for a peer to come, and for the data of one session."""
+"""Seconds for a peer to connect, and for the data of one session."""
 
 
 class Peer:
@@ -34,7 +34,7 @@ class Peer:
         return self.process.pid
 
     async def receive(self, size: int) -> bytes:
-        """So many bytes of what it got over the connection.  Raises DemoError if it ended before."""
+        """Return the next ``size`` bytes that the program received from us.  Raises DemoError if it ends before."""
         assert self.process.stdout is not None
         try:
             return await self.process.stdout.readexactly(size)
@@ -42,26 +42,26 @@ class Peer:
             raise DemoError(f"{self.program} ended after {len(error.partial)} of {size} bytes: {self.said()}") from None
 
     async def send(self, data: bytes) -> None:
-        """Let it send ``data`` over the connection."""
+        """Make the program send ``data`` to us."""
         assert self.process.stdin is not None
         self.process.stdin.write(data)
         await self.process.stdin.drain()
 
     async def end(self) -> None:
-        """End it, unless it has ended."""
+        """Terminate the program, unless it has ended, and wait for it."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGTERM)
-        # Reads what is left and closes the pipes.
+        # Reads the rest of the output and closes the pipes.
         await self.process.communicate()
 
     def said(self) -> str:
-        """The last line of its own messages."""
+        """Return the last line of the program's messages on stderr."""
         lines = self._errors.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
 
 
 async def start_program(program: str, words: Sequence[str], errors: Path) -> Peer:
-    """``words`` as a child; ``program`` is what it is called in messages."""
+    """Run ``words`` as a child process; ``program``: its name in messages."""
     with errors.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log
@@ -71,7 +71,7 @@ async def start_program(program: str, words: Sequence[str], errors: Path) -> Pee
 
 @dataclass(frozen=True, slots=True)
 class Meeting:
-    """Our socket, who is at its other end, and how the handshake is asked for."""
+    """A socket of ours, the peer at its other end, and the call that runs the handshake on it."""
 
     socket: socket.socket
     peer: Peer
@@ -79,20 +79,20 @@ class Meeting:
 
 
 class Peers(TypingProtocol):
-    """Programs that are not ours, for one protocol."""
+    """The peer programs for one protocol."""
 
     name: str
-    """Whose they are."""
+    """Project or package of the programs."""
     protocol: str
-    """The plugin that serves the handshakes with them."""
-    connection: str
+    """Protocol of the handshakes with them."""
+    transport: str
     handshake: str
-    """What the picture calls the connection, and the handshake."""
+    """Labels of transport and handshake in the picture."""
 
     def program(self, role: Role) -> str:
-        """What runs at the other end when this is our role."""
+        """Return the name of the program at the other end; ``role``: ours."""
         ...
 
     async def meet(self, role: Role, words: Sequence[str], folder: Path, stack: AsyncExitStack) -> Meeting:
-        """Start one and connect.  Raises DemoError."""
+        """Start a program and connect to it, or let it connect to us.  Raises DemoError."""
         ...

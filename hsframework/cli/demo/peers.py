@@ -1,6 +1,6 @@
 """The peers of the demonstration for TLS: OpenSSL's own programs, with pipes for their data.
 
-``-quiet`` makes both carry plain data: no banner, and no letter of the input is a command.
+``-quiet`` switches off the banner and the commands within the input.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class OpensslPeers:
 
     name = "openssl"
     protocol = "tls13"
-    connection = "TCP connection"
+    transport = "TCP connection"
     handshake = "TLS 1.3 handshake"
 
     def program(self, role: Role) -> str:
@@ -40,7 +40,10 @@ class OpensslPeers:
 
 
 async def meet_over_tcp(role: Role, start: Callable[[int], Awaitable[Peer]], stack: AsyncExitStack) -> Meeting:
-    """``start``: makes the peer listen at this port, or connect to it.  Raises DemoError."""
+    """Connect to a peer over TCP, or let it connect to us.  Raises DemoError.
+
+    ``role``: ours.  ``start``: starts the peer, which listens at the given port or connects to it.
+    """
     if role is Role.CLIENT:
         port = free_port()
         peer = await start(port)
@@ -58,7 +61,7 @@ async def meet_over_tcp(role: Role, start: Callable[[int], Awaitable[Peer]], sta
 
 
 def openssl_program() -> str:
-    """Raises DemoError when it is not installed."""
+    """Return the path of the program ``openssl``.  Raises DemoError if it is not installed."""
     path = shutil.which("openssl")
     if path is None:
         raise DemoError("the program 'openssl' is not installed; install the package openssl")
@@ -66,7 +69,7 @@ def openssl_program() -> str:
 
 
 async def start_peer(program: str, address: str, words: Sequence[str], folder: Path) -> Peer:
-    """``openssl PROGRAM`` at ``address`` (``host:port``), TLS 1.3 alone."""
+    """Start ``openssl PROGRAM`` for ``address`` (``host:port``), with TLS 1.3 only."""
     place = "-accept" if program == "s_server" else "-connect"
     errors = folder / f"{program}-{address.rsplit(':', 1)[1]}.log"
     command = [openssl_program(), program, place, address, "-tls1_3", "-quiet", *words]
@@ -74,7 +77,7 @@ async def start_peer(program: str, address: str, words: Sequence[str], folder: P
 
 
 async def connect(address: tuple[str, int], peer: Peer) -> socket.socket:
-    """A connection to a server that is just starting.  Raises DemoError."""
+    """Connect to a server that is just starting, with retries.  Raises DemoError."""
     loop = asyncio.get_running_loop()
     end = loop.time() + CONNECT_TIMEOUT
     while True:
@@ -91,16 +94,16 @@ async def connect(address: tuple[str, int], peer: Peer) -> socket.socket:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody uses now."""
+    """Return a TCP port of the loopback interface that is not in use."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
 
 
 def psk_words(key: PresharedKey, folder: Path) -> list[str]:
-    """Options that make OpenSSL use an external PSK with its hash.
+    """Return the options by which OpenSSL uses an external PSK with its hash.
 
-    ``-psk`` knows SHA-256 alone, so the key is written as a session: SSL_SESSION_ASN1 in OpenSSL's ssl/ssl_asn1.c.
+    ``-psk`` takes SHA-256 only, so the key is written as a session: SSL_SESSION_ASN1 in OpenSSL's ssl/ssl_asn1.c.
     """
     name, number = _CIPHERS[key.hash]
     session = _der(
@@ -123,6 +126,6 @@ def psk_words(key: PresharedKey, folder: Path) -> list[str]:
 
 
 def _der(tag: int, content: bytes) -> bytes:
-    """One ASN.1 item of at most 127 bytes."""
+    """Encode one ASN.1 item of at most 127 bytes."""
     assert len(content) < 128
     return bytes((tag, len(content))) + content

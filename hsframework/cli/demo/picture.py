@@ -1,4 +1,4 @@
-"""What the demonstration shows: a picture of who did what, and a table of what came of it.  At most 100 columns."""
+"""The demonstration's output: a drawing of one handshake, and the table of all outcomes.  At most 100 columns."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _LINE = "{:>3} {:6}  {:34} {:33} {:>6}  {:5} {}"
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """The processes that took part, and how long the service took to start (seconds)."""
+    """The processes that took part, and the start-up times of the service in seconds."""
 
     consumer: ProcessFacts
     dispatcher: ProcessFacts
     agents: Mapping[str, ProcessFacts]
-    """By protocol."""
+    """Worker of each agent, by protocol."""
     dispatcher_start: float
     agent_start: float
 
@@ -32,7 +32,7 @@ _CONSUMER, _DISPATCHER, _AGENT, _PEER = range(4)
 
 
 def picture(cast: Cast, outcome: Outcome) -> str:
-    """Who did what in ``outcome``, with its timings."""
+    """Draw the steps of a handshake between the processes, with its timings."""
     peers = outcome.scenario.peers
     processes = (cast.consumer, cast.dispatcher, cast.agents[peers.protocol])
     return "\n".join(
@@ -42,7 +42,7 @@ def picture(cast: Cast, outcome: Outcome) -> str:
             _heads(*(f"uid {process.uid}" for process in processes), peers.name),
             _heads(*(_capabilities(process) for process in processes), outcome.scenario.program),
             _arrows(),
-            _arrows((_CONSUMER, _PEER, f"-- 1 {peers.connection} ", "-", "-")),
+            _arrows((_CONSUMER, _PEER, f"-- 1 {peers.transport} ", "-", "-")),
             _arrows((_CONSUMER, _DISPATCHER, "- 2 SUBMIT, the socket ", "-", ">")),
             _arrows((_DISPATCHER, _AGENT, "-- 3 READY, ACCEPT ", "-", ">")),
             _arrows(
@@ -69,7 +69,10 @@ def _heads(*texts: str) -> str:
 
 
 def _arrows(*arrows: tuple[int, int, str, str, str]) -> str:
-    """The lifelines; from one to another goes a text, drawn out by a filling, with an end."""
+    """Draw one line of the picture: the lifelines, and arrows between them.
+
+    An arrow: lifelines of start and end, text, filling character, tip.
+    """
     line = [" "] * (_LIFELINES[-1] + 1)
     for column in _LIFELINES:
         line[column] = "|"
@@ -80,7 +83,7 @@ def _arrows(*arrows: tuple[int, int, str, str, str]) -> str:
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """A line for each scenario, and the reason below one that came out wrong."""
+    """Format a line for each scenario, with the reason below an unexpected outcome."""
     lines = [_LINE.format("", "we are", "what", "outcome", "ms", "data", "").rstrip(), "-" * WIDTH]
     for number, outcome in enumerate(outcomes, start=1):
         role = outcome.scenario.options.role.name.lower()

@@ -1,4 +1,4 @@
-"""The dispatcher and the agent of the demonstration, as processes of their own."""
+"""The dispatcher and the agents of the demonstration, as child processes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _LOG_LINES = 12
 
 
 class DemoError(HsframeworkError):
-    """The demonstration could not be run to its end."""
+    """A demonstration that could not be run to its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
-    """What the kernel says of a process."""
+    """Facts of a process, from ``/proc``."""
 
     pid: int
     uid: int
@@ -36,7 +36,7 @@ class ProcessFacts:
 
 
 class Service:
-    """``hsframework WORDS`` as a child; its output goes to a file that is shown when it fails."""
+    """A child process ``hsframework WORDS``; the end of its output is shown if it fails."""
 
     def __init__(self, name: str, words: Sequence[str], folder: Path) -> None:
         self.name = name
@@ -47,23 +47,23 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # by which its children are found, whoever their parent is by then
+                start_new_session=True,  # so that all its children are found, also those of a process that has ended
             )
 
     @property
     def pid(self) -> int:
-        """Of the child itself; it may have children of its own."""
+        """Process id of the child itself, which may have children of its own."""
         return self._process.pid
 
     def check(self) -> None:
-        """Raises DemoError with the end of its log when it has ended."""
+        """Raise DemoError with the end of the log if the child has ended."""
         status = self._process.poll()
         if status is not None:
             lines = self._log.read_text(errors="replace").strip().splitlines()[-_LOG_LINES:]
             raise DemoError(f"the {self.name} ended with status {status}: {' | '.join(lines) or 'it said nothing'}")
 
     def stop(self) -> None:
-        """SIGTERM, and SIGKILL for what does not heed it; its children too, also those that it has just started."""
+        """Terminate the child and every process of its session; kill those that do not end in ``STOP_TIMEOUT``."""
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_TIMEOUT)
@@ -76,7 +76,7 @@ class Service:
         self._process.wait()
 
     def worker(self) -> ProcessFacts:
-        """The youngest process below the child, which does the work; the child itself if it has no children."""
+        """Return the youngest descendant, which does the work, or the child itself if it has no children."""
         pid = self.pid
         while children := _children(pid):
             pid = children[-1]
@@ -84,7 +84,7 @@ class Service:
 
 
 def process_facts(pid: int) -> ProcessFacts:
-    """From ``/proc/PID/status``.  Raises DemoError when the process is gone."""
+    """Read ``/proc/PID/status``.  Raises DemoError if the process is gone."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -94,7 +94,7 @@ def process_facts(pid: int) -> ProcessFacts:
 
 
 def _session(number: int) -> list[int]:
-    """The live processes of a session."""
+    """Return the live processes of a session (setsid(2))."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -113,7 +113,7 @@ def _children(pid: int) -> list[int]:
 
 
 async def wait_for_socket(path: Path, service: Service) -> float:
-    """Until ``path`` is there.  Returns the seconds that it took.  Raises DemoError."""
+    """Wait until ``path`` exists, and return the seconds that it took.  Raises DemoError."""
     begun = time.monotonic()
     while not os.access(path, os.F_OK):
         service.check()

@@ -1,4 +1,4 @@
-"""The peers of the demonstration for PSP: ``hsframework connect`` and ``listen``, since nobody else speaks it."""
+"""The peers of the demonstration for PSP: ``hsframework connect`` and ``listen``; no other program has the protocol."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class PspPeers:
 
     name = "hsframework"
     protocol = "psp"
-    connection = "TCP connection"
+    transport = "TCP connection"
     handshake = "PSP key exchange"
 
     def __init__(self, runtime: Path) -> None:

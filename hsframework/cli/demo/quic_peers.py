@@ -1,4 +1,4 @@
-"""The peers of the demonstration for QUIC: aioquic's own client and server, as processes of their own."""
+"""The peers of the demonstration for QUIC: aioquic's own client and server, as child processes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from hsframework.client import AsyncUdpListener, connect_udp
 from hsframework.interface import Role
 
 _POLL = 0.02
+_PROGRAM = (sys.executable, "-P", "-m", "hsframework.cli.demo.aioquic_peer")
 _LISTENING = "listening"
 
 
 class AioquicPeers:
-    """``hsframework_quic.aioquic_peer``.  Implements :class:`.meeting.Peers`."""
+    """The aioquic client and server of :mod:`.aioquic_peer`.  Implements :class:`.meeting.Peers`."""
 
     name = "aioquic"
     protocol = "quic"
-    connection = "UDP datagrams"
+    transport = "UDP datagrams"
     handshake = "QUIC handshake"
 
     def program(self, role: Role) -> str:
@@ -45,7 +46,7 @@ class AioquicPeers:
         return Meeting(newcomer.socket, peer, newcomer.handshake)
 
     async def _start(self, role: str, port: int, words: Sequence[str], folder: Path, stack: AsyncExitStack) -> Peer:
-        command = [sys.executable, "-P", "-m", "hsframework_quic.aioquic_peer", role, "127.0.0.1", str(port), *words]
+        command = [*_PROGRAM, role, "127.0.0.1", str(port), *words]
         peer = await start_program(f"aioquic's {role}", command, folder / f"aioquic-{role}-{port}.log")
         stack.push_async_callback(peer.end)
         return peer
@@ -60,7 +61,7 @@ async def _until_it_listens(peer: Peer) -> None:
 
 
 def free_port() -> int:
-    """A UDP port of the loopback interface that nobody uses now."""
+    """Return a UDP port of the loopback interface that is not in use."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What the demonstration runs: each scenario is a handshake between the service and a program that is not ours."""
+"""The scenarios of the demonstration: handshakes between the service and peer programs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TIMEOUT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """``expect``: 0, or the errno that the consumer must get.  ``peer_words``: for the peer's program."""
+    """One handshake.  ``peer_words``: arguments of the peer program.  ``expect``: 0, or the errno for the consumer."""
 
     title: str
     options: HandshakeOptions
@@ -36,12 +36,12 @@ class Scenario:
 
     @property
     def program(self) -> str:
-        """The peer: a server where we are the client."""
+        """Name of the peer program: a server if we are the client."""
         return self.peers.program(self.options.role)
 
 
 class Credentials:
-    """Throw-away certificates and keys, and the files of those that OpenSSL needs."""
+    """Throw-away certificates and keys, and the files of them for the peer programs."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -59,7 +59,7 @@ class Credentials:
 
 
 def scenarios(credentials: Credentials, protocols: Collection[str], runtime: Path) -> list[Scenario]:
-    """Those of these protocols, in the order in which they are run.  ``runtime``: where the service is."""
+    """Return the scenarios of these protocols, in their order.  ``runtime``: the service's runtime directory."""
     found = [*_as_client(credentials), *_as_server(credentials), *_refused(credentials)]
     if "quic" in protocols:
         found += _quic(credentials)

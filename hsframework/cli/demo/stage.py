@@ -1,4 +1,4 @@
-"""The demonstration as a whole: start the service, run the scenarios, show what happened, leave nothing behind."""
+"""The whole demonstration: start of the service, scenarios, output, clean-up."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ from hsframework.client.session import installed_plugins
 from hsframework.errors import HandshakeError, RequestRefused
 
 PROTOCOLS = ("tls13", "quic", "psp")
-"""Those that are shown where they are installed; the first has to be."""
+"""Protocols that are shown if they are installed; the first one must be."""
 GROUPS = {"tls13": ("tls13", "tlshd"), "quic": ("quic", "tlshd"), "psp": ("psp",)}
+"""Groups that the agents join, by protocol."""
 
 _LONGEST_FOLDER = 60
 _POLL = 0.01
@@ -43,7 +44,7 @@ Say = Callable[[str], None]
 
 
 def run_demo(say: Say = print) -> int:
-    """Run everything.  Returns 0 if all of it worked, else 1.  Raises DemoError when it could not be run."""
+    """Run the demonstration.  Return 0 if every outcome was expected, else 1.  Raises DemoError if it cannot be run."""
     openssl_program()
     try:
         outcomes, cast = asyncio.run(_stage(say))
@@ -53,7 +54,7 @@ def run_demo(say: Say = print) -> int:
 
 
 async def _stage(say: Say) -> tuple[list[Outcome], Cast]:
-    # Whoever ends us must not leave the dispatcher and the agents behind: not in the middle of starting one.
+    # SIGTERM must not leave the dispatcher and the agents running, also not while one is being started.
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -96,7 +97,10 @@ async def _perform(
 
 
 async def _wait_for_agent(client: AsyncClient, protocol: str, agent: Service, dispatcher: Service) -> float:
-    """Until somebody serves the group: a request on a connection that is dead ends in another way than ESRCH."""
+    """Wait until an agent serves the group, and return the seconds that it took.
+
+    Submits a dead connection until the answer is a failed handshake; ESRCH means that no agent has joined yet.
+    """
     begun = time.monotonic()
     with _dead_connection(protocol) as sock:
         while True:
@@ -113,7 +117,7 @@ async def _wait_for_agent(client: AsyncClient, protocol: str, agent: Service, di
 
 
 def _dead_connection(protocol: str) -> socket.socket:
-    """A socket of the protocol's kind whose peer has gone."""
+    """Return a socket of the protocol's kind without a live peer."""
     if socket.IPPROTO_UDP in installed_plugins().protocols[protocol].protocol.socket_protocols:
         return connect_udp("127.0.0.1", free_port())
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -142,7 +146,7 @@ def _show(outcomes: list[Outcome], cast: Cast, say: Say) -> int:
 
 
 def _folder(stack: ExitStack) -> Path:
-    """A temporary folder that the agent's user may pass through, with a path short enough for unix sockets."""
+    """Make a temporary folder that the agents' users may traverse, with a path short enough for unix sockets."""
     base = tempfile.gettempdir()
     folder = Path(tempfile.mkdtemp(prefix="hsframework-demo-", dir=base if len(base) <= _LONGEST_FOLDER else "/tmp"))
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -151,7 +155,7 @@ def _folder(stack: ExitStack) -> Path:
 
 
 def _write_configuration(folder: Path, protocols: Sequence[str]) -> Path:
-    """The dispatcher is started apart from the agents, so it is told which users may join the groups."""
+    """Write the configuration: the users that may join the groups, since the agents are started apart."""
     path = folder / "hsframework.toml"
     members: dict[str, list[str]] = {}
     for protocol in protocols:

@@ -1,1 +1,1 @@
-"""What several commands share: options, and how they are carried out."""
+"""Options that several commands share, and the code that carries them out."""

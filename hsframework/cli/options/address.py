@@ -13,12 +13,12 @@ from hsframework.errors import HsframeworkError
 
 
 def add_port(parser: argparse.ArgumentParser) -> None:
-    """The positional PORT of a server that is there."""
+    """Add the positional PORT of a remote server."""
     parser.add_argument("port", metavar="PORT", type=_remote_port, help="TCP or UDP port")
 
 
 def port_number(text: str) -> int:
-    """``"4433"`` → 4433; 0 to 65535."""
+    """Parse a port from 0 to 65535.  Raises argparse.ArgumentTypeError."""
     if not (text.isascii() and text.isdigit()) or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port; give a number from 0 to 65535")
     return int(text)
@@ -31,13 +31,16 @@ def _remote_port(text: str) -> int:
 
 
 def format_address(address: Any) -> str:
-    """``("::1", 443, 0, 0)`` → ``[::1]:443``."""
+    """Format a socket address: ``("::1", 443, 0, 0)`` → ``[::1]:443``."""
     host, port = address[0], address[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def connect_tcp(host: str, port: int, timeout: float) -> socket.socket:
-    """A connected, non-blocking socket: the first of the host's addresses that answers.  Raises HsframeworkError."""
+    """Return a non-blocking socket connected to the first of the host's addresses that answers.
+
+    ``timeout``: seconds for each address.  Raises HsframeworkError.
+    """
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -66,7 +69,7 @@ async def connect_tcp(host: str, port: int, timeout: float) -> socket.socket:
 
 
 def listen_tcp(host: str, port: int, backlog: int = 128) -> socket.socket:
-    """A non-blocking listening socket.  Raises HsframeworkError."""
+    """Return a non-blocking listening socket.  Raises HsframeworkError."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
@@ -82,7 +85,7 @@ def listen_tcp(host: str, port: int, backlog: int = 128) -> socket.socket:
 
 
 def _reason(error: OSError) -> str:
-    """The system's own words: asyncio and socket put the address behind or in place of them."""
+    """Return the system's text for the error: asyncio and socket append the address to it, or replace it."""
     if isinstance(error, socket.gaierror | TimeoutError) or not error.errno:
         return error.strerror or str(error)
     return os.strerror(error.errno)

@@ -1,7 +1,7 @@
-"""``--attribute NAME=VALUE``: what a protocol wants to know beyond what all of them do, by its own specification.
+"""The option ``--attribute NAME=VALUE``: a protocol's own request attributes, typed by its specification.
 
-The type of an attribute says how its value is read: text as it stands, numbers in decimal (or with 0x), binary in
-hexadecimal or from a file with ``@FILE``, and a flag without a value.
+Text is taken as it is, a number is decimal (or hexadecimal with 0x), binary is hexadecimal or the content of a file
+(``@FILE``), a flag has no value.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hsframework.netlink.spec import INTEGER_TYPES, Attribute
 
 
 def add_argument(parser: argparse.ArgumentParser) -> None:
-    """The option itself."""
+    """Add ``--attribute``."""
     parser.add_argument(
         "--attribute",
         metavar="NAME[=VALUE]",
@@ -28,7 +28,7 @@ def add_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def attributes(arguments: argparse.Namespace) -> Mapping[str, Any]:
-    """What every --attribute names, together.  Raises ConfigurationError."""
+    """Return the attributes that the command line names, by name.  Raises ConfigurationError."""
     words: Iterable[str] = arguments.attribute or ()
     known = _known(arguments.protocol) if words else {}
     values: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Options about keys, certificates and trust that ``connect`` and ``listen`` share, and what they are turned into."""
+"""Options of ``connect`` and ``listen`` for keys, certificates and trust, and their values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hsframework.interface import Identity, PresharedKey, Trust
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options themselves."""
+    """Add the options that ``connect`` and ``listen`` share."""
     parser.add_argument("--protocol", metavar="NAME", default="tls13", help="protocol to use (default: tls13)")
     parser.add_argument(
         "--profile", metavar="NAME", help="profile of the dispatcher's configuration, with its keys and trust"
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def identities(arguments: argparse.Namespace) -> tuple[Identity, ...]:
-    """What --cert and --key name.  Raises ConfigurationError."""
+    """Load the identities of --cert and --key.  Raises ConfigurationError."""
     certificates: Sequence[Path] = arguments.cert or ()
     keys: Sequence[Path] = arguments.key or ()
     if len(keys) > len(certificates):
@@ -77,7 +77,7 @@ def identities(arguments: argparse.Namespace) -> tuple[Identity, ...]:
 
 
 def presharedkeys(arguments: argparse.Namespace) -> tuple[PresharedKey, ...]:
-    """What --psk and --psk-file name.  Raises ConfigurationError."""
+    """Load the keys of --psk and --psk-file.  Raises ConfigurationError."""
     result: list[PresharedKey] = []
     for text in arguments.psk or ():
         result += parse_psks(text.encode(errors="surrogateescape"), "--psk")
@@ -93,7 +93,7 @@ def presharedkeys(arguments: argparse.Namespace) -> tuple[PresharedKey, ...]:
 
 
 def trust(arguments: argparse.Namespace) -> Trust | None:
-    """What --ca, --system-trust and --crl name; None: nothing.  Raises ConfigurationError."""
+    """Load the trust of --ca, --system-trust and --crl; None without any.  Raises ConfigurationError."""
     anchors: tuple[bytes, ...] = system_trust().anchors if arguments.system_trust else ()
     named = load_trust(arguments.ca or (), arguments.crl or ())
     if named.crls and not (anchors or named.anchors):
@@ -103,12 +103,12 @@ def trust(arguments: argparse.Namespace) -> Trust | None:
 
 
 def alpn(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """``h2,http/1.1`` → ``("h2", "http/1.1")``."""
+    """Split the value of --alpn: ``h2,http/1.1`` → ``("h2", "http/1.1")``."""
     return tuple(arguments.alpn.split(",")) if arguments.alpn is not None else ()
 
 
 def _file(text: str) -> Path:
-    if not text:  # a shell's empty variable; the path "" would be the folder we are in
+    if not text:  # an empty shell variable; the path "" would be the current folder
         raise argparse.ArgumentTypeError("the name is empty; give a file's name, or leave the option out")
     return Path(text)
 

@@ -1,4 +1,4 @@
-"""What ``connect`` and ``listen`` tell about a session or a failed handshake, on stderr.  Never a secret."""
+"""Reports of ``connect`` and ``listen`` on stderr about a session or a failed handshake.  They contain no secrets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hsframework.errors import HsframeworkError, errno_name
 
 
 def session_facts(session: AsyncSession, peer_address: str, seconds: float) -> dict[str, Any]:
-    """What --json prints of a session."""
+    """Return the report of a session for --json; ``seconds``: duration of the handshake."""
     peer = session.peer
     identity = peer.psk_identity
     return {
@@ -33,7 +33,7 @@ def session_facts(session: AsyncSession, peer_address: str, seconds: float) -> d
 
 
 def failure_facts(error: HsframeworkError, peer_address: str) -> dict[str, Any]:
-    """What --json prints of a handshake that failed."""
+    """Return the report of a failed handshake for --json."""
     return {
         "ok": False,
         "peer_address": peer_address,
@@ -44,7 +44,7 @@ def failure_facts(error: HsframeworkError, peer_address: str) -> dict[str, Any]:
 
 
 def certificate_facts(der: bytes) -> dict[str, Any]:
-    """Subject, issuer, names and validity of one certificate."""
+    """Return subject, issuer, names and end of validity of a DER certificate."""
     try:
         certificate = x509.load_der_x509_certificate(der)
         return {
@@ -58,7 +58,7 @@ def certificate_facts(der: bytes) -> dict[str, Any]:
 
 
 def summary(facts: Mapping[str, Any]) -> str:
-    """The same as a line for people."""
+    """Format the report of a session as one line."""
     if facts["certificates"]:
         leaf = facts["certificates"][0]
         who = leaf.get("subject") or ", ".join(leaf.get("names", ())) or "an unnamed certificate"
@@ -68,7 +68,7 @@ def summary(facts: Mapping[str, Any]) -> str:
         who = f"key {facts['public_key']}"
     else:
         who = "anonymous"
-    # Of what is yes or no, the name tells.
+    # A tag that is "yes" is shown by its name; one that is "no" is left out.
     tags = (name if value == "yes" else value for name, value in facts["tags"].items() if value != "no")
     details = [facts["protocol"], *tags]
     if facts["alpn"]:
@@ -78,7 +78,7 @@ def summary(facts: Mapping[str, Any]) -> str:
 
 
 def report_session(session: AsyncSession, peer_address: str, seconds: float, *, as_json: bool, quiet: bool) -> None:
-    """Tell that a session is there."""
+    """Print the report of a session."""
     if quiet and not as_json:
         return
     facts = session_facts(session, peer_address, seconds)
@@ -86,7 +86,7 @@ def report_session(session: AsyncSession, peer_address: str, seconds: float, *, 
 
 
 def report_failure(error: HsframeworkError, peer_address: str, *, as_json: bool) -> None:
-    """Tell that there is none."""
+    """Print the report of a failed handshake."""
     if as_json:
         _say(json.dumps(failure_facts(error, peer_address)))
     _say(f"hsframework: no session with {peer_address}: {error} [{errno_name(error.errno)}]")

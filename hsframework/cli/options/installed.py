@@ -1,4 +1,4 @@
-"""Which plugins are installed here, and whether they can be used."""
+"""Installed plugins, for commands that report on them or need one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def try_plugins(blocked: Sequence[str]) -> PluginRegistry:
-    """All that are installed.  One that exits or hangs when it is imported is recorded so, and we live."""
+    """Load all installed plugins; one that exits, crashes or hangs on import is recorded as an error."""
     from hsframework.registry.plugins import load_plugins
     from hsframework.registry.trial import unfit_plugins
 
-    # A KeyboardInterrupt in what is called at a fork would be printed and forgotten; the trials die with us.
+    # A KeyboardInterrupt in a callback at a fork would be printed and lost; the trial processes die with this one.
     leave_when_interrupted()
     try:
         unfit = unfit_plugins(blocked)
@@ -27,7 +27,7 @@ def try_plugins(blocked: Sequence[str]) -> PluginRegistry:
 
 
 def check_installed(name: str) -> None:
-    """Raises ConfigurationError that says what is there instead, or what is wrong with it."""
+    """Raise ConfigurationError, which says what is installed instead, unless protocol ``name`` is in use."""
     from hsframework.registry.plugins import load_plugins
 
     registry = load_plugins()

@@ -1,4 +1,4 @@
-"""What the running kernel offers, for ``doctor``."""
+"""Features of the running kernel, for ``doctor``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ULP = Path("/proc/sys/net/ipv4/tcp_available_ulp")
 
 
 def has_family(name: str) -> bool | None:
-    """Is there a generic netlink family of this name?  None: the kernel could not be asked."""
+    """Return True if the kernel has a generic netlink family of this name; None if it cannot be asked."""
     try:
         sock = RequestSocket(NETLINK_GENERIC)
         try:
@@ -25,12 +25,12 @@ def has_family(name: str) -> bool | None:
 
 
 def has_raw_form() -> bool:
-    """Does a module offer the raw-netlink form of the service?"""
+    """Return True if a kernel module offers the raw-netlink form of the service."""
     return netlink_socket.has_family(builtin_specification("handshake-raw").protonum or 0)
 
 
 def has_ktls() -> bool | None:
-    """Is the ``tls`` upper-layer protocol loaded or built in?  None: the kernel could not be asked."""
+    """Return True if the upper-layer protocol ``tls`` is loaded or built in; None if the kernel cannot be asked."""
     try:
         return "tls" in ULP.read_text().split()
     except OSError:

@@ -1,4 +1,4 @@
-"""Moving data between a session and this process's own input and output."""
+"""Data transfer between a session and this process's input and output."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _READ_AHEAD = 4
 
 
 async def pump(stream: AsyncStream, input_fd: int, output_fd: int) -> None:
-    """Input to the peer, what the peer sends to output, until the peer has closed its direction.
+    """Send input to the peer and write received data to output, until the peer has closed its direction.
 
-    The end of the input closes our direction (close_notify) and leaves the other open.  Raises what the stream raises.
+    The end of the input closes our direction (close_notify) and leaves the other open.  Raises the stream's errors.
     """
     sender = asyncio.create_task(send_input(stream, input_fd))
     receiver = asyncio.create_task(receive_output(stream, output_fd))
@@ -34,20 +34,20 @@ async def pump(stream: AsyncStream, input_fd: int, output_fd: int) -> None:
 
 
 async def send_input(stream: AsyncStream, input_fd: int) -> None:
-    """Everything from ``input_fd``, then close_notify."""
+    """Send everything from ``input_fd``, then close our direction."""
     async for data in read_chunks(input_fd):
         await stream.send(data)
     await half_close(stream)
 
 
 async def receive_output(stream: AsyncStream, output_fd: int) -> None:
-    """Everything that the peer sends, written to ``output_fd``."""
+    """Write everything that the peer sends to ``output_fd``."""
     while data := await stream.receive(CHUNK):
         await asyncio.to_thread(_write_all, output_fd, data)
 
 
 async def echo(stream: AsyncStream) -> int:
-    """Send back what the peer sends, until it has closed its direction.  Returns the number of bytes."""
+    """Send received data back until the peer has closed its direction; return the number of bytes."""
     total = 0
     while data := await stream.receive(CHUNK):
         await stream.send(data)
@@ -56,9 +56,10 @@ async def echo(stream: AsyncStream) -> int:
 
 
 async def read_chunks(fd: int) -> AsyncIterator[bytes]:
-    """What can be read from ``fd``, which may be a file, a pipe or a terminal, until its end.
+    """Yield what can be read from ``fd`` (a file, a pipe or a terminal) until its end.
 
-    A daemon thread reads, at most a few chunks ahead: a read that never returns holds nothing up, also not the exit.
+    A daemon thread reads, at most ``_READ_AHEAD`` chunks ahead, so that a read that never returns delays neither the
+    loop nor the exit.
     """
     loop = asyncio.get_running_loop()
     chunks: asyncio.Queue[bytes] = asyncio.Queue()
@@ -74,7 +75,7 @@ async def read_chunks(fd: int) -> AsyncIterator[bytes]:
                 data = b""
             try:
                 loop.call_soon_threadsafe(chunks.put_nowait, data)
-            except RuntimeError:  # the loop has ended, and nobody wants it any more
+            except RuntimeError:  # the loop is closed
                 return
 
     threading.Thread(target=read, name="input", daemon=True).start()

@@ -1,4 +1,4 @@
-"""Logs of commands whose output is for people: what the core logs would say the same things again."""
+"""The switch for logs, for commands whose own output already reports what the core would log."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ import structlog
 
 
 def silence_logs() -> None:
-    """No log lines from this process."""
+    """Switch off all log lines of this process."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))

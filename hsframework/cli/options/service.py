@@ -1,4 +1,4 @@
-"""Options that the long-running commands share, and the configuration that follows from them."""
+"""Options that the long-running commands share, and the configuration that results from them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORMATS = ("console", "json")
 
 
 def add_runtime_dir(parser: argparse.ArgumentParser) -> None:
-    """``--runtime-dir``."""
+    """Add ``--runtime-dir``."""
     parser.add_argument(
         "--runtime-dir",
         metavar="DIR",
@@ -25,7 +25,7 @@ def add_runtime_dir(parser: argparse.ArgumentParser) -> None:
 
 
 def add_configuration(parser: argparse.ArgumentParser) -> None:
-    """``--config``, ``--runtime-dir``, ``--log-level`` and ``--log-format``."""
+    """Add ``--config``, ``--runtime-dir``, ``--log-level`` and ``--log-format``."""
     parser.add_argument(
         "--config", metavar="FILE", type=Path, help=f"configuration in TOML (default: {DEFAULT_PATH} if it is there)"
     )
@@ -35,7 +35,7 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
 
 
 def add_kernel(parser: argparse.ArgumentParser) -> None:
-    """``--netns``."""
+    """Add ``--netns``."""
     parser.add_argument(
         "--netns",
         metavar="NAME|PATH",
@@ -47,7 +47,7 @@ def add_kernel(parser: argparse.ArgumentParser) -> None:
 
 
 def add_tlshd(parser: argparse.ArgumentParser) -> None:
-    """``--tlshd-config``."""
+    """Add ``--tlshd-config``."""
     parser.add_argument(
         "--tlshd-config",
         metavar="FILE",
@@ -60,12 +60,12 @@ def add_tlshd(parser: argparse.ArgumentParser) -> None:
 
 
 def configuration(arguments: argparse.Namespace) -> Configuration:
-    """The configuration file with what the command line overrides.  Raises ConfigurationError."""
+    """Load the configuration file and apply the command line to it.  Raises ConfigurationError."""
     return _configuration(arguments)[0]
 
 
 def _configuration(arguments: argparse.Namespace) -> tuple[Configuration, tuple[str, ...]]:
-    """The same, and what is to be warned of once there is a log."""
+    """Return the configuration, and warnings for the log."""
     result = load_configuration(arguments.config)
     warnings: tuple[str, ...] = ()
     asked = getattr(arguments, "tlshd_config", None)
@@ -86,7 +86,7 @@ def _configuration(arguments: argparse.Namespace) -> tuple[Configuration, tuple[
 
 
 def start_configuration(arguments: argparse.Namespace) -> Configuration:
-    """The same for a command that serves: logging is set up by it too."""
+    """Load the configuration as :func:`configuration` does, and set up logging by it.  Raises ConfigurationError."""
     import structlog
 
     from hsframework.telemetry.log import configure

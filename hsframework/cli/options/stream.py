@@ -1,7 +1,7 @@
-"""Streams over sessions, with what some protocols' streams can do beyond the interface.
+"""Streams over sessions, with methods that only some protocols' streams have.
 
-``send_eof()``: close our direction alone (TLS: close_notify, QUIC: FIN), the peer may go on.  ``update_keys()``:
-change our sending keys (TLS: KeyUpdate, RFC 8446 section 4.6.3; QUIC: RFC 9001 section 6).
+``send_eof()``: close our direction only (TLS: close_notify, QUIC: FIN).  ``update_keys()``: change our sending keys
+(TLS: KeyUpdate, RFC 8446 section 4.6.3; QUIC: RFC 9001 section 6).
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from hsframework.interface import AsyncStream
 
 
 async def open_stream(session: AsyncSession, *, key_update: bool = False) -> AsyncStream:
-    """The session's stream.  Raises PluginError, and StreamError where a key update is asked for and there is none."""
+    """Return the session's stream, with new keys if ``key_update``.
+
+    Raises PluginError, and StreamError (EOPNOTSUPP) if the protocol has no key update.
+    """
     stream = session.stream()
     if key_update:
         update: Any = getattr(stream, "update_keys", None)
@@ -29,7 +32,7 @@ async def open_stream(session: AsyncSession, *, key_update: bool = False) -> Asy
 
 
 async def half_close(stream: AsyncStream) -> None:
-    """Close our direction alone, where the protocol can; else do nothing, and the peer decides when it ends."""
+    """Close our direction only, if the protocol can; else do nothing, and the peer ends the session."""
     send_eof: Any = getattr(stream, "send_eof", None)
     if send_eof is not None:
         await send_eof()

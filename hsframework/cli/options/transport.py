@@ -1,6 +1,6 @@
-"""What is under a protocol's sessions: TCP connections, or UDP with a socket for each client.  Chosen by the protocol.
+"""The transport of a protocol's sessions: TCP, or UDP with a connected socket for each client.
 
-A protocol that is not installed here is taken for one over TCP; the service may have it, and says so if not.
+A protocol that is not installed here is taken for one over TCP; the service refuses the request if it has none either.
 """
 
 from __future__ import annotations
@@ -23,40 +23,44 @@ from hsframework.errors import ConfigurationError, HsframeworkError
 from hsframework.interface import AddressValidation, AuthMode, Protocol
 
 CONNECT_TIMEOUT = 10.0
+"""Seconds for each address of a host."""
 QLOG_FOLDER = "QLOGDIR"
+"""Environment variable that names the folder for qlogs."""
 _PAUSE = 0.1
 """Seconds without accepting when the process is out of file descriptors."""
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """A client that has come; the socket is the holder's to close."""
+class Newcomer:
+    """A new client, over TCP or UDP.  Its holder closes the socket."""
 
     socket: socket.socket
     address: str
+    """``address:port`` of the client."""
     handshake: Callable[[AsyncClient, HandshakeOptions], Awaitable[AsyncSession]]
+    """Runs the handshake on the socket."""
 
 
-class Listening(TypingProtocol):
-    """An open port."""
+class ListeningSocket(TypingProtocol):
+    """A listening socket of either transport."""
 
     @property
     def address(self) -> Any: ...
 
-    async def accept(self) -> Caller: ...
+    async def accept(self) -> Newcomer: ...
 
     def close(self) -> None: ...
 
 
-class TcpListening:
-    """TCP connections as they are accepted."""
+class TcpListeningSocket:
+    """A listening TCP socket."""
 
     def __init__(self, host: str, port: int) -> None:
         self._listener = listen_tcp(host, port)
         self.address = self._listener.getsockname()
 
-    async def accept(self) -> Caller:
-        """The next connection that still has a peer."""
+    async def accept(self) -> Newcomer:
+        """Wait for the next connection that still has a peer."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -67,33 +71,37 @@ class TcpListening:
                 continue
             try:
                 address = format_address(sock.getpeername())
-            except OSError:  # gone before we looked
+            except OSError:  # the peer has reset the connection already
                 sock.close()
                 continue
-            return Caller(sock, address, lambda client, options, sock=sock: client.handshake(sock, options))  # type: ignore[misc]
+            return Newcomer(sock, address, lambda client, options, sock=sock: client.handshake(sock, options))  # type: ignore[misc]
 
     def close(self) -> None:
         self._listener.close()
 
 
-class UdpListening:
-    """Clients of a datagram protocol."""
+class UdpListeningSocket:
+    """A listening UDP socket of a datagram protocol."""
 
     def __init__(self, host: str, port: int, protocol: str, validation: AddressValidation) -> None:
         self._listener = AsyncUdpListener(host, port, protocol=protocol, validation=validation)
         self.address = self._listener.address
 
-    async def accept(self) -> Caller:
-        """The next client, let in by the protocol's gate."""
+    async def accept(self) -> Newcomer:
+        """Wait for the next client that the protocol's gate admits."""
         newcomer = await self._listener.accept()
-        return Caller(newcomer.socket, newcomer.address, newcomer.handshake)
+        return Newcomer(newcomer.socket, newcomer.address, newcomer.handshake)
 
     def close(self) -> None:
         self._listener.close()
 
 
 def check_protocol(arguments: argparse.Namespace) -> None:
-    """Refuse what the protocol cannot do, and let it write what --qlog asks for.  Raises ConfigurationError."""
+    """Check the options against the protocol, and set up --qlog.
+
+    Raises ConfigurationError for an option that the protocol does not support, HsframeworkError for a qlog folder that
+    cannot be made.
+    """
     protocol = _installed(arguments.protocol)
     if protocol is None:
         _warn_of_strange_name(arguments.protocol)
@@ -113,13 +121,16 @@ def check_protocol(arguments: argparse.Namespace) -> None:
 
 
 def uses_datagrams(name: str) -> bool:
-    """Is the protocol one over UDP?"""
+    """Return True if the protocol is installed here and runs over UDP."""
     protocol = _installed(name)
     return protocol is not None and socket.IPPROTO_UDP in protocol.socket_protocols
 
 
 async def connect(protocol: str, host: str, port: int, timeout: float | None) -> socket.socket:
-    """A connected, non-blocking socket of the protocol's kind.  Raises HsframeworkError."""
+    """Return a connected, non-blocking socket of the protocol's kind.
+
+    ``timeout``: seconds for each address of the host; None: ``CONNECT_TIMEOUT``.  Raises HsframeworkError.
+    """
     if not uses_datagrams(protocol):
         return await connect_tcp(host, port, timeout or CONNECT_TIMEOUT)
     sock = await asyncio.to_thread(connect_udp, host, port)
@@ -127,11 +138,11 @@ async def connect(protocol: str, host: str, port: int, timeout: float | None) ->
     return sock
 
 
-def listen(arguments: argparse.Namespace, host: str, port: int) -> Listening:
-    """An open port for the protocol's clients.  Raises HsframeworkError."""
+def listen(arguments: argparse.Namespace, host: str, port: int) -> ListeningSocket:
+    """Return a listening socket of the protocol's kind.  Raises HsframeworkError."""
     if not uses_datagrams(arguments.protocol):
-        return TcpListening(host, port)
-    return UdpListening(host, port, arguments.protocol, AddressValidation(arguments.retry or "load"))
+        return TcpListeningSocket(host, port)
+    return UdpListeningSocket(host, port, arguments.protocol, AddressValidation(arguments.retry or "load"))
 
 
 def _installed(name: str) -> Protocol | None:
@@ -158,5 +169,5 @@ def _ask_for_qlogs(folder: Path, protocol: Protocol | None, name: str) -> None:
         raise HsframeworkError(
             f"--qlog: {folder}: {error.strerror}; name a folder that can be written to", errno=error.errno or errno.EIO
         ) from None
-    # What other programs that speak QUIC read, too: the plugin's door for it.
+    # The plugin reads this variable, as other QUIC programs do.
     os.environ[QLOG_FOLDER] = str(folder.absolute())

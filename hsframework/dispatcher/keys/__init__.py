@@ -1,1 +1,1 @@
-"""Keys and trust: loaded from files, found in the kernel's keyrings, handed to agents."""
+"""Keys and trust: from files, from the kernel's keyrings, and in the form in which agents get them."""

@@ -1,4 +1,4 @@
-"""The keys that kernel consumers name by serial number, and those that their servers look up.
+"""Keys in the kernel's keyrings: by serial for kernel consumers, by identity for the look-ups of their servers.
 
 Rules:
 
@@ -42,7 +42,7 @@ _PSK_TYPE = "psk"
 
 
 class KernelKeys:
-    """The dispatcher's view of the kernel's keys.  Made in the main thread, before any other."""
+    """Keys of the kernel that the dispatcher can see.  Made in the main thread, before any other thread."""
 
     def __init__(self, keyrings: Iterable[str] = ()) -> None:
         self._process = keyctl.process_keyring()
@@ -55,7 +55,7 @@ class KernelKeys:
             _log.info("keyrings are not there yet", keyrings=self._missing)
 
     def link_keyrings(self) -> None:
-        """Link the configured keyrings that have appeared since: a module brings its own when it is loaded."""
+        """Link the configured keyrings that have appeared since: a module makes its own when it is loaded."""
         for name in tuple(self._missing):
             serial = int(name) if name.isdecimal() else self._table.find_keyring(name)
             if serial is None:
@@ -69,7 +69,7 @@ class KernelKeys:
                 self._keyrings.append(serial)
 
     def identity(self, certificate: int, private_key: int) -> Identity:
-        """A certificate and its private key, by serial.  Raises HandshakeFailed with NO_KEY."""
+        """Return a certificate and its private key, by their serials.  Raises HandshakeFailed with NO_KEY."""
         try:
             return identity_from_bytes(keyctl.read(certificate), keyctl.read(private_key))
         except OSError as error:
@@ -78,7 +78,7 @@ class KernelKeys:
             raise _no_key(f"keys {certificate} and {private_key}: {error}") from None
 
     def psk(self, serial: int) -> PresharedKey:
-        """A pre-shared key by serial.  Raises HandshakeFailed with NO_KEY."""
+        """Return a pre-shared key by its serial.  Raises HandshakeFailed with NO_KEY."""
         try:
             description = keyctl.describe(serial).description
             payload = keyctl.read(serial)
@@ -88,7 +88,10 @@ class KernelKeys:
         return PresharedKey(identity, Secret(payload), hash_of_nvme_identity(identity) or "sha256")
 
     def find_psk(self, identity: bytes, keyring: int | None = None) -> tuple[PresharedKey, int] | None:
-        """The key of this whole identity, and its serial, in the request's keyring or in a configured one."""
+        """Return the key whose identity is exactly this, and its serial, or None.
+
+        ``keyring``: that of the request, which is searched before the configured ones.
+        """
         wanted = identity.decode("utf-8", "surrogateescape")
         self.link_keyrings()
         for ring in ([keyring] if keyring else []) + self._keyrings:
@@ -101,12 +104,12 @@ class KernelKeys:
         return None
 
     def hold(self, keyring: int | None) -> None:
-        """ACCEPT has linked a request's keyring; several requests may have the same."""
+        """Count a request's keyring, which ACCEPT has linked; several requests may have the same."""
         if keyring and keyring not in self._keyrings:
             self._held[keyring] += 1
 
     def forget(self, keyring: int | None) -> None:
-        """A request needs its keyring no more: with the last that does it is unlinked."""
+        """Count a request less for this keyring; unlink it after the last one."""
         if not keyring or not self._held[keyring]:
             return
         self._held[keyring] -= 1
@@ -118,7 +121,7 @@ class KernelKeys:
                 keyctl.unlink(keyring, self._process)
 
     def add_certificate(self, der: bytes) -> int | None:
-        """A peer's certificate as a key; its serial, or None where the kernel takes none."""
+        """Make a key of a peer's certificate.  Return its serial, or None if the kernel refuses it."""
         description = f"hsframework peer {hashlib.sha256(der).hexdigest()[:32]}"
         for kind in _CERTIFICATE_TYPES:
             try:
@@ -130,13 +133,13 @@ class KernelKeys:
         return None
 
     def practise(self, certificates: Iterable[bytes]) -> None:
-        """Have the kernel parse these, as it will those of peers."""
+        """Let the kernel parse these certificates, as it will parse those of peers."""
         for der in certificates:
             with contextlib.suppress(OSError):
                 self.remove(keyctl.add(_CERTIFICATE_TYPES[0], "hsframework practice", der, self._process))
 
     def remove(self, serial: int) -> None:
-        """Take a peer's certificate out again."""
+        """Remove the key of a peer's certificate."""
         with contextlib.suppress(OSError):
             keyctl.unlink(serial, self._process)
 

@@ -1,7 +1,7 @@
-"""The trust files that agents have been given, in a bounded number of slots.
+"""Trust files for agents, in a bounded number of slots.
 
-A trust-id is a slot.  When all are in use, the one that was used longest ago gets new content and a new generation;
-an agent that meets the slot again is sent the new file first, in the same connection and so in order.
+A trust-id is a slot.  When all are in use, the least recently used one gets new content and a new generation; the new
+file is sent to an agent before the first request that names the slot again, over the same connection and so in order.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SLOTS = 64
 
 @dataclass(frozen=True, slots=True)
 class TrustFile:
-    """One slot's content.  ``fd`` is a sealed memfd that stays ours."""
+    """Content of a slot.  ``fd`` is a sealed memfd that stays ours."""
 
     number: int
     generation: int
@@ -27,7 +27,7 @@ class TrustFile:
 
 
 class TrustFiles:
-    """One memfd for each trust in use, by content."""
+    """Memfds of the trusts in use, one for each content."""
 
     def __init__(self, slots: int = SLOTS) -> None:
         self._slots = slots
@@ -35,7 +35,7 @@ class TrustFiles:
         self._generation = 0
 
     def file(self, trust: Trust) -> TrustFile:
-        """The file of a trust; made when it is not there."""
+        """Return the file of a trust, made if there is none yet."""
         found = self._files.get(trust.digest)
         if found is not None:
             self._files.move_to_end(trust.digest)

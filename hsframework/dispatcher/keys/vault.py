@@ -1,4 +1,4 @@
-"""Identities, pre-shared keys and trust, loaded once at start; and what of them a request is given.
+"""Identities, pre-shared keys and trust: loaded once at start, and given to requests by profile.
 
 Only the dispatcher reads key files.  An agent gets the bytes that one request needs.
 """
@@ -17,42 +17,31 @@ from hsframework.credentials.psk import load_psk_file
 from hsframework.credentials.trust import load_trust, system_trust
 from hsframework.errors import ConfigurationError, RequestRefused
 from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Secret, Trust
-from hsframework.netlink.attributes import attribute_codec
-from hsframework.netlink.spec import builtin_specification
 
 DEFAULT_PROFILE = "default"
 _OWN = frozenset(("identity", "psk", "trust-anchor", "crl", "client-certificate", "alpn"))
-"""What a consumer may bring in place of its profile's."""
-
-_request_codec = attribute_codec(builtin_specification("local"), "request")
+"""Attributes that a consumer may bring in place of its profile's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a request is given."""
+    """Credentials of a request."""
 
     identities: tuple[Identity, ...]
     psks: tuple[PresharedKey, ...]
     trust: Trust | None
     client_certificate: CertificateDemand
     alpn: tuple[str, ...]
-    _encoded: dict[tuple[Role, AuthMode], bytes] = field(default_factory=dict, repr=False, compare=False)
-
-    def encoded(self, role: Role, auth_mode: AuthMode) -> bytes:
-        """What an agent is handed (see :func:`request_values`), encoded once for all requests of a profile."""
-        found = self._encoded.get((role, auth_mode))
-        if found is None:
-            values = request_values(role, auth_mode, self)
-            found = self._encoded[role, auth_mode] = _request_codec.encode(values)
-        return found
+    encoded: dict[tuple[Role, AuthMode], bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The attributes that :mod:`hsframework.dispatcher.messages` makes of them, once for all requests of a profile."""
 
     def find_psk(self, identity: bytes) -> PresharedKey | None:
-        """The key of this whole identity."""
+        """Return the key whose identity is exactly this, or None."""
         return next((psk for psk in self.psks if psk.identity == identity), None)
 
 
 class Vault:
-    """Everything that the configuration names, loaded.  Raises ConfigurationError that says what to change."""
+    """Credentials that the configuration names, loaded.  Raises ConfigurationError that says what to change."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._profiles = configuration.profiles
@@ -71,7 +60,7 @@ class Vault:
         }
 
     def resolve(self, profile_name: str | None, values: Mapping[str, Any]) -> Credentials:
-        """A profile's credentials, with what the consumer brought itself in their place.
+        """Return the credentials of a profile, or in their place those that the consumer brought itself.
 
         ``values``: attribute set ``request`` of a submit.  Without a profile's name the profile ``default`` serves
         where there is one, and only to a consumer that policy allows it.  Raises RequestRefused.
@@ -103,11 +92,11 @@ class Vault:
 
     @cached_property
     def system_trust(self) -> Trust:
-        """The system's own bundle, read once.  Raises ConfigurationError."""
+        """Return the system's own bundle, read at the first use.  Raises ConfigurationError."""
         return system_trust()
 
     def profile_name(self, asked: str | None) -> str | None:
-        """The profile that a request gets: the one it names, else ``default`` where it is configured."""
+        """Return the profile of a request: the one it names, else ``default`` if that is configured, else None."""
         return asked or (DEFAULT_PROFILE if DEFAULT_PROFILE in self._profiles else None)
 
     def _profile(self, name: str | None) -> Profile:
@@ -120,31 +109,12 @@ class Vault:
 
 
 def brings_nothing(values: Mapping[str, Any]) -> bool:
-    """Does a submit leave everything to its profile?"""
+    """True if all credentials of a submit are its profile's."""
     return _OWN.isdisjoint(values)
 
 
-def request_values(role: Role, auth_mode: AuthMode, given: Credentials) -> dict[str, Any]:
-    """What an agent is handed: identities, a client's keys (a server's are looked up), demand and ALPN."""
-    values: dict[str, Any] = {"message-type": int(role), "auth-mode": int(auth_mode)}
-    if auth_mode is not AuthMode.PSK:
-        values["identity"] = [
-            {"certificate": identity.chain, "private-key": identity.private_key} for identity in given.identities
-        ]
-    elif role is Role.CLIENT:
-        values["psk"] = [psk_values(psk) for psk in given.psks]
-    values["client-certificate"] = int(given.client_certificate)
-    values["alpn"] = given.alpn
-    return values
-
-
-def psk_values(psk: PresharedKey) -> dict[str, Any]:
-    """A key as the attribute set ``psk``."""
-    return {"identity": psk.identity, "key": psk.key, "hash": psk.hash}
-
-
 def brought_identities(values: Mapping[str, Any]) -> tuple[Identity, ...]:
-    """Identities that a consumer brought: its own keys, in its own request."""
+    """Return the identities that a consumer brought in its submit.  Raises RequestRefused."""
     found = []
     for item in values.get("identity", ()):
         if not item.get("certificate") or not isinstance(item.get("private-key"), Secret):
@@ -154,7 +124,7 @@ def brought_identities(values: Mapping[str, Any]) -> tuple[Identity, ...]:
 
 
 def brought_psks(values: Mapping[str, Any]) -> tuple[PresharedKey, ...]:
-    """Pre-shared keys that a consumer brought."""
+    """Return the pre-shared keys that a consumer brought in its submit.  Raises RequestRefused."""
     found = []
     for item in values.get("psk", ()):
         psk = PresharedKey(item.get("identity", b""), item.get("key", Secret(b"")), item.get("hash", "sha256"))
@@ -174,13 +144,13 @@ def _member(kind: Any, value: int, name: str) -> Any:
 
 
 def role_of(values: Mapping[str, Any]) -> Role:
-    """The role that a submit asks for.  Raises RequestRefused."""
+    """Return the role that a submit asks for.  Raises RequestRefused."""
     member: Role = _member(Role, values.get("message-type", 0), "message-type")
     return member
 
 
 def auth_mode_of(values: Mapping[str, Any]) -> AuthMode:
-    """The auth mode that a submit asks for.  Raises RequestRefused."""
+    """Return the auth mode that a submit asks for.  Raises RequestRefused."""
     member: AuthMode = _member(AuthMode, values.get("auth-mode", 0), "auth-mode")
     return member
 

@@ -1,1 +1,1 @@
-"""The life of requests: their table, their queues and limits, and the core that moves them on."""
+"""Requests: their life cycle as a table, their queues and limits, and the core that takes the steps."""

@@ -1,4 +1,4 @@
-"""Multicast groups: who has joined, and what waits.
+"""Multicast groups: their members, and the requests that wait in them.
 
 A group is *open* while an agent has joined it, and for a grace period after its last agent went away without having
 left (it crashed, and is expected back).  Requests are taken while the group is open.
@@ -8,21 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator
 
-from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, PendingRequest
-
-if TYPE_CHECKING:
-    from hsframework.dispatcher.agents import AgentConnection
+from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, Agent, PendingRequest
 
 
 class Group:
-    """One group's members and queue.  Within a priority, first come is first served."""
+    """Multicast group.  Within a priority, first come is first served."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.members: set[AgentConnection] = set()
+        self.members: set[Agent] = set()
         self.grace: asyncio.TimerHandle | None = None
         self._served: set[int] = set()
         self._serves_any = False
@@ -32,17 +28,17 @@ class Group:
 
     @property
     def open(self) -> bool:
-        """Does somebody serve the group, or is expected to be back at once?"""
+        """True if the group has an agent, or one is expected back at once."""
         return bool(self.members) or self.grace is not None
 
-    def join(self, agent: AgentConnection) -> None:
-        """An agent becomes a member."""
+    def join(self, agent: Agent) -> None:
+        """Add an agent."""
         self.members.add(agent)
         self._served |= agent.socket_protocols
         self._serves_any |= not agent.socket_protocols
 
     def may_serve(self, socket_protocol: int) -> bool:
-        """Is there hope for sockets of this SO_PROTOCOL?  Of what an agent has ever served: one may be back at once."""
+        """True if an agent of the group has ever served sockets of this SO_PROTOCOL: it may be back at once."""
         return self._serves_any or socket_protocol in self._served or not self.members
 
     def __len__(self) -> int:
@@ -50,24 +46,24 @@ class Group:
 
     def push(self, request: PendingRequest) -> None:
         """Queue a request."""
-        self._queues[request.priority].append(request)
+        self._queues[request.submission.priority].append(request)
         self._waiting += 1
 
-    def pull(self, agent: AgentConnection) -> PendingRequest | None:
-        """The next request whose socket the agent serves; None: there is none."""
+    def pull(self, socket_protocols: Collection[int]) -> PendingRequest | None:
+        """Remove and return the next request whose socket has one of these SO_PROTOCOLs (empty: any), or None."""
         if not self._waiting:
             return None
         for queue in self._foremost_first:
             for position, request in enumerate(queue):
-                if agent.serves(request.custody.protocol):
+                if not socket_protocols or request.custody.protocol in socket_protocols:
                     del queue[position]
                     self._waiting -= 1
                     return request
         return None
 
     def remove(self, request: PendingRequest) -> None:
-        """Take a request out that has ended while it waited."""
-        self._queues[request.priority].remove(request)
+        """Remove a request that has ended while it waited."""
+        self._queues[request.submission.priority].remove(request)
         self._waiting -= 1
 
     def __iter__(self) -> Iterator[PendingRequest]:

@@ -1,4 +1,4 @@
-"""The life of a request, as a table.
+"""Life cycle of a request, as a table.
 
 ::
 
@@ -15,9 +15,9 @@ The rules that the table keeps:
   so a request has exactly one completion.
 * Where an agent may still hold a copy of the socket and the request did not end by its word, SHUT_DOWN comes before
   COMPLETE: the consumer gets back a dead connection rather than one that two write to.
-* COMPLETE is the last action of its row: a source may acknowledge at once, from within it.
+* COMPLETE is the last action of its row: where the source has delivered the outcome at once, ACKNOWLEDGED is next.
 * RELEASE stands on every way into CLOSED, once.
-* A pair that is not listed is an error of the dispatcher; :func:`step` raises, and the caller fails closed.
+* A pair that is not listed is a fault of the dispatcher: it is logged, and changes nothing.
 
 No input or output here, and no clock.
 """
@@ -27,17 +27,15 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 
-from hsframework.errors import HsframeworkError
-
 
 class _Name(enum.Enum):
-    """Hashed as the object that it is: Enum's own hash costs more than the look-up."""
+    """Enum that is hashed by identity: its own hash costs more than the look-up."""
 
     __hash__ = object.__hash__
 
 
 class State(_Name):
-    """Where a request is."""
+    """State of a request."""
 
     QUEUED = "waits for an agent"
     IN_FLIGHT = "an agent runs the handshake"
@@ -46,7 +44,7 @@ class State(_Name):
 
 
 class Event(_Name):
-    """What happens to a request."""
+    """Event in the life of a request."""
 
     ACCEPTED = "an agent pulled it"
     SUCCEEDED = "the agent reported success, and the session was found in place"
@@ -60,9 +58,8 @@ class Event(_Name):
 
 
 class Action(_Name):
-    """What the dispatcher then does, in the order of the row."""
+    """Action of the dispatcher; those of a row are done in its order."""
 
-    HAND_OVER = "give the agent the parameters and a copy of the socket"
     SHUT_DOWN = "shut the connection down, in every process that has a copy"
     COMPLETE = "restore the socket's flags and give the outcome to the source"
     TELL_AGENT = "tell the agent to let go"
@@ -73,7 +70,7 @@ class Action(_Name):
 Row = tuple[State, tuple[Action, ...]]
 
 TABLE: Mapping[tuple[State, Event], Row] = {
-    (State.QUEUED, Event.ACCEPTED): (State.IN_FLIGHT, (Action.HAND_OVER,)),
+    (State.QUEUED, Event.ACCEPTED): (State.IN_FLIGHT, ()),
     (State.QUEUED, Event.DEADLINE): (State.COMPLETING, (Action.COMPLETE,)),
     (State.QUEUED, Event.CANCELLED): (State.COMPLETING, (Action.COMPLETE,)),
     (State.QUEUED, Event.GROUP_GONE): (State.COMPLETING, (Action.COMPLETE,)),
@@ -96,15 +93,3 @@ TABLE: Mapping[tuple[State, Event], Row] = {
     (State.COMPLETING, Event.CANCELLED): (State.COMPLETING, ()),
     (State.COMPLETING, Event.AGENT_GONE): (State.COMPLETING, ()),
 }
-
-
-class LifecycleError(HsframeworkError):
-    """An event that the table does not have for the state: a fault of the dispatcher."""
-
-
-def step(state: State, event: Event) -> Row:
-    """The next state and the actions.  Raises LifecycleError."""
-    row = TABLE.get((state, event))
-    if row is None:
-        raise LifecycleError(f"a request that {state.value} cannot take the event {event.name}")
-    return row

@@ -1,24 +1,22 @@
-"""What the dispatcher keeps of a request, and how one ended."""
+"""Requests, as a source submits them and as the dispatcher keeps them, and their outcomes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from hsframework.dispatcher.custody import Custody
+from hsframework.dispatcher.messages import Parameters
 from hsframework.dispatcher.requests.lifecycle import State
 from hsframework.interface import PresharedKey, Trust
-
-if TYPE_CHECKING:
-    from hsframework.dispatcher.agents import AgentConnection
 
 HIGHEST_PRIORITY = 7
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The one outcome of a request.  ``status`` is 0 or a positive errno.
+    """Outcome of a request, of which there is one.  ``status`` is 0 or a positive errno.
 
     ``values``: of the attribute set ``outcome``, without request id and status.  ``encoded``: the same of a success,
     and the status, as the agent encoded them; b"" where they are still to be.
@@ -30,62 +28,89 @@ class Outcome:
 
     @classmethod
     def failure(cls, status: int, message: str) -> Outcome:
-        """An outcome that the dispatcher itself decides."""
+        """Return an outcome that the dispatcher itself decides."""
         return cls(status, {"message": message})
 
 
 class Source(Protocol):
-    """Where requests come from: the kernel, or consumers in user space."""
+    """Source of requests: the kernel, or consumers in user space."""
 
     name: str
 
     def group_opened(self, group: str) -> None:
-        """The first agent has joined: requests in the group can be taken."""
+        """Take requests in the group from now on: its first agent has joined."""
 
     def group_closed(self, group: str) -> None:
-        """No agent is left: requests in the group are refused from now on."""
+        """Take no more requests in the group: its last agent is gone."""
 
-    def complete(self, request: PendingRequest, outcome: Outcome) -> None:
-        """Deliver the outcome, then call ``dispatcher.acknowledged(request)``, also when nobody is left to hear it."""
+    def complete(self, request: PendingRequest, outcome: Outcome) -> bool:
+        """Deliver the outcome.  Return True if that is done, or nobody waits for it.
+
+        After False, call :meth:`~hsframework.dispatcher.requests.core.Dispatcher.acknowledged` once it is.
+        """
 
     def room_made(self) -> None:
-        """The dispatcher was full when this source asked, and is not any more."""
+        """Take requests again: the dispatcher was full when this source asked, and has room now."""
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
-        """An agent gave back a request that a dispatcher before us had taken from this source.  Owns ``custody``."""
+        """Complete a request that an earlier dispatcher had taken from this source.  Owns ``custody``."""
+
+
+class Agent(Protocol):
+    """Connection of an agent process."""
+
+    name: str
+    """For logs."""
+    socket_protocols: frozenset[int]
+    """SO_PROTOCOL of the sockets that it serves; empty: any."""
+
+    def announce(self, group: str) -> None:
+        """Send READY, unless one is under way already."""
+
+    def withdraw(self, request_id: int, reason: int) -> None:
+        """Send CANCEL: the request has been completed without the agent.  ``reason`` is an errno."""
+
+    def watch(self) -> None:
+        """Kill the agent unless it sends something soon: it has missed a deadline."""
 
 
 def no_key(identity: bytes) -> PresharedKey | None:
-    """The look-up of a request that has none."""
+    """Return None: the default ``psk_lookup``, which finds nothing."""
     return None
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class PendingRequest:
-    """A request that was taken and is not closed.  ``id`` is set by the dispatcher."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """Request as its source makes it.  It may be submitted again and again, each time with another socket."""
 
     source: Source
     consumer: Hashable
-    """Whom the limit per consumer counts."""
+    """The consumer for which the limit per consumer counts."""
     group: str
-    custody: Custody
     timeout: float
     """Seconds that the agent has."""
-    values: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """Of the attribute set ``request``, as the agent gets them; without what is of this one request and socket."""
-    own: bytes = field(default=b"", repr=False)
-    given: bytes = field(default=b"", repr=False)
-    """Further attributes of that set, encoded already: what its consumer said, and the credentials that it is given,
-    which many requests share."""
+    parameters: Parameters = field(repr=False)
     trust: Trust | None = None
     psk_lookup: Callable[[bytes], PresharedKey | None] = no_key
-    """What PSK-LOOKUP finds for this request."""
+    """Returns the key that PSK-LOOKUP finds."""
     priority: int = 0
     kernel_consumer: bool = False
-    id: int = 0
-    state: State = State.QUEUED
-    agent: AgentConnection | None = None
-    outcome: Outcome | None = None
-    deadline: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class PendingRequest:
+    """Request that is taken and not closed.  The dispatcher makes it, and alone changes it."""
+
+    submission: Submission
+    custody: Custody
+    origin: object
+    """Of the source, which finds it here when it completes the request."""
+    id: int
+    taken_at: float
+    deadline: float
+    """On the loop's clock, as ``taken_at``."""
     ticket: int = 0
-    taken_at: float = 0.0
+    """Of the deadline."""
+    state: State = State.QUEUED
+    agent: Agent | None = None
+    outcome: Outcome | None = None

@@ -1,1 +1,1 @@
-"""The sources of requests: consumers in user space, and the kernel."""
+"""Sources of requests: consumers in user space, and the kernel."""

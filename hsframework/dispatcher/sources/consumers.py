@@ -1,4 +1,4 @@
-"""The source of requests from user space: programs that hand over a socket and get its session back.
+"""Source of requests from user space: programs that hand over a socket and get its session back.
 
 One connection may have many requests under way; each is named by the sequence number of its submit.  A request that is
 refused is answered with an error; one that was taken gets exactly one result.  A consumer that goes away takes its
@@ -11,38 +11,35 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import structlog
 
 from hsframework.configuration.settings import Configuration
-from hsframework.dispatcher.connections import Listener, codec
+from hsframework.dispatcher.connections import Listener
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keys.vault import Vault, auth_mode_of, brings_nothing, role_of
+from hsframework.dispatcher.messages import codec, parameters
 from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.dispatcher.requests.core import Dispatcher
-from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, Outcome, PendingRequest, no_key
+from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, Outcome, PendingRequest, Submission, no_key
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
-from hsframework.interface import AuthMode, PresharedKey, Role, Trust
+from hsframework.interface import AuthMode, Role
 from hsframework.local.channel import AsyncChannel
-from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error, sequence_of, without_sequence
-from hsframework.netlink.spec import builtin_specification
 
 REMEMBERED = 16
-"""Submits of a connection whose terms are remembered, since the next one often asks for the same."""
+"""Submits of a connection that are remembered, since the next one often asks for the same."""
 
 REMEMBERED_SIZE = 1024
 """Bytes of such a submit, at most."""
 
-_request_codec = attribute_codec(builtin_specification("local"), "request")
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
 class LocalSource:
-    """The :class:`~hsframework.dispatcher.requests.request.Source` to which consumers in user space connect."""
+    """Source to which consumers in user space connect; a :class:`~hsframework.dispatcher.requests.request.Source`."""
 
     name = "local"
 
@@ -72,27 +69,28 @@ class LocalSource:
         dispatcher.add_source(self)
 
     def group_opened(self, group: str) -> None:
-        """Nothing to do: a submit asks the dispatcher itself."""
+        """Do nothing: each submit is checked when it comes."""
 
     def group_closed(self, group: str) -> None:
-        """Nothing to do."""
+        """Do nothing, likewise."""
 
     def room_made(self) -> None:
-        """Nothing to do: a submit that finds no room is refused."""
+        """Do nothing: a submit for which there was no room has been refused."""
 
-    def complete(self, request: PendingRequest, outcome: Outcome) -> None:
-        """Tell the consumer."""
-        assert isinstance(request, LocalRequest)
-        request.connection.complete(request, outcome)
-        self.dispatcher.acknowledged(request)
+    def complete(self, request: PendingRequest, outcome: Outcome) -> bool:
+        """Send the consumer its result, and return True."""
+        origin = request.origin
+        assert isinstance(origin, _Origin)
+        origin.connection.complete(origin.sequence, request.id, outcome)
+        return True
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
-        """The consumer's connection died with the dispatcher before us, so nobody waits: end the connection."""
+        """End the connection: the consumer lost its own one with the earlier dispatcher, so nobody waits."""
         custody.shut_down()
         custody.release()
 
     def timeout(self, values: Mapping[str, Any], role: Role) -> float:
-        """Seconds, from the request or by role."""
+        """Return the seconds that a submit asks for, or those of the role.  Raises RequestRefused."""
         asked = values.get("timeout")
         if asked is None:
             return self.timeouts.client if role is Role.CLIENT else self.timeouts.server
@@ -107,56 +105,35 @@ class LocalSource:
         self.listener.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Terms:
-    """What a submit comes to, once policy has agreed and the configuration has said what it is given.
+class _Origin(NamedTuple):
+    """Connection for the result, and sequence number of the submit."""
 
-    Both stand for as long as the dispatcher runs, so the terms are the same whenever the same user asks for the same.
-    """
-
-    group: str
-    timeout: float
-    own: bytes = field(repr=False)
-    """Of the attribute set ``request``, encoded: what the consumer said."""
-    given: bytes = field(repr=False)
-    """Likewise, what it is given."""
-    shared: bool
-    """``given`` and ``trust`` are its profile's, which are one object for all; nothing came with the submit."""
-    trust: Trust | None
-    psk_lookup: Callable[[bytes], PresharedKey | None]
-    priority: int
-
-
-class LocalRequest(PendingRequest):
-    """A request of a consumer in user space."""
-
-    __slots__ = ("connection", "sequence")
     connection: ConsumerConnection
     sequence: int
 
 
 class ConsumerConnection:
-    """One consumer."""
+    """Connection of a consumer."""
 
     def __init__(self, source: LocalSource, sock: socket.socket, peer: PeerCredentials) -> None:
         self.peer = peer
         self._source = source
-        self._requests: dict[int, LocalRequest] = {}
-        self._agreed: dict[bytes, _Terms] = {}
+        self._requests: dict[int, PendingRequest] = {}
+        self._agreed: dict[bytes, Submission] = {}
         self._privileged = source.policy.is_privileged(peer)
         # What a user sends may be the last copy of a socket whose closing blocks.
         self._close_fd = os.close if self._privileged else source.dispatcher.close_fd
         self._channel = AsyncChannel(sock, self._packet, self._gone, loop=source.loop, close_fd=self._close_fd)
 
-    def complete(self, request: LocalRequest, outcome: Outcome) -> None:
-        """Send the one result."""
-        self._requests.pop(request.sequence, None)
+    def complete(self, sequence: int, request_id: int, outcome: Outcome) -> None:
+        """Send the result of the submit with this sequence number."""
+        self._requests.pop(sequence, None)
         try:
-            self._channel.send_soon(_result(outcome, request.sequence))
+            self._channel.send_soon(_result(outcome, sequence))
         except MessageError as error:
-            _log.error("a result cannot be sent", request=request.id, error=str(error))
+            _log.error("a result cannot be sent", request=request_id, error=str(error))
             failed = Outcome.failure(errno.EIO, f"the result cannot be sent: {error}")
-            self._channel.send_soon(_result(failed, request.sequence))
+            self._channel.send_soon(_result(failed, sequence))
 
     def close(self) -> None:
         """End the connection, as if the consumer had gone."""
@@ -167,19 +144,21 @@ class ConsumerConnection:
     def _packet(self, data: bytes, fd: int | None) -> None:
         try:
             asked = without_sequence(data)
-            remembered = terms = self._agreed.get(asked)
-            if terms is None:
+            submission = self._agreed.get(asked)
+            values = None
+            if submission is None:
                 message = codec.decode(data)
                 if message.operation == "cancel":
                     self._cancel(message)
                     return
                 if message.operation != "submit":
                     raise RequestRefused(f"{message.operation} is not for consumers", errno=errno.EOPNOTSUPP)
-                terms = self._agree(message.values)
+                values = message.values
+                submission = self._agree(values)
             handed, fd = fd, None
-            self._submit(terms, sequence_of(data), handed)
-            if remembered is None:
-                self._remember(asked, terms)
+            self._submit(submission, sequence_of(data), handed)
+            if values is not None and brings_nothing(values):
+                self._remember(asked, submission)
         except HsframeworkError as error:
             group = _group_of(data)
             known = group if group in self._source.dispatcher.groups else ""
@@ -193,44 +172,34 @@ class ConsumerConnection:
             if fd is not None:
                 self._close_fd(fd)
 
-    def _submit(self, terms: _Terms, sequence: int, fd: int | None) -> None:
+    def _submit(self, submission: Submission, sequence: int, fd: int | None) -> None:
         if fd is None:
             raise RequestRefused("a submit comes with the socket attached", errno=errno.EBADF)
-        custody = self._source.dispatcher.take_socket(fd, trusted=self._privileged)
+        dispatcher = self._source.dispatcher
+        custody = dispatcher.take_socket(fd, trusted=self._privileged)
         try:
-            request = self._request(terms, sequence, custody)
-            self._source.dispatcher.submit(request)
+            if sequence in self._requests:
+                raise RequestRefused(f"sequence number {sequence} is under way; use another", errno=errno.EINVAL)
+            self._requests[sequence] = dispatcher.submit(submission, custody, _Origin(self, sequence))
         except BaseException:
             custody.release()
             raise
-        self._requests[sequence] = request
 
-    def _remember(self, asked: bytes, terms: _Terms) -> None:
-        if terms.shared and len(asked) <= REMEMBERED_SIZE:
+    def _remember(self, asked: bytes, submission: Submission) -> None:
+        """Keep a submission for the next submit in the same words.
+
+        Its credentials are its profile's, of which there is one copy.
+        """
+        if len(asked) <= REMEMBERED_SIZE:
             if len(self._agreed) >= REMEMBERED:
                 del self._agreed[next(iter(self._agreed))]
-            self._agreed[asked] = terms
+            self._agreed[asked] = submission
 
-    def _request(self, terms: _Terms, sequence: int, custody: Custody) -> LocalRequest:
-        if sequence in self._requests:
-            raise RequestRefused(f"sequence number {sequence} is under way; use another", errno=errno.EINVAL)
-        request = LocalRequest(
-            source=self._source,
-            consumer=self.peer.uid,
-            group=terms.group,
-            custody=custody,
-            timeout=terms.timeout,
-            own=terms.own,
-            given=terms.given,
-            trust=terms.trust,
-            psk_lookup=terms.psk_lookup,
-            priority=terms.priority,
-        )
-        request.connection = self
-        request.sequence = sequence
-        return request
+    def _agree(self, values: Mapping[str, Any]) -> Submission:
+        """Return the submission for a submit, by policy and configuration.  Raises RequestRefused.
 
-    def _agree(self, values: Mapping[str, Any]) -> _Terms:
+        Both stay as they are while the dispatcher runs, so the same user gets the same for the same words.
+        """
         source = self._source
         profile = source.vault.profile_name(values.get("profile"))
         source.policy.check_submit(self.peer, profile)
@@ -241,21 +210,13 @@ class ConsumerConnection:
         priority = values.get("priority", 0)
         if priority > HIGHEST_PRIORITY:
             raise RequestRefused(f"a priority is from 0 to {HIGHEST_PRIORITY}", errno=errno.EINVAL)
-        group = values.get("group", "")
-        of_the_request = {
-            "group": group,
-            "profile": profile,
-            "peername": values.get("peername"),
-            "attributes": values.get("attributes"),
-            "user": self.peer.uid,
-            "source": source.name,
-        }
-        return _Terms(
-            group=group,
+        asked = {**values, "profile": profile}
+        return Submission(
+            source=source,
+            consumer=self.peer.uid,
+            group=values.get("group", ""),
             timeout=source.timeout(values, role),
-            own=_request_codec.encode(of_the_request),
-            given=given.encoded(role, auth_mode),
-            shared=brings_nothing(values),
+            parameters=parameters(asked, given, role, auth_mode, source=source.name, user=self.peer.uid),
             trust=given.trust,
             psk_lookup=given.find_psk if auth_mode is AuthMode.PSK and role is Role.SERVER else no_key,
             priority=priority,
@@ -278,7 +239,7 @@ class ConsumerConnection:
 
 
 def _group_of(data: bytes) -> str:
-    """The group of a submit that was refused; "": it has none."""
+    """Return the group of a submit that was refused, or "" if it has none."""
     try:
         return str(codec.decode(data).values.get("group", ""))
     except MessageError:
@@ -286,7 +247,10 @@ def _group_of(data: bytes) -> str:
 
 
 def _result(outcome: Outcome, sequence: int) -> bytes:
-    """What an agent has encoded was decoded, and so checked, when it came.  Raises MessageError."""
+    """Encode a result.  Raises MessageError.
+
+    The attributes of a success are sent as the agent encoded them: they were decoded, and so checked, when they came.
+    """
     if outcome.encoded:
         return codec.encode("result", {}, sequence=sequence, encoded=outcome.encoded)
     values = {**outcome.values, "status": outcome.status}

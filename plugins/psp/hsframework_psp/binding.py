@@ -1,4 +1,7 @@
-"""What ties the exchange to its TLS session: the exporter and the two proofs (RFC 8446 section 7.5).  Sans-IO."""
+"""The tie between the exchange and its TLS session: the exporter and the two proofs (RFC 8446 section 7.5).
+
+Sans-IO.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,6 @@ class Binding:
         self._secret = exporter_secret
 
     def proofs(self, transcript: bytes) -> dict[Role, bytes]:
-        """By their sender, 32 bytes each; ``transcript``: OFFER, ANSWER and KEYS, whole."""
+        """Return the proofs by their sender, 32 bytes each; ``transcript``: OFFER, ANSWER and KEYS, whole."""
         both = export_keying_material(self._suite, self._secret.reveal(), LABEL, transcript, 2 * PROOF_SIZE)
         return {Role.CLIENT: both[:PROOF_SIZE], Role.SERVER: both[PROOF_SIZE:]}

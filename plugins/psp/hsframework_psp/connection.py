@@ -10,7 +10,7 @@ from hsframework_tls13.events import SessionBroken
 
 
 class ConnectionChannel(Channel):
-    """What the core's streams work on (its rules: :mod:`hsframework.streams.channel`)."""
+    """The channel of a connection that the kernel protects.  The rules: :mod:`hsframework.streams.channel`."""
 
     owes_output = False
 

@@ -20,7 +20,10 @@ _CMAC_SIZE = 16
 
 
 def derive_key(device_key: bytes, version: Version, spi: int) -> bytes:
-    """The receive key of ``spi``: 16 or 32 bytes.  ``device_key``: the one that the SPI's phase bit names, 32 bytes."""
+    """Return the receive key of ``spi``: 16 or 32 bytes.
+
+    ``device_key``: the one that the SPI's phase bit names, 32 bytes.
+    """
     if len(device_key) != DEVICE_KEY_SIZE:
         raise ValueError(f"a device key has {DEVICE_KEY_SIZE} bytes, not {len(device_key)}")
     label = b"Pv%d\0" % version

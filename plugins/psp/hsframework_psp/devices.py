@@ -1,4 +1,4 @@
-"""What the exchange needs of a PSP device, whichever kind it is.
+"""The interface of a PSP device, for the exchange; there are two kinds.
 
 A :class:`Device` is found for one connection and says what it can; :meth:`Device.associate` gives an
 :class:`Association`: an SPI and key under which this end receives, and later the peer's, under which it sends.
@@ -23,7 +23,7 @@ from hsframework_psp.versions import Version
 
 
 class DeviceRefused(HandshakeFailed):
-    """The device, or the kernel before it, does not do what was asked; ``detail`` has its words."""
+    """A refusal by the device, or by the kernel before it; ``detail`` has its words."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(Failure.NO_KERNEL_SESSION, detail)
@@ -32,7 +32,7 @@ class DeviceRefused(HandshakeFailed):
 
 
 class PlainDataWaits(Exception):
-    """Plain data of the peer's is unread: the switch has to wait until it has been looked at."""
+    """Unread plain data of the peer's: the switch has to wait until it has been read."""
 
 
 class Association(ABC):
@@ -42,26 +42,26 @@ class Association(ABC):
 
     @abstractmethod
     def switch(self, grant: Grant) -> None:
-        """From now on this end sends under the peer's grant.  Raises PlainDataWaits, DeviceRefused."""
+        """Make this end send under the peer's grant.  Raises PlainDataWaits, DeviceRefused."""
 
     @abstractmethod
     def seal(self, message: bytes) -> bytes:
-        """A message behind the switch, as it is written to the socket."""
+        """Return a message behind the switch, as it is written to the socket."""
 
     @abstractmethod
     async def receive(self, endpoint: Endpoint, size: int) -> bytes:
-        """A message of ``size`` bytes from behind the peer's switch, and no byte more.  Raises HandshakeFailed."""
+        """Read a message of ``size`` bytes from behind the peer's switch, and no byte more.  Raises HandshakeFailed."""
 
     @abstractmethod
     def parameters(self) -> Mapping[str, Any]:
-        """For the consumer: attribute set ``session``."""
+        """Return the parameters for the consumer: attribute set ``session``."""
 
     def complaints(self) -> str:
-        """What the device has counted of packets that it did not take, since the association; empty: nothing."""
+        """Return the device's counters of packets that it refused since the association; empty: none."""
         return ""
 
     def wipe(self) -> None:
-        """Overwrite the keys that are held; nothing can be asked of it afterwards."""
+        """Overwrite the keys that are held; the association is of no use afterwards."""
         self.grant.key.wipe()
 
 

@@ -11,10 +11,10 @@
 
 The rules:
 
-* What may happen in which state is :data:`TABLE`; what is not in it ends the exchange with UNEXPECTED_MESSAGE.
+* :data:`TABLE` has the inputs of each state; any other input ends the exchange with UNEXPECTED_MESSAGE.
 * Each input returns the one step that comes next.  ``output`` of a step goes to the peer *before* the step is taken.
 * A failure is final, and wipes every key; so does success.  Keys are given out by Switch alone, to be used at once.
-* Whom the exchange is with was settled by TLS; nothing here trusts a message for who sent it.
+* The peer was authenticated by TLS; nothing here trusts a message for its sender.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from hsframework_psp.versions import Version
 
 
 class State(enum.Enum):
-    """The document's names."""
+    """The states of an exchange, named as in the document."""
 
     START = "START"
     OFFERED = "OFFERED"
@@ -48,7 +48,7 @@ class State(enum.Enum):
 
 
 class Input(enum.Enum):
-    """What happens to an exchange."""
+    """The inputs of an exchange."""
 
     BEGIN = "begin"
     RECEIVED_BY = "received-by"
@@ -61,14 +61,14 @@ class Input(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Read one message from the TLS session, after sending ``output`` through it."""
+    """A step: send ``output`` through the TLS session, then read one message from it."""
 
     output: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class MakeRx:
-    """Make the Rx association, and say what it is."""
+    """A step: make the Rx association, and pass its grant to :meth:`Exchange.received_by`."""
 
     carrier: Carrier
     version: Version
@@ -76,7 +76,7 @@ class MakeRx:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """Send ``output`` through TLS, then make the Tx association; nothing is sent in plain TCP after that.
+    """A step: send ``output`` through TLS, then make the Tx association; nothing is sent in plain TCP after that.
 
     ``after_proof``: only once the peer's PROOF waits unread.
     """
@@ -88,14 +88,14 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class ReadProof:
-    """Send ``output`` behind the switch, then read PROOF from there."""
+    """A step: send ``output`` behind the switch, then read PROOF from there."""
 
     output: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Send ``output`` behind the switch; the connection is the consumer's."""
+    """The last step: send ``output`` behind the switch; the connection is the consumer's."""
 
     output: bytes = b""
 
@@ -121,7 +121,7 @@ TABLE: Mapping[tuple[Role, State, Input], tuple[str, State]] = {
 
 
 class Exchange:
-    """One side.  ``choices``: ours, in order of preference, 1 to 16."""
+    """One side of an exchange.  ``choices``: ours, in order of preference, 1 to 16."""
 
     def __init__(self, role: Role, binding: Binding, choices: Sequence[Choice]) -> None:
         if not 1 <= len(choices) <= MAX_CHOICES:
@@ -140,19 +140,19 @@ class Exchange:
         self._failed: HandshakeFailed | None = None
 
     def begin(self) -> Step:
-        """The first step."""
+        """Return the first step."""
         return self._input(Input.BEGIN)
 
     def received_by(self, grant: Grant) -> Step:
-        """The Rx association is in place."""
+        """Take the grant of the Rx association that is in place; return the next step."""
         return self._input(Input.RECEIVED_BY, grant)
 
     def switched(self) -> Step:
-        """The Tx association is in place."""
+        """Note that the Tx association is in place; return the next step."""
         return self._input(Input.SWITCHED)
 
     def message(self, data: bytes) -> Step:
-        """One message of the peer's.  Raises HandshakeFailed."""
+        """Take one message of the peer's; return the next step.  Raises HandshakeFailed."""
         self._check_alive()
         try:
             message = decode(data)
@@ -174,7 +174,7 @@ class Exchange:
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        """Those that are held now."""
+        """The keys that are held now."""
         return tuple(grant.key for grant in (self._ours, self._theirs) if grant is not None)
 
     def _input(self, happened: Input, *arguments: Any) -> Step:

@@ -22,12 +22,12 @@ from hsframework_psp.versions import Version, versions_of
 
 
 class NoPsp(NetlinkError):
-    """This kernel has no PSP."""
+    """The error of a kernel without PSP."""
 
 
 @dataclass(frozen=True, slots=True)
 class KernelDeviceFacts:
-    """One device.  ``interfaces``: indices, in the asking namespace, of those whose packets it can protect."""
+    """A device.  ``interfaces``: indices, in the asking namespace, of the interfaces whose packets it can protect."""
 
     id: int
     interfaces: frozenset[int]
@@ -61,7 +61,7 @@ class PspFamily:
         self.close()
 
     def devices(self) -> list[KernelDeviceFacts]:
-        """Those that this namespace sees."""
+        """Return the devices that this namespace has."""
         return [_facts(message.values) for message in self._socket.dump(self._codec, "dev-get", {})]
 
     def enable(self, device: int, versions: frozenset[Version]) -> None:
@@ -74,7 +74,7 @@ class PspFamily:
         self._ask("key-rotate", {"id": device})
 
     def associate_rx(self, device: int, version: Version, fd: int) -> Grant:
-        """The socket's Rx association."""
+        """Make the socket's Rx association and return its grant."""
         values = self._ask("rx-assoc", {"dev-id": device, "version": int(version), "sock-fd": fd})
         keys = values.get("rx-key", {})
         secret, spi = keys.get("key"), keys.get("spi")
@@ -83,21 +83,21 @@ class PspFamily:
         return Grant(spi, Key(secret.reveal()[: version.key_size]))
 
     def associate_tx(self, device: int, version: Version, grant: Grant, fd: int) -> None:
-        """The socket's Tx association.  EBUSY: plain data waits in it, or it has one already."""
+        """Make the socket's Tx association.  EBUSY: plain data waits in the socket, or it has one already."""
         keys = {"key": Secret(grant.key.reveal()), "spi": grant.spi}
         self._ask("tx-assoc", {"dev-id": device, "version": int(version), "tx-key": keys, "sock-fd": fd})
 
     def sends_protected(self, fd: int) -> bool:
-        """Does the socket send under a Tx association?  One that does not is of no use afterwards."""
+        """Return True if the socket sends under a Tx association.  A socket that does not is of no use afterwards."""
         return sends_protected(self._socket, fd)
 
     def statistics(self, device: int) -> dict[str, int]:
-        """The device's counters by the kernel's names."""
+        """Return the device's counters by the kernel's names."""
         values = self._ask("get-stats", {"dev-id": device})
         return {name: int.from_bytes(value, sys.byteorder) for name, value in values.items() if name != "dev-id"}
 
     def rotation_notices(self) -> NotificationSocket:
-        """A member of the group ``use``, in the calling thread's namespace."""
+        """Return a member of the group ``use``, in the calling thread's namespace."""
         sock = NotificationSocket(NETLINK_GENERIC)
         try:
             sock.join(self._family.groups["use"])

@@ -1,4 +1,4 @@
-"""How a sealed packet stands in the connection's stream: behind its length.  Sans-IO."""
+"""The framing of sealed packets in the connection's stream: each behind its length.  Sans-IO."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ LENGTH_SIZE = 2
 
 
 def frame(packet: bytes) -> bytes:
-    """A packet on the connection."""
+    """Return a packet as it is written to the connection."""
     return len(packet).to_bytes(LENGTH_SIZE, "big") + packet

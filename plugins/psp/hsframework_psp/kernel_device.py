@@ -28,7 +28,7 @@ COMPLAINTS = ("stale-events", "rx-auth-fail", "rx-error", "rx-bad", "tx-error")
 
 
 class KernelDevice(Device):
-    """``family``: on a netlink socket in the namespace of ``sock``; stays its owner's."""
+    """A device of the kernel.  ``family``: on a netlink socket in the namespace of ``sock``; stays its owner's."""
 
     name = "kernel"
     carrier = Carrier.CONNECTION
@@ -49,7 +49,7 @@ class KernelDevice(Device):
 
 
 class KernelAssociation(Association):
-    """Of one socket.  ``counters``: the device's, from before."""
+    """The association of one socket.  ``counters``: the device's, from before."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Keys that can be overwritten.
 
-``bytes`` cannot be: a copy lives until the allocator reuses it.  What the exchange keeps for longer than one call is in
-a :class:`Key`, and is zeroed when the exchange ends.
+``bytes`` cannot be: a copy lives until the allocator reuses it.  A key that the exchange keeps for longer than one call
+is in a :class:`Key`, and is zeroed when the exchange ends.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ class Key:
         self._buffer = bytearray(value)
 
     def reveal(self) -> bytes:
-        """The bytes, for the call in which they are used.  Raises ValueError once wiped."""
+        """Return the bytes, for the call in which they are used.  Raises ValueError once wiped."""
         if not self._buffer:
             raise ValueError("this key has been wiped")
         return bytes(self._buffer)
 
     def wipe(self) -> None:
-        """Overwrite and forget."""
+        """Overwrite the key and forget it."""
         self._buffer[:] = bytes(len(self._buffer))
         self._buffer.clear()
 
     @property
     def wiped(self) -> bool:
-        """Nothing is left of it."""
+        """True if the key has been overwritten."""
         return not self._buffer
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a device gives out for one association: under this SPI and key its holder may be sent to."""
+    """An SPI and a key that a device gives out for one association: the other end sends under them."""
 
     spi: int
     key: Key = field(compare=True)

@@ -2,7 +2,7 @@
 
 ``encode`` gives the whole message with its header; ``decode`` takes exactly one and raises HandshakeFailed: GARBAGE
 for what cannot be taken apart, ILLEGAL_PARAMETER for a value that is not allowed, UNEXPECTED_MESSAGE for a type that
-does not exist.  What one side may say in which state is :mod:`.exchange`'s business.
+does not exist.  The order of messages is held by :mod:`.exchange`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OFFER, ANSWER, KEYS, PROOF = 1, 2, 3, 4
 
 
 class Carrier(enum.IntEnum):
-    """What is protected afterwards."""
+    """The carrier of protected data: the connection itself, or packets."""
 
     CONNECTION = 1
     PACKETS = 2
@@ -40,7 +40,7 @@ Choice = tuple[Carrier, Version]
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Pairs of carrier and version in order of preference; those that are unknown here are numbers, too."""
+    """The client's pairs of carrier and version in order of preference; unknown ones are numbers, too."""
 
     choices: tuple[tuple[int, int], ...]
 
@@ -51,7 +51,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class _Association:
-    """ANSWER and KEYS: an Rx association, given away."""
+    """An Rx association, given away in ANSWER or KEYS."""
 
     carrier: Carrier
     version: Version
@@ -67,7 +67,7 @@ class _Association:
 
 
 class Answer(_Association):
-    """The server's choice, and where it receives."""
+    """The server's choice, with the server's Rx association."""
 
     __slots__ = ()
 
@@ -77,7 +77,7 @@ class Answer(_Association):
 
 
 class Keys(_Association):
-    """Where the client receives."""
+    """The client's Rx association."""
 
     __slots__ = ()
 
@@ -88,7 +88,7 @@ class Keys(_Association):
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What only the two ends of the TLS session can compute."""
+    """A value that only the two ends of the TLS session can compute."""
 
     value: bytes
 
@@ -100,7 +100,7 @@ Message = Offer | Answer | Keys | Proof
 
 
 def decode(data: bytes) -> Message:
-    """Exactly one message."""
+    """Decode exactly one message."""
     if len(data) < HEADER_SIZE:
         raise _garbage(f"a message of {len(data)} bytes")
     kind, epoch, length = HEADER.unpack_from(data)

@@ -20,7 +20,10 @@ from hsframework_psp.versions import Version
 
 
 class PacketDevice(Device):
-    """``rotate_every``: seconds after which the device key is rotated at the next association; ``clock`` in seconds."""
+    """A device in software.  ``clock``: returns seconds.
+
+    ``rotate_every``: seconds after which the device key is rotated at the next association.
+    """
 
     name = "software"
     carrier = Carrier.PACKETS
@@ -45,7 +48,7 @@ class PacketDevice(Device):
 
 
 class PacketAssociation(Association):
-    """``lifetime``: seconds for which keys from one device key may be used."""
+    """An association with the software device.  ``lifetime``: seconds for which keys of one device key may be used."""
 
     def __init__(self, version: Version, grant: Grant, *, lifetime: int) -> None:
         self.grant = grant
@@ -65,7 +68,7 @@ class PacketAssociation(Association):
         return frame(self._sealer.seal(message, next_header=NO_NEXT_HEADER))
 
     async def receive(self, endpoint: Endpoint, size: int) -> bytes:
-        """Only the packet that holds such a message is read: another length is refused before it comes."""
+        """Read the packet that holds such a message; another length is refused before it comes."""
         expected = HEADER_SIZE + size + ICV_SIZE
 
         def body_size(length: bytes) -> int:

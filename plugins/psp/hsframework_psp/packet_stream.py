@@ -1,4 +1,4 @@
-"""A stream of bytes over sealed packets, without I/O: what the carrier *packets* makes of the connection.
+"""A stream of bytes over sealed packets, without I/O: the carrier *packets* on a connection.
 
 Each packet stands behind a u16 length.  Inside: a u64 that counts the stream's packets, a byte (0 data, 1 the end) and
 data.  The count keeps packets from being dropped, repeated or exchanged, which PSP itself does not.
@@ -21,7 +21,7 @@ _MIN_PACKET = HEADER_SIZE + _INNER.size + ICV_SIZE
 
 
 class Packets:
-    """Seals and opens a session's packets: what a consumer with packets of its own uses.
+    """The sealing and opening of a session's packets, for a consumer with packets of its own.
 
     One IV never comes twice, whoever seals, on whatever thread.  Opening keeps no record of what came: replay is the
     consumer's to prevent.
@@ -32,16 +32,19 @@ class Packets:
         self._opener = opener
 
     def seal(self, payload: bytes, *, next_header: int, crypt_offset: int = 0, cookie: bytes | None = None) -> bytes:
-        """A whole PSP packet; the arguments of :meth:`.packets.PacketSealer.seal`."""
+        """Return a whole PSP packet; the arguments of :meth:`.packets.PacketSealer.seal`."""
         return self._sealer.seal(payload, next_header=next_header, crypt_offset=crypt_offset, cookie=cookie)
 
     def open(self, packet: bytes) -> Opened:
-        """Raises PacketRefused."""
+        """Return the content of a packet.  Raises PacketRefused."""
         return self._opener.open(packet)
 
 
 class PacketSession:
-    """Implements :class:`hsframework.streams.UserSpaceSession`.  Errors: SessionBroken, SessionTruncated."""
+    """A session over packets.  Implements :class:`hsframework.streams.UserSpaceSession`.
+
+    Errors: SessionBroken, SessionTruncated.
+    """
 
     owes_output = False
 

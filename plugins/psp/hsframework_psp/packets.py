@@ -44,11 +44,11 @@ _ENCRYPTING = frozenset(version for version in Version if version.encrypts)
 
 
 class PacketRefused(StreamError):
-    """A packet that is malformed, or does not authenticate.  Nothing of it is to be believed."""
+    """A packet that is malformed, or does not authenticate.  Nothing in it may be trusted."""
 
 
 class Header(NamedTuple):
-    """What can be read before a packet is opened, and believed only afterwards."""
+    """The fields that can be read before a packet is opened, and trusted only afterwards."""
 
     next_header: int
     crypt_offset: int
@@ -70,7 +70,7 @@ class Opened(NamedTuple):
 
 
 def read_header(packet: bytes) -> Header:
-    """The first 16 bytes.  Raises PacketRefused."""
+    """Return the header, read from the first 16 bytes.  Raises PacketRefused."""
     if len(packet) < HEADER_SIZE + ICV_SIZE:
         raise PacketRefused(f"a packet of {len(packet)} bytes; PSP's header and ICV alone have 32")
     next_header, size, offset, flags, spi, iv = _HEADER.unpack_from(packet)
@@ -88,7 +88,7 @@ def read_header(packet: bytes) -> Header:
 
 
 class PacketSealer:
-    """Makes packets under one SPI and key, with IVs that count up from ``next_iv``.  Threads may share it."""
+    """The sealing of packets under one SPI and key, with IVs that count up from ``next_iv``.  Threads may share it."""
 
     def __init__(self, version: Version, spi: int, key: bytes, *, next_iv: int = 1) -> None:
         if len(key) != version.key_size:
@@ -106,7 +106,7 @@ class PacketSealer:
         self._flags = version << 2 | _ONE
 
     def seal(self, payload: bytes, *, next_header: int, crypt_offset: int = 0, cookie: bytes | None = None) -> bytes:
-        """A whole packet, from its header to its ICV.
+        """Return a whole packet, from its header to its ICV.
 
         ``crypt_offset``: bytes in clear behind the IV, a multiple of 4 up to 252 and no more than cookie and payload.
         ``cookie``: 8 bytes.  Raises StreamError when the IVs of the key are used up.
@@ -134,7 +134,7 @@ class PacketSealer:
 
 
 class PacketOpener:
-    """Opens the packets of one SPI and key."""
+    """The opening of packets of one SPI and key."""
 
     def __init__(self, version: Version, spi: int, key: bytes) -> None:
         if len(key) != version.key_size:
@@ -144,7 +144,7 @@ class PacketOpener:
         self._aead = AESGCM(key)
 
     def open(self, packet: bytes) -> Opened:
-        """Raises PacketRefused."""
+        """Return the content of a packet.  Raises PacketRefused."""
         header = read_header(packet)
         if header.spi != self.spi or header.version is not self.version:
             raise PacketRefused(
@@ -154,7 +154,7 @@ class PacketOpener:
 
 
 def open_packet(aead: AESGCM, header: Header, packet: bytes) -> Opened:
-    """``header`` is the packet's own, ``aead`` has the key of its SPI.  Raises PacketRefused."""
+    """Open a packet.  ``header`` is its own, ``aead`` has the key of its SPI.  Raises PacketRefused."""
     end = len(packet) - ICV_SIZE
     cookie_size = COOKIE_SIZE if header.virtual else 0
     if HEADER_SIZE + max(header.crypt_offset, cookie_size) > end:
@@ -170,14 +170,16 @@ def open_packet(aead: AESGCM, header: Header, packet: bytes) -> Opened:
 
 
 def encapsulate(packet: bytes, *, source_port: int) -> bytes:
-    """The UDP datagram of transport mode, with its header.  No checksum: the ICV covers what matters (and IPv4 and
-    RFC 6936 allow none).  ``source_port``: any that spreads flows, for example a hash of the inner ports.
+    """Return the UDP datagram of transport mode, with its header.
+
+    It has no checksum: the ICV covers what matters (and IPv4 and RFC 6936 allow none).  ``source_port``: any that
+    spreads flows, for example a hash of the inner ports.
     """
     return _UDP.pack(source_port, UDP_PORT, _UDP.size + len(packet), 0) + packet
 
 
 def decapsulate(datagram: bytes) -> bytes:
-    """The packet of a UDP datagram, with its header, to port 1000.  Raises PacketRefused."""
+    """Return the packet of a UDP datagram, given with its header, to port 1000.  Raises PacketRefused."""
     if len(datagram) < _UDP.size:
         raise PacketRefused(f"a UDP datagram of {len(datagram)} bytes")
     _, port, size, _ = _UDP.unpack_from(datagram)

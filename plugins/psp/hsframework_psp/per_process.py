@@ -1,4 +1,4 @@
-"""What must not be shared by processes that are forked from one another.
+"""Values that processes forked from one another must not share.
 
 An agent's workers are forked from a process that has prepared everything.  Two workers with one device key and one SPI
 counter would give the same SPI and key to two connections, and AES-GCM ends where a nonce comes twice; two workers
@@ -22,7 +22,10 @@ class PerProcess(Generic[T]):
         self._made: tuple[int, T] | None = None
 
     def get(self) -> T:
-        """This process's own.  Raises what making it raises, and tries again the next time."""
+        """Return this process's own value, made at the first call.
+
+        An error in making it is raised, and the next call tries again.
+        """
         process = os.getpid()
         if self._made is None or self._made[0] != process:
             self._made = (process, self._make())
@@ -30,5 +33,5 @@ class PerProcess(Generic[T]):
 
     @property
     def existing(self) -> T | None:
-        """This process's own, if it was made."""
+        """This process's own value, if it was made."""
         return self._made[1] if self._made is not None and self._made[0] == os.getpid() else None

@@ -1,10 +1,10 @@
-"""PSP as a protocol of the agent: the exchange of :mod:`.exchange` over a connection, with a device.
+"""The protocol ``psp`` of the agent: the exchange of :mod:`.exchange` over a connection, with a device.
 
 The rules:
 
-* Until the switch the peer is told of a failure by an alert; after it nothing can be said, and the connection is shut
-  down: a socket that is half switched is of no use to anybody.
-* Who may connect is asked when TLS is done, before anything is asked of a device.
+* Until the switch an alert is sent on failure; after it nothing can be sent, and the connection is shut down: a socket
+  that is half switched is of no use to anybody.
+* The peer is authorized when TLS is done, before anything is asked of a device.
 * Every way out wipes the keys.
 """
 
@@ -55,14 +55,14 @@ SWITCH_RETRY = 0.01
 """Seconds between two tries to switch while the kernel holds a segment that cannot be read."""
 
 PROOF_TRIES = 5
-"""How often so long is waited for the rest of PROOF."""
+"""Waits of that length for the rest of PROOF."""
 
 LAST_WORD = 0.05
 """Seconds before the deadline at which PROOF is given up: the host says no more than that it is over."""
 
 
 class PspHandshaker(Handshaker):
-    """Serves both roles."""
+    """The handshaker of both roles."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -112,7 +112,7 @@ class PspHandshaker(Handshaker):
         return await self._devices(request, endpoint, stack)
 
     async def _devices(self, request: Request, endpoint: Endpoint, stack: contextlib.ExitStack) -> Sequence[Device]:
-        """In order of preference; at least one."""
+        """Return the devices in order of preference; at least one."""
         wanted = request.attributes.get("device", self._settings.device)
         try:
             check_device("the request's attribute device", wanted)
@@ -146,7 +146,7 @@ async def _authorize(request: Request, endpoint: Endpoint, session: Established,
 
 
 class _Run:
-    """One exchange, from the end of TLS to the consumer's first byte."""
+    """The I/O of one exchange, from the end of TLS to the consumer's first byte."""
 
     def __init__(
         self,
@@ -168,7 +168,7 @@ class _Run:
         self._switched = False
 
     async def run(self, flight: bytes) -> Result:
-        """``flight``: TLS's last one, which goes out with our first message."""
+        """Run the exchange.  ``flight``: TLS's last one, which goes out with our first message."""
         self._output = flight
         try:
             step = self._exchange.begin()
@@ -221,7 +221,7 @@ class _Run:
         return self._exchange.received_by(association.grant)
 
     async def _proof_waits(self) -> None:
-        """Until PROOF, or something else, is there to be read.
+        """Wait until PROOF, or something else, can be read.
 
         Less than PROOF's size may be its first part, which is soon whole, or an alert, which the switch will tell.
         """
@@ -242,7 +242,10 @@ class _Run:
                 return
 
     async def _judge_plain_data(self) -> None:
-        """What waits can only be the peer's last word.  Raises HandshakeFailed, or there is nothing to be read yet."""
+        """Read the waiting data, which can only be the peer's last message, or return if nothing can be read yet.
+
+        Raises HandshakeFailed.
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SWITCH_RETRY):
                 await self._endpoint.peek(1)
@@ -269,7 +272,7 @@ class _Run:
             self._output += self._association.seal(message)
 
     async def _flush(self) -> None:
-        """What has been said goes out, in one segment where it can."""
+        """Send the queued output, in one segment where it can."""
         output, self._output = self._output, b""
         if output:
             await self._endpoint.send(output)

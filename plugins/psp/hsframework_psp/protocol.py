@@ -1,4 +1,4 @@
-"""What the plugin says of itself.  The handshake is imported by the agent that serves it, and by nobody else."""
+"""The protocol that the plugin registers.  Only the agent that serves it imports its handshake."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class PspProtocol(Protocol):
-    """Group ``psp``."""
+    """The PSP key exchange on TCP sockets, in the group ``psp``."""
 
     name = "psp"
     groups = ("psp",)

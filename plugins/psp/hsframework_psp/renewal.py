@@ -1,4 +1,4 @@
-"""When a session has to be established anew: before the second rotation of a device key that it depends on.
+"""The time at which a session has to be renewed: before the second rotation of a device key that it depends on.
 
 A consumer asks ``state`` whenever it likes, or waits: ``fileno()`` becomes readable when something was announced, for
 ``select`` and ``loop.add_reader``; :meth:`Renewal.wait` and :meth:`Renewal.wait_async` do that.
@@ -21,7 +21,7 @@ from abc import ABC, abstractmethod
 
 
 class RenewalState(enum.Enum):
-    """What a consumer has to do about its session."""
+    """The state of a session's keys."""
 
     FRESH = "fresh"
     DUE = "due"
@@ -29,23 +29,26 @@ class RenewalState(enum.Enum):
 
 
 class Renewal(ABC):
-    """Belongs to the consumer's stream, which closes it.  Not for several threads at once."""
+    """The renewal of one session.
+
+    It belongs to the consumer's stream, which closes it.  Not for several threads at once.
+    """
 
     @property
     @abstractmethod
     def state(self) -> RenewalState:
-        """Asked anew at each call."""
+        """The state, computed anew at each call."""
 
     def fileno(self) -> int:
-        """Readable when the state may have changed; -1: nothing is announced, time alone decides."""
+        """Return a descriptor that is readable when the state may have changed; -1: time alone decides."""
         return -1
 
     def due_in(self) -> float | None:
-        """Seconds until the state changes by time alone; None: it does not."""
+        """Return the seconds until the state changes by time alone; None: it does not."""
         return None
 
     def wait(self, timeout: float | None = None) -> RenewalState:
-        """Until the state is not FRESH, or ``timeout`` seconds; the state then."""
+        """Wait until the state is not FRESH, or for ``timeout`` seconds; return the state then."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while (state := self.state) is RenewalState.FRESH:
             left = _least(None if deadline is None else deadline - time.monotonic(), self.due_in())
@@ -58,7 +61,7 @@ class Renewal(ABC):
         return state
 
     async def wait_async(self) -> RenewalState:
-        """The same on the running loop, without a timeout of its own."""
+        """Wait on the running loop until the state is not FRESH; return the state then."""
         while (state := self.state) is RenewalState.FRESH:
             loop = asyncio.get_running_loop()
             changed = asyncio.Event()
@@ -75,11 +78,11 @@ class Renewal(ABC):
         return state
 
     def close(self) -> None:  # noqa: B027  (one that holds nothing has nothing to close)
-        """Let go of what it watches with."""
+        """Close the sockets that the renewal watches with."""
 
 
 class TimedRenewal(Renewal):
-    """Due after ``lifetime`` seconds, stale after twice as many; from its making on."""
+    """A renewal that is due after ``lifetime`` seconds from its making, and stale after twice as many."""
 
     def __init__(self, lifetime: int) -> None:
         self._made = time.monotonic()

@@ -1,7 +1,7 @@
-"""How a consumer hears that the kernel's device key was rotated: group ``use`` of the family ``psp``.
+"""Notices of rotations of the kernel's device key, for consumers: group ``use`` of the family ``psp``.
 
-What is announced only wakes; what counts is the device's rotation counter, so that an announcement that was lost, or
-came before we listened, changes nothing.
+A notice only wakes the consumer; the device's rotation counter decides, so that a notice that was lost, or came before
+we listened, changes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from hsframework_psp.renewal import Renewal, RenewalState
 
 
 class RotationRenewal(Renewal):
-    """``rotations``: the counter of ``device`` when the session was made.
+    """The renewal of a session in the kernel.  ``rotations``: the counter of ``device`` when the session was made.
+
+    Make it in a thread in the network namespace of the socket.  Raises StreamError.
 
     In the namespace of the calling thread, which has to be the socket's.  Raises StreamError.
     """
@@ -41,12 +43,12 @@ class RotationRenewal(Renewal):
 
     @property
     def family(self) -> PspFamily:
-        """In the socket's namespace; stays ours."""
+        """The family in the socket's namespace; stays ours."""
         return self._family
 
     @property
     def state(self) -> RenewalState:
-        """STALE also when the device has gone, or counts anew: it is another one, which has not our key."""
+        """The state; STALE also when the device has gone, or counts anew: it is another one then, without our key."""
         self._notices.drain()
         try:
             passed = self._family.statistics(self._device).get("key-rotations", 0) - self._rotations

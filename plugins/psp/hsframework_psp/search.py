@@ -1,11 +1,11 @@
-"""Finds the kernel's PSP device for a connection: by its route, in its network namespace.
+"""The search for the kernel's PSP device of a connection: by its route, in its network namespace.
 
 The rules:
 
 * A socket's namespace is told by its cookie (SO_NETNS_COOKIE).  In our own namespace the netlink sockets are opened
   once a process.  For another, and where we may open none (RestrictAddressFamilies=), the dispatcher is asked for
   them, and they are closed with the request: an open netlink socket would keep a namespace alive.
-* What the kernel cannot do, or does not let us see, is a refusal with the reason in it, never a guess.
+* A device that the kernel does not have, or does not show, is a refusal with the reason in it, never a guess.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Namespace:
 
 
 class DeviceSearch:
-    """Made once, before the agent's workers are forked: what it loads, and has the kernel load, is there then.
+    """The search for devices.  Make it before the agent's workers are forked: what it loads is in memory then.
 
     On a kernel without PSP at that time, no socket is opened later, since each question for the family would have the
     kernel look for a module.
@@ -74,7 +74,7 @@ class DeviceSearch:
     async def find(
         self, request: Request, sock: socket.socket, versions: Sequence[Version], stack: contextlib.ExitStack
     ) -> KernelDevice:
-        """The device, good until ``stack`` is closed.  Raises DeviceRefused: there is none, or none with a version."""
+        """Return the device, good until ``stack`` is closed.  Raises DeviceRefused: none, or none with a version."""
         if self._problem:
             raise DeviceRefused(self._problem)
         try:
@@ -126,7 +126,7 @@ def _interface(route: RequestSocket, sock: socket.socket) -> int:
 
 
 def _cookie(sock: socket.socket) -> bytes:
-    """Linux 5.14; without it (empty) all sockets count as ours."""
+    """Return the cookie of the socket's namespace (Linux 5.14), or empty: then all sockets count as ours."""
     try:
         return sock.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
     except OSError:

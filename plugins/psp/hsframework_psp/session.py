@@ -1,4 +1,4 @@
-"""The session as its consumer gets it: attribute set ``session`` to a stream."""
+"""The consumer's session: attribute set ``session`` to a stream."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from hsframework_psp.versions import Version
 
 @cache
 def specification() -> Specification:
-    """The plugin's netlink spec."""
+    """Return the plugin's netlink spec."""
     text = resources.files("hsframework_psp").joinpath("specs", "psp.yaml").read_text("utf-8")
     return parse_specification(text, origin="psp.yaml")
 
 
 def attach(session: EstablishedSession, sock: socket.socket, *, asynchronous: bool) -> Stream | AsyncStream:
-    """A stream.  Raises StreamError for parameters that are not those of a PSP session.
+    """Return a stream.  Raises StreamError for parameters that are not those of a PSP session.
 
     The stream's ``renewal`` tells when the session is due; its ``packets`` seals and opens, for the carrier *packets*.
     """
@@ -62,7 +62,7 @@ def _watched(parameters: Mapping[str, Any], sock: socket.socket) -> RotationRene
 
 
 def packets_of(parameters: Mapping[str, Any]) -> Packets:
-    """The carrier *packets* alone, for a consumer that does without the stream.  To be made once: IVs count on."""
+    """Return the carrier *packets* alone, for a consumer without the stream.  Call it once: IVs count on."""
     version = _version(parameters)
     try:
         sealer = PacketSealer(

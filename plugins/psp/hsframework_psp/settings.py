@@ -1,4 +1,4 @@
-"""The plugin's table ``[plugins.psp]`` in the configuration.  Checked when it is made."""
+"""The table ``[plugins.psp]`` of the configuration.  It is checked when it is made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEVICES = ("auto", "kernel", "software")
 
 @dataclass(frozen=True)
 class Settings:
-    """PSP.
+    """The settings of PSP.
 
     ``versions``: those that are offered and accepted, in order of preference.  ``device``: ``kernel`` (the PSP device
     of the connection's route), ``software``, or ``auto``: the kernel's where there is one, else software.  ``mutual``:
@@ -50,7 +50,7 @@ class Settings:
 
 
 def check_device(where: str, value: object) -> None:
-    """Raises ConfigurationError for what is no kind of device."""
+    """Refuse a value that is no kind of device.  Raises ConfigurationError."""
     if value not in DEVICES:
         raise ConfigurationError(f"{where}: {value!r} is not known; use one of {_list(DEVICES)}")
 

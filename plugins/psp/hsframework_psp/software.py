@@ -1,4 +1,4 @@
-"""A PSP device in software (PSP Architecture Specification 1.0): what a network card with PSP does, without the card.
+"""A PSP device in software (PSP Architecture Specification 1.0), with the functions of a network card.
 
 The rules:
 
@@ -37,7 +37,7 @@ class Statistics:
 
 
 class SoftwareDevice:
-    """``versions``: those that are enabled.  ``random``: where device keys come from."""
+    """A device in software.  ``versions``: the enabled ones.  ``random``: the source of device keys."""
 
     def __init__(self, random: Random, versions: frozenset[Version] = frozenset(Version)) -> None:
         self.versions = versions
@@ -49,11 +49,11 @@ class SoftwareDevice:
 
     @property
     def rotations(self) -> int:
-        """How often the device key has been rotated."""
+        """The number of rotations of the device key."""
         return self._statistics.key_rotations
 
     def allocate(self, version: Version) -> Grant:
-        """A new SPI and its key.  Rotates first when the current device key has no SPI left."""
+        """Return a new SPI and its key.  Rotates first when the current device key has no SPI left."""
         if version not in self.versions:
             raise ValueError(f"{version.label} is not enabled on this device")
         try:
@@ -64,7 +64,7 @@ class SoftwareDevice:
         return Grant(spi, Key(self._derive(version, spi)))
 
     def rotate(self) -> None:
-        """Replace the older device key.  What was derived from it is dead from now on."""
+        """Replace the older device key.  Keys derived from it are dead from now on."""
         self._phase = not self._phase
         self._keys[self._phase].wipe()
         self._keys[self._phase] = Key(self._random(DEVICE_KEY_SIZE))
@@ -72,7 +72,7 @@ class SoftwareDevice:
         self._statistics.key_rotations += 1
 
     def open(self, packet: bytes) -> Opened:
-        """A packet under any SPI of the two live device keys.  Raises PacketRefused."""
+        """Open a packet under any SPI of the two live device keys.  Raises PacketRefused."""
         try:
             header = read_header(packet)
             if header.version not in self.versions:
@@ -90,7 +90,7 @@ class SoftwareDevice:
         return opened
 
     def statistics(self) -> dict[str, int]:
-        """A copy of the counters."""
+        """Return a copy of the counters."""
         return asdict(self._statistics)
 
     def close(self) -> None:

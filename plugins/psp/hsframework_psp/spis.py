@@ -1,4 +1,4 @@
-"""SPIs of one device key: each once, in constant memory.  Sans-IO."""
+"""The SPIs of one device key: each once, in constant memory.  Sans-IO."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from hsframework_psp.versions import PHASE_BIT, SPI_MASK
 
 
 class SpisUsedUp(Exception):
-    """Every SPI of this device key has been given out: the device has to rotate."""
+    """The error of a device key whose SPIs have all been given out: the device has to rotate."""
 
 
 class SpiAllocator:
-    """Counts through all 2^31 - 1 numbers from ``start`` on, which should be random: a restart gives other SPIs."""
+    """The 2^31 - 1 numbers, counted from ``start``, which should be random: a restart gives other SPIs."""
 
     def __init__(self, start: int, *, phase: bool) -> None:
         self._next = start % SPI_MASK
@@ -19,11 +19,11 @@ class SpiAllocator:
 
     @property
     def left(self) -> int:
-        """How many can still be given out."""
+        """The SPIs that can still be given out."""
         return self._left
 
     def allocate(self) -> int:
-        """Raises SpisUsedUp."""
+        """Return the next SPI.  Raises SpisUsedUp."""
         if not self._left:
             raise SpisUsedUp("every SPI of the device key is in use: rotate it")
         self._left -= 1

@@ -1,4 +1,4 @@
-"""What ``attach_session`` gives to a consumer: a stream, and what it can know and do beyond that."""
+"""The consumer's streams, blocking and over asyncio: those of the core, with renewal and packets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hsframework_psp.renewal import Renewal
 
 
 class PspStream(BlockingStream):
-    """Implements :class:`hsframework.interface.Stream`.
+    """A blocking stream.  Implements :class:`hsframework.interface.Stream`.
 
     ``renewal``: when the session is due to be established anew.  ``packets``: seals and opens packets of the
     consumer's own; None where the connection itself is protected.
@@ -27,7 +27,7 @@ class PspStream(BlockingStream):
 
 
 class AsyncPspStream(AsyncioStream):
-    """The same over asyncio: :class:`hsframework.interface.AsyncStream`."""
+    """A stream over asyncio.  Implements :class:`hsframework.interface.AsyncStream`."""
 
     def __init__(self, channel: Channel, renewal: Renewal, packets: Packets | None) -> None:
         super().__init__(channel)

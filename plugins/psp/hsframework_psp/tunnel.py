@@ -22,11 +22,11 @@ class Tunnel:
         self._silent = 0
 
     def seal(self, message: bytes) -> bytes:
-        """One record."""
+        """Return one record with the message."""
         return self._layer.encrypt(message)
 
     def open(self, record: bytes) -> bytes | None:
-        """The message of one whole record; None: it has none.  Raises HandshakeFailed."""
+        """Return the message of one whole record; None: it has none.  Raises HandshakeFailed."""
         try:
             events = self._layer.receive_data(record)
         except SessionBroken as error:
@@ -43,13 +43,16 @@ class Tunnel:
         return events[0].data
 
     def alert(self, failure: Failure) -> bytes:
-        """The last record, for a peer that can still be told; often nothing."""
+        """Return the last record, for a peer that can still read it; often empty."""
         owed = self._layer.data_to_send()
         return owed or (b"" if failure.alert is None else self._layer.abort(failure.alert))
 
 
 def record_body_size(header: bytes) -> int:
-    """For ``Endpoint.receive_record``.  Raises HandshakeFailed for what is no protected record."""
+    """Return the body size from a record's header, for ``Endpoint.receive_record``.
+
+    Raises HandshakeFailed for a record that is not protected.
+    """
     try:
         return protected_size(header)
     except SessionBroken as error:

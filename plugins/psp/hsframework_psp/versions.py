@@ -1,4 +1,4 @@
-"""PSP's versions: the cipher and what follows from it (PSP Architecture Specification 1.0, "Version")."""
+"""The versions of PSP: the cipher and its consequences (PSP Architecture Specification 1.0, "Version")."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 
 
 class Version(enum.IntEnum):
-    """As in the packet's header, and in the kernel's bit masks."""
+    """A version, as in the packet's header and in the kernel's bit masks."""
 
     AES_GCM_128 = 0
     AES_GCM_256 = 1
@@ -15,17 +15,17 @@ class Version(enum.IntEnum):
 
     @property
     def key_size(self) -> int:
-        """Bytes: 16 or 32."""
+        """The size of a key in bytes: 16 or 32."""
         return 32 if self & 1 else 16
 
     @property
     def encrypts(self) -> bool:
-        """False: packets are authenticated and readable."""
+        """True if packets are encrypted; otherwise they are authenticated and readable."""
         return self < Version.AES_GMAC_128
 
     @property
     def label(self) -> str:
-        """As in the settings and in logs: ``aes-gcm-128``."""
+        """The version's name in the settings and in logs: ``aes-gcm-128``."""
         return self.name.lower().replace("_", "-")
 
 
@@ -34,9 +34,9 @@ BY_LABEL = {version.label: version for version in Version}
 SPI_MASK = 0x7FFFFFFF
 """The part of an SPI that must not be all zero."""
 PHASE_BIT = 0x80000000
-"""Which of the two device keys an SPI is derived from."""
+"""The bit of an SPI that names one of the two device keys."""
 
 
 def versions_of(mask: int) -> frozenset[Version]:
-    """The versions of a kernel's bit mask; bits that are not known here are passed over."""
+    """Return the versions of a kernel's bit mask; unknown bits are passed over."""
     return frozenset(version for version in Version if mask >> version & 1)

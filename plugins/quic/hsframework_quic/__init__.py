@@ -1,7 +1,8 @@
 """QUIC for hsframework (RFC 9000, 9001, 9002, 9369).
 
-:mod:`.driver` runs a handshake without I/O, :mod:`.plugin` is the shell that the agent drives, :mod:`.session` is what
-a consumer is handed, :mod:`.hooks` what is registered.  :mod:`.aioquic_adapter` alone knows aioquic's inside.
+:mod:`.handshake` runs a handshake without I/O, :mod:`.plugin` is the shell that the agent runs, :mod:`.hooks` registers
+it.  :mod:`.session` is the session that a consumer gets, and :mod:`.consumer` continues it.  :mod:`.port` is for
+listeners, :mod:`.kernel` for the kernel's own QUIC sockets.  :mod:`.aioquic_adapter` alone knows aioquic's inside.
 """
 
 from __future__ import annotations

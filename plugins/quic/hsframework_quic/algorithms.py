@@ -1,4 +1,4 @@
-"""What aioquic can protect and agree on keys with: names and code points (RFC 8446 appendix B)."""
+"""The ciphers and groups that aioquic has, by name and code point (RFC 8446 appendix B)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ CIPHER_SUITES = {
     "TLS_AES_256_GCM_SHA384": AES_256_GCM_SHA384,
     "TLS_CHACHA20_POLY1305_SHA256": CHACHA20_POLY1305_SHA256,
 }
-"""What aioquic can protect packets with, by name, in order of preference."""
+"""The cipher suites that aioquic can protect packets with, by name, in order of preference."""
 ALL_SUITES = tuple(CIPHER_SUITES.values())
 AES_128_CCM_SHA256 = 0x1304
 """For packets that somebody else protects."""

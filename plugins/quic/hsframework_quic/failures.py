@@ -1,4 +1,4 @@
-"""QUIC's error codes (RFC 9000 section 20.1) and the shared failure table, both ways.  Sans-IO."""
+"""The error codes of QUIC (RFC 9000 section 20.1) and the shared failure table, both ways.  Sans-IO."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _OWN = {
 
 
 def closing_code(failure: Failure) -> int:
-    """What the peer is told in CONNECTION_CLOSE."""
+    """Return the error code for CONNECTION_CLOSE."""
     return NO_ERROR if failure.alert is None else CRYPTO_ERROR + failure.alert
 
 
 def failure_of_close(code: int, reason: str) -> HandshakeFailed:
-    """The peer has closed the connection in mid-handshake.  ``reason`` is its own text."""
+    """Return the error for a connection that the peer closed in mid-handshake.  ``reason`` is its own text."""
     text = f", {reason[:100]!a}" if reason else ""
     if code in (NO_ERROR, APPLICATION_ERROR):
         return HandshakeFailed(Failure.PEER_GONE, f"it closed the connection, code {code:#x}{text}")
@@ -35,5 +35,5 @@ def failure_of_close(code: int, reason: str) -> HandshakeFailed:
 
 
 def failure_of_own_close(code: int, reason: str) -> HandshakeFailed:
-    """Our side has found the peer's packets wrong; what TLS finds wrong has its own way."""
+    """Return the error for a connection that our side closed over the peer's packets; TLS's errors have another way."""
     return HandshakeFailed(_OWN.get(code, Failure.GARBAGE), f"{reason} (transport error {code:#x})")

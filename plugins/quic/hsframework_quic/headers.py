@@ -1,4 +1,4 @@
-"""Headers of datagrams from clients that nobody knows: what every version of QUIC has (RFC 8999), and an Initial's.
+"""Headers of a client's first datagram: the part that every version of QUIC has (RFC 8999), and an Initial's.
 
 Reads nothing but the first packet's header, and never past the datagram's end.
 """
@@ -12,6 +12,8 @@ from hsframework_quic.session import VERSION_1, VERSION_2
 LONG, FIXED = 0x80, 0x40
 MAX_CONNECTION_ID = 20
 """Bytes, in the versions that are known here (RFC 9000 section 17.2)."""
+MIN_FIRST_DATAGRAM = 1200
+"""Bytes of a datagram with a client's Initial (RFC 9000 section 14.1)."""
 MIN_FIRST_DESTINATION = 8
 """Bytes of the connection id that a client makes up for its server (RFC 9000 section 7.2)."""
 
@@ -20,12 +22,15 @@ _INITIAL = {VERSION_1: 0, VERSION_2: 1}
 
 
 class _Truncated(Exception):
-    """The datagram ends within the header."""
+    """The end of a datagram within the header."""
 
 
 @dataclass(frozen=True, slots=True)
 class LongHeader:
-    """``first``: the first byte.  ``rest``: what follows the source connection id."""
+    """The version-independent part of a long header.
+
+    ``first``: the first byte.  ``rest``: the bytes after the source connection id.
+    """
 
     first: int
     version: int
@@ -36,7 +41,7 @@ class LongHeader:
 
 @dataclass(frozen=True, slots=True)
 class Initial:
-    """The header of an Initial packet of a version that is known."""
+    """The header of an Initial packet of a known version."""
 
     version: int
     destination: bytes
@@ -45,7 +50,7 @@ class Initial:
 
 
 def long_header(datagram: bytes) -> LongHeader | None:
-    """The version-independent part (RFC 8999 section 5.1); None: a short header, or too short for a long one."""
+    """Return the version-independent part (RFC 8999 section 5.1); None: a short header, or too short for a long one."""
     if not datagram or not datagram[0] & LONG:
         return None
     try:
@@ -58,7 +63,7 @@ def long_header(datagram: bytes) -> LongHeader | None:
 
 
 def initial(header: LongHeader) -> Initial | None:
-    """None: it is no Initial, or not of a version that is known, or its header cannot be right."""
+    """Return the header of an Initial; None: no Initial, not of a known version, or malformed."""
     kind = _INITIAL.get(header.version)
     if kind is None or not header.first & FIXED or (header.first & 0x30) >> 4 != kind:
         return None
@@ -89,7 +94,7 @@ def _take_prefixed(data: bytes, offset: int) -> tuple[bytes, int]:
 
 
 def _take_integer(data: bytes, offset: int) -> tuple[int, int]:
-    """A variable-length integer (RFC 9000 section 16)."""
+    """Read a variable-length integer (RFC 9000 section 16)."""
     first, _ = _take(data, offset, 1)
     size = 1 << (first[0] >> 6)
     value, offset = _take(data, offset, size)

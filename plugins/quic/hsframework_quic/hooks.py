@@ -1,4 +1,4 @@
-"""What this distribution registers (entry point group ``hsframework``)."""
+"""The hooks that this distribution registers (entry point group ``hsframework``)."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def hsframework_attach_session(
 ) -> Stream | AsyncStream | None:
     if session.protocol != "quic":
         return None
-    from hsframework_quic.attach import attach
+    from hsframework_quic.consumer.attach import attach
 
     return attach(session, socket, asynchronous=asynchronous)

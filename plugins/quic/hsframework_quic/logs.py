@@ -1,4 +1,4 @@
-"""For finding faults: the secrets of connections in a key log, and what happened in qlogs.
+"""The logs for finding faults: the secrets of connections in a key log, their events in qlogs.
 
 Both are opened when the agent starts, and neither is there by default: they write during handshakes, and a qlog is a
 new file for each, so that a handshake may wait for the file system they are on.
@@ -31,17 +31,17 @@ class KeyLog:
             raise ConfigurationError(_cannot(setting, path, error)) from None
 
     def write(self, line: str) -> None:
-        """A line with its newline, whole, among those of other processes.  A disk that is full loses it."""
+        """Write a line with its newline, whole, among those of other processes.  A disk that is full loses it."""
         with contextlib.suppress(OSError):
             os.write(self._fd, line.encode())
 
     def close(self) -> None:
-        """Nothing is written any more."""
+        """Close the file."""
         os.close(self._fd)
 
 
 class QlogFolder:
-    """Where qlogs go, a file for each connection.  Raises ConfigurationError when that cannot be."""
+    """A folder for qlogs, a file for each connection.  Raises ConfigurationError when it cannot be written to."""
 
     def __init__(self, path: Path, setting: str) -> None:
         try:
@@ -53,7 +53,7 @@ class QlogFolder:
             raise ConfigurationError(f"{setting}: {path}: the agent's user may not make files in it")
 
     def write(self, logger: QuicLogger, name: str) -> None:
-        """The traces of a logger; a file of this name that is there already stays as it is."""
+        """Write the traces of a logger; a file of this name that is there already stays as it is."""
         data = json.dumps(_without_tokens(logger.to_dict())).encode()
         try:
             fd = os.open(f"{name}.qlog", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
@@ -63,7 +63,7 @@ class QlogFolder:
             file.write(data)
 
     def close(self) -> None:
-        """Nothing is written any more."""
+        """Close the folder."""
         os.close(self._fd)
 
 

@@ -1,4 +1,4 @@
-"""QUIC as a protocol of the agent: the I/O around :mod:`.handshake`.
+"""The protocol ``quic`` of the agent: the I/O around :mod:`.handshake.handshake`.
 
 The rules:
 
@@ -35,11 +35,13 @@ from hsframework.interface import (
     Role,
 )
 from hsframework_quic.aioquic_adapter.tls_options import TlsOptions
-from hsframework_quic.handshake import ClientHandshake, First, Handshake, ServerHandshake
+from hsframework_quic.handshake.client import ClientHandshake
+from hsframework_quic.handshake.handshake import Handshake
+from hsframework_quic.handshake.server import ClientFacts, ServerHandshake
+from hsframework_quic.handshake.tickets import Tickets
 from hsframework_quic.logs import KeyLog, QlogFolder
 from hsframework_quic.session import VERSIONS, specification
 from hsframework_quic.settings import Settings
-from hsframework_quic.tickets import Tickets
 
 MAX_DATAGRAM = 65535
 MAX_FIRST_DATAGRAMS = 16
@@ -50,7 +52,7 @@ CLOSE_TIMEOUT = 0.04
 
 
 class QuicHandshaker(Handshaker):
-    """Serves both roles on UDP sockets.  Raises ConfigurationError for a file that cannot be used."""
+    """The handshaker for UDP sockets, both roles.  Raises ConfigurationError for a file that cannot be used."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -78,7 +80,7 @@ class QuicHandshaker(Handshaker):
         now = asyncio.get_running_loop().time()
         if request.role is Role.CLIENT:
             return ClientHandshake(self._settings, options, now, logger)
-        handshake = ServerHandshake(self._settings, options, _first(request), logger)
+        handshake = ServerHandshake(self._settings, options, _client_facts(request), logger)
         for datagram in request.attributes.get("datagram", ())[:MAX_FIRST_DATAGRAMS]:
             handshake.receive(datagram, now)
         return handshake
@@ -109,7 +111,7 @@ class QuicHandshaker(Handshaker):
 
 
 async def _run(handshake: Handshake, endpoint: Endpoint) -> None:
-    """Until it has finished.  Raises HandshakeError."""
+    """Run the handshake until it has finished.  Raises HandshakeError."""
     try:
         await _exchange(handshake, endpoint)
     except asyncio.CancelledError:
@@ -137,7 +139,7 @@ async def _exchange(handshake: Handshake, endpoint: Endpoint) -> None:
 
 
 async def _step(handshake: Handshake, endpoint: Endpoint, clock: Callable[[], float]) -> bool:
-    """Send, then wait for one thing to happen.  True: the handshake has finished."""
+    """Send, then wait for one thing to happen.  Return True if the handshake has finished."""
     if handshake.error is not None:
         await _say(handshake, endpoint)
         raise handshake.error
@@ -159,7 +161,7 @@ async def _step(handshake: Handshake, endpoint: Endpoint, clock: Callable[[], fl
 
 
 async def _say(handshake: Handshake, endpoint: Endpoint) -> None:
-    """What is left to say, if it can be said at once."""
+    """Send the last datagrams, if that is possible at once."""
     with contextlib.suppress(HandshakeError, OSError, TimeoutError):
         async with asyncio.timeout(CLOSE_TIMEOUT):
             for datagram in handshake.output(asyncio.get_running_loop().time()):
@@ -176,9 +178,9 @@ def _result(handshake: Handshake) -> Result:
     return Result(peer=agreed.peer, alpn=agreed.alpn, session=session.to_parameters(), tags=tags)
 
 
-def _first(request: Request) -> First:
+def _client_facts(request: Request) -> ClientFacts:
     attributes = request.attributes
-    return First(
+    return ClientFacts(
         original_destination_connection_id=attributes.get("original-destination-connection-id"),
         retry_source_connection_id=attributes.get("retry-source-connection-id"),
         address_validated=bool(attributes.get("address-validated")),

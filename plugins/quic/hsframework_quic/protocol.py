@@ -1,4 +1,4 @@
-"""What the plugin says of itself.  The handshakes are imported by the agent that serves them, and by nobody else."""
+"""The protocols that the plugin registers.  Only the agent that serves one imports its handshakes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from hsframework.interface import AddressValidation, AuthMode, Gate, Protocol
 from hsframework.netlink.spec import Specification
-from hsframework_quic.kernel_structs import IPPROTO_QUIC
+from hsframework_quic.kernel.structs import IPPROTO_QUIC
 from hsframework_quic.settings import Settings
 
 if TYPE_CHECKING:
-    from hsframework_quic.kernel_quic import KernelQuicHandshaker
+    from hsframework_quic.kernel.plugin import KernelQuicHandshaker
     from hsframework_quic.plugin import QuicHandshaker
 
 
 class QuicProtocol(Protocol):
-    """``quic`` is the group of consumers in user space."""
+    """QUIC on UDP sockets.  ``quic`` is the group of consumers in user space."""
 
     name = "quic"
     groups = ("quic",)
@@ -27,7 +27,7 @@ class QuicProtocol(Protocol):
     writes_qlogs = True
 
     def gate(self, validation: AddressValidation) -> Gate:
-        from hsframework_quic.gate import QuicGate
+        from hsframework_quic.port.gate import QuicGate
 
         return QuicGate(validation, os.urandom)
 
@@ -44,13 +44,13 @@ class QuicProtocol(Protocol):
 
 
 class KernelQuicProtocol(Protocol):
-    """``tlshd`` is the kernel's group for TLS of any kind."""
+    """QUIC on in-kernel sockets.  ``tlshd`` is the kernel's group for TLS of any kind."""
 
     name = "kernel-quic"
     groups = ("tlshd",)
     socket_protocols = frozenset({IPPROTO_QUIC})
 
     def prepare(self, settings: Any) -> KernelQuicHandshaker:
-        from hsframework_quic.kernel_quic import KernelQuicHandshaker
+        from hsframework_quic.kernel.plugin import KernelQuicHandshaker
 
         return KernelQuicHandshaker()

@@ -1,12 +1,12 @@
-"""A QUIC connection as it travels from the agent to its consumer: attribute set ``session`` of ``specs/quic.yaml``.
+"""The session that the agent hands to a consumer: attribute set ``session`` of ``specs/quic.yaml``.
 
-What the two may rely on:
+Promises of the two:
 
 * The agent acts on no 1-RTT frame.  It looks into the peer's 1-RTT packets (a client: for HANDSHAKE_DONE and tickets)
   and hands every one on as it came, in :attr:`QuicSession.packets`.  So streams, flow control, the peer's further
   connection ids and its key updates begin at the consumer, with the values of the transport parameters.
-* What the agent itself has sent in 1-RTT packets (a server: HANDSHAKE_DONE and a ticket) is in
-  :attr:`QuicSession.sent` until it is acknowledged, and the consumer sends it again when it is lost.
+* The agent's own 1-RTT packets (a server's have HANDSHAKE_DONE and a ticket) are in :attr:`QuicSession.sent` unless
+  they were acknowledged, and the consumer sends their frames again when they are lost.
 * A session encodes to less than 64 KiB.  A 1-RTT packet that does not fit is dropped unacknowledged: the peer sends it
   again.
 * ALPN and the peer's certificates travel beside the session, in the result itself.
@@ -48,14 +48,14 @@ _Built = TypeVar("_Built")
 
 @cache
 def specification() -> Specification:
-    """The plugin's netlink spec."""
+    """Return the plugin's netlink spec."""
     text = resources.files("hsframework_quic").joinpath("specs", "quic.yaml").read_text("utf-8")
     return parse_specification(text, origin="quic.yaml")
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionId:
-    """``reset_token``: the stateless reset token that goes with it, 16 bytes; None: there is none."""
+    """A connection id.  ``reset_token``: the stateless reset token that goes with it, 16 bytes; None: there is none."""
 
     sequence: int
     id: bytes
@@ -64,7 +64,10 @@ class ConnectionId:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """``type``: PING, CRYPTO or HANDSHAKE_DONE.  ``offset`` and ``data`` are a CRYPTO frame's."""
+    """A frame of a packet that was sent.
+
+    ``type``: PING, CRYPTO or HANDSHAKE_DONE.  ``offset`` and ``data`` are a CRYPTO frame's.
+    """
 
     type: int
     offset: int = 0
@@ -73,7 +76,10 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class SentPacket:
-    """``sent_at``: microseconds on CLOCK_MONOTONIC.  ``size``: bytes in flight that it counts for."""
+    """A packet that was sent.
+
+    ``sent_at``: microseconds on CLOCK_MONOTONIC.  ``size``: bytes in flight that it counts for.
+    """
 
     number: int
     sent_at: int
@@ -93,7 +99,7 @@ class RoundTripTime:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """``lifetime``: seconds from its arrival.  ``secret``: the resumption PSK."""
+    """A ticket.  ``lifetime``: seconds from its arrival.  ``secret``: the resumption PSK."""
 
     identity: bytes
     secret: Secret
@@ -107,7 +113,7 @@ class QuicSession:
     """A connection whose handshake is complete, and for a client confirmed (RFC 9001 section 4.1.2)."""
 
     role: Role
-    """Which side is ours."""
+    """Our side."""
     version: int
     """As on the wire, after version negotiation."""
     cipher: int
@@ -149,16 +155,16 @@ class QuicSession:
 
     @property
     def send_secret(self) -> Secret:
-        """What protects our packets."""
+        """The secret that protects our packets."""
         return self.client_secret if self.role is Role.CLIENT else self.server_secret
 
     @property
     def receive_secret(self) -> Secret:
-        """What protects the peer's packets."""
+        """The secret that protects the peer's packets."""
         return self.server_secret if self.role is Role.CLIENT else self.client_secret
 
     def to_parameters(self) -> dict[str, Any]:
-        """The values of the attribute set ``session``."""
+        """Return the values of the attribute set ``session``."""
         return {
             "version": self.version,
             "cipher": self.cipher,
@@ -185,7 +191,10 @@ class QuicSession:
 
     @classmethod
     def from_parameters(cls, role: Role, alpn: str | None, parameters: Mapping[str, Any]) -> QuicSession:
-        """The other way.  Raises StreamError for parameters that are not those of a QUIC session."""
+        """Return the session with these parameters.
+
+        Raises StreamError for parameters that are not those of a QUIC session.
+        """
         try:
             session = _read(role, alpn, parameters)
         except KeyError as error:
@@ -195,7 +204,7 @@ class QuicSession:
 
     @classmethod
     def of(cls, session: EstablishedSession) -> QuicSession:
-        """What the service handed over.  Raises StreamError."""
+        """Return the session that the service handed over.  Raises StreamError."""
         return cls.from_parameters(session.role, session.alpn, session.parameters)
 
     def _check(self) -> None:
@@ -214,7 +223,7 @@ class QuicSession:
             raise StreamError("the session's parameters have a number that no connection comes to")
 
     def _numbers(self) -> Iterator[int]:
-        """All that go out as variable-length integers."""
+        """Yield all numbers that go out as variable-length integers."""
         yield self.next_packet_number
         for connection_id in (*self.local_connection_ids, *self.peer_connection_ids):
             yield connection_id.sequence

@@ -1,4 +1,4 @@
-"""The plugin's table ``[plugins.quic]`` in the configuration.  Checked when it is made."""
+"""The table ``[plugins.quic]`` of the configuration.  It is checked when it is made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGEST = (1 << 62) - 1
 
 @dataclass(frozen=True)
 class Settings:
-    """QUIC.
+    """The settings of QUIC.
 
     ``versions`` in order of preference: a client begins with the first, a server takes the first of the *client's*
     that it has.  ``ciphers`` likewise in order of preference.  ``groups``: key exchange groups that a server takes;
@@ -78,7 +78,7 @@ class Settings:
         return tuple(CIPHER_SUITES[name] for name in self.ciphers)
 
     def wire_groups(self, role: Role) -> tuple[int, ...]:
-        """``key_shares`` of a client, ``groups`` of a server, as on the wire."""
+        """Return ``key_shares`` of a client, ``groups`` of a server, as on the wire."""
         return tuple(GROUPS[name] for name in (self.key_shares if role is Role.CLIENT else self.groups))
 
 

@@ -1,7 +1,7 @@
 """TLS 1.3 for hsframework.
 
 :mod:`.engine` runs a handshake without I/O, :mod:`.recordlayer` the session after it; :mod:`.plugin` is the shell that
-the agent drives, :mod:`.hooks` what is registered.
+the agent runs, :mod:`.hooks` registers it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A TLS session and its socket: what the core's streams work on, and KeyUpdate."""
+"""A TLS session and its socket, for the core's streams, with KeyUpdate."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Channel(streams.Channel):
 
     @abstractmethod
     def queue_key_update(self, request_peer: bool) -> None:
-        """A KeyUpdate; what is queued after it is under the new keys."""
+        """Queue a KeyUpdate; data that is queued after it is under the new keys."""
 
 
 class UserSpaceChannel(streams.UserSpaceChannel, Channel):
-    """The record layer is ours; the socket carries records."""
+    """A session whose record layer is ours; the socket carries records."""
 
     def __init__(
         self,

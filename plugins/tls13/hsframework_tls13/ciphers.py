@@ -27,7 +27,7 @@ class Aead(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CipherSuite:
-    """``code``: as on the wire.  ``hash``: a name for hashlib.  ``key_size``: bytes."""
+    """A cipher suite.  ``code``: as on the wire.  ``hash``: a name for hashlib.  ``key_size``: bytes."""
 
     code: int
     name: str

@@ -1,4 +1,4 @@
-"""Puts a ClientHello together from records, before OpenSSL sees it.  Sans-IO.
+"""The ClientHello, put together from records before OpenSSL gets them.  Sans-IO.
 
 A server needs this when it has to ask for a pre-shared key by the name that the client gives, or to choose between
 identities: OpenSSL's own callbacks cannot wait for an answer.
@@ -18,18 +18,21 @@ TLS_1_3 = 0x0304
 
 
 class ClientHelloReader:
-    """Puts a ClientHello together from handshake records, one at a time, in one piece or many."""
+    """A reader that puts a ClientHello together from handshake records, one at a time, in one piece or many."""
 
     def __init__(self) -> None:
         self._message = bytearray()
 
     def feed(self, record: bytes) -> ClientHello | None:
-        """One whole record with its header; the ClientHello once it is complete.  Raises HandshakeFailed."""
+        """Take one whole record with its header; return the ClientHello once it is complete.
+
+        Raises HandshakeFailed.
+        """
         body = self.feed_raw(record)
         return None if body is None else parse_client_hello(body)
 
     def feed_raw(self, record: bytes) -> bytes | None:
-        """The same, for :func:`parse_client_hello` and :func:`offers_alpn`."""
+        """Take one whole record; return the body of the ClientHello once it is complete.  Raises HandshakeFailed."""
         refuse_alert(record)
         body = record[HEADER_SIZE:]
         if record[0] != HANDSHAKE or not body:
@@ -50,7 +53,10 @@ class ClientHelloReader:
 
 
 def refuse_alert(record: bytes) -> None:
-    """An alert where a ClientHello should be (OpenSSL takes it for a message out of turn).  Raises HandshakeFailed."""
+    """Refuse an alert in place of a ClientHello; OpenSSL takes it for a message out of turn.
+
+    Raises HandshakeFailed.
+    """
     if record[0] != ALERT or len(record) != HEADER_SIZE + 2:
         return
     if record[-1] == CLOSE_NOTIFY:

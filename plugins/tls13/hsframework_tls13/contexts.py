@@ -70,7 +70,7 @@ class Contexts:
         psk: bool = False,
         best_group_alone: bool = False,
     ) -> SSL.Context:
-        """For clients; with ``identities``, certificates to show when asked.
+        """Return a context for clients; with ``identities``, certificates to show when asked.
 
         ``best_group_alone``: of the groups that are offered, the first alone has a key share.
         """
@@ -81,7 +81,7 @@ class Contexts:
     def server(
         self, identity: Identity | None, demand: CertificateDemand, suites: Sequence[CipherSuite], *, psk: bool = False
     ) -> SSL.Context:
-        """For servers; ``identity`` None goes with ``psk``."""
+        """Return a context for servers; ``identity`` None goes with ``psk``."""
         identities = () if identity is None else (identity,)
         key = _key(Role.SERVER, identities, suites, psk, demand)
         return self._kept(
@@ -132,7 +132,10 @@ def _key(
     psk: bool,
     variant: int = 0,
 ) -> _Key:
-    """``variant``: a server's demand on its client; whether a client sends one key share."""
+    """Return the key of a context.
+
+    ``variant``: a server's demand on its client; whether a client sends one key share.
+    """
     # Plain values: an enum's hash costs more than the rest.
     codes = tuple([suite.code for suite in suites])
     if not identities:
@@ -142,7 +145,7 @@ def _key(
 
 
 def _group_list(groups: Sequence[str], key_shares: Sequence[str]) -> str:
-    """As OpenSSL takes it: those with a key share have an asterisk."""
+    """Return the groups as OpenSSL takes them: those with a key share have an asterisk."""
     return ":".join(f"*{group}" if group in key_shares else group for group in groups)
 
 

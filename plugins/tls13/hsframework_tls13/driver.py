@@ -1,4 +1,4 @@
-"""An engine over an endpoint: the I/O of a handshake, for every protocol that runs inside TLS 1.3.
+"""The I/O of an engine over an endpoint, for every protocol that runs inside TLS 1.3.
 
 The rules:
 
@@ -42,7 +42,7 @@ async def establish(
     alpn: Sequence[str],
     client_certificate: CertificateDemand,
 ) -> tuple[Established, bytes]:
-    """Run the handshake that ``request`` asks for.  Raises HandshakeFailed; the peer has been told then.
+    """Run the handshake that ``request`` asks for.  Raises HandshakeFailed, after the alert has been sent.
 
     Returns the session, and our last flight, which the caller is to send: in front of what it has to say itself.
     """
@@ -93,7 +93,7 @@ def _engine(
 
 
 def _server_of(request: Request) -> Server | None:
-    """Whom a client's request is for; None: it is a server's, or for a name that no host has."""
+    """Return the server of a client's request; None: the request is a server's, or for a name that no host has."""
     name, address = request.peer_name, request.peer_address
     if request.role is Role.SERVER or (name is not None and len(name) > MAX_NAME):
         return None
@@ -101,7 +101,7 @@ def _server_of(request: Request) -> Server | None:
 
 
 async def _run(request: Request, engine: Engine, endpoint: Endpoint) -> bytes:
-    """Our last flight."""
+    """Run the engine to its end; return our last flight."""
     try:
         while True:
             output = engine.data_to_send()
@@ -119,7 +119,7 @@ async def _run(request: Request, engine: Engine, endpoint: Endpoint) -> bytes:
 
 
 async def _feed(engine: Engine, endpoint: Endpoint) -> None:
-    """The records that are there, as far as they are the handshake's; or wait for the rest of the first."""
+    """Feed the engine the handshake's records that are there; or wait for the rest of the first."""
     waiting = await endpoint.peek(_PEEK_SIZE)
     size = whole_records(waiting)
     if not size:
@@ -135,7 +135,7 @@ async def _feed(engine: Engine, endpoint: Endpoint) -> None:
 
 
 async def say(endpoint: Endpoint, output: bytes) -> None:
-    """Send a goodbye, if it can leave at once; that it cannot is no error."""
+    """Send an alert, if it can leave at once; otherwise drop it."""
     if not output:
         return
     with contextlib.suppress(HandshakeError, OSError, TimeoutError):
@@ -160,11 +160,11 @@ def _client_psk(request: Request) -> PresharedKey | None:
 
 
 def first_alert(error: HandshakeFailed) -> bytes:
-    """The alert of a refusal before there are keys; empty where the table has none."""
+    """Return the alert of a refusal before there are keys; empty where the table has none."""
     return b"" if error.failure.alert is None else plaintext_alert(error.failure.alert)
 
 
 def session_alert(session: Established, failure: Failure) -> bytes:
-    """The alert as the first record of a finished session; empty where the table has none."""
+    """Return the alert as the first record of a finished session; empty where the table has none."""
     layer = RecordLayer(session.role, session.suite, session.client_secret, session.server_secret)
     return b"" if failure.alert is None else layer.abort(failure.alert)

@@ -1,4 +1,4 @@
-"""One TLS 1.3 handshake without I/O: records in, records out, OpenSSL in between on memory BIOs.
+"""A TLS 1.3 handshake without I/O: records in, records out, OpenSSL in between on memory BIOs.
 
 ::
 

@@ -52,7 +52,10 @@ class ClientEngine(Engine):
         return self._take(records)
 
     def on_certificate(self, chain: Callable[[], tuple[bytes, ...]], error: int) -> None:
-        """OpenSSL goes on after a refusal too, up to the keys under which the alert has to go; its flight does not."""
+        """Judge the server's certificates.
+
+        After a refusal OpenSSL goes on up to the keys under which the alert has to go; its flight is dropped.
+        """
         super().on_certificate(chain, error)
 
     def _judge(self, chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
@@ -71,7 +74,7 @@ class ClientEngine(Engine):
 
 @lru_cache(maxsize=1024)
 def sni(name: str) -> bytes | None:
-    """What goes into server_name for a peer's name: an ASCII DNS name without its trailing dot, or nothing."""
+    """Return the server_name for a peer's name: an ASCII DNS name without its trailing dot, or None."""
     bare = name.removeprefix("[").removesuffix("]").partition("%")[0]
     try:
         ipaddress.ip_address(bare)

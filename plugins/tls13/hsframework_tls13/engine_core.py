@@ -1,4 +1,4 @@
-"""What a handshake is in either role: OpenSSL on memory BIOs, driven record by record.  The rules: :mod:`.engine`."""
+"""The engine of either role: OpenSSL on memory BIOs, driven record by record.  The rules: :mod:`.engine`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _USED = frozenset((_CLIENT_SECRET, _SERVER_SECRET, _EXPORTER_SECRET, _CLIENT_HAN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Established:
-    """What a finished handshake leaves.  Both directions start at sequence number 0."""
+    """The session of a finished handshake.  Both directions start at sequence number 0."""
 
     role: Role
     suite: CipherSuite
@@ -53,7 +53,7 @@ class Established:
 
 
 class Engine(Callbacks):
-    """What both roles have in common."""
+    """A handshake in either role."""
 
     role: Role
 
@@ -78,18 +78,18 @@ class Engine(Callbacks):
 
     @property
     def finished(self) -> bool:
-        """The handshake has succeeded; what ``data_to_send`` returns still has to go out."""
+        """True if the handshake has succeeded; the output of ``data_to_send`` still has to go out."""
         return self._established is not None
 
     @property
     def established(self) -> Established:
-        """The session.  Only once ``finished``."""
+        """The session, once ``finished``."""
         if self._established is None:
             raise RuntimeError("the handshake has not finished")
         return self._established
 
     def feed(self, records: bytes) -> int:
-        """Whole records from the peer, one or several.  Returns how many bytes of them were taken.
+        """Take whole records from the peer, one or several.  Return the number of bytes that were taken.
 
         Fewer than all: the handshake has finished, or asks for something, before the last of them; the rest is still
         the peer's.  Raises HandshakeFailed; the same again once it has failed.
@@ -105,12 +105,12 @@ class Engine(Callbacks):
             raise
 
     def data_to_send(self) -> bytes:
-        """What is to go to the peer now, each byte once."""
+        """Return the output for the peer, each byte once."""
         output, self._output = self._output, b""
         return output
 
     def provide_psk(self, psk: PresharedKey | None) -> None:
-        """The key of one of ``psk_identities``; None: there is none.  Raises HandshakeFailed."""
+        """Take the key of one of ``psk_identities``; None: there is none.  Raises HandshakeFailed."""
         raise RuntimeError("no pre-shared key was asked for")
 
     def abort(self, failure: HandshakeFailed) -> HandshakeFailed:
@@ -122,7 +122,7 @@ class Engine(Callbacks):
             self._fail(failure if self._refusal is None else self._refusal)
         return failure if self._failed is None else _fresh(self._failed)
 
-    # What OpenSSL asks.
+    # Callbacks of OpenSSL.
 
     @property
     def wants_alpn(self) -> bool:
@@ -149,7 +149,7 @@ class Engine(Callbacks):
     def callback_failed(self, error: Exception) -> None:
         self._refusal = HandshakeFailed(Failure.INTERNAL, f"{type(error).__name__} while OpenSSL asked: {error}")
 
-    # What the roles differ in.
+    # Different in each role.
 
     @abstractmethod
     def _feed(self, records: bytes) -> int: ...
@@ -159,12 +159,12 @@ class Engine(Callbacks):
 
     @abstractmethod
     def _check(self, connection: Connection) -> None:
-        """The last word before success; raises HandshakeFailed."""
+        """Check the handshake before it succeeds.  Raises HandshakeFailed."""
 
     # The engine's own work.
 
     def _take(self, records: bytes) -> int:
-        """Hand records to OpenSSL, which reads no further than the handshake's last one; how many bytes it has read.
+        """Give records to OpenSSL, which reads no further than the handshake's last one; return the bytes read.
 
         A change_cipher_spec alone moves nothing: it waits for the next record, once.
         """
@@ -238,7 +238,7 @@ class Engine(Callbacks):
         return secrets
 
     def _protected_alert(self, description: int, secret: Secret) -> bytes:
-        """An alert that OpenSSL has not made, as the first record under our present keys.
+        """Return an alert that OpenSSL has not made, as the first record under our present keys.
 
         A client has sent nothing under its handshake keys before its last flight (OpenSSL puts them in place only
         then: its alerts are in plain text up to there); a server has sent nothing under its application keys before
@@ -263,12 +263,12 @@ class Engine(Callbacks):
 
 
 def _fresh(error: HandshakeFailed) -> HandshakeFailed:
-    """The same error, without the traceback that would tie it to the engine that keeps it."""
+    """Return the same error, without the traceback that would tie it to the engine that keeps it."""
     return HandshakeFailed(error.failure, error.detail, peer_alert=error.peer_alert)
 
 
 def suites_for(suites: Sequence[CipherSuite], psk: PresharedKey) -> tuple[CipherSuite, ...]:
-    """The suites with the hash of a PSK (RFC 8446 section 4.2.11).  Raises HandshakeFailed for a key of no use."""
+    """Return the suites with the hash of a PSK (RFC 8446 section 4.2.11).  Raises HandshakeFailed for a useless key."""
     if not 1 <= len(psk.key) <= MAX_PSK:
         raise HandshakeFailed(Failure.NO_KEY, f"a pre-shared key of {len(psk.key)} bytes; it may have 1 to {MAX_PSK}")
     fitting = tuple(suite for suite in suites if suite.hash == psk.hash)

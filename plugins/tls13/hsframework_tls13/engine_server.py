@@ -21,7 +21,7 @@ from hsframework_tls13.records import split_records
 
 
 class ServerEngine(Engine):
-    """A server's handshake.  Holds no OpenSSL state before the first record has come.
+    """A server's handshake.  It has no OpenSSL state before the first record has come.
 
     ``psk``: the client must offer a pre-shared key; after each ``feed``, ``psk_identities`` may ask for it, and
     ``provide_psk`` answers.  Else ``identities`` has at least one.
@@ -54,7 +54,7 @@ class ServerEngine(Engine):
         self._offered: Sequence[tuple[bytes, int]] = ()
 
     def provide_psk(self, psk: PresharedKey | None) -> None:
-        """The key of one of ``psk_identities``; None: there is none.  Raises HandshakeFailed."""
+        """Take the key of one of ``psk_identities``; None: there is none.  Raises HandshakeFailed."""
         asked, self.psk_identities = self.psk_identities, ()
         try:
             if psk is None or psk.identity not in asked:
@@ -84,7 +84,7 @@ class ServerEngine(Engine):
         return taken
 
     def _begun(self) -> bool:
-        """OpenSSL has the ClientHello."""
+        """True if OpenSSL has the ClientHello."""
         return self._connection is not None
 
     def _begin_with(self, record: bytes) -> None:
@@ -118,7 +118,10 @@ class ServerEngine(Engine):
             self._begin(self._contexts.server(self._choose(hello), self._demand, self._suites))
 
     def _check_hash(self, psk: PresharedKey) -> None:
-        """A key is for one hash (RFC 8446 section 4.2.11), which the binder shows; OpenSSL would call it garbage."""
+        """Refuse a key whose hash the binder does not have (RFC 8446 section 4.2.11).
+
+        OpenSSL would report garbage.
+        """
         sizes = {size for identity, size in self._offered if identity == psk.identity}
         if hashlib.new(psk.hash).digest_size not in sizes:
             theirs = " and ".join(f"{8 * size} bits" for size in sorted(sizes))

@@ -1,4 +1,4 @@
-"""What a session's inbound direction reports, and how it breaks.
+"""The events of a session's inbound direction, and the errors that end it.
 
 Errors in this package, below ``hsframework.errors.StreamError``::
 
@@ -28,7 +28,7 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class KeyUpdated:
-    """The peer changed its sending keys; ``update_requested``: it asks us to do the same."""
+    """A change of the peer's sending keys.  ``update_requested``: the peer asks for a change of ours."""
 
     update_requested: bool
 
@@ -42,7 +42,7 @@ Event = Data | Closed | KeyUpdated | TicketIgnored
 
 
 class SessionBroken(StreamError):
-    """An established session cannot go on.
+    """The failure of an established session, which cannot go on.
 
     ``failure`` is the row of the alert and errno table; ``peer_alert`` the alert that the peer sent, if it did.
     """
@@ -54,12 +54,12 @@ class SessionBroken(StreamError):
         self.peer_alert = peer_alert
 
     def fresh(self) -> SessionBroken:
-        """The same error to raise again: without the traceback that would tie it to the session that keeps it."""
+        """Return the same error to raise again, without the traceback that would tie it to its session."""
         return SessionBroken(self.failure, self.detail, peer_alert=self.peer_alert)
 
 
 class SessionTruncated(SessionBroken):
-    """The connection ended, and the peer had not said that it would."""
+    """The end of a connection without close_notify."""
 
     def __init__(self) -> None:
         super().__init__(Failure.PEER_GONE, "the connection ended without close_notify")

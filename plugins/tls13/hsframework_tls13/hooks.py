@@ -1,4 +1,4 @@
-"""What this distribution registers (entry point group ``hsframework``)."""
+"""The hooks that this distribution registers (entry point group ``hsframework``)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ def hsframework_attach_session(
 ) -> Stream | AsyncStream | None:
     if session.protocol != "tls13":
         return None
-    from hsframework_tls13.aio_stream import AsyncTlsStream
     from hsframework_tls13.session import channel_for
-    from hsframework_tls13.stream import TlsStream
+    from hsframework_tls13.streams import AsyncTlsStream, TlsStream
 
     channel = channel_for(session, socket)
     return AsyncTlsStream(channel) if asynchronous else TlsStream(channel)

@@ -1,4 +1,4 @@
-"""What is inside protected records after the handshake: data, alerts and post-handshake messages.  Sans-IO.
+"""The content of protected records after the handshake: data, alerts and post-handshake messages.  Sans-IO.
 
 One :class:`Inbound` reads one session's decrypted records, whoever decrypted them: our record layer or the kernel.
 
@@ -29,7 +29,7 @@ MAX_MESSAGE = 1 << 17
 
 
 class Inbound:
-    """``feed`` takes the content of one record; a failure is final."""
+    """The reader of record contents.  ``feed`` takes the content of one record; a failure is final."""
 
     def __init__(self, role: Role) -> None:
         self._role = role
@@ -38,7 +38,7 @@ class Inbound:
         self.closed = False
 
     def feed(self, content_type: int, content: bytes) -> list[Event]:
-        """Events of one record's content, in order.  Raises SessionBroken."""
+        """Return the events of one record's content, in order.  Raises SessionBroken."""
         if self.closed:
             return []
         self._count(content_type, content)
@@ -109,5 +109,5 @@ class Inbound:
 
 
 def key_update_message(request_peer: bool) -> bytes:
-    """A KeyUpdate handshake message (section 4.6.3)."""
+    """Return a KeyUpdate handshake message (section 4.6.3)."""
     return bytes((KEY_UPDATE, 0, 0, 1, request_peer))

@@ -1,4 +1,4 @@
-"""The finished session into the socket: kernel TLS (Linux ``Documentation/networking/tls.rst``).
+"""The hand-over of a finished session to the socket: kernel TLS (Linux ``Documentation/networking/tls.rst``).
 
 The rules:
 
@@ -42,7 +42,7 @@ CIPHER_TYPES = {
 
 
 class KernelRefused(Exception):
-    """The kernel does not take the session; the socket is as before.  ``errno`` says why."""
+    """A refusal of the session by the kernel; the socket is as before.  ``errno`` has the reason."""
 
     def __init__(self, step: str, error: OSError) -> None:
         self.errno = error.errno or errno.EIO
@@ -50,11 +50,11 @@ class KernelRefused(Exception):
 
 
 class HalfInstalled(KernelRefused):
-    """TLS_TX is in and TLS_RX is not: the connection is of no use to anybody."""
+    """A socket with TLS_TX and without TLS_RX: its connection is of no use to anybody."""
 
 
 def crypto_info(suite: CipherSuite, secret: Secret, sequence: int = 0) -> bytes:
-    """``struct tls12_crypto_info_*`` of ``linux/tls.h`` for one direction."""
+    """Return ``struct tls12_crypto_info_*`` of ``linux/tls.h`` for one direction."""
     keys = traffic_keys(suite, secret.reveal())
     cipher = CIPHER_TYPES[suite.code]
     salt = 0 if cipher == kernel_tls.CHACHA20_POLY1305 else 4
@@ -63,7 +63,7 @@ def crypto_info(suite: CipherSuite, secret: Secret, sequence: int = 0) -> bytes:
 
 
 def install(sock: socket.socket, role: Role, suite: CipherSuite, client_secret: Secret, server_secret: Secret) -> None:
-    """Plant a session whose sequence numbers are both 0.  Raises KernelRefused, HalfInstalled."""
+    """Install a session whose sequence numbers are both 0.  Raises KernelRefused, HalfInstalled."""
     ours, theirs = (client_secret, server_secret) if role is Role.CLIENT else (server_secret, client_secret)
     try:
         sock.setsockopt(socket.IPPROTO_TCP, TCP_ULP, b"tls")
@@ -80,6 +80,9 @@ def install(sock: socket.socket, role: Role, suite: CipherSuite, client_secret: 
 
 
 def supported_suites() -> frozenset[CipherSuite]:
-    """The suites that this kernel takes.  Tried, so that their modules are loaded now and not in mid-handshake."""
+    """Return the suites that this kernel takes.
+
+    Each is tried, so that its module is loaded now and not in mid-handshake.
+    """
     ciphers = kernel_tls.supported_ciphers()
     return frozenset(suite for suite in SUITES if CIPHER_TYPES[suite.code] in ciphers)

@@ -1,4 +1,4 @@
-"""A session that is in the socket: the kernel protects the records, and the rest of the protocol is ours.
+"""The channel of a session in the socket: the kernel protects the records, and the rest of the protocol is ours.
 
 The kernel gives a record's type as ancillary data and never mixes types in one read.  A KeyUpdate means: the peer's
 next records are under the next traffic secret, so TLS_RX is set again (Linux 6.14 and later; before, such a session
@@ -34,7 +34,7 @@ from hsframework_tls13.records import (
 
 @dataclass(slots=True)
 class _Outgoing:
-    """``rekey``: the record is a KeyUpdate, and TLS_TX is set again once it is written."""
+    """A record to be written.  ``rekey``: it is a KeyUpdate, and TLS_TX is set again once it is written."""
 
     content_type: int
     content: bytearray
@@ -42,7 +42,7 @@ class _Outgoing:
 
 
 class KernelChannel(Channel):
-    """The secrets are needed for KeyUpdate alone; None: a KeyUpdate ends the session."""
+    """A session in the socket.  Its secrets are needed for KeyUpdate alone; None: a KeyUpdate ends the session."""
 
     def __init__(
         self,
@@ -164,7 +164,7 @@ class KernelChannel(Channel):
 
 @contextlib.contextmanager
 def _unpolled(sock: socket.socket) -> Iterator[socket.socket]:
-    """The same descriptor, read without waiting for it first, as Python does where there is a timeout.
+    """Yield the same descriptor, to be read without the wait that Python makes where there is a timeout.
 
     A KeyUpdate that the kernel opened behind data in one read is handed out by the next read, and until then poll(2)
     does not report the socket readable (Linux 7.2, ``tls_sk_poll``).
@@ -180,7 +180,7 @@ def _unpolled(sock: socket.socket) -> Iterator[socket.socket]:
 
 
 def _kernel_error(sock: socket.socket, error: OSError) -> OSError | SessionBroken:
-    """The kernel's own verdicts on the peer's records (``net/tls/tls_sw.c``).
+    """Return the error for the kernel's verdict on the peer's records (``net/tls/tls_sw.c``).
 
     Such a verdict is also the socket's pending error, which is taken here: the next write is to be our alert.
     """

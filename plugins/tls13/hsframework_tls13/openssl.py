@@ -1,5 +1,4 @@
-"""What pyOpenSSL does not wrap, or in more than is needed: callbacks, a connection on memory BIOs, errors with their
-numbers.
+"""The parts of OpenSSL that pyOpenSSL does not wrap, or not lightly: callbacks, connections, errors with numbers.
 
 The binding under pyOpenSSL (``OpenSSL._util``) is used here and in no other module.  The rules:
 
@@ -45,10 +44,10 @@ WEAK_CERTIFICATE_ERRORS = frozenset((66, 67, 68))
 
 
 class Callbacks(ABC):
-    """One handshake, as the callbacks see it."""
+    """The callbacks of one handshake."""
 
     psk_identity_memory: Any = None
-    """Where the identity lies that was given to OpenSSL, which copies it after the callback has returned."""
+    """The memory of the identity that OpenSSL was given; OpenSSL copies it after the callback has returned."""
 
     def __init__(self) -> None:
         self.key_log: list[bytes] = []
@@ -56,18 +55,18 @@ class Callbacks(ABC):
 
     @abstractmethod
     def on_certificate(self, chain: Callable[[], tuple[bytes, ...]], error: int) -> Failure | None:
-        """The peer's certificates are to be judged.  OpenSSL calls this for each thing it looks at, at least once.
+        """Judge the peer's certificates.  OpenSSL calls this for each check of its own, at least once.
 
         ``chain()``: DER, the leaf first.  ``error``: OpenSSL's own opinion, an X509_V_ERR number; 0: none.
         """
 
     @abstractmethod
     def on_alpn(self, offered: tuple[bytes, ...]) -> bytes | None:
-        """The server's choice; None: nothing in common.  Not called when :attr:`wants_alpn` is false."""
+        """Return the server's choice; None: nothing in common.  Not called when :attr:`wants_alpn` is false."""
 
     @abstractmethod
     def on_psk(self, identity: bytes | None) -> PresharedKey | None:
-        """The server's key for ``identity``; a client's (``identity`` None) to offer."""
+        """Return the server's key for ``identity``, or the key that a client offers (``identity`` None)."""
 
     @property
     @abstractmethod
@@ -75,7 +74,7 @@ class Callbacks(ABC):
 
     @abstractmethod
     def callback_failed(self, error: Exception) -> None:
-        """One of the above raised ``error``."""
+        """Note that one of the other methods raised ``error``."""
 
 
 _running: ContextVar[Callbacks | None] = ContextVar("the handshake whose step runs here", default=None)
@@ -156,7 +155,7 @@ def _find_psk_callback(ssl: Any, identity: Any, size: int, session: Any) -> int:
 
 
 def _split_names(data: bytes) -> dict[bytes, int]:
-    """An ALPN list: each name with where it lies.  OpenSSL has checked its form."""
+    """Return the names in an ALPN list with their offsets.  OpenSSL has checked its form."""
     names: dict[bytes, int] = {}
     position = 0
     while position < len(data):
@@ -167,7 +166,7 @@ def _split_names(data: bytes) -> dict[bytes, int]:
 
 
 def _psk_session(ssl: Any, key: PresharedKey) -> Any:
-    """A new SSL_SESSION that stands for an external PSK; OpenSSL takes it over."""
+    """Return a new SSL_SESSION that stands for an external PSK; OpenSSL takes it over."""
     suite = b"\x13\x02" if key.hash == "sha384" else b"\x13\x01"
     secret = key.key.reveal()
     session = _lib.Cryptography_SSL_SESSION_new()
@@ -183,7 +182,10 @@ def _psk_session(ssl: Any, key: PresharedKey) -> Any:
 
 
 def _peer_chain(store: Any) -> tuple[bytes, ...]:
-    """What the peer sent, in its order.  In a server OpenSSL keeps it only afterwards: there, the path it found."""
+    """Return the peer's certificates in its order.
+
+    A server's OpenSSL keeps them only afterwards: there, the path that it found.
+    """
     ssl = _ffi.cast("SSL *", _lib.X509_STORE_CTX_get_ex_data(store, _STORE_INDEX))
     stack = _lib.SSL_get_peer_cert_chain(ssl)
     if stack != _ffi.NULL:
@@ -228,14 +230,17 @@ def install_callbacks(context: SSL.Context, *, verify_mode: int, psk: bool) -> N
 
 
 def set_groups(context: SSL.Context, groups: str) -> bool:
-    """Key exchange groups in OpenSSL's list format; False: OpenSSL does not take the list."""
+    """Set key exchange groups in OpenSSL's list format; return False if OpenSSL does not take the list."""
     taken = bool(_lib.SSL_CTX_set1_curves_list(context._context, groups.encode("ascii")) == 1)
     _lib.ERR_clear_error()
     return taken
 
 
 def use_private_key(context: SSL.Context, der: bytes) -> None:
-    """A PKCS#8 key of any type that OpenSSL knows; pyOpenSSL's own way leaves out ML-DSA.  Raises ValueError."""
+    """Load a PKCS#8 key of any type that OpenSSL knows.  Raises ValueError.
+
+    pyOpenSSL's own way leaves out ML-DSA.
+    """
     try:
         key = crypto.load_privatekey(crypto.FILETYPE_ASN1, der)
     except crypto.Error:
@@ -246,7 +251,7 @@ def use_private_key(context: SSL.Context, der: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One entry of OpenSSL's error queue.  ``alert``: the peer's, when the entry is about one."""
+    """An entry of OpenSSL's error queue.  ``alert``: the peer's, when the entry is about one."""
 
     library: str
     reason: str
@@ -255,7 +260,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one call of SSL_do_handshake came to.  Neither ``done`` nor an error: it wants more input."""
+    """The outcome of one call of SSL_do_handshake.  Neither ``done`` nor an error: it wants more input."""
 
     done: bool = False
     closed: bool = False
@@ -267,7 +272,7 @@ _DONE = Step(done=True)
 
 
 class Connection:
-    """One handshake on memory BIOs."""
+    """A handshake on memory BIOs."""
 
     __slots__ = ("_from_peer", "_ssl", "_to_peer")
 
@@ -286,7 +291,7 @@ class Connection:
             _lib.SSL_set_accept_state(ssl)
 
     def ask_for(self, server_name: bytes | None, alpn: Sequence[bytes]) -> None:
-        """SNI and ALPN of a client."""
+        """Set SNI and ALPN of a client."""
         if server_name is not None:
             _lib.SSL_set_tlsext_host_name(self._ssl, server_name)
         if alpn:
@@ -295,12 +300,12 @@ class Connection:
                 raise ValueError("OpenSSL does not take the names of the application protocols")
 
     def write(self, data: bytes) -> None:
-        """From the peer."""
+        """Take bytes from the peer."""
         if _lib.BIO_write(self._from_peer, data, len(data)) != len(data):
             raise MemoryError("OpenSSL has no memory for what the peer sent")
 
     def read(self) -> bytes:
-        """All that is for the peer."""
+        """Return all bytes for the peer."""
         size = _lib.BIO_get_mem_data(self._to_peer, _ffi.NULL)
         if size <= 0:
             return b""
@@ -311,14 +316,14 @@ class Connection:
 
     @property
     def unread(self) -> int:
-        """Bytes that were written and that OpenSSL has not read.
+        """The number of bytes that were written and that OpenSSL has not read.
 
         It reads a record's header and then its body, and no further (SSL_CTX_set_read_ahead is off).
         """
         return int(_lib.BIO_get_mem_data(self._from_peer, _ffi.NULL))
 
     def step(self, handshake: Callbacks) -> Step:
-        """As far as the handshake gets with what was written.  ``handshake`` is asked what OpenSSL asks."""
+        """Advance the handshake as far as the input allows.  OpenSSL's questions go to ``handshake``."""
         token = _running.set(handshake)
         try:
             _lib.ERR_clear_error()
@@ -357,7 +362,7 @@ class Connection:
 
     @property
     def resumed(self) -> bool:
-        """The handshake rests on a PSK."""
+        """True if the handshake rests on a PSK."""
         return bool(_lib.SSL_session_reused(self._ssl) == 1)
 
 

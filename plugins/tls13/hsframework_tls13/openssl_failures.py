@@ -1,4 +1,4 @@
-"""OpenSSL's error queue to the rows of the alert and errno table.
+"""The translation of OpenSSL's error queue to the rows of the alert and errno table.
 
 The alert that OpenSSL sends belongs to its reason; where the table names another, :mod:`.engine` sends that one as
 long as there are no keys.  Reasons are OpenSSL 3.0's to 4.0's texts (``ssl/ssl_err.c``).
@@ -56,7 +56,7 @@ _BY_REASON.update(dict.fromkeys(_ILLEGAL, Failure.ILLEGAL_PARAMETER))
 
 
 def failure_of(problems: Sequence[Problem]) -> HandshakeFailed:
-    """The failure that an error queue, oldest entry first, stands for."""
+    """Return the failure that an error queue, oldest entry first, stands for."""
     for problem in problems:
         if problem.alert is not None:
             return HandshakeFailed(Failure.PEER_REFUSED, describe_alert(problem.alert), peer_alert=problem.alert)

@@ -1,4 +1,4 @@
-"""Our direction of a session: what is owed to the peer, and whether anything may still be said.  Sans-IO.
+"""The state of our direction of a session: the messages owed to the peer, and its end.  Sans-IO.
 
 One :class:`Outbound` stands beside one :class:`~hsframework_tls13.inbound.Inbound`, whoever protects the records: our
 record layer or the kernel.
@@ -19,7 +19,7 @@ from hsframework_tls13.records import ALERT_LEVEL_FATAL, ALERT_LEVEL_WARNING, CL
 
 
 class Outbound:
-    """The reading side calls :meth:`answer` and :meth:`fail`; all else is the writing side's.
+    """The state of our direction.  The reading side calls :meth:`answer` and :meth:`fail`, the writing side the rest.
 
     ``closed``: nothing more can be sent.  ``failure``: the error that ended the session.
     """
@@ -32,15 +32,15 @@ class Outbound:
 
     @property
     def owes(self) -> bool:
-        """:meth:`take_update` or :meth:`take_alert` would give something."""
+        """True if :meth:`take_update` or :meth:`take_alert` would return something."""
         return not self.closed and (self._update_owed or self._alert_owed is not None)
 
     def answer(self, event: KeyUpdated) -> None:
-        """The peer has changed its keys."""
+        """Note that the peer has changed its keys."""
         self._update_owed = self._update_owed or event.update_requested
 
     def fail(self, error: SessionBroken) -> None:
-        """The session has ended."""
+        """Note that the session has ended."""
         self.failure = error.fresh()
         if error.failure.alert is not None:
             self._alert_owed = error.failure.alert
@@ -48,33 +48,33 @@ class Outbound:
             self.closed = True
 
     def check(self) -> None:
-        """Raises the error that ended the session."""
+        """Raise the error that ended the session, if there is one."""
         if self.failure is not None:
             raise self.failure.fresh()
 
     def check_open(self) -> None:
-        """Raises SessionBroken when nothing more can be sent."""
+        """Raise SessionBroken if nothing more can be sent."""
         self.check()
         if self.closed:
             raise SessionBroken(Failure.CANCELLED, "our direction of the session is closed")
 
     def take_update(self) -> bool:
-        """Is a KeyUpdate to be sent now?  It is no longer owed then."""
+        """Return True if a KeyUpdate is to be sent now; it is owed no more then."""
         if self.closed or not self._update_owed:
             return False
         self._update_owed = False  # and not otherwise: the reading side may be about to set it
         return True
 
     def take_alert(self) -> bytes | None:
-        """The alert that is to be sent now."""
+        """Return the alert that is to be sent now, or None."""
         return None if self._alert_owed is None else self.abort(self._alert_owed)
 
     def abort(self, description: int) -> bytes | None:
-        """A fatal alert, which ends our direction; None: it has ended already."""
+        """Return a fatal alert, which ends our direction; None: it has ended already."""
         return self._last(ALERT_LEVEL_FATAL, description)
 
     def close(self) -> bytes | None:
-        """close_notify, which ends our direction; None: it has ended already."""
+        """Return close_notify, which ends our direction; None: it has ended already."""
         return self._last(ALERT_LEVEL_WARNING, CLOSE_NOTIFY)
 
     def _last(self, level: int, description: int) -> bytes | None:

@@ -1,9 +1,9 @@
-"""TLS 1.3 as a protocol of the agent: the handshake by :mod:`.driver`, then the session's hand-over.
+"""The protocol ``tls13`` of the agent: the handshake by :mod:`.driver`, then the session's hand-over.
 
 The rules:
 
-* Who may connect, beyond what the handshake proves, is asked when it is done and before the session is planted, so
-  that a refusal can still be said to the peer.
+* The peer is authorized when the handshake is done and before the session is installed, so that an alert can still be
+  sent for a refusal.
 * A kernel consumer gets its session in the socket, or ``NO_KERNEL_SESSION``; its secrets go nowhere else.  A consumer
   in user space gets the secrets in either case: with them it answers a KeyUpdate.
 """
@@ -23,7 +23,7 @@ from hsframework_tls13.settings import Settings
 
 
 class Tls13Handshaker(Handshaker):
-    """Serves both roles.  Raises ConfigurationError where OpenSSL does not take the settings."""
+    """The handshaker of both roles.  Raises ConfigurationError where OpenSSL does not take the settings."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -75,7 +75,7 @@ class Tls13Handshaker(Handshaker):
         )
 
     async def _plant(self, request: Request, endpoint: Endpoint, session: Established) -> bool:
-        """Into the kernel, where that is possible; True: it is there."""
+        """Install the session in the kernel, where that is possible; return True if it is there."""
         if session.suite not in self._in_kernel:
             return False
         try:

@@ -1,4 +1,4 @@
-"""What key share a client's server will take, by what it took the last time (RFC 8446 section 4.2.8).
+"""The key share that a client's server will take, predicted from the last time (RFC 8446 section 4.2.8).
 
 A client that knows nothing of its server sends key shares for several groups, of which one is used: the others were
 computed and sent for nothing.  The rules:
@@ -21,7 +21,7 @@ size of a ClientHello would tell one whom another has met."""
 
 
 class Predictions:
-    """Servers that took the group ``best`` in their last handshake; the :data:`MOST` that were met last.
+    """The servers that took the group ``best`` in their last handshake, of the :data:`MOST` that were met last.
 
     ``best`` None: there is nothing to predict, since there is one key share, or the best group has none.
     """
@@ -33,11 +33,11 @@ class Predictions:
         self._known: OrderedDict[Server, None] = OrderedDict()
 
     def takes_best(self, server: Server | None) -> bool:
-        """Will it, as far as is known?  Of None, who is no server, nothing is known, and nothing learned."""
+        """Return True if the server is known to take the best group.  None is no server, and never known."""
         return server in self._known
 
     def learn(self, server: Server | None, group: str) -> None:
-        """A handshake has ended with this group, as OpenSSL names it."""
+        """Note the group of a handshake that has succeeded, as OpenSSL names it."""
         if server is None:
             return
         if group.lower() != self._best:
@@ -49,6 +49,6 @@ class Predictions:
             self._known.popitem(last=False)
 
     def forget(self, server: Server | None) -> None:
-        """A handshake has failed."""
+        """Forget a server whose handshake has failed."""
         if server is not None:
             self._known.pop(server, None)

@@ -1,4 +1,4 @@
-"""Record protection, one direction each (RFC 8446 sections 5.2 to 5.5).  Sans-IO.
+"""The protection of records, one direction each (RFC 8446 sections 5.2 to 5.5).  Sans-IO.
 
 A :class:`Sealer` and an :class:`Opener` own a traffic secret, its keys and the sequence number under them.  Neither
 knows what the records mean.  They share nothing, so one thread may send while another receives.
@@ -20,7 +20,7 @@ _TYPE_AND_VERSION = bytes((APPLICATION_DATA,)) + _VERSION
 
 
 class _Direction:
-    """A traffic secret and what follows from it.  ``sequence``: of the next record."""
+    """A traffic secret and the keys that follow from it.  ``sequence``: of the next record."""
 
     def __init__(self, suite: CipherSuite, secret: Secret, sequence: int = 0) -> None:
         if not 0 <= sequence <= MAX_SEQUENCE:
@@ -36,7 +36,7 @@ class _Direction:
         self._aead: Aead = self.suite.aead(keys.key)
 
     def next_generation(self) -> None:
-        """Replace secret and keys by what follows a KeyUpdate (section 7.2)."""
+        """Replace secret and keys by the next ones, as after a KeyUpdate (section 7.2)."""
         self._install(Secret(next_traffic_secret(self.suite, self.secret.reveal())))
         self.sequence = 0
 
@@ -47,15 +47,15 @@ class _Direction:
 
 
 class Sealer(_Direction):
-    """Protects our records."""
+    """The protection of our records."""
 
     @property
     def exhausted(self) -> bool:
-        """True: the key has protected as much as it should; the next record has to be a KeyUpdate."""
+        """True if the key has protected as much as it should; the next record has to be a KeyUpdate."""
         return self.sequence >= self.suite.record_limit
 
     def seal(self, content_type: int, content: bytes) -> bytes:
-        """One protected record; ``content`` is at most 2^14 bytes."""
+        """Return one protected record; ``content`` is at most 2^14 bytes."""
         if len(content) > MAX_PLAINTEXT:
             raise ValueError(f"a record holds {MAX_PLAINTEXT} bytes, not {len(content)}")
         header = _TYPE_AND_VERSION + (len(content) + 1 + TAG_SIZE).to_bytes(2, "big")
@@ -65,10 +65,10 @@ class Sealer(_Direction):
 
 
 class Opener(_Direction):
-    """Takes the protection off the peer's records."""
+    """The reading of the peer's protected records."""
 
     def open(self, header: bytes, protected: bytes) -> tuple[int, bytes]:
-        """``(content type, content)`` of one record.  Raises SessionBroken."""
+        """Return ``(content type, content)`` of one record.  Raises SessionBroken."""
         if len(protected) <= TAG_SIZE:
             raise SessionBroken(Failure.BAD_RECORD_MAC, "a record too short to be protected")
         try:
@@ -85,7 +85,7 @@ class Opener(_Direction):
 
 
 def protected_size(header: bytes) -> int:
-    """The body size of a protected record, from its header.  Raises SessionBroken."""
+    """Return the body size of a protected record, from its header.  Raises SessionBroken."""
     if header[0] != APPLICATION_DATA:
         raise SessionBroken(Failure.UNEXPECTED_MESSAGE, f"an unprotected record of type {header[0]}")
     if header[1:3] != _VERSION:

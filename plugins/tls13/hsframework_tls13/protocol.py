@@ -1,4 +1,4 @@
-"""What the plugin says of itself.  The handshake is imported by the agent that serves it, and by nobody else."""
+"""The protocol that the plugin registers.  Only the agent that serves it imports its handshake."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Tls13Protocol(Protocol):
-    """``tlshd`` is the kernel's group for TLS; ``tls13`` the one that local consumers use."""
+    """TLS 1.3 on TCP sockets.  ``tlshd`` is the kernel's group for TLS; ``tls13`` is for local consumers."""
 
     name = "tls13"
     groups = ("tls13", "tlshd")

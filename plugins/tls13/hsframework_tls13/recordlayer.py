@@ -4,7 +4,7 @@ The rules:
 
 * Inbound (``receive_data``, ``receive_eof``) and outbound (everything else) share no state but flags that are set on
   one side and read on the other, so one thread may receive while another sends.
-* What the protocol owes the peer (the answer to a KeyUpdate, an alert) is written by the *outbound* side: by
+* Records owed to the peer (the answer to a KeyUpdate, an alert) are written by the *outbound* side: by
   ``data_to_send``, and in front of whatever ``encrypt`` returns next.  Bytes go on the wire in the order in which the
   calls returned them.
 * A key that has protected its share of records is replaced by itself (section 5.5).
@@ -29,7 +29,7 @@ from hsframework_tls13.records import (
 
 
 class RecordLayer:
-    """Both directions of one session.
+    """A session in both directions.
 
     The secrets are ``client_application_traffic_secret_N`` and the server's (section 7.1); the sequence numbers count
     the records under them so far.
@@ -54,26 +54,26 @@ class RecordLayer:
 
     @property
     def peer_closed(self) -> bool:
-        """The peer has sent close_notify."""
+        """True if the peer has sent close_notify."""
         return self._inbound.closed
 
     @property
     def closed(self) -> bool:
-        """We have sent close_notify or a fatal alert: nothing more can be sent."""
+        """True if we have sent close_notify or a fatal alert: nothing more can be sent."""
         return self._outbound.closed
 
     @property
     def failure(self) -> SessionBroken | None:
-        """The error that ended the session, from the moment in which it was found."""
+        """The error that ended the session, from the moment in which it was found; None: it goes on."""
         return self._outbound.failure
 
     @property
     def owes_output(self) -> bool:
-        """``data_to_send`` would return something."""
+        """True if ``data_to_send`` would return something."""
         return self._outbound.owes
 
     def receive_data(self, data: bytes) -> list[Event]:
-        """Bytes from the connection, in pieces of any size.  Raises SessionBroken.
+        """Take bytes from the connection, in pieces of any size; return events.  Raises SessionBroken.
 
         An error that comes behind good records in the same bytes is raised by the next call.
         """
@@ -92,18 +92,18 @@ class RecordLayer:
         return events
 
     def decrypt(self, data: bytes) -> bytes:
-        """The application data alone of :meth:`receive_data`."""
+        """Take bytes from the connection; return the application data alone."""
         return b"".join(event.data for event in self.receive_data(data) if isinstance(event, Data))
 
     def receive_eof(self) -> None:
-        """The connection has ended.  Raises SessionTruncated unless the peer had said close_notify."""
+        """Note that the connection has ended.  Raises SessionTruncated unless the peer had sent close_notify."""
         self._outbound.check()
         if not self._inbound.closed:
             self._fail(SessionTruncated())
             raise SessionTruncated
 
     def encrypt(self, data: bytes) -> bytes:
-        """Records that carry ``data``, with what is owed in front of them.  Raises SessionBroken once closed."""
+        """Return records that carry ``data``, after those that are owed.  Raises SessionBroken once closed."""
         self._outbound.check_open()
         parts = [self.data_to_send()]
         view = memoryview(data)
@@ -114,7 +114,7 @@ class RecordLayer:
         return b"".join(parts)
 
     def data_to_send(self) -> bytes:
-        """What the protocol itself owes the peer now; often nothing."""
+        """Return the records that the protocol itself owes the peer now; often none."""
         parts: list[bytes] = []
         if self._outbound.take_update():
             parts.append(self._key_update(request_peer=False))
@@ -122,16 +122,16 @@ class RecordLayer:
         return b"".join(parts)
 
     def update_keys(self, request_peer: bool = False) -> bytes:
-        """A KeyUpdate (section 4.6.3); what is sent after it is under new keys.  Raises SessionBroken once closed."""
+        """Return a KeyUpdate (section 4.6.3); later records are under new keys.  Raises SessionBroken once closed."""
         self._outbound.check_open()
         return self.data_to_send() + self._key_update(request_peer)
 
     def close(self) -> bytes:
-        """close_notify; the peer may go on sending.  Empty when our direction is closed already."""
+        """Return close_notify; the peer may go on sending.  Empty when our direction is closed already."""
         return self.data_to_send() + self._alert(self._outbound.close())
 
     def abort(self, description: int) -> bytes:
-        """A fatal alert of the caller's choice; ends our direction."""
+        """Return a fatal alert of the caller's choice, which ends our direction."""
         return self._alert(self._outbound.abort(description))
 
     def _next_record(self, events: list[Event]) -> bool:

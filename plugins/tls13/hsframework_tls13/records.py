@@ -1,6 +1,6 @@
 """Record framing (RFC 8446 section 5): the five-byte header, and alert records before there are keys.  Sans-IO.
 
-A record is ``type(1) version(2) length(2)`` and ``length`` bytes.  What a header may say is checked here, so that a
+A record is ``type(1) version(2) length(2)`` and ``length`` bytes.  A header's fields are checked here, so that a
 peer that speaks something else is told apart (``GARBAGE``) from one that breaks a limit (``RECORD_OVERFLOW``).
 """
 
@@ -29,7 +29,7 @@ _TYPES = frozenset((CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA))
 
 
 def body_size(header: bytes) -> int:
-    """The length that a record's header announces, 0 to 2^14 + 256.
+    """Return the length that a record's header announces, 0 to 2^14 + 256.
 
     Raises HandshakeFailed: GARBAGE for what is no TLS record, RECORD_OVERFLOW for one that is too long.
     The minor version is not looked at (section 5.1: legacy_record_version is ignored).
@@ -43,7 +43,7 @@ def body_size(header: bytes) -> int:
 
 
 def whole_records(data: bytes) -> int:
-    """How many bytes at the start of ``data`` are whole records; 0: not even one.
+    """Return the number of bytes at the start of ``data`` that are whole records; 0: not even one.
 
     Raises HandshakeFailed as :func:`body_size` for the first header; what follows a later bad one is left for later.
     """
@@ -51,7 +51,7 @@ def whole_records(data: bytes) -> int:
     try:
         while (body := position + HEADER_SIZE) <= size:
             length = data[body - 2] << 8 | data[body - 1]
-            # What is plain takes no call: this is done for each record of each flight.
+            # An ordinary header takes no call: this is done for each record of each flight.
             if length > MAX_PLAINTEXT or data[position] not in _TYPES or data[position + 1] != 3:
                 length = body_size(data[position:body])
             if body + length > size:
@@ -64,7 +64,7 @@ def whole_records(data: bytes) -> int:
 
 
 def split_records(data: bytes) -> Iterator[bytes]:
-    """The records of ``data``, which holds whole ones."""
+    """Yield the records of ``data``, which holds whole ones."""
     position = 0
     while position < len(data):
         end = position + HEADER_SIZE + int.from_bytes(data[position + 3 : position + 5], "big")
@@ -73,5 +73,5 @@ def split_records(data: bytes) -> Iterator[bytes]:
 
 
 def plaintext_alert(description: int) -> bytes:
-    """A fatal alert as it goes out before there are keys."""
+    """Return a fatal alert as it goes out before there are keys."""
     return bytes((ALERT, 3, 3, 0, 2, ALERT_LEVEL_FATAL, description))

@@ -1,4 +1,4 @@
-"""The session as it travels to its consumer: attribute set ``session`` of ``specs/tls13.yaml``, both ways."""
+"""The session that the agent hands to a consumer: attribute set ``session`` of ``specs/tls13.yaml``, both ways."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from hsframework_tls13.ktls_stream import KernelChannel
 
 @cache
 def specification() -> Specification:
-    """The plugin's netlink spec."""
+    """Return the plugin's netlink spec."""
     text = resources.files("hsframework_tls13").joinpath("specs", "tls13.yaml").read_text("utf-8")
     return parse_specification(text, origin="tls13.yaml")
 
 
 def to_parameters(session: Established) -> dict[str, Any]:
-    """What a consumer in user space is given."""
+    """Return the parameters for a consumer in user space."""
     return {
         "version": TLS_1_3,
         "cipher": session.suite.code,
@@ -40,7 +40,7 @@ def to_parameters(session: Established) -> dict[str, Any]:
 
 
 def channel_for(session: EstablishedSession, sock: socket.socket) -> Channel:
-    """The consumer's end.  Raises StreamError for parameters that are not those of a TLS 1.3 session."""
+    """Return the consumer's channel.  Raises StreamError for parameters that are not those of a TLS 1.3 session."""
     parameters = session.parameters
     suite = _suite(parameters)
     client, server = (_secret(parameters, f"{side}-traffic-secret", suite) for side in ("client", "server"))

@@ -1,4 +1,4 @@
-"""The plugin's table ``[plugins.tls13]`` in the configuration.  Checked when it is made."""
+"""The table ``[plugins.tls13]`` of the configuration.  It is checked when it is made."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KNOWN_GROUPS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """TLS 1.3.
+    """The settings of TLS 1.3.
 
     ``ciphers`` in order of preference.  ``groups`` likewise; of these a client sends key shares for ``key_shares`` at
     once, and a server that wants another one asks for it (HelloRetryRequest); to a server that took the first of
@@ -95,5 +95,5 @@ def _check_known(setting: str, names: tuple[str, ...], known: tuple[str, ...]) -
 
 
 def _key(setting: str) -> str:
-    """The setting as the file has it."""
+    """Return the setting's name as the file has it."""
     return setting.replace("_", "-")

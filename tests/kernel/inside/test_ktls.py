@@ -22,7 +22,6 @@ from hsframework.failures import Failure
 from hsframework.interface import EstablishedSession, Role, Secret
 from hsframework.tls.kernel import SOL_TLS, TLS_RX, TLS_TX
 from hsframework_tls13 import ktls
-from hsframework_tls13.aio_stream import AsyncTlsStream
 from hsframework_tls13.channel import Channel, UserSpaceChannel
 from hsframework_tls13.ciphers import SUITES, CipherSuite
 from hsframework_tls13.engine import ClientEngine, Engine, Established, ServerEngine
@@ -30,7 +29,7 @@ from hsframework_tls13.events import SessionBroken, SessionTruncated
 from hsframework_tls13.ktls_stream import KernelChannel
 from hsframework_tls13.recordlayer import RecordLayer
 from hsframework_tls13.session import channel_for, to_parameters
-from hsframework_tls13.stream import TlsStream
+from hsframework_tls13.streams import AsyncTlsStream, TlsStream
 from tests.kernel.machine import NOBODY, in_a_child
 from tests.kernel.traffic import both_ways, receive
 from tests.unit.tls13.support import CONTEXTS, SERVER, believe

@@ -35,7 +35,7 @@ from hsframework_tls13.settings import Settings as TlsSettings
 from tests.kernel.machine import debian
 from tests.kernel.psp import End, connection, path
 from tests.kernel.traffic import both_ways, receive
-from tests.unit.psp.test_plugin import AS_CLIENT, AS_SERVER, established, exactly
+from tests.unit.psp.handshakes import AS_CLIENT, AS_SERVER, established, exactly
 
 MIB = os.urandom(1 << 20)
 DEADLINE = 4.0

@@ -14,7 +14,7 @@ from tests.kernel.house import ROOT, End as Profile, House, house
 from tests.kernel.psp import End, connection, path
 from tests.kernel.raw import Outcome, submitted
 from tests.support.running import tcp_pairs
-from tests.unit.psp.test_plugin import exactly
+from tests.unit.psp.handshakes import exactly
 
 CONFIGURATION = "[kernel.raw]\nenabled = true\nprotocols = {tlshd = 1, psp = 3}\n"
 SERVER, CLIENT = ROOT.issue(["server.test"]), ROOT.issue(["client.test"])

@@ -31,7 +31,7 @@ from tests.kernel.house import House
 from tests.kernel.machine import NOBODY, in_a_child
 from tests.kernel.psp import End, connection, path
 from tests.support.running import short_folder
-from tests.unit.psp.test_plugin import AS_CLIENT
+from tests.unit.psp.handshakes import AS_CLIENT
 from tests.unit.tls13.support import CLIENT, ROOT, SERVER
 
 MIB = os.urandom(1 << 20)

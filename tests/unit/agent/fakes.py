@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import socket
@@ -304,3 +305,42 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 def open_fds() -> int:
     """How many fds this process has open."""
     return len(os.listdir("/proc/self/fd"))
+
+
+async def forever(request: Request, endpoint: Endpoint) -> Result:
+    """A handshake that never ends by itself."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def succeeds(request: Request, endpoint: Endpoint) -> Result:
+    return Result()
+
+
+async def one(behaviour: Behaviour, *plugins: object, **values: Any) -> Message:
+    """Serve one request with this behaviour; its DONE."""
+    async with running(behaviour, *plugins) as agent:
+        with pair() as (ours, _):
+            agent.peer.give(await agent.peer.asked(), ours.fileno(), **values)
+            done = await agent.peer.receive("done")
+            assert done.values["request-id"] == 1
+            return done
+
+
+async def read(sock: socket.socket, size: int) -> bytes:
+    """From the peer's end, without blocking the loop."""
+    sock.setblocking(False)
+    return await asyncio.get_running_loop().sock_recv(sock, size)
+
+
+async def settled(peer: AgentPeer) -> None:
+    """The agent has read everything up to here, and has said nothing else."""
+    peer.send("cancel", {"request-id": 999, "reason": errno.ECANCELED}, flags=NLM_F_ACK)
+    await acknowledged(peer)
+
+
+async def acknowledged(peer: AgentPeer) -> None:
+    """The agent's next message is an acknowledgement."""
+    item = await asyncio.wait_for(peer.inbox.get(), WAIT)
+    assert item is not None
+    assert item[0].error == 0

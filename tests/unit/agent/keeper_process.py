@@ -52,6 +52,17 @@ class BrokenProtocol(ToyProtocol):
         raise RuntimeError("cannot be prepared")
 
 
+class CarelessProtocol(ToyProtocol):
+    """Changes what signals do in the whole process, as a library may."""
+
+    def prepare(self, settings: Any) -> Handshaker:
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        os.register_at_fork(after_in_parent=lambda: signal.set_wakeup_fd(-1))
+        return super().prepare(settings)
+
+
+PROTOCOLS = {"broken": BrokenProtocol, "careless": CarelessProtocol}
 BEHAVIOURS: dict[str, Behaviour] = {"greet": greet, "kill": kill, "fail": fail, "status": status}
 
 
@@ -78,7 +89,8 @@ def main() -> int:
     if options.get("watch"):
         watch_files()
     behaviour = options.get("behaviour", "greet")
-    protocol = BrokenProtocol() if behaviour == "broken" else ToyProtocol(BEHAVIOURS[behaviour])
+    protocol = PROTOCOLS.get(behaviour, ToyProtocol)(BEHAVIOURS.get(behaviour, greet))
+    protocol.groups = tuple(options.get("groups", protocol.groups))
     control = options.get("control")
     return keeper_main(
         KeeperOptions(

@@ -16,7 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hsframework.agent.warmup import ExitStatus
+from hsframework.local.control import (
+    KEEPER_TO_SUPERVISOR,
+    LONGEST_TEXT,
+    MAX_MESSAGE,
+    SUPERVISOR_TO_KEEPER,
+    Failed,
+    FromKeeper,
+    Go,
+    Loaded,
+    Serving,
+    WorkerDied,
+    WorkerJoined,
+)
 from tests.unit.agent.fakes import WAIT, AgentPeer, FakeDispatcher, dispatcher, pair
 
 ROOT = Path(__file__).parents[3]
@@ -30,17 +45,16 @@ class House:
     dispatcher: FakeDispatcher
     control: socket.socket | None
 
-    async def hear(self) -> dict[str, Any]:
-        """The keeper's next report; empty when it has gone."""
+    async def hear(self) -> FromKeeper:
+        """The keeper's next report."""
         assert self.control is not None
-        data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.control, 65536), WAIT)
-        message: dict[str, Any] = json.loads(data) if data else {}
-        return message
+        data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.control, MAX_MESSAGE), WAIT)
+        return KEEPER_TO_SUPERVISOR.decode(data)
 
-    def go(self) -> None:
-        """What the supervisor says once the dispatcher knows the agent's user."""
+    def go(self, data: bytes = SUPERVISOR_TO_KEEPER.encode(Go())) -> None:
+        """What the supervisor sends once the dispatcher knows the agent's user."""
         assert self.control is not None
-        self.control.send(b'{"event": "go"}')
+        self.control.send(data)
 
     async def ended(self) -> tuple[int, str]:
         """Exit status and log."""
@@ -88,147 +102,140 @@ async def shake(peer: AgentPeer, number: int = 1) -> dict[str, Any]:
         return (await peer.receive("done")).values
 
 
-def test_workers_serve_and_stop() -> None:
+async def test_workers_serve_and_stop() -> None:
     """Two processes join and serve; SIGTERM ends them gracefully, and the keeper with status 0."""
-
-    async def body() -> None:
-        async with keeper(processes=2) as house:
-            peers = [await house.dispatcher.agent(), await house.dispatcher.agent()]
-            assert len({peer.pid for peer in peers} - {house.process.pid}) == 2
-            for peer in peers:
-                assert (await shake(peer))["status"] == 0
-            stopping = asyncio.create_task(house.stop())
-            for peer in peers:
-                peer.refuse(await peer.receive("leave"), 0)
-                await peer.closed()
-            status, _ = await stopping
-            assert status == ExitStatus.OK
-
-    asyncio.run(body())
-
-
-def test_killed_worker_is_replaced() -> None:
-    """kill -9 of a worker: another process joins at once, serves, and the supervisor hears of both."""
-
-    async def body() -> None:
-        async with keeper(controlled=True) as house:
-            loaded = await house.hear()
-            assert (loaded["event"], loaded["groups"]) == ("loaded", ["toy"])
-            house.go()
-            first = await house.dispatcher.agent()
-            assert (await house.hear())["event"] == "worker-joined"
-            assert (await house.hear())["event"] == "serving"
-            os.kill(first.pid, signal.SIGKILL)
-            died = await house.hear()
-            assert died == {"event": "worker-died", "pid": first.pid, "status": -signal.SIGKILL}
-            second = await house.dispatcher.agent()
-            assert (await house.hear()) == {"event": "worker-joined", "pid": second.pid}
-            assert second.pid != first.pid
-            assert (await shake(second))["status"] == 0
-
-    asyncio.run(body())
-
-
-def test_no_worker_before_the_supervisor_says_go_and_none_after_it_is_gone() -> None:
-    """Until ``go`` nothing joins; a supervisor that is gone ends everything."""
-
-    async def body() -> None:
-        async with keeper(controlled=True) as house:
-            assert (await house.hear())["event"] == "loaded"
-            joining = asyncio.create_task(house.dispatcher.agent())
-            await asyncio.sleep(0)
-            assert not joining.done()
-            house.go()
-            peer = await joining
-            assert house.control is not None
-            house.control.close()
+    async with keeper(processes=2) as house:
+        peers = [await house.dispatcher.agent(), await house.dispatcher.agent()]
+        assert len({peer.pid for peer in peers} - {house.process.pid}) == 2
+        for peer in peers:
+            assert (await shake(peer))["status"] == 0
+        stopping = asyncio.create_task(house.stop())
+        for peer in peers:
             peer.refuse(await peer.receive("leave"), 0)
-            status, _ = await house.ended()
-            assert status == ExitStatus.OK
+            await peer.closed()
+        status, _ = await stopping
+        assert status == ExitStatus.OK
 
-    asyncio.run(body())
+
+async def test_killed_worker_is_replaced() -> None:
+    """kill -9 of a worker: another process joins at once, serves, and the supervisor hears of both."""
+    async with keeper(controlled=True) as house:
+        assert await house.hear() == Loaded(("toy",), ("toy",))
+        house.go()
+        first = await house.dispatcher.agent()
+        assert await house.hear() == WorkerJoined(first.pid)
+        assert await house.hear() == Serving((first.pid,))
+        os.kill(first.pid, signal.SIGKILL)
+        assert await house.hear() == WorkerDied(first.pid, -signal.SIGKILL)
+        second = await house.dispatcher.agent()
+        assert await house.hear() == WorkerJoined(second.pid)
+        assert second.pid != first.pid
+        assert (await shake(second))["status"] == 0
 
 
-def test_workers_that_die_again_and_again() -> None:
+async def test_no_worker_before_the_supervisor_says_go_and_none_after_it_is_gone() -> None:
+    """Until ``go`` nothing joins; a supervisor that is gone ends everything."""
+    async with keeper(controlled=True) as house:
+        assert isinstance(await house.hear(), Loaded)
+        joining = asyncio.create_task(house.dispatcher.agent())
+        await asyncio.sleep(0)
+        assert not joining.done()
+        house.go()
+        peer = await joining
+        assert house.control is not None
+        house.control.close()
+        peer.refuse(await peer.receive("leave"), 0)
+        status, _ = await house.ended()
+        assert status == ExitStatus.OK
+
+
+async def test_workers_that_die_again_and_again() -> None:
     """The keeper gives up after six deaths in ten seconds, with an error."""
-
-    async def body() -> None:
-        async with keeper(behaviour="kill") as house:
-            for _ in range(6):
-                peer = await house.dispatcher.agent()
-                with pair() as (ours, _):
-                    peer.give(await peer.asked(), ours.fileno())
-                    await peer.closed()
-            status, log = await house.ended()
-            assert status == ExitStatus.FAILED
-            assert "workers die as soon as they are started" in log
-
-    asyncio.run(body())
-
-
-def test_workers_die_with_their_keeper() -> None:
-    """kill -9 of the keeper leaves no worker behind."""
-
-    async def body() -> None:
-        async with keeper(processes=2) as house:
-            peers = [await house.dispatcher.agent(), await house.dispatcher.agent()]
-            house.process.kill()
-            for peer in peers:
+    async with keeper(behaviour="kill") as house:
+        for _ in range(6):
+            peer = await house.dispatcher.agent()
+            with pair() as (ours, _):
+                peer.give(await peer.asked(), ours.fileno())
                 await peer.closed()
-            status, _ = await house.ended()
-            assert status == -signal.SIGKILL
+        status, log = await house.ended()
+        assert status == ExitStatus.FAILED
+        assert "workers die as soon as they are started" in log
 
-    asyncio.run(body())
+
+async def test_workers_die_with_their_keeper() -> None:
+    """kill -9 of the keeper leaves no worker behind."""
+    async with keeper(processes=2) as house:
+        peers = [await house.dispatcher.agent(), await house.dispatcher.agent()]
+        house.process.kill()
+        for peer in peers:
+            await peer.closed()
+        status, _ = await house.ended()
+        assert status == -signal.SIGKILL
 
 
-def test_join_refused() -> None:
+async def test_join_refused() -> None:
     """A dispatcher that does not let the agent join ends the keeper with a status of its own."""
-
-    async def body() -> None:
-        async with keeper() as house:
-            peer = await house.dispatcher.connection()
-            peer.refuse(await peer.receive("join"), errno.EACCES, "user 5 may not join")
-            status, log = await house.ended()
-            assert status == ExitStatus.REFUSED
-            assert "user 5 may not join" in log
-
-    asyncio.run(body())
+    async with keeper() as house:
+        peer = await house.dispatcher.connection()
+        peer.refuse(await peer.receive("join"), errno.EACCES, "user 5 may not join")
+        status, log = await house.ended()
+        assert status == ExitStatus.REFUSED
+        assert "user 5 may not join" in log
 
 
-def outcome(**options: Any) -> tuple[int, str, dict[str, Any]]:
-    """Of a keeper that cannot start: status, log and report."""
-
-    async def body() -> tuple[int, str, dict[str, Any]]:
-        async with keeper(controlled=True, **options) as house:
-            report = await house.hear()
-            return *await house.ended(), report
-
-    return asyncio.run(body())
-
-
-def test_what_keeps_a_keeper_from_starting() -> None:
-    """Wrong settings, a protocol that is not there, one that cannot be prepared: status 2, and a report says what."""
-    for options, said in (
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
         ({"settings": {"greetin": "x"}}, "did you mean 'greeting'"),
         ({"protocol": "nothing"}, "install hsframework-nothing"),
         ({"behaviour": "broken"}, "'plugin-0' failed to prepare toy: RuntimeError"),
-    ):
-        status, log, report = outcome(**options)
-        assert status == ExitStatus.CONFIGURATION
-        assert report["event"] == "failed"
-        assert said in report["message"]
-        assert said in log
+        ({"groups": ["x" * (LONGEST_TEXT + 1)]}, "the plugin's groups or protocols cannot be reported"),
+    ],
+)
+async def test_what_keeps_a_keeper_from_starting(options: dict[str, Any], said: str) -> None:
+    """Wrong settings, a protocol that is not there, one that cannot be prepared: status 2, and a report says what."""
+    async with keeper(controlled=True, **options) as house:
+        report = await house.hear()
+        status, log = await house.ended()
+    assert status == ExitStatus.CONFIGURATION
+    assert isinstance(report, Failed)
+    assert report.status == ExitStatus.CONFIGURATION
+    assert said in report.message
+    assert said in log
 
 
-def test_privileges_are_gone() -> None:
+@pytest.mark.parametrize("data", [b"nonsense", b'{"event": "stop"}', WorkerJoined(1).encode(), b"[" * 50_000])
+async def test_nonsense_from_the_supervisor(data: bytes) -> None:
+    """Is logged, and changes nothing."""
+    async with keeper(controlled=True) as house:
+        assert isinstance(await house.hear(), Loaded)
+        house.go(data)
+        house.go()
+        peer = await house.dispatcher.agent()
+        stopping = asyncio.create_task(house.stop())
+        peer.refuse(await peer.receive("leave"), 0)
+        status, log = await stopping
+        assert status == ExitStatus.OK
+        assert log.count("a message of the supervisor is not understood") == 1
+
+
+async def test_a_plugin_that_changes_what_signals_do() -> None:
+    """SIGCHLD and SIGTERM ignored, the wake-up fd taken away at each fork: a dead worker is replaced all the same, and
+    SIGTERM ends everything in good order."""
+    async with keeper(behaviour="careless") as house:
+        first = await house.dispatcher.agent()
+        os.kill(first.pid, signal.SIGKILL)
+        second = await house.dispatcher.agent()
+        stopping = asyncio.create_task(house.stop())
+        second.refuse(await second.receive("leave"), 0)
+        assert (await stopping)[0] == ExitStatus.OK
+
+
+async def test_privileges_are_gone() -> None:
     """A worker has no capability, no groups, cannot gain privileges, and is not root."""
-
-    async def body() -> dict[str, str]:
-        async with keeper(behaviour="status") as house:
-            done = await shake(await house.dispatcher.agent())
-            return {tag["name"]: tag["value"] for tag in done["tag"]}
-
-    facts = asyncio.run(body())
+    async with keeper(behaviour="status") as house:
+        done = await shake(await house.dispatcher.agent())
+        facts = {tag["name"]: tag["value"] for tag in done["tag"]}
     assert facts["NoNewPrivs"] == "1"
     assert {facts[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
     uids, gids = set(facts["Uid"].split()), set(facts["Gid"].split())
@@ -239,36 +246,28 @@ def test_privileges_are_gone() -> None:
         assert facts["Groups"] == ""
 
 
-def test_nothing_is_opened_after_the_warm_up() -> None:
+async def test_nothing_is_opened_after_the_warm_up() -> None:
     """A handshake, a plugin's fault with its traceback in the log, a killed worker and its replacement: no file is
     opened and no module imported."""
-
-    async def body() -> str:
-        async with keeper(behaviour="fail", watch=True) as house:
-            peer = await house.dispatcher.agent()
-            assert (await shake(peer))["status"] == errno.EIO
-            os.kill(peer.pid, signal.SIGKILL)
-            peer = await house.dispatcher.agent()
-            assert (await shake(peer))["status"] == errno.EIO
-            stopping = asyncio.create_task(house.stop())
-            peer.refuse(await peer.receive("leave"), 0)
-            return (await stopping)[1]
-
-    log = asyncio.run(body())
+    async with keeper(behaviour="fail", watch=True) as house:
+        peer = await house.dispatcher.agent()
+        assert (await shake(peer))["status"] == errno.EIO
+        os.kill(peer.pid, signal.SIGKILL)
+        peer = await house.dispatcher.agent()
+        assert (await shake(peer))["status"] == errno.EIO
+        stopping = asyncio.create_task(house.stop())
+        peer.refuse(await peer.receive("leave"), 0)
+        _, log = await stopping
     assert log.count("a fault in the toy") == 2
     assert "keeper_process.py" in log
     assert "OPENED" not in log
 
 
-def test_the_watch_itself_sees() -> None:
+async def test_the_watch_itself_sees() -> None:
     """The same watch tells of a handshake that does open a file."""
-
-    async def body() -> str:
-        async with keeper(behaviour="status", watch=True) as house:
-            peer = await house.dispatcher.agent()
-            assert (await shake(peer))["status"] == 0
-            stopping = asyncio.create_task(house.stop())
-            peer.refuse(await peer.receive("leave"), 0)
-            return (await stopping)[1]
-
-    assert "OPENED open ('/proc/self/status'" in asyncio.run(body())
+    async with keeper(behaviour="status", watch=True) as house:
+        peer = await house.dispatcher.agent()
+        assert (await shake(peer))["status"] == 0
+        stopping = asyncio.create_task(house.stop())
+        peer.refuse(await peer.receive("leave"), 0)
+        assert "OPENED open ('/proc/self/status'" in (await stopping)[1]

@@ -58,6 +58,7 @@ def test_match(names: list[x509.GeneralName], peer: str) -> None:
         (dns("*.host.example"), "xn--bcher-kva.host.example"),
         (dns("*"), "localhost"),
         (dns("*.example"), "host.example"),
+        (dns("*.0.10.0"), "a.0.10.0"),  # with a number for the asterisk, the pattern is an address
         (dns("a*.host.example"), "ab.host.example"),
         (dns("*a.host.example"), "ba.host.example"),
         (dns("a.*.example"), "a.host.example"),
@@ -124,7 +125,9 @@ def matches(names: list[x509.GeneralName], peer: str) -> bool:
 
 
 def by_the_book(pattern: str, name: str) -> bool:
-    """RFC 9525 section 6.3 written the plain way."""
+    """RFC 9525 section 6.3 written the plain way, but for patterns that read as addresses, which match nothing."""
+    if parse_ip_literal(pattern.replace("*", "1")) is not None:
+        return False
     pattern_labels, labels = pattern.lower().split("."), name.lower().split(".")
     if pattern_labels[0] == "*" and len(pattern_labels) > 2:
         return len(labels) == len(pattern_labels) and labels[1:] == pattern_labels[1:]

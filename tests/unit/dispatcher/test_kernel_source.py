@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import os
 import socket
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from hsframework.configuration.settings import Configuration, IdentitySettings, Limits, Profile, TrustSettings
 from hsframework.dispatcher.keys import vault as vault_module
@@ -20,157 +19,12 @@ from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.planted import session_planted
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
-from hsframework.dispatcher.sources.kernel.source import KernelSource
-from hsframework.dispatcher.sources.kernel.wire import Wire
 from hsframework.errors import ConfigurationError
-from hsframework.interface import PresharedKey, Secret, Trust
-from hsframework.netlink.socket import NetlinkError, has_family
+from hsframework.interface import Trust
+from hsframework.netlink.socket import has_family
 from hsframework.testing.certificates import Authority, Credential
-from tests.support.house import House, Peer, connected_pair, house
-
-GROUP, OTHER = "tlshd", "other"
-GROUPS = {GROUP, OTHER, "third"}
-CLIENT = {"message-type": 1, "auth-mode": 1}
-PSK_CLIENT = {"message-type": 1, "auth-mode": 2, "peer-identity": [7]}
-
-
-class Service:
-    """The kernel's side: queue, members, what was told to it, and whether it is there."""
-
-    def __init__(self) -> None:
-        self.there = True
-        self.queue: deque[Mapping[str, Any]] = deque()
-        self.members: set[str] = set()
-        self.told: list[tuple[int, list[int]]] = []
-        self._opened = 0
-        self.refuses_done = False
-        self.not_joined: set[str] = set()
-        self.not_accepted: dict[str, int] = {}
-        self.accepts = 0
-
-    def sockets(self) -> int:
-        """How many wires are open."""
-        return self._opened
-
-    def count(self, number: int) -> None:
-        self._opened += number
-
-
-class PlayedWire(Wire):
-    """A form that the test plays."""
-
-    def __init__(self, service: Service) -> None:
-        if not service.there:
-            raise NetlinkError("it is not there", errno=errno.EPROTONOSUPPORT)
-        self._service = service
-        self._reader, self.writer = os.pipe()
-        service.count(1)
-
-    def fileno(self) -> int:
-        return self._reader
-
-    def drain(self) -> None:
-        os.read(self._reader, 100)
-
-    def join(self, group: str) -> None:
-        if group in self._service.not_joined:
-            raise NetlinkError(f"no group {group}", errno=errno.EINVAL)
-        self._service.members.add(group)
-
-    def leave(self, group: str) -> None:
-        self._service.members.discard(group)
-
-    def close(self) -> None:
-        os.close(self._reader)
-        os.close(self.writer)
-        self._service.members.clear()
-        self._service.count(-1)
-
-    def _group(self, group: str) -> int:
-        raise NotImplementedError
-
-    def accept(self, group: str) -> Mapping[str, Any] | None:
-        self._vanished()
-        self._service.accepts += 1
-        if group in self._service.not_accepted:
-            raise NetlinkError("it takes no ACCEPT", errno=self._service.not_accepted[group])
-        return self._service.queue.popleft() if self._service.queue else None
-
-    def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
-        self._vanished()
-        if self._service.refuses_done:
-            raise NetlinkError("not of mine", errno=errno.EBUSY)
-        self._service.told.append((status, list(peers)))
-
-    def _vanished(self) -> None:
-        if not self._service.there:
-            raise NetlinkError("it has gone", errno=errno.ENOENT)
-
-
-class Keys:
-    """What is asked of KernelKeys, without a kernel."""
-
-    def __init__(self) -> None:
-        self.held: list[int] = []
-        self.practised: list[bytes] = []
-
-    def practise(self, certificates: Iterable[bytes]) -> None:
-        self.practised += certificates
-
-    def psk(self, serial: int) -> PresharedKey:
-        return PresharedKey(b"key %d" % serial, Secret(b"k" * 32))
-
-    def hold(self, keyring: int | None) -> None:
-        if keyring:
-            self.held.append(keyring)
-
-    def forget(self, keyring: int | None) -> None:
-        if keyring in self.held:
-            self.held.remove(keyring)
-
-
-class Stage:
-    """A dispatcher with one source that asks ``service``."""
-
-    def __init__(self, home: House, configuration: Configuration) -> None:
-        self.home = home
-        self.service = Service()
-        self.keys = Keys()
-        self.missing = 0
-        requests = KernelRequests(Vault(configuration), cast("KernelKeys", self.keys), configuration)
-        loop = asyncio.get_running_loop()
-        self.wires: list[PlayedWire] = []
-        self.source = KernelSource("played", home.dispatcher, requests, self._open, GROUPS, self._miss, loop=loop)
-
-    def _open(self) -> Wire:
-        self.wires.append(PlayedWire(self.service))
-        return self.wires[-1]
-
-    def _miss(self) -> None:
-        self.missing += 1
-
-    def submit(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT) -> None:
-        """A kernel consumer asks, and it is announced."""
-        self.service.queue.append({**values, "sockfd": os.dup(sock.fileno())})
-        self.announce()
-
-    def announce(self) -> None:
-        os.write(self.wires[-1].writer, b"!")
-
-    async def until(self, met: Callable[[], object]) -> None:
-        async with asyncio.timeout(5):
-            while not met():
-                await asyncio.sleep(0)
-
-
-@contextlib.asynccontextmanager
-async def stage(**values: Any) -> AsyncIterator[Stage]:
-    configuration = Configuration(**values)
-    async with house(configuration) as home:
-        made = Stage(home, configuration)
-        yield made
-        home.dispatcher.stop()
-        made.source.close()
+from tests.support.house import Peer, connected_pair, house
+from tests.support.played_kernel import CLIENT, GROUP, GROUPS, OTHER, PSK_CLIENT, Keys, Stage, stage
 
 
 async def test_sockets_are_open_while_they_are_needed() -> None:
@@ -208,6 +62,41 @@ async def test_the_service_vanishes_and_comes_again() -> None:
             request = await agent.take_message(GROUP)
             agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
             await played.until(lambda: played.service.told)
+
+
+async def test_the_service_vanishes_while_accept_pauses() -> None:
+    """The pause ends with the sockets: whoever comes next is taken at once.  Each loss is logged once."""
+    with connected_pair() as (ours, _), capture_logs() as logs:
+        async with stage() as played:
+            await played.home.agent(GROUP)
+            for lost in (1, 2):
+                played.service.not_accepted[GROUP] = errno.EMFILE
+                accepts = played.service.accepts
+                played.announce()
+                await played.until(lambda accepts=accepts: played.service.accepts > accepts)  # type: ignore[misc]
+                played.service.there = False
+                played.source.group_closed(GROUP)
+                played.source.group_opened(GROUP)
+                assert not played.service.sockets()
+                reasons = [entry for entry in logs if entry["event"] == "the kernel's requests cannot be taken"]
+                assert len(reasons) == lost
+                played.service.not_accepted.clear()
+                played.service.there = True
+                played.ask(ours, {})
+                played.source.look()
+                assert not played.service.queue
+
+
+async def test_a_request_is_given_back() -> None:
+    """One that an earlier dispatcher took fails: its connection is ended first, and no socket stays open."""
+    with connected_pair() as (ours, far):
+        async with stage() as played:
+            custody = played.home.dispatcher.take_socket(os.dup(ours.fileno()))
+            played.source.restored(custody, {})
+            assert played.service.told == [(errno.EIO, [])]
+            assert not played.service.sockets()
+            far.settimeout(5)
+            assert far.recv(1) == b""
 
 
 async def test_the_service_vanishes_with_a_request_in_flight() -> None:
@@ -257,8 +146,11 @@ async def test_a_group_that_cannot_be_had(at: str) -> None:
                 played.service.not_joined.add(OTHER)
             else:
                 played.service.not_accepted[OTHER] = errno.EINVAL
-            agent = await played.home.agent(OTHER, GROUP)
-            assert played.missing
+            with capture_logs() as logs:
+                agent = await played.home.agent(OTHER, GROUP)
+                assert played.missing
+                played.source.look()
+            assert [entry["event"] for entry in logs].count("the kernel's requests of a group cannot be taken") == 1
             assert played.service.members == {GROUP}
             await _served(played, agent, ours)
             played.service.not_joined.clear()
@@ -296,18 +188,72 @@ async def test_accepts_that_fail_again_and_again() -> None:
         assert most == 1
 
 
-async def test_a_group_is_left_while_accept_pauses() -> None:
+@pytest.mark.parametrize("since", ["before", "by leaving"])
+async def test_a_group_is_left_while_accept_pauses(since: str) -> None:
     """What waits in it is refused once ACCEPT works again, and then the sockets are closed."""
     with connected_pair() as (ours, _):
         async with stage() as played:
             agent = await played.home.agent(GROUP)
             played.service.not_accepted[GROUP] = errno.EMFILE
-            played.submit(ours)
-            await played.until(lambda: played.service.accepts > 1)
+            if since == "before":
+                played.submit(ours)
+                await played.until(lambda: played.service.accepts > 1)
+            else:
+                played.ask(ours)
             await agent.ask("leave", {"group": [GROUP]})
             assert not played.service.members
             played.service.not_accepted.clear()
             await played.until(lambda: not played.service.sockets())
+            assert played.service.told == [(errno.EIO, [])]
+
+
+async def test_a_group_that_was_left_cannot_be_joined_again() -> None:
+    """What waited in it is served by the agents that came back, once ACCEPT works again."""
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.service.not_accepted[GROUP] = errno.EMFILE
+            played.ask(ours)
+            await agent.ask("leave", {"group": [GROUP]})
+            played.service.not_joined.add(GROUP)
+            await agent.ask("join", {"group": [GROUP], "protocol": "toy", "agent": "by hand"})
+            assert not played.service.members
+            played.service.not_accepted.clear()
+            request = await agent.take_message(GROUP)
+            agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+            await played.until(lambda: played.service.told == [(errno.EACCES, [])])
+            played.service.not_joined.clear()
+            played.source.look()
+            assert played.service.members == {GROUP}
+
+
+async def test_a_source_retires_with_a_request_in_flight() -> None:
+    """Its group is left; the request is completed, and only then is the source over, for its owner to close."""
+    with connected_pair() as (ours, _), capture_logs() as logs:
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(ours)
+            request = await agent.take_message(GROUP)
+            played.source.retire()
+            assert not played.service.members
+            assert not played.source.over
+            agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+            await played.until(lambda: played.source.over)
+            assert not played.service.sockets()
+            assert played.service.told == [(errno.EACCES, [])]
+            await played.until(lambda: not played.home.dispatcher.requests)
+            played.source.close()
+            assert played.source.name not in played.home.dispatcher.sources
+    assert not [entry for entry in logs if entry["event"] == "a fault in the dispatcher"]
+
+
+async def test_agents_for_other_sockets() -> None:
+    """A request whose kind of socket no agent serves fails with EIO: ESRCH would say that nobody listens."""
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            await played.home.agent(GROUP, **{"socket-protocol": [socket.IPPROTO_UDP]})
+            played.submit(ours)
+            await played.until(lambda: played.service.told)
             assert played.service.told == [(errno.EIO, [])]
 
 
@@ -422,7 +368,34 @@ async def test_priorities(asked: int | None, given: int) -> None:
             played.submit(ours, PSK_CLIENT if asked is None else {**PSK_CLIENT, "priority": asked})
             await agent.take_message(GROUP)
             (request,) = played.home.dispatcher.requests.values()
-            assert request.priority == given
+            assert request.submission.priority == given
+
+
+async def test_a_name_that_no_message_can_hold() -> None:
+    """What the kernel says need not be UTF-8; a request that no agent can be handed is EIO at once."""
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(ours, {**PSK_CLIENT, "peername": "\udcff", "keyring": 5})
+            await played.until(lambda: played.service.told)
+            assert played.service.told == [(errno.EIO, [])]
+            assert not played.keys.held
+            assert agent.inbox.empty()
+
+
+@pytest.mark.parametrize(("asked", "told"), [({}, None), ({"priority": 0}, None), ({"priority": 9}, 7)], ids=str)
+async def test_what_the_agent_gets_of_a_kernel_consumer(asked: dict[str, Any], told: int | None) -> None:
+    """A client's name, the group, where it came from, and a priority within the range; keys by their bytes."""
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(ours, {**PSK_CLIENT, "peername": "server.example", **asked})
+            values = (await agent.take_message(GROUP)).values
+    assert (values["peername"], values["group"], values["source"]) == ("server.example", GROUP, "played")
+    assert values["kernel-consumer"] is True
+    assert values.get("priority") == told
+    assert [psk["key"].reveal() for psk in values["psk"]] == [b"k" * 32]
+    assert not {"user", "profile"} & set(values)
 
 
 async def test_sessions_that_can_be_asked_for() -> None:

@@ -23,6 +23,7 @@ from hsframework.dispatcher.policy import PeerCredentials, Policy, peer_credenti
 from hsframework.errors import ConfigurationError, RequestRefused
 from hsframework.local.channel import LOCAL_MESSAGE_TYPE
 from hsframework.local.packets import MAX_PACKET
+from hsframework.netlink.spec import builtin_specification
 from tests.support.house import REQUEST, Peer, codec, connected_pair, house, open_fds, serves
 
 
@@ -48,15 +49,23 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("data", BAD.values(), ids=BAD.keys())
-async def test_bad_messages_are_answered_and_harm_nobody(data: bytes) -> None:
+REFUSED = {
+    "an operation for the other side": (errno.EOPNOTSUPP, errno.EPERM),
+}
+"""The errno for a consumer and for an agent that has joined nothing; of all others EBADMSG."""
+
+
+@pytest.mark.parametrize("name", BAD)
+async def test_bad_messages_are_answered_and_harm_nobody(name: str) -> None:
     """A message that is not of the specification gets an error; its sender may go on, and so do the others."""
     async with house() as home:
-        for connect in (home.consumer, home.stranger):
+        for connect, number in zip(
+            (home.consumer, home.stranger), REFUSED.get(name, (errno.EBADMSG, errno.EBADMSG)), strict=True
+        ):
             peer = await connect()
-            peer.send_bytes(data if data != BAD["a result from a consumer"] else message(11, b""))
+            peer.send_bytes(BAD[name])
             answer = await peer.expect("error")
-            assert answer.error in (errno.EBADMSG, errno.EOPNOTSUPP, errno.ENOTSOCK, errno.EBADF)
+            assert answer.error == number
             assert answer.values["message"]
         await serves(home)
 
@@ -206,6 +215,61 @@ async def test_an_agent_must_join_before_it_accepts() -> None:
         stranger.send("accept", {"group": "toy"})
         assert (await stranger.expect("error")).error == errno.EPERM
         assert (await stranger.ask("join", {})).error == errno.EBADMSG
+
+
+OPERATIONS: dict[str, dict[str, Any]] = {
+    "join": {"group": ["toy"]},
+    "leave": {"group": ["toy"]},
+    "accept": {"group": "toy"},
+    "done": {"request-id": 1},
+    "psk-lookup": {"request-id": 1, "identity": b"who"},
+    "netlink": {"request-id": 1, "family": 16},
+    "restore": {"request-id": 1},
+    "submit": REQUEST,
+    "cancel": {"request-id": 1},
+}
+"""Every operation that is sent to the dispatcher."""
+
+BY_PHASE = {
+    "join": (0, 0),
+    "leave": (errno.EPERM, 0),
+    "accept": (errno.EPERM, errno.EAGAIN),
+    "done": (errno.EPERM, 0),
+    "psk-lookup": (errno.EPERM, errno.EBADF),
+    "netlink": (errno.EPERM, errno.EBADF),
+    "restore": (0, 0),
+    "submit": (errno.EOPNOTSUPP, errno.EOPNOTSUPP),
+    "cancel": (errno.EOPNOTSUPP, errno.EOPNOTSUPP),
+}
+"""The answer to an agent that has joined no group, and to one that has."""
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+async def test_operations_by_phase(name: str) -> None:
+    """What stands in the table for the phase is done, and nothing else; only restore takes a socket."""
+    sent_here = {name for name, operation in builtin_specification("local").operations.items() if operation.request}
+    assert set(OPERATIONS) == sent_here
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            stranger, member = await home.stranger(), await home.agent("toy")
+            fd = ours.fileno() if name == "restore" else None
+            for agent, number in zip((stranger, member), BY_PHASE[name], strict=True):
+                assert (await agent.ask(name, OPERATIONS[name], fd)).error == number
+            answer = await (await home.agent("toy")).ask(name, OPERATIONS[name], None if fd else ours.fileno())
+            assert answer.error == (errno.EOPNOTSUPP if name in ("submit", "cancel") else errno.EBADMSG)
+
+
+async def test_an_agent_that_has_left_is_no_stranger() -> None:
+    """Its requests in hand are its own still: it may end them, and may not take more."""
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            agent, consumer = await home.agent("toy"), await home.consumer()
+            consumer.send("submit", REQUEST, ours.fileno())
+            request = await agent.take_message()
+            assert (await agent.ask("leave", {"group": ["toy"]})).error == 0
+            assert (await agent.ask("accept", {"group": "toy"})).error == errno.EPERM
+            assert (await agent.ask("done", {"request-id": request.values["request-id"]})).error == 0
+            assert (await consumer.expect("result")).values["status"] == errno.EIO
 
 
 class _PolicyCase:

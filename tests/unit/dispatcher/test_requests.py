@@ -427,7 +427,7 @@ async def test_a_netlink_socket(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append((os.fstat(fd).st_ino, family))
         return open_netlink(family)
 
-    monkeypatch.setattr("hsframework.dispatcher.agents.netlink_beside", beside)
+    monkeypatch.setattr("hsframework.dispatcher.agents.operations.netlink_beside", beside)
 
     with connected_pair() as (ours, _):
         async with house() as home:
@@ -655,7 +655,7 @@ async def test_what_a_consumer_brings_is_not_remembered() -> None:
         for count in range(REMEMBERED + 5):
             connection = await taken(profile="web", peername=f"{count}.example")
             assert len(connection._agreed) == min(count + 1, REMEMBERED)
-        assert len({id(terms.given) for terms in connection._agreed.values()}) == 1
+        assert len({id(terms.parameters.given) for terms in connection._agreed.values()}) == 1
 
 
 async def test_nothing_of_a_requests_keys_is_shown() -> None:
@@ -667,7 +667,7 @@ async def test_nothing_of_a_requests_keys_is_shown() -> None:
             await submitted(home, ours, **{"auth-mode": 2, "psk": [key]})
             await home.queued(1)
             (request,) = home.dispatcher.requests.values()
-            assert b"k" * 32 in request.given
+            assert b"k" * 32 in request.submission.parameters.given
             assert "kkk" not in repr(request)
 
 

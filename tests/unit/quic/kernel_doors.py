@@ -12,9 +12,9 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from hsframework.interface import AuthMode, Request, Result, Role, Trust
-from hsframework_quic import kernel_structs as kernel
-from hsframework_quic.kernel_quic import KernelQuicHandshaker
-from hsframework_quic.kernel_socket import KernelSocket, QuicSocket
+from hsframework_quic.kernel import structs as kernel
+from hsframework_quic.kernel.plugin import KernelQuicHandshaker
+from hsframework_quic.kernel.socket import KernelSocket, QuicSocket
 from tests.unit.quic.kernel_stand_in import StandIn, config
 
 SERVER_KEY = bytes(range(64))

@@ -26,8 +26,8 @@ from aioquic.quic.connection import QuicConnection, QuicConnectionError
 from aioquic.quic.packet import pull_quic_header
 from aioquic.tls import CipherSuite, Direction, Epoch, State
 
-from hsframework_quic import kernel_structs as kernel
-from hsframework_quic.kernel_socket import Received
+from hsframework_quic.kernel import structs as kernel
+from hsframework_quic.kernel.socket import Received
 
 CONFIG = struct.Struct("=IIII5B3xI")
 EPOCHS = {0: Epoch.ONE_RTT, 1: Epoch.INITIAL, 2: Epoch.HANDSHAKE}

@@ -16,10 +16,10 @@ from hypothesis import given, strategies as st
 from hsframework.dispatcher import planted
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Role, Secret
-from hsframework_quic import kernel_structs as kernel, kernel_tickets
 from hsframework_quic.hooks import hsframework_protocols
-from hsframework_quic.kernel_quic import KernelQuicHandshaker
-from hsframework_quic.kernel_socket import KernelSocket, Received
+from hsframework_quic.kernel import structs as kernel, tickets as kernel_tickets
+from hsframework_quic.kernel.plugin import KernelQuicHandshaker
+from hsframework_quic.kernel.socket import KernelSocket, Received
 from tests.unit.quic.kernel_doors import Endpoint, request
 from tests.unit.quic.kernel_stand_in import StandIn, config
 from tests.unit.quic.test_tls_resumption import Store, ticket

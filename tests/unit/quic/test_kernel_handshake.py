@@ -8,8 +8,8 @@ from hsframework.credentials.chain import Purpose
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import CertificateDemand, Role
 from hsframework_quic.aioquic_adapter.tls_options import TlsOptions
-from hsframework_quic.kernel_handshake import Action, Install, KernelHandshake, Select, Send
-from hsframework_quic.kernel_structs import APPLICATION, HANDSHAKE, INITIAL
+from hsframework_quic.kernel.handshake import Action, Install, KernelHandshake, Select, Send
+from hsframework_quic.kernel.structs import APPLICATION, HANDSHAKE, INITIAL
 from tests.unit.quic.tls_support import CLIENT, SERVER, judge
 
 

@@ -1,4 +1,4 @@
-"""In-kernel QUIC sockets: whole handshakes, with ourselves and with aioquic's own client and server.
+"""In-kernel QUIC sockets: whole handshakes with ourselves.
 
 Run against the stand-in, and against the kernel's own sockets too wherever it has the module.
 """
@@ -7,108 +7,34 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from aioquic.asyncio import connect as quic_connect, serve as quic_serve
-from aioquic.asyncio.protocol import QuicConnectionProtocol
-from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.events import StreamDataReceived
-from cryptography import x509
 
-from hsframework.errors import HandshakeError
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.interface import AuthMode, CertificateDemand, PeerIdentity, PresharedKey, Result, Role, Secret
-from hsframework.testing.certificates import (
-    CLIENT as CLIENT_AUTH,
-    SERVER as SERVER_AUTH,
-    Authority,
-    Credential,
-    self_signed,
-    to_pem,
+from hsframework.interface import AuthMode, CertificateDemand, PeerIdentity, PresharedKey, Secret
+from hsframework.testing.certificates import CLIENT as CLIENT_AUTH, SERVER as SERVER_AUTH, Credential, self_signed
+from hsframework_quic.kernel import structs as kernel
+from tests.unit.quic.kernel_doors import Door, KernelDoor, is_established, shake
+from tests.unit.quic.kernel_meetings import (
+    ALPN,
+    CLIENT,
+    DOORS,
+    ROOT,
+    SERVER,
+    Kind,
+    client_request,
+    exchange,
+    meet,
+    result_of,
+    run,
+    server_request,
 )
-from hsframework_quic import kernel_structs as kernel
-from tests.unit.quic.kernel_doors import Door, KernelDoor, StandInDoor, is_established, request, shake
-from tests.unit.quic.kernel_stand_in import StandIn, config, module_is_here
-
-ROOT = Authority("Kernel QUIC Root")
-SERVER = ROOT.issue(["server.example"])
-CLIENT = ROOT.issue(["client.example"])
-ALPN = {kernel.ALPN: b"smb"}
-DOORS: list[type[StandInDoor | KernelDoor]] = [StandInDoor, *([KernelDoor] if module_is_here() else [])]
+from tests.unit.quic.kernel_stand_in import StandIn, config
 
 pytestmark = pytest.mark.parametrize("kind", DOORS, ids=lambda kind: kind.name)
-Kind = type[StandInDoor | KernelDoor]
-
-
-def run(kind: Kind, scenario: Callable[[Door], Awaitable[None]]) -> None:
-    async def whole() -> None:
-        async with AsyncExitStack() as stack:
-            await scenario(kind(stack))
-
-    asyncio.run(whole())
-
-
-def client_request(**wanted: Any) -> Any:
-    fields = {"trust": ROOT.trust(), "peer_name": "server.example", "identities": (CLIENT.identity,), **wanted}
-    return request(Role.CLIENT, **fields)
-
-
-def server_request(**wanted: Any) -> Any:
-    return request(Role.SERVER, **{"trust": ROOT.trust(), "identities": (SERVER.identity,), **wanted})
-
-
-async def meet(
-    door: Door,
-    *,
-    client: dict[str, Any] | None = None,
-    server: dict[str, Any] | None = None,
-    client_options: dict[int, bytes] | None = None,
-    server_options: dict[int, bytes] | None = None,
-    version: int = 1,
-    chunk: int = 65536,
-) -> tuple[Any, Any, Any, Any]:
-    """Both ends are ours: the two sockets, and what became of each: a result or an error."""
-    address, accepted = await door.server(options={**ALPN, **(server_options or {})})
-    ours = await door.client(address, options={**ALPN, **(client_options or {})}, version=version)
-
-    async def serve() -> tuple[Any, Result]:
-        sock = await asyncio.wait_for(accepted, 10)
-        if isinstance(sock, StandIn):
-            sock.chunk = chunk
-        return sock, await result_of(shake(door, sock, server_request(**(server or {}))))
-
-    if isinstance(ours, StandIn):
-        ours.chunk = chunk
-    serving = asyncio.ensure_future(serve())
-    outcome = await result_of(shake(door, ours, client_request(**(client or {}))))
-    if isinstance(outcome, Exception):
-        ours.close()  # the only way to tell the server
-    theirs, served = await asyncio.wait_for(serving, 10)
-    return ours, theirs, outcome, served
-
-
-async def result_of(handshake: Awaitable[Result]) -> Any:
-    try:
-        return await handshake
-    except (HandshakeError, TimeoutError) as error:
-        return error
-
-
-async def exchange(door: Door, ours: Any, theirs: Any) -> None:
-    """The session is there and is the consumer's."""
-    assert is_established(door, ours)
-    assert is_established(door, theirs)
-    door.send_application_data(ours, b"to the server" * 500)
-    assert await asyncio.wait_for(door.application_data(theirs, 13 * 500), 10) == b"to the server" * 500
-    if isinstance(ours, StandIn):
-        assert ours.reads_after_establishment == theirs.reads_after_establishment == 0
-        for level in (kernel.APPLICATION, kernel.HANDSHAKE):
-            for sending in (False, True):
-                assert ours.secrets[sending, level] == theirs.secrets[not sending, level]
 
 
 @pytest.mark.parametrize("demand", list(CertificateDemand))
@@ -354,81 +280,5 @@ def test_a_silent_peer(kind: Kind) -> None:
                 await shake(door, ours, client_request())
         accepted.cancel()
         assert not asyncio.get_running_loop().remove_reader(ours.fileno())
-
-    run(kind, scenario)
-
-
-# aioquic's own client and server at the far end: a peer that is not ours.
-
-
-def bare(credential: Credential | None, is_client: bool, **options: Any) -> QuicConfiguration:
-    configuration = QuicConfiguration(
-        is_client=is_client, alpn_protocols=["smb"], cadata=to_pem(ROOT.anchor), **options
-    )
-    if credential is not None:
-        configuration.certificate = x509.load_der_x509_certificate(credential.certificate)
-        configuration.private_key = credential.key
-    return configuration
-
-
-class Echo(QuicConnectionProtocol):
-    """Sends every stream back."""
-
-    def quic_event_received(self, event: Any) -> None:
-        if isinstance(event, StreamDataReceived):
-            self._quic.send_stream_data(event.stream_id, event.data, event.end_stream)
-            self.transmit()
-
-
-@pytest.mark.parametrize("key_type", ["ecdsa-p256", "ecdsa-p384", "rsa-2048", "ed25519"])
-def test_with_aioquics_server(kind: Kind, key_type: str) -> None:
-    """Our client in the kernel, aioquic's own server; 20 KiB come back over the session."""
-
-    async def scenario(door: Door) -> None:
-        server = await quic_serve(
-            "127.0.0.1", 0, configuration=bare(ROOT.issue(["server.example"], key_type), False), create_protocol=Echo
-        )
-        assert server._transport is not None
-        address = server._transport.get_extra_info("sockname")
-        ours = await door.client(address, options=ALPN)
-        outcome = await shake(door, ours, client_request())
-        assert outcome.alpn == "smb"
-        door.send_application_data(ours, b"x" * 20480)
-        assert await asyncio.wait_for(door.application_data(ours, 20480), 10) == b"x" * 20480
-        server.close()
-
-    run(kind, scenario)
-
-
-@pytest.mark.parametrize("key_type", ["ecdsa-p256", "ecdsa-p521", "rsa-2048", "ed25519"])
-@pytest.mark.parametrize("shows", [False, True])
-def test_with_aioquics_client(kind: Kind, key_type: str, shows: bool) -> None:
-    """Our server in the kernel with a required client certificate, aioquic's own client with and without one."""
-    if key_type == "ecdsa-p521":
-        key_type = "ecdsa-p384"  # aioquic's client offers nothing for P-521
-
-    async def scenario(door: Door) -> None:
-        address, accepted = await door.server(options={**ALPN, kernel.CONFIG: config(certificate=2)})
-
-        async def dial() -> None:
-            mine = bare(CLIENT if shows else None, True, server_name="server.example")
-            async with quic_connect(*address, configuration=mine) as peer:
-                _, writer = await peer.create_stream()
-                writer.write(b"from aioquic")
-                writer.write_eof()
-                await peer.wait_closed()
-
-        dialling = asyncio.ensure_future(dial())
-        theirs = await asyncio.wait_for(accepted, 10)
-        identity = ROOT.issue(["server.example"], key_type).identity
-        outcome = await result_of(shake(door, theirs, server_request(identities=(identity,))))
-        if shows:
-            assert outcome.peer.certificates[0] == CLIENT.certificate
-            assert await asyncio.wait_for(door.application_data(theirs, 12), 10) == b"from aioquic"
-        else:
-            assert outcome.failure is Failure.NO_PEER_CERTIFICATE
-        theirs.close()
-        dialling.cancel()
-        await asyncio.gather(dialling, return_exceptions=True)
 
     run(kind, scenario)

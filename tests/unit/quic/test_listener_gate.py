@@ -1,4 +1,4 @@
-"""Who is let in at a QUIC listener: Version Negotiation, Retry and its tokens, silence for all else."""
+"""The gate of a QUIC listener: admission, Version Negotiation, Retry and its tokens, silence for all else."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from aioquic.quic.packet import QuicPacketType, pull_quic_header
 from hypothesis import given, strategies as st
 
 from hsframework.interface import AddressValidation, Admission
-from hsframework_quic.gate import QuicGate
 from hsframework_quic.headers import initial, long_header
-from hsframework_quic.retry import LIFETIME, ROTATION, BadToken, RetryTokens
+from hsframework_quic.port.gate import QuicGate
+from hsframework_quic.port.retry import LIFETIME, ROTATION, BadToken, RetryTokens
 from hsframework_quic.session import VERSION_1, VERSION_2
 from tests.unit.quic.joined import client_configuration
 
@@ -60,7 +60,7 @@ def test_let_in(version: int) -> None:
 
 @pytest.mark.parametrize("version", [VERSION_1, VERSION_2])
 def test_retry(version: int) -> None:
-    """aioquic's client takes our Retry; its second Initial is let in, its address proved, with both connection ids."""
+    """The client of aioquic takes our Retry; its second Initial is admitted, its address proved, with both ids."""
     one, client = gate(AddressValidation.ALWAYS), Client(original_version=version)
     first = client.send()
     answer = judge(one, first)
@@ -79,7 +79,7 @@ def test_retry(version: int) -> None:
 
 
 def test_under_load() -> None:
-    """Nobody is asked while there is room; everybody is when many are half open."""
+    """No client gets a Retry while there is room; every client does when there are many newcomers."""
     one, first = gate(AddressValidation.UNDER_LOAD), Client().send()
     assert isinstance(judge(one, first), Admission)
     assert isinstance(judge(one, first, busy=True), bytes)

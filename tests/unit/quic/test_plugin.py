@@ -32,7 +32,7 @@ from hsframework.interface import (
     Secret,
 )
 from hsframework_quic.aioquic_adapter.handshaking import HandshakeConnection
-from hsframework_quic.attach import attach
+from hsframework_quic.consumer.attach import attach
 from hsframework_quic.plugin import QuicHandshaker
 from hsframework_quic.session import QuicSession
 from hsframework_quic.settings import Settings

@@ -12,9 +12,9 @@ import pytest
 
 from hsframework.errors import StreamError
 from hsframework.interface import Connection as ConnectionInterface, Stream
-from hsframework_quic.connection import Connection
-from hsframework_quic.endings import ConnectionEnded
-from hsframework_quic.stream import QuicConnection
+from hsframework_quic.consumer.blocking import QuicConnection
+from hsframework_quic.consumer.connection import Connection
+from hsframework_quic.consumer.endings import ConnectionEnded
 from tests.unit.quic.echo_peer import EchoPeer
 from tests.unit.quic.joined import Ends, joined, sockets
 

@@ -11,10 +11,13 @@ from aioquic.tls import CipherSuite, SessionTicket
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import AuthMode, CertificateDemand, Request, Role, Trust
 from hsframework_quic.aioquic_adapter.tls_options import Resumable
-from hsframework_quic.handshake import ClientHandshake, Handshake, ServerHandshake
+from hsframework_quic.handshake.client import ClientHandshake
+from hsframework_quic.handshake.handshake import Handshake
+from hsframework_quic.handshake.server import ServerHandshake
+from hsframework_quic.handshake.tickets import PER_PEER, Tickets
+from hsframework_quic.resumption import policy
 from hsframework_quic.session import VERSION_1, VERSION_2
 from hsframework_quic.settings import Settings
-from hsframework_quic.tickets import PER_PEER, Tickets, policy
 from tests.support.quic_network import START, Network, Ours, authority, client_options, identity, server_options
 
 REQUEST = Request(

@@ -15,7 +15,7 @@ from aioquic.tls import CipherSuite, Epoch
 
 from hsframework.interface import Role, Secret
 from hsframework_quic.aioquic_adapter.restore import restore
-from hsframework_quic.frames import glimpse
+from hsframework_quic.handshake.frames import glimpse
 from tests.support.quic_network import START, Network, our_client, our_server
 
 VECTORS: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "data" / "rfc9001-appendix-a.yaml").read_text())

@@ -22,6 +22,10 @@ from hsframework.testing.certificates import Authority, Credential, to_pem
 from hsframework_quic.aioquic_adapter.tls import VerifiedContext
 from hsframework_quic.aioquic_adapter.tls_options import TlsOptions
 
+CLIENT_HELLO, SERVER_HELLO, NEW_SESSION_TICKET, ENCRYPTED_EXTENSIONS = 1, 2, 4, 8
+CERTIFICATE, CERTIFICATE_REQUEST, CERTIFICATE_VERIFY, FINISHED, KEY_UPDATE = 11, 13, 15, 20, 24
+"""Handshake messages (RFC 8446 appendix B.3)."""
+
 ROOT = Authority("TLS Test Root")
 SERVER = ROOT.issue(["server.example"])
 CLIENT = ROOT.issue(["client.example"])

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from hsframework.supervisor.main import Child, Supervisor
 from tests.support.running import (
     Running,
     Service,
@@ -318,32 +317,46 @@ def test_stops_a_child_that_does_not_listen() -> None:
         assert service.log.events("the dispatcher stops")
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"no JSON",
-        b"[]",
-        b'{"event": "loaded"}',
-        b'{"event": "loaded", "protocols": 5, "groups": []}',
-        b'{"event": "loaded", "protocols": [], "groups": 5}',
-        b"{}",
-        b"[" * 60_000,
-        b"\xff\xfe",
-    ],
-)
-def test_a_keeper_that_talks_nonsense(data: bytes) -> None:
-    """A keeper runs a plugin's code: what it says wrongly harms nobody else, nor does it speak for the dispatcher."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    supervisor = Supervisor.__new__(Supervisor)
-    supervisor._dispatcher = Child("dispatcher", lambda control: 0)
-    keeper = Child("agent of toy", lambda control: 0, control=ours)
-    supervisor._children = [supervisor._dispatcher, keeper]
-    with ours, theirs:
-        theirs.send(data)
-        supervisor._hear(keeper)
-        theirs.send(b'{"event": "known", "name": "agent of toy"}')
-        supervisor._hear(keeper)
-        theirs.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            theirs.recv(100)
-    assert keeper.groups == ()
+NOISY = """
+import os
+import socket
+
+import hsframework
+from hsframework.interface import Protocol
+from hsframework.local.control import WorkerJoined
+
+
+class Noisy(Protocol):
+    name = "noisy"
+    groups = ("noisy",)
+
+    def prepare(self, settings):
+        for name in os.listdir("/proc/self/fd"):
+            try:
+                sock = socket.socket(fileno=os.dup(int(name)))
+                sock.setblocking(True)
+                sock.getpeername()
+            except OSError:
+                continue
+            while sock.family == socket.AF_UNIX and sock.type == socket.SOCK_SEQPACKET:
+                sock.send(DATA)
+
+
+@hsframework.hookimpl
+def hsframework_protocols():
+    yield Noisy()
+"""
+
+
+@pytest.mark.parametrize("data", ["b'no JSON'", "WorkerJoined(1).encode()"], ids=["nonsense", "flood"])
+def test_a_plugin_that_writes_to_the_supervisor(data: str) -> None:
+    """Its keeper is killed and started again after growing pauses; the agents of others serve on."""
+    with running_service(plugins={"noisy": NOISY.replace("DATA", data)}) as service:
+        service.log.wait("a child breaks the protocol and is killed", child="agent of noisy", number=3)
+        ended = service.log.events("ended and is started again", child="agent of noisy", status=-signal.SIGKILL)
+        assert [line["pause"] for line in ended[:2]] == [0.0, 0.1]
+        assert len(service.log.events("started", child="agent of tls13")) == 1
+        mark = service.log.mark
+        os.kill(service.keeper(), signal.SIGKILL)
+        service.wait_for_agents(since=mark)
+        assert service.stop() == 0

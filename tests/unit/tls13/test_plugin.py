@@ -35,7 +35,7 @@ from hsframework_tls13.plugin import Tls13Handshaker
 from hsframework_tls13.protocol import Tls13Protocol
 from hsframework_tls13.records import plaintext_alert
 from hsframework_tls13.settings import Settings
-from hsframework_tls13.stream import TlsStream
+from hsframework_tls13.streams import TlsStream
 from tests.unit.tls13.support import CLIENT, CONTEXTS, KEY_256, KEY_384, ROOT, SERVER, believe, records
 
 T = TypeVar("T")

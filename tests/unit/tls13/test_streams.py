@@ -17,7 +17,6 @@ from hsframework.failures import Failure
 from hsframework.interface import EstablishedSession, PeerIdentity, Role, Secret
 from hsframework.testing.network import tcp_pair
 from hsframework.tls.kernel import SOL_TLS, TLS_RX, TLS_TX
-from hsframework_tls13.aio_stream import AsyncTlsStream
 from hsframework_tls13.channel import Channel, UserSpaceChannel
 from hsframework_tls13.ciphers import AES_128_GCM
 from hsframework_tls13.events import SessionBroken, SessionTruncated
@@ -26,7 +25,7 @@ from hsframework_tls13.ktls_stream import KernelChannel
 from hsframework_tls13.protection import Sealer
 from hsframework_tls13.recordlayer import RecordLayer
 from hsframework_tls13.session import channel_for
-from hsframework_tls13.stream import TlsStream
+from hsframework_tls13.streams import AsyncTlsStream, TlsStream
 from tests.unit.tls13.kernel_socket import KernelTlsSocket
 
 SECRETS = CLIENT_SECRET, SERVER_SECRET = Secret(b"c" * 32), Secret(b"s" * 32)

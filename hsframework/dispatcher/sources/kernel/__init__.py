@@ -1,10 +1,11 @@
 """The kernel as a source of requests.
 
-* ``wire``: what the two forms of the service have in common, and what a form is asked for.  ``genl``: the kernel's own,
-  the ``handshake`` family of generic netlink.  ``raw``: the first published form, over a netlink family of its own.
-* ``request``: what a request of the kernel's means: keys by serial, keyrings, credentials, whom to report as the peer.
-* ``source``: one form in one network namespace: membership, rounds of ACCEPT, completion.
-* ``sources``: which forms and namespaces there are, as they come and go.
+* ``wire``: the interface of a form of the service, and the code that both forms share.  ``genl``: the kernel's own
+  form, the ``handshake`` family of generic netlink.  ``raw``: the first published form, a netlink family of its own.
+* ``request``: the meaning of the kernel's requests: keys by serial, keyrings, credentials, the peer that is reported.
+* ``source``: one form in one network namespace, made of ``states`` (the tables), ``memberships``, ``rounds`` (of
+  ACCEPT), ``completion`` and ``sockets``.
+* ``sources``: a source for each form in each namespace, as they come and go.
 """
 
 from hsframework.dispatcher.sources.kernel.request import CLIENT_PROFILE, SERVER_PROFILE

@@ -1,4 +1,4 @@
-"""The kernel's own form of the service: the ``handshake`` family of generic netlink (Linux 6.4)."""
+"""Kernel's own form of the service: the ``handshake`` family of generic netlink (Linux 6.4)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ HANDLER_CLASSES = {"tlshd": 1}
 """The handler class of each of the kernel's groups."""
 
 NO_CLASS = 0
-"""The class in which no consumer asks."""
+"""A handler class of which there are no requests."""
 
 
 class GenericWire(Wire):
-    """Raises NetlinkError: EOPNOTSUPP where the kernel has no such family."""
+    """The kernel's own form.  Raises NetlinkError: EOPNOTSUPP where the kernel has no such family."""
 
     def __init__(self) -> None:
         requests = RequestSocket(NETLINK_GENERIC)
@@ -32,7 +32,7 @@ class GenericWire(Wire):
                 raise NetlinkError(
                     "this kernel has no handshake family (Linux 6.4, CONFIG_NET_HANDSHAKE)", errno=errno.EOPNOTSUPP
                 )
-            # What the running kernel takes: one unknown attribute makes it refuse a DONE, and nothing completes.
+            # Asked of the running kernel: one unknown attribute makes it refuse a DONE, and nothing completes.
             self._done_takes = accepted_attributes(requests, family, _SPECIFICATION, "done")
             self._groups = family.groups
             super().__init__(requests, NETLINK_GENERIC, _SPECIFICATION, family.number)
@@ -62,16 +62,16 @@ class GenericWire(Wire):
 
 @dataclass(frozen=True)
 class Refusal:
-    """``forbidden``: we may not serve the kernel, in whatever form; else it has not got this one."""
+    """A reason not to serve this form.  ``forbidden``: True if the reason holds for every form."""
 
     reason: str
     forbidden: bool = False
 
 
 def refusal() -> Refusal | None:
-    """Why the kernel would not let us serve it.  None: it would.
+    """Return the reason for which we cannot serve the kernel, or None if we can.
 
-    Anybody can join the group, and the kernel believes then that an agent listens: so ask before.
+    Any process can join the group, and the kernel then counts it as an agent, so this is asked before.
     """
     try:
         requests = RequestSocket(NETLINK_GENERIC)

@@ -1,7 +1,7 @@
-"""The first published form of the service: a netlink family of its own, with a multicast group for every protocol.
+"""First published form of the service: a netlink family of its own, with a multicast group for every protocol.
 
-A kernel has it where a module offers it, which may come and go while we run.  The module stays for as long as anybody
-has a socket of the family open.  ``docs/design/raw-netlink.md`` has the bytes, and what was left open in them.
+A kernel has it where a module offers it, which may come and go while we run.  The module cannot be removed while any
+process has a socket of the family open.  ``docs/design/raw-netlink.md`` has the bytes, and the choices that are ours.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ERRNO = {
 
 
 class RawWire(Wire):
-    """``protocols``: numbers by group; a protocol's number is its group's.
+    """The first published form.  ``protocols``: numbers by group; a protocol and its group have the same number.
 
     Raises NetlinkError: EPROTONOSUPPORT where no module offers the service.
     """
@@ -57,7 +57,7 @@ class RawWire(Wire):
         return {**answer.values.get("accept-resp", {}), "sockfd": answer.values.get("sockfd", -1)}
 
     def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
-        # DONE closes the descriptor that it names, so it is given the spare one, which is there also when no other is.
+        # DONE closes the descriptor that it names: the spare one, which exists even if no further fd can be had.
         os.dup2(fd, self._spare, inheritable=False)
         try:
             values = {"sockfd": self._spare, "done-args": {"status": status, "remote-auth": peers}}

@@ -1,7 +1,7 @@
-"""What a request of the kernel's means, whichever form of the service it came by.
+"""Requests of the kernel, by whichever form of the service they come.
 
-A request names keys by serial, or nothing: the profile of its role fills in what is left open.  Serials are resolved
-here; an agent gets the bytes.
+A request names keys by serial, or none: then it gets those of its role's profile.  Serials are resolved here; an agent
+gets the bytes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,9 +18,17 @@ import structlog
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keys.keyring import KernelKeys
-from hsframework.dispatcher.keys.vault import Credentials, Vault, request_values
-from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, Outcome, PendingRequest, Source, no_key
-from hsframework.errors import ConfigurationError, RequestRefused
+from hsframework.dispatcher.keys.vault import Credentials, Vault
+from hsframework.dispatcher.messages import Parameters, parameters
+from hsframework.dispatcher.requests.request import (
+    HIGHEST_PRIORITY,
+    Outcome,
+    PendingRequest,
+    Source,
+    Submission,
+    no_key,
+)
+from hsframework.errors import ConfigurationError, MessageError, RequestRefused
 from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Trust
 
 CLIENT_PROFILE, SERVER_PROFILE = "kernel-client", "kernel-server"
@@ -34,17 +42,18 @@ INITIAL = 0
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
-class KernelRequest(PendingRequest):
-    """A request of the kernel's."""
+@dataclass(frozen=True, slots=True)
+class KernelOrigin:
+    """Keys of a request in the kernel's keyrings."""
 
-    __slots__ = ("keyring", "serials")
-    serials: dict[bytes, int]
-    """Of its pre-shared keys, by identity."""
     keyring: int | None
+    """Held to the end of a request whose peer names the key; else until the dispatcher has taken the request."""
+    serials: dict[bytes, int]
+    """Serials of its pre-shared keys, by identity; one that is looked up is added."""
 
 
 class KernelRequests:
-    """Makes requests of what ACCEPT gave."""
+    """Maker of submissions from replies to the kernel's ACCEPT."""
 
     def __init__(self, vault: Vault, keys: KernelKeys, configuration: Configuration) -> None:
         self.keys = keys
@@ -58,7 +67,7 @@ class KernelRequests:
         keys.practise(self._certificates())
 
     def _certificates(self) -> Iterator[bytes]:
-        """Our own and our authorities'."""
+        """Yield the certificates of the profiles' identities and authorities."""
         for role, name in self._profiles.items():
             given = self._vault.resolve(name, {})
             yield from (identity.chain[0] for identity in given.identities)
@@ -66,15 +75,23 @@ class KernelRequests:
             yield from () if trust is None else trust.anchors
 
     def _load_system_trust(self) -> Trust | None:
-        """Now, since no request may open a file.  A host that has none may serve pre-shared keys alone."""
+        """Load the system's trust at start, since no request may open a file.
+
+        Return None on a host that has none: it may serve pre-shared keys alone.
+        """
         try:
             return self._vault.system_trust
         except ConfigurationError as error:
             _log.info("the kernel's requests with certificates will be refused", reason=str(error))
             return None
 
-    def take(self, source: Source, group: str, values: Mapping[str, Any], custody: Custody) -> KernelRequest:
-        """``values``: attribute set ``accept``.  Raises RequestRefused and HandshakeFailed."""
+    def take(
+        self, source: Source, group: str, values: Mapping[str, Any], custody: Custody
+    ) -> tuple[Submission, KernelOrigin]:
+        """Return the submission for a reply to ACCEPT, and its origin.
+
+        ``values``: attribute set ``accept``.  Raises RequestRefused and HandshakeFailed.
+        """
         if not custody.peer_host:
             raise RequestRefused("the connection has ended", errno=errno.ENOTCONN)
         if values.get("handshake-type", INITIAL) != INITIAL:
@@ -85,54 +102,54 @@ class KernelRequests:
             raise RequestRefused("a request of an unknown kind", errno=errno.EOPNOTSUPP) from None
         psks = self._named_psks(values) if auth_mode is AuthMode.PSK else {}
         given = self._credentials(role, auth_mode, values, group, tuple(psk for psk, _ in psks.values()))
-        agent_values = request_values(role, auth_mode, given)
-        agent_values["group"] = group
-        agent_values["source"] = source.name
-        agent_values["kernel-consumer"] = True
-        agent_values["profile"] = self._profiles[role]
-        if role is Role.CLIENT and values.get("peername"):
-            agent_values["peername"] = values["peername"]
-        request = KernelRequest(
+        priority = min(values.get("priority", 0), HIGHEST_PRIORITY)
+        asked = {
+            "group": group,
+            "profile": self._profiles[role],
+            "peername": (values.get("peername") or None) if role is Role.CLIENT else None,
+            "priority": priority or None,
+        }
+        origin = KernelOrigin(values.get("keyring"), {identity: serial for identity, (_, serial) in psks.items()})
+        looks_up = auth_mode is AuthMode.PSK and role is Role.SERVER
+        submission = Submission(
             source=source,
             consumer=source.name,
             group=group,
-            custody=custody,
             timeout=self._timeout(values, role),
-            values=agent_values,
+            parameters=_parameters(asked, given, role, auth_mode, source.name),
             trust=given.trust,
-            priority=min(values.get("priority", 0), HIGHEST_PRIORITY),
+            psk_lookup=partial(self._look_up, origin) if looks_up else no_key,
+            priority=priority,
             kernel_consumer=True,
         )
-        request.serials = {identity: serial for identity, (_, serial) in psks.items()}
-        request.keyring = values.get("keyring")
-        if auth_mode is AuthMode.PSK and role is Role.SERVER:
-            request.psk_lookup = partial(self._look_up, request)
-        return request
+        return submission, origin
 
-    def taken(self, request: KernelRequest) -> None:
-        """The dispatcher has it.  Its keyring is let go of at once, unless keys will be looked up in it."""
-        if request.psk_lookup is no_key:
-            self.keys.forget(request.keyring)
-            request.keyring = None
+    def taken(self, submission: Submission, origin: KernelOrigin) -> None:
+        """Release the keyring of a request that the dispatcher has taken, unless keys will be looked up in it."""
+        if submission.psk_lookup is no_key:
+            self.keys.forget(origin.keyring)
 
     @contextlib.contextmanager
-    def peers(self, request: KernelRequest, outcome: Outcome) -> Iterator[list[int]]:
-        """The serials of the keys that tell the kernel who the peer is, for the time in which it is told."""
-        serial, added = self._peer(request, outcome)
+    def peers(self, request: PendingRequest, outcome: Outcome) -> Iterator[list[int]]:
+        """Yield the serials of the keys that name the peer in a DONE; they are valid within the block."""
+        origin = request.origin
+        assert isinstance(origin, KernelOrigin)
+        serial, added = self._peer(origin, outcome)
         try:
             yield [] if serial is None else [serial]
         finally:
             if added and serial is not None:
                 self.keys.remove(serial)
-            self.keys.forget(request.keyring)
+            if request.submission.psk_lookup is not no_key:
+                self.keys.forget(origin.keyring)
 
-    def _peer(self, request: KernelRequest, outcome: Outcome) -> tuple[int | None, bool]:
-        """A key's serial, and whether the key was made for this."""
+    def _peer(self, origin: KernelOrigin, outcome: Outcome) -> tuple[int | None, bool]:
+        """Return the serial of the peer's key, or None; and True if the key was made for this."""
         if outcome.status:
             return None, False
         identity = outcome.values.get("remote-psk-identity")
         if identity is not None:
-            return request.serials.get(identity), False
+            return origin.serials.get(identity), False
         certificates = outcome.values.get("remote-certificate")
         if certificates:
             return self.keys.add_certificate(certificates[0]), True
@@ -146,7 +163,7 @@ class KernelRequests:
         group: str,
         psks: tuple[PresharedKey, ...],
     ) -> Credentials:
-        """What the request names by serial, and the profile's where it names nothing."""
+        """Return the credentials that the request names by serial, and the profile's for those that it does not."""
         name = self._profiles[role]
         given = self._vault.resolve(name, {})
         if name is None and role is Role.CLIENT and auth_mode is not AuthMode.PSK:
@@ -172,7 +189,7 @@ class KernelRequests:
         )
 
     def _named_psks(self, values: Mapping[str, Any]) -> dict[bytes, tuple[PresharedKey, int]]:
-        """The keys whose serials the request names, by identity; a serial of 0 stands for none."""
+        """Return by identity the keys whose serials the request names, each with its serial; 0 stands for none."""
         found = {}
         for serial in values.get("peer-identity", ()):
             if serial:
@@ -180,14 +197,24 @@ class KernelRequests:
                 found[psk.identity] = psk, serial
         return found
 
-    def _look_up(self, request: KernelRequest, identity: bytes) -> PresharedKey | None:
-        found = self.keys.find_psk(identity, request.keyring)
+    def _look_up(self, origin: KernelOrigin, identity: bytes) -> PresharedKey | None:
+        found = self.keys.find_psk(identity, origin.keyring)
         if found is None:
             return None
-        psk, request.serials[identity] = found
+        psk, origin.serials[identity] = found
         return psk
 
     def _timeout(self, values: Mapping[str, Any], role: Role) -> float:
         timeouts = self._timeouts
         asked = values.get("timeout", 0) / 1000
         return min(asked, timeouts.maximum) if asked else timeouts.client if role is Role.CLIENT else timeouts.server
+
+
+def _parameters(
+    asked: Mapping[str, Any], given: Credentials, role: Role, auth_mode: AuthMode, source: str
+) -> Parameters:
+    """Encode the parameters.  Raises RequestRefused: EIO, as for any request that cannot be handed over."""
+    try:
+        return parameters(asked, given, role, auth_mode, source=source, kernel_consumer=True)
+    except MessageError as error:
+        raise RequestRefused(f"the request cannot be handed over: {error}", errno=errno.EIO) from None

@@ -1,5 +1,6 @@
-"""Which sources there are: one for each form of the service that is served, in our own network namespace and in each of
-those that are configured, for as long as it is there.
+"""The sources of the kernel's requests: one for each form of the service in each network namespace.
+
+The namespaces are our own and those that are configured, for as long as they exist.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from hsframework.dispatcher.sources.kernel.source import KernelSource
 from hsframework.dispatcher.sources.kernel.wire import Wire
 
 LOOK_INTERVAL = 0.5
-"""Seconds between two looks at which namespaces there are, and at whether what is missing has come."""
+"""Seconds between two looks for namespaces that came or went, and for services that were missing."""
 
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
 @dataclass(frozen=True)
 class Form:
-    """A form of the service.  ``name``: of its source in our own namespace."""
+    """A form of the service.  ``name``: the name of its source in our own namespace."""
 
     name: str
     open_wire: Callable[[], Wire]
@@ -38,9 +39,9 @@ class Form:
 
 
 class KernelSources:
-    """All of them.  None where the kernel would not let us serve it: then no agent seems to listen.
+    """Every source of the kernel's requests.  There is none where the kernel does not allow us to serve it.
 
-    Made in the main thread, before any other is started.
+    To be made in the main thread, before any other is started.
     """
 
     def __init__(
@@ -50,7 +51,8 @@ class KernelSources:
         self._loop = loop
         self._own: list[KernelSource] = []
         self._further: dict[str, tuple[tuple[int, int], list[KernelSource]]] = {}
-        """By the namespace's name: which one it is, and its sources."""
+        """Device and inode of a namespace, and its sources, by the namespace's name."""
+        self._retired: list[KernelSource] = []
         self._timer: asyncio.TimerHandle | None = None
         self._forms = served_forms(configuration)
         self._namespaces = configuration.kernel.namespaces if self._forms else ()
@@ -62,7 +64,7 @@ class KernelSources:
 
     def close(self) -> None:
         """Leave every group and close every socket."""
-        for source in self._all():
+        for source in [*self._all(), *self._retired]:
             source.close()
         if self._timer is not None:
             self._timer.cancel()
@@ -83,8 +85,10 @@ class KernelSources:
             self._timer = self._loop.call_later(LOOK_INTERVAL, self._look)
 
     def _look(self) -> None:
-        """Namespaces come and go without a word, and so does a module; and a namespace that is gone lives on while we
-        have sockets in it."""
+        """Look for namespaces and services that came or went: nothing announces them.
+
+        A namespace that has lost its name exists for as long as we have sockets in it.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -92,6 +96,7 @@ class KernelSources:
             self._look_later()
         for name in self._namespaces:
             self._look_at(name)
+        self._close_retired()
         for source in self._all():
             source.look()
 
@@ -102,12 +107,19 @@ class KernelSources:
             _log.info("a network namespace is gone", namespace=name)
             for source in known[1]:
                 source.retire()
+                self._retired.append(source)
         if there is not None and name not in self._further:
             self._further[name] = there, [self._open(form, name) for form in self._forms]
 
+    def _close_retired(self) -> None:
+        """Close the retired sources whose last request is completed."""
+        for source in [source for source in self._retired if source.over]:
+            source.close()
+            self._retired.remove(source)
+
 
 def served_forms(configuration: Configuration) -> list[Form]:
-    """Those that are configured, and that we may serve."""
+    """Return the forms that are configured and that we may serve."""
     settings = configuration.kernel
     forms: list[Form] = []
     if not settings.enabled:

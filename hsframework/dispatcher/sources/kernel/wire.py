@@ -1,6 +1,6 @@
-"""A form of the service: how READY, ACCEPT and DONE go over netlink, and nothing of what they mean.
+"""The interface of a form of the service: READY, ACCEPT and DONE over netlink, without their meaning.
 
-Both forms have a socket for requests and one of its own for notifications, in the network namespace in which they were
+Both forms have one socket for requests and another for notifications, in the network namespace in which they were
 opened.
 """
 
@@ -16,13 +16,13 @@ from hsframework.netlink.socket import NotificationSocket, RequestSocket
 from hsframework.netlink.spec import Specification
 
 GONE = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.EPROTONOSUPPORT, errno.EOPNOTSUPP})
-"""What a request meets whose family is there no more."""
+"""The errnos of a request whose netlink family is gone."""
 
 
 class Wire(ABC):
-    """One form in one network namespace.  Made with what :class:`RequestSocket` raises, and OSErrors of its own.
+    """One form in one network namespace.  To make one raises NetlinkError or OSError.
 
-    Every call may raise NetlinkError; one whose errno is in :data:`GONE` says that the service is there no more.
+    Every call may raise NetlinkError; an errno in :data:`GONE` means that the service is gone.
     """
 
     def __init__(self, requests: RequestSocket, protocol: int, specification: Specification, message_type: int) -> None:
@@ -31,19 +31,19 @@ class Wire(ABC):
         self._notifications = NotificationSocket(protocol)
 
     def fileno(self) -> int:
-        """Readable when a request was announced."""
+        """Return the fd that is readable when a request was announced."""
         return self._notifications.fileno()
 
     def drain(self) -> None:
-        """Read every announcement: they say no more than that there is something to accept."""
+        """Read every announcement.  Each means that there may be something to accept, and no more."""
         self._notifications.drain()
 
     def join(self, group: str) -> None:
-        """Become a member of the group."""
+        """Join the group."""
         self._notifications.join(self._group(group))
 
     def leave(self, group: str) -> None:
-        """Cease to be one."""
+        """Cease to be a member of the group."""
         self._notifications.leave(self._group(group))
 
     def close(self) -> None:
@@ -53,12 +53,18 @@ class Wire(ABC):
 
     @abstractmethod
     def _group(self, group: str) -> int:
-        """The number of the multicast group."""
+        """Return the number of the multicast group.  Raises NetlinkError with EINVAL for an unknown one."""
 
     @abstractmethod
     def accept(self, group: str) -> Mapping[str, Any] | None:
-        """The next request of the group: the attribute set ``accept``, its ``sockfd`` ours.  None: none waits."""
+        """Return the next request of the group, or None if none waits.
+
+        A request is the attribute set ``accept``; its ``sockfd`` is the caller's.
+        """
 
     @abstractmethod
     def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
-        """A request's end, acknowledged.  ``peers``: serials of keys.  ``fd`` stays open and the caller's."""
+        """Complete a request, and wait for the acknowledgement.  ``status``: 0 or a positive errno.
+
+        ``peers``: serials of the keys that name the peer.  ``fd`` stays open and the caller's.
+        """

@@ -1,4 +1,4 @@
-"""What this distribution registers (entry point group ``hsframework``)."""
+"""Hooks of this distribution, registered in the entry point group ``hsframework``."""
 
 from __future__ import annotations
 

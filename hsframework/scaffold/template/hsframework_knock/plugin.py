@@ -1,4 +1,4 @@
-"""knock as a protocol of the agent: the I/O around :mod:`.exchange`."""
+"""The protocol knock for the agent: settings, and the I/O around :mod:`.exchange`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPECIFICATION = parse_specification(_SPECIFICATION_FILE.read_text("utf-8"), orig
 
 @dataclass(frozen=True)
 class Settings:
-    """The table ``[plugins.knock]``.  ``word``: for requests that bring none."""
+    """The table ``[plugins.knock]``.  ``word``: for requests that have none."""
 
     word: str = "hello"
 
@@ -29,7 +29,7 @@ class Settings:
 
 
 class KnockProtocol(Protocol):
-    """``knock`` is the group that consumers ask in."""
+    """The protocol; consumers submit requests in the group ``knock``."""
 
     name = "knock"
     groups = ("knock",)
@@ -41,12 +41,12 @@ class KnockProtocol(Protocol):
         return SPECIFICATION
 
     def prepare(self, settings: Settings) -> KnockHandshaker:
-        # Here a real protocol loads its keys: after this no handshake opens a file.
+        # A real protocol loads its keys here, because no handshake may open a file.
         return KnockHandshaker(settings)
 
 
 class KnockHandshaker(Handshaker):
-    """One object for all handshakes: what belongs to one of them lives in its coroutine."""
+    """The handshaker, one object for all handshakes; the state of each is in its coroutine."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -61,5 +61,5 @@ class KnockHandshaker(Handshaker):
                 await endpoint.send(exchange.message())
             else:
                 exchange.receive(await endpoint.receive_record(HEADER_SIZE, body_size))
-        # Nobody proves anything here, so the peer stays anonymous; nobody encrypts, so the session has no keys.
+        # The peer has proved nothing, so it is anonymous; the session is not encrypted, so it has no keys.
         return Result(peer=PeerIdentity(), session={"version": VERSION}, tags={"word": word})

@@ -1,6 +1,6 @@
 """The session after the handshake, without I/O: plain text in frames of a length (u16, big endian) and as many bytes.
 
-A frame without bytes ends its direction, so that a connection that was cut off is not taken for the end of the data.
+An empty frame ends its direction, so that a broken connection is not mistaken for the end of the data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MAX_FRAME = 0xFFFF
 
 
 class Frames:
-    """A :class:`hsframework.streams.UserSpaceSession`.  This is where a real protocol encrypts and decrypts."""
+    """A :class:`hsframework.streams.UserSpaceSession`.  A real protocol encrypts and decrypts here."""
 
     def __init__(self, version: int = VERSION) -> None:
         if version != VERSION:

@@ -1,4 +1,4 @@
-"""What hsframework asks of every plugin."""
+"""hsframework's conformance suite, with this plugin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STRANGER = HandshakeOptions(group="knock", role=Role.SERVER, attributes={"word":
 
 
 class TestConformance(ConformanceSuite):
-    """Every rule; see the docstrings of the suite."""
+    """Every rule of the suite; its docstrings explain them."""
 
     def scenario(self) -> Scenario:
         return Scenario(

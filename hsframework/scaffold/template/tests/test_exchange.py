@@ -13,7 +13,7 @@ from hsframework_knock.session import Frames
 
 
 def test_handshake() -> None:
-    """The client speaks first; both have finished after one message each."""
+    """The client sends first; both have finished after one message each."""
     client, server = Exchange(Role.CLIENT, b"friend"), Exchange(Role.SERVER, b"friend")
     assert client.our_turn and not server.our_turn
     server.receive(client.message())
@@ -22,7 +22,7 @@ def test_handshake() -> None:
 
 
 def test_another_word() -> None:
-    """Whoever hears it first refuses."""
+    """A server refuses a client with another word."""
     with pytest.raises(HandshakeError) as caught:
         Exchange(Role.SERVER, b"friend").receive(Exchange(Role.CLIENT, b"enemy").message())
     assert caught.value.errno == errno.EACCES
@@ -30,13 +30,13 @@ def test_another_word() -> None:
 
 @pytest.mark.parametrize("length", [0, 65, 255])
 def test_garbage(length: int) -> None:
-    """What cannot be a word is not read."""
+    """A message with a length that no word has is refused by its header."""
     with pytest.raises(HandshakeError):
         body_size(bytes([length]))
 
 
 def test_frames_in_pieces() -> None:
-    """Byte by byte the data arrives, and then the end."""
+    """Data that arrives byte by byte is read whole, and then its end."""
     one, two = Frames(), Frames()
     wire = one.encrypt(b"hello ") + one.encrypt(b"world") + one.close()
     assert b"".join(two.decrypt(wire[at : at + 1]) for at in range(len(wire))) == b"hello world"

@@ -32,7 +32,7 @@ def options(role: Role, word: str) -> HandshakeOptions:
 
 
 def test_session(client: Client, pair: tuple[socket.socket, socket.socket]) -> None:
-    """A session at both ends, and data over it."""
+    """Both ends get a session and carry data over it."""
     near, far = pair
     heard = []
 
@@ -51,7 +51,7 @@ def test_session(client: Client, pair: tuple[socket.socket, socket.socket]) -> N
 
 
 def test_a_peer_that_is_not_ours(client: Client, pair: tuple[socket.socket, socket.socket]) -> None:
-    """A few lines of socket code on the other end."""
+    """A peer of a few lines of socket code gets a session."""
     near, far = pair
     far.sendall(b"\6friend" + b"\0\5hello" + b"\0\0")
     stream = client.handshake(near, options(Role.CLIENT, "friend")).stream()
@@ -60,7 +60,7 @@ def test_a_peer_that_is_not_ours(client: Client, pair: tuple[socket.socket, sock
 
 
 def test_refused(client: Client, pair: tuple[socket.socket, socket.socket]) -> None:
-    """The consumer is told why."""
+    """The consumer gets the reason of a refusal."""
     near, far = pair
     far.sendall(b"\5enemy")
     with pytest.raises(HandshakeError, match="another word"):

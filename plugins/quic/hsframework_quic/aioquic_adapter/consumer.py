@@ -1,4 +1,4 @@
-"""What a consumer's connection needs of aioquic beyond its public interface.
+"""Access of a consumer's connection to aioquic's private state.
 
 aioquic raises its receive windows as data arrives, whether anybody reads it or not.  :class:`Inside` raises them as
 data is *consumed*: what a peer may have under way to an application that does not read is bounded by the windows that
@@ -24,7 +24,7 @@ _FRAME_OVERHEAD = 64
 
 
 class Inside:
-    """One connection, from the side of its consumer.  To be made before the connection takes in its first packet."""
+    """The private state of one connection, for its consumer.  Make it before the connection takes in any packet."""
 
     def __init__(self, quic: QuicConnection) -> None:
         self._quic: Any = quic
@@ -43,7 +43,7 @@ class Inside:
     # Receiving
 
     def consume(self, stream_id: int, size: int) -> None:
-        """The application has taken ``size`` bytes of a stream, so the peer may send as many more."""
+        """Count ``size`` bytes of a stream as read by the application, so that the peer may send as many more."""
         total = self._consumed_of[stream_id] = self._consumed_of.get(stream_id, 0) + size
         self._consume(size)
         stream = self._quic._streams.get(stream_id)
@@ -53,7 +53,7 @@ class Inside:
             stream.max_stream_data_local = total + self._stream_window
 
     def consume_rest(self, stream_id: int) -> None:
-        """Nobody will read the rest of a stream that the peer has reset; what was sent on it counts as consumed."""
+        """Count the unread rest of a stream that the peer has reset as consumed: nobody will read it."""
         stream = self._quic._streams.get(stream_id)
         consumed = self._consumed_of.pop(stream_id, 0)
         if stream is not None:
@@ -91,7 +91,7 @@ class Inside:
     # Sending
 
     def unacknowledged(self, stream_id: int) -> int:
-        """Bytes of a stream that the peer has not acknowledged, sent or not; 0 for one that is gone."""
+        """Return the bytes of a stream that the peer has not acknowledged, sent or not; 0 for a stream that is over."""
         stream = self._quic._streams.get(stream_id)
         if stream is None or stream.sender._reset_error_code is not None:
             return 0
@@ -100,26 +100,26 @@ class Inside:
         return int(sender._buffer_stop - sender._buffer_start) + fin
 
     def flushed(self) -> bool:
-        """Has the peer acknowledged everything that was sent on streams, and has every datagram gone out?"""
+        """Return True if the peer has acknowledged all stream data, and every datagram has gone out."""
         return not self._quic._datagrams_pending and not any(map(self.unacknowledged, self._quic._streams))
 
     def may_open(self, unidirectional: bool) -> bool:
-        """Does the peer allow one more stream of ours (RFC 9000 section 4.6)?"""
+        """Return True if the peer allows one more stream of ours (RFC 9000 section 4.6)."""
         quic = self._quic
         limit = quic._remote_max_streams_uni if unidirectional else quic._remote_max_streams_bidi
         return bool(quic.get_next_available_stream_id(unidirectional) // 4 < limit)
 
     def has_stream(self, stream_id: int) -> bool:
-        """Is there a stream of this number, opened by us or by the peer, that is not over?"""
+        """Return True if there is a stream of this number, opened by us or by the peer, that is not over."""
         return stream_id in self._quic._streams
 
     def opened_by_peer(self, unidirectional: bool) -> int:
-        """How many streams of one kind the peer has opened so far."""
+        """Return the number of streams of one kind that the peer has opened so far."""
         quic = self._quic
         return int((quic._local_max_streams_uni if unidirectional else quic._local_max_streams_bidi).used)
 
     def announce(self, stream_id: int) -> None:
-        """Let the peer know of a stream of ours before there is data: MAX_STREAM_DATA (RFC 9000 section 3.2)."""
+        """Tell the peer of a stream of ours before there is data: MAX_STREAM_DATA (RFC 9000 section 3.2)."""
         self._quic._streams[stream_id].max_stream_data_local_sent = 0
 
     @property
@@ -139,20 +139,23 @@ class Inside:
 
     @property
     def key_phase(self) -> int:
-        """Of what the peer sends, and of what we send once it has (RFC 9001 section 6)."""
+        """The key phase of the peer's packets, and of ours once it has changed (RFC 9001 section 6)."""
         return int(self._quic._cryptos[Epoch.ONE_RTT].recv.key_phase)
 
     # The end
 
     @property
     def close_event(self) -> ConnectionTerminated | None:
-        """Why the connection closes or has closed; aioquic's own event comes once the closing period is over."""
+        """The end of the connection, once it begins to close; None: it is open.
+
+        The event of aioquic comes once the closing period is over.
+        """
         event: ConnectionTerminated | None = self._quic._close_event
         return event
 
     @property
     def draining(self) -> bool:
-        """Did the peer close it?"""
+        """True if the peer has closed the connection."""
         return bool(self._quic._state.name == "DRAINING")
 
     @property

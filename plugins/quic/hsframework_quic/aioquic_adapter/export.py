@@ -1,4 +1,4 @@
-"""A handshake's connection to what its consumer gets: the counterpart of :mod:`.restore`."""
+"""Export of a handshake's connection as a session: the counterpart of :mod:`.restore`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hsframework_quic.session import (
 
 
 def export(connection: HandshakeConnection, packets: tuple[bytes, ...], ticket: Ticket | None) -> QuicSession:
-    """The session of a connection whose handshake is complete.  It is not to be used any more then.
+    """Return the session of a connection whose handshake is complete; the connection is not used any more then.
 
     ``packets``: 1-RTT packets of the peer that were kept for the consumer.
     """
@@ -62,7 +62,7 @@ def export(connection: HandshakeConnection, packets: tuple[bytes, ...], ticket: 
 
 
 class _Frames:
-    """What was sent, read off the handlers that aioquic keeps with each packet to learn of its fate."""
+    """The frames that were sent, read from the delivery handlers that aioquic keeps with each packet."""
 
     def __init__(self, connection: HandshakeConnection) -> None:
         self._connection = connection

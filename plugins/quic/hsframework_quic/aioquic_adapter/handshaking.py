@@ -1,10 +1,10 @@
-"""aioquic's connection as the agent runs it: until the handshake is over, and not a frame longer.
+"""The connection of aioquic as the agent runs it: until the handshake is over, and no longer.
 
-What differs from aioquic's own, each with its reason:
+The differences from aioquic's own, each with its reason:
 
 * **TLS** is :class:`~hsframework_quic.aioquic_adapter.tls.VerifiedContext`, and is told the level of what it reads.
-* **1-RTT packets are not acted on.**  The keys for reading them are never installed here; the driver keeps the
-  packets for the consumer (:mod:`hsframework_quic.session`), and no further connection ids are issued.
+* **1-RTT packets are not acted on.**  The keys for reading them are never installed here; the handshake keeps
+  the packets for the consumer (:mod:`hsframework_quic.session`), and no further connection ids are issued.
 * **Retry** repeats the same ClientHello (RFC 9000 section 17.2.5.2 demands it; aioquic makes a new one) and is
   refused in another version than ours (RFC 9369 section 3.3).
 * **Version Negotiation** counts when it echoes our connection id (RFC 9000 section 17.2.1), not after a Retry, and is
@@ -57,7 +57,7 @@ _DISABLE_ACTIVE_MIGRATION = b"\x0c\x00"
 
 
 class HandshakeConnection(QuicConnection):
-    """``new_tls`` is called once for each first flight.
+    """A connection of aioquic during its handshake.  ``new_tls`` is called once for each first flight.
 
     ``original_destination_connection_id`` and ``retry_source_connection_id``: a server's, see QuicConnection.
     ``address_validated``: the peer has proved its address.  ``max_streams``: of each kind that the peer may open.
@@ -106,42 +106,42 @@ class HandshakeConnection(QuicConnection):
         if not configuration.is_client:
             self._network_paths = [QuicNetworkPath(PEER, is_validated=address_validated)]
 
-    # What the driver asks.
+    # For the handshake.
 
     @property
     def complete(self) -> bool:
-        """Is the handshake complete (RFC 9001 section 4.1.1)?"""
+        """True if the handshake is complete (RFC 9001 section 4.1.1)."""
         return self._handshake_complete
 
     @property
     def begun(self) -> bool:
-        """Has a packet of the peer been believed?"""
+        """True if a packet of the peer has been authenticated."""
         return self._state is not QuicConnectionState.FIRSTFLIGHT
 
     @property
     def negotiated_version(self) -> int:
-        """As on the wire."""
+        """The version of QUIC, as on the wire."""
         assert self._version is not None
         return self._version
 
     @property
     def ending(self) -> ConnectionTerminated | None:
-        """Why it closes, or None."""
+        """The reason for which the connection closes; None: it is open."""
         return self._close_event
 
     @property
     def closed_by_peer(self) -> bool:
-        """Is it the peer's doing?"""
+        """True if the peer has closed the connection."""
         return self._state is QuicConnectionState.DRAINING
 
     @property
     def expired(self) -> bool:
-        """Is it over without a word: its idle timeout, or no version in common?"""
+        """True if the connection ended without CONNECTION_CLOSE: idle timeout, or no common version."""
         return self._state is QuicConnectionState.TERMINATED
 
     @property
     def failure(self) -> HandshakeError | None:
-        """What TLS has to say about its end."""
+        """The error by which TLS failed; None: it has not."""
         context: VerifiedContext | None = getattr(self, "tls", None)
         return None if context is None else context.failure
 
@@ -152,11 +152,14 @@ class HandshakeConnection(QuicConnection):
 
     @property
     def can_read(self) -> bool:
-        """Are there keys for :meth:`read`?"""
+        """True if there are keys for :meth:`read`."""
         return Direction.DECRYPT in self.secrets
 
     def read(self, packet: bytes) -> tuple[bytes, int]:
-        """Payload and number of a 1-RTT packet of the peer.  Raises CryptoError for one that is not the peer's."""
+        """Return payload and number of a 1-RTT packet of the peer.
+
+        Raises CryptoError for a packet that is not the peer's.
+        """
         if self._receiving is None:
             assert self._suite is not None
             self._receiving = CryptoContext()
@@ -168,15 +171,15 @@ class HandshakeConnection(QuicConnection):
         return payload, number
 
     def is_local_connection_id(self, connection_id: bytes) -> bool:
-        """Does a packet with this destination belong here?"""
+        """Return True if a packet with this destination belongs to this connection."""
         return any(item.cid == connection_id for item in self._host_cids)
 
     def has_packet(self, number: int) -> bool:
-        """Was a 1-RTT packet of this number noted?"""
+        """Return True if a 1-RTT packet of this number has been noted."""
         return number in self._spaces[Epoch.ONE_RTT].received_packets
 
     def note_packet(self, number: int, now: float, *, ack_eliciting: bool) -> None:
-        """A 1-RTT packet was kept for the consumer: it is to be acknowledged like any other."""
+        """Note that a 1-RTT packet was kept for the consumer: it is acknowledged as any other."""
         space = self._spaces[Epoch.ONE_RTT]
         space.ack_queue.add(number)
         space.received_packets.add(number)
@@ -188,12 +191,12 @@ class HandshakeConnection(QuicConnection):
             space.ack_at = now + self._ack_delay
 
     def take_tls(self, data: bytes) -> None:
-        """TLS messages of the 1-RTT level.  Raises what ``VerifiedContext.handle_message`` does."""
+        """Take TLS messages of the 1-RTT level.  Raises the errors of ``VerifiedContext.handle_message``."""
         self.tls.level = Epoch.ONE_RTT
         self.tls.handle_message(data, self._crypto_buffers)
 
     def datagrams(self, now: float) -> list[bytes]:
-        """What is to be sent now."""
+        """Return the datagrams to send now, within the anti-amplification limit."""
         if not self._network_paths or self._version is None:
             return []
         path = self._network_paths[0]
@@ -211,10 +214,10 @@ class HandshakeConnection(QuicConnection):
         return fitting
 
     def timer(self) -> float | None:
-        """When :meth:`handle_timer` is due."""
+        """Return the time at which :meth:`handle_timer` is due, or None."""
         return None if self._close_at is None else self.get_timer()
 
-    # What aioquic calls.
+    # Called by aioquic.
 
     def _initialize(self, peer_cid: bytes) -> None:
         super()._initialize(peer_cid)
@@ -270,7 +273,7 @@ class HandshakeConnection(QuicConnection):
             self._check_version_negotiation(self._version_after_negotiation)
 
     def _check_version_negotiation(self, chosen: int) -> None:
-        """RFC 9368 section 4: would an honest Version Negotiation packet have led to the same version?"""
+        """Refuse the version unless an honest Version Negotiation packet would have led to it (RFC 9368 section 4)."""
         information = self._remote_version_information
         if information is None:
             honest = chosen == QuicProtocolVersion.VERSION_1  # section 8: a server that knows no other
@@ -302,7 +305,7 @@ class HandshakeConnection(QuicConnection):
         super()._update_traffic_key(direction, epoch, cipher_suite, secret)
 
     def _replenish_connection_ids(self) -> None:
-        """Nothing: the consumer issues them."""
+        """Do nothing: the consumer issues connection ids."""
 
     def _write_ack_frame(self, builder: QuicPacketBuilder, space: QuicPacketSpace, now: float) -> None:
         super()._write_ack_frame(builder, space, now)
@@ -311,7 +314,7 @@ class HandshakeConnection(QuicConnection):
 
 
 def _check_parameters(data: bytes) -> None:
-    """What aioquic does not look at: a parameter that is there twice (RFC 9000 section 7.4), and their size."""
+    """Refuse parameters that are there twice (RFC 9000 section 7.4) or too large; aioquic checks neither."""
     if len(data) > MAX_TRANSPORT_PARAMETERS:
         raise _parameter_error(f"transport parameters of {len(data)} bytes")
     seen: set[int] = set()

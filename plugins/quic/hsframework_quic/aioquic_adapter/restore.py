@@ -1,4 +1,4 @@
-"""A session to a connection that goes on: the counterpart of :mod:`.export`.
+"""Restoration of a connection from its session: the counterpart of :mod:`.export`.
 
 The connection is aioquic's own, its public interface is all that a consumer needs.  It is established and confirmed;
 its peer is at :data:`~hsframework_quic.aioquic_adapter.handshaking.PEER`.  **The packets in the session are not taken
@@ -37,7 +37,9 @@ _ENDED = (Epoch.INITIAL, Epoch.ZERO_RTT, Epoch.HANDSHAKE)
 
 
 def restore(session: QuicSession, *, now: float, quic_logger: QuicLogger | None = None) -> QuicConnection:
-    """``now``: on CLOCK_MONOTONIC, as everywhere with this connection.
+    """Return the connection that continues ``session``.
+
+    ``now``: on CLOCK_MONOTONIC, as everywhere with this connection.
 
     Raises StreamError for a session that does not fit together.
     """
@@ -50,7 +52,7 @@ def restore(session: QuicSession, *, now: float, quic_logger: QuicLogger | None 
 
 
 class _Restored(QuicConnection):
-    """Made by :func:`restore`; from then on nothing but a QuicConnection."""
+    """A restored connection; :func:`restore` makes it, and everybody else uses it as a QuicConnection."""
 
     def __init__(self, session: QuicSession, now: float, quic_logger: QuicLogger | None) -> None:
         local = _parameters(session.local_transport_parameters.reveal())
@@ -80,7 +82,7 @@ class _Restored(QuicConnection):
         self._close_at = now + self._idle_timeout()
 
     def _restore_tls(self, session: QuicSession) -> None:
-        """An engine that reads tickets, and refuses everything else that could come (RFC 9001 sections 4.4 and 6)."""
+        """Make a TLS engine that reads tickets, and refuses every other message (RFC 9001 sections 4.4 and 6)."""
         self.tls = tls.Context(is_client=self._is_client, alpn_protocols=[session.alpn] if session.alpn else None)
         self.tls.alpn_negotiated = session.alpn
         self.tls.client_random = session.client_random
@@ -113,7 +115,7 @@ class _Restored(QuicConnection):
             setattr(self, f"_local_{name}", getattr(local, f"initial_{name}") or 0)
 
     def _take_peer_parameters(self, session: QuicSession, peer: QuicTransportParameters) -> None:
-        """As when they arrived, when they had been checked against the handshake."""
+        """Take over the peer's parameters, which were checked against the handshake when they arrived."""
         self._remote_initial_source_connection_id = peer.initial_source_connection_id
         if peer.active_connection_id_limit is not None:
             self._remote_active_connection_id_limit = peer.active_connection_id_limit
@@ -174,7 +176,7 @@ class _Restored(QuicConnection):
         loss._pacer.update_rate(congestion_window=loss.congestion_window, smoothed_rtt=loss._rtt_smoothed)
 
     def _write_crypto(self, session: QuicSession) -> None:
-        """The unacknowledged bytes of the crypto stream into its sender, those in packets marked as sent."""
+        """Write the unacknowledged bytes of the crypto stream into its sender, those in packets marked as sent."""
         sent = [frame for packet in session.sent for frame in packet.frames if frame.type == CRYPTO]
         frames = sorted(
             (*sent, *(item for item in session.pending if item.type == CRYPTO)), key=lambda item: item.offset
@@ -195,7 +197,7 @@ class _Restored(QuicConnection):
             self._probe_pending = True
 
     def _delivery_of(self, frame: Frame) -> tuple[Any, Any]:
-        """Who wants to know what became of a frame that was sent."""
+        """Return the handler, with its arguments, that aioquic calls when the fate of a sent frame is known."""
         if frame.type == HANDSHAKE_DONE:
             return self._on_handshake_done_delivery, ()
         if frame.type == CRYPTO:

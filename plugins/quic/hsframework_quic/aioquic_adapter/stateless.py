@@ -1,4 +1,4 @@
-"""A server's only packet to a client of which nothing is kept: an Initial that closes the connection."""
+"""The one packet that a server sends to a client without keeping a connection: an Initial that closes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aioquic.quic.packet_builder import QuicPacketBuilder
 
 
 def encode_close(version: int, destination: bytes, source: bytes, code: int) -> bytes:
-    """The answer to an Initial with these connection ids: CONNECTION_CLOSE with a transport error code."""
+    """Return the answer to an Initial with these connection ids: CONNECTION_CLOSE with a transport error code."""
     crypto = CryptoPair()
     # The keys follow from the connection id that the client chose (RFC 9001 section 5.2).
     crypto.setup_initial(cid=destination, is_client=False, version=version)

@@ -1,9 +1,10 @@
 """aioquic's TLS 1.3 with our verification, both roles.  Sans-IO.
 
-aioquic has the key schedule, the messages and the state machine.  What is ours, and why:
+aioquic has the key schedule, the messages and the state machine.  Ours are, with the reasons:
 
 * **The peer's certificate.**  aioquic judges a server's by its dates, name and path alone (no EKU, no CRL, no key
-  sizes), and a client's not at all.  Here :attr:`TlsOptions.verify` judges either, and a client never goes on without.
+  sizes), and a client's not at all.  Here :attr:`.tls_options.TlsOptions.verify` judges either, and a client
+  never goes on without.
 * **Signatures** (:mod:`hsframework.tls.signatures`).  aioquic takes any curve for an ECDSA scheme, offers SHA-1, and
   does not know P-521, rsa_pss_pss and ML-DSA.
 * **Strict messages** (:mod:`hsframework.tls.messages`).  aioquic accepts extensions that are there twice, that were
@@ -33,7 +34,7 @@ __all__ = ["MAX_TICKETS", "Agreed", "Refused", "VerifiedContext"]
 
 
 class VerifiedContext(ClientSide, ServerSide):
-    """One handshake, in the role of its options: aioquic has both in one class.
+    """A TLS handshake, in the role of its options: aioquic has both roles in one class.
 
     Set ``level``, then ``handle_message``.  ``failure``: why it failed; ``agreed``: how it ended.
     """

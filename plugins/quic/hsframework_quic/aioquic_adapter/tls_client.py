@@ -1,4 +1,4 @@
-"""A client's side.  The rules: :mod:`.tls`."""
+"""The client's side of TLS.  The rules: :mod:`.tls`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_TICKETS = 8
 
 
 class ClientSide(Engine):
-    """What a client does differently from aioquic's."""
+    """The client's departures from aioquic's engine."""
 
     def _offer_resumption(self) -> None:
         session = self.options.resume

@@ -1,4 +1,4 @@
-"""What both roles have in common.  The rules: :mod:`.tls`."""
+"""The TLS engine that both roles share.  The rules: :mod:`.tls`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ TrafficKeyHandler = Callable[[Direction, Epoch, tls.CipherSuite, bytes], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreed:
-    """What a finished handshake agreed on."""
+    """The outcome of a finished handshake."""
 
     peer: PeerIdentity
     alpn: str | None
@@ -59,7 +59,7 @@ class Agreed:
 
 
 class Engine(tls.Context):
-    """One handshake.  Set ``level``, then ``handle_message``.  ``failure``: why it failed; ``agreed``: how it ended."""
+    """A TLS handshake.  Set ``level``, then ``handle_message``.  ``failure``: its error; ``agreed``: its outcome."""
 
     def __init__(self, options: TlsOptions) -> None:
         self._key_handler: TrafficKeyHandler = lambda direction, epoch, suite, secret: None
@@ -91,19 +91,19 @@ class Engine(tls.Context):
         self._exporter_secret = Secret(b"")
 
     def take_place_of(self, other: tls.Context) -> None:
-        """Take over what a QuicConnection has set on the context that it made itself."""
+        """Take over the settings that a QuicConnection has made on its own context."""
         self.handshake_extensions = other.handshake_extensions
         self.alpn_cb = other.alpn_cb
         self.update_traffic_key_cb = other.update_traffic_key_cb
 
     @property
     def finished(self) -> bool:
-        """The handshake is complete (RFC 9001 section 4.1.1)."""
+        """True if the handshake is complete (RFC 9001 section 4.1.1)."""
         return self.failure is None and self.state in (State.CLIENT_POST_HANDSHAKE, State.SERVER_POST_HANDSHAKE)
 
     @property
     def agreed(self) -> Agreed:
-        """Only once ``finished``."""
+        """The outcome, once ``finished``."""
         if not self.finished or self.key_schedule is None:
             raise RuntimeError("the handshake has not finished")
         return Agreed(
@@ -115,11 +115,11 @@ class Engine(tls.Context):
             exporter_secret=self._exporter_secret,
         )
 
-    # What aioquic's connection calls and sets, and its engine.
+    # Called and set by aioquic's connection and its engine.
 
     @property
     def key_schedule(self) -> tls.KeySchedule | None:
-        """A server's begins with the first two messages where it has asked for a second ClientHello."""
+        """The key schedule; after a HelloRetryRequest of ours it begins with the first two messages."""
         return self._key_schedule
 
     @key_schedule.setter
@@ -130,7 +130,7 @@ class Engine(tls.Context):
 
     @property
     def update_traffic_key_cb(self) -> TrafficKeyHandler:
-        """Called with each secret, which is written to the key log before."""
+        """The function that gets each secret, after the key log."""
         return self._on_traffic_key
 
     @update_traffic_key_cb.setter
@@ -158,7 +158,7 @@ class Engine(tls.Context):
         self._offered = extensions_of(output.data[4:])
 
     def _offer_resumption(self) -> None:
-        """A client's: before its ClientHello."""
+        """Offer a session for resumption; a client does so before its ClientHello."""
 
     def _take(self, data: bytes, output: dict[Epoch, Buffer]) -> None:
         self._waiting += data
@@ -177,7 +177,7 @@ class Engine(tls.Context):
                 raise Violation("handshake data goes on at a level that has ended")
 
     def _size_of_next(self, kinds: frozenset[int]) -> int | None:
-        """Bytes of the message that waits; None: it is not whole yet."""
+        """Return the bytes of the next message; None: it is not whole yet."""
         kind = self._waiting[0]
         if kind not in kinds:
             if self.state == State.CLIENT_POST_HANDSHAKE and kind == HandshakeType.CERTIFICATE_REQUEST:
@@ -191,7 +191,7 @@ class Engine(tls.Context):
         return 4 + size if len(self._waiting) >= 4 + size else None
 
     def _check(self, kind: int, body: bytes) -> None:
-        """What aioquic does not look at."""
+        """Check a message as aioquic does not."""
         if kind == HandshakeType.CLIENT_HELLO:
             self._hello = check_client_hello(body)
         elif kind == HandshakeType.SERVER_HELLO:
@@ -232,7 +232,7 @@ class Engine(tls.Context):
         self._key_handler(direction, epoch, suite, secret)
 
     def _set_peer_certificate(self, certificate: tls.Certificate) -> None:
-        """Nothing: ``_check`` has read the chain, and the signature is checked with its leaf."""
+        """Do nothing: ``_check`` has read the chain, and the signature is checked with its leaf."""
 
     def _check_certificate_verify_signature(self, verify: tls.CertificateVerify) -> None:
         if verify.algorithm not in SIGNATURE_SCHEMES:
@@ -275,12 +275,12 @@ class Engine(tls.Context):
 
 
 def _suite(code: int) -> tls.CipherSuite:
-    """aioquic has no name for AES-CCM, and needs none."""
+    """Return aioquic's name for a cipher suite, or the bare number of AES-CCM, which has no name there."""
     return cast(tls.CipherSuite, code) if code == AES_128_CCM_SHA256 else tls.CipherSuite(code)
 
 
 def _server_name(name: str | None) -> str | None:
-    """What goes into SNI (RFC 6066 section 3): no IP literal, no trailing dot, and nothing that is no DNS name."""
+    """Return the name for SNI (RFC 6066 section 3): no IP literal, no trailing dot, and only a DNS name."""
     if name is None or parse_ip_literal(name) is not None or not name.isascii():
         return None
     return name.removesuffix(".") or None

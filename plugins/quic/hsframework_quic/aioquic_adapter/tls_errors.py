@@ -1,4 +1,4 @@
-"""What a TLS engine's errors are to the connection, and to the consumer."""
+"""The errors of a TLS engine, for the connection and for the consumer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FAILURES = {
 
 
 class Refused(tls.Alert):
-    """We refuse: what aioquic turns into CONNECTION_CLOSE with 0x100 + ``description`` (RFC 9001 section 4.8)."""
+    """A refusal of ours; aioquic sends CONNECTION_CLOSE with 0x100 + ``description`` (RFC 9001 section 4.8)."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.meaning)
@@ -38,14 +38,14 @@ class Refused(tls.Alert):
 
 
 class Violation(HandshakeFailed):
-    """Against QUIC and not TLS: told as PROTOCOL_VIOLATION."""
+    """A violation of QUIC and not of TLS; it is sent as PROTOCOL_VIOLATION."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(Failure.ILLEGAL_PARAMETER, detail)
 
 
 def told(error: Exception) -> tuple[HandshakeError, Exception]:
-    """What the consumer is told of an error, and what the connection is."""
+    """Return the consumer's error and the connection's error for an exception."""
     if isinstance(error, Violation):
         reason = QuicConnectionError(
             error_code=QuicErrorCode.PROTOCOL_VIOLATION, frame_type=QuicFrameType.CRYPTO, reason_phrase=""

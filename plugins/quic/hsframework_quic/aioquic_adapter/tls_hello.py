@@ -1,4 +1,4 @@
-"""What a ClientHello must have for a server of ours, beyond its structure (RFC 8446 sections 4.1.2, 4.2, 9.2)."""
+"""The demands of our server on a ClientHello, beyond its structure (RFC 8446 sections 4.1.2, 4.2, 9.2)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PADDING = 21
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A server has asked for a second ClientHello.  ``transcript``: what stands for both messages so far."""
+    """A HelloRetryRequest that was sent.  ``transcript``: the bytes that stand for both messages so far."""
 
     first: ClientHello
     group: int
@@ -50,7 +50,7 @@ def check_client_hello(body: bytes) -> ClientHello:
 
 
 def check_second_hello(hello: ClientHello, retry: Retry) -> None:
-    """The same again, with the key share that was asked for (section 4.1.2)."""
+    """Refuse a second ClientHello that differs in more than the key share that was asked for (section 4.1.2)."""
     dropped = frozenset({extension.EARLY_DATA, extension.PRE_SHARED_KEY, PADDING})
     same = replace(hello, key_share_groups=(), psk_identities=(), extensions=hello.extensions - dropped) == replace(
         retry.first, key_share_groups=(), psk_identities=(), extensions=retry.first.extensions - dropped
@@ -60,7 +60,10 @@ def check_second_hello(hello: ClientHello, retry: Retry) -> None:
 
 
 def check_binder(ticket: tls.SessionTicket, message: bytes) -> None:
-    """RFC 8446 section 4.2.11.2, for a ClientHello with one binder.  aioquic does it again, not in constant time."""
+    """Check the binder of a ClientHello that has one (RFC 8446 section 4.2.11.2).
+
+    Later aioquic checks it as well, not in constant time.
+    """
     schedule = tls.KeySchedule(ticket.cipher_suite)
     schedule.extract(ticket.resumption_secret)
     key = schedule.derive_secret(b"res binder")

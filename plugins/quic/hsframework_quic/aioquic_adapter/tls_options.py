@@ -1,4 +1,4 @@
-"""What one TLS handshake is told (:class:`TlsOptions`), and what it leaves for resumption (:class:`Resumable`)."""
+"""The options of a TLS handshake (:class:`TlsOptions`), and the session that it leaves (:class:`Resumable`)."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ class Resumable:
 
 
 def issue_none(session: Resumable) -> bytes | None:
-    """Gives no tickets."""
+    """Return None: no ticket is issued."""
     return None
 
 
 def find_none(ticket: bytes) -> Resumable | None:
-    """Knows no tickets."""
+    """Return None: no ticket is known."""
     return None
 
 
 def keep_none(session: Resumable) -> None:
-    """Keeps no tickets."""
+    """Drop the ticket."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsOptions:
-    """One handshake.  Everything that it needs: the engine opens no file and asks for nothing else.
+    """The options of one handshake; the engine opens no file and uses nothing else.
 
     ``verify`` judges the peer's certificates and ``authorize`` the peer, both before our last word: a client's
-    Finished, a server's keys for reading application data.  What either raises is ``VerifiedContext.failure`` then.
+    Finished, a server's keys for reading application data.  An error of either is ``VerifiedContext.failure`` then.
 
     Tickets.  A server: ``issue`` gets a session and returns what stands for it in the NewSessionTicket (at most 65535
     bytes; None: no ticket), ``find`` gives the session back, or None.  A client: ``keep`` gets each session that its
-    server offers, and ``resume`` is the one to try.  Which request may use which session is for these to say.
+    server offers, and ``resume`` is the one to try.  These decide which request may use which session.
     """
 
     role: Role
     identities: tuple[Identity, ...] = ()
     server_name: str | None = None
-    """Asked for by a client (SNI); an IP literal is not sent.  What the certificate must say is ``verify``'s."""
+    """Asked for by a client (SNI); an IP literal is not sent.  The name in the certificate is ``verify``'s business."""
     alpn: tuple[str, ...] = ()
     """Offered, or accepted in order of preference.  Not empty: the handshake fails without agreement (RFC 9001
     section 8.1).  Empty: the extension is not used."""

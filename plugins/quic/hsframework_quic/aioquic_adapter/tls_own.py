@@ -1,4 +1,4 @@
-"""Our own certificate and key, in the shape in which aioquic wants to have them."""
+"""Our own certificate and key, in the shape that aioquic takes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ for _code in signatures.SCHEMES:
 
 
 class Der:
-    """A certificate of ours, where aioquic wants one of ``cryptography``'s."""
+    """A certificate of ours in place of one of ``cryptography``'s."""
 
     def __init__(self, der: bytes) -> None:
         self._der = der

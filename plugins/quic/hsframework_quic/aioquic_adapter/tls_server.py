@@ -1,4 +1,4 @@
-"""A server's side.  The rules: :mod:`.tls`."""
+"""The server's side of TLS.  The rules: :mod:`.tls`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hsframework_quic.aioquic_adapter.tls_own import chosen
 
 
 class ServerSide(Engine):
-    """What a server does differently from aioquic's."""
+    """The server's departures from aioquic's engine."""
 
     def _server_handle_hello(self, input_buf: Buffer, initial_buf: Buffer, handshake_buf: Buffer) -> None:
         hello = self._hello
@@ -41,7 +41,10 @@ class ServerSide(Engine):
         self._take_over_resumed()
 
     def _asks_again(self, hello: ClientHello, output: Buffer) -> bool:
-        """HelloRetryRequest (RFC 8446 section 4.1.4); False: the ClientHello will do, or nothing will."""
+        """Send HelloRetryRequest if that helps (RFC 8446 section 4.1.4).
+
+        Return False if the ClientHello will do, or nothing will.
+        """
         if self._retry is not None:
             check_second_hello(hello, self._retry)
             return False
@@ -69,7 +72,7 @@ class ServerSide(Engine):
         return True
 
     def _find(self, ticket: bytes, hello: ClientHello) -> tls.SessionTicket | None:
-        """The session to resume; None: a full handshake.  aioquic resumes what this returns."""
+        """Return the session to resume; None: a full handshake.  aioquic resumes it."""
         session = self.options.find(ticket)
         suite = next((suite for suite in self._cipher_suites if suite in hello.cipher_suites), None)
         if session is None or not session.ticket.is_valid or session.ticket.cipher_suite != suite:

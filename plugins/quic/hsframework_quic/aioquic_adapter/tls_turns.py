@@ -1,4 +1,4 @@
-"""Which message may come when, at which encryption level, and how long it may be: a table."""
+"""The messages that may come in each state, their encryption level and their sizes, as tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXPECTED: dict[State, tuple[Epoch, frozenset[int]]] = {
     State.SERVER_EXPECT_FINISHED: (Epoch.HANDSHAKE, frozenset({HandshakeType.FINISHED})),
     State.SERVER_POST_HANDSHAKE: (Epoch.ONE_RTT, NOTHING),
 }
-"""What may come in each state, and at which encryption level; a state that is not here takes nothing."""
+"""The encryption level and the messages of each state; a state that is not here takes nothing."""
 
 MAX_SIZES: dict[int, int] = {
     HandshakeType.CLIENT_HELLO: 1 << 16,

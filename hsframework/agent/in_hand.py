@@ -1,0 +1,177 @@
+"""Requests in hand: begun with the reply to ACCEPT, withdrawn by CANCEL, ended with DONE.
+
+* Room for a request is taken before it begins, and given back when it ends, on every way.
+* The socket is closed before DONE is sent, while the dispatcher surely holds its copy: so the close never is the last
+  one, and never blocks.  Where DONE is not sent, a thread does the last close if it may block.
+* A request ends on the event loop's call (of its task, or of the timer of its grace), never within a call from here, so
+  that a loop over the requests in hand may end them.
+* The end of all at once, when the connection is lost, is the caller's: :meth:`RequestsInHand.abandon` returns the
+  handshakes with their sockets open, to be kept or closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from hsframework.agent.callbacks import Callbacks
+from hsframework.agent.endpoint import make_endpoint
+from hsframework.agent.handshake import Handshake
+from hsframework.agent.readiness import Readiness
+from hsframework.agent.requests import decode_request, encode_failure
+from hsframework.agent.trusts import Trusts
+from hsframework.errors import HandshakeError, HsframeworkError
+from hsframework.failures import Failure
+from hsframework.local.deadlines import Deadlines
+
+if TYPE_CHECKING:
+    from hsframework.agent.conversation import Conversation
+    from hsframework.agent.room import Room
+    from hsframework.agent.served import Served
+    from hsframework.netlink.messages import Message
+    from hsframework.registry.plugins import PluginRegistry
+
+DEFAULT_TIMEOUT = 4000
+"""Milliseconds of a request that names none."""
+
+_log = structlog.get_logger("hsframework.agent")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shared:
+    """Objects that all links of a process share.
+
+    ``served``: the protocols by group and SO_PROTOCOL.  ``retire``: called with the reason when the process is to be
+    replaced; it returns at once.
+    """
+
+    served: Mapping[tuple[str, int], Served]
+    registry: PluginRegistry
+    room: Room
+    retire: Callable[[str], None]
+
+
+class RequestsInHand:
+    """The requests of one link."""
+
+    def __init__(self, shared: Shared, conversation: Conversation, loop: asyncio.AbstractEventLoop) -> None:
+        self.trusts = Trusts()
+        self._shared = shared
+        self._conversation = conversation
+        self._loop = loop
+        self._readiness = Readiness(loop)
+        self._deadlines: Deadlines[Handshake] = Deadlines(loop, Handshake.deadline_passed)
+        self._handshakes: dict[int, Handshake] = {}
+        self._none_left = asyncio.Event()
+
+    def __len__(self) -> int:
+        return len(self._handshakes)
+
+    def begin(self, values: Mapping[str, Any], fd: int | None) -> None:
+        """Begin a request, whose room is taken, with the values and the socket of the reply to ACCEPT.
+
+        One that cannot be served ends at once, with DONE.
+        """
+        number = values.get("request-id", 0)
+        try:
+            self._handshakes[number] = self._begun(number, values, fd)
+        except HsframeworkError as error:
+            _log.error("a request cannot be served", request=values.get("request-id"), reason=str(error))
+            self._conversation.send_soon(encode_failure(number, error))
+            self._shared.room.give_back(1)
+        except BaseException:
+            self._shared.room.give_back(1)
+            raise
+
+    def withdrawn(self, message: Message, _: int | None) -> None:
+        """Handle CANCEL: end a request without DONE, and acknowledge if that is asked for."""
+        self._conversation.acknowledge(message)
+        handshake = self._handshakes.get(message.values.get("request-id", 0))
+        if handshake is not None:
+            late = message.values.get("reason") == errno.ETIMEDOUT
+            handshake.stop(Failure.SILENCE if late else Failure.CANCELLED, silent=True)
+
+    def stop(self, failure: Failure, detail: str) -> None:
+        """End every request, each with its DONE."""
+        for handshake in self._handshakes.values():
+            handshake.stop(failure, detail)
+
+    def abandon(self, failure: Failure, detail: str) -> list[Handshake]:
+        """End every request at once, without DONE.  Return the handshakes; their endpoints are the caller's."""
+        handshakes = list(self._handshakes.values())
+        self._handshakes.clear()
+        self._none_left.set()
+        for handshake in handshakes:
+            handshake.abandon(failure, detail)
+        self._shared.room.give_back(len(handshakes))
+        return handshakes
+
+    async def drained(self) -> None:
+        """Wait until no request is in hand."""
+        while self._handshakes:
+            self._none_left.clear()
+            await self._none_left.wait()
+
+    def close(self) -> None:
+        """Leave the event loop.  No request may be in hand."""
+        self._readiness.close()
+        self._deadlines.close()
+
+    def _begun(self, number: int, values: Mapping[str, Any], fd: int | None) -> Handshake:
+        shared = self._shared
+        sock = _socket_of(fd)
+        endpoint = make_endpoint(sock, self._readiness)
+        try:
+            group = values.get("group", "")
+            served = shared.served.get((group, sock.proto))
+            if served is None:
+                raise HandshakeError(
+                    f"no protocol here serves the group {group!r} on sockets of protocol {sock.proto}",
+                    errno=errno.EPROTONOSUPPORT,
+                )
+            callbacks = Callbacks(number, self._conversation, shared.registry)
+            request = callbacks.request = decode_request(
+                values,
+                served,
+                deadline=self._loop.time() + values.get("timeout", DEFAULT_TIMEOUT) / 1000,
+                trust=self.trusts.named_by(values),
+                psk_lookup=callbacks.psk_lookup,
+                open_netlink=callbacks.open_netlink,
+                authorize=callbacks.authorize,
+            )
+        except BaseException:
+            endpoint.close()
+            raise
+        source = values.get("source")
+        return Handshake(
+            request, callbacks, endpoint, served, source, shared.registry, self._ended, self._deadlines, self._loop
+        )
+
+    def _ended(self, handshake: Handshake, done: bytes | None) -> None:
+        self._handshakes.pop(handshake.request.id, None)
+        if not self._handshakes:
+            self._none_left.set()
+        handshake.endpoint.close(last=done is None)
+        if done is not None:
+            self._conversation.send_soon(done)
+        room = self._shared.room
+        room.give_back(1)
+        if reason := handshake.exhausted or room.shortage():
+            self._shared.retire(reason)
+
+
+def _socket_of(fd: int | None) -> socket.socket:
+    if fd is None:
+        raise HandshakeError("a request without its socket", errno=errno.EBADF)
+    try:
+        return socket.socket(fileno=fd)
+    except OSError:
+        os.close(fd)
+        raise HandshakeError("the file descriptor is not a socket", errno=errno.ENOTSOCK) from None

@@ -1,0 +1,12 @@
+"""The agents' socket: join, accept, done, PSK-LOOKUP and restore, one connection for each agent process.
+
+The dispatcher offers its agents the same service as the kernel offers the dispatcher.
+
+* ``server``: accepts connections.
+* ``connection``: the connection of one agent, from its first message to its end.
+* ``operations``: a table of the operations that each phase allows, and the functions that carry them out.
+"""
+
+from hsframework.dispatcher.agents.server import AgentServer
+
+__all__ = ["AgentServer"]

@@ -1,0 +1,186 @@
+"""One agent's connection: its phase and memberships, what is sent to it, and its end.
+
+READY goes to every member of a group when a request arrives, and again only after the agent has asked (a READY that
+waits unread says enough).  An agent that is gone costs each consumer whose request it had one EIO; one that misses a
+deadline is killed unless it sends something within a second, which shows that its loop still turns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import errno
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import structlog
+
+from hsframework.dispatcher.keys.trusts import TrustFiles
+from hsframework.dispatcher.messages import codec
+from hsframework.dispatcher.policy import PeerCredentials, Policy
+from hsframework.dispatcher.requests.core import Dispatcher
+from hsframework.errors import HsframeworkError, MessageError, RequestRefused
+from hsframework.interface import Trust
+from hsframework.local.channel import AsyncChannel
+from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error, sequence_of
+
+HANG_GRACE = 1.0
+"""Seconds in which an agent that missed a deadline must show that it lives."""
+
+_log = structlog.get_logger("hsframework.dispatcher")
+
+
+class Phase(enum.Enum):
+    """Stage of an agent's connection.  There is no way back, not even by leaving every group."""
+
+    CONNECTED = "it has joined no group yet"
+    JOINED = "it has joined one"
+
+    # Hashed as the object that it is: Enum's own hash costs more than the look-up.
+    __hash__ = object.__hash__
+
+
+class Operation(NamedTuple):
+    """An entry of the table of operations.  ``takes_socket``: a file descriptor comes with the message."""
+
+    run: Callable[[AgentConnection, Message, int | None], None]
+    takes_socket: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Objects that the connections of all agents share."""
+
+    dispatcher: Dispatcher
+    policy: Policy
+    trusts: TrustFiles
+    operations: Mapping[tuple[Phase, str], Operation]
+    loop: asyncio.AbstractEventLoop
+
+
+class AgentConnection:
+    """Connection of one agent process, the dispatcher's end.  ``on_closed`` is called once, when it has ended."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: PeerCredentials,
+        service: Service,
+        on_closed: Callable[[AgentConnection], None],
+    ) -> None:
+        self.peer = peer
+        self.service = service
+        self.name = f"pid {peer.pid}"
+        self.phase = Phase.CONNECTED
+        self.groups: set[str] = set()
+        self.socket_protocols: frozenset[int] = frozenset()
+        self.announced: set[str] = set()
+        """Groups with a READY under way."""
+        self._on_closed = on_closed
+        self._trusts_sent: dict[int, int] = {}
+        self._watch: asyncio.TimerHandle | None = None
+        self._pidfd = _open_pidfd(peer.pid)
+        self.channel = AsyncChannel(
+            sock, self._packet, self._gone, loop=service.loop, close_fd=service.dispatcher.close_fd
+        )
+
+    def announce(self, group: str) -> None:
+        """Send READY, unless one is under way already."""
+        if group not in self.announced:
+            self.announced.add(group)
+            self.channel.send(codec.encode("ready", {"group": group}))
+
+    def withdraw(self, request_id: int, reason: int) -> None:
+        """Send CANCEL: the request has been completed.  The agent closes its socket and acknowledges."""
+        self.channel.send(codec.encode("cancel", {"request-id": request_id, "reason": reason}, flags=NLM_F_ACK))
+
+    def send_trust(self, trust: Trust) -> int:
+        """Send a trust unless the agent has it already.  Return its trust-id."""
+        file = self.service.trusts.file(trust)
+        if self._trusts_sent.get(file.number) != file.generation:
+            values = {"trust-id": file.number, "size": file.size}
+            self.channel.send(codec.encode("trust", values), file.fd)
+            self._trusts_sent[file.number] = file.generation
+        return file.number
+
+    def watch(self) -> None:
+        """Kill the agent unless it sends a message within :data:`HANG_GRACE`: it has missed a deadline."""
+        if self._watch is None:
+            self._watch = self.service.loop.call_later(HANG_GRACE, self._kill)
+
+    def close(self) -> None:
+        """End the connection, as if the agent had gone."""
+        if not self.channel.closed:
+            self.channel.close()
+            self._gone(None)
+
+    def _packet(self, data: bytes, fd: int | None) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        try:
+            message = codec.decode(data)
+            if message.error is not None:
+                return
+            operation = self._allowed(message.operation)
+            if fd is not None and not operation.takes_socket:
+                raise MessageError(f"{message.operation} carries no file descriptor")
+            handed, fd = fd, None
+            operation.run(self, message, handed)
+        except HsframeworkError as error:
+            _log.warning("an agent's message is refused", agent=self.name, error=str(error))
+            self.channel.send(encode_error(error.errno, sequence_of(data), str(error)))
+        except Exception as error:
+            _log.error("a fault in the dispatcher", error=repr(error), during=f"a message of {self.name}")
+            self.channel.send(encode_error(errno.EIO, sequence_of(data), "a fault in the dispatcher; see its log"))
+        else:
+            if message.flags & NLM_F_ACK:
+                self.channel.send(encode_error(0, message.sequence))
+        finally:
+            if fd is not None:
+                self.service.dispatcher.close_fd(fd)
+
+    def _allowed(self, name: str) -> Operation:
+        """Return the operation of this name.  Raises RequestRefused if the table does not list it for the phase."""
+        operations = self.service.operations
+        operation = operations.get((self.phase, name))
+        if operation is not None:
+            return operation
+        if any(name == known for _, known in operations):
+            raise RequestRefused(f"join a group before {name}", errno=errno.EPERM)
+        raise RequestRefused(f"{name} is not for agents", errno=errno.EOPNOTSUPP)
+
+    def _gone(self, error: Exception | None) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        dispatcher = self.service.dispatcher
+        requests = dispatcher.all_in_hand(self) if self.phase is Phase.JOINED else []
+        tell = _log.warning if self.groups else _log.info
+        tell("an agent is gone", agent=self.name, in_hand=len(requests), error=str(error or ""))
+        self._on_closed(self)
+        # First the members, so that nothing is announced to the one that is gone.
+        groups, self.groups = self.groups, set()
+        dispatcher.left(self, groups, expected_back=True)
+        dispatcher.agent_gone(requests)
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+    def _kill(self) -> None:
+        self._watch = None
+        _log.error("an agent hangs and is killed", agent=self.name)
+        if self._pidfd is not None and self.peer.pid != os.getpid():
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        self.close()
+
+
+def _open_pidfd(pid: int) -> int | None:
+    with contextlib.suppress(OSError):
+        return os.pidfd_open(pid)
+    return None

@@ -1,0 +1,45 @@
+"""Server of the agents' socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from hsframework.configuration.settings import Limits
+from hsframework.dispatcher.agents.connection import AgentConnection, Service
+from hsframework.dispatcher.agents.operations import TABLE
+from hsframework.dispatcher.connections import Listener
+from hsframework.dispatcher.keys.trusts import TrustFiles
+from hsframework.dispatcher.policy import PeerCredentials, Policy
+from hsframework.dispatcher.requests.core import Dispatcher
+
+
+class AgentServer:
+    """Listener on the agents' socket; makes an :class:`AgentConnection` for each process that connects."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        policy: Policy,
+        trusts: TrustFiles,
+        sock: socket.socket,
+        limits: Limits,
+        *,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._service = Service(dispatcher, policy, trusts, TABLE, loop)
+        self.listener = Listener(
+            sock,
+            self._connected,
+            limits,
+            check=policy.check_restore,
+            close_fd=dispatcher.close_fd,
+            loop=loop,
+        )
+
+    def close(self) -> None:
+        """Stop serving agents."""
+        self.listener.close()
+
+    def _connected(self, sock: socket.socket, peer: PeerCredentials) -> AgentConnection:
+        return AgentConnection(sock, peer, self._service, self.listener.closed)

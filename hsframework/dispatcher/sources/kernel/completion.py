@@ -1,0 +1,46 @@
+"""Completion of the kernel's requests by DONE, each exactly once."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+
+import structlog
+
+from hsframework.dispatcher.custody import Custody
+from hsframework.dispatcher.requests.request import Outcome, PendingRequest
+from hsframework.dispatcher.sources.kernel.request import KernelRequests
+from hsframework.dispatcher.sources.kernel.sockets import Sockets
+from hsframework.errors import HsframeworkError
+
+RETRIED = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ENOTCONN, errno.EAGAIN})
+"""Statuses that are sent as ETIMEDOUT: NFS retries that one, and gives up on all others."""
+
+_log = structlog.get_logger("hsframework.dispatcher")
+
+
+class Completion:
+    """The DONE of one source.  ``pending``: the number of requests that were submitted and have had no DONE yet."""
+
+    def __init__(self, source: str, requests: KernelRequests, sockets: Sockets) -> None:
+        self.pending = 0
+        self._source = source
+        self._requests = requests
+        self._sockets = sockets
+
+    def deliver(self, request: PendingRequest, outcome: Outcome) -> None:
+        """Complete a request that was submitted.  It is over also if DONE is refused, which is logged."""
+        self.pending -= 1
+        with self._requests.peers(request, outcome) as peers:
+            self._done(request.custody, outcome.status, peers)
+
+    def refuse(self, custody: Custody, status: int) -> None:
+        """Complete a request that was not submitted, and release its socket."""
+        self._done(custody, status, ())
+        custody.release()
+
+    def _done(self, custody: Custody, status: int, peers: Sequence[int]) -> None:
+        try:
+            self._sockets.done(custody.fileno(), errno.ETIMEDOUT if status in RETRIED else status, peers)
+        except (HsframeworkError, OSError) as error:
+            _log.error("DONE is refused", source=self._source, status=status, error=str(error))

@@ -1,0 +1,142 @@
+"""Rounds of ACCEPT.
+
+Rules:
+
+* A round ends when nothing waits, or when the dispatcher is full: then the kernel's queue is the back-pressure.
+* The dispatcher's limits are asked before ACCEPT: a request that was taken and is then refused has failed.
+* An ACCEPT that fails has cost one request its life.  The next one, in whatever group, waits :data:`ACCEPT_PAUSE`.
+* Every request that ACCEPT returned is completed by DONE: at once if it cannot be submitted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+
+from hsframework.dispatcher.custody import Custody
+from hsframework.dispatcher.requests.core import Dispatcher
+from hsframework.dispatcher.requests.request import Source
+from hsframework.dispatcher.sources.kernel.completion import Completion
+from hsframework.dispatcher.sources.kernel.request import KernelRequests
+from hsframework.dispatcher.sources.kernel.sockets import ServiceLost, Sockets
+from hsframework.errors import HsframeworkError, RequestRefused
+from hsframework.netlink.socket import NetlinkError
+
+ACCEPT_PAUSE = 0.05
+"""Seconds until ACCEPT is tried again after one that failed for anything but an empty queue."""
+
+_log = structlog.get_logger("hsframework.dispatcher")
+
+
+class Rounds:
+    """The rounds of one source.  ``resume``: called by the loop when a pause is over."""
+
+    def __init__(
+        self,
+        source: Source,
+        dispatcher: Dispatcher,
+        requests: KernelRequests,
+        sockets: Sockets,
+        completion: Completion,
+        resume: Callable[[], None],
+        *,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._source = source
+        self._dispatcher = dispatcher
+        self._requests = requests
+        self._sockets = sockets
+        self._completion = completion
+        self._resume = resume
+        self._loop = loop
+        self._pause: asyncio.TimerHandle | None = None
+
+    def serve(self, group: str) -> None:
+        """Submit the requests that wait, while the dispatcher has room.
+
+        Raises ServiceLost, and NetlinkError for a group that the service does not have.
+        """
+        while self._pause is None and self._dispatcher.has_room(self._source, group):
+            if not self._accept(group, self._submit):
+                break
+
+    def refuse(self, group: str) -> bool:
+        """Complete the requests that wait with EIO, which takes no room.  Return True if none is left.
+
+        Raises ServiceLost, and NetlinkError for a group that the service does not have.
+        """
+        while self._pause is None:
+            if not self._accept(group, self._turn_away):
+                return self._pause is None
+        return False
+
+    def stop(self) -> None:
+        """End a pause without a further round."""
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+
+    def _accept(self, group: str, take: Callable[[str, Mapping[str, Any], Custody], int]) -> bool:
+        """Take one request, and complete it if ``take`` returns an errno.  Return False if none was there."""
+        try:
+            values = self._sockets.accept(group)
+        except ServiceLost:
+            raise
+        except HsframeworkError as error:
+            if isinstance(error, NetlinkError) and error.errno == errno.EINVAL:
+                raise
+            _log.error("ACCEPT failed, and perhaps a request with it", source=self._source.name, error=str(error))
+            # Without an fd each further ACCEPT would cost one more request; other faults may go on for ever.
+            self._pause = self._loop.call_later(ACCEPT_PAUSE, self._pause_over)
+            return False
+        if values is None:
+            return False
+        custody = self._custody(values)
+        if custody is not None:
+            self._requests.keys.hold(values.get("keyring"))
+            status = take(group, values, custody)
+            if status:
+                self._completion.refuse(custody, status)
+                self._requests.keys.forget(values.get("keyring"))
+        return True
+
+    def _custody(self, values: Mapping[str, Any]) -> Custody | None:
+        fd = values.get("sockfd", -1)
+        if fd < 0:
+            _log.error("ACCEPT brought no socket", source=self._source.name)
+            return None
+        try:
+            return self._dispatcher.take_socket(fd, trusted=True, connected=False)
+        except RequestRefused as error:
+            _log.error("ACCEPT brought a file that is not a socket", source=self._source.name, error=str(error))
+            return None
+
+    def _submit(self, group: str, values: Mapping[str, Any], custody: Custody) -> int:
+        """Give the request to the dispatcher.  Return 0, or the errno with which it is refused."""
+        try:
+            submission, origin = self._requests.take(self._source, group, values, custody)
+            self._dispatcher.submit(submission, custody, origin)
+        except HsframeworkError as error:
+            _log.warning("a request of the kernel's is refused", source=self._source.name, error=str(error))
+            # ESRCH means that nobody listens; this consumer's request was taken.
+            return errno.EIO if error.errno == errno.ESRCH else error.errno
+        except Exception as error:
+            _log.error("a fault in the dispatcher", error=repr(error), during=f"a request of {self._source.name}")
+            return errno.EIO
+        self._completion.pending += 1
+        self._requests.taken(submission, origin)
+        return 0
+
+    def _turn_away(self, group: str, values: Mapping[str, Any], custody: Custody) -> int:
+        _log.warning(
+            "a request of the kernel's is refused", source=self._source.name, error=f"the group {group!r} was left"
+        )
+        return errno.EIO
+
+    def _pause_over(self) -> None:
+        self._pause = None
+        self._resume()

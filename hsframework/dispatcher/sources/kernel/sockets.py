@@ -1,0 +1,113 @@
+"""The sockets of one form in one network namespace, open while they are needed and not longer.
+
+Open sockets keep the namespace alive, and a module that offers the service.  They are opened by the first call that
+needs them; their owner closes them.  A service that is gone raises :class:`ServiceLost` out of every call but DONE.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from hsframework.dispatcher.sources.kernel.wire import GONE, Wire
+from hsframework.errors import HsframeworkError
+from hsframework.netlink.socket import NetlinkError
+
+_log = structlog.get_logger("hsframework.dispatcher")
+
+
+class ServiceLost(HsframeworkError):
+    """Loss of the service: it is missing, has vanished, or does not allow us to use it."""
+
+
+class Sockets:
+    """A :class:`~hsframework.dispatcher.sources.kernel.wire.Wire` that comes and goes.
+
+    ``open_wire``: opens the form in the namespace; raises HsframeworkError or OSError.  ``announced``: called by the
+    loop when a request was announced.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        open_wire: Callable[[], Wire],
+        announced: Callable[[], None],
+        *,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._source = source
+        self._open_wire = open_wire
+        self._announced = announced
+        self._loop = loop
+        self._wire: Wire | None = None
+        self._problem = ""
+
+    def join(self, group: str) -> None:
+        """Become a member of a group.  Raises ServiceLost, and NetlinkError when the membership is refused."""
+        self._opened().join(group)
+        self._problem = ""
+
+    def leave(self, group: str) -> None:
+        """Cease to be a member.  Raises ServiceLost."""
+        try:
+            self._open().leave(group)
+        except NetlinkError as error:
+            raise _lost(error) from None
+
+    def drain(self) -> None:
+        """Read every announcement.  Raises ServiceLost."""
+        try:
+            self._open().drain()
+        except HsframeworkError as error:
+            raise _lost(error) from None
+
+    def accept(self, group: str) -> Mapping[str, Any] | None:
+        """Return the next request of the group (attribute set ``accept``), or None if none waits.
+
+        Raises ServiceLost; NetlinkError with EINVAL when the service has no such group; HsframeworkError.
+        """
+        try:
+            return self._open().accept(group)
+        except HsframeworkError as error:
+            if error.errno in GONE:
+                raise _lost(error) from None
+            raise
+
+    def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
+        """Complete a request.  ``peers``: serials of keys.  Raises HsframeworkError and OSError."""
+        self._opened().done(fd, status, peers)
+
+    def report(self, error: ServiceLost) -> None:
+        """Log the reason once, until a group has been joined again."""
+        if str(error) != self._problem:
+            self._problem = str(error)
+            _log.warning("the kernel's requests cannot be taken", source=self._source, reason=self._problem)
+
+    def close(self) -> None:
+        """Leave every group and close the sockets, if they are open."""
+        if self._wire is not None:
+            self._loop.remove_reader(self._wire.fileno())
+            self._wire.close()
+            self._wire = None
+
+    def _opened(self) -> Wire:
+        """Return the wire, which is opened now if it is not open.  Raises ServiceLost."""
+        if self._wire is None:
+            try:
+                self._wire = self._open_wire()
+            except (HsframeworkError, OSError) as error:
+                raise _lost(error) from None
+            self._loop.add_reader(self._wire.fileno(), self._announced)
+        return self._wire
+
+    def _open(self) -> Wire:
+        """Return the wire of a group that was joined: it is open until every group has been sent LOST."""
+        assert self._wire is not None
+        return self._wire
+
+
+def _lost(error: Exception) -> ServiceLost:
+    return ServiceLost(str(error))

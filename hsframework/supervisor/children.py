@@ -1,0 +1,277 @@
+"""Child processes of the supervisor: forked, started again when they end, ended when they break the protocol.
+
+Rules:
+
+* They are forked and never executed: what a child needs was imported before.  So a replacement opens no program file.
+* Nothing of the supervisor's stays open in a child.  A signal for a child that was just forked waits until its own
+  handlers are in place.
+* A child that ends is started again, at once the first time and then with growing pauses; one that has run for a while
+  starts as if it were new.  One whose configuration is wrong (exit status 2) is not started again, and one that is not
+  essential and ends with status 0 neither.
+* A child that sends nonsense, or more than :data:`MOST_MESSAGES` in :data:`FLOOD_WINDOW` seconds, is killed and started
+  again as one that ended.  Of each child one message is read in a turn, so none keeps the supervisor from the others;
+  of one that has ended, all that it had sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, NoReturn
+
+import structlog
+
+from hsframework.errors import ConfigurationError, MessageError
+from hsframework.local.control import ControlSocket, Direction, Received, Sent
+from hsframework.process.signals import SignalSocket, stop_signals
+
+EXIT_CONFIGURATION = 2
+STOP_TIMEOUT = 10.0
+"""Seconds that children have to stop before they are killed."""
+
+PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
+"""Seconds before a start, by how often the child has ended before."""
+
+LONGEST_WITHOUT_ESSENTIAL = 0.5
+"""Seconds: nothing is served without it, so it is back within a second, however often it ends."""
+
+STEADY = 30.0
+"""Seconds after which a child counts as well, and the next restart is at once again."""
+
+FLOOD_WINDOW = 10.0
+MOST_MESSAGES = 5_000
+"""Twice what a keeper sends at most: 256 workers join, die five times each and are replaced."""
+
+_log = structlog.get_logger("hsframework.supervisor")
+
+
+@dataclass(eq=False)
+class Child(Generic[Sent, Received]):
+    """One process that is kept alive.
+
+    ``start`` runs in it, with its end of a control socket; the process ends with the status that it returns.
+    ``sends`` and ``receives``: the messages to it and from it.
+    """
+
+    name: str
+    start: Callable[[socket.socket], int]
+    sends: Direction[Sent]
+    receives: Direction[Received]
+    essential: bool = False
+    pid: int = field(default=0, init=False)
+    """0: no process runs."""
+    control: ControlSocket[Sent, Received] | None = field(default=None, init=False)
+    started: float = field(default=0.0, init=False)
+    failures: int = field(default=0, init=False)
+    due: float | None = field(default=0.0, init=False)
+    """When it is to be started; None: it runs, or is not to be started again."""
+    ended: bool = field(default=False, init=False)
+    """True once it has ended, whether or not it was started again."""
+    _window: float = field(default=0.0, init=False)
+    _messages: int = field(default=0, init=False)
+
+    def begun(self, pid: int, control: ControlSocket[Sent, Received]) -> None:
+        """Record the process that was started."""
+        self.pid, self.control = pid, control
+        self.due, self.started = None, time.monotonic()
+        self._window = 0.0
+
+    def send(self, message: Sent) -> None:
+        """Send a message, if a process is there to receive it."""
+        if self.control is not None and not self.control.send(message):
+            _log.warning("a child does not take a message", child=self.name, message=message.event)
+
+    def receive(self, now: float) -> Received | None:
+        """Return its next message, or None if there is none.
+
+        Raises EOFError when the process has closed its end, MessageError when it breaks the protocol.
+        """
+        if self.control is None:
+            return None
+        if now >= self._window:
+            self._window, self._messages = now + FLOOD_WINDOW, 0
+        message = self.control.receive()
+        self._messages += 1
+        if self._messages > MOST_MESSAGES:
+            raise MessageError(f"more than {MOST_MESSAGES} messages in {FLOOD_WINDOW:.0f} seconds")
+        return message
+
+
+AnyChild = Child[Any, Any]
+
+
+class Children:
+    """All child processes, and the signals that end the supervisor.
+
+    ``status``: the exit status of the whole, once it is to end; None before.
+    """
+
+    def __init__(self, children: Iterable[AnyChild]) -> None:
+        self._children = tuple(children)
+        self.status: int | None = None
+        self._stop_signals = stop_signals()
+        self._signals = SignalSocket((signal.SIGCHLD, *self._stop_signals))
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._signals, selectors.EVENT_READ, None)
+
+    def start_due(self) -> None:
+        """Start every child whose time has come."""
+        now = time.monotonic()
+        for child in self._children:
+            if child.due is not None and child.due <= now:
+                try:
+                    self._start(child)
+                except OSError as error:
+                    child.failures += 1
+                    _log.error("cannot be started now", child=child.name, reason=error.strerror, pause=_postpone(child))
+
+    def wait(self) -> Iterator[tuple[AnyChild, Any]]:
+        """Wait until something happens, and yield messages of children: one of each, all of those that have ended."""
+        due = [child.due for child in self._children if child.due is not None]
+        timeout = max(0.0, min(due) - time.monotonic()) if due else None
+        for key, _ in self._selector.select(timeout):
+            if key.data is None:
+                if self._signals.take().intersection(self._stop_signals):
+                    self.status = 0
+            elif (message := self._receive(key.data)) is not None:
+                yield key.data, message
+        for child, status in self._reaped():
+            while (message := self._receive(child)) is not None:
+                yield child, message
+            self._after(child, status)
+
+    def break_off(self, child: AnyChild, error: MessageError) -> None:
+        """End a child that breaks the protocol; it is started again as one that ended by itself."""
+        _log.error("a child breaks the protocol and is killed", child=child.name, reason=str(error))
+        if child.pid:
+            os.kill(child.pid, signal.SIGKILL)
+        self._close_control(child)
+
+    def stop(self, *groups: Iterable[AnyChild]) -> None:
+        """End every child, one group after the other, and close what this object has open."""
+        for group in groups:
+            running = [child for child in group if child.pid]
+            for child in running:
+                os.kill(child.pid, signal.SIGTERM)
+            deadline = time.monotonic() + STOP_TIMEOUT
+            for child in running:
+                _await_end(child, deadline)
+        for child in self._children:
+            self._close_control(child)
+        self._selector.close()
+        self._signals.close()
+
+    def _start(self, child: AnyChild) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        control = ControlSocket(ours, child.sends, child.receives)
+        with theirs:
+            try:
+                pid = self._fork(child, control, theirs)
+            except OSError:
+                control.close()
+                raise
+        child.begun(pid, control)
+        self._selector.register(control, selectors.EVENT_READ, child)
+        _log.info("started", child=child.name, process=pid)
+
+    def _fork(self, child: AnyChild, ours: ControlSocket[Any, Any], theirs: socket.socket) -> int:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with self._signals.held():
+            pid = os.fork()
+            if not pid:
+                ours.close()
+                self._become(child, theirs)
+        return pid
+
+    def _become(self, child: AnyChild, control: socket.socket) -> NoReturn:
+        status = 1
+        try:
+            self._leave()
+            status = child.start(control)
+        except KeyboardInterrupt:
+            status = 130
+        except Exception as error:
+            _log.error("a child cannot go on", child=child.name, error=str(error), kind=type(error).__name__)
+            status = EXIT_CONFIGURATION if isinstance(error, ConfigurationError) else 1
+        finally:
+            with contextlib.suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(status)
+
+    def _leave(self) -> None:
+        """Close everything of the supervisor's, in the forked child."""
+        self._signals.leave()
+        self._selector.close()
+        for child in self._children:
+            if child.control is not None:
+                child.control.close()
+
+    def _receive(self, child: AnyChild) -> Any:
+        try:
+            return child.receive(time.monotonic())
+        except EOFError:
+            self._close_control(child)
+        except MessageError as error:
+            self.break_off(child, error)
+        return None
+
+    def _close_control(self, child: AnyChild) -> None:
+        if child.control is not None:
+            self._selector.unregister(child.control)
+            child.control.close()
+            child.control = None
+
+    def _reaped(self) -> Iterator[tuple[AnyChild, int]]:
+        """Yield each child that has ended, with its exit status."""
+        for child in self._children:
+            pid, status = os.waitpid(child.pid, os.WNOHANG) if child.pid else (0, 0)
+            if pid:
+                child.pid = 0
+                yield child, os.waitstatus_to_exitcode(status)
+
+    def _after(self, child: AnyChild, status: int) -> None:
+        """Decide if and when a child that has ended is started again."""
+        self._close_control(child)
+        child.ended = True
+        if status == EXIT_CONFIGURATION or (status == 0 and not child.essential):
+            log = _log.error if status else _log.info
+            log("ended and is not started again", child=child.name, status=status)
+            if child.essential:
+                self.status = status
+            return
+        steady = time.monotonic() - child.started > STEADY
+        child.failures = 0 if steady else child.failures + 1
+        _log.warning("ended and is started again", child=child.name, status=status, pause=_postpone(child))
+
+
+def _postpone(child: AnyChild) -> float:
+    """Set when a child is started again, by how often it has failed; return the pause in seconds."""
+    pause = PAUSES[min(max(child.failures - 1, 0), len(PAUSES) - 1)]
+    if child.essential:
+        pause = min(pause, LONGEST_WITHOUT_ESSENTIAL)
+    child.due = time.monotonic() + pause
+    return pause
+
+
+def _await_end(child: AnyChild, deadline: float) -> None:
+    """Wait for a child that was told to stop; kill it when it does not."""
+    while child.pid:
+        pid, _ = os.waitpid(child.pid, os.WNOHANG)
+        if pid:
+            child.pid = 0
+        elif time.monotonic() > deadline:
+            _log.error("does not stop and is killed", child=child.name, process=child.pid)
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)
+            child.pid = 0
+        else:
+            time.sleep(0.01)

@@ -1,0 +1,124 @@
+"""Conversation of the supervisor with the dispatcher and the keepers; the messages are those of
+:mod:`hsframework.local.control`.
+
+An agent's user may join the groups of its plugin: the keeper names them, the supervisor passes those that it grants
+(:mod:`hsframework.supervisor.grants`) to the dispatcher, and the keeper's workers start once the dispatcher knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import assert_never
+
+import structlog
+
+from hsframework.configuration.plugin_tables import unread_tables
+from hsframework.configuration.settings import Configuration
+from hsframework.errors import MessageError
+from hsframework.local.control import (
+    AgentStarted,
+    Failed,
+    FromDispatcher,
+    FromKeeper,
+    Go,
+    Known,
+    Loaded,
+    Ready,
+    Serving,
+    WorkerDied,
+    WorkerJoined,
+)
+from hsframework.supervisor.children import Child
+from hsframework.supervisor.grants import refused_groups
+
+_log = structlog.get_logger("hsframework.supervisor")
+
+
+@dataclass(eq=False)
+class Agent:
+    """The agent of one plugin: its keeper, and what the keeper has reported."""
+
+    plugin: str
+    uid: int | None
+    """The user that it runs as; None: the supervisor's own."""
+    keeper: Child[Go, FromKeeper]
+    loaded: Loaded | None = field(default=None, init=False)
+    loaded_over: object = field(default=None, init=False)
+    """The control socket on which ``loaded`` came: each process of the keeper has its own."""
+    granted: AgentStarted | None = field(default=None, init=False)
+    """What the dispatcher is to know of it; stays while the keeper is started again."""
+
+    @property
+    def has_loaded(self) -> bool:
+        """True if the keeper that runs now has loaded its plugin."""
+        return self.keeper.control is not None and self.loaded_over is self.keeper.control
+
+
+class Conversation:
+    """State of the conversation: each agent, and how far it is."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        dispatcher: Child[AgentStarted, FromDispatcher],
+        agents: Iterable[Agent],
+        installed: Collection[str],
+    ) -> None:
+        self._configuration = configuration
+        self._dispatcher = dispatcher
+        self._agents = {agent.keeper.name: agent for agent in agents}
+        self._installed = installed
+        self._tables_checked = False
+
+    def granted(self) -> dict[str, set[int]]:
+        """Return the groups of the agents that have loaded, with the user ids that may join each."""
+        found: dict[str, set[int]] = {}
+        for agent in self._agents.values():
+            for group in agent.granted.groups if agent.granted is not None else ():
+                found.setdefault(group, set()).update(() if agent.uid is None else (agent.uid,))
+        return found
+
+    def take(self, sender: str, message: FromDispatcher | FromKeeper) -> None:
+        """Act on a message of the child ``sender``.  Raises MessageError for one that comes when it must not."""
+        match message:
+            case Ready():
+                for agent in self._agents.values():
+                    self._introduce(agent)
+            case Known():
+                known = self._agents.get(message.name)
+                if known is not None and known.has_loaded:
+                    known.keeper.send(Go())
+            case Loaded():
+                self._loaded(self._agents[sender], message)
+            case Serving() | WorkerJoined() | WorkerDied() | Failed():
+                pass
+            case _:
+                assert_never(message)
+
+    def check_tables(self) -> None:
+        """Warn of tables of the configuration that no plugin reads, once each keeper has loaded or ended."""
+        agents = self._agents.values()
+        if self._tables_checked or any(agent.loaded is None and not agent.keeper.ended for agent in agents):
+            return
+        self._tables_checked = True
+        loaded = (agent.loaded.protocols for agent in agents if agent.loaded is not None)
+        names = {*self._installed, *(name for protocols in loaded for name in protocols)}
+        for table in unread_tables(self._configuration, names):
+            _log.warning("nobody reads a table", table=table.name, reason=table.reason, mend=table.mend)
+
+    def _loaded(self, agent: Agent, message: Loaded) -> None:
+        if agent.has_loaded:
+            raise MessageError("loaded: sent twice by one keeper")
+        agent.loaded, agent.loaded_over = message, agent.keeper.control
+        plugins = [other.plugin for other in self._agents.values()]
+        refused = refused_groups(agent.plugin, message.groups, self._configuration, plugins)
+        for group, mend in refused.items():
+            _log.error("a plugin wants a group that it may not join", child=agent.keeper.name, group=group, mend=mend)
+        groups = tuple(group for group in message.groups if group not in refused)
+        agent.granted = AgentStarted(agent.keeper.name, agent.uid, groups)
+        self._introduce(agent)
+
+    def _introduce(self, agent: Agent) -> None:
+        if agent.granted is not None:
+            self._dispatcher.send(agent.granted)

@@ -1,0 +1,1 @@
+"""Handshakes on UDP sockets, without I/O; :mod:`hsframework_quic.plugin` runs them in the agent."""

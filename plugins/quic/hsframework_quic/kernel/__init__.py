@@ -1,0 +1,1 @@
+"""In-kernel QUIC sockets: their TLS handshake, options and tickets."""

@@ -1,0 +1,1 @@
+"""The gate of a listening UDP port, which admits clients by their first datagrams."""

@@ -1,0 +1,173 @@
+"""The kernel's side of a form of the service, played by a test, and a dispatcher with a source that asks it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from hsframework.configuration.settings import Configuration
+from hsframework.dispatcher.keys.keyring import KernelKeys
+from hsframework.dispatcher.keys.vault import Vault
+from hsframework.dispatcher.sources.kernel.request import KernelRequests
+from hsframework.dispatcher.sources.kernel.source import KernelSource
+from hsframework.dispatcher.sources.kernel.wire import Wire
+from hsframework.interface import PresharedKey, Secret
+from hsframework.netlink.socket import NetlinkError
+from tests.support.house import House, house
+
+GROUP, OTHER = "tlshd", "other"
+GROUPS = {GROUP, OTHER, "third"}
+CLIENT = {"message-type": 1, "auth-mode": 1}
+PSK_CLIENT = {"message-type": 1, "auth-mode": 2, "peer-identity": [7]}
+
+
+class Service:
+    """The kernel's side: queue, members, what was told to it, and whether it is there."""
+
+    def __init__(self) -> None:
+        self.there = True
+        self.queue: deque[Mapping[str, Any]] = deque()
+        self.members: set[str] = set()
+        self.told: list[tuple[int, list[int]]] = []
+        self._opened = 0
+        self.refuses_done = False
+        self.not_joined: set[str] = set()
+        self.not_accepted: dict[str, int] = {}
+        self.accepts = 0
+        self.drains = 0
+
+    def sockets(self) -> int:
+        """How many wires are open."""
+        return self._opened
+
+    def count(self, number: int) -> None:
+        self._opened += number
+
+
+class PlayedWire(Wire):
+    """A form that the test plays."""
+
+    def __init__(self, service: Service) -> None:
+        if not service.there:
+            raise NetlinkError("it is not there", errno=errno.EPROTONOSUPPORT)
+        self._service = service
+        self._reader, self.writer = os.pipe()
+        service.count(1)
+
+    def fileno(self) -> int:
+        return self._reader
+
+    def drain(self) -> None:
+        os.read(self._reader, 100)
+        self._service.drains += 1
+
+    def join(self, group: str) -> None:
+        if group in self._service.not_joined:
+            raise NetlinkError(f"no group {group}", errno=errno.EINVAL)
+        self._service.members.add(group)
+
+    def leave(self, group: str) -> None:
+        self._vanished()
+        self._service.members.discard(group)
+
+    def close(self) -> None:
+        os.close(self._reader)
+        os.close(self.writer)
+        self._service.members.clear()
+        self._service.count(-1)
+
+    def _group(self, group: str) -> int:
+        raise NotImplementedError
+
+    def accept(self, group: str) -> Mapping[str, Any] | None:
+        self._vanished()
+        self._service.accepts += 1
+        if group in self._service.not_accepted:
+            raise NetlinkError("it takes no ACCEPT", errno=self._service.not_accepted[group])
+        return self._service.queue.popleft() if self._service.queue else None
+
+    def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
+        self._vanished()
+        if self._service.refuses_done:
+            raise NetlinkError("not of mine", errno=errno.EBUSY)
+        self._service.told.append((status, list(peers)))
+
+    def _vanished(self) -> None:
+        if not self._service.there:
+            raise NetlinkError("it is not there", errno=errno.ENOENT)
+
+
+class Keys:
+    """What is asked of KernelKeys, without a kernel."""
+
+    def __init__(self) -> None:
+        self.held: list[int] = []
+        self.practised: list[bytes] = []
+
+    def practise(self, certificates: Iterable[bytes]) -> None:
+        self.practised += certificates
+
+    def psk(self, serial: int) -> PresharedKey:
+        return PresharedKey(b"key %d" % serial, Secret(b"k" * 32))
+
+    def hold(self, keyring: int | None) -> None:
+        if keyring:
+            self.held.append(keyring)
+
+    def forget(self, keyring: int | None) -> None:
+        if keyring in self.held:
+            self.held.remove(keyring)
+
+
+class Stage:
+    """A dispatcher with one source that asks ``service``."""
+
+    def __init__(self, home: House, configuration: Configuration) -> None:
+        self.home = home
+        self.service = Service()
+        self.keys = Keys()
+        self.missing = 0
+        requests = KernelRequests(Vault(configuration), cast("KernelKeys", self.keys), configuration)
+        loop = asyncio.get_running_loop()
+        self.wires: list[PlayedWire] = []
+        self.source = KernelSource("played", home.dispatcher, requests, self._open, GROUPS, self._miss, loop=loop)
+
+    def _open(self) -> Wire:
+        self.wires.append(PlayedWire(self.service))
+        return self.wires[-1]
+
+    def _miss(self) -> None:
+        self.missing += 1
+
+    def submit(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT) -> None:
+        """A kernel consumer asks, and it is announced."""
+        self.ask(sock, values)
+        self.announce()
+
+    def ask(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT) -> None:
+        """A kernel consumer asks, and its announcement is lost."""
+        self.service.queue.append({**values, "sockfd": os.dup(sock.fileno())})
+
+    def announce(self) -> None:
+        os.write(self.wires[-1].writer, b"!")
+
+    async def until(self, met: Callable[[], object]) -> None:
+        async with asyncio.timeout(5):
+            while not met():
+                await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def stage(**values: Any) -> AsyncIterator[Stage]:
+    configuration = Configuration(**values)
+    async with house(configuration) as home:
+        made = Stage(home, configuration)
+        yield made
+        home.dispatcher.stop()
+        made.source.close()

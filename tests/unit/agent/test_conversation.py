@@ -1,0 +1,119 @@
+"""The conversation with the dispatcher: answers go to the messages that await them, nonsense is passed over."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Any
+
+from hsframework.interface import Endpoint, PresharedKey, Request, Result, Secret
+from hsframework.netlink.socket import open_netlink
+from tests.unit.agent.fakes import open_fds, pair, running, succeeds
+
+
+async def test_messages_that_are_not_understood_are_passed_over() -> None:
+    """Garbage, and an operation that agents are not sent, with and without an fd: the agent goes on, no fd is left."""
+    async with running(succeeds) as agent:
+        accept = await agent.peer.asked()
+        with pair() as (ours, _):
+            agent.peer.channel.send(b"garbage", ours.fileno())
+            agent.peer.send("result", {"status": 0}, ours.fileno())
+            agent.peer.send("ready", {"group": "never joined"}, ours.fileno())
+            agent.peer.give(accept, ours.fileno())
+            assert (await agent.peer.receive("done")).values["status"] == 0
+
+
+async def test_psk_lookup_answers_go_to_their_askers() -> None:
+    """Two look-ups at once, answered in the other order: each handshake gets its own key; no key is None."""
+    found: dict[int, PresharedKey | None] = {}
+
+    async def asks(request: Request, endpoint: Endpoint) -> Result:
+        found[request.id] = await request.psk_lookup(b"id-%d" % request.id)
+        return Result()
+
+    async with running(asks) as agent:
+        peer = agent.peer
+        accept = await peer.asked()
+        with pair() as (ours, _):
+            for number in (1, 2):
+                peer.give(accept, ours.fileno(), number)
+            first, second = await peer.receive("psk-lookup"), await peer.receive("psk-lookup")
+            assert first.values == {"request-id": 1, "identity": b"id-1"}
+            peer.send("psk-lookup", {"request-id": 2}, sequence=second.sequence)
+            key = {"identity": b"id-1", "key": b"s3cret", "hash": "sha384"}
+            peer.send("psk-lookup", {"request-id": 1, "psk": key}, sequence=first.sequence)
+            await peer.receive("done")
+            await peer.receive("done")
+    assert found == {1: PresharedKey(b"id-1", Secret(b"s3cret"), "sha384"), 2: None}
+
+
+async def test_psk_lookup_that_is_refused_fails_the_handshake() -> None:
+    """EIO, with the dispatcher's words."""
+
+    async def asks(request: Request, endpoint: Endpoint) -> Result:
+        await request.psk_lookup(b"id")
+        raise AssertionError
+
+    async with running(asks) as agent:
+        with pair() as (ours, _):
+            agent.peer.give(await agent.peer.asked(), ours.fileno())
+            agent.peer.refuse(await agent.peer.receive("psk-lookup"), errno.EBADF, "not yours")
+            done = await agent.peer.receive("done")
+            assert done.values["status"] == errno.EIO
+            assert "not yours" in done.values["message"]
+
+
+async def test_lookup_in_flight_when_the_dispatcher_dies() -> None:
+    """A handshake that waits for a key does not wait for ever."""
+    ended: list[Any] = []
+
+    async def asks(request: Request, endpoint: Endpoint) -> Result:
+        try:
+            await request.psk_lookup(b"id")
+        finally:
+            ended.append(request.id)
+        raise AssertionError
+
+    async with running(asks) as agent:
+        fake, peer = agent.dispatcher, agent.peer
+        with pair() as (ours, _):
+            peer.give(await peer.asked(), ours.fileno())
+            await peer.receive("psk-lookup")
+            fake.die()
+            fake.start()
+            new = await fake.agent()
+            message, fd = await new.receive_with_fd("restore")
+            assert fd is not None
+            os.close(fd)
+            new.refuse(message, 0)
+            await new.asked()
+    assert ended == [1]
+
+
+async def test_a_netlink_socket_is_handed_over() -> None:
+    """A handshaker that asks gets the one that the dispatcher opened; a refusal fails the handshake with its words."""
+
+    async def asks(request: Request, endpoint: Endpoint) -> Result:
+        with await request.open_netlink(16) as sock:
+            assert sock.family == socket.AF_NETLINK
+        return Result(tags={"family": "16"})
+
+    async with running(asks) as agent:
+        with pair() as (ours, _), open_netlink(16) as opened:
+            accept = await agent.peer.asked()
+            agent.peer.give(accept, ours.fileno(), 1)
+            asked = await agent.peer.receive("netlink")
+            assert asked.values == {"request-id": 1, "family": 16}
+            agent.peer.send("netlink", {"request-id": 1}, opened.fileno(), sequence=asked.sequence)
+            assert (await agent.peer.receive("done")).values["status"] == 0
+            # A second answer, and one without a socket, are dropped and close what they bring.
+            before = open_fds()
+            agent.peer.send("netlink", {"request-id": 1}, opened.fileno(), sequence=asked.sequence)
+            agent.peer.give(accept, ours.fileno(), 2)
+            asked = await agent.peer.receive("netlink")
+            assert open_fds() <= before + 1
+            agent.peer.refuse(asked, errno.EPERM, "name it with --netns")
+            done = await agent.peer.receive("done")
+            assert done.values["status"] == errno.EIO
+            assert "name it with --netns" in done.values["message"]

@@ -1,0 +1,169 @@
+"""The life of the connection: join, a dispatcher that goes and comes back, leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+
+import pytest
+
+from hsframework.agent.host import AgentHost
+from hsframework.agent.served import prepare
+from hsframework.errors import RequestRefused
+from hsframework.netlink.messages import NLM_F_ACK
+from tests.unit.agent.fakes import (
+    WAIT,
+    Audit,
+    ToyPlugin,
+    ToyProtocol,
+    dispatcher,
+    forever,
+    pair,
+    read,
+    registry_with,
+    running,
+    settled,
+)
+
+
+async def test_join_tells_what_is_served() -> None:
+    """JOIN names the groups, the protocol, the kinds of socket and the agent."""
+    registry = registry_with(ToyPlugin(ToyProtocol()))
+    async with dispatcher() as fake:
+        task = asyncio.create_task(AgentHost([prepare(registry, "toy")], registry, fake.path, name="me").run())
+        message = await (await fake.connection()).joined()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    assert message.values == {"group": ["toy"], "protocol": "toy", "socket-protocol": [0, 6], "agent": "me"}
+
+
+async def test_join_that_is_refused_ends_the_host() -> None:
+    """An agent that may not join says so, and does not try for ever."""
+    registry = registry_with(ToyPlugin(ToyProtocol()))
+    async with dispatcher() as fake:
+        task = asyncio.create_task(AgentHost([prepare(registry, "toy")], registry, fake.path).run())
+        peer = await fake.connection()
+        peer.refuse(await peer.receive("join"), errno.EACCES, "not you")
+        with pytest.raises(RequestRefused, match="not you"):
+            await asyncio.wait_for(task, WAIT)
+
+
+async def test_dispatcher_that_comes_later() -> None:
+    """An agent that is started first waits for the dispatcher."""
+    registry = registry_with(ToyPlugin(ToyProtocol()))
+    async with dispatcher() as fake:
+        fake.die()
+        fake.path.unlink()
+        joined = asyncio.Event()
+        host = AgentHost([prepare(registry, "toy")], registry, fake.path, on_joined=joined.set)
+        task = asyncio.create_task(host.run())
+        await asyncio.sleep(0)
+        fake.start()
+        peer = await fake.agent()
+        await asyncio.wait_for(joined.wait(), WAIT)
+        host.stop()
+        peer.refuse(await peer.receive("leave"), 0)
+        await asyncio.wait_for(task, WAIT)
+
+
+async def test_stop_before_the_dispatcher_has_answered() -> None:
+    """Whoever waits in the backlog of a dispatcher that has ended too has nothing to leave, and asks nobody."""
+    registry = registry_with(ToyPlugin(ToyProtocol()))
+    async with dispatcher() as fake:
+        host = AgentHost([prepare(registry, "toy")], registry, fake.path)
+        task = asyncio.create_task(host.run())
+        peer = await fake.connection()
+        await peer.receive("join")
+        host.stop()
+        assert await peer.inbox.get() is None, "nothing more was said"
+        await asyncio.wait_for(task, WAIT)
+
+
+# The dispatcher goes, and comes back
+
+
+async def test_restore_after_the_dispatcher_died() -> None:
+    """The agent connects anew, joins, gives each socket back, and closes it once that is acknowledged."""
+    audit = Audit()
+    async with running(forever, audit) as agent:
+        fake, peer = agent.dispatcher, agent.peer
+        with pair() as (ours, theirs):
+            accept = await peer.asked()
+            peer.give(accept, ours.fileno(), 4, source="kernel", kernel_consumer=True)
+            peer.give(accept, ours.fileno(), 5, source="local")
+            await settled(peer)
+            assert agent.host.in_hand == 2
+            fake.die()
+            fake.start()
+            new = await fake.agent()
+            restored = [await new.receive_with_fd("restore") for _ in range(2)]
+            values = [message.values for message, _ in restored]
+            assert values[0] == {"request-id": 4, "group": "toy", "source": "kernel", "kernel-consumer": True}
+            assert values[1] == {"request-id": 5, "group": "toy", "source": "local"}
+            for message, fd in restored:
+                assert message.flags & NLM_F_ACK
+                assert fd is not None
+                assert os.fstat(fd).st_ino == os.fstat(ours.fileno()).st_ino
+                os.close(fd)
+                new.refuse(message, 0)
+            second = await new.asked()
+            new.give(second, ours.fileno(), 6, timeout=20)
+            assert (await new.receive("done")).values["request-id"] == 6
+            theirs.send(b"alive")
+            assert ours.recv(5) == b"alive"
+    assert audit.started == [4, 5, 6]
+    assert sorted(number for number, _ in audit.finished) == [4, 5, 6]
+
+
+async def test_restore_survives_a_second_death_and_a_refusal() -> None:
+    """What was not acknowledged is given back again; what a dispatcher refuses is shut down."""
+    async with running(forever) as agent:
+        fake, peer = agent.dispatcher, agent.peer
+        with pair() as (ours, theirs):
+            peer.give(await peer.asked(), ours.fileno())
+            await settled(peer)
+            for _ in range(2):
+                fake.die()
+                fake.start()
+                new = await fake.agent()
+                message, fd = await new.receive_with_fd("restore")
+                assert fd is not None
+                os.close(fd)
+            new.refuse(message, errno.EACCES, "you are no agent of mine")
+            assert await read(theirs, 1) == b""
+
+
+async def test_room_comes_back_when_the_dispatcher_dies() -> None:
+    """What was in hand and what had been asked for take no room any more: the new dispatcher is asked for all."""
+    async with running(forever, capacity=3) as agent:
+        fake, peer = agent.dispatcher, agent.peer
+        with pair() as (ours, _):
+            accept = await peer.asked()
+            assert accept.values["count"] == 3
+            peer.give(accept, ours.fileno())
+            await settled(peer)
+            fake.die()
+            fake.start()
+            new = await fake.agent()
+            message, fd = await new.receive_with_fd("restore")
+            assert fd is not None
+            os.close(fd)
+            new.refuse(message, 0)
+            assert (await new.asked()).values["count"] == 3
+
+
+async def test_a_dispatcher_that_dies_while_the_agent_leaves() -> None:
+    """What is in hand is not kept for another dispatcher, its connection is left alone, and the host ends."""
+    async with running(forever) as agent:
+        with pair() as (ours, theirs):
+            agent.peer.give(await agent.peer.asked(), ours.fileno())
+            agent.host.stop()
+            agent.peer.refuse(await agent.peer.receive("leave"), 0)
+            await settled(agent.peer)
+            agent.dispatcher.die()
+            await asyncio.wait_for(agent.task, WAIT)
+            theirs.send(b"alive")
+            assert ours.recv(5) == b"alive"

@@ -1,0 +1,86 @@
+"""A program for test_messages.py: the local family has an attribute ``label`` that no code knows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import structlog
+import yaml
+
+from hsframework.netlink import spec
+
+LABEL = "blue"
+
+
+def _with_a_label() -> spec.Specification:
+    text = resources.files("hsframework.netlink").joinpath("specs", "local.yaml").read_text("utf-8")
+    tree = yaml.safe_load(text)
+    (attributes,) = (item["attributes"] for item in tree["attribute-sets"] if item["name"] == "request")
+    attributes.append({"name": "label", "type": "string"})
+    forms = {operation["name"]: operation.get("do", {}) for operation in tree["operations"]["list"]}
+    forms["submit"]["request"]["attributes"].append("label")
+    forms["accept"]["reply"]["attributes"].append("label")
+    return spec.parse_specification(yaml.safe_dump(tree))
+
+
+def _change_the_specification() -> None:
+    """Before anything is imported that is made from it."""
+    builtin, local = spec.builtin_specification, _with_a_label()
+    changed = cache(lambda name: local if name == "local" else builtin(name))
+    spec.builtin_specification = changed
+
+
+async def _through_a_dispatcher() -> str:
+    from tests.support.house import REQUEST, connected_pair, house
+
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            agent, consumer = await home.agent("toy"), await home.consumer()
+            consumer.send("submit", {**REQUEST, "label": LABEL}, ours.fileno())
+            label: str = (await agent.take_message()).values["label"]
+            return label
+
+
+async def _in_memory() -> str:
+    from hsframework.client import HandshakeOptions
+    from hsframework.local.channel import AsyncChannel
+    from hsframework.testing.dispatcher import serving
+    from tests.support.house import codec, connected_pair
+    from tests.unit.testing.toy_plugin import KEY, ToyPlugin
+
+    class Labelled(HandshakeOptions):
+        def submit_values(self, attributes: bytes | None = None) -> dict[str, Any]:
+            return {**super().submit_values(attributes), "label": LABEL}
+
+    sent: list[bytes] = []
+    send = AsyncChannel.send
+
+    def kept(self: AsyncChannel, data: bytes, fd: int | None = None) -> None:
+        if fd is not None:
+            sent.append(data)
+        send(self, data, fd)
+
+    AsyncChannel.send = kept  # type: ignore[method-assign]
+    with connected_pair() as (ours, theirs):
+        theirs.close()
+        async with serving(ToyPlugin()) as service:
+            await service.handshake(ours, Labelled(group="toy", attributes={"key": KEY}))
+    (reply,) = sent
+    label: str = codec.decode(reply).values["label"]
+    return label
+
+
+def main() -> None:
+    """Print the label that an agent gets, by each dispatcher."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    _change_the_specification()
+    for name, label in (("dispatcher", _through_a_dispatcher()), ("in-memory", _in_memory())):
+        print(f"{name}: {asyncio.run(label)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""The dispatcher's end of its control socket."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from structlog.testing import capture_logs
+
+from hsframework.configuration.settings import Configuration
+from hsframework.dispatcher.control import ControlChannel
+from hsframework.dispatcher.policy import PeerCredentials, Policy
+from hsframework.local.control import (
+    DISPATCHER_TO_SUPERVISOR,
+    SUPERVISOR_TO_DISPATCHER,
+    AgentStarted,
+    FromDispatcher,
+    Go,
+    Known,
+    Ready,
+)
+
+AGENT = PeerCredentials(5, 60_800, 60_800)
+
+
+class Supervisor:
+    """The other end."""
+
+    def __init__(self) -> None:
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.setblocking(False)
+        self.policy = Policy(Configuration())
+        self.stop = asyncio.Event()
+        self.channel = ControlChannel(theirs, self.policy, self.stop, loop=asyncio.get_running_loop())
+
+    async def hears(self) -> FromDispatcher:
+        """Wait for a message."""
+        async with asyncio.timeout(10):
+            return DISPATCHER_TO_SUPERVISOR.decode(await asyncio.get_running_loop().sock_recv(self.socket, 65536))
+
+    def close(self) -> None:
+        self.socket.close()
+        self.channel.close()
+
+
+async def test_an_agent_is_made_known() -> None:
+    """Its user may join its groups by the time that the answer comes."""
+    supervisor = Supervisor()
+    assert await supervisor.hears() == Ready()
+    supervisor.socket.send(SUPERVISOR_TO_DISPATCHER.encode(AgentStarted("agent of toy", AGENT.uid, ("toy",))))
+    assert await supervisor.hears() == Known("agent of toy")
+    supervisor.policy.check_join(AGENT, "toy")
+    supervisor.socket.send(SUPERVISOR_TO_DISPATCHER.encode(AgentStarted("agent of ours", None, ("ours",))))
+    assert await supervisor.hears() == Known("agent of ours")
+    supervisor.close()
+
+
+async def test_nonsense() -> None:
+    """Is logged and not answered, a file descriptor with it is closed, and the next message counts."""
+    supervisor = Supervisor()
+    assert await supervisor.hears() == Ready()
+    with capture_logs() as log:
+        for data in (b"nonsense", Go().encode(), b'{"event": "agent", "name": "toy", "uid": "0", "groups": []}'):
+            supervisor.socket.send(data)
+        with socket.socket() as passed:
+            socket.send_fds(supervisor.socket, [b"{}"], [passed.fileno()])
+        supervisor.socket.send(SUPERVISOR_TO_DISPATCHER.encode(AgentStarted("agent of toy", 5, ("toy",))))
+        assert await supervisor.hears() == Known("agent of toy")
+    assert [line["event"] for line in log] == ["a message of the supervisor is not understood"] * 4
+    assert not supervisor.stop.is_set()
+    supervisor.close()
+
+
+async def test_a_supervisor_that_is_gone() -> None:
+    """Stops the dispatcher."""
+    supervisor = Supervisor()
+    supervisor.socket.close()
+    async with asyncio.timeout(10):
+        await supervisor.stop.wait()

@@ -1,0 +1,192 @@
+"""The dispatcher between a source and an agent that the test plays: who takes which step."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, cast
+
+import pytest
+
+from hsframework.configuration.settings import Configuration
+from hsframework.dispatcher.custody import Custody
+from hsframework.dispatcher.messages import Parameters
+from hsframework.dispatcher.requests.core import Dispatcher
+from hsframework.dispatcher.requests.lifecycle import TABLE, Event, State
+from hsframework.dispatcher.requests.request import Outcome, PendingRequest, Submission
+from hsframework.errors import RequestRefused
+from tests.support.house import connected_pair
+
+GROUP = "toy"
+FAILED = Outcome.failure(errno.EACCES, "not today")
+
+
+class PlayedSource:
+    """``answer``: what complete() returns, or raises."""
+
+    name = "played"
+
+    def __init__(self, answer: bool | Exception = True) -> None:
+        self.answer = answer
+        self.completed: list[tuple[object, int]] = []
+
+    def group_opened(self, group: str) -> None:
+        """Nothing to do."""
+
+    def group_closed(self, group: str) -> None:
+        """Nothing to do."""
+
+    def room_made(self) -> None:
+        """Nothing to do."""
+
+    def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
+        raise NotImplementedError
+
+    def complete(self, request: PendingRequest, outcome: Outcome) -> bool:
+        assert request.state is State.COMPLETING
+        self.completed.append((request.origin, outcome.status))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+class PlayedAgent:
+    name = "played"
+    socket_protocols: frozenset[int] = frozenset()
+
+    def __init__(self) -> None:
+        self.announced: list[str] = []
+        self.withdrawn: list[tuple[int, int]] = []
+
+    def announce(self, group: str) -> None:
+        self.announced.append(group)
+
+    def withdraw(self, request_id: int, reason: int) -> None:
+        self.withdrawn.append((request_id, reason))
+
+    def watch(self) -> None:
+        raise NotImplementedError
+
+
+class Stage:
+    """A dispatcher, an agent that has joined, and a request of the source's, whose origin is a text."""
+
+    def __init__(self, source: PlayedSource, fd: int) -> None:
+        self.dispatcher = Dispatcher(Configuration())
+        self.agent = PlayedAgent()
+        self.source = source
+        self.dispatcher.add_source(source)
+        self.dispatcher.joined(self.agent, [GROUP])
+        self.submission = Submission(
+            source=source, consumer=0, group=GROUP, timeout=100, parameters=Parameters(b"", b"")
+        )
+        custody = self.dispatcher.take_socket(os.dup(fd), trusted=True)
+        self.request = self.dispatcher.submit(self.submission, custody, "its origin")
+
+    def pulled(self) -> PendingRequest:
+        request = self.dispatcher.pull(self.agent, GROUP)
+        assert request is not None
+        return request
+
+
+@contextlib.asynccontextmanager
+async def stage(answer: bool | Exception = True) -> AsyncIterator[Stage]:
+    with connected_pair() as (ours, _):
+        played = Stage(PlayedSource(answer), ours.fileno())
+        yield played
+        played.dispatcher.remove_source(played.source)
+        assert not played.dispatcher.requests
+        played.dispatcher.stop()
+        played.dispatcher.close()
+
+
+async def test_pull_gives_the_request() -> None:
+    """It is in the agent's hands then, and in no other's; there is no second one."""
+    async with stage() as played:
+        assert played.agent.announced == [GROUP]
+        request = played.pulled()
+        assert (request, request.state, request.agent) == (played.request, State.IN_FLIGHT, played.agent)
+        assert played.dispatcher.pull(played.agent, GROUP) is None
+        assert played.dispatcher.in_hand(played.agent, request.id) is request
+        assert played.dispatcher.all_in_hand(played.agent) == [request]
+        for agent, number in ((PlayedAgent(), request.id), (played.agent, request.id + 1)):
+            with pytest.raises(RequestRefused) as refused:
+                played.dispatcher.in_hand(agent, number)
+            assert refused.value.errno == errno.EBADF
+
+
+async def test_a_source_that_has_delivered() -> None:
+    """The dispatcher closes the request itself, and gives the source its origin and the outcome once."""
+    async with stage() as played:
+        played.dispatcher.done(played.agent, played.pulled().id, FAILED)
+        assert played.request.state is State.CLOSED
+        assert played.source.completed == [("its origin", errno.EACCES)]
+        assert not played.dispatcher.requests
+
+
+async def test_a_source_that_delivers_later() -> None:
+    """Until it has, the socket is held and the request in nobody's hands; what comes late changes nothing."""
+    async with stage(answer=False) as played:
+        request = played.pulled()
+        played.dispatcher.done(played.agent, request.id, FAILED)
+        assert list(played.dispatcher.requests.values()) == [request]
+        assert request.custody.fileno() >= 0
+        assert not played.dispatcher.all_in_hand(played.agent)
+        with pytest.raises(RequestRefused):
+            played.dispatcher.in_hand(played.agent, request.id)
+        played.dispatcher.cancel(request)
+        played.dispatcher.agent_gone([request])
+        played.dispatcher.done(played.agent, request.id, Outcome(0))
+        assert (request.state, request.outcome) == (State.COMPLETING, FAILED)
+        played.dispatcher.acknowledged(request)
+        assert request.state is State.CLOSED
+        assert request.custody.fileno() < 0
+        assert len(played.source.completed) == 1
+
+
+async def test_a_source_that_fails() -> None:
+    """Its fault is logged; the request is closed all the same, and so are those behind it."""
+    async with stage(answer=ValueError("a fault")) as played:
+        with connected_pair() as (other, _):
+            custody = played.dispatcher.take_socket(os.dup(other.fileno()), trusted=True)
+            second = played.dispatcher.submit(played.submission, custody)
+            played.pulled()
+            played.dispatcher.stop()
+            assert {played.request.state, second.state} == {State.CLOSED}
+            assert len(played.source.completed) == 2
+
+
+async def test_a_request_that_cannot_be_sent() -> None:
+    """It is completed with EIO, and the agent is told nothing, since it has not got it."""
+    async with stage() as played:
+        played.dispatcher.not_handed_over(played.pulled(), "too long")
+        assert played.source.completed == [("its origin", errno.EIO)]
+        assert not played.agent.withdrawn
+
+
+async def test_what_is_not_listed_changes_nothing() -> None:
+    """A pair of state and event without a row: nothing of the request is touched, or it would show."""
+    async with stage() as played:
+        unlisted = [(state, event) for state in State for event in Event if (state, event) not in TABLE]
+        assert len(unlisted) + len(TABLE) == len(State) * len(Event)
+        for state, event in unlisted:
+            request = PendingRequest(cast(Submission, None), cast(Custody, None), None, 1, 0.0, 0.0, state=state)
+            played.dispatcher.happen(request, event, FAILED)
+            assert (request.state, request.outcome) == (state, None)
+
+
+async def test_one_submission_for_many_sockets() -> None:
+    """Each is a request of its own, and the same socket is refused while one of it is under way."""
+    async with stage() as played:
+        with connected_pair() as (other, _):
+            custody = played.dispatcher.take_socket(os.dup(other.fileno()), trusted=True)
+            second = played.dispatcher.submit(played.submission, custody, "another")
+            assert second.id != played.request.id
+            twin = played.dispatcher.take_socket(os.dup(other.fileno()), trusted=True)
+            with pytest.raises(RequestRefused) as refused:
+                played.dispatcher.submit(played.submission, twin)
+            assert refused.value.errno == errno.EBUSY
+            twin.release()
+            assert [request.origin for request in played.dispatcher.requests.values()] == ["its origin", "another"]

@@ -1,0 +1,92 @@
+"""The limits on pending requests: those that refuse a request are asked before the kernel's ACCEPT takes one."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+
+import pytest
+from hypothesis import given, strategies as st
+
+from hsframework.configuration.settings import Limits
+from hsframework.dispatcher.requests.limits import PendingLimits
+from hsframework.errors import RequestRefused
+from tests.support.house import connected_pair
+from tests.support.played_kernel import GROUP, stage
+
+OF_CONNECTIONS = {"connections", "connections_per_user"}
+"""Limits that never refuse a request."""
+
+SHOWN_BY_ACCEPT = {"per_address"}
+"""Limits on what is unknown before ACCEPT."""
+
+ASKED = [item.name for item in dataclasses.fields(Limits) if item.name not in OF_CONNECTIONS | SHOWN_BY_ACCEPT]
+"""All others, also those that are still to be written."""
+
+CONSUMERS, GROUPS, ADDRESSES = ("one", "two"), ("tlshd", "quic"), ("192.0.2.1", "192.0.2.2")
+SMALL = st.integers(1, 4)
+CLAIMS = st.tuples(st.sampled_from(CONSUMERS), st.sampled_from(GROUPS), st.sampled_from(ADDRESSES))
+
+
+@pytest.mark.parametrize("name", ASKED)
+async def test_a_full_dispatcher_takes_nothing_from_the_kernel(name: str) -> None:
+    """Each limit leaves the next request in the kernel's queue, where it lives on; a completed one makes room."""
+    with connected_pair() as (one, _), connected_pair() as (two, _):
+        async with stage(limits=Limits(**{name: 1})) as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(one)
+            first = await agent.take_message(GROUP)
+            announced = played.service.drains
+            played.submit(two)
+            await played.until(lambda: played.service.drains > announced)
+            assert len(played.service.queue) == 1
+            assert not played.service.told
+            agent.send("done", {"request-id": first.values["request-id"], "status": errno.EACCES})
+            second = await agent.take_message(GROUP)
+            agent.send("done", {"request-id": second.values["request-id"], "status": errno.EACCES})
+            await played.until(lambda: played.service.told == [(errno.EACCES, [])] * 2)
+
+
+async def test_an_address_is_shown_by_accept() -> None:
+    """A request past the limit by address is refused at once, with the status that NFS retries."""
+    with connected_pair() as (one, _), connected_pair() as (two, _):
+        async with stage(limits=Limits(per_address=1)) as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(one)
+            await agent.take_message(GROUP)
+            played.submit(two)
+            await played.until(lambda: played.service.told)
+            assert played.service.told == [(errno.ETIMEDOUT, [])]
+
+
+@given(st.builds(Limits, total=SMALL, per_consumer=SMALL, per_address=SMALL), st.lists(CLAIMS, max_size=12), CLAIMS)
+def test_room_is_promised_exactly_where_it_is(
+    limits: Limits, taken: list[tuple[str, str, str]], claim: tuple[str, str, str]
+) -> None:
+    """Whatever is pending: a request from an address without any is taken if and only if room was promised."""
+    pending = PendingLimits(limits)
+    for other in taken:
+        _takes(pending, *other)
+    consumer, group, _ = claim
+    promised = pending.room_for(consumer, group)
+    assert _takes(pending, consumer, group, "192.0.2.3") is promised
+
+
+@given(st.builds(Limits, total=SMALL, per_consumer=SMALL, per_address=SMALL), st.lists(CLAIMS, max_size=12))
+def test_what_is_given_back_leaves_nothing(limits: Limits, claims: list[tuple[str, str, str]]) -> None:
+    """After the last request is completed every limit allows as many as before, and a refusal has counted nothing."""
+    pending = PendingLimits(limits)
+    taken = [claim for claim in claims if _takes(pending, *claim)]
+    for claim in taken:
+        pending.give_back(*claim)
+    again = [claim for claim in claims if _takes(pending, *claim)]
+    assert again == taken
+
+
+def _takes(pending: PendingLimits, consumer: str, group: str, address: str) -> bool:
+    try:
+        pending.take(consumer, group, address)
+    except RequestRefused as error:
+        assert error.errno == errno.EAGAIN
+        return False
+    return True

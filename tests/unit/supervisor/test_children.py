@@ -1,0 +1,231 @@
+"""Child processes: started, kept, ended, and killed when they break the protocol; under every Python there is."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from hsframework.supervisor.children import MOST_MESSAGES
+from tests.support.interpreters import interpreters, run_in
+
+BEGIN = """
+import asyncio, errno, os, signal, socket
+from hsframework.local.control import *
+from tests.unit.supervisor.children_program import *
+"""
+EVERY_PYTHON = pytest.mark.parametrize("interpreter", interpreters().values(), ids=interpreters().keys())
+
+
+@dataclass
+class Seen:
+    """What a supervisor has printed and logged."""
+
+    messages: list[str]
+    log: list[dict[str, Any]]
+
+    def events(self, event: str, **values: object) -> list[dict[str, Any]]:
+        """The lines of the log with these values."""
+        return [line for line in self.log if {"event": event, **values}.items() <= line.items()]
+
+
+def supervised(program: str, interpreter: str = sys.executable) -> Seen:
+    """Run it to its end; its assertions hold."""
+    ended = run_in(interpreter, BEGIN + textwrap.dedent(program))
+    assert ended.returncode == 0, ended.stderr
+    return Seen(ended.stdout.splitlines(), [json.loads(line) for line in ended.stderr.splitlines()])
+
+
+@EVERY_PYTHON
+def test_children_are_kept(interpreter: str) -> None:
+    """They are forked with asyncio imported, which resets the wake-up fd; one that ends is started again and again."""
+    seen = supervised(
+        """
+        def ends(control):
+            control.send(WorkerJoined(1).encode())
+            return 5
+        asked, toy, other = dispatcher(answers), keeper("toy", ends), keeper("other", serves)
+        assert run([asked, toy, other], lambda: toy.failures >= 3, asked=asked) is None
+        """,
+        interpreter,
+    )
+    assert seen.messages.count("toy WorkerJoined(pid=1)") >= 3
+    ended = seen.events("ended and is started again", child="toy", status=5)
+    assert [line["pause"] for line in ended[:3]] == [0.0, 0.1, 0.5]
+    assert [len(seen.events("started", child=name)) for name in ("dispatcher", "other")] == [1, 1]
+
+
+@EVERY_PYTHON
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
+def test_the_signals_that_end_it(number: str, interpreter: str) -> None:
+    """The whole ends with status 0, and with it every child."""
+    seen = supervised(
+        f"""
+        def signals(control):
+            os.kill(os.getppid(), signal.{number})
+            return serves(control)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the suite may run where it is ignored
+        assert run([keeper("toy", signals), keeper("other", serves)], lambda: False) == 0
+        """,
+        interpreter,
+    )
+    assert not seen.events("does not stop and is killed")
+
+
+def test_an_interrupt_that_is_ignored() -> None:
+    """Ends neither the supervisor nor a child: all of them go on with ignoring it."""
+    seen = supervised("""
+        def signals(control):
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+            os.kill(os.getppid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+            control.send(WorkerJoined(1).encode())
+            return 6
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        asked, toy = dispatcher(answers), keeper("toy", signals)
+        assert run([asked, toy], lambda: toy.failures, asked=asked) is None
+    """)
+    assert "toy WorkerJoined(pid=1)" in seen.messages
+    assert {line["status"] for line in seen.events("ended and is started again")} == {6}
+
+
+NONSENSE = {
+    "no-json": "control.send(b'no JSON')",
+    "a-list": "control.send(b'[]')",
+    "deep": "control.send(b'[' * 50_000)",
+    "too-long": "control.send(WorkerJoined(1).encode().ljust(MAX_MESSAGE + 1))",
+    "unknown": """control.send(b'{"event": "nothing"}')""",
+    "wrong-type": """control.send(b'{"event": "loaded", "protocols": 5, "groups": []}')""",
+    "the-dispatcher's": "control.send(Known('agent of toy').encode())",
+    "flood": f"[control.send(WorkerDied(1, 1).encode()) for _ in range({MOST_MESSAGES + 1})]",
+}
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE.values(), ids=NONSENSE.keys())
+def test_a_child_that_breaks_the_protocol(nonsense: str) -> None:
+    """It is killed, since it may heed nothing else, and started again after pauses; others are served meanwhile."""
+    seen = supervised(f"""
+        def breaks(control):
+            {nonsense}
+            stays(control)
+        asked, bad = dispatcher(answers), keeper("bad", breaks)
+        run([asked, bad], lambda: bad.failures >= 3, asked=asked)
+    """)
+    broken = seen.events("a child breaks the protocol and is killed", child="bad")
+    ended = seen.events("ended and is started again", child="bad", status=-9)
+    assert len(ended) >= 3
+    assert 0 <= len(broken) - len(ended) <= 1, "one error for each process"
+    assert [line["pause"] for line in ended[:3]] == [0.0, 0.1, 0.5]
+    assert not seen.events("ended and is started again", child="dispatcher")
+
+
+def test_a_child_after_one_that_floods() -> None:
+    """The messages of a process before it do not count."""
+    seen = supervised(f"""
+        def floods(control):
+            for _ in range({MOST_MESSAGES + 1}):
+                control.send(WorkerJoined(1).encode())
+            stays(control)
+        def talks(control):
+            control.send(WorkerJoined(2).encode())
+            return 2
+        toy = keeper("toy", lambda control: talks(control) if toy.failures else floods(control))
+        run([toy], lambda: toy.failures and toy.due is None and not toy.pid)
+    """)
+    assert seen.messages[-1] == "toy WorkerJoined(pid=2)"
+    assert len(seen.events("a child breaks the protocol and is killed")) == 1
+
+
+def test_a_child_that_closes_its_socket() -> None:
+    """It is left alone: its end is what counts."""
+    seen = supervised("""
+        def closes(control):
+            control.send(b"")
+            control.close()
+            return 5
+        toy = keeper("toy", closes)
+        run([toy], lambda: toy.failures)
+    """)
+    assert not seen.events("a child breaks the protocol and is killed")
+
+
+def test_a_child_that_does_not_read() -> None:
+    """What is sent to it is lost, which is logged, and nobody waits for it."""
+    seen = supervised("""
+        toy = keeper("toy", stays)
+        def full():
+            for _ in range(10_000):
+                toy.send(Go())
+            return True
+        signal.alarm(50)
+        import hsframework.supervisor.children as children
+        children.STOP_TIMEOUT = 0.0
+        run([toy], full)
+    """)
+    assert seen.events("a child does not take a message", child="toy", message="go")
+    assert seen.events("does not stop and is killed", child="toy")
+
+
+def test_last_words() -> None:
+    """What a child had sent is read before its end counts, however much it is."""
+    seen = supervised("""
+        def ends(control):
+            for number in range(20):
+                control.send(WorkerJoined(number).encode())
+            control.send(Failed("why", 2).encode())
+            return 2
+        toy = keeper("toy", ends)
+        run([toy], lambda: toy.ended)
+    """)
+    assert len(seen.messages) == 21
+    assert seen.messages[-1] == "toy Failed(message='why', status=2)"
+
+
+def test_a_fork_that_fails() -> None:
+    """It is tried again after pauses, and nothing stays open of it."""
+    seen = supervised("""
+        fork, refused = os.fork, []
+        def refuse():
+            refused.append(len(os.listdir("/proc/self/fd")))
+            if len(refused) == 4:
+                os.fork = fork
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        os.fork = refuse
+        toy = keeper("toy", serves)
+        run([toy], lambda: bool(toy.pid))
+        assert len(set(refused)) == 1
+    """)
+    pauses = [line["pause"] for line in seen.events("cannot be started now", child="toy")]
+    assert pauses == [0.0, 0.1, 0.5, 1.0]
+    assert len(seen.events("started", child="toy")) == 1
+
+
+@pytest.mark.parametrize(("status", "essential", "ends"), [(2, True, 2), (2, False, None), (0, False, None)])
+def test_a_child_that_is_not_started_again(status: int, essential: bool, ends: int | None) -> None:
+    """One with a wrong configuration, or a keeper without work; the dispatcher's status is that of the whole."""
+    seen = supervised(f"""
+        leaves = (dispatcher if {essential} else lambda start: keeper("toy", start))(lambda control: {status})
+        assert run([leaves, keeper("other", serves)], lambda: leaves.ended) == {ends}
+        assert leaves.due is None
+    """)
+    assert len(seen.events("ended and is not started again", status=status)) == 1
+
+
+def test_an_error_in_a_child() -> None:
+    """It is logged by the child, which ends with status 1: with 2 where it is the configuration's."""
+    seen = supervised("""
+        from hsframework.errors import ConfigurationError
+        def fails(error):
+            def start(control):
+                raise error
+            return start
+        toy, other = keeper("toy", fails(OSError("no room"))), keeper("other", fails(ConfigurationError("wrong")))
+        run([toy, other], lambda: toy.failures and other.ended)
+    """)
+    assert seen.events("a child cannot go on", child="toy", error="no room", kind="OSError")
+    assert seen.events("ended and is started again", child="toy", status=1)
+    assert seen.events("ended and is not started again", child="other", status=2)
