@@ -52,7 +52,7 @@ NLMSG_MIN_TYPE = 0x10
 
 @cache
 def builtin_specification(name: str) -> Specification:
-    """Return a spec that ships with the core: ``handshake``, ``handshake-raw``, ``local``, ``nlctrl`` or ``psp``."""
+    """Return a spec that ships with the core, a file of ``specs``: ``handshake``, ``handshake-raw``, ``local`` …"""
     text = resources.files("hsframework.netlink").joinpath("specs", f"{name}.yaml").read_text("utf-8")
     return parse_specification(text, origin=f"{name}.yaml")
 
