@@ -108,7 +108,7 @@ def in_a_child(action: Callable[[], None], uid: int = 0) -> None:
 
 
 def unshare(flags: int) -> None:
-    """unshare(2): namespaces of one's own.  Raises OSError."""
+    """Take namespaces of one's own: unshare(2).  Raises OSError."""
     if _libc.unshare(flags):
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))

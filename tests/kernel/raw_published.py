@@ -47,17 +47,17 @@ class Failed(Exception):
 
 
 def put(kind: int, payload: bytes) -> bytes:
-    """An attribute."""
+    """Make an attribute."""
     return struct.pack("=HH", 4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
 
 
 def put_u32(kind: int, value: int) -> bytes:
-    """An attribute that is a number."""
+    """Make an attribute that is a number."""
     return put(kind, struct.pack("=I", value))
 
 
 def parse(data: bytes, highest: int = TLS_TIMEOUT) -> Attributes:
-    """Attributes by number, the last of each; unknown ones are left out."""
+    """Read attributes by number, the last of each; unknown ones are left out."""
     found: Attributes = {}
     while len(data) >= 4:
         length, kind = struct.unpack_from("=HH", data)
@@ -68,25 +68,25 @@ def parse(data: bytes, highest: int = TLS_TIMEOUT) -> Attributes:
 
 
 def number(attributes: Attributes, kind: int, default: int = 0) -> int:
-    """A number, if it is there."""
+    """Return a number, or the default."""
     return int(struct.unpack("=I", attributes[kind])[0]) if kind in attributes else default
 
 
 def netlink() -> socket.socket:
-    """A socket of the family."""
+    """Open a socket of the family."""
     made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_HANDSHAKE)
     made.bind((0, 0))
     return made
 
 
 def send(sock: socket.socket, kind: int, body: bytes) -> None:
-    """A request without an acknowledgement."""
+    """Send a request that asks for no acknowledgement."""
     sock.send(struct.pack("=IHHII", 16 + len(body), kind, NLM_F_REQUEST, 1, 0) + body)
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """What ACCEPT gave.  Serials that are 0 name no key."""
+    """ACCEPT's answer.  Serials that are 0 name no key."""
 
     sockfd: int
     type: int
@@ -129,7 +129,7 @@ def done(fd: int, status: int) -> None:
 
 
 def read_key(serial: int) -> bytes:
-    """A key's payload."""
+    """Read a key's payload."""
     buffer = ctypes.create_string_buffer(1 << 15)
     size = ctypes.CDLL(None, use_errno=True).syscall(250, 11, serial, buffer, len(buffer))
     if size < 0:
@@ -138,7 +138,7 @@ def read_key(serial: int) -> bytes:
 
 
 def identity(serials: Parameters, scratch: Path) -> tuple[Path, Path]:
-    """Files with the certificate and the private key that the consumer has named, both DER in their keys."""
+    """Write files with the certificate and the private key that the consumer has named, both DER in their keys."""
     certificate, key = scratch / "certificate.pem", scratch / "key.pem"
     certificate.write_text(ssl.DER_cert_to_PEM_cert(read_key(serials.certificate)))
     encoded = base64.encodebytes(read_key(serials.private_key)).decode()
@@ -147,7 +147,7 @@ def identity(serials: Parameters, scratch: Path) -> tuple[Path, Path]:
 
 
 def context_for(parameters: Parameters, folder: Path, scratch: Path) -> ssl.SSLContext:
-    """TLS 1.3 as the parameters have it.  The peer's name is not checked: the form does not say it."""
+    """Set up TLS 1.3 for a request.  The peer's name is not checked: the form does not name it."""
     server = parameters.type == TYPE_SERVERHELLO
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -165,7 +165,7 @@ def context_for(parameters: Parameters, folder: Path, scratch: Path) -> ssl.SSLC
 
 
 def record(sock: socket.socket) -> bytes:
-    """One record of TLS, and no byte more."""
+    """Read one record of TLS, and no byte more."""
     header = _exactly(sock, 5)
     return header + _exactly(sock, int.from_bytes(header[3:], "big"))
 
@@ -181,7 +181,7 @@ def _exactly(sock: socket.socket, size: int) -> bytes:
 
 
 def shake(sock: socket.socket, context: ssl.SSLContext, server: bool) -> str:
-    """A handshake; the name of the cipher.  Raises OSError or EOFError."""
+    """Shake hands and return the name of the cipher.  Raises OSError or EOFError."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     session = context.wrap_bio(incoming, outgoing, server_side=server)
     while True:
@@ -201,7 +201,7 @@ def shake(sock: socket.socket, context: ssl.SSLContext, server: bool) -> str:
 
 
 def plant(sock: socket.socket, cipher: str, secrets: Path, server: bool) -> None:
-    """The session into the socket."""
+    """Plant the session in the socket."""
     lines = [line.split() for line in secrets.read_text().splitlines() if not line.startswith("#")]
     secret = {words[0]: bytes.fromhex(words[2]) for words in lines}
     ours, theirs = secret["CLIENT_TRAFFIC_SECRET_0"], secret["SERVER_TRAFFIC_SECRET_0"]
@@ -215,14 +215,14 @@ def plant(sock: socket.socket, cipher: str, secrets: Path, server: bool) -> None
 
 
 def expand(secret: bytes, label: bytes, size: int, digest: str) -> bytes:
-    """HKDF-Expand-Label of RFC 8446, section 7.1, for what one block holds."""
+    """Do HKDF-Expand-Label of RFC 8446, section 7.1, for what one block holds."""
     label = b"tls13 " + label
     info = struct.pack(">HB", size, len(label)) + label + b"\0"
     return hmac.new(secret, info + b"\1", getattr(hashlib, digest)).digest()[:size]
 
 
 def serve(parameters: Parameters, folder: Path) -> int:
-    """The session status."""
+    """Serve a request and return the session status."""
     server = parameters.type == TYPE_SERVERHELLO
     sock = socket.socket(fileno=os.dup(parameters.sockfd))
     with sock, tempfile.TemporaryDirectory() as scratch:

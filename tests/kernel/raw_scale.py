@@ -45,7 +45,7 @@ class _Consumers:
 
 
 def _times(number: int, action: Callable[[], object]) -> float:
-    """The median of so many calls, in microseconds."""
+    """Return the median of so many calls, in microseconds."""
     taken = []
     for _ in range(number):
         started = time.perf_counter()
@@ -55,7 +55,7 @@ def _times(number: int, action: Callable[[], object]) -> float:
 
 
 def measure(number: int) -> dict[str, float]:
-    """Microseconds, by what was measured."""
+    """Measure with so many requests; microseconds, by what was measured."""
     found: dict[str, float] = {}
     lent: list[int] = []
     with contextlib.ExitStack() as opened:

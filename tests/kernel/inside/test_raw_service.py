@@ -34,7 +34,7 @@ def module() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def left_nothing() -> Iterator[None]:
-    """What a failed test has left open is closed before the next."""
+    """Close after each test what it has left open."""
     with raw.returned():
         yield
 

@@ -23,7 +23,7 @@ def module() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def left_nothing() -> Iterator[None]:
-    """What a failed test has left open or set is undone before the next."""
+    """Undo after each test what it has left open or set."""
     with raw.returned():
         yield
     raw.set_limit(8)

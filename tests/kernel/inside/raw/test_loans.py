@@ -168,7 +168,7 @@ def test_the_module_stays_while_it_is_used(pair: Pair) -> None:
 
 
 def test_what_a_failed_test_leaves_is_returned(pair: Pair) -> None:
-    """An agent, a request, a loan and a copy of it, all left open: the module counts none of them any more."""
+    """An agent, a request, a loan and a copy of it, all left open, are no longer counted by the module."""
     before = raw.users()
     with raw.returned():
         agent, request = Agent(raw.TLSHD), Submission()

@@ -121,14 +121,14 @@ def test_done_from_another_process(pair: Pair, agent: Agent) -> None:
 
 
 def test_done_without_a_status(pair: Pair, agent: Agent) -> None:
-    """Is EIO."""
+    """The consumer hears EIO."""
     with submitted(pair[0]) as request:
         agent.done(agent.take().fd, None)
         assert request.outcome() == EIO
 
 
 def test_refusals(pair: Pair, agent: Agent) -> None:
-    """What is not understood is refused with a status, and completes nothing."""
+    """Invalid arguments are refused with a status, and complete nothing."""
     with submitted(pair[0]) as request, open("/dev/null") as no_socket:
         got = agent.take()
         calls: list[tuple[Callable[[], object], int]] = [

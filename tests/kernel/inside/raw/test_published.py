@@ -36,7 +36,7 @@ def module() -> Iterator[None]:
 
 
 def accepted(agent: Agent) -> tuple[int, list[tuple[int, bytes]]]:
-    """ACCEPT in full: the socket, and what the nest holds."""
+    """Accept; return the socket, and what the nest holds."""
     answer = agent.ask(raw.ACCEPT, put_u32(raw.PROTOCOL, 1))
     (kind, fd), (nest, arguments) = answer
     assert (kind, nest) == (raw.SOCKFD, raw.ACCEPT_RESP)
@@ -107,7 +107,7 @@ def test_other_mechanisms_have_no_default_priorities(pair: Pair) -> None:
 @pytest.mark.parametrize("asked", [{"peers": (1, 2)}, {"handshake_type": 1}], ids=["two identities", "a rekey"])
 @pytest.mark.usefixtures("agent")
 def test_what_it_cannot_say(pair: Pair, asked: dict[str, object]) -> None:
-    """Is refused to the consumer."""
+    """The consumer is refused."""
     with Submission() as request, pytest.raises(OSError) as refused:
         request.submit(pair[0].fileno(), **asked)  # type: ignore[arg-type]
     assert refused.value.errno == errno.EOPNOTSUPP
@@ -136,7 +136,7 @@ EXPECTED = {"session status 0": Outcome(0), "session status 2": Outcome(errno.EA
          "malformed", "no nest"],
 )  # fmt: skip
 def test_every_done_ends_its_request(pair: Pair, agent: Agent, nest: bytes | None, outcome: Outcome) -> None:
-    """Whatever it says: ok is 0, rejected EACCES, all else EIO.  It is not answered, and its descriptor is gone."""
+    """Session status ok is 0, rejected EACCES, all else EIO; no answer comes, and the descriptor is gone."""
     with submitted(pair[0]) as request, Agent() as reporting:
         fd, _ = accepted(agent)
         arguments = b"" if nest is None else put(raw.DONE_ARGS | raw.NLA_F_NESTED, nest)

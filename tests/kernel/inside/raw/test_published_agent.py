@@ -35,7 +35,7 @@ def module() -> Iterator[None]:
 
 
 def write(folder: Path, credential: Credential) -> None:
-    """What the agent and its peers read: a server's certificate and key, and whom to trust."""
+    """Write the files of the agent and its peers: a server's certificate and key, and whom to trust."""
     (folder / "ca.pem").write_bytes(ROOT.write(folder).read_bytes())
     (folder / "certificate.pem").write_bytes(credential.certificate_pem)
     (folder / "key.pem").write_bytes(credential.private_key_pem)
@@ -62,7 +62,7 @@ def process(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
 @contextlib.contextmanager
 def client_keys() -> Iterator[dict[str, int]]:
-    """A consumer's certificate and private key, by serial."""
+    """Make keys with a consumer's certificate and private key; their serials."""
     client = ROOT.issue(["client.test"])
     private_key = client.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
     payloads = {"certificate": client.chain[0], "private_key": private_key}
@@ -73,7 +73,7 @@ def client_keys() -> Iterator[dict[str, int]]:
 
 
 def peer(sock: socket.socket, folder: Path, *, server: bool, verify: bool = True) -> str | None:
-    """OpenSSL at the other end, a line each way; the name in the certificate that it was shown."""
+    """Run OpenSSL at the other end, with a line each way; return the name in the certificate that it was shown."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
@@ -90,7 +90,7 @@ def peer(sock: socket.socket, folder: Path, *, server: bool, verify: bool = True
 
 
 def talk(sock: socket.socket) -> None:
-    """The consumer's side of it, in plain text as it sees it."""
+    """Do the consumer's side of it, in plain text as it sees it."""
     assert sock.recv(100) == b"from OpenSSL"
     sock.sendall(b"from the consumer")
 

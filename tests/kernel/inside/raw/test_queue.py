@@ -1,4 +1,4 @@
-"""Who is asked, in which order, and how much may wait: the queues of the module that offers the raw-netlink form."""
+"""The queues of the module that offers the raw-netlink form: their groups, order and limits."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_namespaces(agent: Agent, yellow: str) -> None:
 
 @pytest.mark.usefixtures("agent")
 def test_an_agent_of_another_namespace(yellow: str) -> None:
-    """Is nobody: ESRCH, also where it would hear the announcements of all namespaces, and nothing waits."""
+    """It counts as nobody, ESRCH, also where it would hear the announcements of all namespaces, and nothing waits."""
     with network_namespace(yellow):
         near, far = socket.socketpair()
         of_that = Agent()
@@ -151,7 +151,7 @@ def test_an_agent_of_another_namespace(yellow: str) -> None:
 
 
 def test_a_full_queue_without_an_agent() -> None:
-    """Is ESRCH all the same: it does not help to try again."""
+    """The consumer hears ESRCH all the same: it does not help to try again."""
     with tcp_pairs(9) as pairs, contextlib.ExitStack() as requests:
         with Agent(raw.TLSHD):
             for near, _ in pairs[:8]:
