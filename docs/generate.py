@@ -26,6 +26,7 @@ from hsframework.registry.plugins import load_plugins
 SPECIFICATIONS = {
     "handshake": "The kernel's family",
     "handshake-raw": "The raw-netlink form",
+    "handshake-raw-published": "The raw-netlink form as published",
     "local": "The local family",
 }
 """Built-in specs that have a page, and its title."""

@@ -41,7 +41,7 @@ __all__ = [
 
 @cache
 def builtin_specification(name: str) -> Specification:
-    """Return a spec that ships with the core: ``handshake``, ``handshake-raw``, ``local``, ``nlctrl`` or ``psp``."""
+    """Return a spec that ships with the core, by the name of its file in ``specs``: ``handshake``, ``local`` …"""
     return package_specification("hsframework.netlink", name)
 
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.kernel import linux, modules, rootfs
+from scripts.kernel import linux, modules, rootfs, sparse
 from scripts.kernel.debian import Unable
 from scripts.kernel.places import LINKS, Entry, kernel_entry, link, root_entry
 
@@ -29,6 +29,7 @@ COMMANDS = {
     "gcc": "gcc",
     "make": "make",
     "patch": "patch",
+    "perl": "perl",
     "strip": "binutils",
     "xz": "xz-utils",
 }
@@ -109,6 +110,10 @@ def main(arguments: list[str]) -> int:
     except Unable as error:
         print(error, file=sys.stderr)
         return 1
+    try:
+        sparse.make(root.path / "tree")
+    except Unable as error:  # only the check of our modules' sources needs it
+        print(f"{error}\nmake check-modules will not run.", file=sys.stderr)
     print(
         f"Linux {kernel.facts['version']} is {Path(os.path.relpath(LINKS / 'linux'))}, its root Debian {rootfs.SUITE}"
     )

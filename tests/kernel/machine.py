@@ -12,6 +12,7 @@ from pathlib import Path
 
 DEBIAN = Path("/run/debian")
 NOBODY = 65534
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 KEY_SPEC_PROCESS_KEYRING, KEY_SPEC_USER_KEYRING = -2, -4
 KEYCTL_SETPERM, KEYCTL_DESCRIBE, KEYCTL_UNLINK, KEYCTL_READ = 5, 6, 9, 11
 _ADD_KEY, _KEYCTL = 248, 250
@@ -104,6 +105,13 @@ def in_a_child(action: Callable[[], None], uid: int = 0) -> None:
         said = pipe.read().decode()
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0, f"in the child:\n{said}"
+
+
+def unshare(flags: int) -> None:
+    """Take namespaces of one's own: unshare(2).  Raises OSError."""
+    if _libc.unshare(flags):
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
 
 
 def members(keyring: int) -> list[int]:

@@ -1,7 +1,7 @@
 """The raw-netlink form of the service by hand, for tests that must not rest on the code that they test: an agent, and
 the device by which a test is a consumer.
 
-The numbers are those of ``modules/handshake/uapi.h``.
+The numbers are those of ``modules/include/uapi/hsframework/handshake.h``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tests.kernel.genl import Attributes, attribute, attributes
 from tests.kernel.machine import debian
 
 MODULE = "hsframework_handshake"
+GREETER = "hsframework_greeter"
 NETLINK_HANDSHAKE = 23
 SOL_NETLINK, ADD_MEMBERSHIP, DROP_MEMBERSHIP = 270, 1, 2
 NLMSG_ERROR, NLA_F_NESTED = 2, 0x8000
@@ -32,44 +33,79 @@ TLSHD, QUIC, PSP = 1, 2, 3
 CLIENT, SERVER = 1, 2
 UNAUTH, PSK, X509 = 1, 2, 3
 RAW, KERNEL_TLS = 0, 1
-_SUBMISSION = struct.Struct("=iIIIIIIIiiiI5i256s")
+_SUBMISSION = struct.Struct("=iIIIIIIIiiiI5i256s256s")
 _OUTCOME = struct.Struct("=iI5i")
 _SUBMIT = 1 << 30 | _SUBMISSION.size << 16 | ord("h") << 8 | 1
 _CANCEL = ord("h") << 8 | 2
 
 
 def inserted() -> None:
-    """Load the module where it is not there yet."""
+    """Load the module unless it is loaded."""
     if not present():
         insert()
 
 
-def insert(**parameters: int) -> None:
+def insert(module: str = MODULE, **parameters: int) -> None:
     """Load the module anew, with these parameters."""
-    remove()
+    remove(module)
     words = [f"{name}={value}" for name, value in parameters.items()]
-    debian("insmod", str(uml.CHECKOUT / "build/kernel/ko" / f"{MODULE}.ko"), *words)
+    debian("insmod", str(uml.CHECKOUT / "build/kernel/ko" / f"{module}.ko"), *words)
 
 
-def remove() -> None:
+def remove(module: str = MODULE) -> None:
     """Unload the module, if it is there.  Raises AssertionError with rmmod's words: it is in use."""
-    if present():
-        debian("rmmod", MODULE)
+    if present(module):
+        debian("rmmod", module)
 
 
-def present() -> bool:
-    """Is the module loaded?"""
-    return Path("/sys/module", MODULE).exists()
+def present(module: str = MODULE) -> bool:
+    """Return True if the module is loaded."""
+    return Path("/sys/module", module).exists()
 
 
-def set_limit(number: int) -> None:
-    """How many requests may wait in a namespace."""
-    Path("/sys/module", MODULE, "parameters/limit").write_text(str(number))
+def set_limit(number: int, what: str = "limit") -> None:
+    """Set how many requests of a group may wait in a namespace, or ("lent") how many sockets its agents may have."""
+    Path("/sys/module", MODULE, "parameters", what).write_text(str(number))
+
+
+@contextlib.contextmanager
+def returned() -> Iterator[None]:
+    """Give back, after the block, the sockets and open files of the device that it leaves open.
+
+    A test that fails leaves them in its traceback, and the module would count them for as long.  Their numbers stay
+    taken: somebody may yet close them.
+    """
+    before = _open_files()
+    try:
+        yield
+    finally:
+        for fd, what in _open_files().items():
+            if before.get(fd) != what and what.startswith(("socket:", f"/dev/{MODULE}", f"/dev/{GREETER}")):
+                _replace(fd)
+
+
+def _open_files() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+def _replace(fd: int) -> None:
+    nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    os.dup2(nothing, fd, inheritable=False)
+    os.close(nothing)
+
+
+def users() -> int:
+    """Return the module's count of agents' sockets, lent sockets, requests and open files of the device."""
+    return int(Path("/sys/module", MODULE, "refcnt").read_text())
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a request ended: 0 or a positive errno, and who the peer is."""
+    """The end of a request: 0 or a positive errno, and who the peer is."""
 
     status: int
     peers: tuple[int, ...] = ()
@@ -97,15 +133,17 @@ class Submission:
         private_key: int = 0,
         peers: Sequence[int] = (),
         peername: str = "",
+        priorities: str = "",
     ) -> None:
-        """Raises OSError: ESRCH, EAGAIN, EBUSY …"""
+        """Ask for a handshake on a socket.  Raises OSError: ESRCH, EAGAIN, EBUSY …"""
         serials = [*peers, 0, 0, 0, 0, 0][:5]
         numbers = (protocol, role, auth, timeout, priority, handshake_type)
         keys = (keyring, certificate, private_key, len(peers), *serials)
-        fcntl.ioctl(self.fd, _SUBMIT, _SUBMISSION.pack(fd, service, *numbers, *keys, os.fsencode(peername)))
+        texts = (os.fsencode(peername), os.fsencode(priorities))
+        fcntl.ioctl(self.fd, _SUBMIT, _SUBMISSION.pack(fd, service, *numbers, *keys, *texts))
 
     def cancel(self) -> None:
-        """Raises OSError: EALREADY, it is over."""
+        """Withdraw the request.  Raises OSError: EALREADY, it is over."""
         fcntl.ioctl(self.fd, _CANCEL)
 
     @property
@@ -113,17 +151,17 @@ class Submission:
         return not select.select([self.fd], [], [], 0)[0]
 
     def outcome(self, timeout: float = 20) -> Outcome:
-        """Waited for."""
+        """Wait for the outcome."""
         assert select.select([self.fd], [], [], timeout)[0], "the request does not end"
         return self.read()
 
     def read(self) -> Outcome:
-        """The outcome, which there is."""
+        """Read the outcome of a request that is over."""
         status, number, *serials = _OUTCOME.unpack(os.read(self.fd, _OUTCOME.size))
         return Outcome(-status, tuple(serials[:number]))
 
     def close(self) -> None:
-        """Withdraws what is not over."""
+        """Withdraw the request unless it is over."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -137,7 +175,7 @@ class Submission:
 
 @contextlib.contextmanager
 def submitted(sock: socket.socket, **values: object) -> Iterator[Submission]:
-    """A request on this socket."""
+    """Submit a request on this socket."""
     with Submission() as made:
         made.submit(sock.fileno(), **values)  # type: ignore[arg-type]
         yield made
@@ -145,14 +183,20 @@ def submitted(sock: socket.socket, **values: object) -> Iterator[Submission]:
 
 @dataclass(frozen=True)
 class Taken:
-    """What ACCEPT gave.  ``arguments``: of the nest, in their order."""
+    """ACCEPT's answer.  ``arguments``: of the nest, in their order."""
 
     fd: int
     protocol: int
     arguments: Attributes
 
+    @property
+    def peer(self) -> object:
+        """The address of the connection's other end."""
+        with socket.socket(fileno=os.dup(self.fd)) as sock:
+            return sock.getpeername()
+
     def number(self, kind: int) -> int | None:
-        """An argument that is a number, if it is there."""
+        """Return an argument that is a number, or None."""
         found = [int.from_bytes(payload, "little") for number, payload in self.arguments if number == kind]
         return found[0] if found else None
 
@@ -180,7 +224,7 @@ class Agent:
         self.socket.setsockopt(SOL_NETLINK, DROP_MEMBERSHIP, group)
 
     def await_ready(self) -> None:
-        """One announcement."""
+        """Wait for one announcement."""
         while not self._ready:
             self._receive()
         self._ready -= 1
@@ -191,7 +235,7 @@ class Agent:
         return not self._ready and not select.select([self.socket], [], [], 0)[0]
 
     def accept(self, protocol: int = TLSHD) -> Taken | None:
-        """The next request of the protocol; None: none waits."""
+        """Take the next request of the protocol; None: none waits."""
         fields = self.ask(ACCEPT, attribute(PROTOCOL, struct.pack("=I", protocol)))
         if _number(fields, MSG_STATUS) == NOTREADY:
             return None
@@ -202,11 +246,19 @@ class Agent:
         self._lent.add(fd)
         return Taken(fd, _number(fields, PROTOCOL), nest)
 
-    def done(self, fd: int, status: int | None = 0, peers: Sequence[int] = (), **values: int) -> None:
-        """The end of a request.  ``values``: ``protocol``."""
+    def take(self, protocol: int = TLSHD) -> Taken:
+        """Take the next request of the protocol, which must be there."""
+        found = self.accept(protocol)
+        assert found is not None, "no request waits"
+        return found
+
+    def done(
+        self, fd: int, status: int | None = 0, peers: Sequence[int] = (), further: bytes = b"", **values: int
+    ) -> None:
+        """End a request.  ``further``: attributes behind the others in the nest.  ``values``: ``protocol``."""
         arguments = b"" if status is None else attribute(1, struct.pack("=I", status))
         arguments += b"".join(attribute(3, struct.pack("=I", peer)) for peer in peers)
-        body = attribute(SOCKFD, struct.pack("=I", fd)) + attribute(DONE_ARGS | NLA_F_NESTED, arguments)
+        body = attribute(SOCKFD, struct.pack("=I", fd)) + attribute(DONE_ARGS | NLA_F_NESTED, arguments + further)
         if "protocol" in values:
             body += attribute(PROTOCOL, struct.pack("=I", values["protocol"]))
         fields = self.ask(DONE, body, acknowledge=True)
@@ -220,7 +272,7 @@ class Agent:
         os.close(fd)
 
     def ask(self, kind: int, body: bytes, *, acknowledge: bool = False) -> Attributes:
-        """The attributes of the answer; none where it is an acknowledgement."""
+        """Send a message and return the attributes of the answer; none where it is an acknowledgement."""
         self._sequence += 1
         header = struct.pack("=IHHII", 16 + len(body), kind, 5 if acknowledge else 1, self._sequence, 0)
         self.socket.send(header + body)

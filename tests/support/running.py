@@ -375,11 +375,16 @@ def await_end(pid: int, timeout: float = WAIT) -> None:
 
 @contextlib.contextmanager
 def tcp_pairs(number: int = 1) -> Iterator[list[tuple[socket.socket, socket.socket]]]:
-    """So many TCP connections over loopback, both ends; they are closed with the block."""
+    """So many TCP connections over loopback, both ends; they are closed with the block.
+
+    No two ends have the same address, so that an end is known by its address or by its peer's.
+    """
     with contextlib.ExitStack() as opened:
         pairs = []
-        with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
-            for _ in range(number):
+        with contextlib.ExitStack() as listening:
+            servers = [listening.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
+            for server in servers:
                 near = opened.enter_context(socket.create_connection(server.getsockname()))
                 pairs.append((near, opened.enter_context(server.accept()[0])))
+        assert len({end.getsockname() for pair in pairs for end in pair}) == 2 * number
         yield pairs

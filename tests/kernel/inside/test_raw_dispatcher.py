@@ -39,6 +39,13 @@ def module() -> Iterator[None]:
     raw.remove()
 
 
+@pytest.fixture(autouse=True)
+def left_nothing() -> Iterator[None]:
+    """Close after each test what it has left open."""
+    with raw.returned():
+        yield
+
+
 @pytest.fixture(scope="module")
 def serving() -> Iterator[Running]:
     """A dispatcher without agents."""

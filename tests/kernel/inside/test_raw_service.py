@@ -32,6 +32,13 @@ def module() -> Iterator[None]:
     raw.remove()
 
 
+@pytest.fixture(autouse=True)
+def left_nothing() -> Iterator[None]:
+    """Close after each test what it has left open."""
+    with raw.returned():
+        yield
+
+
 @pytest.fixture(scope="module")
 def service() -> Iterator[House]:
     """Agents of TLS and of two toys, with certificates for both roles."""

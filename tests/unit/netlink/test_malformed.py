@@ -243,7 +243,7 @@ def test_the_request_in_an_error_is_not_believed() -> None:
     assert (message.error, message.values) == (22, {})
 
 
-@pytest.mark.parametrize("family", ["handshake", "handshake-raw", "local"])
+@pytest.mark.parametrize("family", ["handshake", "handshake-raw", "handshake-raw-published", "local"])
 @given(data=st.data())
 def test_round_trip(family: str, data: st.DataObject) -> None:
     """Whatever a spec allows comes back as it went in, in every form of every operation."""

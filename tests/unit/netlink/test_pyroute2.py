@@ -20,7 +20,7 @@ from hsframework.netlink.spec import builtin_specification, parse_specification
 from tests.netlink_values import messages
 
 TYPE = 0x21
-FAMILIES = ["handshake", "handshake-raw", "local"]
+FAMILIES = ["handshake", "handshake-raw", "handshake-raw-published", "local"]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

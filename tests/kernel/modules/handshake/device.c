@@ -8,45 +8,21 @@
  * Locking: submitting->lock orders the ioctls of one file.  The outcome is written once, by
  * hsf_over(), before @over is set; whoever sees @over may read it.
  *
- * Lifetime: the service may be calling hsf_over() while the file is closed; the submission is freed
- * when that has returned.  Its last act is to complete @finished, which is made for this.  (The
- * kernel's service reads the peer's name while an agent accepts, and does not wait for that when the
- * request is withdrawn: a test with a name closes the file before or after.)
+ * Lifetime: a submission is the file's, and this module's request's until hsf_forget().  The
+ * kernel's service may be calling hsf_over() while the file is closed, which waits for it; its last
+ * act is to complete @finished, which is made for this.  (That service reads the peer's name while
+ * an agent accepts, and does not wait for that when the request is withdrawn: a test with a name
+ * closes the file before or after.)
  */
-#include <linux/completion.h>
 #include <linux/file.h>
 #include <linux/miscdevice.h>
 #include <linux/module.h>
-#include <linux/mutex.h>
 #include <linux/poll.h>
 #include <linux/slab.h>
-#include <linux/socket.h>
 #include <linux/uaccess.h>
-#include <net/handshake.h>
 
+#include "device.h"
 #include "request.h"
-
-/**
- * struct hsf_submitting - an open file of the device
- * @lock: orders ioctls
- * @args: what was submitted; the kernel's service keeps a pointer to the peer's name
- * @file: the socket's; NULL: nothing was submitted
- * @req: the request to HSF_SERVICE_RAW
- * @outcome: valid once @over is set
- * @over: the request has ended
- * @wait: for @over
- * @finished: nobody calls hsf_over() any more
- */
-struct hsf_submitting {
-	struct mutex lock;	/* orders ioctls */
-	struct hsf_submission args;
-	struct file *file;
-	struct hsf_request *req;
-	struct hsf_outcome outcome;
-	bool over;
-	wait_queue_head_t wait;
-	struct completion finished;
-};
 
 static bool hsf_is_over(const struct hsf_submitting *sub)
 {
@@ -54,10 +30,16 @@ static bool hsf_is_over(const struct hsf_submitting *sub)
 	return smp_load_acquire(&sub->over);
 }
 
-static void hsf_over(void *data, int status, const key_serial_t *peerids, unsigned int num_peerids)
+/**
+ * hsf_over - a submission has ended
+ * @sub: the submission
+ * @status: 0 or a negative errno
+ * @peerids: serials of the keys that tell who the peer is
+ * @num_peerids: how many
+ */
+void hsf_over(struct hsf_submitting *sub, int status, const key_serial_t *peerids,
+	      unsigned int num_peerids)
 {
-	struct hsf_submitting *sub = data;
-
 	sub->outcome.status = status;
 	sub->outcome.num_peerids = num_peerids;
 	if (num_peerids)
@@ -68,62 +50,32 @@ static void hsf_over(void *data, int status, const key_serial_t *peerids, unsign
 	complete_all(&sub->finished);
 }
 
-static void hsf_kernel_over(void *data, int status, key_serial_t peerid)
+static void hsf_free(struct kref *ref)
 {
-	hsf_over(data, status, &peerid, peerid ? 1 : 0);
+	kfree(container_of(ref, struct hsf_submitting, ref));
 }
 
-static int hsf_submit_kernel(struct hsf_submitting *sub)
+/**
+ * hsf_forget - give up a reference to a submission
+ * @sub: the submission
+ */
+void hsf_forget(struct hsf_submitting *sub)
 {
-	const struct hsf_submission *args = &sub->args;
-	struct tls_handshake_args tls = {
-		.ta_sock	= sock_from_file(sub->file),
-		.ta_done	= hsf_kernel_over,
-		.ta_data	= sub,
-		.ta_peername	= args->peername[0] ? args->peername : NULL,
-		.ta_timeout_ms	= args->timeout_ms,
-		.ta_keyring	= args->keyring,
-		.ta_my_cert	= args->certificate,
-		.ta_my_privkey	= args->private_key,
-		.ta_num_peerids	= args->num_peerids,
-	};
-	bool client = args->message_type == HSF_CLIENT_HELLO;
-
-	BUILD_BUG_ON(sizeof(tls.ta_my_peerids) < sizeof(args->peerids));
-	memcpy(tls.ta_my_peerids, args->peerids, sizeof(args->peerids));
-	switch (args->auth_mode) {
-	case HSF_AUTH_UNAUTH:
-		return client ? tls_client_hello_anon(&tls, GFP_KERNEL) : -EINVAL;
-	case HSF_AUTH_X509:
-		return client ? tls_client_hello_x509(&tls, GFP_KERNEL) :
-				tls_server_hello_x509(&tls, GFP_KERNEL);
-	default:
-		return client ? tls_client_hello_psk(&tls, GFP_KERNEL) :
-				tls_server_hello_psk(&tls, GFP_KERNEL);
-	}
+	kref_put(&sub->ref, hsf_free);
 }
 
-static int hsf_submit_raw(struct hsf_submitting *sub)
+static bool hsf_is_text(const char *text, size_t size)
 {
-	struct hsf_request *req = hsf_request_submit(sub->file, &sub->args, hsf_over, sub);
-
-	if (IS_ERR(req))
-		return PTR_ERR(req);
-	sub->req = req;
-	return 0;
+	return strnlen(text, size) < size;
 }
 
+/* The rest is checked by this module's service, and tells the kernel's nothing that harms it. */
 static bool hsf_valid(const struct hsf_submission *args)
 {
 	return args->service <= HSF_SERVICE_MAX &&
-	       (args->service != HSF_SERVICE_RAW ||
-		(args->protocol && args->protocol <= hsf_protocols)) &&
-	       (args->message_type == HSF_CLIENT_HELLO || args->message_type == HSF_SERVER_HELLO) &&
-	       args->auth_mode >= HSF_AUTH_UNAUTH && args->auth_mode <= HSF_AUTH_X509 &&
-	       args->priority <= HSF_PRIORITY_MAX &&
-	       args->handshake_type <= HSF_HANDSHAKE_MAX &&
 	       args->num_peerids <= HSF_PEERIDS_MAX &&
-	       strnlen(args->peername, HSF_PEERNAME_SIZE) < HSF_PEERNAME_SIZE;
+	       hsf_is_text(args->peername, sizeof(args->peername)) &&
+	       hsf_is_text(args->priorities, sizeof(args->priorities));
 }
 
 /* A socket, but not one that was lent to the caller: that one is having its handshake. */
@@ -161,17 +113,6 @@ static long hsf_submit(struct hsf_submitting *sub, const struct hsf_submission _
 		fput(file);
 	}
 	return err;
-}
-
-/* True: it is withdrawn, and hsf_over() will not be called. */
-static bool hsf_withdraw(struct hsf_submitting *sub)
-{
-	/* The kernel's service goes by the sock, which may have been submitted again since. */
-	if (hsf_is_over(sub))
-		return false;
-	if (sub->req)
-		return hsf_request_cancel(sub->req);
-	return tls_handshake_cancel(sock_from_file(sub->file)->sk);
 }
 
 static long hsf_cancel(struct hsf_submitting *sub)
@@ -228,10 +169,11 @@ static __poll_t hsf_poll(struct file *file, poll_table *wait)
 
 static int hsf_open(struct inode *inode, struct file *file)
 {
-	struct hsf_submitting *sub = kzalloc(sizeof(*sub), GFP_KERNEL);
+	struct hsf_submitting *sub = kzalloc_obj(*sub);
 
 	if (!sub)
 		return -ENOMEM;
+	kref_init(&sub->ref);
 	mutex_init(&sub->lock);
 	init_waitqueue_head(&sub->wait);
 	init_completion(&sub->finished);
@@ -244,13 +186,13 @@ static int hsf_release(struct inode *inode, struct file *file)
 	struct hsf_submitting *sub = file->private_data;
 
 	if (sub->file) {
-		if (!hsf_withdraw(sub))
+		if (!hsf_withdraw(sub) && !sub->req)
 			wait_for_completion(&sub->finished);
 		if (sub->req)
-			hsf_request_put(sub->req);
+			hsf_handshake_put(sub->req);
 		fput(sub->file);
 	}
-	kfree(sub);
+	hsf_forget(sub);
 	return 0;
 }
 

@@ -21,6 +21,7 @@
 #include <linux/net.h>
 #include <linux/slab.h>
 
+#include "dialect.h"
 #include "request.h"
 
 struct hsf_loan {
@@ -144,28 +145,54 @@ static void hsf_loan_set_ops(struct hsf_loan *loan)
 	loan->ops.gettstamp = theirs->gettstamp;	/* asks the sock alone */
 }
 
+/* What is true of a request whose agent has closed its last copy, and said nothing. */
+static int hsf_status_of_close(struct hsf_request *req)
+{
+	const struct hsf_handshake_ops *ops = req->ops;
+
+	if (req->dialect->close_may_succeed && ops->established &&
+	    ops->established(req->data, req->sk))
+		return 0;
+	return -EIO;
+}
+
 /* The last copy is closed.  The sock is not ours to release. */
 static int hsf_loan_release(struct socket *sock)
 {
 	struct hsf_loan *loan = hsf_loan(sock);
 
-	hsf_request_complete(loan->req, -EIO, NULL, 0);
-	hsf_request_put(loan->req);
+	if (!hsf_request_is_over(loan->req))
+		hsf_request_end(loan->req, hsf_status_of_close(loan->req));
+	hsf_loan_ended(loan->req);
+	hsf_handshake_put(loan->req);
 	kfree(loan);
 	return 0;
+}
+
+/**
+ * hsf_loan_ended - an agent has a socket less, or does not get the one that it should have
+ * @req: the socket's request, of which the caller holds a reference
+ *
+ * Where an agent was told that nothing waits because of the limit, it hears of it.
+ */
+void hsf_loan_ended(struct hsf_request *req)
+{
+	if (hsf_queue_loan_ended(req->group))
+		hsf_netlink_announce(hsf_net(req->net), req->args.protocol, GFP_KERNEL);
 }
 
 /**
  * hsf_lend - make the file that an agent gets
  * @req: the request; the loan takes a reference of its own
  *
- * When the file's last reference goes, the request is completed with -EIO if it is not over.
+ * When the file's last reference goes, the request is ended if it is not over, with -EIO or as its
+ * dialect has it, and the group's agents have a socket less.
  *
  * Return: the file, or -ENOMEM or -ENFILE.
  */
 struct file *hsf_lend(struct hsf_request *req)
 {
-	struct hsf_loan *loan = kzalloc(sizeof(*loan), GFP_KERNEL);
+	struct hsf_loan *loan = kzalloc_obj(*loan);
 	struct socket *sock;
 	struct file *file;
 

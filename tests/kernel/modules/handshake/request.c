@@ -1,236 +1,232 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The life of a request.
+ * The life of a request, and the consumer's side of the service.
  *
- *		hsf_request_next()	     hsf_request_complete()
+ *		hsf_queue_next()	     hsf_request_complete()
  *	HSF_QUEUED ------------> HSF_LENT ----------------------> HSF_OVER
- *	     |			    |	  hsf_request_cancel()	     ^
+ *	     |			    |	  hsf_handshake_cancel()     ^
  *	     +----------------------+--------------------------------+
  *
- * Locking: hsf_lock covers the lists of every namespace and the state of every request.  It is a
- * leaf, and nothing that sleeps or calls out happens under it.
+ * Completion: whoever moves a request to HSF_OVER, under its group's lock, has ended it, and calls
+ * its consumer or (cancel) does not.  Nobody moves it from there, so there is one completion.
  *
- * Completion: whoever moves a request to HSF_OVER, under the lock, has ended it, and calls its
- * consumer or (cancel) does not.  Nobody moves it from there, so there is one completion.
- *
- * Lifetime: a request is counted.  It holds its consumer's file, hence the socket, hence the
- * network namespace of the socket; so no namespace goes away with requests in its lists.  Its
- * consumer and its loan each hold the module too, so that neither does the module.
+ * Lifetime: a request is counted.  It holds its consumer's file, hence the socket; the socket's
+ * network namespace, so no namespace goes away with requests in it; and the consumer's module.
+ * Neither does this module go: a consumer uses its symbols, a loan is a socket of its.
  */
 #include <linux/file.h>
 #include <linux/slab.h>
-#include <linux/spinlock.h>
+#include <linux/string.h>
 
+#include "dialect.h"
 #include "request.h"
 
-static DEFINE_SPINLOCK(hsf_lock);
-
-/**
- * hsf_queue_init - prepare a namespace's lists
- * @hn: the namespace
- */
-void hsf_queue_init(struct hsf_net *hn)
+/* Nobody else has a reference, or reads the table under RCU. */
+static void hsf_request_destroy(struct hsf_request *req)
 {
-	INIT_LIST_HEAD(&hn->queued);
-	INIT_LIST_HEAD(&hn->lent);
-	hn->num_queued = 0;
+	struct module *owner = req->ops->owner;
+
+	fput(req->file);
+	put_net(req->net);
+	kfree_rcu(req, rcu);
+	module_put(owner);
 }
 
 static void hsf_request_free(struct kref *ref)
 {
 	struct hsf_request *req = container_of(ref, struct hsf_request, ref);
 
-	fput(req->file);
-	kfree(req);
+	if (req->ops->release)
+		req->ops->release(req->data);
+	hsf_request_destroy(req);
 }
 
 /**
- * hsf_request_put - give up a reference
+ * hsf_handshake_put - give up a reference to a request
  * @req: the request
  */
-void hsf_request_put(struct hsf_request *req)
+void hsf_handshake_put(struct hsf_request *req)
 {
 	kref_put(&req->ref, hsf_request_free);
 }
+EXPORT_SYMBOL_GPL(hsf_handshake_put);
 
-/* Is there a request on this very socket?  Loans have a socket of their own, but the same sock. */
-static bool hsf_under_way(struct hsf_net *hn, const struct sock *sk)
+static bool hsf_is_short(const char *text, size_t size)
 {
-	struct hsf_request *other;
-
-	lockdep_assert_held(&hsf_lock);
-	list_for_each_entry(other, &hn->queued, node)
-		if (other->sock->sk == sk)
-			return true;
-	list_for_each_entry(other, &hn->lent, node)
-		if (other->sock->sk == sk)
-			return true;
-	return false;
+	return !text || strnlen(text, size) < size;
 }
 
-/* Before the first of a lower priority: among equals, first come is first served. */
-static void hsf_enqueue(struct hsf_request *req)
+static bool hsf_args_valid(const struct hsf_handshake_args *args)
 {
-	struct hsf_request *other;
-
-	lockdep_assert_held(&hsf_lock);
-	list_for_each_entry(other, &req->hn->queued, node)
-		if (other->args.priority < req->args.priority)
-			break;
-	/* Past the last one, &other->node is the list's head. */
-	list_add_tail(&req->node, &other->node);
-	req->hn->num_queued++;
+	return args->protocol && args->protocol <= hsf_protocols &&
+	       (args->message_type == HSF_CLIENT_HELLO || args->message_type == HSF_SERVER_HELLO) &&
+	       args->auth_mode >= HSF_AUTH_UNAUTH && args->auth_mode <= HSF_AUTH_X509 &&
+	       args->priority <= HSF_PRIORITY_MAX &&
+	       args->handshake_type <= HSF_HANDSHAKE_MAX &&
+	       args->num_peerids <= HSF_PEERIDS_MAX &&
+	       hsf_is_short(args->peername, HSF_PEERNAME_SIZE) &&
+	       hsf_is_short(args->priorities, HSF_PRIORITIES_SIZE);
 }
 
-static int hsf_request_insert(struct hsf_request *req)
+static void hsf_copy_args(struct hsf_request *req, const struct hsf_handshake_args *args)
 {
-	int err = 0;
-
-	spin_lock(&hsf_lock);
-	if (hsf_under_way(req->hn, req->sock->sk))
-		err = -EBUSY;
-	else if (req->hn->num_queued >= READ_ONCE(hsf_limit))
-		err = -EAGAIN;
-	else
-		hsf_enqueue(req);
-	spin_unlock(&hsf_lock);
-	return err;
+	req->args = *args;
+	strscpy(req->peername, args->peername ?: "");
+	strscpy(req->priorities, args->priorities ?: "");
+	req->args.peername = req->peername;
+	req->args.priorities = req->priorities;
 }
 
-static struct hsf_request *hsf_request_alloc(struct file *file, const struct hsf_submission *args,
-					     hsf_done_t done, void *data)
+static struct hsf_request *hsf_request_alloc(struct socket *sock,
+					     const struct hsf_handshake_ops *ops,
+					     const struct hsf_handshake_args *args, void *data,
+					     gfp_t gfp)
 {
-	struct hsf_request *req = kzalloc(sizeof(*req), GFP_KERNEL);
+	struct hsf_request *req = kzalloc_obj(*req, gfp);
+	int err = -ENODEV;
 
 	if (!req)
-		return NULL;
+		return ERR_PTR(-ENOMEM);
+	if (!try_module_get(ops->owner))
+		goto out_free;
+	err = -ESRCH;
+	req->net = maybe_get_net(sock_net(sock->sk));
+	if (!req->net)
+		goto out_module;
 	kref_init(&req->ref);
 	INIT_LIST_HEAD(&req->node);
-	req->file = get_file(file);
-	req->sock = sock_from_file(file);
-	req->hn = hsf_net(sock_net(req->sock->sk));
-	req->args = *args;
-	req->done = done;
+	req->file = get_file(sock->file);
+	req->sock = sock;
+	req->sk = sock->sk;
+	req->group = &hsf_net(req->net)->groups[args->protocol];
+	hsf_copy_args(req, args);
+	req->ops = ops;
 	req->data = data;
 	return req;
+
+out_module:
+	module_put(ops->owner);
+out_free:
+	kfree(req);
+	return ERR_PTR(err);
+}
+
+/* An error: nobody else has the request. */
+static int hsf_request_start(struct hsf_request *req, gfp_t gfp)
+{
+	struct hsf_net *hn = hsf_net(req->net);
+	int err = hsf_netlink_find_agent(hn, req->args.protocol, gfp);
+
+	if (err)
+		return err;
+	kref_get(&req->ref);	/* the service's */
+	err = hsf_queue_insert(req);
+	if (err)
+		return err;
+	err = hsf_netlink_announce(hn, req->args.protocol, gfp);
+	/* An agent may have taken it all the same: then what happens to it counts. */
+	return err && hsf_queue_remove(req, false) ? err : 0;
 }
 
 /**
- * hsf_request_submit - ask for a handshake
- * @file: a socket's; its namespace's agents are asked
- * @args: checked by the caller
- * @done: called when the request is over, unless it is cancelled
- * @data: for @done
+ * hsf_handshake_submit - ask for a handshake
+ * @sock: a socket that has a file (sock_alloc_file()); agents of its namespace are asked
+ * @ops: the consumer's functions, which are there for as long as its module is
+ * @args: what the agent is told; copied
+ * @data: for @ops
+ * @gfp: how to allocate memory
  *
- * May sleep.  @done may be called before this returns.
+ * The consumer leaves the socket alone until its request is over.  There is no timer: the consumer
+ * has one of its own, and calls hsf_handshake_cancel() when it fires.  May sleep if @gfp may; @ops
+ * may be called before this returns.
  *
- * Return: the request, with a reference that is the caller's, or an error: -ESRCH, nobody listens;
- * -EAGAIN, too many wait; -EBUSY, the socket has a request already; -ENOMEM.
+ * Return: the request, with a reference for the caller, or an error, after which nothing in @ops is
+ * called: -ESRCH, nobody listens; -EAGAIN, too many wait; -EBUSY, the socket has a request already;
+ * -ENOTSOCK, it was lent to an agent; -EINVAL, it has no file, or @args are wrong; -EOPNOTSUPP, the
+ * service cannot tell an agent of @args; -ENOMEM; -ENODEV, the consumer's module goes.
  */
-struct hsf_request *hsf_request_submit(struct file *file, const struct hsf_submission *args,
-				       hsf_done_t done, void *data)
+struct hsf_request *hsf_handshake_submit(struct socket *sock, const struct hsf_handshake_ops *ops,
+					 const struct hsf_handshake_args *args, void *data,
+					 gfp_t gfp)
 {
 	struct hsf_request *req;
 	int err;
 
-	req = hsf_request_alloc(file, args, done, data);
-	if (!req)
-		return ERR_PTR(-ENOMEM);
-	err = hsf_netlink_find_agent(req->hn, args->protocol);
+	if (!sock->file || !sock->sk || !hsf_args_valid(args))
+		return ERR_PTR(-EINVAL);
+	if (hsf_request_of_loan(sock->file))
+		return ERR_PTR(-ENOTSOCK);
+	err = hsf_dialect(hsf_net(sock_net(sock->sk)))->check(args);
 	if (err)
-		goto out_put;
-	kref_get(&req->ref);	/* the list's */
-	err = hsf_request_insert(req);
-	if (err)
-		goto out_put_both;
-	err = hsf_netlink_announce(req->hn, args->protocol);
-	/* It may have been accepted all the same: then what happens to it counts. */
-	if (err && hsf_request_cancel(req))
-		goto out_put;
-	return req;
-
-out_put_both:
-	hsf_request_put(req);
-out_put:
-	hsf_request_put(req);
-	return ERR_PTR(err);
-}
-
-/* End a request.  True: it was not over before, and the caller has ended it. */
-static bool hsf_request_end(struct hsf_request *req)
-{
-	bool ended;
-
-	spin_lock(&hsf_lock);
-	ended = req->state != HSF_OVER;
-	if (ended) {
-		if (req->state == HSF_QUEUED)
-			req->hn->num_queued--;
-		list_del_init(&req->node);
-		req->state = HSF_OVER;
+		return ERR_PTR(err);
+	req = hsf_request_alloc(sock, ops, args, data, gfp);
+	if (IS_ERR(req))
+		return req;
+	err = hsf_request_start(req, gfp);
+	if (err) {
+		hsf_request_destroy(req);
+		return ERR_PTR(err);
 	}
-	spin_unlock(&hsf_lock);
-	return ended;
+	return req;
 }
+EXPORT_SYMBOL_GPL(hsf_handshake_submit);
 
 /**
- * hsf_request_cancel - withdraw a request
+ * hsf_handshake_cancel - withdraw a request
  * @req: the request, of which the caller holds a reference
  *
- * The agent that has the socket keeps its loan.
+ * The agent that has the socket keeps its loan, which ends the connection for nobody.
  *
- * Return: true, and the consumer is not called any more; false, and it was called, or is just now.
+ * Return: true, and hsf_handshake_ops.done is not called any more; false, and it was called, or is
+ * just now.
  */
-bool hsf_request_cancel(struct hsf_request *req)
+bool hsf_handshake_cancel(struct hsf_request *req)
 {
-	if (!hsf_request_end(req))
+	if (!hsf_queue_remove(req, true))
 		return false;
-	hsf_request_put(req);	/* the list's */
+	hsf_handshake_put(req);	/* the service's */
 	return true;
 }
+EXPORT_SYMBOL_GPL(hsf_handshake_cancel);
 
 /**
  * hsf_request_complete - end a request and tell its consumer
  * @req: the request, of which the caller holds a reference
- * @status: 0 or a negative errno
- * @peerids: serials of keys
- * @num_peerids: how many
+ * @outcome: what the consumer is told
  *
  * Return: true, or false if the request was over already, which changes nothing.
  */
-bool hsf_request_complete(struct hsf_request *req, int status, const key_serial_t *peerids,
-			  unsigned int num_peerids)
+bool hsf_request_complete(struct hsf_request *req, const struct hsf_handshake_outcome *outcome)
 {
-	if (!hsf_request_end(req))
+	if (!hsf_queue_remove(req, true))
 		return false;
-	req->done(req->data, status, peerids, num_peerids);
-	hsf_request_put(req);	/* the list's */
+	req->ops->done(req->data, outcome);
+	hsf_handshake_put(req);	/* the service's */
 	return true;
 }
 
 /**
- * hsf_request_next - take the next request of a protocol out of the queue
- * @hn: the namespace
- * @protocol: the protocol
+ * hsf_request_is_over - has a request ended?
+ * @req: the request
  *
- * Return: the request with a reference that is the caller's, who is to complete it; NULL: none
- * waits.
+ * Return: true: it has.
  */
-struct hsf_request *hsf_request_next(struct hsf_net *hn, u32 protocol)
+bool hsf_request_is_over(const struct hsf_request *req)
 {
-	struct hsf_request *req, *found = NULL;
+	guard(spinlock)(&req->group->lock);
+	return req->state == HSF_OVER;
+}
 
-	spin_lock(&hsf_lock);
-	list_for_each_entry(req, &hn->queued, node) {
-		if (req->args.protocol != protocol)
-			continue;
-		found = req;
-		kref_get(&found->ref);
-		found->state = HSF_LENT;
-		list_move(&found->node, &hn->lent);
-		hn->num_queued--;
-		break;
-	}
-	spin_unlock(&hsf_lock);
-	return found;
+/**
+ * hsf_request_end - end a request without a word of its agent's
+ * @req: the request, of which the caller holds a reference
+ * @status: 0 or a negative errno
+ *
+ * Return: as hsf_request_complete().
+ */
+bool hsf_request_end(struct hsf_request *req, int status)
+{
+	struct hsf_handshake_outcome outcome = { .status = status };
+
+	return hsf_request_complete(req, &outcome);
 }

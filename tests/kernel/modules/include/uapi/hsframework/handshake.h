@@ -40,6 +40,7 @@ enum hsf_accept_attribute {
 	HSF_A_ACCEPT_KEYRING,		/* u32 */
 	HSF_A_ACCEPT_PRIORITY,		/* u32 */
 	HSF_A_ACCEPT_HANDSHAKE_TYPE,	/* u32, enum hsf_handshake_type */
+	HSF_A_ACCEPT_PRIORITIES,	/* string, in GnuTLS's syntax */
 };
 
 enum hsf_x509_attribute {
@@ -86,9 +87,48 @@ enum hsf_handshake_type {
 	HSF_HANDSHAKE_MAX = HSF_HANDSHAKE_REKEY,
 };
 
+/* The parameter "dialect", and net.hsframework_handshake.dialect in each network namespace. */
+enum hsf_dialect_number {
+	HSF_DIALECT_OWN,
+	HSF_DIALECT_PUBLISHED,
+};
+
+/* The contents of ACCEPT_RESP and DONE_ARGS in HSF_DIALECT_PUBLISHED. */
+enum hsf_published_attribute {
+	HSF_P_TLS_TYPE = 20,		/* u32, enum hsf_message_type */
+	HSF_P_TLS_AUTH,			/* u32, enum hsf_published_auth */
+	HSF_P_TLS_PRIORITIES,		/* string, in GnuTLS's syntax */
+	HSF_P_TLS_X509_CERT,		/* u32, serial of a key; 0: none */
+	HSF_P_TLS_X509_PRIVKEY,		/* u32, the same */
+	HSF_P_TLS_PSK,			/* u32, the same */
+	HSF_P_TLS_SESS_STATUS,		/* u32, enum hsf_published_session_status */
+	HSF_P_TLS_PEERID,		/* u32, serial of a key; 0: none */
+	HSF_P_TLS_TIMEOUT,		/* u32, seconds */
+	HSF_P_PUBLISHED_MAX = HSF_P_TLS_TIMEOUT,
+	/* Ours, which an agent that was written from the published text does not read. */
+	HSF_P_PEERNAME,			/* string */
+	HSF_P_KEYRING,			/* u32, serial */
+};
+
+enum hsf_published_auth {
+	HSF_P_AUTH_UNAUTH = 1,
+	HSF_P_AUTH_X509,
+	HSF_P_AUTH_PSK,
+};
+
+enum hsf_published_session_status {
+	HSF_P_SESS_STATUS_OK,
+	HSF_P_SESS_STATUS_FAULT,
+	HSF_P_SESS_STATUS_REJECTED,
+};
+
+/* From here on, attributes of ACCEPT_RESP and DONE_ARGS are a mechanism's own. */
+#define HSF_A_MECHANISM		64
+
 #define HSF_PRIORITY_MAX	7
 #define HSF_PEERIDS_MAX		5
 #define HSF_PEERNAME_SIZE	256
+#define HSF_PRIORITIES_SIZE	256
 
 enum hsf_service {
 	HSF_SERVICE_RAW,	/* this module's */
@@ -112,6 +152,7 @@ enum hsf_service {
  * @num_peerids: how many of @peerids are used
  * @peerids: serials of keys
  * @peername: ends with NUL; empty: none
+ * @priorities: the TLS policy as a GnuTLS priority string; ends with NUL; empty: the agent's
  */
 struct hsf_submission {
 	__s32 sockfd;
@@ -128,6 +169,7 @@ struct hsf_submission {
 	__u32 num_peerids;
 	__s32 peerids[HSF_PEERIDS_MAX];
 	char peername[HSF_PEERNAME_SIZE];
+	char priorities[HSF_PRIORITIES_SIZE];
 };
 
 /**
