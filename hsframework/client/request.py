@@ -49,16 +49,16 @@ class HandshakeOptions:
     """Seconds from the moment at which the service receives the request.  None: the service's limit for the role."""
     attributes: Mapping[str, Any] | bytes = field(default_factory=dict)
     """The protocol's own attributes, by the attribute set ``request`` of its specification, or their encoding."""
-    priority: int = 0
-    """Place in the queue, 0 to 7: requests with the highest priority are given to an agent first."""
+    urgency: int = 0
+    """Place in the queue, 0 to 7: the most urgent requests are given to an agent first."""
 
     def __post_init__(self) -> None:
         self._check_kinds()
         self._check_texts()
         if self.timeout is not None and not 0 < self.timeout <= MAX_TIMEOUT:
             raise _wrong(f"timeout is {self.timeout}: give seconds, more than 0 and at most {MAX_TIMEOUT:.0f}")
-        if not 0 <= self.priority <= 7:
-            raise _wrong(f"priority is {self.priority}: give a number from 0 to 7")
+        if not 0 <= self.urgency <= 7:
+            raise _wrong(f"urgency is {self.urgency}: give a number from 0 to 7")
         for key in self.psks:
             _check_key(key)
         if self.role is Role.SERVER:
@@ -128,8 +128,8 @@ class HandshakeOptions:
             values["client-certificate"] = int(self.client_certificate)
         if self.alpn:
             values["alpn"] = self.alpn
-        if self.priority:
-            values["priority"] = self.priority
+        if self.urgency:
+            values["urgency"] = self.urgency
         if attributes:
             values["attributes"] = attributes
         return values

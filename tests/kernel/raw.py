@@ -126,7 +126,7 @@ class Submission:
         role: int = CLIENT,
         auth: int = UNAUTH,
         timeout: int = 0,
-        priority: int = 0,
+        urgency: int = 0,
         handshake_type: int = 0,
         keyring: int = 0,
         certificate: int = 0,
@@ -137,7 +137,7 @@ class Submission:
     ) -> None:
         """Ask for a handshake on a socket.  Raises OSError: ESRCH, EAGAIN, EBUSY …"""
         serials = [*peers, 0, 0, 0, 0, 0][:5]
-        numbers = (protocol, role, auth, timeout, priority, handshake_type)
+        numbers = (protocol, role, auth, timeout, urgency, handshake_type)
         keys = (keyring, certificate, private_key, len(peers), *serials)
         texts = (os.fsencode(peername), os.fsencode(priorities))
         fcntl.ioctl(self.fd, _SUBMIT, _SUBMISSION.pack(fd, service, *numbers, *keys, *texts))

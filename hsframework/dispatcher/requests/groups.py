@@ -10,11 +10,11 @@ import asyncio
 from collections import deque
 from collections.abc import Collection, Iterator
 
-from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, Agent, PendingRequest
+from hsframework.dispatcher.requests.request import HIGHEST_URGENCY, Agent, PendingRequest
 
 
 class Group:
-    """Multicast group.  Within a priority, first come is first served."""
+    """Multicast group.  Of equally urgent requests, first come is first served."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -22,7 +22,7 @@ class Group:
         self.grace: asyncio.TimerHandle | None = None
         self._served: set[int] = set()
         self._serves_any = False
-        self._queues: tuple[deque[PendingRequest], ...] = tuple(deque() for _ in range(HIGHEST_PRIORITY + 1))
+        self._queues: tuple[deque[PendingRequest], ...] = tuple(deque() for _ in range(HIGHEST_URGENCY + 1))
         self._foremost_first = tuple(reversed(self._queues))
         self._waiting = 0
 
@@ -46,7 +46,7 @@ class Group:
 
     def push(self, request: PendingRequest) -> None:
         """Queue a request."""
-        self._queues[request.submission.priority].append(request)
+        self._queues[request.submission.urgency].append(request)
         self._waiting += 1
 
     def pull(self, socket_protocols: Collection[int]) -> PendingRequest | None:
@@ -63,7 +63,7 @@ class Group:
 
     def remove(self, request: PendingRequest) -> None:
         """Remove a request that has ended while it waited."""
-        self._queues[request.submission.priority].remove(request)
+        self._queues[request.submission.urgency].remove(request)
         self._waiting -= 1
 
     def __iter__(self) -> Iterator[PendingRequest]:

@@ -12,7 +12,7 @@ from hsframework.dispatcher.offload import Offload
 from hsframework.dispatcher.requests.lifecycle import State
 from hsframework.interface import PresharedKey, Trust
 
-HIGHEST_PRIORITY = 7
+HIGHEST_URGENCY = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Submission:
     trust: Trust | None = None
     psk_lookup: Callable[[bytes], PresharedKey | None] = no_key
     """Returns the key that PSK-LOOKUP finds."""
-    priority: int = 0
+    urgency: int = 0
     kernel_consumer: bool = False
 
 

@@ -23,7 +23,7 @@ from hsframework.dispatcher.keys.vault import Vault, auth_mode_of, brings_nothin
 from hsframework.dispatcher.messages import codec, parameters
 from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.dispatcher.requests.core import Dispatcher
-from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, Outcome, PendingRequest, Submission, no_key
+from hsframework.dispatcher.requests.request import HIGHEST_URGENCY, Outcome, PendingRequest, Submission, no_key
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
 from hsframework.interface import AuthMode, Role
 from hsframework.local.channel import AsyncChannel
@@ -207,9 +207,9 @@ class ConsumerConnection:
         given = source.vault.resolve(profile, values)
         if auth_mode is AuthMode.PSK and not given.psks:
             raise RequestRefused("a PSK handshake needs a psk in the request or in its profile", errno=errno.ENOKEY)
-        priority = values.get("priority", 0)
-        if priority > HIGHEST_PRIORITY:
-            raise RequestRefused(f"a priority is from 0 to {HIGHEST_PRIORITY}", errno=errno.EINVAL)
+        urgency = values.get("urgency", 0)
+        if urgency > HIGHEST_URGENCY:
+            raise RequestRefused(f"an urgency is from 0 to {HIGHEST_URGENCY}", errno=errno.EINVAL)
         asked = {**values, "profile": profile}
         return Submission(
             source=source,
@@ -219,7 +219,7 @@ class ConsumerConnection:
             parameters=parameters(asked, given, role, auth_mode, source=source.name, user=self.peer.uid),
             trust=given.trust,
             psk_lookup=given.find_psk if auth_mode is AuthMode.PSK and role is Role.SERVER else no_key,
-            priority=priority,
+            urgency=urgency,
         )
 
     def _cancel(self, message: Message) -> None:

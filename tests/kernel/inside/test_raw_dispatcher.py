@@ -60,15 +60,15 @@ def pair() -> Iterator[Pair]:
         yield made
 
 
-def test_priorities(serving: Running) -> None:
+def test_urgencies(serving: Running) -> None:
     """The agent is handed the highest first."""
     asked = [0, 7, 3, 7]
     with ScriptedAgent(serving.runtime_dir) as agent, tcp_pairs(len(asked)) as pairs, contextlib.ExitStack() as opened:
         mark = serving.log.mark
         os.kill(serving.pid, signal.SIGSTOP)
         try:
-            for (near, _), priority in zip(pairs, asked, strict=True):
-                opened.enter_context(submitted(near, priority=priority))
+            for (near, _), urgency in zip(pairs, asked, strict=True):
+                opened.enter_context(submitted(near, urgency=urgency))
         finally:
             os.kill(serving.pid, signal.SIGCONT)
         handed = agent.accept(len(asked))

@@ -182,7 +182,7 @@ def test_pre_shared_keys(service: House, pair: Pair) -> None:
     key = add_key("psk", name, os.urandom(32), ring)
     before = describe_key(ring)
     with (
-        submitted(pair[0], auth=raw.PSK, peers=(key,), keyring=ring, priority=7) as client,
+        submitted(pair[0], auth=raw.PSK, peers=(key,), keyring=ring, urgency=7) as client,
         submitted(pair[1], auth=raw.PSK, role=raw.SERVER, keyring=ring) as server,
     ):
         assert client.outcome() == Outcome(0, (key,))

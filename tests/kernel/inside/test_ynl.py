@@ -116,7 +116,7 @@ def test_the_raw_form(group: str, number: int, ynl: Any, near: socket.socket) ->
         "role": raw.SERVER,
         "auth": raw.X509,
         "timeout": 4321,
-        "priority": 5,
+        "urgency": 5,
         "handshake_type": 1,
         "certificate": 77,
         "private_key": 78,
@@ -142,7 +142,7 @@ def test_the_raw_form(group: str, number: int, ynl: Any, near: socket.socket) ->
                     "peer-identity": [11, 12],
                     "certificate": [{"cert": 77, "privkey": 78}],
                     "peername": "server.example",
-                    "priority": 5,
+                    "urgency": 5,
                     "handshake-type": "rekey",
                 }
                 assert request.waits

@@ -23,7 +23,7 @@ KEY = PresharedKey(b"me", Secret(bytes(32)), "sha384")
         ({"timeout": 0}, "timeout is 0"),
         ({"timeout": 3601}, "at most 3600"),
         ({"timeout": float("nan")}, "timeout is nan"),
-        ({"priority": 8}, "0 to 7"),
+        ({"urgency": 8}, "0 to 7"),
         ({"group": ""}, "group is empty"),
         ({"peer_name": "a\0b"}, "peer_name is empty or holds a NUL"),
         ({"profile": ""}, "profile is empty"),
@@ -78,7 +78,7 @@ def test_submit_carries_every_field() -> None:
         alpn=("h2", "sunrpc"),
         timeout=1.5,
         attributes=b"own",
-        priority=3,
+        urgency=3,
     )
     message = CODEC.decode(numbered(encode_submit(options, None), 77))
     assert message.sequence == 77
@@ -94,7 +94,7 @@ def test_submit_carries_every_field() -> None:
         "crl": [b"list"],
         "client-certificate": 0,
         "alpn": ["h2", "sunrpc"],
-        "priority": 3,
+        "urgency": 3,
         "attributes": b"own",
     }
 

@@ -360,15 +360,15 @@ async def test_what_is_not_known_is_refused(values: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("asked", "given"), [(None, 0), (3, 3), (7, 7), (8, 7)])
-async def test_priorities(asked: int | None, given: int) -> None:
-    """A request's priority is the agents' queue's; one that is out of range is the highest."""
+async def test_urgencies(asked: int | None, given: int) -> None:
+    """A request's urgency is the agents' queue's; one that is out of range is the highest."""
     with connected_pair() as (ours, _):
         async with stage() as played:
             agent = await played.home.agent(GROUP)
-            played.submit(ours, PSK_CLIENT if asked is None else {**PSK_CLIENT, "priority": asked})
+            played.submit(ours, PSK_CLIENT if asked is None else {**PSK_CLIENT, "urgency": asked})
             await agent.take_message(GROUP)
             (request,) = played.home.dispatcher.requests.values()
-            assert request.submission.priority == given
+            assert request.submission.urgency == given
 
 
 async def test_a_name_that_no_message_can_hold() -> None:
@@ -383,9 +383,9 @@ async def test_a_name_that_no_message_can_hold() -> None:
             assert agent.inbox.empty()
 
 
-@pytest.mark.parametrize(("asked", "told"), [({}, None), ({"priority": 0}, None), ({"priority": 9}, 7)], ids=str)
+@pytest.mark.parametrize(("asked", "told"), [({}, None), ({"urgency": 0}, None), ({"urgency": 9}, 7)], ids=str)
 async def test_what_the_agent_gets_of_a_kernel_consumer(asked: dict[str, Any], told: int | None) -> None:
-    """A client's name, the group, where it came from, and a priority within the range; keys by their bytes."""
+    """A client's name, the group, where it came from, and an urgency within the range; keys by their bytes."""
     with connected_pair() as (ours, _):
         async with stage() as played:
             agent = await played.home.agent(GROUP)
@@ -393,7 +393,7 @@ async def test_what_the_agent_gets_of_a_kernel_consumer(asked: dict[str, Any], t
             values = (await agent.take_message(GROUP)).values
     assert (values["peername"], values["group"], values["source"]) == ("server.example", GROUP, "played")
     assert values["kernel-consumer"] is True
-    assert values.get("priority") == told
+    assert values.get("urgency") == told
     assert [psk["key"].reveal() for psk in values["psk"]] == [b"k" * 32]
     assert not {"user", "profile"} & set(values)
 

@@ -156,7 +156,7 @@ async def test_only_connected_sockets_are_taken(make: Callable[[], Any], number:
         ({"auth-mode": 2}, errno.ENOKEY),
         ({"timeout": 0}, errno.EINVAL),
         ({"timeout": 10**9}, errno.EINVAL),
-        ({"priority": 8}, errno.EINVAL),
+        ({"urgency": 8}, errno.EINVAL),
         ({"client-certificate": 9}, errno.EINVAL),
         ({"profile": "nobody's"}, errno.ENOENT),
         ({"identity": [{"certificate": [b"c"]}]}, errno.EINVAL),

@@ -69,7 +69,7 @@ async def test_all_that_a_consumer_says_reaches_the_agent(auth_mode: int, told: 
         "client-certificate": 2,
         "alpn": ["h2", "h3"],
         "attributes": b"its own",
-        "priority": 3,
+        "urgency": 3,
     }
     assert set(said) == SUBMIT, "an attribute of submit that is new: say it here"
     with connected_pair() as (ours, _):

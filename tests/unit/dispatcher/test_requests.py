@@ -349,14 +349,14 @@ async def test_flags_of_the_socket_are_put_back(nodelay: int, lowat: int, status
 
 
 async def test_agents_share_a_group_by_pulling() -> None:
-    """Two agents with one slot each get one request each; priorities go first."""
+    """Two agents with one slot each get one request each; the more urgent goes first."""
     with connected_pair() as (one, _), connected_pair() as (two, _), connected_pair() as (three, _):
         async with house() as home:
             left, right = await home.agent("toy"), await home.agent("toy")
             consumer = await home.consumer()
             consumer.send("submit", {**REQUEST, "peername": "first"}, one.fileno())
             consumer.send("submit", {**REQUEST, "peername": "second"}, two.fileno())
-            consumer.send("submit", {**REQUEST, "peername": "urgent", "priority": 7}, three.fileno())
+            consumer.send("submit", {**REQUEST, "peername": "urgent", "urgency": 7}, three.fileno())
             await home.queued(3)
             names = []
             for agent in (left, right, left):

@@ -21,7 +21,7 @@ from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Credentials, Vault
 from hsframework.dispatcher.messages import Parameters, parameters
 from hsframework.dispatcher.requests.request import (
-    HIGHEST_PRIORITY,
+    HIGHEST_URGENCY,
     Outcome,
     PendingRequest,
     Source,
@@ -102,12 +102,12 @@ class KernelRequests:
             raise RequestRefused("a request of an unknown kind", errno=errno.EOPNOTSUPP) from None
         psks = self._named_psks(values) if auth_mode is AuthMode.PSK else {}
         given = self._credentials(role, auth_mode, values, group, tuple(psk for psk, _ in psks.values()))
-        priority = min(values.get("priority", 0), HIGHEST_PRIORITY)
+        urgency = min(values.get("urgency", 0), HIGHEST_URGENCY)
         asked = {
             "group": group,
             "profile": self._profiles[role],
             "peername": (values.get("peername") or None) if role is Role.CLIENT else None,
-            "priority": priority or None,
+            "urgency": urgency or None,
         }
         origin = KernelOrigin(values.get("keyring"), {identity: serial for identity, (_, serial) in psks.items()})
         looks_up = auth_mode is AuthMode.PSK and role is Role.SERVER
@@ -119,7 +119,7 @@ class KernelRequests:
             parameters=_parameters(asked, given, role, auth_mode, source.name),
             trust=given.trust,
             psk_lookup=partial(self._look_up, origin) if looks_up else no_key,
-            priority=priority,
+            urgency=urgency,
             kernel_consumer=True,
         )
         return submission, origin

@@ -92,12 +92,12 @@ def test_what_is_lent_is_limited() -> None:
         assert agent.hears_nothing
 
 
-def test_priorities() -> None:
+def test_urgencies() -> None:
     """The highest first; of equals, the first that came."""
     asked = [0, 3, 7, 3, 0, 7]
     with Agent(raw.TLSHD) as agent, tcp_pairs(len(asked)) as pairs, contextlib.ExitStack() as requests:
-        for (near, _), priority in zip(pairs, asked, strict=True):
-            requests.enter_context(submitted(near, priority=priority))
+        for (near, _), urgency in zip(pairs, asked, strict=True):
+            requests.enter_context(submitted(near, urgency=urgency))
         order = [agent.take().peer for _ in asked]
         assert order == [pairs[index][1].getsockname() for index in (2, 5, 1, 3, 0, 4)]
         assert agent.accept() is None
@@ -185,7 +185,7 @@ def test_races() -> None:
             for number in range(300):
                 with Submission() as request:
                     try:
-                        request.submit(near.fileno(), priority=number % 8)
+                        request.submit(near.fileno(), urgency=number % 8)
                     except OSError as error:
                         assert error.errno == errno.EAGAIN
                         continue

@@ -90,7 +90,7 @@ int hsf_submit_raw(struct hsf_submitting *sub)
 		.message_type	= args->message_type,
 		.auth_mode	= args->auth_mode,
 		.timeout_ms	= args->timeout_ms,
-		.priority	= args->priority,
+		.urgency	= args->urgency,
 		.handshake_type	= args->handshake_type,
 		.keyring	= args->keyring,
 		.certificate	= args->certificate,

@@ -55,10 +55,10 @@ static int hsf_own_put_args(struct sk_buff *answer, int fd, const struct hsf_han
 	    nla_put_u32(answer, HSF_A_ACCEPT_AUTH_MODE, args->auth_mode) ||
 	    hsf_put_number(answer, HSF_A_ACCEPT_TIMEOUT, args->timeout_ms) ||
 	    hsf_put_number(answer, HSF_A_ACCEPT_KEYRING, args->keyring) ||
-	    hsf_put_number(answer, HSF_A_ACCEPT_PRIORITY, args->priority) ||
+	    hsf_put_number(answer, HSF_A_ACCEPT_URGENCY, args->urgency) ||
 	    hsf_put_number(answer, HSF_A_ACCEPT_HANDSHAKE_TYPE, args->handshake_type) ||
 	    hsf_put_text(answer, HSF_A_ACCEPT_PEERNAME, args->peername) ||
-	    hsf_put_text(answer, HSF_A_ACCEPT_PRIORITIES, args->priorities) ||
+	    hsf_put_text(answer, HSF_A_ACCEPT_TLS_PRIORITIES, args->priorities) ||
 	    hsf_put_certificate(answer, args))
 		return -EMSGSIZE;
 	for (i = 0; i < args->num_peerids; i++)

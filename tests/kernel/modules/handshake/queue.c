@@ -29,7 +29,7 @@ static void hsf_group_init(struct hsf_group *group)
 	unsigned int i;
 
 	spin_lock_init(&group->lock);
-	for (i = 0; i < HSF_PRIORITIES; i++)
+	for (i = 0; i < HSF_URGENCIES; i++)
 		INIT_LIST_HEAD(&group->queued[i]);
 }
 
@@ -68,25 +68,25 @@ void hsf_queues_destroy(struct hsf_net *hn)
 
 static bool hsf_enqueue(struct hsf_group *group, struct hsf_request *req)
 {
-	u32 priority = req->args.priority;
+	u32 urgency = req->args.urgency;
 
 	guard(spinlock)(&group->lock);
 	if (group->num_queued >= READ_ONCE(hsf_limit))
 		return false;
-	list_add_tail(&req->node, &group->queued[priority]);
-	__set_bit(priority, &group->waiting);
+	list_add_tail(&req->node, &group->queued[urgency]);
+	__set_bit(urgency, &group->waiting);
 	group->num_queued++;
 	return true;
 }
 
 static void hsf_dequeue(struct hsf_group *group, struct hsf_request *req)
 {
-	u32 priority = req->args.priority;
+	u32 urgency = req->args.urgency;
 
 	lockdep_assert_held(&group->lock);
 	list_del_init(&req->node);
-	if (list_empty(&group->queued[priority]))
-		__clear_bit(priority, &group->waiting);
+	if (list_empty(&group->queued[urgency]))
+		__clear_bit(urgency, &group->waiting);
 	group->num_queued--;
 }
 

@@ -61,7 +61,7 @@ static bool hsf_args_valid(const struct hsf_handshake_args *args)
 	return args->protocol && args->protocol <= hsf_protocols &&
 	       (args->message_type == HSF_CLIENT_HELLO || args->message_type == HSF_SERVER_HELLO) &&
 	       args->auth_mode >= HSF_AUTH_UNAUTH && args->auth_mode <= HSF_AUTH_X509 &&
-	       args->priority <= HSF_PRIORITY_MAX &&
+	       args->urgency <= HSF_URGENCY_MAX &&
 	       args->handshake_type <= HSF_HANDSHAKE_MAX &&
 	       args->num_peerids <= HSF_PEERIDS_MAX &&
 	       hsf_is_short(args->peername, HSF_PEERNAME_SIZE) &&

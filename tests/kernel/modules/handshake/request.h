@@ -16,12 +16,12 @@
 struct ctl_table_header;
 struct hsf_dialect;
 
-#define HSF_PRIORITIES	(HSF_PRIORITY_MAX + 1)
+#define HSF_URGENCIES	(HSF_URGENCY_MAX + 1)
 
 /**
  * struct hsf_group - a protocol in a network namespace
  * @lock: covers what follows, and the state of the group's requests
- * @queued: requests that wait, by their priority, each list the next one first
+ * @queued: requests that wait, by their urgency, each list the next one first
  * @waiting: the bit of each list of @queued that is not empty
  * @num_queued: how many requests wait
  * @num_lent: how many sockets agents have
@@ -29,7 +29,7 @@ struct hsf_dialect;
  */
 struct hsf_group {
 	spinlock_t lock;	/* see above */
-	struct list_head queued[HSF_PRIORITIES];
+	struct list_head queued[HSF_URGENCIES];
 	unsigned long waiting;
 	unsigned int num_queued;
 	unsigned int num_lent;

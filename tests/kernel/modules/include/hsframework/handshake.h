@@ -23,7 +23,7 @@ struct hsf_request;
  * @message_type: our role, enum hsf_message_type
  * @auth_mode: enum hsf_auth_mode
  * @timeout_ms: told to the agent, not enforced; 0: none
- * @priority: place in the queue, 0 to HSF_PRIORITY_MAX, the highest is accepted first
+ * @urgency: place in the queue, 0 to HSF_URGENCY_MAX, the highest is accepted first
  * @handshake_type: enum hsf_handshake_type
  * @keyring: serial of the keyring that holds the keys below, which ACCEPT links into the agent's
  *	process keyring; 0: none
@@ -40,7 +40,7 @@ struct hsf_handshake_args {
 	u32 message_type;
 	u32 auth_mode;
 	u32 timeout_ms;
-	u32 priority;
+	u32 urgency;
 	u32 handshake_type;
 	key_serial_t keyring;
 	key_serial_t certificate;

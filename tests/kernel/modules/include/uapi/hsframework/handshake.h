@@ -38,9 +38,9 @@ enum hsf_accept_attribute {
 	HSF_A_ACCEPT_CERTIFICATE,	/* nest, enum hsf_x509_attribute */
 	HSF_A_ACCEPT_PEERNAME,		/* string */
 	HSF_A_ACCEPT_KEYRING,		/* u32 */
-	HSF_A_ACCEPT_PRIORITY,		/* u32 */
+	HSF_A_ACCEPT_URGENCY,		/* u32 */
 	HSF_A_ACCEPT_HANDSHAKE_TYPE,	/* u32, enum hsf_handshake_type */
-	HSF_A_ACCEPT_PRIORITIES,	/* string, in GnuTLS's syntax */
+	HSF_A_ACCEPT_TLS_PRIORITIES,	/* string, in GnuTLS's syntax */
 };
 
 enum hsf_x509_attribute {
@@ -125,7 +125,7 @@ enum hsf_published_session_status {
 /* From here on, attributes of ACCEPT_RESP and DONE_ARGS are a mechanism's own. */
 #define HSF_A_MECHANISM		64
 
-#define HSF_PRIORITY_MAX	7
+#define HSF_URGENCY_MAX	7
 #define HSF_PEERIDS_MAX		5
 #define HSF_PEERNAME_SIZE	256
 #define HSF_PRIORITIES_SIZE	256
@@ -140,11 +140,11 @@ enum hsf_service {
  * struct hsf_submission - what HSF_IOC_SUBMIT takes
  * @sockfd: a socket of the caller's
  * @service: enum hsf_service
- * @protocol: 1 and up; of HSF_SERVICE_RAW alone, as are @priority and @handshake_type
+ * @protocol: 1 and up; of HSF_SERVICE_RAW alone, as are @urgency and @handshake_type
  * @message_type: our role
  * @auth_mode: enum hsf_auth_mode
  * @timeout_ms: told to the agent, not enforced; 0: none
- * @priority: 0 to 7, the highest is accepted first
+ * @urgency: 0 to 7, the highest is accepted first
  * @handshake_type: enum hsf_handshake_type
  * @keyring: serial of the keyring that holds the keys below; 0: none
  * @certificate: serial; 0: none
@@ -161,7 +161,7 @@ struct hsf_submission {
 	__u32 message_type;
 	__u32 auth_mode;
 	__u32 timeout_ms;
-	__u32 priority;
+	__u32 urgency;
 	__u32 handshake_type;
 	__s32 keyring;
 	__s32 certificate;
