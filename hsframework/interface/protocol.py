@@ -37,6 +37,9 @@ class Protocol(ABC):
     """A frozen dataclass with defaults, for the table ``[plugins.NAME]`` in the configuration.  None: no settings."""
     auth_modes: frozenset[AuthMode] = frozenset(AuthMode)
     """The proofs of identity that it supports; the command line refuses the others before it sends anything."""
+    tls_policies: bool = False
+    """True if its handshaker keeps to :attr:`Request.tls_priorities` or fails.  False: a request with a TLS policy is
+    refused by the agent, since nobody would keep to it."""
     writes_qlogs: bool = False
     """True if ``attach_session`` writes a qlog into the folder that the environment variable ``QLOGDIR`` names."""
     interface_version: int = 1

@@ -130,6 +130,10 @@ class Request:
     """A server's demand for the certificate of its client."""
     alpn: tuple[str, ...] = ()
     """Offered by a client, accepted by a server, in order of preference; empty: the extension is not used."""
+    tls_priorities: tuple[str, ...] = ()
+    """The TLS policies that the handshake keeps to, all of them: the consumer's, then its profile's.  Each is a
+    priority string in GnuTLS's syntax, for :mod:`hsframework.tls.priorities`.  Only a protocol with
+    ``tls_policies`` gets a request that has some."""
     kernel_consumer: bool = False
     """True if the consumer is in the kernel; a session that is not planted in the socket is of no use to it."""
     attributes: Mapping[str, Any] = field(default_factory=dict)

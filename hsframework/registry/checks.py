@@ -52,6 +52,8 @@ def check_protocol(item: object) -> Protocol:
     served: object = item.socket_protocols
     if not isinstance(served, (set, frozenset)) or not served or not all(type(number) is int for number in served):
         raise PluginError(f"{name}: socket_protocols is {served!r:.80}; a frozenset of SO_PROTOCOL numbers is wanted")
+    if not isinstance(item.tls_policies, bool):
+        raise PluginError(f"{name}: tls_policies is {item.tls_policies!r:.80}; True or False is wanted")
     if item.settings_type is not None:
         check_settings_type(item.settings_type, f"{name}: settings_type")
     return item
