@@ -132,6 +132,7 @@ class Link:
                 "protocol": protocol.name,
                 "socket-protocol": sorted(protocol.socket_protocols),
                 "agent": self._name,
+                "tls-policies": protocol.tls_policies,
             },
         )
         self._joined = True

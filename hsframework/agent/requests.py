@@ -7,12 +7,13 @@ mode ends the request with EINVAL.  A plugin's result is checked whole.
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 from hsframework.agent.served import Served
 from hsframework.errors import HandshakeError, HsframeworkError, MessageError, PluginError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import (
     AuthMode,
     Authorize,
@@ -55,7 +56,10 @@ def decode_request(
     open_netlink: OpenNetlink = no_netlink,
     authorize: Authorize,
 ) -> Request:
-    """Return the request of a reply to ACCEPT.  Raises HandshakeError (EINVAL).
+    """Return the request of a reply to ACCEPT.
+
+    Raises HandshakeError (EINVAL), and HandshakeFailed (NOT_OFFERED_HERE) for a TLS policy that the protocol does not
+    keep to.
 
     ``deadline``: in seconds on the loop's clock.
     """
@@ -80,6 +84,7 @@ def decode_request(
             authorize=authorize,
             client_certificate=_DEMANDS[get("client-certificate", 0)],
             alpn=tuple(get("alpn", ())),
+            tls_priorities=_tls_priorities(get("tls-priorities"), served),
             kernel_consumer="kernel-consumer" in values,
             attributes=_attributes(get("attributes"), served),
         )
@@ -138,6 +143,15 @@ def _text(error: HsframeworkError) -> str:
 
 def _identity(values: Mapping[str, Any]) -> Identity:
     return Identity(tuple(values["certificate"]), values["private-key"])
+
+
+def _tls_priorities(policies: Sequence[str] | None, served: Served) -> tuple[str, ...]:
+    if not policies:
+        return ()
+    if not served.protocol.tls_policies:
+        detail = f"a TLS policy, which {served.name} does not keep to; leave tls-priorities out of request and profile"
+        raise HandshakeFailed(Failure.NOT_OFFERED_HERE, detail)
+    return tuple(policies)
 
 
 def _attributes(data: bytes | None, served: Served) -> Mapping[str, Any]:

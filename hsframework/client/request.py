@@ -8,6 +8,7 @@ from typing import Any
 
 from hsframework.errors import ConfigurationError
 from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Trust
+from hsframework.tls.priorities import parse_priorities
 
 MAX_TIMEOUT = 3600.0
 """Seconds; the longest timeout that the service's configuration allows."""
@@ -49,6 +50,9 @@ class HandshakeOptions:
     """Seconds from the moment at which the service receives the request.  None: the service's limit for the role."""
     attributes: Mapping[str, Any] | bytes = field(default_factory=dict)
     """The protocol's own attributes, by the attribute set ``request`` of its specification, or their encoding."""
+    tls_priorities: str | None = None
+    """TLS policy of this request: versions, ciphers, groups and signatures, as a priority string in GnuTLS's syntax
+    (:mod:`hsframework.tls.priorities`).  It holds beside the profile's, and within the plugin's settings."""
     urgency: int = 0
     """Place in the queue, 0 to 7: the most urgent requests are given to an agent first."""
 
@@ -59,6 +63,8 @@ class HandshakeOptions:
             raise _wrong(f"timeout is {self.timeout}: give seconds, more than 0 and at most {MAX_TIMEOUT:.0f}")
         if not 0 <= self.urgency <= 7:
             raise _wrong(f"urgency is {self.urgency}: give a number from 0 to 7")
+        if self.tls_priorities is not None:
+            _check_policy(self.tls_priorities)
         for key in self.psks:
             _check_key(key)
         if self.role is Role.SERVER:
@@ -128,6 +134,8 @@ class HandshakeOptions:
             values["client-certificate"] = int(self.client_certificate)
         if self.alpn:
             values["alpn"] = self.alpn
+        if self.tls_priorities is not None:
+            values["tls-priorities"] = (self.tls_priorities,)
         if self.urgency:
             values["urgency"] = self.urgency
         if attributes:
@@ -142,6 +150,15 @@ def _check_key(key: PresharedKey) -> None:
         raise _wrong("a PSK has an empty key: give its bytes")
     if key.hash not in PSK_HASHES:
         raise _wrong(f"the hash of a PSK is {key.hash!r}: give {' or '.join(PSK_HASHES)}")
+
+
+def _check_policy(text: object) -> None:
+    if not isinstance(text, str):
+        raise _wrong(f"tls_priorities is {text!r}: give a priority string")
+    try:
+        parse_priorities(text)
+    except ConfigurationError as error:
+        raise _wrong(f"tls_priorities: {error}") from None
 
 
 def _wrong(message: str) -> ConfigurationError:

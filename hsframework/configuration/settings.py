@@ -16,6 +16,7 @@ from typing import Any
 
 from hsframework.errors import ConfigurationError
 from hsframework.local.places import default_runtime_dir
+from hsframework.tls.priorities import parse_priorities
 
 
 def published_protocols() -> Mapping[str, int]:
@@ -221,7 +222,8 @@ class TrustSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """Credentials and choices for requests that name the profile; values in the request take precedence."""
+    """Credentials and choices for requests that name the profile; values in the request take precedence, but for
+    ``tls-priorities``."""
 
     identities: tuple[str, ...] = ()
     """Names of identities."""
@@ -233,8 +235,13 @@ class Profile:
     """A server's demand on its client: none, request or require."""
     alpn: tuple[str, ...] = ()
     """Application protocols, in order of preference."""
+    tls_priorities: str | None = None
+    """TLS policy: versions, ciphers, groups and signatures, as a priority string in GnuTLS's syntax.  A request's own
+    policy holds beside it.  Unset: the plugin's settings."""
 
     def __post_init__(self) -> None:
+        if self.tls_priorities is not None:
+            _check_priorities(self.tls_priorities)
         _one_of("client-certificate", self.client_certificate, ("none", "request", "require"))
 
 
@@ -300,6 +307,13 @@ class Configuration:
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise ConfigurationError(f"{name} = {value!r} must be one of {', '.join(allowed)}")
+
+
+def _check_priorities(text: str) -> None:
+    try:
+        parse_priorities(text)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"tls-priorities: {error}") from None
 
 
 def _known(where: str, names: tuple[str, ...], known: Mapping[str, Any]) -> None:

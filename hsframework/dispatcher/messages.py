@@ -26,7 +26,9 @@ from hsframework.netlink.messages import MessageCodec
 from hsframework.netlink.spec import Specification, builtin_specification
 
 MOMENT = frozenset(("request-id", "timeout", "local-address", "peer-address", "trust-id"))
-CREDENTIALS = frozenset(("message-type", "auth-mode", "identity", "psk", "client-certificate", "alpn"))
+CREDENTIALS = frozenset(
+    ("message-type", "auth-mode", "identity", "psk", "client-certificate", "alpn", "tls-priorities")
+)
 SOURCE = frozenset(("user", "source", "kernel-consumer"))
 
 _specification = builtin_specification("local")
@@ -42,6 +44,8 @@ class Parameters:
     own: bytes = field(repr=False)
     given: bytes = field(repr=False)
     """Of the credentials, and one object for all requests that share these."""
+    tls_policy: bool = False
+    """True if the request has a TLS policy, which its agent must keep to."""
 
 
 def passed_on(specification: Specification) -> tuple[str, ...]:
@@ -81,7 +85,7 @@ def parameters(
     own["user"] = user
     own["source"] = source
     own["kernel-consumer"] = kernel_consumer
-    return Parameters(_attributes.encode(own), _encoded_credentials(given, role, auth_mode))
+    return Parameters(_attributes.encode(own), _encoded_credentials(given, role, auth_mode), bool(given.tls_priorities))
 
 
 def accept_reply(
@@ -114,7 +118,7 @@ def psk_values(psk: PresharedKey) -> dict[str, Any]:
 
 
 def _encoded_credentials(given: Credentials, role: Role, auth_mode: AuthMode) -> bytes:
-    """Return identities, a client's keys (a server's are looked up), demand and ALPN, encoded once for a profile."""
+    """Return identities, a client's keys (a server's are looked up) and choices, encoded once for a profile."""
     found = given.encoded.get((role, auth_mode))
     if found is None:
         values: dict[str, Any] = {"message-type": int(role), "auth-mode": int(auth_mode)}
@@ -126,5 +130,6 @@ def _encoded_credentials(given: Credentials, role: Role, auth_mode: AuthMode) ->
             values["psk"] = [psk_values(psk) for psk in given.psks]
         values["client-certificate"] = int(given.client_certificate)
         values["alpn"] = given.alpn
+        values["tls-priorities"] = given.tls_priorities
         found = given.encoded[role, auth_mode] = _attributes.encode(values)
     return found

@@ -53,6 +53,7 @@ def client_options(arguments: argparse.Namespace) -> HandshakeOptions:
         psks=credentials.presharedkeys(arguments),
         trust=credentials.trust(arguments),
         alpn=credentials.alpn(arguments),
+        tls_priorities=arguments.tls_priorities,
         attributes=attribute_options.attributes(arguments),
         timeout=arguments.timeout,
     )

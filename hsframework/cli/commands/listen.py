@@ -102,6 +102,7 @@ def server_options(arguments: argparse.Namespace) -> HandshakeOptions:
         trust=trust,
         client_certificate=None if demand is None else CertificateDemand[demand.upper()],
         alpn=credentials.alpn(arguments),
+        tls_priorities=arguments.tls_priorities,
         timeout=arguments.timeout,
         attributes=attributes,
     )

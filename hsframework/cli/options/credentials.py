@@ -51,17 +51,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--psk-file", metavar="FILE", action="append", type=_file, help="pre-shared keys, one such line each"
     )
+    _add_choices(parser)
+    parser.add_argument("--json", action="store_true", help="facts of the session as one line of JSON on stderr")
+    parser.add_argument("--quiet", action="store_true", help="say nothing about sessions on stderr")
+    parser.add_argument("--key-update", action="store_true", help="change our keys before the first data")
+    add_runtime_dir(parser)
+
+
+def _add_choices(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the handshake that name no keys."""
     parser.add_argument("--alpn", metavar="A,B", help="application protocols, in order of preference")
+    parser.add_argument(
+        "--tls-priorities",
+        metavar="STRING",
+        help="TLS policy in GnuTLS's syntax, such as SECURE192 or NORMAL:-CIPHER-ALL:+CHACHA20-POLY1305",
+    )
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=_seconds, help="for the handshake (default: the dispatcher's)"
     )
     parser.add_argument(
         "--qlog", metavar="DIR", type=_file, help="write what happens on each connection as qlog (QUIC; qvis opens it)"
     )
-    parser.add_argument("--json", action="store_true", help="facts of the session as one line of JSON on stderr")
-    parser.add_argument("--quiet", action="store_true", help="say nothing about sessions on stderr")
-    parser.add_argument("--key-update", action="store_true", help="change our keys before the first data")
-    add_runtime_dir(parser)
 
 
 def identities(arguments: argparse.Namespace) -> tuple[Identity, ...]:

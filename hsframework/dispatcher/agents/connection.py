@@ -79,6 +79,8 @@ class AgentConnection:
         self.phase = Phase.CONNECTED
         self.groups: set[str] = set()
         self.socket_protocols: frozenset[int] = frozenset()
+        self.tls_policies = False
+        """True if the agent has said that it keeps to the TLS policies of requests."""
         self.announced: set[str] = set()
         """Groups with a READY under way."""
         self._on_closed = on_closed

@@ -22,6 +22,9 @@ from hsframework.netlink.messages import Message, encode_error
 MAX_COUNT = 1024
 """Requests that one ACCEPT may ask for."""
 
+NO_POLICIES = "the agent of this group does not keep to TLS policies: leave tls-priorities out of request and profile"
+"""Text of a request that is not handed over, since its TLS policy would be passed over."""
+
 NETLINK_FAMILIES = (0, 16)
 """rtnetlink and generic netlink."""
 
@@ -34,6 +37,7 @@ def join(agent: AgentConnection, message: Message, fd: int | None) -> None:
     for group in groups:
         agent.service.policy.check_join(agent.peer, group)
     agent.phase = Phase.JOINED
+    agent.tls_policies = message.values.get("tls-policies", False)
     agent.socket_protocols = frozenset(message.values.get("socket-protocol", ()))
     agent.name = f"{message.values.get('agent', 'agent')[:64]} (pid {agent.peer.pid})"
     agent.groups.update(groups)
@@ -62,6 +66,9 @@ def accept(agent: AgentConnection, message: Message, fd: int | None) -> None:
     # An agent that asks for one at a time need not know that packets can bring several sockets.
     send = channel.send if number == 1 else channel.send_soon
     while number and (request := dispatcher.pull(agent, group)) is not None:
+        if request.submission.parameters.tls_policy and not agent.tls_policies:
+            dispatcher.done(agent, request.id, Outcome.failure(errno.EOPNOTSUPP, NO_POLICIES))
+            continue
         try:
             send(_reply(agent, request, message.sequence), request.custody.fileno())
         except (HsframeworkError, OSError) as error:

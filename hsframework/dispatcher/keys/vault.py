@@ -17,10 +17,11 @@ from hsframework.credentials.psk import load_psk_file
 from hsframework.credentials.trust import load_trust, system_trust
 from hsframework.errors import ConfigurationError, RequestRefused
 from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Secret, Trust
+from hsframework.tls.priorities import MAX_LENGTH
 
 DEFAULT_PROFILE = "default"
-_OWN = frozenset(("identity", "psk", "trust-anchor", "crl", "client-certificate", "alpn"))
-"""Attributes that a consumer may bring in place of its profile's."""
+_OWN = frozenset(("identity", "psk", "trust-anchor", "crl", "client-certificate", "alpn", "tls-priorities"))
+"""Attributes that a consumer may bring in place of its profile's; of TLS policies, beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Credentials:
     trust: Trust | None
     client_certificate: CertificateDemand
     alpn: tuple[str, ...]
+    tls_priorities: tuple[str, ...] = ()
+    """All of them hold: the request's own, then its profile's."""
     encoded: dict[tuple[Role, AuthMode], bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
     """The attributes that :mod:`hsframework.dispatcher.messages` makes of them, once for all requests of a profile."""
 
@@ -88,6 +91,7 @@ class Vault:
             if demand is None
             else _member(CertificateDemand, demand, "client-certificate"),
             alpn=tuple(values.get("alpn", ())) or profile.alpn,
+            tls_priorities=_brought_policy(values) + _profile_policy(profile),
         )
 
     @cached_property
@@ -132,6 +136,21 @@ def brought_psks(values: Mapping[str, Any]) -> tuple[PresharedKey, ...]:
             raise RequestRefused("a psk needs an identity, a key, and the hash sha256 or sha384", errno=errno.EINVAL)
         found.append(psk)
     return tuple(found)
+
+
+def _brought_policy(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the TLS policy that a consumer brought in its submit.  Raises RequestRefused."""
+    found = tuple(values.get("tls-priorities", ()))
+    if len(found) > 1 or any(len(text) > MAX_LENGTH for text in found):
+        raise RequestRefused(
+            f"a request has one tls-priorities, of {MAX_LENGTH} characters at most", errno=errno.EINVAL
+        )
+    return found
+
+
+def _profile_policy(profile: Profile) -> tuple[str, ...]:
+    """Return the TLS policy of a profile; empty without one."""
+    return () if profile.tls_priorities is None else (profile.tls_priorities,)
 
 
 def _member(kind: Any, value: int, name: str) -> Any:

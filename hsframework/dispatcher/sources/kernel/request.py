@@ -186,6 +186,7 @@ class KernelRequests:
             psks=psks,
             client_certificate=demand,
             alpn=() if auth_mode is AuthMode.PSK else given.alpn or default_alpn,
+            tls_priorities=_own_policy(values) + given.tls_priorities,
         )
 
     def _named_psks(self, values: Mapping[str, Any]) -> dict[bytes, tuple[PresharedKey, int]]:
@@ -208,6 +209,12 @@ class KernelRequests:
         timeouts = self._timeouts
         asked = values.get("timeout", 0) / 1000
         return min(asked, timeouts.maximum) if asked else timeouts.client if role is Role.CLIENT else timeouts.server
+
+
+def _own_policy(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the TLS policy that the consumer asks for; the raw form alone has a place for it."""
+    text = values.get("tls-priorities")
+    return (text,) if text else ()
 
 
 def _parameters(
