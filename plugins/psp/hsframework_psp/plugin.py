@@ -37,6 +37,7 @@ from hsframework_psp.keys import Grant
 from hsframework_psp.messages import PROOF_MESSAGE_SIZE, Carrier
 from hsframework_psp.packet_device import PacketDevice
 from hsframework_psp.per_process import PerProcess
+from hsframework_psp.policy import permitted
 from hsframework_psp.search import DeviceSearch
 from hsframework_psp.session import specification
 from hsframework_psp.settings import Settings, check_device
@@ -85,7 +86,9 @@ class PspHandshaker(Handshaker):
     async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
         with contextlib.ExitStack() as stack:
             try:
-                devices = await self._prepare(request, endpoint, stack)
+                offer = self._contexts.offer(request, self._contexts.settings.suites)
+                preference = permitted(self._settings.preference, request)
+                devices = await self._prepare(request, endpoint, stack, preference)
             except HandshakeFailed as error:
                 await say(endpoint, first_alert(error))
                 raise
@@ -93,15 +96,17 @@ class PspHandshaker(Handshaker):
                 request,
                 endpoint,
                 self._contexts,
-                suites=self._contexts.settings.suites,
+                offer=offer,
                 alpn=(ALPN,),
                 client_certificate=self._demand(request),
             )
             await _authorize(request, endpoint, session, flight)
-            run = _Run(session, devices, self._settings.preference, endpoint, request.deadline)
+            run = _Run(session, devices, preference, endpoint, request.deadline)
             return await run.run(flight)
 
-    async def _prepare(self, request: Request, endpoint: Endpoint, stack: contextlib.ExitStack) -> Sequence[Device]:
+    async def _prepare(
+        self, request: Request, endpoint: Endpoint, stack: contextlib.ExitStack, preference: Sequence[Version]
+    ) -> Sequence[Device]:
         if request.alpn:
             raise HandshakeError(f"PSP uses the ALPN {ALPN} itself: leave ALPN out of the request", errno=errno.EINVAL)
         unauthenticated = request.auth_mode is AuthMode.UNAUTHENTICATED
@@ -109,9 +114,11 @@ class PspHandshaker(Handshaker):
             raise HandshakeFailed(
                 Failure.NO_KEY, "PSP clients prove who they are: give an identity or a key, or set plugins.psp.mutual"
             )
-        return await self._devices(request, endpoint, stack)
+        return await self._devices(request, endpoint, stack, preference)
 
-    async def _devices(self, request: Request, endpoint: Endpoint, stack: contextlib.ExitStack) -> Sequence[Device]:
+    async def _devices(
+        self, request: Request, endpoint: Endpoint, stack: contextlib.ExitStack, preference: Sequence[Version]
+    ) -> Sequence[Device]:
         """Return the devices in order of preference; at least one."""
         wanted = request.attributes.get("device", self._settings.device)
         try:
@@ -124,7 +131,7 @@ class PspHandshaker(Handshaker):
         devices: list[Device] = []
         if wanted != "software":
             try:
-                devices.append(await self._search.find(request, endpoint.socket, self._settings.preference, stack))
+                devices.append(await self._search.find(request, endpoint.socket, preference, stack))
             except DeviceRefused:
                 if wanted == "kernel":
                     raise

@@ -18,6 +18,7 @@ class PspProtocol(Protocol):
     name = "psp"
     groups = ("psp",)
     settings_type = Settings
+    tls_policies = True
 
     @property
     def specification(self) -> Specification:

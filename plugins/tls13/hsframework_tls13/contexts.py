@@ -1,4 +1,4 @@
-"""OpenSSL contexts, made once for each set of credentials and kept (the least recently used are dropped).
+"""OpenSSL contexts, made once for each set of credentials and TLS policy; the least recently used are dropped.
 
 A context holds what many handshakes share: cipher suites, groups, certificates and keys, and whether a certificate is
 asked for.  All that belongs to one handshake (name, trust, ALPN, pre-shared key) hangs on the connection.
@@ -22,7 +22,7 @@ from OpenSSL import SSL, crypto
 from hsframework.credentials.selection import key_type
 from hsframework.errors import ConfigurationError
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.interface import CertificateDemand, Identity, Role
+from hsframework.interface import CertificateDemand, Identity, Request, Role
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.openssl import (
     MODE_NO_AUTO_CHAIN,
@@ -30,8 +30,10 @@ from hsframework_tls13.openssl import (
     drain_errors,
     install_callbacks,
     set_groups,
+    set_signatures,
     use_private_key,
 )
+from hsframework_tls13.policy import Choices, Offer, offer_for
 from hsframework_tls13.prediction import Predictions
 from hsframework_tls13.settings import Settings
 
@@ -49,13 +51,20 @@ class Contexts:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._groups = _group_list(settings.groups, settings.key_shares)
-        self._best_alone = _group_list(settings.groups, settings.groups[:1])
-        self.predictions = Predictions(settings.best_group)
+        self.choices = Choices.of_settings(settings)
+        """Those of a request without a TLS policy."""
+        self.predictions = Predictions()
         self._contexts: OrderedDict[_Key, SSL.Context] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._contexts)
+
+    def offer(self, request: Request, suites: Sequence[CipherSuite]) -> Offer:
+        """Return what a request's handshake offers or accepts, by its TLS policy; ``suites``: without one.
+
+        Raises HandshakeFailed (NOT_OFFERED_HERE).
+        """
+        return offer_for(request, self.settings, Offer(tuple(suites), self.choices))
 
     def check(self) -> None:
         """Make a context of each kind.  Raises ConfigurationError where OpenSSL does not take the settings."""
@@ -68,25 +77,36 @@ class Contexts:
         suites: Sequence[CipherSuite],
         *,
         psk: bool = False,
+        choices: Choices | None = None,
         best_group_alone: bool = False,
     ) -> SSL.Context:
         """Return a context for clients; with ``identities``, certificates to show when asked.
 
-        ``best_group_alone``: of the groups that are offered, the first alone has a key share.
+        ``choices``: None: the settings'.  ``best_group_alone``: of the groups that are offered, the first alone has a
+        key share.
         """
-        key = _key(Role.CLIENT, identities, suites, psk, best_group_alone)
-        groups = self._best_alone if best_group_alone else self._groups
-        return self._kept(key, lambda: self._make(Role.CLIENT, identities, suites, SSL.VERIFY_PEER, psk, groups))
+        choices = choices or self.choices
+        key = _key(Role.CLIENT, identities, suites, psk, choices, best_group_alone)
+        groups = choices.group_list(best_alone=best_group_alone)
+        return self._kept(
+            key, lambda: self._make(Role.CLIENT, identities, suites, SSL.VERIFY_PEER, psk, choices, groups)
+        )
 
     def server(
-        self, identity: Identity | None, demand: CertificateDemand, suites: Sequence[CipherSuite], *, psk: bool = False
+        self,
+        identity: Identity | None,
+        demand: CertificateDemand,
+        suites: Sequence[CipherSuite],
+        *,
+        psk: bool = False,
+        choices: Choices | None = None,
     ) -> SSL.Context:
-        """Return a context for servers; ``identity`` None goes with ``psk``."""
+        """Return a context for servers; ``identity`` None goes with ``psk``; ``choices`` None: the settings'."""
+        choices = choices or self.choices
         identities = () if identity is None else (identity,)
-        key = _key(Role.SERVER, identities, suites, psk, demand)
-        return self._kept(
-            key, lambda: self._make(Role.SERVER, identities, suites, _VERIFY_MODES[demand], psk, self._groups)
-        )
+        key = _key(Role.SERVER, identities, suites, psk, choices, demand)
+        mode, groups = _VERIFY_MODES[demand], choices.group_list()
+        return self._kept(key, lambda: self._make(Role.SERVER, identities, suites, mode, psk, choices, groups))
 
     def _kept(self, key: _Key, make: Callable[[], SSL.Context]) -> SSL.Context:
         context = self._contexts.get(key)
@@ -105,6 +125,7 @@ class Contexts:
         suites: Sequence[CipherSuite],
         verify_mode: int,
         psk: bool,
+        choices: Choices,
         groups: str,
     ) -> SSL.Context:
         context = SSL.Context(SSL.TLS_CLIENT_METHOD if role is Role.CLIENT else SSL.TLS_SERVER_METHOD)
@@ -120,6 +141,10 @@ class Contexts:
             raise ConfigurationError(f"plugins.tls13.ciphers: OpenSSL does not take {names!r}") from None
         if not set_groups(context, groups):
             raise ConfigurationError(f"plugins.tls13.groups: OpenSSL does not take {groups!r}")
+        if choices.signatures and not set_signatures(context, choices.signature_list):
+            raise ConfigurationError(f"OpenSSL does not take the signatures {choices.signature_list!r}")
+        if choices.server_precedence:
+            context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
         _load_identities(context, identities)
         install_callbacks(context, verify_mode=verify_mode, psk=psk)
         return context
@@ -130,6 +155,7 @@ def _key(
     identities: Sequence[Identity],
     suites: Sequence[CipherSuite],
     psk: bool,
+    choices: Choices,
     variant: int = 0,
 ) -> _Key:
     """Return the key of a context.
@@ -139,14 +165,9 @@ def _key(
     # Plain values: an enum's hash costs more than the rest.
     codes = tuple([suite.code for suite in suites])
     if not identities:
-        return int(role), psk, int(variant), codes
+        return int(role), psk, int(variant), codes, choices.key
     shown = [(identity.chain, hashlib.sha256(identity.private_key.reveal()).digest()) for identity in identities]
-    return int(role), psk, int(variant), codes, *shown
-
-
-def _group_list(groups: Sequence[str], key_shares: Sequence[str]) -> str:
-    """Return the groups as OpenSSL takes them: those with a key share have an asterisk."""
-    return ":".join(f"*{group}" if group in key_shares else group for group in groups)
+    return int(role), psk, int(variant), codes, choices.key, *shown
 
 
 def _load_identities(context: SSL.Context, identities: Sequence[Identity]) -> None:

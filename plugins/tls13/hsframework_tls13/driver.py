@@ -17,9 +17,9 @@ from hsframework.credentials.judgement import client_identities, judge_for
 from hsframework.errors import HandshakeError
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import AuthMode, CertificateDemand, Endpoint, PresharedKey, Request, Role
-from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.engine import ClientEngine, Engine, Established, ServerEngine
+from hsframework_tls13.policy import Offer
 from hsframework_tls13.prediction import Server
 from hsframework_tls13.recordlayer import RecordLayer
 from hsframework_tls13.records import HEADER_SIZE, body_size, plaintext_alert, whole_records
@@ -38,7 +38,7 @@ async def establish(
     endpoint: Endpoint,
     contexts: Contexts,
     *,
-    suites: Sequence[CipherSuite],
+    offer: Offer,
     alpn: Sequence[str],
     client_certificate: CertificateDemand,
 ) -> tuple[Established, bytes]:
@@ -48,23 +48,23 @@ async def establish(
     """
     server = _server_of(request)
     try:
-        engine = _engine(request, contexts, suites, alpn, client_certificate, server)
+        engine = _engine(request, contexts, offer, alpn, client_certificate, server)
     except HandshakeFailed as error:
         await say(endpoint, first_alert(error))
         raise
     try:
         flight = await _run(request, engine, endpoint)
     except BaseException:
-        contexts.predictions.forget(server)
+        contexts.predictions.forget(server, offer.choices)
         raise
-    contexts.predictions.learn(server, engine.established.group)
+    contexts.predictions.learn(server, offer.choices, engine.established.group)
     return engine.established, flight
 
 
 def _engine(
     request: Request,
     contexts: Contexts,
-    suites: Sequence[CipherSuite],
+    offer: Offer,
     alpn: Sequence[str],
     client_certificate: CertificateDemand,
     server: Server | None,
@@ -78,7 +78,8 @@ def _engine(
             alpn=alpn,
             client_certificate=client_certificate,
             verify=verify,
-            suites=suites,
+            suites=offer.suites,
+            choices=offer.choices,
         )
     return ClientEngine(
         contexts,
@@ -87,8 +88,9 @@ def _engine(
         identities=client_identities(request),
         psk=_client_psk(request),
         verify=verify,
-        suites=suites,
-        best_group_alone=contexts.predictions.takes_best(server),
+        suites=offer.suites,
+        choices=offer.choices,
+        best_group_alone=contexts.predictions.takes_best(server, offer.choices),
     )
 
 

@@ -13,6 +13,7 @@ from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.engine_core import Engine, suites_for
 from hsframework_tls13.openssl import Connection
+from hsframework_tls13.policy import Choices
 
 
 class ClientEngine(Engine):
@@ -20,7 +21,7 @@ class ClientEngine(Engine):
 
     ``psk``: offered alone, and a server that answers with a certificate is refused.  Only one: OpenSSL offers one
     external PSK.  ``server_name``: a DNS name for SNI; IP literals are not sent (RFC 6066 section 3).
-    ``best_group_alone``: send one key share (:mod:`.prediction`).
+    ``choices``: None: the settings'.  ``best_group_alone``: send one key share (:mod:`.prediction`).
     """
 
     role = Role.CLIENT
@@ -35,15 +36,17 @@ class ClientEngine(Engine):
         psk: PresharedKey | None = None,
         verify: Verify = no_trust,
         suites: Sequence[CipherSuite] = (),
+        choices: Choices | None = None,
         best_group_alone: bool = False,
     ) -> None:
-        super().__init__(contexts, alpn=alpn, verify=verify, suites=suites)
+        super().__init__(contexts, alpn=alpn, verify=verify, suites=suites, choices=choices)
+        choices = self._choices
         self._psk = psk
         if psk is None:
-            context = contexts.client(identities, self._suites, best_group_alone=best_group_alone)
+            context = contexts.client(identities, self._suites, choices=choices, best_group_alone=best_group_alone)
         else:
             fitting = suites_for(self._suites, psk)
-            context = contexts.client((), fitting, psk=True, best_group_alone=best_group_alone)
+            context = contexts.client((), fitting, psk=True, choices=choices, best_group_alone=best_group_alone)
         connection = self._connection = Connection(context, client=True)
         connection.ask_for(None if server_name is None else sni(server_name), self._alpn)
         self._step(connection)

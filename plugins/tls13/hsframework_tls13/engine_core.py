@@ -19,6 +19,7 @@ from hsframework_tls13.openssl import (
     Problem,
 )
 from hsframework_tls13.openssl_failures import failure_of
+from hsframework_tls13.policy import Choices
 from hsframework_tls13.protection import Sealer
 from hsframework_tls13.records import (
     ALERT,
@@ -58,11 +59,18 @@ class Engine(Callbacks):
     role: Role
 
     def __init__(
-        self, contexts: Contexts, *, alpn: Sequence[str], verify: Verify, suites: Sequence[CipherSuite]
+        self,
+        contexts: Contexts,
+        *,
+        alpn: Sequence[str],
+        verify: Verify,
+        suites: Sequence[CipherSuite],
+        choices: Choices | None,
     ) -> None:
         super().__init__()
         self._contexts = contexts
         self._suites = tuple(suites) or contexts.settings.suites
+        self._choices = choices or contexts.choices
         self._alpn = tuple(name.encode("ascii") for name in alpn)
         self._verify = verify
         self._connection: Connection | None = None

@@ -17,6 +17,7 @@ from hsframework_tls13.client_hello import TLS_1_3, ClientHelloReader, refuse_al
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.engine_core import Engine, suites_for
 from hsframework_tls13.openssl import Connection
+from hsframework_tls13.policy import Choices
 from hsframework_tls13.records import split_records
 
 
@@ -39,8 +40,9 @@ class ServerEngine(Engine):
         client_certificate: CertificateDemand = CertificateDemand.NONE,
         verify: Verify = no_trust,
         suites: Sequence[CipherSuite] = (),
+        choices: Choices | None = None,
     ) -> None:
-        super().__init__(contexts, alpn=alpn, verify=verify, suites=suites)
+        super().__init__(contexts, alpn=alpn, verify=verify, suites=suites, choices=choices)
         if not psk and not identities:
             raise HandshakeFailed(Failure.NO_KEY, "a server needs a certificate or a pre-shared key")
         self._identities = tuple(identities)
@@ -63,7 +65,7 @@ class ServerEngine(Engine):
             suites = suites_for(self._suites, psk)
             self._check_hash(psk)
             self._psk = psk
-            self._begin(self._contexts.server(None, CertificateDemand.NONE, suites, psk=True))
+            self._begin(self._contexts.server(None, CertificateDemand.NONE, suites, psk=True, choices=self._choices))
         except HandshakeFailed as error:
             self._fail(error)
             raise
@@ -93,7 +95,7 @@ class ServerEngine(Engine):
         else:
             refuse_alert(record)
             self._held.append(record)
-            self._begin(self._contexts.server(self._identities[0], self._demand, self._suites))
+            self._begin(self._context(self._identities[0]))
 
     def _read_hello(self, reader: ClientHelloReader, record: bytes) -> None:
         body = reader.feed_raw(record)
@@ -102,7 +104,7 @@ class ServerEngine(Engine):
             return
         self._reader = None
         if not self._choosing and offers_alpn(body):
-            self._begin(self._contexts.server(self._identities[0], self._demand, self._suites))
+            self._begin(self._context(self._identities[0]))
             return
         hello = parse_client_hello(body)
         if TLS_1_3 not in hello.supported_versions:
@@ -115,7 +117,7 @@ class ServerEngine(Engine):
             self.psk_identities = hello.psk_identities
             self._offered = tuple(zip(hello.psk_identities, hello.psk_binder_sizes, strict=True))
         else:
-            self._begin(self._contexts.server(self._choose(hello), self._demand, self._suites))
+            self._begin(self._context(self._choose(hello)))
 
     def _check_hash(self, psk: PresharedKey) -> None:
         """Refuse a key whose hash the binder does not have (RFC 8446 section 4.2.11).
@@ -128,9 +130,14 @@ class ServerEngine(Engine):
             detail = f"the client uses the pre-shared key with a hash of {theirs}, here it is for {psk.hash}"
             raise HandshakeFailed(Failure.NO_COMMON_PARAMETERS, detail)
 
+    def _context(self, identity: Identity) -> SSL.Context:
+        return self._contexts.server(identity, self._demand, self._suites, choices=self._choices)
+
     def _choose(self, hello: ClientHello) -> Identity:
+        own, theirs = self._choices.signatures, hello.signature_algorithms
         try:
-            chosen = select_identity(self._identities, hello.signature_algorithms, hello.server_name)
+            signatures = tuple(code for code in theirs if code in own) if own else theirs
+            chosen = select_identity(self._identities, signatures, hello.server_name)
         except (ValueError, IndexError) as error:
             raise HandshakeFailed(Failure.NO_KEY, f"our own certificate cannot be read: {error}") from None
         # OpenSSL then says that there is nothing in common.

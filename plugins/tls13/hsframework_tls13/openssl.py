@@ -236,6 +236,16 @@ def set_groups(context: SSL.Context, groups: str) -> bool:
     return taken
 
 
+def set_signatures(context: SSL.Context, signatures: str) -> bool:
+    """Set signature schemes in OpenSSL's list format, both to make and to take.
+
+    Return False if OpenSSL does not take the list.
+    """
+    taken = bool(_lib.SSL_CTX_set1_sigalgs_list(context._context, signatures.encode("ascii")) == 1)
+    _lib.ERR_clear_error()
+    return taken
+
+
 def use_private_key(context: SSL.Context, der: bytes) -> None:
     """Load a PKCS#8 key of any type that OpenSSL knows.  Raises ValueError.
 

@@ -52,7 +52,7 @@ class Tls13Handshaker(Handshaker):
 
     async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
         try:
-            suites = self._suites(request)
+            offer = self._contexts.offer(request, self._suites(request))
         except HandshakeFailed as error:
             await say(endpoint, first_alert(error))
             raise
@@ -60,7 +60,7 @@ class Tls13Handshaker(Handshaker):
             request,
             endpoint,
             self._contexts,
-            suites=suites,
+            offer=offer,
             alpn=request.alpn,
             client_certificate=request.client_certificate,
         )

@@ -7,11 +7,16 @@ computed and sent for nothing.  The rules:
   weaker for a prediction.
 * A server that has changed its mind asks for another group (HelloRetryRequest): that costs a round trip, once.
 * A handshake that failed teaches nothing, and takes back what was known: the next one is tried without.
+* What is known is known of one list of groups: a request whose TLS policy offers others is predicted by itself.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hsframework_tls13.policy import Choices
 
 _OPENSSL_NAMES = {"P-256": "secp256r1", "P-384": "secp384r1", "P-521": "secp521r1"}
 
@@ -21,34 +26,35 @@ size of a ClientHello would tell one whom another has met."""
 
 
 class Predictions:
-    """The servers that took the group ``best`` in their last handshake, of the :data:`MOST` that were met last.
+    """The servers that took the best group in their last handshake, of the :data:`MOST` that were met last.
 
-    ``best`` None: there is nothing to predict, since there is one key share, or the best group has none.
+    Where the choices have no ``best_group``, there is nothing to predict.  A server that is None is never known.
     """
 
     MOST = 1024
 
-    def __init__(self, best: str | None) -> None:
-        self._best = None if best is None else _OPENSSL_NAMES.get(best, best).lower()
-        self._known: OrderedDict[Server, None] = OrderedDict()
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[Server, tuple[str, ...]], None] = OrderedDict()
 
-    def takes_best(self, server: Server | None) -> bool:
-        """Return True if the server is known to take the best group.  None is no server, and never known."""
-        return server in self._known
+    def takes_best(self, server: Server | None, choices: Choices) -> bool:
+        """Return True if the server is known to take the best group of these choices."""
+        return server is not None and (server, choices.groups) in self._known and choices.best_group is not None
 
-    def learn(self, server: Server | None, group: str) -> None:
+    def learn(self, server: Server | None, choices: Choices, group: str) -> None:
         """Note the group of a handshake that has succeeded, as OpenSSL names it."""
-        if server is None:
+        best = choices.best_group
+        if server is None or best is None:
             return
-        if group.lower() != self._best:
-            self.forget(server)
+        if group.lower() != _OPENSSL_NAMES.get(best, best).lower():
+            self.forget(server, choices)
             return
-        self._known[server] = None
-        self._known.move_to_end(server)
+        key = server, choices.groups
+        self._known[key] = None
+        self._known.move_to_end(key)
         if len(self._known) > self.MOST:
             self._known.popitem(last=False)
 
-    def forget(self, server: Server | None) -> None:
+    def forget(self, server: Server | None, choices: Choices) -> None:
         """Forget a server whose handshake has failed."""
         if server is not None:
-            self._known.pop(server, None)
+            self._known.pop((server, choices.groups), None)

@@ -18,6 +18,7 @@ class Tls13Protocol(Protocol):
     name = "tls13"
     groups = ("tls13", "tlshd")
     settings_type = Settings
+    tls_policies = True
 
     @property
     def specification(self) -> Specification:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from hsframework.errors import ConfigurationError
 from hsframework_tls13.ciphers import BY_NAME, CipherSuite
 
-KNOWN_GROUPS = (
-    "X25519MLKEM768",
-    "SecP256r1MLKEM768",
-    "SecP384r1MLKEM1024",
-    "X25519",
-    "X448",
-    "P-256",
-    "P-384",
-    "P-521",
-    "ffdhe2048",
-    "ffdhe3072",
-    "ffdhe4096",
-)
-"""Key exchange groups, as OpenSSL names them."""
+KNOWN_GROUPS: Mapping[str, int] = {
+    "X25519MLKEM768": 0x11EC,
+    "SecP256r1MLKEM768": 0x11EB,
+    "SecP384r1MLKEM1024": 0x11ED,
+    "X25519": 0x001D,
+    "X448": 0x001E,
+    "P-256": 0x0017,
+    "P-384": 0x0018,
+    "P-521": 0x0019,
+    "ffdhe2048": 0x0100,
+    "ffdhe3072": 0x0101,
+    "ffdhe4096": 0x0102,
+}
+"""Key exchange groups: OpenSSL's names, and the numbers on the wire (RFC 8446 section 4.2.7)."""
 
 LEAST_PAYLOAD, MOST_PAYLOAD = 63, 16384
 """Bytes of a record's content that TLS_TX_MAX_PAYLOAD_LEN takes for TLS 1.3."""
@@ -34,7 +35,8 @@ KTLS_OPTIONS = ("ktls_zerocopy_sendfile", "ktls_no_pad", "ktls_max_payload")
 class Settings:
     """The settings of TLS 1.3.
 
-    ``ciphers`` in order of preference.  ``groups`` likewise; of these a client sends key shares for ``key_shares`` at
+    ``ciphers`` in order of preference; a request's TLS policy narrows them, and ``groups``, and never widens them.
+    ``groups`` likewise; of these a client sends key shares for ``key_shares`` at
     once, and a server that wants another one asks for it (HelloRetryRequest); to a server that took the first of
     ``groups`` the last time, for that one alone.  ``kernel_offload``: put sessions into
     the socket (kTLS) where the kernel can.  ``require_alpn``: where the request names application protocols, a peer
@@ -79,7 +81,7 @@ class Settings:
             _check_names(name, getattr(self, name))
             object.__setattr__(self, name, tuple(getattr(self, name)))
         _check_known("ciphers", self.ciphers, tuple(BY_NAME))
-        _check_known("groups", self.groups, KNOWN_GROUPS)
+        _check_known("groups", self.groups, tuple(KNOWN_GROUPS))
         _check_known("key_shares", self.key_shares, self.groups)
         for name in ("kernel_offload", "require_alpn", "ktls_zerocopy_sendfile", "ktls_no_pad"):
             if not isinstance(getattr(self, name), bool):
@@ -101,11 +103,6 @@ class Settings:
         for name in KTLS_OPTIONS:
             if _key(name) in self.ktls_require and not getattr(self, name):
                 raise ConfigurationError(f"ktls-require: {_key(name)} is not set; set it too")
-
-    @cached_property
-    def best_group(self) -> str | None:
-        """The first of ``groups``, where a client sends a key share for it among others; see :mod:`.prediction`."""
-        return self.groups[0] if len(self.key_shares) > 1 and self.groups[0] in self.key_shares else None
 
     @cached_property
     def suites(self) -> tuple[CipherSuite, ...]:

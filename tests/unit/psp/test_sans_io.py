@@ -10,8 +10,8 @@ import hsframework_psp
 from tests.support.sans_io import FORBIDDEN, imports
 
 PACKAGE = Path(hsframework_psp.__file__).parent
-SANS_IO = ["binding", "derivation", "exchange", "framing", "keys", "messages", "packet_stream", "packets", "settings",
-           "software", "spis", "tunnel", "versions"]  # fmt: skip
+SANS_IO = ["binding", "derivation", "exchange", "framing", "keys", "messages", "packet_stream", "packets", "policy",
+           "settings", "software", "spis", "tunnel", "versions"]  # fmt: skip
 IO = {"__init__", "connection", "devices", "family", "hooks", "kernel_device", "packet_device", "per_process", "plugin",
       "protocol", "renewal", "rotation", "search", "session", "streams"}  # fmt: skip
 

@@ -14,6 +14,7 @@ from hsframework.tls.client_hello import parse_client_hello
 from hsframework_tls13.driver import MAX_NAME, _server_of
 from hsframework_tls13.engine import ClientEngine
 from hsframework_tls13.plugin import Tls13Handshaker
+from hsframework_tls13.policy import Choices
 from hsframework_tls13.prediction import Predictions
 from hsframework_tls13.protocol import Tls13Protocol
 from hsframework_tls13.records import HANDSHAKE, HEADER_SIZE, split_records
@@ -22,6 +23,7 @@ from tests.unit.tls13.support import ROOT
 from tests.unit.tls13.test_plugin import AS_CLIENT, AS_SERVER, both, known, run
 
 X25519, HYBRID, P384 = 29, 4588, 24
+CLASSIC = Choices(("X25519", "P-256"), ("X25519", "P-256"))
 NEAR = replace(AS_CLIENT, peer_address="192.0.2.1:2049")
 
 
@@ -103,29 +105,44 @@ def test_a_failure_takes_the_prediction_back(monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_nothing_is_predicted_where_the_best_group_is_not_one_of_several(settings: dict[str, Any]) -> None:
     """One key share stays one, and a group that was not chosen as a key share is never sent."""
-    assert Settings(**settings).best_group is None
-    predictions = Predictions(None)
-    predictions.learn((None, "server.example", None), "X25519")
-    assert not predictions.takes_best((None, "server.example", None))
+    choices = Choices.of_settings(Settings(**settings))
+    assert choices.best_group is None
+    predictions = Predictions()
+    predictions.learn((None, "server.example", None), choices, "X25519")
+    assert not predictions.takes_best((None, "server.example", None), choices)
 
 
 @pytest.mark.parametrize(("best", "openssl"), [("X25519", "x25519"), ("P-256", "secp256r1")])
 def test_names_of_openssl(best: str, openssl: str) -> None:
     """The group is recognised by OpenSSL's name for it."""
-    predictions = Predictions(best)
-    predictions.learn((None, None, "192.0.2.1"), openssl)
-    assert predictions.takes_best((None, None, "192.0.2.1"))
+    predictions, choices = Predictions(), Choices((best, "P-384"), (best, "P-384"))
+    predictions.learn((None, None, "192.0.2.1"), choices, openssl)
+    assert predictions.takes_best((None, None, "192.0.2.1"), choices)
+    predictions.learn((None, None, "192.0.2.1"), choices, "secp384r1")
+    assert not predictions.takes_best((None, None, "192.0.2.1"), choices)
+
+
+def test_a_prediction_is_for_one_list_of_groups() -> None:
+    """A server that took the best of one policy's groups is not known to take that of another's."""
+    predictions, near = Predictions(), (None, None, "192.0.2.1")
+    first, second = (Choices(groups, groups) for groups in (("X25519", "P-256"), ("P-256", "X25519")))
+    predictions.learn(near, first, "x25519")
+    assert predictions.takes_best(near, first)
+    assert not predictions.takes_best(near, second)
+    predictions.forget(near, second)
+    assert predictions.takes_best(near, first)
 
 
 def test_what_is_known_is_bounded() -> None:
     """The servers that were met longest ago are forgotten."""
-    predictions = Predictions("X25519")
+    predictions = Predictions()
     for number in range(Predictions.MOST + 10):
-        predictions.learn((None, None, str(number)), "x25519")
-        predictions.learn((None, None, "0"), "x25519")
-    assert predictions.takes_best((None, None, "0"))
-    assert not predictions.takes_best((None, None, "1"))
-    assert sum(predictions.takes_best((None, None, str(number))) for number in range(2000)) == Predictions.MOST
+        predictions.learn((None, None, str(number)), CLASSIC, "x25519")
+        predictions.learn((None, None, "0"), CLASSIC, "x25519")
+    assert predictions.takes_best((None, None, "0"), CLASSIC)
+    assert not predictions.takes_best((None, None, "1"), CLASSIC)
+    known = sum(predictions.takes_best((None, None, str(number)), CLASSIC) for number in range(2000))
+    assert known == Predictions.MOST
 
 
 def test_a_name_that_no_host_has_is_not_kept() -> None:
@@ -133,10 +150,10 @@ def test_a_name_that_no_host_has_is_not_kept() -> None:
     assert _server_of(NEAR) == (None, "server.example", "192.0.2.1")
     assert _server_of(replace(NEAR, peer_name="a" * (MAX_NAME + 1))) is None
     assert _server_of(replace(AS_SERVER, peer_address="192.0.2.1:2049")) is None
-    predictions = Predictions("X25519")
-    predictions.learn(None, "x25519")
-    predictions.forget(None)
-    assert not predictions.takes_best(None)
+    predictions = Predictions()
+    predictions.learn(None, CLASSIC, "x25519")
+    predictions.forget(None, CLASSIC)
+    assert not predictions.takes_best(None, CLASSIC)
 
 
 def test_a_psk_is_predicted_too(monkeypatch: pytest.MonkeyPatch) -> None:

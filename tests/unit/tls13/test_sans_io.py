@@ -11,7 +11,7 @@ from tests.support.sans_io import FORBIDDEN, imports
 
 PACKAGE = Path(hsframework_tls13.__file__).parent
 SANS_IO = ["ciphers", "client_hello", "contexts", "engine", "engine_client", "engine_core", "engine_server", "events",
-           "inbound", "keyschedule", "openssl", "openssl_failures", "outbound", "prediction", "protection",
+           "inbound", "keyschedule", "openssl", "openssl_failures", "outbound", "policy", "prediction", "protection",
            "recordlayer", "records", "settings"]  # fmt: skip
 
 
