@@ -35,6 +35,7 @@ from hsframework.interface import (
     Role,
 )
 from hsframework_quic.aioquic_adapter.tls_options import TlsOptions
+from hsframework_quic.aioquic_adapter.tls_policy import narrowed
 from hsframework_quic.handshake.client import ClientHandshake
 from hsframework_quic.handshake.handshake import Handshake
 from hsframework_quic.handshake.server import ClientFacts, ServerHandshake
@@ -90,7 +91,7 @@ class QuicHandshaker(Handshaker):
             raise HandshakeError("QUIC is served with certificates, not with a pre-shared key", errno=errno.EOPNOTSUPP)
         is_client = request.role is Role.CLIENT
         tickets: dict[str, Any] = self._tickets.options_for(request)
-        return TlsOptions(
+        options = TlsOptions(
             role=request.role,
             identities=client_identities(request) if is_client else request.identities,
             server_name=request.peer_name if is_client else None,
@@ -103,6 +104,7 @@ class QuicHandshaker(Handshaker):
             key_log=None if self._key_log is None else self._key_log.write,
             **tickets,
         )
+        return narrowed(options, request, self._settings.wire_groups(Role.SERVER))
 
     def close(self) -> None:
         for log in (self._key_log, self._qlogs):

@@ -23,6 +23,7 @@ class QuicProtocol(Protocol):
     groups = ("quic",)
     socket_protocols = frozenset({socket.IPPROTO_UDP})
     settings_type = Settings
+    tls_policies = True
     auth_modes = frozenset({AuthMode.UNAUTHENTICATED, AuthMode.X509})
     writes_qlogs = True
 
@@ -49,6 +50,7 @@ class KernelQuicProtocol(Protocol):
     name = "kernel-quic"
     groups = ("tlshd",)
     socket_protocols = frozenset({IPPROTO_QUIC})
+    tls_policies = True
 
     def prepare(self, settings: Any) -> KernelQuicHandshaker:
         from hsframework_quic.kernel.plugin import KernelQuicHandshaker

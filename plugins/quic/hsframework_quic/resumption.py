@@ -1,7 +1,8 @@
 """The policy of a session: the facts that a request must share with an earlier one to resume its session.  Sans-IO.
 
-It has the consumer's user, who knows the ticket's secret and could pass for the peer with it; the profile; the trust;
-our own certificates; the peer's name and address; the demand for a client certificate; and the application protocols.
+It has the consumer's user, who knows the ticket's secret and could pass for the peer with it; the profile; the TLS
+policies; the trust; our own certificates; the peer's name and address; the demand for a client certificate; and the
+application protocols.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ def policy(request: Request, version: int = 0) -> Policy:
         request.client_certificate,
         request.alpn,
         request.profile,
+        request.tls_priorities,
         request.user,
         version,
     )

@@ -49,7 +49,7 @@ class ClientSide(Engine):
         self._check_finished(self._schedule.finished_verify_data(cast(bytes, self._dec_key)))
         request = self._certificate_request
         if request is not None:
-            schemes = tuple(request.signature_algorithms or ())
+            schemes = self._common(tuple(request.signature_algorithms or ()))
             self._present(chosen(self.options.identities, schemes, None), schemes)
         super()._client_handle_finished(input_buf, output_buf)
 

@@ -26,8 +26,6 @@ from hsframework_quic.aioquic_adapter.tls_own import Der, Signer
 from hsframework_quic.aioquic_adapter.tls_turns import EXPECTED, MAX_SIZES, NOTHING
 from hsframework_quic.algorithms import AES_128_CCM_SHA256, CIPHER_SUITES, GROUPS
 
-SIGNATURE_SCHEMES = (*signatures.SCHEMES, *signatures.CERTIFICATE_ONLY)
-
 _KEY_LOG_LABELS = {
     (Role.CLIENT, Epoch.HANDSHAKE): "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
     (Role.SERVER, Epoch.HANDSHAKE): "SERVER_HANDSHAKE_TRAFFIC_SECRET",
@@ -77,7 +75,7 @@ class Engine(tls.Context):
         self.failure: HandshakeError | None = None
         self._raised: Exception | None = None
         self._supported_groups = [tls.Group(code) for code in options.groups]
-        self._signature_algorithms = list(SIGNATURE_SCHEMES)
+        self._signature_algorithms = list(options.signatures)
         self._request_client_certificate = options.client_certificate is not CertificateDemand.NONE
         self._waiting = bytearray()
         self._message = b""
@@ -235,7 +233,7 @@ class Engine(tls.Context):
         """Do nothing: ``_check`` has read the chain, and the signature is checked with its leaf."""
 
     def _check_certificate_verify_signature(self, verify: tls.CertificateVerify) -> None:
-        if verify.algorithm not in SIGNATURE_SCHEMES:
+        if verify.algorithm not in self.options.signatures:
             raise HandshakeFailed(Failure.ILLEGAL_PARAMETER, f"signature scheme {verify.algorithm:#06x} not offered")
         context = signatures.SERVER_CONTEXT if self._is_client else signatures.CLIENT_CONTEXT
         content = self._schedule.certificate_verify_data(context)
@@ -248,7 +246,7 @@ class Engine(tls.Context):
 
     def _present(self, identity: Identity | None, offered: tuple[int, ...]) -> None:
         """Show ``identity`` when the time comes; None: an empty Certificate."""
-        scheme = None if identity is None else scheme_for(identity, offered)
+        scheme = None if identity is None else scheme_for(identity, self._common(offered))
         if identity is None or scheme is None:
             self.certificate, self.certificate_private_key = None, None
             return
@@ -256,6 +254,10 @@ class Engine(tls.Context):
         self.certificate = cast(Any, leaf)
         self.certificate_chain = cast(Any, rest)
         self.certificate_private_key = cast(Any, Signer(identity, scheme))
+
+    def _common(self, offered: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the signature schemes of the peer's offer that may be used here."""
+        return tuple(code for code in offered if code in self.options.signatures)
 
     def _check_finished(self, expected: bytes) -> None:
         if not hmac.compare_digest(self._message[4:], expected):

@@ -10,7 +10,10 @@ from aioquic.tls import SessionTicket
 from hsframework.credentials.judgement import Verify, no_trust
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Authorize, CertificateDemand, Identity, Role, anybody
+from hsframework.tls import signatures
 from hsframework_quic.algorithms import ALL_SUITES
+
+SIGNATURE_SCHEMES = (*signatures.SCHEMES, *signatures.CERTIFICATE_ONLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,8 @@ class TlsOptions:
     cipher_suites: tuple[int, ...] = ALL_SUITES
     groups: tuple[int, ...] = (0x1D, 0x17, 0x18)
     """A client sends a key share for each of them."""
+    signatures: tuple[int, ...] = SIGNATURE_SCHEMES
+    """Signature schemes that are taken and made, as on the wire; some only sign certificates."""
     issue: Callable[[Resumable], bytes | None] = issue_none
     find: Callable[[bytes], Resumable | None] = find_none
     ticket_lifetime: int = 86400

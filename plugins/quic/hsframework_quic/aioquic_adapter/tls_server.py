@@ -25,7 +25,7 @@ class ServerSide(Engine):
     def _server_handle_hello(self, input_buf: Buffer, initial_buf: Buffer, handshake_buf: Buffer) -> None:
         hello = self._hello
         assert hello is not None
-        identity = chosen(self.options.identities, hello.signature_algorithms, hello.server_name)
+        identity = chosen(self.options.identities, self._common(hello.signature_algorithms), hello.server_name)
         if identity is None:
             raise HandshakeFailed(Failure.NO_COMMON_PARAMETERS, "the client takes no signature that our keys can make")
         if self._asks_again(hello, initial_buf):

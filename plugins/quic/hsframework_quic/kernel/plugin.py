@@ -33,7 +33,8 @@ from hsframework.interface import (
     Secret,
 )
 from hsframework.tls.alerts import describe_alert
-from hsframework_quic.aioquic_adapter.tls_options import Resumable, TlsOptions
+from hsframework_quic.aioquic_adapter.tls_options import Resumable, TlsOptions, keep_none
+from hsframework_quic.aioquic_adapter.tls_policy import narrowed
 from hsframework_quic.algorithms import AES_128_CCM_SHA256, ALL_SUITES
 from hsframework_quic.kernel import structs as kernel, tickets
 from hsframework_quic.kernel.handshake import Action, Install, KernelHandshake, Select, Send
@@ -61,6 +62,9 @@ class KernelQuicHandshaker(Handshaker):
             config = kernel.Config.unpack(sock.get_option(kernel.CONFIG, kernel.CONFIG_SIZE))
             request = _configured(request, config, sock)
             options, kept = _options(request, config, sock)
+        options = narrowed(options, request)
+        if options.keep is keep_none:
+            kept = None
         handshake = KernelHandshake(options, _Parameters(sock))
         await _run(handshake, sock)
         agreed = handshake.agreed
