@@ -54,9 +54,12 @@ kernel-if-possible:
 quick: $(STAMP) ## the unit tests alone, for use while writing
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
 
-lint: $(STAMP) ## ruff and mypy
+lint: $(STAMP) ## style and form (ruff), types (mypy), references that lead somewhere, plain first lines
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m scripts.lint.references
+	$(BIN)/python -m scripts.lint.prose
 
 docs: $(STAMP) ## the documentation, in docs/_build/html; a warning is an error, and so is a link that leads nowhere
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html

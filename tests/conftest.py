@@ -3,6 +3,8 @@
 * In CI (``CI=true`` in the environment, or ``--ci``) a test that would be skipped has failed: what is not run there is
   not run anywhere.
 * A test may be a coroutine: it runs on an event loop of its own, and no fd may be left of it.
+* A program that a test starts has the default disposition of signals, also if the suite was started in the background
+  by a shell that ignores SIGINT and SIGQUIT there (``make test &`` in a script).
 * No test is about time: Hypothesis does not mind how long an example takes.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import signal
 from collections.abc import Generator
 
 import hypothesis
@@ -22,6 +25,13 @@ hypothesis.settings.load_profile("untimed")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--ci", action="store_true", help="a skipped test has failed (also when CI=true)")
+
+
+def pytest_configure() -> None:
+    # exec(2) resets a handler to the default and keeps what is ignored.  The suite itself stays uninterrupted.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def _strict(config: pytest.Config) -> bool:

@@ -4,7 +4,8 @@
 * **Memory.** Past the limit of private memory, Python raises MemoryError where more is asked for.
 * **Time.** A plugin that is not ready in time is named with the place where it hangs, and the process ends.
 
-A worker that has run out of memory or of file descriptors is replaced: see :meth:`AgentHost.retire`.
+A worker that has run out of memory or of file descriptors is replaced: see
+:meth:`hsframework.agent.host.AgentHost.retire`.
 """
 
 from __future__ import annotations

@@ -101,7 +101,9 @@ class Newcomers:
             self._sort(arrival, now)
         # After the port, since the datagrams there are older than those in the newcomer's own socket.
         while self._undrained:
-            self._drain(self._undrained.pop(0), now)
+            undrained = self._undrained.pop(0)
+            self._drain(undrained, now)
+            self._port.settle(undrained.socket)
         unclaimed, self._unclaimed = self._unclaimed, []
         for arrival in unclaimed:
             self._give_to_waiting(arrival)

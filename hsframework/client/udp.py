@@ -10,6 +10,9 @@ against misdelivery:
 * The program has no effect if the kernel refuses it, or if the newcomer's socket must be bound to one address because
   the route back would begin at another, while the listening socket is bound to all.  Then datagrams of any sender can
   reach either socket.  So :mod:`.newcomers` sorts the queues of both.
+* Linux 6.18 takes a socket out of its group when it connects, and lets the next one join the group of the socket bound
+  last, which has no program: from the second newcomer on, that next socket receives the datagrams of all senders until
+  it is connected.  So its receive buffer is as large as the listening one's until it is sorted (:meth:`Port.settle`).
 """
 
 from __future__ import annotations
@@ -121,6 +124,7 @@ class Port:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         _always_choose_first(sock)
         sock.bind(address)
+        self._usual_buffer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
@@ -180,10 +184,15 @@ class Port:
             sock = self._connected(arrival, arrival.local)
         return sock
 
+    def settle(self, sock: socket.socket) -> None:
+        """Give a client's socket the usual receive buffer, once others' datagrams have been taken out of it."""
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._usual_buffer // 2)  # the kernel doubles it
+
     def _connected(self, arrival: Arrival, local: str) -> socket.socket:
         sock = socket.socket(self._socket.family, socket.SOCK_DGRAM)
         try:
             _never_fragment(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if sock.family == socket.AF_INET6:
                 only = self._socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)

@@ -31,10 +31,10 @@ from hsframework.configuration.settings import (
     Profile,
     TrustSettings,
 )
-from hsframework.credentials.certificate import PARSE_ERRORS, no_warnings
 from hsframework.credentials.files import read_public
 from hsframework.credentials.trust import certificates_in
 from hsframework.errors import ConfigurationError
+from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
 
 OLD_PATH, NEW_PATH = Path("/etc/tlshd.conf"), Path("/etc/tlshd/config")
 KEYRINGS = (".nvme", ".nfs", ".nfsd")

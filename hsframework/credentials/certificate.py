@@ -6,31 +6,18 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
 import cryptography.hazmat.backends.openssl.backend  # noqa: F401  (else the first ECDSA signature imports it)
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
 from cryptography.x509.oid import SignatureAlgorithmOID
 
 from hsframework.credentials.der import certificate_names
 from hsframework.failures import Failure, HandshakeFailed
-
-PARSE_ERRORS = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.DuplicateExtension,
-    x509.InvalidVersion,
-    x509.UnsupportedGeneralNameType,
-)
-"""Exceptions of ``cryptography`` for certificates, revocation lists and keys that it cannot read."""
+from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
 
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
 """Sizes of RSA keys that are accepted."""
@@ -107,17 +94,6 @@ class ParsedCertificate:
                 return _read_facts(x509.load_der_x509_certificate(self.der))
         except PARSE_ERRORS as error:
             raise HandshakeFailed(Failure.BAD_CERTIFICATE, f"cannot be read ({type(error).__name__})") from error
-
-
-@contextmanager
-def no_warnings() -> Iterator[None]:
-    """Suppress the warnings of ``cryptography`` for odd certificates that it still reads, as some roots are.
-
-    A peer must not be able to make us print, and printing a warning opens the source file that it refers to.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def printable(text: str, limit: int = 120) -> str:

@@ -27,13 +27,14 @@ from datetime import datetime
 
 from cryptography.exceptions import InvalidSignature
 
-from hsframework.credentials.certificate import PARSE_ERRORS, ParsedCertificate
+from hsframework.credentials.certificate import ParsedCertificate
 from hsframework.credentials.constraints import check_name_constraints
 from hsframework.credentials.names import check_peer_name
 from hsframework.credentials.revocation import RevocationLists
 from hsframework.credentials.rules import Purpose, check_readable, check_usage, check_validity
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Trust
+from hsframework.tls.parsing import PARSE_ERRORS
 
 __all__ = ["ChainVerifier", "Purpose", "VerifiedChain", "verifier_for", "verify_chain"]
 

@@ -16,13 +16,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
 
-from hsframework.credentials.certificate import PARSE_ERRORS, no_warnings
 from hsframework.credentials.der import certificate_names
 from hsframework.credentials.files import pem_blocks, read_public, read_secret
 from hsframework.credentials.psk import load_psk_file
 from hsframework.credentials.trust import certificates_in, load_trust, system_trust
 from hsframework.errors import ConfigurationError
 from hsframework.interface import Identity, Secret
+from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
 
 __all__ = ["identity_from_bytes", "load_identity", "load_psk_file", "load_trust", "system_trust"]
 

@@ -20,16 +20,11 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 
-from hsframework.credentials.certificate import (
-    PARSE_ERRORS,
-    ParsedCertificate,
-    no_warnings,
-    unhandled_critical,
-    weakness_of_signature,
-)
+from hsframework.credentials.certificate import ParsedCertificate, unhandled_critical, weakness_of_signature
 from hsframework.credentials.der import crl_issuer
 from hsframework.errors import ConfigurationError
 from hsframework.failures import Failure, HandshakeFailed
+from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
 
 _ALWAYS = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 

@@ -12,8 +12,8 @@ from functools import lru_cache
 
 from cryptography import x509
 
-from hsframework.credentials.certificate import no_warnings
 from hsframework.interface import Identity
+from hsframework.tls.parsing import no_warnings
 from hsframework.tls.signatures import schemes_for
 
 

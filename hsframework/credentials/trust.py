@@ -12,11 +12,11 @@ from pathlib import Path
 
 from cryptography import x509
 
-from hsframework.credentials.certificate import PARSE_ERRORS, no_warnings
 from hsframework.credentials.der import certificate_names
 from hsframework.credentials.files import pem_blocks, read_public
 from hsframework.errors import ConfigurationError
 from hsframework.interface import Trust
+from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
 
 StrPath = str | os.PathLike[str]
 

@@ -36,6 +36,7 @@ from hsframework.interface.request import (
     no_psk,
 )
 from hsframework.interface.result import PeerIdentity, Result
+from hsframework.interface.specification import Attribute, AttributeSet, Operation, Specification
 from hsframework.interface.streams import (
     AsyncConnection,
     AsyncConnectionStream,
@@ -69,6 +70,10 @@ __all__ = [  # noqa: RUF022
     "Endpoint",
     "Result",
     "PeerIdentity",
+    "Specification",
+    "AttributeSet",
+    "Attribute",
+    "Operation",
     "AddressValidation",
     "Gate",
     "Admission",

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import socket as _socket
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hsframework.interface.endpoint import Endpoint
 from hsframework.interface.gate import AddressValidation, Gate
 from hsframework.interface.request import AuthMode, Request
 from hsframework.interface.result import Result
-
-if TYPE_CHECKING:
-    from hsframework.netlink.spec import Specification
+from hsframework.interface.specification import Specification
 
 
 class Handshaker(ABC):

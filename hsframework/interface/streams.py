@@ -215,7 +215,7 @@ class AsyncConnection(AsyncStream, TypingProtocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EstablishedSession:
-    """A session as ``attach_session`` gets it in the consumer's process: the counterpart of :class:`Result`."""
+    """A session as ``attach_session`` gets it in the consumer's process: the counterpart of ``Result``."""
 
     protocol: str
     """The name of the protocol that made it."""

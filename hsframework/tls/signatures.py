@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.x509.oid import PublicKeyAlgorithmOID
 
-from hsframework.credentials.certificate import PARSE_ERRORS, no_warnings
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Identity, Secret
+from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
 
 CLIENT_CONTEXT = b"TLS 1.3, client CertificateVerify"
 SERVER_CONTEXT = b"TLS 1.3, server CertificateVerify"

@@ -40,9 +40,9 @@ async def _killed(service: Service, credentials: Credentials) -> None:
             ended = await asyncio.gather(*waiting)
             assert {item.errno for item in ended} == {errno.ECONNRESET}
             slowest = max(item.at for item in ended) - killed
-            assert slowest < 1 < DEADLINE
+            assert slowest < DEADLINE
             wound_up = await hung_up([far for _, far in pairs]) - killed
-            assert wound_up < DEADLINE / 2
+            assert wound_up < DEADLINE
 
             service.log.wait("started", child="dispatcher", since=mark)
             service.log.wait("joined", since=mark, number=2)

@@ -9,7 +9,7 @@ import re
 import select
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +22,19 @@ from hsframework.errors import HandshakeError, PluginError
 from hsframework.failures import Failure, HandshakeFailed
 
 
-@contextlib.contextmanager
-def watching() -> Iterator[Readiness]:
-    """What endpoints wait with, on the test's loop."""
-    readiness = Readiness(asyncio.get_running_loop())
-    try:
-        yield readiness
-    finally:
-        readiness.close()
-
-
-@contextlib.contextmanager
-def connected() -> Iterator[tuple[StreamEndpoint, socket.socket]]:
-    """An endpoint on one end of a stream pair, and its peer, which is blocking."""
+@contextlib.asynccontextmanager
+async def stream_endpoint() -> AsyncIterator[tuple[StreamEndpoint, socket.socket]]:
+    """Yield an endpoint on one end of a stream pair, and its peer, which is blocking."""
     ours, theirs = socket.socketpair()
-    with watching() as readiness, theirs:
-        endpoint = StreamEndpoint(ours, readiness)
+    readiness = Readiness(asyncio.get_running_loop())
+    endpoint = StreamEndpoint(ours, readiness)
+    with theirs:
         theirs.settimeout(20)
         try:
             yield endpoint, theirs
         finally:
             endpoint.close()
+            readiness.close()
 
 
 def watched() -> set[int]:
@@ -72,9 +64,12 @@ def test_every_split_and_what_follows_stays(bodies: list[bytes], trailing: bytes
     stream = b"".join(records) + trailing
     cuts = [0, *sorted(cut for cut in splits if cut < len(stream)), len(stream)]
 
+    async def read(endpoint: StreamEndpoint) -> list[bytes]:
+        return [await endpoint.receive_record(2, lambda header: int.from_bytes(header, "big")) for _ in records]
+
     async def test() -> None:
-        with connected() as (endpoint, peer):
-            task = asyncio.create_task(read_all(endpoint, len(records)))
+        async with stream_endpoint() as (endpoint, peer):
+            task = asyncio.create_task(read(endpoint))
             for begin, end in zip(cuts, cuts[1:], strict=False):
                 peer.sendall(stream[begin:end])
                 await turns(2)
@@ -82,11 +77,6 @@ def test_every_split_and_what_follows_stays(bodies: list[bytes], trailing: bytes
             assert rest(endpoint) == trailing
 
     asyncio.run(test())
-
-
-async def read_all(endpoint: StreamEndpoint, number: int) -> list[bytes]:
-    """So many records with two bytes of length."""
-    return [await endpoint.receive_record(2, lambda header: int.from_bytes(header, "big")) for _ in range(number)]
 
 
 def rest(endpoint: StreamEndpoint) -> bytes:
@@ -103,7 +93,7 @@ async def test_header_that_is_refused_ends_the_reading() -> None:
     def refuse(header: bytes) -> int:
         raise HandshakeError(f"no record begins with {header.hex()}", errno=71)
 
-    with connected() as (endpoint, peer):
+    async with stream_endpoint() as (endpoint, peer):
         peer.sendall(b"\xff\xffrest")
         with pytest.raises(HandshakeError, match="ffff"):
             await endpoint.receive_record(2, refuse)
@@ -112,7 +102,7 @@ async def test_header_that_is_refused_ends_the_reading() -> None:
 
 async def test_nothing_is_read_for_nothing() -> None:
     """Zero bytes are there at once; a negative number is the caller's fault."""
-    with connected() as (endpoint, _):
+    async with stream_endpoint() as (endpoint, _):
         assert await endpoint.receive_exactly(0) == b""
         with pytest.raises(ValueError):
             await endpoint.receive_exactly(-1)
@@ -121,7 +111,7 @@ async def test_nothing_is_read_for_nothing() -> None:
 @pytest.mark.parametrize("sent", [b"", b"\x00", b"\x00\x05abc"])
 async def test_end_of_stream_is_peer_gone(sent: bytes) -> None:
     """A peer that closes before, within or after the header is gone."""
-    with connected() as (endpoint, peer):
+    async with stream_endpoint() as (endpoint, peer):
         peer.sendall(sent)
         reading = asyncio.create_task(endpoint.receive_record(2, lambda header: header[1]))
         await turns()
@@ -133,26 +123,27 @@ async def test_end_of_stream_is_peer_gone(sent: bytes) -> None:
 
 async def test_reset_is_peer_gone_for_reads_and_writes() -> None:
     """A connection that is reset fails both ways with the same documented failure."""
-    with watching() as readiness:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            peer = socket.create_connection(server.getsockname())
-            ours, _ = server.accept()
-        endpoint = StreamEndpoint(ours, readiness)
-        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        peer.close()
-        with pytest.raises(HandshakeFailed) as read:
-            await endpoint.receive_exactly(1)
-        with pytest.raises(HandshakeFailed) as written:
-            await endpoint.send(b"x")
-        assert (read.value.failure, written.value.failure) == (Failure.PEER_GONE, Failure.PEER_GONE)
-        endpoint.close()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        peer = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
+    readiness = Readiness(asyncio.get_running_loop())
+    endpoint = StreamEndpoint(ours, readiness)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+    with pytest.raises(HandshakeFailed) as read:
+        await endpoint.receive_exactly(1)
+    with pytest.raises(HandshakeFailed) as written:
+        await endpoint.send(b"x")
+    assert (read.value.failure, written.value.failure) == (Failure.PEER_GONE, Failure.PEER_GONE)
+    endpoint.close()
+    readiness.close()
 
 
 async def test_send_waits_for_a_slow_reader_and_sends_all() -> None:
     """More than the socket takes at once arrives whole and in order."""
     data = bytes(range(256)) * 8192
 
-    with connected() as (endpoint, peer):
+    async with stream_endpoint() as (endpoint, peer):
         loop = asyncio.get_running_loop()
         sending = asyncio.create_task(endpoint.send(data))
         await turns()
@@ -168,7 +159,7 @@ async def test_send_waits_for_a_slow_reader_and_sends_all() -> None:
 
 async def test_data_that_nobody_waits_for_does_not_keep_waking_the_loop() -> None:
     """Once a read was satisfied, data that lies in the socket makes no event."""
-    with connected() as (endpoint, peer):
+    async with stream_endpoint() as (endpoint, peer):
         reading = asyncio.create_task(endpoint.receive_exactly(1))
         await turns()
         peer.sendall(b"xfor the consumer")
@@ -182,7 +173,7 @@ async def test_data_that_nobody_waits_for_does_not_keep_waking_the_loop() -> Non
 
 async def test_cancelled_wait_leaves_nothing_and_a_later_read_works() -> None:
     """A read that was cancelled in mid-wait does not stand in the way of the next one."""
-    with connected() as (endpoint, peer):
+    async with stream_endpoint() as (endpoint, peer):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(endpoint.receive_exactly(1), 0.001)
         peer.sendall(b"y")
@@ -191,7 +182,7 @@ async def test_cancelled_wait_leaves_nothing_and_a_later_read_works() -> None:
 
 async def test_two_waiting_reads_are_an_error() -> None:
     """Two coroutines cannot wait for one endpoint: who would get the bytes?"""
-    with connected() as (endpoint, peer):
+    async with stream_endpoint() as (endpoint, peer):
         first = asyncio.create_task(endpoint.receive_exactly(1))
         await turns()
         with pytest.raises(RuntimeError):
@@ -203,8 +194,7 @@ async def test_two_waiting_reads_are_an_error() -> None:
 async def test_close_leaves_the_loop_before_the_fd_is_gone() -> None:
     """With a copy of the socket elsewhere, a closed endpoint is out of epoll, its waiters are cancelled, and a new
     socket under the same number can be watched."""
-
-    with connected() as (endpoint, peer):
+    async with stream_endpoint() as (endpoint, peer):
         number = endpoint.socket.fileno()
         with endpoint.socket.dup() as copy:
             reading = asyncio.create_task(endpoint.receive_exactly(1))
@@ -222,7 +212,7 @@ async def test_close_leaves_the_loop_before_the_fd_is_gone() -> None:
 
 async def test_a_handshaker_that_closes_its_socket_harms_no_other() -> None:
     """The number is the next socket's: its wait goes on when the first endpoint is left."""
-    with connected() as (endpoint, _):
+    async with stream_endpoint() as (endpoint, _):
         number = endpoint.socket.fileno()
         with endpoint.socket.dup():
             reading = asyncio.create_task(endpoint.receive_exactly(1))
@@ -244,60 +234,63 @@ async def test_a_handshaker_that_closes_its_socket_harms_no_other() -> None:
 
 async def test_datagrams() -> None:
     """One datagram a read, an empty one too; the stream's reads are refused."""
-    with watching() as readiness:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        endpoint = make_endpoint(ours, readiness)
-        assert isinstance(endpoint, DatagramEndpoint)
-        with theirs:
-            for item in (b"one", b"", b"three"):
-                theirs.send(item)
-            assert [await endpoint.receive_datagram() for _ in range(3)] == [b"one", b"", b"three"]
-            reading = asyncio.create_task(endpoint.receive_datagram())
-            await turns()
-            theirs.send(b"four")
-            assert await reading == b"four"
-            await endpoint.send(b"five")
-            assert theirs.recv(100) == b"five"
-            with pytest.raises(TypeError):
-                await endpoint.receive_exactly(1)
-            with pytest.raises(TypeError):
-                await endpoint.receive_record(1, len)
-        endpoint.close()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    readiness = Readiness(asyncio.get_running_loop())
+    endpoint = make_endpoint(ours, readiness)
+    assert isinstance(endpoint, DatagramEndpoint)
+    with theirs:
+        for item in (b"one", b"", b"three"):
+            theirs.send(item)
+        assert [await endpoint.receive_datagram() for _ in range(3)] == [b"one", b"", b"three"]
+        reading = asyncio.create_task(endpoint.receive_datagram())
+        await turns()
+        theirs.send(b"four")
+        assert await reading == b"four"
+        await endpoint.send(b"five")
+        assert theirs.recv(100) == b"five"
+        with pytest.raises(TypeError):
+            await endpoint.receive_exactly(1)
+        with pytest.raises(TypeError):
+            await endpoint.receive_record(1, len)
+    endpoint.close()
+    readiness.close()
 
 
 async def test_datagrams_until() -> None:
     """A wait with an end: TimeoutError then, a datagram before; what is there already is taken after the end too."""
-    with watching() as readiness:
-        loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        endpoint = make_endpoint(ours, readiness)
-        with theirs:
-            for until in (loop.time() - 1, loop.time() + 0.01):
-                with pytest.raises(TimeoutError):
-                    await endpoint.receive_datagram(until=until)
-            reading = asyncio.create_task(endpoint.receive_datagram(until=loop.time() + 20))
-            await turns()
-            theirs.send(b"one")
-            assert await reading == b"one"
-            theirs.send(b"two")
-            assert await endpoint.receive_datagram(until=loop.time() - 1) == b"two"
-        endpoint.close()
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    readiness = Readiness(loop)
+    endpoint = make_endpoint(ours, readiness)
+    with theirs:
+        for until in (loop.time() - 1, loop.time() + 0.01):
+            with pytest.raises(TimeoutError):
+                await endpoint.receive_datagram(until=until)
+        reading = asyncio.create_task(endpoint.receive_datagram(until=loop.time() + 20))
+        await turns()
+        theirs.send(b"one")
+        assert await reading == b"one"
+        theirs.send(b"two")
+        assert await endpoint.receive_datagram(until=loop.time() - 1) == b"two"
+    endpoint.close()
+    readiness.close()
 
 
 async def test_datagram_refused_is_peer_gone() -> None:
     """Nobody listens at the peer's port: that is told, and not waited for."""
-    with watching() as readiness:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
-            gone.bind(("127.0.0.1", 0))
-            address = gone.getsockname()
-        ours = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        ours.connect(address)
-        endpoint = DatagramEndpoint(ours, readiness)
-        await endpoint.send(b"anyone?")
-        with pytest.raises(HandshakeFailed) as caught:
-            await asyncio.wait_for(endpoint.receive_datagram(), 20)
-        assert caught.value.failure is Failure.PEER_GONE
-        endpoint.close()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
+        gone.bind(("127.0.0.1", 0))
+        address = gone.getsockname()
+    ours = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    ours.connect(address)
+    readiness = Readiness(asyncio.get_running_loop())
+    endpoint = DatagramEndpoint(ours, readiness)
+    await endpoint.send(b"anyone?")
+    with pytest.raises(HandshakeFailed) as caught:
+        await asyncio.wait_for(endpoint.receive_datagram(), 20)
+    assert caught.value.failure is Failure.PEER_GONE
+    endpoint.close()
+    readiness.close()
 
 
 class Told(socket.socket):
@@ -321,27 +314,29 @@ class Told(socket.socket):
 
 async def test_word_of_a_smaller_path_does_not_end_a_handshake() -> None:
     """RFC 9000 section 14.2.1: forged or not, it is no end; the next datagrams pass in both directions."""
-    with watching() as readiness:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        sock = Told(fileno=ours.detach())
-        endpoint = DatagramEndpoint(sock, readiness)
-        with theirs:
-            await endpoint.send(b"one")
-            assert theirs.recv(100) == b"one"
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-            await endpoint.send(bytes(1 << 20))  # too large, whatever is tried: lost
-            await endpoint.send(b"two")
-            assert theirs.recv(100) == b"two"
-            sock.told = False
-            theirs.send(b"three")
-            assert await endpoint.receive_datagram() == b"three"
-        endpoint.close()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock = Told(fileno=ours.detach())
+    readiness = Readiness(asyncio.get_running_loop())
+    endpoint = DatagramEndpoint(sock, readiness)
+    with theirs:
+        await endpoint.send(b"one")
+        assert theirs.recv(100) == b"one"
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        await endpoint.send(bytes(1 << 20))  # too large, whatever is tried: lost
+        await endpoint.send(b"two")
+        assert theirs.recv(100) == b"two"
+        sock.told = False
+        theirs.send(b"three")
+        assert await endpoint.receive_datagram() == b"three"
+    endpoint.close()
+    readiness.close()
 
 
 async def test_stream_has_no_datagrams() -> None:
     """The other way round."""
-    with connected() as (endpoint, _), pytest.raises(TypeError):
-        await endpoint.receive_datagram()
+    async with stream_endpoint() as (endpoint, _):
+        with pytest.raises(TypeError):
+            await endpoint.receive_datagram()
 
 
 def test_lingering_sockets_are_recognised() -> None:
@@ -356,7 +351,7 @@ def test_lingering_sockets_are_recognised() -> None:
 
 async def test_a_peek_after_a_send_waits_and_finds_what_was_there_already() -> None:
     """The answer may come before it is waited for, in pieces, or never (the peer has gone)."""
-    with connected() as (endpoint, peer):
+    async with stream_endpoint() as (endpoint, peer):
         peer.sendall(b"early")
         await endpoint.send(b"question")
         assert await endpoint.peek(100) == b"early"

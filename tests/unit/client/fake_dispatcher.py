@@ -77,7 +77,7 @@ class FakeDispatcher:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(5)
+            thread.join(20)
             assert not thread.is_alive()
         self.path.unlink(missing_ok=True)
 

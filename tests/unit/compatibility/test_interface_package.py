@@ -17,9 +17,10 @@ USES = {
     "result": set(),
     "endpoint": set(),
     "gate": set(),
+    "specification": set(),
     "request": {"credentials", "result"},
     "streams": {"request", "result"},
-    "protocol": {"endpoint", "gate", "request", "result"},
+    "protocol": {"endpoint", "gate", "request", "result", "specification"},
 }
 """Each file and those that it imports; none imports one further down."""
 

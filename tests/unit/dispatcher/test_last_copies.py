@@ -138,7 +138,7 @@ def test_last_words_are_heard() -> None:
         if send_first:
             channel.send(b"into the void")
             channel.send(b"again")
-        await asyncio.wait_for(closed, 5)
+        await asyncio.wait_for(closed, 20)
         assert heard == [b"one", b"two"]
 
     for send_first in (False, True):

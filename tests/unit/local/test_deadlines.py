@@ -45,96 +45,80 @@ def test_each_once_and_none_early(plan: list[tuple[float, bool]]) -> None:
     asyncio.run(body())
 
 
-def test_one_may_give_up_another_of_the_same_moment() -> None:
+async def test_one_may_give_up_another_of_the_same_moment() -> None:
     """What passes first gives up the second, and may begin a third."""
+    loop = asyncio.get_running_loop()
+    passed: list[str] = []
+    when = loop.time() + GRAIN
+    tickets: dict[str, int] = {}
 
-    async def body() -> None:
-        loop = asyncio.get_running_loop()
-        passed: list[str] = []
-        when = loop.time() + GRAIN
-        tickets: dict[str, int] = {}
+    def on_passed(item: str) -> None:
+        passed.append(item)
+        for other in {"one", "two"} - {item}:
+            deadlines.remove(other, tickets[other])
+        if item != "three":
+            deadlines.add("three", loop.time())
 
-        def on_passed(item: str) -> None:
-            passed.append(item)
-            for other in {"one", "two"} - {item}:
-                deadlines.remove(other, tickets[other])
-            if item != "three":
-                deadlines.add("three", loop.time())
-
-        deadlines: Deadlines[str] = Deadlines(loop, on_passed)
-        tickets = {item: deadlines.add(item, when) for item in ("one", "two")}
-        await all_past(loop, when + GRAIN)
-        assert len(passed) == 2
-        assert passed[1] == "three"
-
-    asyncio.run(body())
+    deadlines: Deadlines[str] = Deadlines(loop, on_passed)
+    tickets = {item: deadlines.add(item, when) for item in ("one", "two")}
+    await all_past(loop, when + GRAIN)
+    assert len(passed) == 2
+    assert passed[1] == "three"
 
 
-def test_a_failure_of_one_is_not_the_others() -> None:
+async def test_a_failure_of_one_is_not_the_others() -> None:
     """An item whose passing raises takes no other's deadline with it."""
+    loop = asyncio.get_running_loop()
+    passed: list[int] = []
 
-    async def body() -> None:
-        loop = asyncio.get_running_loop()
-        passed: list[int] = []
+    def on_passed(item: int) -> None:
+        passed.append(item)
+        raise RuntimeError("no")
 
-        def on_passed(item: int) -> None:
-            passed.append(item)
-            raise RuntimeError("no")
-
-        loop.set_exception_handler(lambda _loop, _context: None)
-        deadlines: Deadlines[int] = Deadlines(loop, on_passed)
-        when = loop.time()
-        for number in range(3):
-            deadlines.add(number, when)
-        await all_past(loop, when + GRAIN)
-        assert sorted(passed) == [0, 1, 2]
-
-    asyncio.run(body())
+    loop.set_exception_handler(lambda _loop, _context: None)
+    deadlines: Deadlines[int] = Deadlines(loop, on_passed)
+    when = loop.time()
+    for number in range(3):
+        deadlines.add(number, when)
+    await all_past(loop, when + GRAIN)
+    assert sorted(passed) == [0, 1, 2]
 
 
-def test_close_within_a_deadline() -> None:
+async def test_close_within_a_deadline() -> None:
     """Gives up those of the same moment too, also where the one that closes fails."""
+    loop = asyncio.get_running_loop()
+    passed: list[int] = []
+    failures: list[dict[str, object]] = []
+    loop.set_exception_handler(lambda _loop, context: failures.append(context))
 
-    async def body() -> None:
-        loop = asyncio.get_running_loop()
-        passed: list[int] = []
-        failures: list[dict[str, object]] = []
-        loop.set_exception_handler(lambda _loop, context: failures.append(context))
+    def on_passed(item: int) -> None:
+        passed.append(item)
+        if len(passed) == 2:
+            deadlines.close()
+        raise RuntimeError("no")
 
-        def on_passed(item: int) -> None:
-            passed.append(item)
-            if len(passed) == 2:
-                deadlines.close()
-            raise RuntimeError("no")
-
-        deadlines: Deadlines[int] = Deadlines(loop, on_passed)
-        when = loop.time()
-        for number in range(4):
-            deadlines.add(number, when)
-        await all_past(loop, when + GRAIN)
-        assert len(passed) == len(failures) == 2
-
-    asyncio.run(body())
+    deadlines: Deadlines[int] = Deadlines(loop, on_passed)
+    when = loop.time()
+    for number in range(4):
+        deadlines.add(number, when)
+    await all_past(loop, when + GRAIN)
+    assert len(passed) == len(failures) == 2
 
 
-def test_nothing_is_kept_of_what_was_given_up() -> None:
+async def test_nothing_is_kept_of_what_was_given_up() -> None:
     """An item that was given up, and all of them after close, are free to go."""
-
-    async def body() -> None:
-        deadlines: Deadlines[Item] = Deadlines(asyncio.get_running_loop(), lambda item: None)
-        kept, dropped = Item(), Item()
-        references = [weakref.ref(kept), weakref.ref(dropped)]
-        when = asyncio.get_running_loop().time() + 3600
-        deadlines.add(kept, when)
-        deadlines.remove(dropped, deadlines.add(dropped, when))
-        del dropped
-        gc.collect()
-        assert references[1]() is None
-        deadlines.close()
-        del kept
-        gc.collect()
-        assert references[0]() is None
-        with contextlib.suppress(KeyError):
-            deadlines.remove(Item(), 1)
-
-    asyncio.run(body())
+    deadlines: Deadlines[Item] = Deadlines(asyncio.get_running_loop(), lambda item: None)
+    kept, dropped = Item(), Item()
+    references = [weakref.ref(kept), weakref.ref(dropped)]
+    when = asyncio.get_running_loop().time() + 3600
+    deadlines.add(kept, when)
+    deadlines.remove(dropped, deadlines.add(dropped, when))
+    del dropped
+    gc.collect()
+    assert references[1]() is None
+    deadlines.close()
+    del kept
+    gc.collect()
+    assert references[0]() is None
+    with contextlib.suppress(KeyError):
+        deadlines.remove(Item(), 1)

@@ -21,4 +21,4 @@ def test_a_pin_admits_the_oldest_python(pin: Requirement) -> None:
     """A release that asks for a later Python 3.11 would end `make test` on Debian 12 at its first step."""
     found = metadata.distribution(pin.name)
     assert found.version in pin.specifier, "the virtual environment is older than constraints.txt: make clean venv"
-    assert OLDEST in SpecifierSet(found.metadata["Requires-Python"] or "")
+    assert OLDEST in SpecifierSet(str(found.metadata.json.get("requires_python", "")))

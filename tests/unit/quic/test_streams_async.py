@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -18,18 +19,13 @@ from tests.unit.quic.joined import joined
 
 MIB = 1 << 20
 
-Body = Callable[[AsyncQuicConnection, EchoPeer], Awaitable[None]]
 
-
-def run(body: Body) -> None:
-    """``body`` with our connection and its peer."""
-
-    async def main() -> None:
-        with joined() as ends, EchoPeer(ends.server, ends.server_socket) as peer:
-            async with asyncio.timeout(60), AsyncQuicConnection(Connection(ends.client), ends.client_socket) as own:
-                await body(own, peer)
-
-    asyncio.run(main())
+@contextlib.asynccontextmanager
+async def connection() -> AsyncIterator[tuple[AsyncQuicConnection, EchoPeer]]:
+    """Yield our connection and its peer."""
+    with joined() as ends, EchoPeer(ends.server, ends.server_socket) as peer:
+        async with asyncio.timeout(60), AsyncQuicConnection(Connection(ends.client), ends.client_socket) as own:
+            yield own, peer
 
 
 async def receive_all(stream: AsyncStream) -> bytes:
@@ -39,10 +35,9 @@ async def receive_all(stream: AsyncStream) -> bytes:
     return bytes(data)
 
 
-def test_one_mebibyte_each_way() -> None:
+async def test_one_mebibyte_each_way() -> None:
     """Sent by one task while another receives, over what is a stream and a connection; every ninth datagram is lost."""
-
-    async def body(own: AsyncQuicConnection, peer: EchoPeer) -> None:
+    async with connection() as (own, peer):
         assert isinstance(own, AsyncConnection)
         peer.drop_every = 9
         sent = os.urandom(MIB)
@@ -54,13 +49,11 @@ def test_one_mebibyte_each_way() -> None:
         _, received = await asyncio.gather(send(), receive_all(own))
         assert received == sent
 
-    run(body)
 
-
-def test_many_streams_and_datagrams() -> None:
+async def test_many_streams_and_datagrams() -> None:
     """Two hundred streams, more than the peer allows at a time, unidirectional ones, and datagrams in between."""
+    async with connection() as (own, _):
 
-    async def body(own: AsyncQuicConnection, peer: EchoPeer) -> None:
         async def converse(number: int) -> bool:
             async with await own.open_stream() as stream:
                 await stream.send(b"%d" % number)
@@ -84,13 +77,10 @@ def test_many_streams_and_datagrams() -> None:
 
         assert all(await asyncio.gather(*map(converse, range(200)), shout(), one_way()))
 
-    run(body)
 
-
-def test_keys_and_pings() -> None:
+async def test_keys_and_pings() -> None:
     """Key updates of both sides with data between them."""
-
-    async def body(own: AsyncQuicConnection, peer: EchoPeer) -> None:
+    async with connection() as (own, peer):
         for _ in range(3):
             await own.update_keys()
         peer.ask("keys")
@@ -98,13 +88,10 @@ def test_keys_and_pings() -> None:
         await own.send(b"x")
         assert await own.receive() == b"x"
 
-    run(body)
 
-
-def test_cancelled_calls() -> None:
+async def test_cancelled_calls() -> None:
     """A wait that is cancelled leaves nothing behind, and loses no data."""
-
-    async def body(own: AsyncQuicConnection, peer: EchoPeer) -> None:
+    async with connection() as (own, _):
         await own.send(b"1")
         assert await own.receive() == b"1"
         task = asyncio.create_task(own.receive())
@@ -115,13 +102,10 @@ def test_cancelled_calls() -> None:
         await own.send(b"2")
         assert await own.receive() == b"2"
 
-    run(body)
 
-
-def test_closes() -> None:
+async def test_closes() -> None:
     """Theirs ends every wait with its code; the loop has nothing left to do."""
-
-    async def body(own: AsyncQuicConnection, peer: EchoPeer) -> None:
+    async with connection() as (own, peer):
         await own.ping()
         waits = [asyncio.create_task(own.receive_datagram()) for _ in range(3)]
         await asyncio.sleep(0)
@@ -132,13 +116,10 @@ def test_closes() -> None:
             assert caught.value.ending.code == 3
         assert (await own.wait_ended()).reason == "done"
 
-    run(body)
 
-
-def test_our_close() -> None:
+async def test_our_close() -> None:
     """What was sent arrives before it, and calls afterwards are EBADF."""
-
-    async def body(own: AsyncQuicConnection, peer: EchoPeer) -> None:
+    async with connection() as (own, peer):
         await own.send(bytes(100_000))
         await own.close()
         await own.close()
@@ -147,13 +128,10 @@ def test_our_close() -> None:
             await own.send(b"x")
         assert caught.value.errno == errno.EBADF
 
-    run(body)
 
-
-def test_the_connection_works_by_itself() -> None:
+async def test_the_connection_works_by_itself() -> None:
     """With nobody calling, the loop answers the peer's probes and keeps the connection alive."""
-
-    async def body(own: AsyncQuicConnection, peer: EchoPeer) -> None:
+    async with connection() as (own, peer):
         own.keep_alive(0.01)
         await own.ping()
         before = peer._arrived
@@ -161,17 +139,11 @@ def test_the_connection_works_by_itself() -> None:
             await asyncio.sleep(0.01)
         assert own.ending is None
 
-    run(body)
 
-
-def test_no_descriptor_is_left() -> None:
+async def test_no_descriptor_is_left() -> None:
     """Closing gives back the copy of the socket."""
-
-    async def main() -> None:
-        with joined() as ends, EchoPeer(ends.server, ends.server_socket):
-            before = len(os.listdir("/proc/self/fd"))
-            own = AsyncQuicConnection(Connection(ends.client), ends.client_socket)
-            await own.close()
-            assert len(os.listdir("/proc/self/fd")) == before
-
-    asyncio.run(main())
+    with joined() as ends, EchoPeer(ends.server, ends.server_socket):
+        before = len(os.listdir("/proc/self/fd"))
+        own = AsyncQuicConnection(Connection(ends.client), ends.client_socket)
+        await own.close()
+        assert len(os.listdir("/proc/self/fd")) == before

@@ -32,7 +32,10 @@ print(json.dumps(unfit_plugins(sys.argv[1:], timeout=2.0)))
 
 
 def trial(folder: Path, *exempt: str) -> dict[str, str]:
-    """What :func:`unfit_plugins` finds of these plugins; those of the environment, which may be slow, are exempt."""
+    """Return the findings of :func:`hsframework.registry.trial.unfit_plugins` for these plugins.
+
+    The plugins of the environment, which may be slow, are exempt.
+    """
     found = subprocess.run(
         [sys.executable, "-c", SCRIPT, *exempt, *plugin_names()],
         env={**os.environ, "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT), os.environ.get("PYTHONPATH", "")))},

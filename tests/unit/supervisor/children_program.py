@@ -25,7 +25,7 @@ from hsframework.local.control import (
 from hsframework.process.capabilities import die_with_parent
 from hsframework.supervisor.children import AnyChild, Child, Children
 
-ANSWERS = 4
+ANSWERS = 100
 
 Start = Callable[[socket.socket], int]
 
@@ -65,8 +65,8 @@ def stays(_: socket.socket) -> NoReturn:
 def run(children: Sequence[AnyChild], until: Callable[[], object], *, asked: AnyChild | None = None) -> int | None:
     """Keep the children alive until that is so or a signal ends it.  Returns the exit status of the whole.
 
-    Every message is printed.  The dispatcher ``asked`` is sent a question at first, and after each answer; it answers
-    :data:`ANSWERS` times at least.
+    Every message is printed.  The dispatcher ``asked`` is sent a question at first, and after each answer, until it has
+    answered :data:`ANSWERS` times.
     """
     structlog.configure(
         processors=[structlog.processors.JSONRenderer()], logger_factory=structlog.WriteLoggerFactory(sys.stderr)
@@ -81,7 +81,8 @@ def run(children: Sequence[AnyChild], until: Callable[[], object], *, asked: Any
             print(child.name, message, flush=True)
             if child is asked:
                 missing -= 1
-                asked.send(AgentStarted("question", None, ()))
+                if missing > 0:
+                    asked.send(AgentStarted("question", None, ()))
         house.start_due()
     house.stop([child for child in children if child is not asked], [child for child in children if child is asked])
     return house.status

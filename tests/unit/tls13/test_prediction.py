@@ -141,7 +141,6 @@ def test_a_name_that_no_host_has_is_not_kept() -> None:
 
 def test_a_psk_is_predicted_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """psk_dhe_ke has key shares as well."""
-
     key = PresharedKey(b"who", Secret(b"k" * 32))
     client = replace(NEAR, auth_mode=AuthMode.PSK, psks=(key,))
     server = replace(AS_SERVER, auth_mode=AuthMode.PSK, identities=(), psk_lookup=known(key))

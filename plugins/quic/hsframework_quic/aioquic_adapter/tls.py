@@ -3,7 +3,8 @@
 aioquic has the key schedule, the messages and the state machine.  Ours are, with the reasons:
 
 * **The peer's certificate.**  aioquic judges a server's by its dates, name and path alone (no EKU, no CRL, no key
-  sizes), and a client's not at all.  Here :attr:`TlsOptions.verify` judges either, and a client never goes on without.
+  sizes), and a client's not at all.  Here :attr:`.tls_options.TlsOptions.verify` judges either, and a client
+  never goes on without.
 * **Signatures** (:mod:`hsframework.tls.signatures`).  aioquic takes any curve for an ECDSA scheme, offers SHA-1, and
   does not know P-521, rsa_pss_pss and ML-DSA.
 * **Strict messages** (:mod:`hsframework.tls.messages`).  aioquic accepts extensions that are there twice, that were

@@ -1,0 +1,31 @@
+"""Parsing with ``cryptography``: the exceptions for unreadable input, and silence about odd certificates."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
+PARSE_ERRORS = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""Exceptions of ``cryptography`` for certificates, lists and keys that it cannot read."""
+
+
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """Suppress the warnings of ``cryptography`` about odd certificates that it still reads (some roots are odd).
+
+    A peer must not be able to make us print, and printing a warning opens the source file that it points to.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
