@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from hsframework.dispatcher.agents.connection import AgentConnection, Operation, Phase
+from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.messages import accept_reply, codec, psk_values
 from hsframework.dispatcher.namespaces import netlink_beside
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest
@@ -131,7 +132,7 @@ def restore(agent: AgentConnection, message: Message, fd: int | None) -> None:
         dispatcher.close_fd(fd)
         raise
     # Its connection may have ended in the meantime; the source completes it all the same.
-    custody = dispatcher.take_socket(fd, connected=False)
+    custody = Custody(fd, dispatcher.close_fd, connected=False)
     name = message.values.get("source", "")
     source = dispatcher.sources.get(name)
     if source is None and message.values.get("kernel-consumer"):

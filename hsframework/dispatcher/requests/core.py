@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import socket
 from collections.abc import Callable, Iterable, Mapping
-from itertools import count
 from typing import Any
 
 import structlog
@@ -26,6 +24,7 @@ from hsframework.dispatcher.requests.limits import PendingLimits
 from hsframework.dispatcher.requests.request import Agent, Outcome, PendingRequest, Source, Submission
 from hsframework.errors import RequestRefused, errno_name
 from hsframework.local.deadlines import Deadlines
+from hsframework.netlink.messages import sequence_numbers
 from hsframework.telemetry.metrics import Metrics
 
 DEADLINE_MARGIN = 0.2
@@ -54,7 +53,7 @@ class Dispatcher:
         self._limits = PendingLimits(configuration.limits)
         self._inodes: set[int] = set()
         self._starved: set[Source] = set()
-        self._numbers = count(1)
+        self._numbers = sequence_numbers()
         self._closer = Closer()
         self._deadlines: Deadlines[PendingRequest] = Deadlines(self._loop, self._deadline)
         # Bound once: the module's own logger is bound anew by every call, which costs more than what it drops.
@@ -87,14 +86,6 @@ class Dispatcher:
             request.custody.shut_down()
             self.consumer_gone(request)
 
-    def take_socket(self, fd: int, *, trusted: bool = False, connected: bool = True) -> Custody:
-        """Take custody of a user's socket, until the request's end or ``custody.release()``.
-
-        ``trusted``: the consumer would not set SO_LINGER behind our back.  ``connected``: refuse a socket that is not.
-        Raises RequestRefused.
-        """
-        return Custody(fd, self._closer.close, trusted=trusted, connected=connected)
-
     def close_fd(self, fd: int) -> None:
         """Close off the loop an fd that may hold the last copy of a user's socket."""
         self._closer.close(fd)
@@ -102,38 +93,31 @@ class Dispatcher:
     def submit(self, submission: Submission, custody: Custody, origin: object = None) -> PendingRequest:
         """Take a request for a socket, and announce it.  ``origin``: the source's own, kept with the request.
 
-        Raises RequestRefused; the custody of a refused request stays the caller's.
+        Raises RequestRefused, in this order: ESRCH (no agent), EBUSY (the socket is in a handshake), EAGAIN (a limit).
+        The custody of a refused request stays the caller's.
         """
-        group = self._group_for(submission.group, custody.protocol)
-        if custody.inode in self._inodes:
-            raise RequestRefused("a handshake is under way on this socket", errno=errno.EBUSY)
-        self._limits.take(submission.consumer, submission.group, custody.peer_host)
-        self._inodes.add(custody.inode)
+        group = self.groups.get(submission.group)
+        if group is None:
+            group = Group(submission.group)
+        number = next(self._numbers)
+        while number in self.requests:
+            number = next(self._numbers)
         now = self._loop.time()
-        request = PendingRequest(submission, custody, origin, self._next_id(), now, now + submission.timeout)
+        request = PendingRequest(submission, custody, origin, number, now, now + submission.timeout)
+        group.admit(request)
+        try:
+            if custody.inode in self._inodes:
+                raise RequestRefused("a handshake is under way on this socket", errno=errno.EBUSY)
+            self._limits.take(submission.consumer, submission.group, custody.peer_host)
+        except RequestRefused:
+            group.remove(request)
+            raise
+        self._inodes.add(custody.inode)
         request.ticket = self._deadlines.add(request, request.deadline + DEADLINE_MARGIN)
-        self.requests[request.id] = request
-        group.push(request)
+        self.requests[number] = request
         for agent in group.members:
             agent.announce(group.name)
         return request
-
-    def _group_for(self, name: str, protocol: int) -> Group:
-        """Return the group in which a socket of this SO_PROTOCOL may be served.  Raises RequestRefused."""
-        group = self.groups.get(name)
-        if group is None or not group.open:
-            raise RequestRefused(
-                f"no agent listens in the group {name!r}; start one with 'hsframework agent', or see in the service's "
-                "log why there is none",
-                errno=errno.ESRCH,
-            )
-        if not group.may_serve(protocol):
-            raise RequestRefused(
-                f"no agent in the group {name!r} serves {_kind(protocol)} sockets; name another group, or hand over "
-                "another socket",
-                errno=errno.ESRCH,
-            )
-        return group
 
     def has_room(self, source: Source, group: str) -> bool:
         """Return True if a source, as one consumer, may take one more request of the group.
@@ -346,11 +330,6 @@ class Dispatcher:
         for request in group:
             self.happen(request, Event.GROUP_GONE, Outcome.failure(errno.EIO, "the last agent of the group is gone"))
 
-    def _next_id(self) -> int:
-        while (number := next(self._numbers) & 0xFFFFFFFF) in self.requests or not number:
-            pass
-        return number
-
     def close(self) -> None:
         """Wait for the closing of fds.  To be called last."""
         self._closer.stop()
@@ -365,10 +344,6 @@ class Dispatcher:
                 self.happen(request, Event.GROUP_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
         for request in list(self.requests.values()):
             self.happen(request, Event.AGENT_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
-
-
-def _kind(protocol: int) -> str:
-    return {0: "unix", socket.IPPROTO_TCP: "TCP", socket.IPPROTO_UDP: "UDP"}.get(protocol, f"protocol {protocol}")
 
 
 def _missing_session(request: PendingRequest, values: Mapping[str, Any]) -> str | None:

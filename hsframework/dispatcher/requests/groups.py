@@ -7,10 +7,13 @@ left (it crashed, and is expected back).  Requests are taken while the group is 
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 from collections import deque
 from collections.abc import Collection, Iterator
 
 from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, Agent, PendingRequest
+from hsframework.errors import RequestRefused
 
 
 class Group:
@@ -44,8 +47,20 @@ class Group:
     def __len__(self) -> int:
         return self._waiting
 
-    def push(self, request: PendingRequest) -> None:
-        """Queue a request."""
+    def admit(self, request: PendingRequest) -> None:
+        """Queue a request.  Raises RequestRefused (ESRCH) if the group is not open, or serves no such sockets."""
+        if not self.open:
+            raise RequestRefused(
+                f"no agent listens in the group {self.name!r}; start one with 'hsframework agent', or see in the "
+                "service's log why there is none",
+                errno=errno.ESRCH,
+            )
+        if not self.may_serve(request.custody.protocol):
+            raise RequestRefused(
+                f"no agent in the group {self.name!r} serves {_kind(request.custody.protocol)} sockets; name another "
+                "group, or hand over another socket",
+                errno=errno.ESRCH,
+            )
         self._queues[request.submission.priority].append(request)
         self._waiting += 1
 
@@ -62,10 +77,18 @@ class Group:
         return None
 
     def remove(self, request: PendingRequest) -> None:
-        """Remove a request that has ended while it waited."""
-        self._queues[request.submission.priority].remove(request)
+        """Remove a request that has ended while it waited, or was refused after all: that one is the last."""
+        queue = self._queues[request.submission.priority]
+        if queue[-1] is request:
+            queue.pop()
+        else:
+            queue.remove(request)
         self._waiting -= 1
 
     def __iter__(self) -> Iterator[PendingRequest]:
         for queue in self._foremost_first:
             yield from list(queue)
+
+
+def _kind(protocol: int) -> str:
+    return {0: "unix", socket.IPPROTO_TCP: "TCP", socket.IPPROTO_UDP: "UDP"}.get(protocol, f"protocol {protocol}")

@@ -176,7 +176,7 @@ class ConsumerConnection:
         if fd is None:
             raise RequestRefused("a submit comes with the socket attached", errno=errno.EBADF)
         dispatcher = self._source.dispatcher
-        custody = dispatcher.take_socket(fd, trusted=self._privileged)
+        custody = Custody(fd, dispatcher.close_fd, trusted=self._privileged)
         try:
             if sequence in self._requests:
                 raise RequestRefused(f"sequence number {sequence} is under way; use another", errno=errno.EINVAL)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import socket
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
-from hsframework.configuration.settings import Configuration
+from hsframework.configuration.settings import Configuration, Limits
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.messages import Parameters
 from hsframework.dispatcher.requests.core import Dispatcher
@@ -73,8 +75,8 @@ class PlayedAgent:
 class Stage:
     """A dispatcher, an agent that has joined, and a request of the source's, whose origin is a text."""
 
-    def __init__(self, source: PlayedSource, fd: int) -> None:
-        self.dispatcher = Dispatcher(Configuration())
+    def __init__(self, source: PlayedSource, fd: int, limits: Limits) -> None:
+        self.dispatcher = Dispatcher(Configuration(limits=limits))
         self.agent = PlayedAgent()
         self.source = source
         self.dispatcher.add_source(source)
@@ -82,7 +84,7 @@ class Stage:
         self.submission = Submission(
             source=source, consumer=0, group=GROUP, timeout=100, parameters=Parameters(b"", b"")
         )
-        custody = self.dispatcher.take_socket(os.dup(fd), trusted=True)
+        custody = Custody(os.dup(fd), self.dispatcher.close_fd, trusted=True)
         self.request = self.dispatcher.submit(self.submission, custody, "its origin")
 
     def pulled(self) -> PendingRequest:
@@ -92,9 +94,9 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def stage(answer: bool | Exception = True) -> AsyncIterator[Stage]:
+async def stage(answer: bool | Exception = True, limits: Limits | None = None) -> AsyncIterator[Stage]:
     with connected_pair() as (ours, _):
-        played = Stage(PlayedSource(answer), ours.fileno())
+        played = Stage(PlayedSource(answer), ours.fileno(), limits or Limits())
         yield played
         played.dispatcher.remove_source(played.source)
         assert not played.dispatcher.requests
@@ -150,7 +152,7 @@ async def test_a_source_that_fails() -> None:
     """Its fault is logged; the request is closed all the same, and so are those behind it."""
     async with stage(answer=ValueError("a fault")) as played:
         with connected_pair() as (other, _):
-            custody = played.dispatcher.take_socket(os.dup(other.fileno()), trusted=True)
+            custody = Custody(os.dup(other.fileno()), played.dispatcher.close_fd, trusted=True)
             second = played.dispatcher.submit(played.submission, custody)
             played.pulled()
             played.dispatcher.stop()
@@ -181,12 +183,48 @@ async def test_one_submission_for_many_sockets() -> None:
     """Each is a request of its own, and the same socket is refused while one of it is under way."""
     async with stage() as played:
         with connected_pair() as (other, _):
-            custody = played.dispatcher.take_socket(os.dup(other.fileno()), trusted=True)
+            custody = Custody(os.dup(other.fileno()), played.dispatcher.close_fd, trusted=True)
             second = played.dispatcher.submit(played.submission, custody, "another")
             assert second.id != played.request.id
-            twin = played.dispatcher.take_socket(os.dup(other.fileno()), trusted=True)
+            twin = Custody(os.dup(other.fileno()), played.dispatcher.close_fd, trusted=True)
             with pytest.raises(RequestRefused) as refused:
                 played.dispatcher.submit(played.submission, twin)
             assert refused.value.errno == errno.EBUSY
             twin.release()
             assert [request.origin for request in played.dispatcher.requests.values()] == ["its origin", "another"]
+
+
+class Listening(PlayedAgent):
+    """An agent that serves sockets of one SO_PROTOCOL."""
+
+    def __init__(self, protocol: int) -> None:
+        super().__init__()
+        self.socket_protocols = frozenset({protocol})
+
+
+async def test_the_first_reason_to_refuse_a_request_is_told() -> None:
+    """ESRCH before EBUSY before EAGAIN; whichever it is, the request is neither queued, counted nor announced."""
+    async with stage(limits=Limits(total=1)) as played:
+        dispatcher = played.dispatcher
+        dispatcher.joined(Listening(socket.IPPROTO_UDP), ["udp"])
+
+        def refused(group: str, fd: int) -> int:
+            custody = Custody(os.dup(fd), dispatcher.close_fd, trusted=True)
+            with pytest.raises(RequestRefused) as caught:
+                dispatcher.submit(replace(played.submission, group=group), custody)
+            custody.release()
+            return caught.value.errno
+
+        first = played.request.custody.fileno()
+        assert [refused(group, first) for group in ("nobody", "udp", GROUP)] == [errno.ESRCH, errno.ESRCH, errno.EBUSY]
+        with connected_pair() as (other, _):
+            for _ in range(3):
+                reasons = [refused(group, other.fileno()) for group in ("nobody", "udp", GROUP)]
+                assert reasons == [errno.ESRCH, errno.ESRCH, errno.EAGAIN]
+            assert len(dispatcher.groups[GROUP]) == 1
+            assert set(dispatcher.groups) == {GROUP, "udp"}
+            assert played.agent.announced == [GROUP]
+            dispatcher.done(played.agent, played.pulled().id, FAILED)
+            custody = Custody(os.dup(other.fileno()), dispatcher.close_fd, trusted=True)
+            second = dispatcher.submit(played.submission, custody)
+            assert list(dispatcher.requests.values()) == list(dispatcher.groups[GROUP]) == [second]
