@@ -17,14 +17,15 @@ LABEL = "blue"
 
 
 def _with_a_label() -> spec.Specification:
-    text = resources.files("hsframework.netlink").joinpath("specs", "local.yaml").read_text("utf-8")
-    tree = yaml.safe_load(text)
+    specs = resources.files("hsframework.netlink") / "specs"
+    tree = yaml.safe_load((specs / "local.yaml").read_text("utf-8"))
+    sensitive = (specs / "local.sensitive.yaml").read_text("utf-8")
     (attributes,) = (item["attributes"] for item in tree["attribute-sets"] if item["name"] == "request")
     attributes.append({"name": "label", "type": "string"})
     forms = {operation["name"]: operation.get("do", {}) for operation in tree["operations"]["list"]}
     forms["submit"]["request"]["attributes"].append("label")
     forms["accept"]["reply"]["attributes"].append("label")
-    return spec.parse_specification(yaml.safe_dump(tree))
+    return spec.parse_specification(yaml.safe_dump(tree), sensitive=sensitive)
 
 
 def _change_the_specification() -> None:
