@@ -89,6 +89,7 @@ class Custody:
         "_rcvlowat",
         "_socket",
         "_trusted",
+        "fileno",
         "inode",
         "local_address",
         "peer_address",
@@ -104,6 +105,8 @@ class Custody:
             raise RequestRefused(
                 "the file descriptor is not a socket; attach the connected socket", errno=errno.ENOTSOCK
             ) from None
+        self.fileno: Callable[[], int] = self._socket.fileno
+        """Returns our copy, for sending it to an agent; -1 once it is closed."""
         self.protocol = self._socket.proto
         """SO_PROTOCOL: 6 TCP, 17 UDP, 261 in-kernel QUIC, 0 AF_UNIX."""
         self._close = close
@@ -141,10 +144,6 @@ class Custody:
         self._rcvlowat = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT)
         if self._rcvlowat != 1:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
-
-    def fileno(self) -> int:
-        """Return our copy, for sending it to an agent."""
-        return self._socket.fileno()
 
     def restore(self) -> None:
         """Put the owner's flags and options back.  Errors are ignored: the connection may have ended."""

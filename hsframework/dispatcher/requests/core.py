@@ -173,14 +173,16 @@ class Dispatcher:
             else:
                 self._close_group(group)
 
-    def pull(self, agent: Agent, name: str) -> PendingRequest | None:
-        """Return the next request of a group, which the agent has in hand from then on, or None if none waits."""
-        group = self.groups.get(name)
-        request = None if group is None else group.pull(agent.socket_protocols)
-        if request is not None:
+    def pull(self, agent: Agent, name: str, most: int) -> list[PendingRequest]:
+        """Return up to ``most`` requests of a group that the agent has joined; fewer if no more wait that it serves.
+
+        The agent has them in hand from then on.
+        """
+        requests = self.groups[name].pull(agent.socket_protocols, most)
+        for request in requests:
             request.agent = agent
             self.happen(request, Event.ACCEPTED)
-        return request
+        return requests
 
     def not_handed_over(self, request: PendingRequest, reason: str) -> None:
         """Complete with EIO a request that was pulled and cannot be sent to its agent."""

@@ -64,17 +64,22 @@ class Group:
         self._queues[request.submission.priority].append(request)
         self._waiting += 1
 
-    def pull(self, socket_protocols: Collection[int]) -> PendingRequest | None:
-        """Remove and return the next request whose socket has one of these SO_PROTOCOLs (empty: any), or None."""
-        if not self._waiting:
-            return None
+    def pull(self, socket_protocols: Collection[int], most: int) -> list[PendingRequest]:
+        """Remove and return up to ``most`` requests whose sockets have one of these SO_PROTOCOLs (empty: any)."""
+        found: list[PendingRequest] = []
         for queue in self._foremost_first:
-            for position, request in enumerate(queue):
+            if not queue:
+                continue
+            others: list[PendingRequest] = []
+            while queue and len(found) < most:
+                request = queue.popleft()
                 if not socket_protocols or request.custody.protocol in socket_protocols:
-                    del queue[position]
-                    self._waiting -= 1
-                    return request
-        return None
+                    found.append(request)
+                else:
+                    others.append(request)
+            queue.extendleft(reversed(others))
+        self._waiting -= len(found)
+        return found
 
     def remove(self, request: PendingRequest) -> None:
         """Remove a request that has ended while it waited, or was refused after all: that one is the last."""

@@ -88,8 +88,7 @@ class Stage:
         self.request = self.dispatcher.submit(self.submission, custody, "its origin")
 
     def pulled(self) -> PendingRequest:
-        request = self.dispatcher.pull(self.agent, GROUP)
-        assert request is not None
+        (request,) = self.dispatcher.pull(self.agent, GROUP, 1)
         return request
 
 
@@ -110,7 +109,7 @@ async def test_pull_gives_the_request() -> None:
         assert played.agent.announced == [GROUP]
         request = played.pulled()
         assert (request, request.state, request.agent) == (played.request, State.IN_FLIGHT, played.agent)
-        assert played.dispatcher.pull(played.agent, GROUP) is None
+        assert played.dispatcher.pull(played.agent, GROUP, 1) == []
         assert played.dispatcher.in_hand(played.agent, request.id) is request
         assert played.dispatcher.all_in_hand(played.agent) == [request]
         for agent, number in ((PlayedAgent(), request.id), (played.agent, request.id + 1)):
