@@ -109,6 +109,9 @@ class Socket:
     def shut_down(self) -> None:
         """Nothing to do."""
 
+    def restore(self) -> None:
+        """Nothing to do."""
+
     def release(self) -> None:
         """Nothing to do."""
 

@@ -36,6 +36,7 @@ class Completion:
 
     def refuse(self, custody: Custody, status: int) -> None:
         """Complete a request that was not submitted, and release its socket."""
+        custody.restore()
         self._done(custody, status, ())
         custody.release()
 
