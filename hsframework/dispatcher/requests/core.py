@@ -58,7 +58,7 @@ class Dispatcher:
         self._deadlines: Deadlines[PendingRequest] = Deadlines(self._loop, self._deadline)
         # Bound once: the module's own logger is bound anew by every call, which costs more than what it drops.
         self._log = _log.bind()
-        self._actions: Mapping[Action, Callable[[PendingRequest], Event | None]] = {
+        self._actions: Mapping[Action, Callable[[PendingRequest], None]] = {
             Action.SHUT_DOWN: lambda request: request.custody.shut_down(),
             Action.COMPLETE: self._complete,
             Action.TELL_AGENT: self._tell_agent,
@@ -137,10 +137,6 @@ class Dispatcher:
         """Close a request whose consumer has gone."""
         self.happen(request, Event.CONSUMER_GONE)
 
-    def acknowledged(self, request: PendingRequest) -> None:
-        """Close a request whose source had returned False from ``complete``, and has delivered the outcome since."""
-        self.happen(request, Event.ACKNOWLEDGED)
-
     # Called by agents' connections
 
     def joined(self, agent: Agent, names: Iterable[str]) -> None:
@@ -192,14 +188,13 @@ class Dispatcher:
     def in_hand(self, agent: Agent, request_id: int) -> PendingRequest:
         """Return a request that the agent has in hand.  Raises RequestRefused (EBADF) for any other number."""
         request = self.requests.get(request_id)
-        if request is None or request.agent is not agent or request.state is not State.IN_FLIGHT:
+        if request is None or request.agent is not agent:
             raise RequestRefused(f"request {request_id} is not in this agent's hands", errno=errno.EBADF)
         return request
 
     def all_in_hand(self, agent: Agent) -> list[PendingRequest]:
         """Return every request that the agent has in hand."""
-        pending = self.requests.values()
-        return [request for request in pending if request.agent is agent and request.state is State.IN_FLIGHT]
+        return [request for request in self.requests.values() if request.agent is agent]
 
     def done(self, agent: Agent, request_id: int, outcome: Outcome) -> None:
         """Complete a request with the outcome that its agent reports; one that comes late is ignored.
@@ -211,8 +206,6 @@ class Dispatcher:
             return
         if request.agent is not agent:
             raise RequestRefused(f"request {request_id} is not in this agent's hands", errno=errno.EBADF)
-        if request.state is not State.IN_FLIGHT:
-            return
         if outcome.status:
             self.happen(request, Event.FAILED, outcome)
         elif (problem := _missing_session(request, outcome.values)) is not None:
@@ -242,28 +235,22 @@ class Dispatcher:
         if request.state is State.QUEUED and event is not Event.ACCEPTED:
             self.groups[request.submission.group].remove(request)
         request.state = state
-        if outcome is not None and actions:
+        if outcome is not None:
             request.outcome = outcome
-        following = None
         for action in actions:
-            following = self._actions[action](request)
-        if following is not None:
-            self.happen(request, following)
+            self._actions[action](request)
 
-    def _complete(self, request: PendingRequest) -> Event | None:
-        """Give the outcome to the source.  Return ACKNOWLEDGED if it is delivered."""
+    def _complete(self, request: PendingRequest) -> None:
+        """Forget a request, and give its outcome and its socket to the source."""
         outcome = request.outcome
         assert outcome is not None
-        self._deadlines.remove(request, request.ticket)
-        request.custody.restore()
-        self._inodes.discard(request.custody.inode)
+        self._record(request, outcome)
+        self._forget(request)
         try:
-            delivered = request.submission.source.complete(request, outcome)
+            request.submission.source.complete(request, outcome)
         except Exception as error:
             _log.error("a fault in the dispatcher", request=request.id, error=repr(error), during="its completion")
-            delivered = True
-        self._record(request, outcome)
-        return Event.ACKNOWLEDGED if delivered else None
+            request.custody.release()
 
     def _tell_agent(self, request: PendingRequest) -> None:
         assert request.agent is not None
@@ -274,13 +261,15 @@ class Dispatcher:
         request.agent.watch()
 
     def _release(self, request: PendingRequest) -> None:
-        if request.outcome is None:
-            self._deadlines.remove(request, request.ticket)
-            # Completed, it was taken out already, and its owner may have submitted the socket again since.
-            self._inodes.discard(request.custody.inode)
-        self._limits.give_back(request.submission.consumer, request.submission.group, request.custody.peer_host)
-        del self.requests[request.id]
+        self._forget(request)
         request.custody.release()
+
+    def _forget(self, request: PendingRequest) -> None:
+        """Give up all that is kept for a request, but its socket."""
+        del self.requests[request.id]
+        self._inodes.discard(request.custody.inode)
+        self._deadlines.remove(request, request.ticket)
+        self._limits.give_back(request.submission.consumer, request.submission.group, request.custody.peer_host)
         if self._starved:
             starved, self._starved = self._starved, set()
             for source in starved:

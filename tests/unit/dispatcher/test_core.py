@@ -26,12 +26,13 @@ FAILED = Outcome.failure(errno.EACCES, "not today")
 
 
 class PlayedSource:
-    """``answer``: what complete() returns, or raises."""
+    """``fault``: an exception that complete() raises.  ``keeps``: it keeps the sockets that it is given then."""
 
     name = "played"
 
-    def __init__(self, answer: bool | Exception = True) -> None:
-        self.answer = answer
+    def __init__(self, fault: Exception | None = None, keeps: bool = False) -> None:
+        self.fault = fault
+        self.keeps = keeps
         self.completed: list[tuple[object, int]] = []
 
     def group_opened(self, group: str) -> None:
@@ -46,12 +47,13 @@ class PlayedSource:
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         raise NotImplementedError
 
-    def complete(self, request: PendingRequest, outcome: Outcome) -> bool:
-        assert request.state is State.COMPLETING
+    def complete(self, request: PendingRequest, outcome: Outcome) -> None:
+        assert request.state is State.CLOSED
         self.completed.append((request.origin, outcome.status))
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+        if self.fault is not None:
+            raise self.fault
+        if not self.keeps:
+            request.custody.release()
 
 
 class PlayedAgent:
@@ -93,9 +95,11 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def stage(answer: bool | Exception = True, limits: Limits | None = None) -> AsyncIterator[Stage]:
+async def stage(
+    fault: Exception | None = None, *, keeps: bool = False, limits: Limits | None = None
+) -> AsyncIterator[Stage]:
     with connected_pair() as (ours, _):
-        played = Stage(PlayedSource(answer), ours.fileno(), limits or Limits())
+        played = Stage(PlayedSource(fault, keeps), ours.fileno(), limits or Limits())
         yield played
         played.dispatcher.remove_source(played.source)
         assert not played.dispatcher.requests
@@ -118,21 +122,22 @@ async def test_pull_gives_the_request() -> None:
             assert refused.value.errno == errno.EBADF
 
 
-async def test_a_source_that_has_delivered() -> None:
-    """The dispatcher closes the request itself, and gives the source its origin and the outcome once."""
+async def test_a_source_that_delivers_at_once() -> None:
+    """It is given its origin, the outcome and the socket once, and the dispatcher keeps nothing."""
     async with stage() as played:
         played.dispatcher.done(played.agent, played.pulled().id, FAILED)
         assert played.request.state is State.CLOSED
+        assert played.request.custody.fileno() < 0
         assert played.source.completed == [("its origin", errno.EACCES)]
         assert not played.dispatcher.requests
 
 
 async def test_a_source_that_delivers_later() -> None:
-    """Until it has, the socket is held and the request in nobody's hands; what comes late changes nothing."""
-    async with stage(answer=False) as played:
+    """Until it has, it holds the socket; the request is in nobody's hands, and what comes late changes nothing."""
+    async with stage(keeps=True) as played:
         request = played.pulled()
         played.dispatcher.done(played.agent, request.id, FAILED)
-        assert list(played.dispatcher.requests.values()) == [request]
+        assert not played.dispatcher.requests
         assert request.custody.fileno() >= 0
         assert not played.dispatcher.all_in_hand(played.agent)
         with pytest.raises(RequestRefused):
@@ -140,22 +145,22 @@ async def test_a_source_that_delivers_later() -> None:
         played.dispatcher.cancel(request)
         played.dispatcher.agent_gone([request])
         played.dispatcher.done(played.agent, request.id, Outcome(0))
-        assert (request.state, request.outcome) == (State.COMPLETING, FAILED)
-        played.dispatcher.acknowledged(request)
-        assert request.state is State.CLOSED
-        assert request.custody.fileno() < 0
+        assert (request.state, request.outcome) == (State.CLOSED, FAILED)
+        assert request.custody.fileno() >= 0
+        request.custody.release()
         assert len(played.source.completed) == 1
 
 
 async def test_a_source_that_fails() -> None:
     """Its fault is logged; the request is closed all the same, and so are those behind it."""
-    async with stage(answer=ValueError("a fault")) as played:
+    async with stage(ValueError("a fault")) as played:
         with connected_pair() as (other, _):
             custody = Custody(os.dup(other.fileno()), played.dispatcher.close_fd, trusted=True)
             second = played.dispatcher.submit(played.submission, custody)
             played.pulled()
             played.dispatcher.stop()
             assert {played.request.state, second.state} == {State.CLOSED}
+            assert max(played.request.custody.fileno(), second.custody.fileno()) < 0
             assert len(played.source.completed) == 2
 
 
