@@ -48,7 +48,7 @@ async def _through_a_dispatcher() -> str:
 
 async def _in_memory() -> str:
     from hsframework.client import HandshakeOptions
-    from hsframework.local.channel import AsyncChannel
+    from hsframework.local.channel import PacketChannel
     from hsframework.testing.dispatcher import serving
     from tests.support.house import codec, connected_pair
     from tests.unit.testing.toy_plugin import KEY, ToyPlugin
@@ -58,14 +58,14 @@ async def _in_memory() -> str:
             return {**super().submit_values(attributes), "label": LABEL}
 
     sent: list[bytes] = []
-    send = AsyncChannel.send
+    send = PacketChannel.send
 
-    def kept(self: AsyncChannel, data: bytes, fd: int | None = None) -> None:
+    def kept(self: PacketChannel, data: bytes, fd: int | None = None) -> None:
         if fd is not None:
             sent.append(data)
         send(self, data, fd)
 
-    AsyncChannel.send = kept  # type: ignore[method-assign]
+    PacketChannel.send = kept  # type: ignore[method-assign]
     with connected_pair() as (ours, theirs):
         theirs.close()
         async with serving(ToyPlugin()) as service:
