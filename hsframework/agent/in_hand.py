@@ -15,7 +15,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,10 +32,9 @@ from hsframework.failures import Failure
 from hsframework.local.deadlines import Deadlines
 
 if TYPE_CHECKING:
-    from hsframework.agent.conversation import Conversation
+    from hsframework.agent.conversation import Conversation, Received
     from hsframework.agent.room import Room
     from hsframework.agent.served import Served
-    from hsframework.netlink.messages import Message
     from hsframework.registry.plugins import PluginRegistry
 
 DEFAULT_TIMEOUT = 4000
@@ -74,29 +73,32 @@ class RequestsInHand:
     def __len__(self) -> int:
         return len(self._handshakes)
 
-    def begin(self, values: Mapping[str, Any], fd: int | None) -> None:
+    def begin(self, values: Mapping[str, Any], fd: int | None) -> bytes | None:
         """Begin a request, whose room is taken, with the values and the socket of the reply to ACCEPT.
 
-        One that cannot be served ends at once, with DONE.
+        One that cannot be served ends at once: return its DONE.
         """
         number = values.get("request-id", 0)
         try:
             self._handshakes[number] = self._begun(number, values, fd)
         except HsframeworkError as error:
             _log.error("a request cannot be served", request=values.get("request-id"), reason=str(error))
-            self._conversation.send_soon(encode_failure(number, error))
             self._shared.room.give_back(1)
-        except BaseException:
+            return encode_failure(number, error)
+        except Exception:
+            # Others may have come with it, and the dispatcher's deadline covers this one.
+            _log.exception("a fault in the agent", during="the begin of a request")
             self._shared.room.give_back(1)
-            raise
+        return None
 
-    def withdrawn(self, message: Message, _: int | None) -> None:
-        """Handle CANCEL: end a request without DONE, and acknowledge if that is asked for."""
-        self._conversation.acknowledge(message)
-        handshake = self._handshakes.get(message.values.get("request-id", 0))
-        if handshake is not None:
-            late = message.values.get("reason") == errno.ETIMEDOUT
-            handshake.stop(Failure.SILENCE if late else Failure.CANCELLED, silent=True)
+    def withdrawn(self, messages: Iterable[Received]) -> Sequence[bytes]:
+        """Handle CANCEL: end a request without DONE."""
+        for message, _ in messages:
+            handshake = self._handshakes.get(message.values.get("request-id", 0))
+            if handshake is not None:
+                late = message.values.get("reason") == errno.ETIMEDOUT
+                handshake.stop(Failure.SILENCE if late else Failure.CANCELLED, silent=True)
+        return ()
 
     def stop(self, failure: Failure, detail: str) -> None:
         """End every request, each with its DONE."""

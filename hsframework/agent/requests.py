@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from hsframework.agent.conversation import codec
 from hsframework.agent.served import Served
 from hsframework.errors import HandshakeError, HsframeworkError, MessageError, PluginError
 from hsframework.interface import (
@@ -28,17 +29,14 @@ from hsframework.interface import (
     Trust,
     no_netlink,
 )
-from hsframework.local.channel import LOCAL_MESSAGE_TYPE
 from hsframework.local.packets import MAX_PACKET
 from hsframework.netlink.attributes import attribute_codec
-from hsframework.netlink.messages import MessageCodec
 from hsframework.netlink.spec import builtin_specification
 
 MAX_MESSAGE = 1000
 """Characters of the explanation that goes with a failure."""
 
 _outcome = attribute_codec(builtin_specification("local"), "outcome")
-codec = MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("reply", "event"))
 
 _ROLES = {int(role): role for role in Role}
 _MODES = {int(mode): mode for mode in AuthMode}

@@ -13,10 +13,11 @@ from typing import Any
 import structlog
 
 from hsframework.dispatcher.agents.connection import AgentConnection, Operation, Phase
+from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.messages import accept_reply, codec, psk_values
 from hsframework.dispatcher.namespaces import netlink_beside
-from hsframework.dispatcher.requests.request import Outcome, PendingRequest
-from hsframework.errors import HsframeworkError, MessageError, RequestRefused
+from hsframework.dispatcher.requests.request import Outcome
+from hsframework.errors import MessageError, RequestRefused
 from hsframework.netlink.messages import Message, encode_error
 
 MAX_COUNT = 1024
@@ -51,7 +52,10 @@ def leave(agent: AgentConnection, message: Message, fd: int | None) -> None:
 
 
 def accept(agent: AgentConnection, message: Message, fd: int | None) -> None:
-    """Send requests of a group: as many as the agent asks for, or all that wait, and then EAGAIN."""
+    """Send requests of a group: as many as the agent asks for, or all that wait, and then EAGAIN.
+
+    One that cannot be sent is completed, and another one pulled in its place.
+    """
     group = _wanted(message, "group")
     if group not in agent.groups:
         raise RequestRefused(f"join the group {group!r} before accepting from it", errno=errno.EPERM)
@@ -61,31 +65,32 @@ def accept(agent: AgentConnection, message: Message, fd: int | None) -> None:
     dispatcher, channel = agent.service.dispatcher, agent.channel
     # An agent that asks for one at a time need not know that packets can bring several sockets.
     send = channel.send if number == 1 else channel.send_soon
-    while number and (request := dispatcher.pull(agent, group)) is not None:
-        try:
-            send(_reply(agent, request, message.sequence), request.custody.fileno())
-        except (HsframeworkError, OSError) as error:
-            dispatcher.not_handed_over(request, str(error))
-        else:
-            number -= 1
-    if number:
-        # The queue is empty, which is the ordinary end of a round and no fault of the agent's.
-        agent.announced.discard(group)
-        send(encode_error(errno.EAGAIN, message.sequence))
+    while number:
+        requests = dispatcher.pull(agent, group, number)
+        empty = len(requests) < number
+        for request in requests:
+            submission, custody = request.submission, request.custody
+            try:
+                reply = accept_reply(
+                    submission.parameters,
+                    sequence=message.sequence,
+                    request_id=request.id,
+                    milliseconds=max(1, int((request.deadline - agent.service.loop.time()) * 1000)),
+                    local_address=custody.local_address,
+                    peer_address=custody.peer_address,
+                    trust_id=None if submission.trust is None else agent.send_trust(submission.trust),
+                )
+                send(reply, custody.fileno())
+            except Exception as error:
+                dispatcher.not_handed_over(request, str(error) or repr(error))
+            else:
+                number -= 1
+        if empty:
+            # The ordinary end of a round, and no fault of the agent's.
+            agent.announced.discard(group)
+            send(encode_error(errno.EAGAIN, message.sequence))
+            break
     channel.send_gathered()
-
-
-def _reply(agent: AgentConnection, request: PendingRequest, sequence: int) -> bytes:
-    submission, custody = request.submission, request.custody
-    return accept_reply(
-        submission.parameters,
-        sequence=sequence,
-        request_id=request.id,
-        milliseconds=max(1, int((request.deadline - agent.service.loop.time()) * 1000)),
-        local_address=custody.local_address,
-        peer_address=custody.peer_address,
-        trust_id=None if submission.trust is None else agent.send_trust(submission.trust),
-    )
 
 
 def done(agent: AgentConnection, message: Message, fd: int | None) -> None:
@@ -131,7 +136,7 @@ def restore(agent: AgentConnection, message: Message, fd: int | None) -> None:
         dispatcher.close_fd(fd)
         raise
     # Its connection may have ended in the meantime; the source completes it all the same.
-    custody = dispatcher.take_socket(fd, connected=False)
+    custody = Custody(fd, dispatcher.close_fd, connected=False)
     name = message.values.get("source", "")
     source = dispatcher.sources.get(name)
     if source is None and message.values.get("kernel-consumer"):
