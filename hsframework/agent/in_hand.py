@@ -160,8 +160,9 @@ class RequestsInHand:
         self._handshakes.pop(handshake.request.id, None)
         if not self._handshakes:
             self._none_left.set()
-        if done is not None:
-            self._conversation.send_soon(done)
+        channel = self._conversation.channel
+        if done is not None and channel is not None:
+            channel.send_soon(done)
         room = self._shared.room
         room.give_back(1)
         if reason := handshake.exhausted or room.shortage():
