@@ -27,7 +27,7 @@ from unittest import mock
 import structlog
 
 from benchmarks.handshakes import NAME, SETUPS, Credentials, configuration_text, connections
-from hsframework.agent import endpoint, pulling, requests, room
+from hsframework.agent import endpoint, pulling
 from hsframework.agent.host import AgentHost
 from hsframework.agent.served import prepare
 from hsframework.client import AsyncClient, HandshakeOptions
@@ -148,7 +148,6 @@ MECHANISMS: dict[str, Patch] = {
         consumers.ConsumerConnection, "_remember", return_value=None
     ),
     "a profile's credentials are encoded once": _encoded_each_time,
-    "tags are encoded once": lambda: mock.patch.object(requests, "_tags", requests._tags.__wrapped__),
     "verified chains are remembered": _never_remembered,
     "one key share to a server that took it": lambda: mock.patch.object(Predictions, "takes_best", return_value=False),
     "whole flights at once": lambda: mock.patch.object(
@@ -162,7 +161,6 @@ MECHANISMS: dict[str, Patch] = {
     "a trusted consumer's sockets are closed in place": lambda: mock.patch.object(
         custody, "_lingers", return_value=True
     ),
-    "leaked descriptors are looked for now and then": lambda: mock.patch.object(room, "LOOK_AGAIN", -1.0),
     "the collector runs at 20,000 objects, what is loaded is frozen": _default_collector,
 }
 

@@ -51,12 +51,12 @@ class Lost(HsframeworkError):
 class Conversation:
     """Messages on one connection at a time, from :meth:`open` to :meth:`close`; closed at first.
 
-    ``numbers``: sequence numbers of the messages that are sent.
+    ``channel``: for messages whose answers are not awaited; None while closed.  ``numbers``: their sequence numbers.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._channel: PacketChannel | None = None
+        self.channel: PacketChannel | None = None
         self.numbers = sequence_numbers()
         self._answers: dict[int, asyncio.Future[Message]] = {}
         self._handlers: dict[str, Handler] = {}
@@ -71,13 +71,13 @@ class Conversation:
         :meth:`close` then.
         """
         self._handlers = {"psk-lookup": self._answered, "netlink": self._answered, **handlers}
-        self._channel = PacketChannel(sock, self._received, on_lost, loop=self._loop)
+        self.channel = PacketChannel(sock, self._received, on_lost, loop=self._loop)
 
     def close(self) -> None:
         """End the connection; answers that are awaited raise :class:`Lost`."""
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        if self.channel is not None:
+            self.channel.close()
+            self.channel = None
         answers, self._answers = self._answers, {}
         for future in answers.values():
             if not future.done():
@@ -85,21 +85,11 @@ class Conversation:
                 # Mark it as retrieved: the handshaker that asked may be gone already.
                 future.exception()
 
-    def send(self, message: bytes) -> None:
-        """Send an encoded message.  Drop it if closed."""
-        if self._channel is not None:
-            self._channel.send(message)
-
-    def send_soon(self, message: bytes) -> None:
-        """Send an encoded message, in one packet with others of this turn of the loop.  Drop it if closed."""
-        if self._channel is not None:
-            self._channel.send_soon(message)
-
     async def request(
         self, operation: str, values: Mapping[str, Any], fd: int | None = None, *, flags: int = 0
     ) -> Message:
         """Send a message and return its answer.  Raises RequestRefused for an error, Lost."""
-        channel = self._channel
+        channel = self.channel
         if channel is None:
             raise Lost
         sequence = next(self.numbers)
@@ -119,7 +109,7 @@ class Conversation:
         await asyncio.wait_for(self.request(operation, values, fd, flags=NLM_F_ACK), ANSWER_TIMEOUT)
 
     def _received(self, packet: Sequence[Item]) -> None:
-        channel = self._channel
+        channel = self.channel
         assert channel is not None
         batches: list[tuple[Handler, list[Received]]] = []
         acknowledged: list[int] = []

@@ -1,8 +1,6 @@
 """Requests in hand: begun with the reply to ACCEPT, withdrawn by CANCEL, ended with DONE.
 
 * Room for a request is taken before it begins, and given back when it ends, on every way.
-* The socket is closed before DONE is sent, while the dispatcher surely holds its copy: so the close never is the last
-  one, and never blocks.  Where DONE is not sent, a thread does the last close if it may block.
 * A request ends on the event loop's call (of its task, or of the timer of its grace), never within a call from here, so
   that a loop over the requests in hand may end them.
 * The end of all at once, when the connection is lost, is the caller's: :meth:`RequestsInHand.abandon` returns the
@@ -24,8 +22,9 @@ import structlog
 from hsframework.agent.callbacks import Callbacks
 from hsframework.agent.endpoint import make_endpoint
 from hsframework.agent.handshake import Handshake
+from hsframework.agent.outcomes import encode_failure
 from hsframework.agent.readiness import Readiness
-from hsframework.agent.requests import decode_request, encode_failure
+from hsframework.agent.requests import decode_request
 from hsframework.agent.trusts import Trusts
 from hsframework.errors import HandshakeError, HsframeworkError
 from hsframework.failures import Failure
@@ -151,6 +150,7 @@ class RequestsInHand:
         except BaseException:
             endpoint.close()
             raise
+        shared.registry.handshake_started(request)
         source = values.get("source")
         return Handshake(
             request, callbacks, endpoint, served, source, shared.registry, self._ended, self._deadlines, self._loop
@@ -160,9 +160,9 @@ class RequestsInHand:
         self._handshakes.pop(handshake.request.id, None)
         if not self._handshakes:
             self._none_left.set()
-        handshake.endpoint.close(last=done is None)
-        if done is not None:
-            self._conversation.send_soon(done)
+        channel = self._conversation.channel
+        if done is not None and channel is not None:
+            channel.send_soon(done)
         room = self._shared.room
         room.give_back(1)
         if reason := handshake.exhausted or room.shortage():

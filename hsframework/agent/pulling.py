@@ -124,5 +124,7 @@ class Pulling:
         return accepts
 
     def _room_made(self) -> None:
-        for accept in self._accepts():
-            self._conversation.send(accept)
+        channel = self._conversation.channel
+        if channel is not None:
+            for accept in self._accepts():
+                channel.send(accept)

@@ -55,6 +55,13 @@ class Message:
     data: bytes = field(default=b"", repr=False, compare=False)
     """The undecoded message; empty for an error, and for one from the kernel."""
 
+    def wanted(self, name: str) -> Any:
+        """Return a value that the message must have.  Raises MessageError if it has none."""
+        value = self.values.get(name)
+        if value is None:
+            raise MessageError(f"{self.operation}: {name} is missing")
+        return value
+
 
 class MessageCodec:
     """A strict codec for one family.

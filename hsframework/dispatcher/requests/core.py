@@ -1,8 +1,9 @@
 """Core of the dispatcher: requests come from sources, agents pull them, and each is completed exactly once.
 
 It runs on one asyncio loop and holds no lock.  What happens to a request goes through :meth:`Dispatcher.happen`, which
-looks the row up in the table of :mod:`~hsframework.dispatcher.requests.lifecycle` and does the actions in order;
-nothing else changes a request's state.
+looks the row up in the table of :mod:`~hsframework.dispatcher.requests.lifecycle` and does the actions in order.  But
+for :meth:`Dispatcher.pull`, which takes all requests of an ACCEPT through one row, nothing else changes a request's
+state.
 """
 
 from __future__ import annotations
@@ -177,9 +178,9 @@ class Dispatcher:
         The agent has them in hand from then on.
         """
         requests = self.groups[name].pull(agent.socket_protocols, most)
+        state, _ = TABLE[State.QUEUED, Event.ACCEPTED]
         for request in requests:
-            request.agent = agent
-            self.happen(request, Event.ACCEPTED)
+            request.agent, request.state = agent, state
         return requests
 
     def not_handed_over(self, request: PendingRequest, reason: str) -> None:
@@ -236,7 +237,7 @@ class Dispatcher:
             _log.error("a fault in the dispatcher", request=request.id, error=problem)
             return
         state, actions = row
-        if request.state is State.QUEUED and event is not Event.ACCEPTED:
+        if request.state is State.QUEUED:
             self.groups[request.submission.group].remove(request)
         request.state = state
         if outcome is not None:

@@ -69,6 +69,11 @@ def test_the_outcome_goes_out_last() -> None:
         assert ends == list(actions[-1:]), event
 
 
+def test_accept_is_a_change_of_the_state_alone() -> None:
+    """The dispatcher takes all requests of an ACCEPT through this row at once, and does no actions for them."""
+    assert TABLE[State.QUEUED, Event.ACCEPTED] == (State.IN_FLIGHT, ())
+
+
 def test_a_closed_request_takes_nothing_any_more() -> None:
     """No row begins there; what happens with a pair that has no row is tested with the dispatcher."""
     assert not [pair for pair in TABLE if pair[0] is State.CLOSED]
