@@ -53,7 +53,7 @@ _ADD = {
 
 @dataclass(frozen=True, slots=True)
 class TlsPolicy:
-    """What a handshake may use, as numbers on the wire, in order of preference; no list is empty."""
+    """The algorithms that a handshake may use, as numbers on the wire, in order of preference; no list is empty."""
 
     ciphers: tuple[int, ...]
     """Cipher suites (RFC 8446 appendix B.4)."""

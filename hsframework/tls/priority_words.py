@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 
 class Kind(enum.Enum):
-    """What a word adds to or takes away."""
+    """The list that a word adds to or takes from."""
 
     VERSION = "version"
     CIPHER = "cipher"
@@ -24,7 +24,7 @@ class Kind(enum.Enum):
     OTHER = "other"
     """Of older versions, or true in any case: without effect."""
     NOT_OFFERED = "not offered"
-    """May be taken away, and not be added."""
+    """TLS 1.3 or GnuTLS has it, and no plugin here: an error where it is added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ KEYWORDS: Mapping[str, Keyword] = {
 """The words without a sign in front; ``NONE`` is the empty one."""
 
 INITIAL = Keyword((), _ALL_GROUPS, _ALL_SIGNATURES)
-"""What a string begins with that does not begin with a keyword."""
+"""The lists at the beginning of a string whose first word is no keyword."""
 
 
 def _items(kind: Kind, prefix: str, table: Mapping[str, int]) -> dict[str, Word]:

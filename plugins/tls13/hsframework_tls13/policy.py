@@ -1,4 +1,4 @@
-"""What a handshake offers or accepts: the plugin's settings, narrowed by the TLS policy of its request.  Sans-IO.
+"""Ciphers, groups and signatures of a handshake: the settings, narrowed by the request's TLS policy.  Sans-IO.
 
 A policy is never wider than the settings.  Its order of preference counts, and where it leaves none of the groups for
 which a client sends key shares, the first that it leaves gets one.

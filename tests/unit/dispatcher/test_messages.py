@@ -70,11 +70,12 @@ async def test_all_that_a_consumer_says_reaches_the_agent(auth_mode: int, told: 
         "alpn": ["h2", "h3"],
         "attributes": b"its own",
         "urgency": 3,
+        "tls-priorities": ["SECURE192"],
     }
     assert set(said) == SUBMIT, "an attribute of submit that is new: say it here"
     with connected_pair() as (ours, _):
         async with house(Configuration(profiles={"web": Profile()})) as home:
-            agent, consumer = await home.agent("toy"), await home.consumer()
+            agent, consumer = await home.agent("toy", **{"tls-policies": True}), await home.consumer()
             consumer.send("submit", said, ours.fileno())
             await agent.expect("ready")
             agent.send("accept", {"group": "toy"})
