@@ -123,6 +123,18 @@ def test_many_at_once(client: Client) -> None:
         assert [future.result(PATIENCE).protocol for future in waiting] == ["knock"] * 100
 
 
+def test_a_tls_policy(client: Client) -> None:
+    """The agent has not said that it keeps to TLS policies, so it gets no request with one; others it gets."""
+    demanding = dataclasses.replace(options(Role.CLIENT), tls_priorities="SECURE192")
+    with connected() as (near, far):
+        with pytest.raises(HandshakeError, match="does not keep to TLS policies") as refused:
+            client.handshake(near, demanding)
+        assert refused.value.errno == errno.EOPNOTSUPP
+        near.close()
+        assert far.recv(100) == b""
+    test_handshake(client, Role.CLIENT)
+
+
 @pytest.mark.parametrize(
     ("heard", "number", "message"),
     [

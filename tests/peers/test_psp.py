@@ -264,3 +264,23 @@ def test_the_peer_dies(psp_service: Service, pki: Pki) -> None:
             with pytest.raises(HandshakeError) as failed:
                 client.handshake(two, options(pki, Role.SERVER))
             assert failed.value.errno == errno.ECONNRESET
+
+
+@pytest.mark.parametrize("role", list(Role), ids=lambda role: role.name.lower())
+def test_a_tls_policy(psp_service: Service, pki: Pki, role: Role) -> None:
+    """The TLS session and the version of PSP are the policy's; data flows; ChaCha20 is no cipher of PSP's."""
+    policy = "NORMAL:-CIPHER-ALL:+AES-128-GCM:-GROUP-ALL:+GROUP-SECP384R1"
+    ends = {end: options(pki, end, **({"tls_priorities": policy} if end is role else {})) for end in Role}
+    with Client(psp_service.runtime) as client:
+        sessions = both(client, ends[Role.CLIENT], ends[Role.SERVER])
+        for session in sessions:
+            assert (session.tags["version"], session.tags["cipher"]) == ("aes-gcm-128", "TLS_AES_128_GCM_SHA256")
+            assert session.tags["group"] == "secp384r1"
+        one, two = (session.stream() for session in sessions)
+        one.send(b"under the policy")
+        assert two.receive() == b"under the policy"
+        close(*sessions)
+        near, far = tcp_pair(TIMEOUT)
+        with near, far, pytest.raises(HandshakeError, match="none of the versions of PSP") as refused:
+            client.handshake(near, options(pki, role, tls_priorities="NORMAL:-CIPHER-ALL:+CHACHA20-POLY1305"))
+        assert refused.value.errno == errno.EOPNOTSUPP

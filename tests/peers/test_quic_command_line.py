@@ -110,6 +110,37 @@ def test_listen(house: Service, pki: Pki, host: str, retry: str) -> None:
         assert ours.wait() == 0, ours.said()
 
 
+@pytest.mark.parametrize(
+    ("policy", "cipher", "group"),
+    [
+        ("NORMAL:-CIPHER-ALL:+CHACHA20-POLY1305:-GROUP-ALL:+GROUP-X25519", "TLS_CHACHA20_POLY1305_SHA256", "X25519"),
+        ("NORMAL:-CIPHER-ALL:+AES-256-GCM:-GROUP-ALL:+GROUP-SECP384R1", "TLS_AES_256_GCM_SHA384", "P-384"),
+    ],
+)
+def test_a_tls_policy(house: Service, pki: Pki, policy: str, cipher: str, group: str) -> None:
+    """``--tls-priorities``: the session with aioquic's server has the policy's cipher and group."""
+    port = free_port()
+    with aioquic_server(pki, port) as server:
+        server.wait_for("listening")
+        flags = ["--ca", pki.ca, "--servername", "server.example", "--json", "--tls-priorities", policy]
+        with hsframework(house, "connect", *flags, "127.0.0.1", port) as ours:
+            facts = json.loads(ours.wait_for(r'^\{"ok": .*\}$')[0])
+            assert (facts["tags"]["cipher"], facts["tags"]["group"]) == (cipher, group)
+            ours.send(b"from hsframework\n")
+            assert server.read(17) == b"from hsframework\n"
+            ours.close_input()
+            server.close_input()
+            assert ours.wait() == 0, ours.said()
+
+
+def test_a_tls_policy_that_quic_cannot_keep(house: Service, pki: Pki) -> None:
+    """AES-CCM, which aioquic does not have: refused with the reason."""
+    flags = ["--ca", pki.ca, "--tls-priorities", "NORMAL:-CIPHER-ALL:+AES-128-CCM"]
+    with hsframework(house, "connect", *flags, "127.0.0.1", free_port()) as ours:
+        assert ours.wait() == 1
+        assert "the TLS policy allows none of the ciphers of QUIC here" in ours.said()
+
+
 def test_refusals(house: Service, pki: Pki) -> None:
     """What QUIC cannot do, and what other protocols cannot: said before anything is sent, with what to change."""
     for words, said in (

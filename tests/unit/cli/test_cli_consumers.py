@@ -112,18 +112,19 @@ def test_connect_with_a_stream_closed(
 def test_connect_submits_what_the_options_say(
     command: Command, dispatcher: FakeDispatcher, files: CredentialFiles
 ) -> None:
-    """Name, identity, trust, ALPN, profile and timeout are in the request."""
+    """Name, identity, trust, ALPN, TLS policy, profile and timeout are in the request."""
     with reversing_server() as port:
         status, _, messages = command.run(
             "connect", "localhost", port, "--protocol", "tiny", "--runtime-dir", dispatcher.directory, "--ca", files.ca,
             "--cert", files.certificate, "--key", files.private_key, "--alpn", "a,b", "--timeout", "2.5",
-            "--profile", "p", "--servername", "server.example", "--quiet",
+            "--profile", "p", "--servername", "server.example", "--tls-priorities", "SECURE192", "--quiet",
         )  # fmt: skip
     assert (status, messages) == (0, "")
     values = dispatcher.seen.get(timeout=10).message.values
     assert values["peername"] == "server.example"
     assert (values["group"], values["profile"], values["alpn"], values["timeout"]) == ("tiny", "p", ["a", "b"], 2500)
     assert (values["message-type"], values["auth-mode"]) == (Role.CLIENT, AuthMode.X509)
+    assert values["tls-priorities"] == ["SECURE192"]
     assert len(values["identity"][0]["certificate"]) == len(values["trust-anchor"]) == 1
 
 

@@ -52,6 +52,7 @@ def complain(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, s
         (["connect", "host", "1", "--psk", "me:xyz"], "hexadecimal"),
         (["connect", "host", "1", "--psk-file", "/no/such/file"], "/no/such/file"),
         (["connect", "host", "1", "--alpn", "a,,b"], "1 to 255 bytes"),
+        (["connect", "host", "1", "--tls-priorities", "NORMAL:+ROT13"], "word 2 of the priority string, '+ROT13',"),
         (["connect", "host", "1", "--profile", ""], "profile is empty"),
         (["connect", "host", "1", "--runtime-dir", "/tmp/" + "x" * 120], "too long for a unix socket"),
         (["listen"], "[HOST] PORT"),

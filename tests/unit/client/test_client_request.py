@@ -25,6 +25,9 @@ KEY = PresharedKey(b"me", Secret(bytes(32)), "sha384")
         ({"timeout": 3601}, "at most 3600"),
         ({"timeout": float("nan")}, "timeout is nan"),
         ({"urgency": 8}, "0 to 7"),
+        ({"tls_priorities": ("NORMAL",)}, "give a priority string"),
+        ({"tls_priorities": ""}, "tls_priorities: a priority string is empty"),
+        ({"tls_priorities": "NORMAL:+ROT13"}, "tls_priorities: word 2 of the priority string, '.ROT13', is not known"),
         ({"group": ""}, "group is empty"),
         ({"peer_name": "a\0b"}, "peer_name is empty or holds a NUL"),
         ({"profile": ""}, "profile is empty"),
@@ -80,6 +83,7 @@ def test_submit_carries_every_field() -> None:
         timeout=1.5,
         attributes=b"own",
         urgency=3,
+        tls_priorities="SECURE192",
     )
     message = CODEC.decode(Submits(None).encode(options, 77))
     assert message.sequence == 77
@@ -96,6 +100,7 @@ def test_submit_carries_every_field() -> None:
         "client-certificate": 0,
         "alpn": ["h2", "sunrpc"],
         "urgency": 3,
+        "tls-priorities": ["SECURE192"],
         "attributes": b"own",
     }
 

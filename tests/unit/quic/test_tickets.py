@@ -46,6 +46,7 @@ OTHERS = {
     "group": replace(REQUEST, group="other"),
     "profile": replace(REQUEST, profile="other"),
     "user": replace(REQUEST, user=1000),
+    "TLS policy": replace(REQUEST, tls_priorities=("SECURE192",)),
 }
 
 
