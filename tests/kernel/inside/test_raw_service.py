@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import ssl
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,12 @@ from tests.kernel.raw import Outcome, Submission, submitted
 from tests.kernel.raw_house import PSP, QUIC, RAW, SOURCE, TOY, Pair, await_joined
 from tests.support.running import tcp_pairs, until
 
+SOL_TLS, TLS_TX = 282, 1
+POLICIES = (
+    ("NORMAL:-CIPHER-ALL:+CHACHA20-POLY1305:-GROUP-ALL:+GROUP-X25519", "TLS_CHACHA20_POLY1305_SHA256", "X25519", 54),
+    ("NORMAL:-CIPHER-ALL:+AES-256-GCM:-GROUP-ALL:+GROUP-SECP384R1", "TLS_AES_256_GCM_SHA384", "secp384r1", 52),
+)
+"""Priority strings, with the cipher, the group and the kernel's number of the cipher that follow from them."""
 SERVER, CLIENT = ROOT.issue(["server.test"]), ROOT.issue(["client.test"])
 
 
@@ -76,13 +83,16 @@ def peer_context(folder: Path, *, server: bool) -> ssl.SSLContext:
     return context
 
 
-def tls_peer(sock: socket.socket, context: ssl.SSLContext) -> None:
-    """OpenSSL at the other end: a handshake, a line each way."""
+def tls_peer(sock: socket.socket, context: ssl.SSLContext) -> str:
+    """OpenSSL at the other end: a handshake, a line each way.  Return its cipher suite."""
     sock.settimeout(20)
     server = context.protocol == ssl.PROTOCOL_TLS_SERVER
     with context.wrap_socket(sock.dup(), server_side=server) as session:
         session.sendall(b"from OpenSSL")
         assert session.recv(100) == b"from the consumer"
+        cipher = session.cipher()
+        assert cipher is not None
+        return cipher[0]
 
 
 def talk(sock: socket.socket) -> None:
@@ -199,6 +209,64 @@ def test_an_unknown_key(service: House, pair: Pair) -> None:
         assert request.outcome() == Outcome(errno.ENOKEY)
     with submitted(pair[0], auth=raw.PSK, keyring=2_000_000_000) as request:
         assert request.outcome() == Outcome(errno.EIO)
+
+
+def kernel_cipher(sock: socket.socket) -> int:
+    """Return the TLS_CIPHER_* of the session in a socket's sending direction."""
+    return int.from_bytes(sock.getsockopt(SOL_TLS, TLS_TX, 4)[2:], sys.byteorder)
+
+
+@pytest.mark.parametrize("role", [raw.CLIENT, raw.SERVER], ids=["client", "server"])
+def test_tls_policies(service: House, pool: ThreadPoolExecutor, tmp_path: Path, role: int) -> None:
+    """Two requests at once: one peer gets ChaCha20 and another AES-256, as OpenSSL and the sockets say.
+
+    As a server, OpenSSL has the policy's group alone.
+    """
+    with contextlib.ExitStack() as opened:
+        sessions = []
+        for (policy, suite, curve, number), (near, far) in zip(
+            POLICIES, opened.enter_context(tcp_pairs(len(POLICIES))), strict=True
+        ):
+            context = peer_context(tmp_path, server=role == raw.CLIENT)
+            if role == raw.CLIENT:
+                context.set_ecdh_curve(curve)
+            values = {"role": role, "auth": raw.X509, "peername": "server.test", "priorities": policy}
+            request = opened.enter_context(submitted(near, **values))
+            sessions.append((request, near, pool.submit(tls_peer, far, context), suite, number))
+        for request, near, peer, suite, number in sessions:
+            assert request.outcome().status == 0
+            assert kernel_cipher(near) == number
+            talk(near)
+            assert peer.result(20) == suite
+
+
+@pytest.mark.parametrize(
+    ("policy", "status"),
+    [
+        ("NORMAL:+ROT13", errno.EOPNOTSUPP),
+        ("NORMAL:-VERS-ALL:+VERS-TLS1.2", errno.EOPNOTSUPP),
+        ("NORMAL:-GROUP-ALL:+GROUP-X448", errno.EOPNOTSUPP),
+        (POLICIES[0][0], errno.EACCES),
+    ],
+    ids=["nonsense", "TLS 1.2", "a group that the settings do not have", "a cipher that the peer does not have"],
+)
+def test_a_tls_policy_that_cannot_be_kept(
+    service: House, pair: Pair, pool: ThreadPoolExecutor, tmp_path: Path, policy: str, status: int
+) -> None:
+    """The consumer hears why, and there is no session in its socket."""
+    context = peer_context(tmp_path, server=True)
+    context.set_ecdh_curve("secp384r1")
+    with submitted(pair[0], auth=raw.X509, peername="server.test", priorities=policy) as request:
+        peer = pool.submit(tls_peer, pair[1], context)
+        assert request.outcome() == Outcome(status)
+        with pytest.raises((ssl.SSLError, OSError)):
+            peer.result(20)
+
+
+def test_a_tls_policy_for_an_agent_that_keeps_to_none(service: House, pair: Pair) -> None:
+    """It never gets the request."""
+    with submitted(pair[0], protocol=raw.PSP, priorities="NORMAL") as request:
+        assert request.outcome() == Outcome(errno.EOPNOTSUPP)
 
 
 def test_a_rekey_is_refused(service: House, pair: Pair) -> None:
