@@ -87,10 +87,8 @@ class Contexts:
         """
         choices = choices or self.choices
         key = _key(Role.CLIENT, identities, suites, psk, choices, best_group_alone)
-        groups = choices.group_list(best_alone=best_group_alone)
-        return self._kept(
-            key, lambda: self._make(Role.CLIENT, identities, suites, SSL.VERIFY_PEER, psk, choices, groups)
-        )
+        mode, alone = SSL.VERIFY_PEER, best_group_alone
+        return self._kept(key, lambda: self._make(Role.CLIENT, identities, suites, mode, psk, choices, alone))
 
     def server(
         self,
@@ -105,8 +103,8 @@ class Contexts:
         choices = choices or self.choices
         identities = () if identity is None else (identity,)
         key = _key(Role.SERVER, identities, suites, psk, choices, demand)
-        mode, groups = _VERIFY_MODES[demand], choices.group_list()
-        return self._kept(key, lambda: self._make(Role.SERVER, identities, suites, mode, psk, choices, groups))
+        mode = _VERIFY_MODES[demand]
+        return self._kept(key, lambda: self._make(Role.SERVER, identities, suites, mode, psk, choices))
 
     def _kept(self, key: _Key, make: Callable[[], SSL.Context]) -> SSL.Context:
         context = self._contexts.get(key)
@@ -126,7 +124,7 @@ class Contexts:
         verify_mode: int,
         psk: bool,
         choices: Choices,
-        groups: str,
+        best_group_alone: bool = False,
     ) -> SSL.Context:
         context = SSL.Context(SSL.TLS_CLIENT_METHOD if role is Role.CLIENT else SSL.TLS_SERVER_METHOD)
         context.set_min_proto_version(SSL.TLS1_3_VERSION)
@@ -134,7 +132,7 @@ class Contexts:
         context.set_options(SSL.OP_NO_TICKET)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         context.set_mode(MODE_RELEASE_BUFFERS)
-        names = ":".join(suite.name for suite in suites)
+        names, groups = ":".join(suite.name for suite in suites), choices.group_list(best_alone=best_group_alone)
         try:
             context.set_tls13_ciphersuites(names.encode("ascii"))
         except SSL.Error:

@@ -22,6 +22,7 @@ from tests.unit.quic.kernel_doors import Door, shake
 from tests.unit.quic.kernel_meetings import ALPN, DOORS, Kind, client_request, meet, result_of, run as on_kernel
 from tests.unit.quic.kernel_stand_in import config
 from tests.unit.quic.test_plugin import request
+from tests.unit.quic.test_tickets import resumable
 from tests.unit.quic.tls_support import ROOT, exchange, failed, start
 
 CHACHA20_X25519 = "NORMAL:-CIPHER-ALL:+CHACHA20-POLY1305:-GROUP-ALL:+GROUP-X25519"
@@ -139,6 +140,9 @@ def test_a_policy_is_never_wider_than_the_settings() -> None:
 
 def test_tickets() -> None:
     """``%NO_TICKETS``: none is issued, kept, found or used."""
+    kept = TlsOptions(role=Role.CLIENT, resume=resumable())
+    assert narrowed(kept, asked("NORMAL")).resume is kept.resume
+    assert narrowed(kept, asked("NORMAL:%NO_TICKETS")).resume is None
     handshaker = QuicHandshaker(Settings())
     for role in Role:
         plain = handshaker._options(asked("NORMAL", role))

@@ -90,6 +90,7 @@ def test_a_client_offers_no_more_than_its_policy() -> None:
 def test_key_shares(policy: str, shares: tuple[int, ...]) -> None:
     """Those of the settings that the policy leaves; where it leaves none, one for its first group."""
     assert hello(policy).key_share_groups == shares
+    assert tuple(KNOWN_GROUPS[name] for name in offer(policy).choices.key_shares) == shares
 
 
 def test_every_signature_is_one_of_openssl() -> None:
@@ -109,13 +110,13 @@ def test_two_peers_at_the_same_time() -> None:
 
 @pytest.mark.parametrize("key", [KEY_256, KEY_384], ids=["sha256", "sha384"])
 def test_with_a_pre_shared_key(key: PresharedKey) -> None:
-    """Of the policy's ciphers, those with the key's hash."""
+    """Of the policy's ciphers, those with the key's hash; its groups hold as well."""
     client = replace(AS_CLIENT, auth_mode=AuthMode.PSK, psks=(key,))
     server = replace(AS_SERVER, auth_mode=AuthMode.PSK, identities=(), psk_lookup=known(key))
-    policy = "NORMAL:-CIPHER-ALL:+CHACHA20-POLY1305:+AES-256-GCM"
+    policy = "NORMAL:-CIPHER-ALL:+CHACHA20-POLY1305:+AES-256-GCM:-GROUP-ALL:+GROUP-SECP384R1"
     fitting = {"sha256": "TLS_CHACHA20_POLY1305_SHA256", "sha384": "TLS_AES_256_GCM_SHA384"}[key.hash]
-    assert agreed(asked(client, policy), server)[0] == fitting
-    assert agreed(client, asked(server, policy))[0] == fitting
+    assert agreed(asked(client, policy), server) == (fitting, "secp384r1")
+    assert agreed(client, asked(server, policy)) == (fitting, "secp384r1")
 
 
 def test_a_pre_shared_key_whose_hash_no_cipher_has() -> None:
