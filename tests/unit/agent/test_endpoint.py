@@ -180,6 +180,28 @@ async def test_cancelled_wait_leaves_nothing_and_a_later_read_works() -> None:
         assert await endpoint.receive_exactly(1) == b"y"
 
 
+async def test_a_wait_that_was_given_up_can_be_taken_up() -> None:
+    """It waits anew, and is watched no longer than that; given up once more, it is out of epoll with the close."""
+    async with stream_endpoint() as (endpoint, peer):
+        number = endpoint.socket.fileno()
+
+        async def given_up() -> None:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(endpoint.receive_exactly(1), 0.001)
+            assert number in watched()
+
+        await given_up()
+        reading = asyncio.create_task(endpoint.receive_exactly(1))
+        await turns()
+        peer.sendall(b"y")
+        assert await asyncio.wait_for(reading, 20) == b"y"
+        assert number not in watched()
+        await given_up()
+        with endpoint.socket.dup():
+            endpoint.close()
+            assert number not in watched()
+
+
 async def test_two_waiting_reads_are_an_error() -> None:
     """Two coroutines cannot wait for one endpoint: who would get the bytes?"""
     async with stream_endpoint() as (endpoint, peer):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import socket
@@ -35,15 +36,12 @@ from hsframework.client import AsyncClient
 from hsframework.interface import Role
 from hsframework.testing.dispatcher import registry_of
 from tests.support.house import connected_pair, house
+from tests.support.played_kernel import GROUP, stage
 from tests.unit.testing.toy_exchange import Exchange, body_size
 from tests.unit.testing.toy_plugin import CLIENT, KEY, ToyPlugin
 
-PACKAGE = f"{Path(hsframework.__file__).parent}{os.sep}"
 PAGE = Path(__file__).parents[3] / "docs" / "topics" / "walk.md"
-PAGE_OF_CONSUMERS, PAGE_OF_THE_KERNEL = (
-    re.findall(r"^\| `([\w/.]+)` \|", part, re.MULTILINE)
-    for part in PAGE.read_text("utf-8").split("## A request of the kernel")
-)
+PACKAGE = f"{Path(hsframework.__file__).parent}{os.sep}"
 HELPERS = ("local/", "netlink/", "telemetry/", "interface", "errors.py", "failures.py")
 
 _AFTER = 3
@@ -75,16 +73,25 @@ async def test_a_request_walks_forward() -> None:
     assert not way.re_entries
 
 
-async def test_the_page_follows_the_request() -> None:
-    """docs/topics/walk.md has each file once, in the order in which the request first comes to it."""
+async def test_the_page_has_the_way() -> None:
+    """The documentation lists the files of a submit in the order in which they are called."""
     way = await _way_of_a_submit()
-    assert list(dict.fromkeys(way.files)) == PAGE_OF_CONSUMERS
+    steps = re.findall(r"^(\d+)\. `([a-z_/]+\.py)`: ", PAGE.read_text(), re.MULTILINE)
+    assert [file for _, file in steps] == way.files
+    assert [int(number) for number, _ in steps] == list(range(1, len(steps) + 1))
 
 
-def test_the_page_names_files_of_the_kernels_source() -> None:
-    """The second table of docs/topics/walk.md names files that exist."""
-    assert PAGE_OF_THE_KERNEL
-    assert all(Path(PACKAGE, file).exists() for file in PAGE_OF_THE_KERNEL)
+async def test_the_page_has_the_kernels_files() -> None:
+    """It lists the files of a kernel source in the order in which a request first comes to them."""
+    async with stage() as played:
+        agent = await played.home.agent(GROUP)
+        with connected_pair() as (ours, _), _recorded() as way:
+            played.submit(ours)
+            request = await agent.take_message(GROUP)
+            agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+            await played.until(lambda: played.service.told)
+    steps = re.findall(r"^\* `([a-z_/]+\.py)`: ", PAGE.read_text(), re.MULTILINE)
+    assert steps == list(dict.fromkeys(_part(way.files, "dispatcher/sources/kernel/")))
 
 
 def test_what_a_return_is() -> None:
