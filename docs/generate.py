@@ -84,7 +84,8 @@ def specification_page(specification: Specification, title: str) -> str:
 def _transport(specification: Specification) -> str:
     kind = "Generic netlink" if specification.protocol == "genetlink" else "Raw netlink"
     number = f", family number {specification.protonum}" if specification.protonum else ""
-    groups = ", ".join(f"`{group}`" for group in specification.groups)
+    numbers = {group: f" ({number})" for group, number in specification.group_numbers.items()}
+    groups = ", ".join(f"`{group}`{numbers.get(group, '')}" for group in specification.groups)
     return f"{kind}{number}. Multicast groups: {groups or 'none'}.\n"
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name):
-        """``hookimpl``, once it is asked for: until then whatever is imported of us comes without what it needs."""
+        """Return ``hookimpl``, imported on demand: other imports of the package do not need pluggy."""
         if name != "hookimpl":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from hsframework.hookspecs import hookimpl

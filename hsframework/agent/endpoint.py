@@ -5,8 +5,8 @@
   after a ``send`` waits first, since the answer is on its way for longer than the attempt takes.
 * The loop watches a socket only while a read waits for it (:mod:`~hsframework.agent.readiness`), so that data for the
   consumer does not wake it.
-* :meth:`close` takes it out of the loop (epoll) before it closes the fd: a copy in another process would keep a closed
-  fd firing.
+* :meth:`StreamEndpoint.close` takes it out of the loop (epoll) before it closes the fd: a copy in another process would
+  keep a closed fd firing.
 * Deadlines are the host's: it cancels the handshaker, and a cancelled wait leaves nothing behind.
 * A handshaker must not close the socket.  One that does has failed (EIO); its request still ends properly.
 * O_NONBLOCK is shared with the socket's owner; the dispatcher saved it and puts it back.

@@ -18,6 +18,7 @@ from hsframework.dispatcher.control import ControlChannel
 from hsframework.dispatcher.keys.trusts import TrustFiles
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
+from hsframework.dispatcher.offload import OffloadLookup
 from hsframework.dispatcher.policy import Policy
 from hsframework.dispatcher.realtime import Turns
 from hsframework.dispatcher.requests.core import Dispatcher
@@ -85,6 +86,7 @@ async def _serve(
         loop.add_signal_handler(number, stop.set)
     dispatcher = Dispatcher(configuration, expected_groups=expected_groups)
     dispatcher.metrics.gauges = {"hsframework_requests_pending": lambda: len(dispatcher.requests)}
+    dispatcher.offload = OffloadLookup()
     listen = configuration.metrics.listen
     start_metrics = metrics_server(dispatcher.metrics, listen) if listen else None
     trusts = TrustFiles()
@@ -116,6 +118,7 @@ async def _serve(
     trusts.close()
     if supervisor is not None:
         supervisor.close()
+    dispatcher.offload.close()
     dispatcher.close()
     return 0
 

@@ -81,3 +81,5 @@ class Specification:
     """Names of the multicast groups."""
     enums: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """The definitions by name, each with its values by name."""
+    group_numbers: Mapping[str, int] = field(default_factory=dict)
+    """Numbers of a raw family's multicast groups by name; the running kernel gives those of a generic family."""

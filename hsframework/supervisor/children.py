@@ -71,7 +71,7 @@ class Child(Generic[Sent, Received]):
     started: float = field(default=0.0, init=False)
     failures: int = field(default=0, init=False)
     due: float | None = field(default=0.0, init=False)
-    """When it is to be started; None: it runs, or is not to be started again."""
+    """Time of its next start; None: it runs, or is not started again."""
     ended: bool = field(default=False, init=False)
     """True once it has ended, whether or not it was started again."""
     _window: float = field(default=0.0, init=False)

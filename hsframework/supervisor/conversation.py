@@ -47,7 +47,7 @@ class Agent:
     loaded_over: object = field(default=None, init=False)
     """The control socket on which ``loaded`` came: each process of the keeper has its own."""
     granted: AgentStarted | None = field(default=None, init=False)
-    """What the dispatcher is to know of it; stays while the keeper is started again."""
+    """Facts for the dispatcher, kept while the keeper is started again."""
 
     @property
     def has_loaded(self) -> bool:

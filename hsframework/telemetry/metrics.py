@@ -28,6 +28,9 @@ class Metrics:
         """Completed requests, by group and status."""
         self.refused: Counter[tuple[str, int]] = Counter()
         """Refused requests, by group and errno."""
+        self.kernel_sessions: Counter[tuple[str, str]] = Counter()
+        """Sessions in the kernel, by direction (``transmit``, ``receive``) and place (``software``, ``device``,
+        ``unknown``)."""
         self.durations: dict[str, list[int]] = {}
         """Completed requests in each bucket, by group."""
         self.duration_sums: Counter[str] = Counter()
@@ -43,6 +46,15 @@ class Metrics:
             buckets = self.durations[group] = [0] * (len(DURATION_BUCKETS) + 1)
         buckets[bisect.bisect_left(DURATION_BUCKETS, duration)] += 1
         self.duration_sums[group] += duration  # type: ignore[assignment]
+
+    def session(self, transmit: str, receive: str) -> None:
+        """Count a session that is in the kernel.
+
+        ``transmit``, ``receive``: ``software``, ``device`` or ``unknown``; ``none``, in user space, is not counted.
+        """
+        for direction, place in (("transmit", transmit), ("receive", receive)):
+            if place != "none":
+                self.kernel_sessions[direction, place] += 1
 
     def refusal(self, group: str, number: int) -> None:
         """Count a request that was refused; ``number``: the errno."""
@@ -60,6 +72,12 @@ class Metrics:
             for (group, status), number in list(counts.items()):
                 family.add_metric([group, errno_name(status) if status else "OK"], number)
             yield family
+        sessions = CounterMetricFamily(
+            "hsframework_kernel_sessions", "Sessions in the kernel, by who protects them", labels=["direction", "where"]
+        )
+        for labels, number in list(self.kernel_sessions.items()):
+            sessions.add_metric(labels, number)
+        yield sessions
         histogram = HistogramMetricFamily("hsframework_handshake_seconds", "From taken to completed", labels=["group"])
         for group, buckets in list(self.durations.items()):
             total = 0

@@ -319,8 +319,9 @@ class ConformanceSuite:
         if found:
             raise ConformanceFailure(
                 f"a secret is shown, in {len(found)} places; one of them: {censored(found[0], secrets)}",
-                "keep keys in hsframework.interface.Secret until the moment of use, mark them x-sensitive in the "
-                "specification, and put facts into logs, errors and tags, never what was computed from a key",
+                "keep keys in hsframework.interface.Secret until the moment of use, name them in "
+                "NAME.sensitive.yaml beside the specification, and put facts into logs, errors and tags, never what "
+                "was computed from a key",
             )
 
     def test_protocol_does_no_io(self) -> None:

@@ -24,7 +24,9 @@ from pathlib import Path
 from scripts.lint.sources import FOLDERS, ROOT, Docstring, Function, comments, docstrings, module_name, python_files
 
 _ROLE = re.compile(r":(mod|class|func|meth|data|attr|exc):`(?:[^`<]*<)?([^`>]+)>?`")
-_DOTTED = re.compile(r"(?<!`)`{1,2}((?:hsframework|scripts|tests|benchmarks)[a-z0-9_]*(?:\.\w+)+)(?:\(\))?`{1,2}")
+_DOTTED = re.compile(
+    r"(?<!`)`{1,2}((?:hsframework|scripts|tests|benchmarks)[a-z0-9_]*(?:\.\w+)+(?<!\.h))(?:\(\))?`{1,2}"
+)
 _FILE = re.compile(
     r"(?<![\w/.<{:-])(?:"
     r"((?:hsframework|plugins|tests|docs|scripts|benchmarks|examples|packaging)/[\w./*-]*\w[/*]?)"
@@ -33,6 +35,8 @@ _FILE = re.compile(
 )
 _MADE = re.compile(r"docs/_build\b|(?:.*/)?generated/")
 """Files that a build makes, which may not be there yet."""
+_FOREIGN = re.compile(r"(Documentation|tools/net)/|.*\bNAME\b|.*\.sensitive\.yaml$")
+"""Files of the kernel's source tree, names with a place holder, and files that an author may add."""
 
 
 class Module:
@@ -124,7 +128,7 @@ def wrong_names(text: str, path: Path) -> Iterator[str]:
             yield name
     for groups in _FILE.findall(text):
         name = next(filter(None, groups)).rstrip(".")
-        if "*" not in name and not _MADE.match(name) and not _is_there(name, path):
+        if "*" not in name and not (_MADE.match(name) or _FOREIGN.match(name) or _is_there(name, path)):
             yield name
 
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An agent in C: it serves the group "knock" with a handshake of one line each way.  Nothing but the C library and the
- * kernel's headers is needed; the messages are described in docs/reference/agents-socket.md.
+ * An agent in C: it serves the group "knock" with a handshake of one line each way.  Nothing but the C library, the
+ * kernel's headers and hsframework.h is needed.  That header is generated from the specification of the messages, which
+ * are described in docs/reference/agents-socket.md.
  *
  *	agent [-x] RUNTIME-DIR/agent.sock		-x: every message in hexadecimal on standard error
  *
@@ -13,6 +14,8 @@
  *  - Each request that came is answered by one DONE, at the latest when its time is over, and its socket closed before.
  *  - ACCEPT is repeated until EAGAIN; only then another READY comes.
  */
+#include "hsframework.h"
+
 #include <errno.h>
 #include <linux/genetlink.h>
 #include <linux/netlink.h>
@@ -33,12 +36,6 @@
 #define MAX_IN_HAND	64
 #define GROUP		"knock"
 #define LINE		6		/* bytes of "KNOCK\n" and of "ENTER\n" */
-
-enum operation { READY = 1, ACCEPT, DONE, PSK_LOOKUP, JOIN, LEAVE, SUBMIT, CANCEL, RESTORE, TRUST };
-enum request { REQUEST_ID = 1, REQUEST_GROUP, MESSAGE_TYPE, AUTH_MODE, TIMEOUT };
-enum outcome { OUTCOME_ID = 1, STATUS, MESSAGE, IN_KERNEL = 7, SESSION, TAG, PROTOCOL };
-enum membership { MEMBER_GROUP = 1, MEMBER_PROTOCOL, SOCKET_PROTOCOL, AGENT_NAME };
-enum role { CLIENT = 1, SERVER };
 
 /* A message that is being made. */
 struct message {
@@ -108,7 +105,7 @@ static void append(struct message *message, const void *data, size_t size)
 	message->header.nlmsg_len += NLMSG_ALIGN(size);
 }
 
-static void begin_operation(struct message *message, enum operation operation, uint16_t flags)
+static void begin_operation(struct message *message, uint8_t operation, uint16_t flags)
 {
 	struct genlmsghdr generic = { .cmd = operation, .version = 1 };
 
@@ -145,11 +142,11 @@ static void join(void)
 {
 	struct message message;
 
-	begin_operation(&message, JOIN, NLM_F_REQUEST | NLM_F_ACK);
-	put_string(&message, MEMBER_GROUP, GROUP);
-	put_string(&message, MEMBER_PROTOCOL, "knock");
-	put_u32(&message, SOCKET_PROTOCOL, IPPROTO_TCP);
-	put_string(&message, AGENT_NAME, "agent-in-c");
+	begin_operation(&message, HSFRAMEWORK_CMD_JOIN, NLM_F_REQUEST | NLM_F_ACK);
+	put_string(&message, HSFRAMEWORK_A_MEMBERSHIP_GROUP, GROUP);
+	put_string(&message, HSFRAMEWORK_A_MEMBERSHIP_PROTOCOL, "knock");
+	put_u32(&message, HSFRAMEWORK_A_MEMBERSHIP_SOCKET_PROTOCOL, IPPROTO_TCP);
+	put_string(&message, HSFRAMEWORK_A_MEMBERSHIP_AGENT, "agent-in-c");
 	send_message(&message);
 }
 
@@ -159,8 +156,8 @@ static void pull(void)
 
 	if (!ready || accepting || number_in_hand == MAX_IN_HAND)
 		return;
-	begin_operation(&message, ACCEPT, NLM_F_REQUEST);
-	put_string(&message, REQUEST_GROUP, GROUP);
+	begin_operation(&message, HSFRAMEWORK_CMD_ACCEPT, NLM_F_REQUEST);
+	put_string(&message, HSFRAMEWORK_A_REQUEST_GROUP, GROUP);
 	send_message(&message);
 	accepting = true;
 }
@@ -183,15 +180,15 @@ static void done(struct handshake *handshake, uint32_t status, const char *text)
 	struct message message;
 
 	close(handshake->fd);
-	begin_operation(&message, DONE, NLM_F_REQUEST);
-	put_u32(&message, OUTCOME_ID, handshake->id);
-	put_u32(&message, STATUS, status);
+	begin_operation(&message, HSFRAMEWORK_CMD_DONE, NLM_F_REQUEST);
+	put_u32(&message, HSFRAMEWORK_A_OUTCOME_REQUEST_ID, handshake->id);
+	put_u32(&message, HSFRAMEWORK_A_OUTCOME_STATUS, status);
 	if (status) {
-		put_string(&message, MESSAGE, text);
+		put_string(&message, HSFRAMEWORK_A_OUTCOME_MESSAGE, text);
 	} else {
 		/* Of the protocol's own, opaque to the dispatcher. */
-		put(&message, SESSION, "plain text", 10);
-		put_string(&message, PROTOCOL, "knock");
+		put(&message, HSFRAMEWORK_A_OUTCOME_SESSION, "plain text", 10);
+		put_string(&message, HSFRAMEWORK_A_OUTCOME_PROTOCOL, "knock");
 	}
 	send_message(&message);
 	*handshake = in_hand[--number_in_hand];
@@ -201,12 +198,12 @@ static void done(struct handshake *handshake, uint32_t status, const char *text)
 
 static const char *ours(const struct handshake *handshake)
 {
-	return handshake->role == CLIENT ? "KNOCK\n" : "ENTER\n";
+	return handshake->role == HSFRAMEWORK_MSG_TYPE_CLIENTHELLO ? "KNOCK\n" : "ENTER\n";
 }
 
 static const char *theirs(const struct handshake *handshake)
 {
-	return handshake->role == CLIENT ? "ENTER\n" : "KNOCK\n";
+	return handshake->role == HSFRAMEWORK_MSG_TYPE_CLIENTHELLO ? "ENTER\n" : "KNOCK\n";
 }
 
 /* Six bytes fit into any socket's buffer at the beginning of a connection. */
@@ -231,7 +228,7 @@ static void hear(struct handshake *handshake)
 		done(handshake, EPROTO, "the peer does not knock");
 	else if (handshake->received < LINE)
 		return;
-	else if (handshake->role == SERVER && !say(handshake))
+	else if (handshake->role == HSFRAMEWORK_MSG_TYPE_SERVERHELLO && !say(handshake))
 		done(handshake, ECONNRESET, "the peer has gone");
 	else
 		done(handshake, 0, NULL);
@@ -259,19 +256,19 @@ static void accepted(const struct nlmsghdr *header, int fd)
 		const struct nlattr *attribute = (const struct nlattr *)at;
 
 		switch (attribute->nla_type & NLA_TYPE_MASK) {
-		case REQUEST_ID:
+		case HSFRAMEWORK_A_REQUEST_REQUEST_ID:
 			handshake->id = get_u32(attribute);
 			break;
-		case MESSAGE_TYPE:
+		case HSFRAMEWORK_A_REQUEST_MESSAGE_TYPE:
 			handshake->role = get_u32(attribute);
 			break;
-		case TIMEOUT:
+		case HSFRAMEWORK_A_REQUEST_TIMEOUT:
 			handshake->deadline = now() + get_u32(attribute);
 			break;
 		}
 		at += NLA_ALIGN(attribute->nla_len);
 	}
-	if (handshake->role == CLIENT && !say(handshake))
+	if (handshake->role == HSFRAMEWORK_MSG_TYPE_CLIENTHELLO && !say(handshake))
 		done(handshake, ECONNRESET, "the peer has gone");
 }
 
@@ -311,13 +308,13 @@ static void take_message(const struct nlmsghdr *header, int fd)
 
 	if (header->nlmsg_type == NLMSG_ERROR) {
 		answered(header);
-	} else if (generic->cmd == READY) {
+	} else if (generic->cmd == HSFRAMEWORK_CMD_READY) {
 		ready = true;
-	} else if (generic->cmd == ACCEPT && fd >= 0) {
+	} else if (generic->cmd == HSFRAMEWORK_CMD_ACCEPT && fd >= 0) {
 		accepting = false;
 		accepted(header, fd);
 		return;				/* the socket is the handshake's now */
-	} else if (generic->cmd == CANCEL) {
+	} else if (generic->cmd == HSFRAMEWORK_CMD_CANCEL) {
 		cancelled(header);
 	}
 	if (fd >= 0)				/* TRUST brings one, which this handshake has no use for */

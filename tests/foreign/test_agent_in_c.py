@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import errno
 import os
 import re
@@ -29,6 +30,7 @@ from hsframework.netlink.messages import MessageCodec
 from hsframework.netlink.spec import builtin_specification
 from tests.support.processes import PATIENCE, Program
 from tests.support.running import Running, running, short_folder, write_configuration
+from tests.support.specs import C_HEADER, check_numbers
 
 HERE = Path(__file__).parent
 PAGE = HERE.parents[1] / "docs" / "reference" / "agents-socket.md"
@@ -215,6 +217,16 @@ def test_the_dispatcher_is_strict(attributes: bytes, number: int, text: str, dis
                 size, attribute = struct.unpack_from("=HH", answer, 36)
                 assert (flags & 0x200, attribute) == (0x200, 1)
                 assert text in answer[40 : 36 + size].rstrip(b"\0").decode()
+
+
+def test_the_numbers_of_the_header() -> None:
+    """The header that the agent is compiled with has each number of the specification; a stale one does not."""
+    specification = builtin_specification("local")
+    check_numbers(C_HEADER, specification)
+    done = dataclasses.replace(specification.operations["done"], value=99)
+    other = dataclasses.replace(specification, operations={**specification.operations, "done": done})
+    with pytest.raises(AssertionError, match="HSFRAMEWORK_CMD_DONE"):
+        check_numbers(C_HEADER, other)
 
 
 # The documentation

@@ -97,7 +97,26 @@ def test_damaged_specs(fuzz: Fuzz) -> None:
         for index, token in changes:
             changed[index] = token
         with contextlib.suppress(ConfigurationError):
-            parse_specification(" ".join(changed))
+            parse_specification(" ".join(changed), sensitive="outer: [secret]")
+
+    fuzz(target)
+
+
+@pytest.mark.fuzz
+def test_damaged_names_of_secrets(fuzz: Fuzz) -> None:
+    """Whatever stands beside a spec, its secret is one, or there is a ConfigurationError."""
+    words = "{ outer : [ secret ] }".split(" ")
+
+    @given(st.lists(st.tuples(st.integers(0, len(words) - 1), st.sampled_from(TOKENS)), max_size=3))
+    def target(changes: list[tuple[int, str]]) -> None:
+        changed = list(words)
+        for index, token in changes:
+            changed[index] = token
+        try:
+            specification = parse_specification(SPEC, sensitive=" ".join(changed))
+        except ConfigurationError:
+            return
+        assert specification.sets["outer"].attributes["secret"].sensitive == ("secret" in changed)
 
     fuzz(target)
 
@@ -126,7 +145,6 @@ attribute-sets:
         multi-attr: true
       - name: secret
         type: binary
-        x-sensitive: true
 operations:
   list:
     - name: op
@@ -141,4 +159,5 @@ operations:
 mcast-groups:
   list:
     - name: g
+      value: 1
 """

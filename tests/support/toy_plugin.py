@@ -33,7 +33,8 @@ from hsframework.netlink.spec import Specification, parse_specification
 GROUP = "toy"
 UNWELCOME = "unwelcome.example"
 
-SPECIFICATION = parse_specification("""
+SPECIFICATION = parse_specification(
+    """
 name: toy
 protocol: genetlink
 doc: A toy.
@@ -41,12 +42,14 @@ attribute-sets:
   - name: request
     attributes:
       - {name: word, type: string, doc: what is sent to the peer}
-      - {name: count, type: u32, doc: a server's, how far to shift}
+      - {name: count, type: u32, doc: "of a server, how far to shift"}
   - name: session
     attributes:
       - {name: count, type: u32}
-      - {name: pepper, type: binary, x-sensitive: true}
-""")
+      - {name: pepper, type: binary}
+""",
+    sensitive="session: [pepper]",
+)
 
 
 def install(folder: Path) -> None:

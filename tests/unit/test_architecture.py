@@ -20,9 +20,9 @@ EDGES = {
     "cli": "supervisor dispatcher testing agent client scaffold registry process configuration local telemetry"
     " credentials netlink top",
     # The processes.  Dispatcher and agent know nothing of each other.
-    "supervisor": "dispatcher agent registry process configuration netlink top",
+    "supervisor": "dispatcher agent registry process configuration local netlink top",
+    "testing": "dispatcher agent client registry process configuration local telemetry credentials netlink top",
     "dispatcher": "process configuration local telemetry credentials netlink tls top",
-    "testing": "agent client registry process local telemetry credentials netlink top",
     "agent": "registry process configuration local telemetry netlink top",
     # Beside the service, for programs and for plugins.
     "client": "registry local netlink top",
@@ -45,10 +45,7 @@ EDGES = {
 PLUGINS = {"hsframework_psp": "hsframework_tls13", "hsframework_quic": "", "hsframework_tls13": ""}
 """The same between the plugins.  Of the core they import the public modules (tests/unit/compatibility)."""
 
-KNOWN_CYCLES: Mapping[str, set[frozenset[str]]] = {
-    "hsframework.agent": {frozenset({"host", "link"})},
-    "hsframework.dispatcher": {frozenset({"agents", "requests"})},
-}
+KNOWN_CYCLES: Mapping[str, set[frozenset[str]]] = {}
 """By package: the modules and packages in it that import each other in a circle.  The list only shrinks."""
 
 TOP = {"__init__", "interface", "hookspecs", "errors", "failures"}

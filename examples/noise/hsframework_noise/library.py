@@ -33,7 +33,7 @@ class BadKey(Exception):
 
 
 class NoncesUsedUp(Exception):
-    """A key under which no message may be sent or received any more."""
+    """A key that is used up: no further message may be sent or received under it."""
 
 
 def public_key(private: Secret) -> bytes:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
 from typing import Any
 
 from hsframework.errors import StreamError
 from hsframework.interface import Secret
-from hsframework.netlink.spec import Specification, parse_specification
+from hsframework.netlink.spec import Specification, package_specification
 
 from hsframework_noise.exchange import Established
 from hsframework_noise.library import KEY_SIZE
@@ -20,8 +19,7 @@ from hsframework_noise.transport import Direction, Transport
 @cache
 def specification() -> Specification:
     """Return the plugin's netlink spec."""
-    text = resources.files("hsframework_noise").joinpath("specs", "noise.yaml").read_text("utf-8")
-    return parse_specification(text, origin="noise.yaml")
+    return package_specification("hsframework_noise", "noise")
 
 
 def to_parameters(session: Established) -> dict[str, Any]:

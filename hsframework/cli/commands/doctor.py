@@ -17,13 +17,17 @@ from typing import TYPE_CHECKING, Literal
 
 from hsframework.cli.options.installed import try_plugins
 from hsframework.cli.options.kernel import has_family, has_ktls, has_raw_form
+from hsframework.cli.options.members import Other, told_apart
 from hsframework.cli.options.quiet import silence_logs
 from hsframework.cli.options.service import add_configuration, configuration
 from hsframework.client import Client
 from hsframework.configuration.plugin_tables import unread_tables
 from hsframework.configuration.settings import Configuration
 from hsframework.configuration.toml import settings_from_table
+from hsframework.dispatcher.sources.kernel.others import NotSeen, form_groups
 from hsframework.errors import ConfigurationError, HsframeworkError
+from hsframework.local.places import consumer_socket
+from hsframework.netlink.holders import Unnamed
 from hsframework.process.lock import why_not_locked, why_not_scored
 
 if TYPE_CHECKING:
@@ -75,6 +79,7 @@ def examine(settings: Configuration) -> list[Finding]:
         check_openssl(),
         check_handshake_family(),
         *check_raw_form(settings),
+        *check_members(settings),
         check_ktls(),
     ]
 
@@ -261,6 +266,50 @@ def check_raw_form(settings: Configuration) -> Iterable[Finding]:
         )
 
 
+def check_members(settings: Configuration) -> Iterable[Finding]:
+    """Check that the service alone is a member of the kernel's groups, in each network namespace that is served."""
+    try:
+        forms = form_groups(settings)
+    except HsframeworkError as error:
+        yield _members_not_seen("members of the kernel's groups", str(error))
+        return
+    if not forms:
+        return
+    for namespace in (None, *settings.kernel.namespaces):
+        subject = "members of the kernel's groups" + ("" if namespace is None else f" in {namespace}")
+        found = told_apart(forms, namespace, consumer_socket(settings.runtime_dir))
+        if isinstance(found, NotSeen):
+            yield _members_not_seen(subject, found.reason)
+            continue
+        if not found.others:
+            yield Finding(subject, "ok", "the service alone" if found.ours else "there is none")
+        for other in found.others:
+            yield _other_member(subject, other)
+
+
+def _members_not_seen(subject: str, reason: str) -> Finding:
+    mend = "run it as root" if os.geteuid() else "see the reason; 'ss --family=netlink --processes' shows them too"
+    return Finding(subject, "note", f"cannot be looked up: {reason}", mend)
+
+
+def _other_member(subject: str, other: Other) -> Finding:
+    """Make the finding of one member: needed is that there is none, and only root may serve the kernel."""
+    member, holder = other.member, other.holder
+    group = f"{member.group!r}" + ("" if member.form == "kernel" else f" ({member.form})")
+    if isinstance(holder, Unnamed):
+        who, mend = f"a process that cannot be named ({holder.reason})", "look for it on the other side of a container"
+    else:
+        process = holder.process
+        who = f"pid {process.pid} (user {_user_name(process.uid)}, program {process.program})"
+        mend = "systemctl disable --now tlshd" if process.program == "tlshd" else f"end it: kill {process.pid}"
+        if not holder.certain:
+            who += ", by its port alone,"
+    if not other.certain:
+        return Finding(subject, "note", f"{who} is a member of {group}", "run it as root, which tells ours from others")
+    detail = f"{who} is a member of {group}, and not ours: requests are accepted by it, or wait for it"
+    return Finding(subject, "note" if os.geteuid() else "missing", detail, mend)
+
+
 def check_ktls() -> Finding:
     """Check that the kernel has kTLS, which kernel consumers need and consumers in user space do not."""
     if has_ktls():
@@ -271,6 +320,13 @@ def check_ktls() -> Finding:
         "not available; sessions stay in user space, and kernel consumers cannot be served",
         "load the module: modprobe tls (CONFIG_TLS)",
     )
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _user_exists(user: str) -> bool:

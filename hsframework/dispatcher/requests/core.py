@@ -19,6 +19,7 @@ import structlog
 
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.custody import Closer, Custody
+from hsframework.dispatcher.offload import OffloadLookup
 from hsframework.dispatcher.planted import session_planted
 from hsframework.dispatcher.requests.groups import Group
 from hsframework.dispatcher.requests.lifecycle import TABLE, Action, Event, State
@@ -50,6 +51,7 @@ class Dispatcher:
         self.sources: dict[str, Source] = {}
         self.requests: dict[int, PendingRequest] = {}
         self.groups: dict[str, Group] = {}
+        self.offload: OffloadLookup | None = None
         self._loop = loop or asyncio.get_running_loop()
         self._limits = PendingLimits(configuration.limits)
         self._inodes: set[int] = set()
@@ -233,6 +235,8 @@ class Dispatcher:
             _log.error("agent reported success without a session", request=request_id, agent=agent.name, reason=problem)
             self.happen(request, Event.FAILED, Outcome.failure(errno.EIO, problem))
         else:
+            if self.offload is not None:
+                request.offload = self.offload.of(request.submission.group, request.custody, outcome.values)
             self.happen(request, Event.SUCCEEDED, outcome)
 
     def agent_gone(self, requests: Iterable[PendingRequest]) -> None:
@@ -307,6 +311,8 @@ class Dispatcher:
     def _record(self, request: PendingRequest, outcome: Outcome) -> None:
         duration = self._loop.time() - request.taken_at
         self.metrics.handshake(request.submission.group, outcome.status, duration)
+        if request.offload is not None:
+            self.metrics.session(request.offload.transmit, request.offload.receive)
         if not self._log.is_enabled_for(logging.INFO):
             return
         self._log.info(
@@ -319,6 +325,7 @@ class Dispatcher:
             peer=request.custody.peer_address,
             milliseconds=round(duration * 1000, 1),
             reason=outcome.values.get("message"),
+            **({} if request.offload is None else request.offload.fields()),
         )
 
     # Groups

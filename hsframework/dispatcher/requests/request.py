@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.messages import Parameters
+from hsframework.dispatcher.offload import Offload
 from hsframework.dispatcher.requests.lifecycle import State
 from hsframework.interface import PresharedKey, Trust
 
@@ -114,3 +115,5 @@ class PendingRequest:
     state: State = State.QUEUED
     agent: Agent | None = None
     outcome: Outcome | None = None
+    offload: Offload | None = None
+    """The place where a session is protected; None: there is no session."""

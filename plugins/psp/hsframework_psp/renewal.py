@@ -7,7 +7,7 @@ A consumer asks ``state`` whenever it likes, or waits: ``fileno()`` becomes read
 
     FRESH  nothing to do
     DUE    the device key has been rotated once: establish a new session, then let this one go
-    STALE  it has been rotated twice: nothing comes through any more
+    STALE  it has been rotated twice: nothing comes through
 """
 
 from __future__ import annotations

@@ -5,12 +5,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
 from typing import Any
 
 from hsframework.errors import HsframeworkError, StreamError
 from hsframework.interface import AsyncStream, EstablishedSession, Secret, Stream
-from hsframework.netlink.spec import Specification, parse_specification
+from hsframework.netlink.spec import Specification, package_specification
 from hsframework.streams import UserSpaceChannel
 from hsframework_psp.connection import ConnectionChannel
 from hsframework_psp.messages import Carrier
@@ -25,8 +24,7 @@ from hsframework_psp.versions import Version
 @cache
 def specification() -> Specification:
     """Return the plugin's netlink spec."""
-    text = resources.files("hsframework_psp").joinpath("specs", "psp.yaml").read_text("utf-8")
-    return parse_specification(text, origin="psp.yaml")
+    return package_specification("hsframework_psp", "psp")
 
 
 def attach(session: EstablishedSession, sock: socket.socket, *, asynchronous: bool) -> Stream | AsyncStream:

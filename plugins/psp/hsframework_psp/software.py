@@ -94,7 +94,7 @@ class SoftwareDevice:
         return asdict(self._statistics)
 
     def close(self) -> None:
-        """Wipe the device keys: nothing can be received any more."""
+        """Wipe the device keys: nothing can be received after that."""
         for key in self._keys:
             key.wipe()
 

@@ -17,12 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any, TypeVar
 
 from hsframework.errors import StreamError
 from hsframework.interface import EstablishedSession, Role, Secret
-from hsframework.netlink.spec import Specification, parse_specification
+from hsframework.netlink.spec import Specification, package_specification
 
 VERSION_1 = 0x00000001
 VERSION_2 = 0x6B3343CF
@@ -49,8 +48,7 @@ _Built = TypeVar("_Built")
 @cache
 def specification() -> Specification:
     """Return the plugin's netlink spec."""
-    text = resources.files("hsframework_quic").joinpath("specs", "quic.yaml").read_text("utf-8")
-    return parse_specification(text, origin="quic.yaml")
+    return package_specification("hsframework_quic", "quic")
 
 
 @dataclass(frozen=True, slots=True)

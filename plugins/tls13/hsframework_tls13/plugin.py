@@ -10,10 +10,12 @@ The rules:
 
 from __future__ import annotations
 
+import structlog
+
 from hsframework.errors import HandshakeError
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Endpoint, Handshaker, Request, Result
-from hsframework_tls13 import ktls
+from hsframework_tls13 import ktls, ktls_options
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.driver import establish, first_alert, say, session_alert
@@ -21,9 +23,14 @@ from hsframework_tls13.engine import Established
 from hsframework_tls13.session import specification, to_parameters
 from hsframework_tls13.settings import Settings
 
+_log = structlog.get_logger("hsframework.agent")
+
 
 class Tls13Handshaker(Handshaker):
-    """The handshaker of both roles.  Raises ConfigurationError where OpenSSL does not take the settings."""
+    """The handshaker of both roles.
+
+    Raises ConfigurationError where OpenSSL does not take the settings, or the kernel one that is required.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -31,7 +38,17 @@ class Tls13Handshaker(Handshaker):
         self._contexts.check()
         specification()
         supported = ktls.supported_suites() if settings.kernel_offload else frozenset()
-        self._in_kernel = tuple(suite for suite in settings.suites if suite in supported)
+        self._in_kernel = tuple(suite for suite in settings.kernel_suites if suite in supported)
+        self._options = self._tried_options() if self._in_kernel else ()
+
+    def _tried_options(self) -> tuple[ktls_options.Option, ...]:
+        """Return the wanted options that this kernel takes, and report the others.  Raises ConfigurationError."""
+        options = ktls_options.wanted(self._settings)
+        refused = ktls_options.refused_here(self._in_kernel[0], options) if options else {}
+        ktls_options.check_required(refused, self._settings.ktls_require)
+        for setting, reason in refused.items():
+            _log.warning("this kernel refuses an option of kTLS; it is left out", setting=setting, reason=reason)
+        return tuple(option for option in options if option.setting not in refused)
 
     async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
         try:
@@ -55,7 +72,8 @@ class Tls13Handshaker(Handshaker):
         if not request.kernel_consumer:
             return self._settings.suites
         if not self._in_kernel:
-            raise HandshakeFailed(Failure.NO_KERNEL_SESSION, "no kTLS here: load the kernel's module tls")
+            reason = "load the kernel's module tls, or name a cipher in ktls-ciphers that the kernel takes"
+            raise HandshakeFailed(Failure.NO_KERNEL_SESSION, f"no kTLS here: {reason}")
         return self._in_kernel
 
     async def _hand_over(self, request: Request, endpoint: Endpoint, session: Established) -> Result:
@@ -66,13 +84,28 @@ class Tls13Handshaker(Handshaker):
             await say(endpoint, session_alert(session, failure))
             raise
         in_kernel = await self._plant(request, endpoint, session)
+        refused = self._set_options(endpoint) if in_kernel else ""
         return Result(
             peer=session.peer,
             alpn=session.alpn,
             in_kernel=in_kernel,
             session={} if request.kernel_consumer else to_parameters(session),
-            tags={"version": "TLSv1.3", "cipher": session.suite.name, "group": session.group},
+            tags={
+                "version": "TLSv1.3",
+                "cipher": session.suite.name,
+                "group": session.group,
+                **({"ktls-refused": refused} if refused else {}),
+            },
         )
+
+    def _set_options(self, endpoint: Endpoint) -> str:
+        """Set the options of kTLS on the socket; return the settings that it refuses.  Raises HandshakeFailed."""
+        refused = ktls_options.set_all(endpoint.socket, self._options)
+        for setting, reason in refused.items():
+            if setting in self._settings.ktls_require:
+                raise HandshakeFailed(Failure.NO_KERNEL_SESSION, f"ktls-require: {setting}: {reason}")
+            _log.warning("the kernel refuses an option of kTLS for a session", setting=setting, reason=reason)
+        return " ".join(refused)
 
     async def _plant(self, request: Request, endpoint: Endpoint, session: Established) -> bool:
         """Install the session in the kernel, where that is possible; return True if it is there."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
 from typing import Any
 
 from hsframework.errors import StreamError
 from hsframework.interface import EstablishedSession, Secret
-from hsframework.netlink.spec import Specification, parse_specification
+from hsframework.netlink.spec import Specification, package_specification
 from hsframework.tls import kernel as kernel_tls
 from hsframework_tls13.channel import Channel, UserSpaceChannel
 from hsframework_tls13.ciphers import BY_CODE, CipherSuite
@@ -22,8 +21,7 @@ from hsframework_tls13.ktls_stream import KernelChannel
 @cache
 def specification() -> Specification:
     """Return the plugin's netlink spec."""
-    text = resources.files("hsframework_tls13").joinpath("specs", "tls13.yaml").read_text("utf-8")
-    return parse_specification(text, origin="tls13.yaml")
+    return package_specification("hsframework_tls13", "tls13")
 
 
 def to_parameters(session: Established) -> dict[str, Any]:

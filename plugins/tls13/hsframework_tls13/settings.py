@@ -23,6 +23,12 @@ KNOWN_GROUPS = (
 )
 """Key exchange groups, as OpenSSL names them."""
 
+LEAST_PAYLOAD, MOST_PAYLOAD = 63, 16384
+"""Bytes of a record's content that TLS_TX_MAX_PAYLOAD_LEN takes for TLS 1.3."""
+
+KTLS_OPTIONS = ("ktls_zerocopy_sendfile", "ktls_no_pad", "ktls_max_payload")
+"""The settings that are socket options of kTLS."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -35,6 +41,12 @@ class Settings:
     that uses no ALPN at all is refused too (RFC 7301 leaves that open; a peer with a *different* one always is).
     ``max_contexts``: how many OpenSSL contexts are kept, one for each set of credentials in use, and one more for each
     with which clients send one key share.
+
+    The settings that begin with ``ktls_`` are for sessions in the kernel (``docs/howto/offload.md``).
+    ``ktls_ciphers``: of ``ciphers``, those with which a session is put into the socket; none named: all.
+    ``ktls_zerocopy_sendfile``: TLS_TX_ZEROCOPY_RO.  ``ktls_no_pad``: TLS_RX_EXPECT_NO_PAD.  ``ktls_max_payload``:
+    bytes of a sent record's content at most, TLS_TX_MAX_PAYLOAD_LEN; 0: the kernel's own limit.  ``ktls_require``: of
+    these three, by their keys in the file, those without which there is no session in the kernel.
     """
 
     ciphers: tuple[str, ...] = (
@@ -56,6 +68,11 @@ class Settings:
     kernel_offload: bool = True
     require_alpn: bool = False
     max_contexts: int = 128
+    ktls_ciphers: tuple[str, ...] = ()
+    ktls_zerocopy_sendfile: bool = False
+    ktls_no_pad: bool = False
+    ktls_max_payload: int = 0
+    ktls_require: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("ciphers", "groups", "key_shares"):
@@ -64,11 +81,26 @@ class Settings:
         _check_known("ciphers", self.ciphers, tuple(BY_NAME))
         _check_known("groups", self.groups, KNOWN_GROUPS)
         _check_known("key_shares", self.key_shares, self.groups)
-        for name in ("kernel_offload", "require_alpn"):
+        for name in ("kernel_offload", "require_alpn", "ktls_zerocopy_sendfile", "ktls_no_pad"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{_key(name)} is true or false, not {getattr(self, name)!r}")
         if isinstance(self.max_contexts, bool) or not isinstance(self.max_contexts, int) or self.max_contexts < 1:
             raise ConfigurationError(f"max-contexts is a number from 1 up, not {self.max_contexts!r}")
+        self._check_ktls()
+
+    def _check_ktls(self) -> None:
+        size = self.ktls_max_payload
+        if isinstance(size, bool) or not isinstance(size, int) or (size and not LEAST_PAYLOAD <= size <= MOST_PAYLOAD):
+            raise ConfigurationError(f"ktls-max-payload is 0, or from {LEAST_PAYLOAD} to {MOST_PAYLOAD}, not {size!r}")
+        for name in ("ktls_ciphers", "ktls_require"):
+            if getattr(self, name) != ():
+                _check_names(name, getattr(self, name))
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        _check_known("ktls_ciphers", self.ktls_ciphers, self.ciphers)
+        _check_known("ktls_require", self.ktls_require, tuple(map(_key, KTLS_OPTIONS)))
+        for name in KTLS_OPTIONS:
+            if _key(name) in self.ktls_require and not getattr(self, name):
+                raise ConfigurationError(f"ktls-require: {_key(name)} is not set; set it too")
 
     @cached_property
     def best_group(self) -> str | None:
@@ -79,6 +111,11 @@ class Settings:
     def suites(self) -> tuple[CipherSuite, ...]:
         """``ciphers`` as cipher suites."""
         return tuple(BY_NAME[name] for name in self.ciphers)
+
+    @cached_property
+    def kernel_suites(self) -> tuple[CipherSuite, ...]:
+        """The cipher suites with which a session may be in the kernel, in the order of ``ciphers``."""
+        return tuple(suite for suite in self.suites if not self.ktls_ciphers or suite.name in self.ktls_ciphers)
 
 
 def _check_names(setting: str, value: object) -> None:

@@ -41,9 +41,10 @@ attribute-sets:
       - {name: colour, type: string}
   - name: session
     attributes:
-      - {name: key, type: binary, x-sensitive: true}
+      - {name: key, type: binary}
 operations: {list: []}
-"""
+""",
+    sensitive="session: [key]",
 )
 
 Behaviour = Callable[[Request, Endpoint], Awaitable[Any]]

@@ -11,7 +11,8 @@ import hsframework
 from hsframework.interface import EstablishedSession, Handshaker, Protocol
 from hsframework.netlink.spec import Specification, parse_specification
 
-SPECIFICATION = parse_specification("""
+SPECIFICATION = parse_specification(
+    """
 name: tiny
 protocol: genetlink
 attribute-sets:
@@ -21,11 +22,13 @@ attribute-sets:
       - {name: number, type: u32}
       - {name: open, type: flag}
       - {name: peer, type: binary, multi-attr: true}
-      - {name: key, type: binary, x-sensitive: true}
+      - {name: key, type: binary}
       - {name: inner, type: nest, nested-attributes: session}
   - name: session
     attributes: [{name: number, type: u32}]
-""")
+""",
+    sensitive="request: [key]",
+)
 
 
 class Tiny(Protocol):

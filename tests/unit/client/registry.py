@@ -19,9 +19,10 @@ attribute-sets:
       - {name: colour, type: string}
   - name: session
     attributes:
-      - {name: secret, type: binary, x-sensitive: true}
+      - {name: secret, type: binary}
       - {name: number, type: u32}
-"""
+""",
+    sensitive="session: [secret]",
 )
 
 

@@ -129,7 +129,7 @@ def attribute(kind: int, payload: bytes) -> bytes:
 
 def test_every_type() -> None:
     """Each attribute type that a spec can have maps to a pyroute2 type of the same size and sign."""
-    specification = parse_specification(EVERY_TYPE)
+    specification = parse_specification(EVERY_TYPE, sensitive="all: [secret]")
     content: dict[str, Any] = {
         "u8": 255, "s8": -128, "u16": 65535, "s16": -32768, "u32": 2**32 - 1, "s32": -(2**31), "u64": 2**64 - 1,
         "s64": -(2**63), "string": "text", "binary": b"\0\1", "flag": True, "nest": {"u8": 1}, "secret": Secret(b"k"),
@@ -168,7 +168,7 @@ attribute-sets:
       - {name: binary, type: binary}
       - {name: flag, type: flag}
       - {name: nest, type: nest, nested-attributes: inner}
-      - {name: secret, type: binary, x-sensitive: true}
+      - {name: secret, type: binary}
   - name: inner
     attributes: [{name: u8, type: u8}]
 operations:

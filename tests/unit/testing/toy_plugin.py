@@ -28,13 +28,16 @@ from hsframework.netlink.spec import Specification, parse_specification
 from hsframework.testing.conformance import Scenario
 from tests.unit.testing.toy_exchange import Exchange, body_size, keystream
 
-SPECIFICATION = parse_specification("""
+SPECIFICATION = parse_specification(
+    """
 name: toy
 attribute-sets:
-  - {name: request, attributes: [{name: key, type: binary, x-sensitive: true}]}
-  - {name: session, attributes: [{name: key, type: binary, x-sensitive: true}]}
+  - {name: request, attributes: [{name: key, type: binary}]}
+  - {name: session, attributes: [{name: key, type: binary}]}
 operations: {list: []}
-""")
+""",
+    sensitive="{request: [key], session: [key]}",
+)
 
 
 @dataclass(frozen=True)

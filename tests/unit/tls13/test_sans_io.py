@@ -35,6 +35,7 @@ def test_all_modules_are_listed_or_do_io() -> None:
         "driver",
         "hooks",
         "ktls",
+        "ktls_options",
         "ktls_stream",
         "plugin",
         "protocol",

@@ -26,6 +26,19 @@ from hsframework_tls13.settings import Settings
         ({"require_alpn": 1}, "require-alpn is true or false"),
         ({"max_contexts": 0}, "max-contexts is a number from 1 up"),
         ({"max_contexts": True}, "max-contexts is a number from 1 up"),
+        ({"ktls_no_pad": "require"}, "ktls-no-pad is true or false"),
+        ({"ktls_zerocopy_sendfile": 1}, "ktls-zerocopy-sendfile is true or false"),
+        ({"ktls_max_payload": 62}, "ktls-max-payload is 0, or from 63 to 16384, not 62"),
+        ({"ktls_max_payload": 16385}, "ktls-max-payload is 0, or from 63 to 16384"),
+        ({"ktls_max_payload": True}, "ktls-max-payload is 0, or from 63 to 16384"),
+        ({"ktls_ciphers": "TLS_AES_128_GCM_SHA256"}, "ktls-ciphers is a list"),
+        ({"ktls_ciphers": ["AES"]}, "ktls-ciphers: 'AES' is not known; use some of TLS_AES_128_GCM_SHA256"),
+        (
+            {"ciphers": ["TLS_AES_256_GCM_SHA384"], "ktls_ciphers": ["TLS_AES_128_GCM_SHA256"]},
+            "ktls-ciphers: 'TLS_AES_128_GCM_SHA256' is not known; use some of TLS_AES_256_GCM_SHA384",
+        ),
+        ({"ktls_require": ["no-pad"]}, "'no-pad' is not known; use some of ktls-zerocopy-sendfile, ktls-no-pad"),
+        ({"ktls_require": ["ktls-no-pad"]}, "ktls-require: ktls-no-pad is not set; set it too"),
     ],
 )
 def test_what_is_wrong_is_said(values: dict[str, Any], message: str) -> None:
@@ -46,3 +59,10 @@ def test_no_settings_are_the_defaults() -> None:
     """``prepare(None)`` works, and the default groups have the ML-KEM hybrids."""
     handshaker = Tls13Protocol().prepare(None)
     assert "X25519MLKEM768" in handshaker._settings.groups
+
+
+def test_ciphers_of_the_kernel() -> None:
+    """All of them, or those that are named, in the order of preference."""
+    assert Settings().kernel_suites == Settings().suites
+    named = Settings(ktls_ciphers=("TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256"))
+    assert [suite.name for suite in named.kernel_suites] == ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384"]

@@ -6,7 +6,8 @@ Rules:
 * The queue outlives the membership: ACCEPT is tried once more after joining and after leaving.
 * A group that the service refuses is set aside and tried again later; the others are served.
 * An event is handled to its end before the next: the result of an action is an event of the same loop, and no action
-  calls back.  A service that is gone leaves through all of it as :class:`ServiceLost`.
+  calls back.  When the service is gone, every method raises
+  :class:`~hsframework.dispatcher.sources.kernel.sockets.ServiceLost`.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ needs them; their owner closes them.  A service that is gone raises :class:`Serv
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -44,6 +45,11 @@ class Sockets:
         self._loop = loop
         self._wire: Wire | None = None
         self._problem = ""
+
+    @property
+    def inode(self) -> int | None:
+        """Inode of the socket that is a member of groups; None: it is not open."""
+        return None if self._wire is None else os.fstat(self._wire.fileno()).st_ino
 
     def join(self, group: str) -> None:
         """Become a member of a group.  Raises ServiceLost, and NetlinkError when the membership is refused."""

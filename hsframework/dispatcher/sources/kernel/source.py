@@ -130,6 +130,11 @@ class KernelSource:
         """True if the source has retired and its last request is completed, so that it can be closed."""
         return self._state is SourceState.OVER
 
+    @property
+    def inode(self) -> int | None:
+        """Inode of the socket by which the source is a member of groups; None: it is not open."""
+        return self._sockets.inode
+
     def close(self) -> None:
         """Leave every group and close the sockets.  Requests that are pending have lost their consumer."""
         self._happen(SourceEvent.CLOSED)

@@ -18,6 +18,7 @@ from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.namespaces import network_namespace, which
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.sources.kernel.genl import HANDLER_CLASSES, GenericWire, refusal
+from hsframework.dispatcher.sources.kernel.others import Watch, form_groups
 from hsframework.dispatcher.sources.kernel.raw import RawWire
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.source import KernelSource
@@ -54,6 +55,7 @@ class KernelSources:
         """Device and inode of a namespace, and its sources, by the namespace's name."""
         self._retired: list[KernelSource] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._watch: Watch | None = None
         self._forms = served_forms(configuration)
         self._namespaces = configuration.kernel.namespaces if self._forms else ()
         if not self._forms:
@@ -61,6 +63,7 @@ class KernelSources:
         self._requests = KernelRequests(vault, KernelKeys(configuration.kernel.keyrings), configuration)
         self._own = [self._open(form, None) for form in self._forms]
         self._look()
+        self._watch = Watch(form_groups(configuration), self._inodes, self._served, loop=loop)
 
     def close(self) -> None:
         """Leave every group and close every socket."""
@@ -68,6 +71,16 @@ class KernelSources:
             source.close()
         if self._timer is not None:
             self._timer.cancel()
+        if self._watch is not None:
+            self._watch.close()
+
+    def _inodes(self) -> set[int]:
+        """Return the inodes of the sockets by which we are a member of groups."""
+        return {inode for source in [*self._all(), *self._retired] if (inode := source.inode) is not None}
+
+    def _served(self) -> list[str | None]:
+        """Return the namespaces that are served and exist; None is our own."""
+        return [None, *self._further]
 
     def _all(self) -> list[KernelSource]:
         return [*self._own, *(source for _, sources in self._further.values() for source in sources)]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import resources
 
 from hsframework.errors import ConfigurationError
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Endpoint, Handshaker, PeerIdentity, Protocol, Request, Result
-from hsframework.netlink.spec import Specification, parse_specification
+from hsframework.netlink.spec import Specification, package_specification
 
 from hsframework_knock.exchange import HEADER_SIZE, MAX_WORD, Exchange, body_size
 from hsframework_knock.session import VERSION
 
-_SPECIFICATION_FILE = resources.files("hsframework_knock").joinpath("specs", "knock.yaml")
-SPECIFICATION = parse_specification(_SPECIFICATION_FILE.read_text("utf-8"), origin="knock.yaml")
+SPECIFICATION = package_specification("hsframework_knock", "knock")
 
 
 @dataclass(frozen=True)

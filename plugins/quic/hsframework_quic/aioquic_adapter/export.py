@@ -24,7 +24,7 @@ from hsframework_quic.session import (
 
 
 def export(connection: HandshakeConnection, packets: tuple[bytes, ...], ticket: Ticket | None) -> QuicSession:
-    """Return the session of a connection whose handshake is complete; the connection is not used any more then.
+    """Return the session of a connection whose handshake is complete; after that, the connection is unused.
 
     ``packets``: 1-RTT packets of the peer that were kept for the consumer.
     """

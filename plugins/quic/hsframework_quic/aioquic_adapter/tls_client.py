@@ -30,7 +30,7 @@ class ClientSide(Engine):
         try:
             believed = self.options.verify(session.chain)
         except HandshakeFailed:
-            return  # not believed any more: a full handshake says why
+            return  # no longer trusted: a full handshake says why
         self._resumable = session, believed
         self.session_ticket = replace(session.ticket, max_early_data_size=None)
 
