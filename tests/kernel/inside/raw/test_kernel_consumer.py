@@ -117,13 +117,16 @@ def test_its_own_timer(pair: Pair, agent: Agent) -> None:
 
 
 def test_it_goes_with_its_requests(pair: Pair, agent: Agent) -> None:
-    """Its module stays while a request lives, also one that is withdrawn while an agent has the socket."""
+    """Its data and its module stay while a request lives, also one that is withdrawn while an agent has the socket."""
+    connections = Path("/sys/module", raw.GREETER, "parameters/connections")
     greeting = Greeting().start(pair[0])
     got = agent.take(PROTOCOL)
     greeting.close()
     with pytest.raises(AssertionError, match="in use"):
         raw.remove(raw.GREETER)
+    assert connections.read_text() == "1\n"
     agent.done(got.fd)
+    assert connections.read_text() == "0\n"
     raw.remove(raw.GREETER)
     raw.insert(raw.GREETER, protocol=PROTOCOL)
 
