@@ -131,6 +131,18 @@ def test_it_goes_with_its_requests(pair: Pair, agent: Agent) -> None:
     raw.insert(raw.GREETER, protocol=PROTOCOL)
 
 
+def test_a_lent_socket_is_none(pair: Pair, agent: Agent) -> None:
+    """A consumer that is handed an agent's socket is refused, also when the request of that is over."""
+    with Greeting() as greeting:
+        greeting.start(pair[0])
+        got = agent.take(PROTOCOL)
+        with socket.socket(fileno=os.dup(got.fd)) as lent, Greeting() as second:
+            agent.done(got.fd)
+            with pytest.raises(OSError) as refused:
+                second.start(lent)
+            assert refused.value.errno == errno.ENOTSOCK
+
+
 def test_nobody_serves_it(pair: Pair) -> None:
     """ESRCH to whoever hands the connection over, although TLS has an agent."""
     with Agent(raw.TLSHD), Greeting() as greeting, pytest.raises(OSError) as refused:
