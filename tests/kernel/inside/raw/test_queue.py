@@ -161,6 +161,7 @@ def test_namespaces(agent: Agent, yellow: str) -> None:
 @pytest.mark.usefixtures("agent")
 def test_an_agent_of_another_namespace(yellow: str) -> None:
     """It counts as nobody, ESRCH, also where it would hear the announcements of all namespaces, and nothing waits."""
+    debian("ip", "netns", "set", yellow, "7")  # without an id it would not be heard of here
     with network_namespace(yellow):
         near, far = socket.socketpair()
         of_that = Agent()
