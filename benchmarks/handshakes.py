@@ -199,7 +199,7 @@ async def path_rate(folder: Path, setup: Setup, concurrency: int, pairs: int) ->
         return pairs / await timed(pairs)
 
 
-def _configuration(folder: Path, credentials: Credentials, processes: int) -> str:
+def configuration_text(folder: Path, credentials: Credentials, processes: int) -> str:
     authority = credentials.authority.write(folder, "ca")
     server = credentials.server.write(folder, "server")
     client = credentials.client.write(folder, "client")
@@ -255,7 +255,7 @@ def service(credentials: Credentials, processes: int, *, alone: bool = True) -> 
     """Run the service with ``processes`` workers for TLS 1.3; ``alone``: without the other installed plugins."""
     return running_service(
         "tls13" if alone else None,
-        lambda folder: _configuration(folder, credentials, processes),
+        lambda folder: configuration_text(folder, credentials, processes),
         lambda runtime: serves(runtime, "tls13", lambda: connections(1)[0]),
     )
 

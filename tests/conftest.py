@@ -5,6 +5,7 @@
 * A test may be a coroutine: it runs on an event loop of its own, and no fd may be left of it.
 * A program that a test starts has the default disposition of signals, also if the suite was started in the background
   by a shell that ignores SIGINT and SIGQUIT there (``make test &`` in a script).
+* How logs are written is as it was before each test: a command that a test calls may set it for its process.
 * No test is about time: Hypothesis does not mind how long an example takes.
 """
 
@@ -14,10 +15,11 @@ import asyncio
 import inspect
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import hypothesis
 import pytest
+import structlog
 
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
@@ -32,6 +34,15 @@ def pytest_configure() -> None:
     for number in (signal.SIGINT, signal.SIGQUIT):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    configured, before = structlog.is_configured(), structlog.get_config()
+    yield
+    structlog.configure(**before)
+    if not configured:
+        structlog.reset_defaults()
 
 
 def _strict(config: pytest.Config) -> bool:

@@ -24,16 +24,18 @@ class Callbacks:
 
     ``request`` is set once the request is decoded, and None again when it has ended: the two refer to each other, and
     keys that a request holds are freed at its end, not when the garbage collector next runs.
+
+    ``allowed``: the peer that the plugins have allowed to have its session; None: none yet.
     """
 
-    __slots__ = ("_allowed", "_conversation", "_registry", "_request_id", "request")
+    __slots__ = ("_conversation", "_registry", "_request_id", "allowed", "request")
 
     def __init__(self, request_id: int, conversation: Conversation, registry: PluginRegistry) -> None:
         self.request: Request | None = None
         self._request_id = request_id
         self._conversation = conversation
         self._registry = registry
-        self._allowed: PeerIdentity | None = None
+        self.allowed: PeerIdentity | None = None
 
     async def psk_lookup(self, identity: bytes) -> PresharedKey | None:
         """Return a server's key for an identity, None if there is none.  Raises HandshakeFailed (EIO)."""
@@ -55,9 +57,9 @@ class Callbacks:
 
     def authorize(self, peer: PeerIdentity) -> None:
         """Ask the plugins whether the peer may have its session, once for each peer.  Raises HandshakeError."""
-        if self._allowed is not None and self._allowed == peer:
+        if self.allowed is not None and self.allowed == peer:
             return
         if self.request is None:
             raise HandshakeFailed(Failure.CANCELLED, "the request has ended")
         self._registry.authorize(self.request, peer)
-        self._allowed = peer
+        self.allowed = peer

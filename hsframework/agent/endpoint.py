@@ -48,7 +48,8 @@ class _Endpoint:
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._readiness = readiness
-        self._registered = False
+        self._given_up = False
+        """True if a wait for readability was, so that the epoll may have the socket still."""
         self._awaits_answer = False
 
     @property
@@ -95,9 +96,9 @@ class _Endpoint:
     def leave(self) -> None:
         """Leave the event loop and cancel the read and the write that wait.  The socket stays open."""
         # If the handshaker has closed the socket, its number may be another one's by now.
-        if self._registered and self._socket.fileno() == self._fd:
+        if (self._given_up or self._reader is not None) and self._socket.fileno() == self._fd:
             self._readiness.forget(self._fd)
-        self._registered = False
+        self._given_up = False
         if self._reader is not None:
             self._reader.cancel()
         if self._writer is not None:
@@ -119,14 +120,16 @@ class _Endpoint:
             raise RuntimeError("two reads wait on one endpoint")
         future = self._reader = self._loop.create_future()
         try:
-            self._readiness.wait(self._socket.fileno(), future, again=self._registered)
+            self._readiness.wait(self._socket.fileno(), future)
         except (ValueError, OSError):
             self._reader = None
             raise PluginError(_CLOSED) from None
-        self._registered = True
         timer = None if until is None else self._loop.call_at(until, _expire, future)
         try:
             await future
+        except BaseException:
+            self._given_up = True
+            raise
         finally:
             self._reader = None
             if timer is not None:

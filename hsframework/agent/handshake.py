@@ -4,7 +4,9 @@
   the consumer's withdrawal, the loss of the dispatcher, the end of the agent.  What comes later is ignored.
 * Any end but its own cancels the handshaker, which has :data:`GRACE` for an alert to the peer.  After that the request
   ends without it, also when it has swallowed the cancellation.
-* ``hsframework_handshake_finished`` is called once for each call of ``hsframework_handshake_started``.
+* The socket is closed as soon as the handshaker is over, while the dispatcher surely holds its copy: so the close never
+  is the last one, and never blocks.  Where DONE is not wanted, a thread does the last close if it may block.
+* ``hsframework_handshake_started`` was called before; ``hsframework_handshake_finished`` is called once, at the end.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from hsframework.agent.containment import exhaustion
-from hsframework.agent.requests import encode_failure, encode_success
+from hsframework.agent.outcomes import encode_failure, encode_success
 from hsframework.agent.served import Served
 from hsframework.errors import HsframeworkError, PluginError
 from hsframework.failures import Failure, HandshakeFailed
@@ -38,7 +40,7 @@ class Handshake:
     """One request and the task of its handshaker.
 
     ``on_end(handshake, message)`` is called once, with the DONE to send, or None when none is wanted: from the event
-    loop, as the last step of the end, and not for a handshake that is abandoned.
+    loop, as the last step of the end, and not for a handshake that is abandoned, whose endpoint stays open.
     """
 
     __slots__ = (
@@ -89,7 +91,6 @@ class Handshake:
         self._ended = False
         self._begun = False
         self._begun_at = loop.time()
-        registry.handshake_started(request)
         self._deadlines = deadlines
         self._ticket = deadlines.add(self, request.deadline)
         self._grace: asyncio.TimerHandle | None = None
@@ -128,22 +129,26 @@ class Handshake:
             raise
         except BaseException as raised:
             error = self._failure(raised)
-        self._end(error, result)
+        if not self._ended:
+            self.endpoint.close(last=self._silent)
+            self._end(error, result)
 
     def _force(self) -> None:
-        if self._begun and not self._ended:
+        if self._ended:
+            return
+        if self._begun:
             _log.error(
                 "a plugin's handshake goes on although it was cancelled",
                 plugin=self.served.plugin,
                 protocol=self.served.name,
                 request=self.request.id,
             )
+        self.endpoint.close(last=self._silent)
         self._end(self._reason)
 
     def _end(self, error: HsframeworkError | None, result: Any = None) -> None:
-        if not self._ended:
-            message = self._settle(error, result)
-            self._on_end(self, None if self._silent else message)
+        message = self._settle(error, result)
+        self._on_end(self, None if self._silent else message)
 
     def _settle(self, error: HsframeworkError | None, result: Any = None) -> bytes | None:
         """Give up the timers, decide the outcome, and call the hooks.  Return the DONE message."""
@@ -157,7 +162,8 @@ class Handshake:
         if error is None:
             try:
                 message = encode_success(self.request.id, self.served, result)
-                self._callbacks.authorize(result.peer)
+                if self._callbacks.allowed != result.peer:
+                    self._registry.authorize(self.request, result.peer)
             except KeyboardInterrupt:
                 raise
             except BaseException as raised:

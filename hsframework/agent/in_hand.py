@@ -1,8 +1,6 @@
 """Requests in hand: begun with the reply to ACCEPT, withdrawn by CANCEL, ended with DONE.
 
 * Room for a request is taken before it begins, and given back when it ends, on every way.
-* The socket is closed before DONE is sent, while the dispatcher surely holds its copy: so the close never is the last
-  one, and never blocks.  Where DONE is not sent, a thread does the last close if it may block.
 * A request ends on the event loop's call (of its task, or of the timer of its grace), never within a call from here, so
   that a loop over the requests in hand may end them.
 * The end of all at once, when the connection is lost, is the caller's: :meth:`RequestsInHand.abandon` returns the
@@ -15,7 +13,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,18 +22,18 @@ import structlog
 from hsframework.agent.callbacks import Callbacks
 from hsframework.agent.endpoint import make_endpoint
 from hsframework.agent.handshake import Handshake
+from hsframework.agent.outcomes import encode_failure
 from hsframework.agent.readiness import Readiness
-from hsframework.agent.requests import decode_request, encode_failure
+from hsframework.agent.requests import decode_request
 from hsframework.agent.trusts import Trusts
 from hsframework.errors import HandshakeError, HsframeworkError
 from hsframework.failures import Failure
 from hsframework.local.deadlines import Deadlines
 
 if TYPE_CHECKING:
-    from hsframework.agent.conversation import Conversation
+    from hsframework.agent.conversation import Conversation, Received
     from hsframework.agent.room import Room
     from hsframework.agent.served import Served
-    from hsframework.netlink.messages import Message
     from hsframework.registry.plugins import PluginRegistry
 
 DEFAULT_TIMEOUT = 4000
@@ -74,29 +72,32 @@ class RequestsInHand:
     def __len__(self) -> int:
         return len(self._handshakes)
 
-    def begin(self, values: Mapping[str, Any], fd: int | None) -> None:
+    def begin(self, values: Mapping[str, Any], fd: int | None) -> bytes | None:
         """Begin a request, whose room is taken, with the values and the socket of the reply to ACCEPT.
 
-        One that cannot be served ends at once, with DONE.
+        One that cannot be served ends at once: return its DONE.
         """
         number = values.get("request-id", 0)
         try:
             self._handshakes[number] = self._begun(number, values, fd)
         except HsframeworkError as error:
             _log.error("a request cannot be served", request=values.get("request-id"), reason=str(error))
-            self._conversation.send_soon(encode_failure(number, error))
             self._shared.room.give_back(1)
-        except BaseException:
+            return encode_failure(number, error)
+        except Exception:
+            # Others may have come with it, and the dispatcher's deadline covers this one.
+            _log.exception("a fault in the agent", during="the begin of a request")
             self._shared.room.give_back(1)
-            raise
+        return None
 
-    def withdrawn(self, message: Message, _: int | None) -> None:
-        """Handle CANCEL: end a request without DONE, and acknowledge if that is asked for."""
-        self._conversation.acknowledge(message)
-        handshake = self._handshakes.get(message.values.get("request-id", 0))
-        if handshake is not None:
-            late = message.values.get("reason") == errno.ETIMEDOUT
-            handshake.stop(Failure.SILENCE if late else Failure.CANCELLED, silent=True)
+    def withdrawn(self, messages: Iterable[Received]) -> Sequence[bytes]:
+        """Handle CANCEL: end a request without DONE."""
+        for message, _ in messages:
+            handshake = self._handshakes.get(message.values.get("request-id", 0))
+            if handshake is not None:
+                late = message.values.get("reason") == errno.ETIMEDOUT
+                handshake.stop(Failure.SILENCE if late else Failure.CANCELLED, silent=True)
+        return ()
 
     def stop(self, failure: Failure, detail: str) -> None:
         """End every request, each with its DONE."""
@@ -149,6 +150,7 @@ class RequestsInHand:
         except BaseException:
             endpoint.close()
             raise
+        shared.registry.handshake_started(request)
         source = values.get("source")
         return Handshake(
             request, callbacks, endpoint, served, source, shared.registry, self._ended, self._deadlines, self._loop
@@ -158,9 +160,9 @@ class RequestsInHand:
         self._handshakes.pop(handshake.request.id, None)
         if not self._handshakes:
             self._none_left.set()
-        handshake.endpoint.close(last=done is None)
-        if done is not None:
-            self._conversation.send_soon(done)
+        channel = self._conversation.channel
+        if done is not None and channel is not None:
+            channel.send_soon(done)
         room = self._shared.room
         room.give_back(1)
         if reason := handshake.exhausted or room.shortage():

@@ -110,8 +110,8 @@ class Link:
         self._lost.clear()
         handlers = {
             "ready": self._pulling.announced,
-            "accept": self._pulling.accepted,
-            "error": self._pulling.answered,
+            "accept": self._pulling.replied,
+            "error": self._pulling.replied,
             "cancel": self.in_hand.withdrawn,
             "trust": self.in_hand.trusts.received,
         }

@@ -4,7 +4,7 @@
   the next goes out.  EAGAIN ends the round, and the group is left alone until its next READY.
 * Of one group there is one round at a time.
 * What a round still may bring is reserved in the process's :class:`~hsframework.agent.room.Room`, and given back at its
-  end.  A request's own room is given back by :class:`~hsframework.agent.in_hand.RequestsInHand`.
+  end, once for a packet.  A request's own room is given back by :class:`~hsframework.agent.in_hand.RequestsInHand`.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from hsframework.agent.conversation import codec
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from hsframework.agent.conversation import Conversation
+    from hsframework.agent.conversation import Conversation, Received
     from hsframework.agent.in_hand import RequestsInHand
     from hsframework.agent.room import Room
     from hsframework.netlink.messages import Message
@@ -58,44 +60,71 @@ class Pulling:
         self._rounds.clear()
         self._ready.clear()
 
-    def announced(self, message: Message, _: int | None) -> None:
-        """Handle READY: the group has requests."""
-        group = message.values.get("group")
-        if group in self._groups and not self._stopped:
-            self._ready.add(group)
-            self._pull()
+    def announced(self, messages: Iterable[Received]) -> list[bytes]:
+        """Handle READY: the groups have requests.  Return an ACCEPT for each round that begins."""
+        for message, _ in messages:
+            group = message.values.get("group")
+            if group in self._groups and not self._stopped:
+                self._ready.add(group)
+        return self._accepts()
 
-    def accepted(self, message: Message, fd: int | None) -> None:
-        """Handle a reply to ACCEPT: count it, and pass the request on."""
+    def replied(self, messages: Iterable[Received]) -> list[bytes]:
+        """Handle replies to ACCEPT, requests and errors: count them first, then begin each request.
+
+        Return the DONE of those that cannot be served, and an ACCEPT for each round that begins.
+        """
+        requests: list[Received] = []
+        unused = 0
+        for received in messages:
+            message = received[0]
+            if message.error is not None:
+                unused += self._ended(message)
+            else:
+                self._count(message)
+                requests.append(received)
+        if unused:
+            self._room.give_back(unused)
+        replies = self._accepts() if self._ready else []
+        for message, fd in requests:
+            done = self._requests.begin(message.values, fd)
+            if done is not None:
+                replies.append(done)
+        return replies
+
+    def _count(self, message: Message) -> None:
         current = self._rounds.get(message.sequence)
         if current is None:
             self._room.occupy()
-        else:
-            current.left -= 1
-            if not current.left:
-                del self._rounds[message.sequence]
-                self._pull()
-        self._requests.begin(message.values, fd)
+            return
+        current.left -= 1
+        if not current.left:
+            del self._rounds[message.sequence]
 
-    def answered(self, message: Message, fd: int | None) -> None:
-        """Handle an error or an acknowledgement: it ends a round, or else is the answer to another message."""
+    def _ended(self, message: Message) -> int:
+        """End the round that an error answers, if it is one.  Return the number of requests that do not come."""
         ended = self._rounds.pop(message.sequence, None)
         if ended is None:
-            self._conversation.answered(message, fd)
-            return
-        self._room.give_back(ended.left)
+            return 0
         self._ready.discard(ended.group)
         if message.error != errno.EAGAIN:
             reason = message.values.get("message", "")
             _log.error("the dispatcher refuses ACCEPT", group=ended.group, reason=reason)
+        return ended.left
 
-    def _pull(self) -> None:
+    def _accepts(self) -> list[bytes]:
         """Begin a round for each group that has requests and no round yet, as far as there is room."""
-        if not self._conversation.is_open:
-            return
+        accepts: list[bytes] = []
         for group in self._ready.difference(it.group for it in self._rounds.values()):
-            number = self._room.take(BATCH, self._pull)
+            number = self._room.take(BATCH, self._room_made)
             if not number:
-                return
-            sequence = self._conversation.send("accept", {"group": group, "count": number})
+                break
+            sequence = next(self._conversation.numbers)
             self._rounds[sequence] = _Round(group, number)
+            accepts.append(codec.encode("accept", {"group": group, "count": number}, sequence=sequence))
+        return accepts
+
+    def _room_made(self) -> None:
+        channel = self._conversation.channel
+        if channel is not None:
+            for accept in self._accepts():
+                channel.send(accept)

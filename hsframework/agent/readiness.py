@@ -3,9 +3,9 @@
 A socket in mid-handshake is waited for once or twice in its life, for which the loop's own ``add_reader`` does far too
 much.  The rules:
 
-* A socket is in the epoll from its first wait until :meth:`Readiness.forget`; between two waits it reports no event
-  (EPOLLONESHOT), so that data for the consumer does not wake the loop.
-* It is forgotten before it is closed: another process has a copy, which would keep a closed fd firing.
+* A socket is in the epoll while it is waited for, and no longer, so that data for the consumer does not wake the loop.
+* One whose wait has been given up is forgotten before it is closed: another process has a copy, which would keep a
+  closed fd firing.  If a handshaker has closed it all the same, it fires once (EPOLLONESHOT).
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ class Readiness:
         self._waiting: dict[int, asyncio.Future[None]] = {}
         loop.add_reader(self._epoll.fileno(), self._wake)
 
-    def wait(self, fd: int, future: asyncio.Future[None], *, again: bool) -> None:
-        """Set ``future`` once ``fd`` is readable, its peer has gone or it has failed.  ``again``: not the first wait.
+    def wait(self, fd: int, future: asyncio.Future[None]) -> None:
+        """Set ``future`` once ``fd`` is readable, its peer has gone or it has failed.
 
-        A future may be cancelled without further ado.  Raises OSError or ValueError for an fd that is closed.
+        If the wait is given up before, :meth:`forget` is to be called at the end, or :meth:`wait` again.
+        Raises OSError or ValueError for an fd that is closed.
         """
-        if again:
-            self._epoll.modify(fd, _READABLE)
-        else:
+        try:
             self._epoll.register(fd, _READABLE)
+        except FileExistsError:
+            self._epoll.modify(fd, _READABLE)
         self._waiting[fd] = future
 
     def forget(self, fd: int) -> None:
-        """Take a socket out that is about to be closed."""
+        """Take a socket out whose wait has been given up, and that is about to be closed."""
         self._waiting.pop(fd, None)
         with contextlib.suppress(OSError):
             self._epoll.unregister(fd)
@@ -51,6 +52,8 @@ class Readiness:
 
     def _wake(self) -> None:
         for fd, _ in self._epoll.poll(0, _MOST_EVENTS):
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(fd)
             future = self._waiting.pop(fd, None)
             if future is not None and not future.done():
                 future.set_result(None)

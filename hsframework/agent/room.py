@@ -9,14 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-import time
 from collections.abc import Callable
 
 FD_RESERVE = 64
 """File descriptors that are left for everything but requests."""
-
-LOOK_AGAIN = 0.005
-"""Seconds between two looks for leaked file descriptors, which are asked for after each request."""
 
 MAX_IN_HAND = 8192
 _MOST_FDS = 1 << 30
@@ -38,7 +34,6 @@ class Room:
     def __init__(self, capacity: int | None = None) -> None:
         self._free = capacity or default_capacity()
         self._waiting: dict[Callable[[], object], None] = {}
-        self._look_again = 0.0
         self.highest_fd = _fd_limit() - FD_RESERVE // 4
         """A file descriptor that requests never come to: the kernel gives the lowest number that is free."""
 
@@ -69,13 +64,8 @@ class Room:
     def shortage(self) -> str:
         """Return the resource that soon runs out, as a sentence; "": none.
 
-        It is file descriptors, if more are open than requests can need: some leak then.  Looks at most once in
-        :data:`LOOK_AGAIN` seconds.
+        It is file descriptors, if more are open than requests can need: some leak then.
         """
-        now = time.monotonic()
-        if now < self._look_again:
-            return ""
-        self._look_again = now + LOOK_AGAIN
         try:
             os.fstat(self.highest_fd)
         except OSError:

@@ -7,7 +7,7 @@ the dispatcher was started anew.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -31,9 +31,13 @@ class Trusts:
     def __init__(self) -> None:
         self._trusts: dict[int, Trust] = {}
 
-    def received(self, message: Message, fd: int | None) -> None:
-        """Handle a trust message; owns the fd.  One that is not understood leaves its number without a meaning."""
-        values = message.values
+    def received(self, messages: Iterable[tuple[Message, int | None]]) -> Sequence[bytes]:
+        """Handle trust messages; owns their fds.  One that is not understood leaves its number without a meaning."""
+        for message, fd in messages:
+            self._take(message.values, fd)
+        return ()
+
+    def _take(self, values: Mapping[str, Any], fd: int | None) -> None:
         number = values.get("trust-id", 0)
         # Gone until it has been read: a request must not be served with the content that the number had before.
         self._trusts.pop(number, None)

@@ -18,23 +18,23 @@ from typing import TYPE_CHECKING
 
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import AsyncSession
+from hsframework.client.submits import Submits
 from hsframework.client.sync import CONNECT_TIMEOUT, GRACE, UNTIMED
 from hsframework.client.wire import (
-    Submits,
+    cannot_send,
     codec,
     connect_error,
     encode_cancel,
     link_lost,
-    numbered,
     open_socket,
     outcome,
-    socket_fd,
+    socket_closed,
 )
 from hsframework.errors import HandshakeError, HsframeworkError, MessageError
 from hsframework.local.channel import AsyncChannel
 from hsframework.local.deadlines import Deadlines
 from hsframework.local.places import consumer_socket
-from hsframework.netlink.messages import Message
+from hsframework.netlink.messages import Message, sequence_numbers
 
 if TYPE_CHECKING:
     from hsframework.registry.plugins import Registry
@@ -63,7 +63,7 @@ class AsyncClient:
         self._channel: AsyncChannel | None = None
         self._connecting: asyncio.Lock | None = None
         self._pending: dict[int, asyncio.Future[Message]] = {}
-        self._sequence = 0
+        self._numbers = sequence_numbers()
         self._guards: Deadlines[int] | None = None
 
     async def __aenter__(self) -> AsyncClient:
@@ -115,12 +115,12 @@ class AsyncClient:
         Raises RequestRefused (no handshake was begun, the socket is as it was), HandshakeError (the handshake failed),
         another HsframeworkError when the dispatcher cannot be reached or closes the link.  Each carries its errno.
         """
-        data = self._submits.encode(options)
-        if not self.connected:
+        sequence = next(number for number in self._numbers if number not in self._pending)
+        data = self._submits.encode(options, sequence)
+        if self._channel is None or self._channel.closed:
             await self.connect()
         assert self._channel is not None
         loop = asyncio.get_running_loop()
-        sequence = self._next_sequence()
         future: asyncio.Future[Message] = loop.create_future()
         limit = (UNTIMED if options.timeout is None else options.timeout) + GRACE
         if self._guards is None:
@@ -129,8 +129,13 @@ class AsyncClient:
         ticket = guards.add(sequence, loop.time() + limit)
         self._pending[sequence] = future
         try:
-            self._submit(numbered(data, sequence), socket_fd(sock))
+            fd = sock.fileno()
+            if fd < 0:
+                raise socket_closed()
+            self._channel.send_soon(data, fd)
             message = await future
+        except OSError as error:  # of send_soon
+            raise cannot_send(error) from None
         except asyncio.CancelledError:
             self._withdraw(sequence, errno.ECANCELED)
             raise
@@ -138,22 +143,6 @@ class AsyncClient:
             guards.remove(sequence, ticket)
             self._pending.pop(sequence, None)
         return AsyncSession(sock, options.role, outcome(message, options.group), self._registry)
-
-    def _submit(self, data: bytes, fd: int) -> None:
-        assert self._channel is not None
-        try:
-            self._channel.send_soon(data, fd)
-        except OSError as error:
-            raise HsframeworkError(
-                f"the request cannot be sent: {error.strerror}; close some files or raise their limit (ulimit -n)",
-                errno=error.errno or errno.EIO,
-            ) from None
-
-    def _next_sequence(self) -> int:
-        self._sequence = self._sequence % 0xFFFFFFFF + 1
-        while self._sequence in self._pending:
-            self._sequence = self._sequence % 0xFFFFFFFF + 1
-        return self._sequence
 
     def _withdraw(self, sequence: int, reason: int) -> None:
         if self.connected and self._channel is not None:

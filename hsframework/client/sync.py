@@ -19,20 +19,12 @@ from typing import TYPE_CHECKING
 
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import Session
-from hsframework.client.wire import (
-    Submits,
-    codec,
-    connect_error,
-    link_lost,
-    numbered,
-    open_socket,
-    outcome,
-    socket_fd,
-)
+from hsframework.client.submits import Submits
+from hsframework.client.wire import codec, connect_error, link_lost, open_socket, outcome, socket_closed
 from hsframework.errors import HandshakeError, HsframeworkError, MessageError
 from hsframework.local.packets import MAX_PACKET, messages_of, send_packet
 from hsframework.local.places import consumer_socket
-from hsframework.netlink.messages import Message
+from hsframework.netlink.messages import Message, sequence_numbers
 
 if TYPE_CHECKING:
     from hsframework.registry.plugins import Registry
@@ -62,6 +54,7 @@ class Client:
         self._runtime_dir = runtime_dir
         self._registry = registry
         self._submits = Submits(registry)
+        self._numbers = sequence_numbers()
         self._idle: list[_Link] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -98,11 +91,12 @@ class Client:
         Raises RequestRefused (no handshake was begun, the socket is as it was), HandshakeError (the handshake failed),
         another HsframeworkError when the dispatcher cannot be reached or closes the link.  Each carries its errno.
         """
-        data = self._submits.encode(options)
+        sequence = next(self._numbers)
+        data = self._submits.encode(options, sequence)
         limit = (UNTIMED if options.timeout is None else options.timeout) + GRACE
         link = self._submit(data, sock)
         try:
-            message = link.result(limit)
+            message = link.result(sequence, limit)
         except BaseException:
             link.close()
             raise
@@ -113,7 +107,7 @@ class Client:
         while True:
             link, used_before = self._take()
             try:
-                link.submit(data, socket_fd(sock))
+                link.submit(data, sock)
                 return link
             except OSError as error:
                 link.close()
@@ -146,7 +140,6 @@ class _Link:
 
     def __init__(self, path: Path) -> None:
         self._socket = open_socket(path)
-        self._sequence = 0
         try:
             self._socket.settimeout(CONNECT_TIMEOUT)
             self._socket.connect(str(path))
@@ -154,16 +147,18 @@ class _Link:
             self._socket.close()
             raise connect_error(path, error) from None
 
-    def submit(self, data: bytes, fd: int) -> None:
-        self._sequence = self._sequence % 0xFFFFFFFF + 1
+    def submit(self, data: bytes, sock: socket.socket) -> None:
+        fd = sock.fileno()
+        if fd < 0:
+            raise socket_closed()
         self._socket.settimeout(CONNECT_TIMEOUT)
-        send_packet(self._socket, numbered(data, self._sequence), fd)
+        send_packet(self._socket, data, fd)
 
-    def result(self, limit: float) -> Message:
+    def result(self, sequence: int, limit: float) -> Message:
         end = time.monotonic() + limit
         while True:
             for message in self._receive(max(0.001, end - time.monotonic()), limit):
-                if message.sequence == self._sequence and message.error != 0:
+                if message.sequence == sequence and message.error != 0:
                     return message
 
     def _receive(self, remaining: float, limit: float) -> list[Message]:

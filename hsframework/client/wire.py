@@ -1,4 +1,4 @@
-"""Messages and errors that both clients share: the dispatcher's socket, the ``submit`` and the ``result``."""
+"""The link to the dispatcher, as both clients have it: its socket, its errors, the ``result`` and the ``cancel``."""
 
 from __future__ import annotations
 
@@ -6,34 +6,23 @@ import errno
 import getpass
 import os
 import socket
-import struct
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hsframework.client.request import HandshakeOptions
 from hsframework.errors import (
     ConfigurationError,
     HandshakeError,
     HsframeworkError,
     MessageError,
-    PluginError,
     RequestRefused,
     describe_errno,
 )
 from hsframework.local.channel import LOCAL_MESSAGE_TYPE
-from hsframework.local.packets import MAX_PACKET
 from hsframework.local.places import PATH_LIMIT
-from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.messages import Message, MessageCodec
 from hsframework.netlink.spec import builtin_specification
-
-if TYPE_CHECKING:
-    from hsframework.registry.plugins import Registry
-
-_SEQUENCE = struct.Struct("=I")
-_SEQUENCE_OFFSET = 8
 
 _HINTS: Mapping[int, str] = {
     errno.ESRCH: "no agent serves the group {group!r}; start one, for example with 'hsframework run'",
@@ -87,64 +76,17 @@ def link_lost(error: Exception | None) -> HsframeworkError:
     )
 
 
-def encode_submit(options: HandshakeOptions, registry: Registry | None) -> bytes:
-    """Encode a ``submit`` message without its sequence number; :func:`numbered` fills it in.
-
-    Raises RequestRefused (EMSGSIZE) if it does not fit into one packet, ConfigurationError for attributes that the
-    protocol's specification does not allow, PluginError if no installed plugin has that specification.
-    """
-    attributes = options.attributes
-    if not isinstance(attributes, bytes):
-        attributes = _encode_attributes(options.group, attributes, registry) if attributes else b""
-    try:
-        data = codec().encode("submit", options.submit_values(attributes))
-    except MessageError as error:
-        raise RequestRefused(f"the request cannot be sent: {error}", errno=errno.EMSGSIZE) from None
-    if len(data) > MAX_PACKET:
-        raise RequestRefused(
-            f"the request has {len(data)} bytes and {MAX_PACKET} fit into one: bring fewer trust anchors and "
-            "certificates, or name a profile that has them",
-            errno=errno.EMSGSIZE,
-        )
-    return data
+def socket_closed() -> RequestRefused:
+    """Return the error for a socket that its owner has closed."""
+    return RequestRefused("the socket is closed; hand over one that is connected", errno=errno.EBADF)
 
 
-class Submits:
-    """A cache of encoded ``submit`` messages by their options.  Options with secrets are not cached."""
-
-    MOST = 16
-    """Messages that are kept; the oldest goes first."""
-
-    def __init__(self, registry: Registry | None) -> None:
-        self._registry = registry
-        # By id() of the options, which is not reused while they are kept beside it.
-        self._encoded: dict[int, tuple[HandshakeOptions, bytes]] = {}
-
-    def encode(self, options: HandshakeOptions) -> bytes:
-        """Return what :func:`encode_submit` returns.  Raises the same errors."""
-        known = self._encoded.get(id(options))
-        if known is not None:
-            return known[1]
-        data = encode_submit(options, self._registry)
-        if not (options.identities or options.psks or options.attributes):
-            if len(self._encoded) >= self.MOST:
-                del self._encoded[next(iter(self._encoded))]
-            self._encoded[id(options)] = options, data
-        return data
-
-
-def socket_fd(sock: socket.socket) -> int:
-    """Return the fd of the socket to submit.  Raises RequestRefused (EBADF) for a socket that its owner has closed."""
-    fd = sock.fileno()
-    if fd < 0:
-        raise RequestRefused("the socket is closed; hand over one that is connected", errno=errno.EBADF)
-    return fd
-
-
-def numbered(data: bytes, sequence: int) -> bytes:
-    """Return ``data`` with its sequence number replaced."""
-    end = _SEQUENCE_OFFSET + _SEQUENCE.size
-    return data[:_SEQUENCE_OFFSET] + _SEQUENCE.pack(sequence) + data[end:]
+def cannot_send(error: OSError) -> HsframeworkError:
+    """Return the error for a request whose socket cannot be attached to a message."""
+    return HsframeworkError(
+        f"the request cannot be sent: {error.strerror}; close some files or raise their limit (ulimit -n)",
+        errno=error.errno or errno.EIO,
+    )
 
 
 def encode_cancel(sequence: int, reason: int = errno.ECANCELED) -> bytes:
@@ -165,22 +107,6 @@ def outcome(message: Message, group: str) -> Mapping[str, Any]:
         number = _errno(status)
         raise HandshakeError(values.get("message") or f"the handshake failed: {describe_errno(number)}", errno=number)
     return values
-
-
-def _encode_attributes(group: str, attributes: Mapping[str, Any], registry: Registry | None) -> bytes:
-    from hsframework.client.session import installed_plugins
-
-    for entry in (registry or installed_plugins()).protocols.values():
-        specification = entry.protocol.specification
-        if group in entry.protocol.groups and specification is not None and "request" in specification.sets:
-            try:
-                return attribute_codec(specification, "request").encode(attributes)
-            except MessageError as error:
-                raise ConfigurationError(f"attributes: {error}") from None
-    raise PluginError(
-        f"no plugin that is installed here describes the attributes of group {group!r}: install it, or "
-        "leave attributes out"
-    )
 
 
 def _hint(number: int, group: str) -> str:

@@ -54,7 +54,11 @@ class MetricsSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Limits; past those of pending requests (taken and not completed) a request is refused with EAGAIN."""
+    """Limits; past those of pending requests (taken and not completed) a request is refused with EAGAIN.
+
+    A kernel request waits in the kernel's queue instead, but for ``per_address``.  An optional limit that is unset does
+    not limit.
+    """
 
     total: int = 4096
     """Pending requests in all."""
@@ -69,7 +73,8 @@ class Limits:
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
-            if getattr(self, item.name) < 1:
+            value = getattr(self, item.name)
+            if value is not None and value < 1:
                 raise ConfigurationError(f"{item.name.replace('_', '-')} must be at least 1")
 
 
@@ -154,7 +159,7 @@ class KernelSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
-    """The agent of one protocol, as `hsframework run` and `hsframework agent` start it."""
+    """The agent of the plugin NAME under `hsframework run`, of the protocol NAME under `hsframework agent`."""
 
     processes: int = 1
     """Number of workers."""

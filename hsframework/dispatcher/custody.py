@@ -3,14 +3,14 @@
 * Only a connected socket is taken, and it is told apart from others by its inode: two fds of one socket are one socket.
 * The dispatcher never polls it, so there is no epoll to leave before it is closed.
 * O_NONBLOCK, TCP_NODELAY and SO_RCVLOWAT belong to the open file, hence to the owner too: they are saved when the
-  socket is taken and put back before the owner is told the outcome.  In between Nagle's algorithm is off, so that no
-  agent has to see to it: handshakes are small messages, each of which waits for the other.  For the same reason a
-  socket is readable then as soon as there is a byte.
+  socket is taken and put back once, on every way out, before the owner is told the outcome.  In between Nagle's
+  algorithm is off, so that no agent has to see to it: handshakes are small messages, each of which waits for the other.
+  For the same reason a socket is readable then as soon as there is a byte.
 * The last close of a socket with SO_LINGER blocks.  Whether it is set can change at any time for a consumer that we do
   not trust, so its sockets are closed on threads of their own; a trusted consumer's only where SO_LINGER is set, since
   handing each socket to a thread costs more than everything else that the dispatcher does for a request.  The threads
   also close what else may hold the last copy of a user's socket: fds not wanted, connections with unread messages.
-* An fd that is handed to an agent is a copy; ours stays until the request is closed.
+* An fd that is handed to an agent is a copy; ours stays until :meth:`Custody.release`.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ class Custody:
         "_rcvlowat",
         "_socket",
         "_trusted",
+        "fileno",
         "inode",
         "local_address",
         "peer_address",
@@ -104,18 +105,22 @@ class Custody:
             raise RequestRefused(
                 "the file descriptor is not a socket; attach the connected socket", errno=errno.ENOTSOCK
             ) from None
+        self.fileno: Callable[[], int] = self._socket.fileno
+        """Returns our copy, for sending it to an agent; -1 once it is closed."""
         self.protocol = self._socket.proto
         """SO_PROTOCOL: 6 TCP, 17 UDP, 261 in-kernel QUIC, 0 AF_UNIX."""
         self._close = close
         self._trusted = trusted
+        self._flags: int | None = None
+        """O_NONBLOCK and the like; None: there is nothing to put back."""
+        self._nodelay: int | None = None
+        self._rcvlowat = 1
         try:
             peer = self._peer(connected)
             self.local_address, _ = format_address(self._socket.getsockname())
             self.peer_address, self.peer_host = format_address(peer)
             self.inode = os.fstat(fd).st_ino
             self._flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-            self._nodelay: int | None = None
-            self._rcvlowat = 1
             if self.protocol == socket.IPPROTO_TCP:
                 self._without_delay()
         except OSError as error:
@@ -142,15 +147,13 @@ class Custody:
         if self._rcvlowat != 1:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
-    def fileno(self) -> int:
-        """Return our copy, for sending it to an agent."""
-        return self._socket.fileno()
-
     def restore(self) -> None:
-        """Put the owner's flags and options back.  Errors are ignored: the connection may have ended."""
-        fd = self._socket.fileno()
+        """Put the owner's flags and options back, once.  Errors are ignored: the connection may have ended."""
+        if self._flags is None:
+            return
+        flags, self._flags = self._flags, None
         with contextlib.suppress(OSError):
-            fcntl.fcntl(fd, fcntl.F_SETFL, self._flags)
+            fcntl.fcntl(self._socket, fcntl.F_SETFL, flags)
             if self._nodelay is not None:
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, self._nodelay)
             if self._rcvlowat != 1:
@@ -166,7 +169,13 @@ class Custody:
         return self._socket.getsockopt(level, name, size)
 
     def release(self) -> None:
-        """Close our copy; if that could block, on a thread of the closer."""
+        """Put the owner's flags and options back, and close our copy.
+
+        If closing it could block, a thread of the closer does.
+        """
+        self.restore()
+        if self.fileno() < 0:
+            return
         if self._trusted and not _lingers(self._socket):
             self._socket.close()
         else:

@@ -38,12 +38,12 @@ LOCAL_MESSAGE_TYPE = 0x20
 """``nlmsg_type`` of every message of the local family."""
 
 
-class AsyncChannel:
+class PacketChannel:
     """One end of a link, on an asyncio loop.
 
-    ``on_message(data, fd)`` is called for each message and owns the fd.  ``on_closed(error)`` is called once: with None
-    when the peer has closed, MessageError when it broke a rule above, OSError when the socket failed.  After
-    :meth:`close` neither is called.
+    ``on_packet(messages)`` is called for each packet, and owns the fds of its messages.  ``on_closed(error)`` is called
+    once: with None when the peer has closed, MessageError when it broke a rule above, OSError when the socket failed.
+    After :meth:`close` neither is called.
     """
 
     BURST = 32
@@ -56,7 +56,7 @@ class AsyncChannel:
     def __init__(
         self,
         sock: socket.socket,
-        on_message: Callable[[bytes, int | None], None],
+        on_packet: Callable[[Sequence[Item]], None],
         on_closed: Callable[[Exception | None], None],
         *,
         loop: asyncio.AbstractEventLoop | None = None,
@@ -65,7 +65,7 @@ class AsyncChannel:
         sock.setblocking(False)
         self._socket = sock
         self._loop = loop or asyncio.get_running_loop()
-        self._on_message = on_message
+        self._on_packet = on_packet
         self._on_closed = on_closed
         self._close_fd = close_fd
         self._queue: deque[tuple[bytes, Sequence[int]]] = deque()
@@ -219,17 +219,7 @@ class AsyncChannel:
         except (MessageError, OSError) as error:
             self._fail(error)
             return 0
-        waiting = iter(messages)
-        try:
-            for message, its_fd in waiting:
-                if not self.closed:
-                    self._on_message(message, its_fd)
-                elif its_fd is not None:
-                    self._close_fd(its_fd)
-        finally:
-            for _, its_fd in waiting:
-                if its_fd is not None:
-                    self._close_fd(its_fd)
+        self._on_packet(messages)
         return len(messages)
 
     def _fail_soon(self, error: Exception) -> None:
@@ -248,3 +238,35 @@ class AsyncChannel:
             return
         self.close()
         self._on_closed(error)
+
+
+class AsyncChannel(PacketChannel):
+    """A channel that hands on one message at a time: ``on_message(data, fd)`` is called for each, and owns the fd.
+
+    After :meth:`close` the rest of a packet is dropped.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        on_message: Callable[[bytes, int | None], None],
+        on_closed: Callable[[Exception | None], None],
+        *,
+        loop: asyncio.AbstractEventLoop | None = None,
+        close_fd: Callable[[int], None] = os.close,
+    ) -> None:
+        super().__init__(sock, self._hand_on, on_closed, loop=loop, close_fd=close_fd)
+        self._on_message = on_message
+
+    def _hand_on(self, messages: Sequence[Item]) -> None:
+        waiting = iter(messages)
+        try:
+            for message, its_fd in waiting:
+                if not self.closed:
+                    self._on_message(message, its_fd)
+                elif its_fd is not None:
+                    self._close_fd(its_fd)
+        finally:
+            for _, its_fd in waiting:
+                if its_fd is not None:
+                    self._close_fd(its_fd)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 from hsframework.errors import MessageError
@@ -30,10 +30,6 @@ NLA_F_NET_BYTEORDER = 0x4000
 NLA_TYPE_MASK = 0x3FFF
 MAX_PAYLOAD = 0xFFFF - 4
 """Bytes of an attribute's value; ``nla_len`` counts the header too."""
-
-CACHED_NESTS = 256
-CACHED_NEST_SIZE = 96
-"""Nests in the cache of one set, and the bytes of each, at most."""
 
 _HEADER = struct.Struct("=HH")
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
@@ -65,8 +61,6 @@ class AttributeCodec:
         # Unpacking a named tuple takes several times as long as unpacking a plain one.
         self._plain_decoders: dict[int, tuple[Any, ...]] = {}
         attributes = specification.sets[set_name].attributes.values()
-        self.flat = not any(attribute.nested or attribute.sensitive or attribute.multi for attribute in attributes)
-        """True if the set has no nests, lists or secrets."""
         for attribute in attributes:
             wire_type = attribute.value | (NLA_F_NESTED if attribute.nested else 0)
             encoder, decoding = self._functions(specification, attribute, wire_type)
@@ -230,14 +224,7 @@ def _nest(inner: AttributeCodec, wire_type: int, where: str) -> tuple[_Encoder, 
             raise _too_long(where, len(payload))
         return pack(len(payload) + 4, wire_type) + payload
 
-    if not inner.flat:
-        return encode, inner.decode
-    cached = lru_cache(CACHED_NESTS)(inner.decode)
-
-    def decode(data: bytes) -> Values:
-        return cached(data).copy() if len(data) <= CACHED_NEST_SIZE else inner.decode(data)
-
-    return encode, decode
+    return encode, inner.decode
 
 
 def _integer(code: str, attribute: Attribute, wire_type: int, where: str) -> tuple[_Encoder, _Decoding]:

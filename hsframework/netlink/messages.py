@@ -17,6 +17,7 @@ import struct
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from typing import Any, Literal
 
 from hsframework.errors import MessageError
@@ -53,6 +54,13 @@ class Message:
     """Positive errno of an error, 0 for an acknowledgement, None for any other message."""
     data: bytes = field(default=b"", repr=False, compare=False)
     """The undecoded message; empty for an error, and for one from the kernel."""
+
+    def wanted(self, name: str) -> Any:
+        """Return a value that the message must have.  Raises MessageError if it has none."""
+        value = self.values.get(name)
+        if value is None:
+            raise MessageError(f"{self.operation}: {name} is missing")
+        return value
 
 
 class MessageCodec:
@@ -171,6 +179,16 @@ def type_of(data: bytes) -> int:
 def sequence_of(data: bytes) -> int:
     """Return the sequence number of an encoded message; 0 if it is too short to have one."""
     return int.from_bytes(data[8:12], sys.byteorder)
+
+
+def sequence_numbers(most: int = 0xFFFFFFFF) -> Iterator[int]:
+    """Return the numbers 1 to ``most``, over and over.  0 is the number of a message that is not answered."""
+    return chain.from_iterable(repeat(range(1, most + 1)))
+
+
+def with_sequence(data: bytes, sequence: int) -> bytes:
+    """Return an encoded message with another sequence number."""
+    return data[:8] + sequence.to_bytes(4, sys.byteorder) + data[12:]
 
 
 def without_sequence(data: bytes) -> bytes:

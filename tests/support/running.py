@@ -384,7 +384,9 @@ def tcp_pairs(number: int = 1) -> Iterator[list[tuple[socket.socket, socket.sock
         with contextlib.ExitStack() as listening:
             servers = [listening.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
             for server in servers:
-                near = opened.enter_context(socket.create_connection(server.getsockname()))
+                # Bound first: connect(2) alone may choose a port that another connection to another server has.
+                near = socket.create_connection(server.getsockname(), source_address=("127.0.0.1", 0))
+                opened.enter_context(near)
                 pairs.append((near, opened.enter_context(server.accept()[0])))
         assert len({end.getsockname() for pair in pairs for end in pair}) == 2 * number
         yield pairs

@@ -4,7 +4,8 @@ The dispatcher offers its agents the same service as the kernel offers the dispa
 
 * ``server``: accepts connections.
 * ``connection``: the connection of one agent, from its first message to its end.
-* ``operations``: a table of the operations that each phase allows, and the functions that carry them out.
+* ``operations``: a table of the operations that each phase allows, and those on groups: join, leave, accept.
+* ``in_hand``: the operations on requests that an agent has in hand.
 """
 
 from hsframework.dispatcher.agents.server import AgentServer

@@ -1,8 +1,9 @@
 """Core of the dispatcher: requests come from sources, agents pull them, and each is completed exactly once.
 
 It runs on one asyncio loop and holds no lock.  What happens to a request goes through :meth:`Dispatcher.happen`, which
-looks the row up in the table of :mod:`~hsframework.dispatcher.requests.lifecycle` and does the actions in order;
-nothing else changes a request's state.
+looks the row up in the table of :mod:`~hsframework.dispatcher.requests.lifecycle` and does the actions in order.  But
+for :meth:`Dispatcher.pull`, which takes all requests of an ACCEPT through one row, nothing else changes a request's
+state.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import socket
 from collections.abc import Callable, Iterable, Mapping
-from itertools import count
 from typing import Any
 
 import structlog
@@ -27,6 +26,7 @@ from hsframework.dispatcher.requests.limits import PendingLimits
 from hsframework.dispatcher.requests.request import Agent, Outcome, PendingRequest, Source, Submission
 from hsframework.errors import RequestRefused, errno_name
 from hsframework.local.deadlines import Deadlines
+from hsframework.netlink.messages import sequence_numbers
 from hsframework.telemetry.metrics import Metrics
 
 DEADLINE_MARGIN = 0.2
@@ -56,12 +56,12 @@ class Dispatcher:
         self._limits = PendingLimits(configuration.limits)
         self._inodes: set[int] = set()
         self._starved: set[Source] = set()
-        self._numbers = count(1)
+        self._numbers = sequence_numbers()
         self._closer = Closer()
         self._deadlines: Deadlines[PendingRequest] = Deadlines(self._loop, self._deadline)
         # Bound once: the module's own logger is bound anew by every call, which costs more than what it drops.
         self._log = _log.bind()
-        self._actions: Mapping[Action, Callable[[PendingRequest], Event | None]] = {
+        self._actions: Mapping[Action, Callable[[PendingRequest], None]] = {
             Action.SHUT_DOWN: lambda request: request.custody.shut_down(),
             Action.COMPLETE: self._complete,
             Action.TELL_AGENT: self._tell_agent,
@@ -89,14 +89,6 @@ class Dispatcher:
             request.custody.shut_down()
             self.consumer_gone(request)
 
-    def take_socket(self, fd: int, *, trusted: bool = False, connected: bool = True) -> Custody:
-        """Take custody of a user's socket, until the request's end or ``custody.release()``.
-
-        ``trusted``: the consumer would not set SO_LINGER behind our back.  ``connected``: refuse a socket that is not.
-        Raises RequestRefused.
-        """
-        return Custody(fd, self._closer.close, trusted=trusted, connected=connected)
-
     def close_fd(self, fd: int) -> None:
         """Close off the loop an fd that may hold the last copy of a user's socket."""
         self._closer.close(fd)
@@ -104,38 +96,31 @@ class Dispatcher:
     def submit(self, submission: Submission, custody: Custody, origin: object = None) -> PendingRequest:
         """Take a request for a socket, and announce it.  ``origin``: the source's own, kept with the request.
 
-        Raises RequestRefused; the custody of a refused request stays the caller's.
+        Raises RequestRefused, in this order: ESRCH (no agent), EBUSY (the socket is in a handshake), EAGAIN (a limit).
+        The custody of a refused request stays the caller's.
         """
-        group = self._group_for(submission.group, custody.protocol)
-        if custody.inode in self._inodes:
-            raise RequestRefused("a handshake is under way on this socket", errno=errno.EBUSY)
-        self._limits.take(submission.consumer, submission.group, custody.peer_host)
-        self._inodes.add(custody.inode)
+        group = self.groups.get(submission.group)
+        if group is None:
+            group = Group(submission.group)
+        number = next(self._numbers)
+        while number in self.requests:
+            number = next(self._numbers)
         now = self._loop.time()
-        request = PendingRequest(submission, custody, origin, self._next_id(), now, now + submission.timeout)
+        request = PendingRequest(submission, custody, origin, number, now, now + submission.timeout)
+        group.admit(request)
+        try:
+            if custody.inode in self._inodes:
+                raise RequestRefused("a handshake is under way on this socket", errno=errno.EBUSY)
+            self._limits.take(submission.consumer, submission.group, custody.peer_host)
+        except RequestRefused:
+            group.remove(request)
+            raise
+        self._inodes.add(custody.inode)
         request.ticket = self._deadlines.add(request, request.deadline + DEADLINE_MARGIN)
-        self.requests[request.id] = request
-        group.push(request)
+        self.requests[number] = request
         for agent in group.members:
             agent.announce(group.name)
         return request
-
-    def _group_for(self, name: str, protocol: int) -> Group:
-        """Return the group in which a socket of this SO_PROTOCOL may be served.  Raises RequestRefused."""
-        group = self.groups.get(name)
-        if group is None or not group.open:
-            raise RequestRefused(
-                f"no agent listens in the group {name!r}; start one with 'hsframework agent', or see in the service's "
-                "log why there is none",
-                errno=errno.ESRCH,
-            )
-        if not group.may_serve(protocol):
-            raise RequestRefused(
-                f"no agent in the group {name!r} serves {_kind(protocol)} sockets; name another group, or hand over "
-                "another socket",
-                errno=errno.ESRCH,
-            )
-        return group
 
     def has_room(self, source: Source, group: str) -> bool:
         """Return True if a source, as one consumer, may take one more request of the group.
@@ -154,10 +139,6 @@ class Dispatcher:
     def consumer_gone(self, request: PendingRequest) -> None:
         """Close a request whose consumer has gone."""
         self.happen(request, Event.CONSUMER_GONE)
-
-    def acknowledged(self, request: PendingRequest) -> None:
-        """Close a request whose source had returned False from ``complete``, and has delivered the outcome since."""
-        self.happen(request, Event.ACKNOWLEDGED)
 
     # Called by agents' connections
 
@@ -191,14 +172,16 @@ class Dispatcher:
             else:
                 self._close_group(group)
 
-    def pull(self, agent: Agent, name: str) -> PendingRequest | None:
-        """Return the next request of a group, which the agent has in hand from then on, or None if none waits."""
-        group = self.groups.get(name)
-        request = None if group is None else group.pull(agent.socket_protocols)
-        if request is not None:
-            request.agent = agent
-            self.happen(request, Event.ACCEPTED)
-        return request
+    def pull(self, agent: Agent, name: str, most: int) -> list[PendingRequest]:
+        """Return up to ``most`` requests of a group that the agent has joined; fewer if no more wait that it serves.
+
+        The agent has them in hand from then on.
+        """
+        requests = self.groups[name].pull(agent.socket_protocols, most)
+        state, _ = TABLE[State.QUEUED, Event.ACCEPTED]
+        for request in requests:
+            request.agent, request.state = agent, state
+        return requests
 
     def not_handed_over(self, request: PendingRequest, reason: str) -> None:
         """Complete with EIO a request that was pulled and cannot be sent to its agent."""
@@ -208,14 +191,13 @@ class Dispatcher:
     def in_hand(self, agent: Agent, request_id: int) -> PendingRequest:
         """Return a request that the agent has in hand.  Raises RequestRefused (EBADF) for any other number."""
         request = self.requests.get(request_id)
-        if request is None or request.agent is not agent or request.state is not State.IN_FLIGHT:
+        if request is None or request.agent is not agent:
             raise RequestRefused(f"request {request_id} is not in this agent's hands", errno=errno.EBADF)
         return request
 
     def all_in_hand(self, agent: Agent) -> list[PendingRequest]:
         """Return every request that the agent has in hand."""
-        pending = self.requests.values()
-        return [request for request in pending if request.agent is agent and request.state is State.IN_FLIGHT]
+        return [request for request in self.requests.values() if request.agent is agent]
 
     def done(self, agent: Agent, request_id: int, outcome: Outcome) -> None:
         """Complete a request with the outcome that its agent reports; one that comes late is ignored.
@@ -227,8 +209,6 @@ class Dispatcher:
             return
         if request.agent is not agent:
             raise RequestRefused(f"request {request_id} is not in this agent's hands", errno=errno.EBADF)
-        if request.state is not State.IN_FLIGHT:
-            return
         if outcome.status:
             self.happen(request, Event.FAILED, outcome)
         elif (problem := _missing_session(request, outcome.values)) is not None:
@@ -257,31 +237,25 @@ class Dispatcher:
             _log.error("a fault in the dispatcher", request=request.id, error=problem)
             return
         state, actions = row
-        if request.state is State.QUEUED and event is not Event.ACCEPTED:
+        if request.state is State.QUEUED:
             self.groups[request.submission.group].remove(request)
         request.state = state
-        if outcome is not None and actions:
+        if outcome is not None:
             request.outcome = outcome
-        following = None
         for action in actions:
-            following = self._actions[action](request)
-        if following is not None:
-            self.happen(request, following)
+            self._actions[action](request)
 
-    def _complete(self, request: PendingRequest) -> Event | None:
-        """Give the outcome to the source.  Return ACKNOWLEDGED if it is delivered."""
+    def _complete(self, request: PendingRequest) -> None:
+        """Forget a request, and give its outcome and its socket to the source."""
         outcome = request.outcome
         assert outcome is not None
-        self._deadlines.remove(request, request.ticket)
-        request.custody.restore()
-        self._inodes.discard(request.custody.inode)
+        self._record(request, outcome)
+        self._forget(request)
         try:
-            delivered = request.submission.source.complete(request, outcome)
+            request.submission.source.complete(request, outcome)
         except Exception as error:
             _log.error("a fault in the dispatcher", request=request.id, error=repr(error), during="its completion")
-            delivered = True
-        self._record(request, outcome)
-        return Event.ACKNOWLEDGED if delivered else None
+            request.custody.release()
 
     def _tell_agent(self, request: PendingRequest) -> None:
         assert request.agent is not None
@@ -292,13 +266,15 @@ class Dispatcher:
         request.agent.watch()
 
     def _release(self, request: PendingRequest) -> None:
-        if request.outcome is None:
-            self._deadlines.remove(request, request.ticket)
-            # Completed, it was taken out already, and its owner may have submitted the socket again since.
-            self._inodes.discard(request.custody.inode)
-        self._limits.give_back(request.submission.consumer, request.submission.group, request.custody.peer_host)
-        del self.requests[request.id]
+        self._forget(request)
         request.custody.release()
+
+    def _forget(self, request: PendingRequest) -> None:
+        """Give up all that is kept for a request, but its socket."""
+        del self.requests[request.id]
+        self._inodes.discard(request.custody.inode)
+        self._deadlines.remove(request, request.ticket)
+        self._limits.give_back(request.submission.consumer, request.submission.group, request.custody.peer_host)
         if self._starved:
             starved, self._starved = self._starved, set()
             for source in starved:
@@ -353,11 +329,6 @@ class Dispatcher:
         for request in group:
             self.happen(request, Event.GROUP_GONE, Outcome.failure(errno.EIO, "the last agent of the group is gone"))
 
-    def _next_id(self) -> int:
-        while (number := next(self._numbers) & 0xFFFFFFFF) in self.requests or not number:
-            pass
-        return number
-
     def close(self) -> None:
         """Wait for the closing of fds.  To be called last."""
         self._closer.stop()
@@ -372,10 +343,6 @@ class Dispatcher:
                 self.happen(request, Event.GROUP_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
         for request in list(self.requests.values()):
             self.happen(request, Event.AGENT_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
-
-
-def _kind(protocol: int) -> str:
-    return {0: "unix", socket.IPPROTO_TCP: "TCP", socket.IPPROTO_UDP: "UDP"}.get(protocol, f"protocol {protocol}")
 
 
 def _missing_session(request: PendingRequest, values: Mapping[str, Any]) -> str | None:

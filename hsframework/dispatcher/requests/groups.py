@@ -7,10 +7,13 @@ left (it crashed, and is expected back).  Requests are taken while the group is 
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 from collections import deque
 from collections.abc import Collection, Iterator
 
 from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, Agent, PendingRequest
+from hsframework.errors import RequestRefused
 
 
 class Group:
@@ -44,28 +47,53 @@ class Group:
     def __len__(self) -> int:
         return self._waiting
 
-    def push(self, request: PendingRequest) -> None:
-        """Queue a request."""
+    def admit(self, request: PendingRequest) -> None:
+        """Queue a request.  Raises RequestRefused (ESRCH) if the group is not open, or serves no such sockets."""
+        if not self.open:
+            raise RequestRefused(
+                f"no agent listens in the group {self.name!r}; start one with 'hsframework agent', or see in the "
+                "service's log why there is none",
+                errno=errno.ESRCH,
+            )
+        if not self.may_serve(request.custody.protocol):
+            raise RequestRefused(
+                f"no agent in the group {self.name!r} serves {_kind(request.custody.protocol)} sockets; name another "
+                "group, or hand over another socket",
+                errno=errno.ESRCH,
+            )
         self._queues[request.submission.priority].append(request)
         self._waiting += 1
 
-    def pull(self, socket_protocols: Collection[int]) -> PendingRequest | None:
-        """Remove and return the next request whose socket has one of these SO_PROTOCOLs (empty: any), or None."""
-        if not self._waiting:
-            return None
+    def pull(self, socket_protocols: Collection[int], most: int) -> list[PendingRequest]:
+        """Remove and return up to ``most`` requests whose sockets have one of these SO_PROTOCOLs (empty: any)."""
+        found: list[PendingRequest] = []
         for queue in self._foremost_first:
-            for position, request in enumerate(queue):
+            if not queue:
+                continue
+            others: list[PendingRequest] = []
+            while queue and len(found) < most:
+                request = queue.popleft()
                 if not socket_protocols or request.custody.protocol in socket_protocols:
-                    del queue[position]
-                    self._waiting -= 1
-                    return request
-        return None
+                    found.append(request)
+                else:
+                    others.append(request)
+            queue.extendleft(reversed(others))
+        self._waiting -= len(found)
+        return found
 
     def remove(self, request: PendingRequest) -> None:
-        """Remove a request that has ended while it waited."""
-        self._queues[request.submission.priority].remove(request)
+        """Remove a request that has ended while it waited, or was refused after all: that one is the last."""
+        queue = self._queues[request.submission.priority]
+        if queue[-1] is request:
+            queue.pop()
+        else:
+            queue.remove(request)
         self._waiting -= 1
 
     def __iter__(self) -> Iterator[PendingRequest]:
         for queue in self._foremost_first:
             yield from list(queue)
+
+
+def _kind(protocol: int) -> str:
+    return {0: "unix", socket.IPPROTO_TCP: "TCP", socket.IPPROTO_UDP: "UDP"}.get(protocol, f"protocol {protocol}")

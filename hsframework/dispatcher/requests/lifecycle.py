@@ -2,21 +2,19 @@
 
 ::
 
-              ACCEPTED              SUCCEEDED, FAILED,
-    QUEUED ───────────▶ IN_FLIGHT ──DEADLINE, CANCELLED,──▶ COMPLETING ──ACKNOWLEDGED──▶ CLOSED
-       │                    │        AGENT_GONE                 ▲
-       │                    └─ CONSUMER_GONE ───────────────────┼──────────────────────▶ CLOSED
-       └─ DEADLINE, CANCELLED, GROUP_GONE ──────────────────────┘
-       └─ CONSUMER_GONE ───────────────────────────────────────────────────────────────▶ CLOSED
+              ACCEPTED              SUCCEEDED, FAILED, DEADLINE, CANCELLED,
+    QUEUED ───────────▶ IN_FLIGHT ────────────────────────────────────────────▶ CLOSED
+       │                              AGENT_GONE, CONSUMER_GONE                   ▲
+       └─ DEADLINE, CANCELLED, GROUP_GONE, CONSUMER_GONE ─────────────────────────┘
 
 The rules that the table keeps:
 
-* COMPLETE stands on every way out of QUEUED and IN_FLIGHT but one (the consumer itself is gone), and on no other row:
-  so a request has exactly one completion.
+* COMPLETE stands on every way into CLOSED but one (the consumer itself is gone, and then it is RELEASE), and nothing
+  leads out of CLOSED: so a request has exactly one completion.
 * Where an agent may still hold a copy of the socket and the request did not end by its word, SHUT_DOWN comes before
   COMPLETE: the consumer gets back a dead connection rather than one that two write to.
-* COMPLETE is the last action of its row: where the source has delivered the outcome at once, ACKNOWLEDGED is next.
-* RELEASE stands on every way into CLOSED, once.
+* COMPLETE is the last action of its row, and its last step is the source's.  The request is forgotten by then, and its
+  socket the source's, which may hold it until the outcome is acknowledged.
 * A pair that is not listed is a fault of the dispatcher: it is logged, and changes nothing.
 
 No input or output here, and no clock.
@@ -39,8 +37,7 @@ class State(_Name):
 
     QUEUED = "waits for an agent"
     IN_FLIGHT = "an agent runs the handshake"
-    COMPLETING = "its one outcome is decided and on its way to the source"
-    CLOSED = "over; nothing is held"
+    CLOSED = "over; nothing is held but by its source"
 
 
 class Event(_Name):
@@ -54,42 +51,33 @@ class Event(_Name):
     CONSUMER_GONE = "nobody is left to be told"
     AGENT_GONE = "the agent that had it is gone"
     GROUP_GONE = "no agent serves the group any more"
-    ACKNOWLEDGED = "the source has delivered the outcome"
 
 
 class Action(_Name):
     """Action of the dispatcher; those of a row are done in its order."""
 
     SHUT_DOWN = "shut the connection down, in every process that has a copy"
-    COMPLETE = "restore the socket's flags and give the outcome to the source"
+    COMPLETE = "forget the request, and give its outcome and its socket to the source"
     TELL_AGENT = "tell the agent to let go"
     WATCH_AGENT = "kill the agent unless it shows that it lives"
-    RELEASE = "close our copy of the socket and forget the request"
+    RELEASE = "forget the request, and close our copy of the socket"
 
 
 Row = tuple[State, tuple[Action, ...]]
 
 TABLE: Mapping[tuple[State, Event], Row] = {
     (State.QUEUED, Event.ACCEPTED): (State.IN_FLIGHT, ()),
-    (State.QUEUED, Event.DEADLINE): (State.COMPLETING, (Action.COMPLETE,)),
-    (State.QUEUED, Event.CANCELLED): (State.COMPLETING, (Action.COMPLETE,)),
-    (State.QUEUED, Event.GROUP_GONE): (State.COMPLETING, (Action.COMPLETE,)),
+    (State.QUEUED, Event.DEADLINE): (State.CLOSED, (Action.COMPLETE,)),
+    (State.QUEUED, Event.CANCELLED): (State.CLOSED, (Action.COMPLETE,)),
+    (State.QUEUED, Event.GROUP_GONE): (State.CLOSED, (Action.COMPLETE,)),
     (State.QUEUED, Event.CONSUMER_GONE): (State.CLOSED, (Action.RELEASE,)),
-    (State.IN_FLIGHT, Event.SUCCEEDED): (State.COMPLETING, (Action.COMPLETE,)),
-    (State.IN_FLIGHT, Event.FAILED): (State.COMPLETING, (Action.COMPLETE,)),
+    (State.IN_FLIGHT, Event.SUCCEEDED): (State.CLOSED, (Action.COMPLETE,)),
+    (State.IN_FLIGHT, Event.FAILED): (State.CLOSED, (Action.COMPLETE,)),
     (State.IN_FLIGHT, Event.DEADLINE): (
-        State.COMPLETING,
+        State.CLOSED,
         (Action.SHUT_DOWN, Action.TELL_AGENT, Action.WATCH_AGENT, Action.COMPLETE),
     ),
-    (State.IN_FLIGHT, Event.CANCELLED): (State.COMPLETING, (Action.SHUT_DOWN, Action.TELL_AGENT, Action.COMPLETE)),
-    (State.IN_FLIGHT, Event.AGENT_GONE): (State.COMPLETING, (Action.SHUT_DOWN, Action.COMPLETE)),
+    (State.IN_FLIGHT, Event.CANCELLED): (State.CLOSED, (Action.SHUT_DOWN, Action.TELL_AGENT, Action.COMPLETE)),
+    (State.IN_FLIGHT, Event.AGENT_GONE): (State.CLOSED, (Action.SHUT_DOWN, Action.COMPLETE)),
     (State.IN_FLIGHT, Event.CONSUMER_GONE): (State.CLOSED, (Action.SHUT_DOWN, Action.TELL_AGENT, Action.RELEASE)),
-    (State.COMPLETING, Event.ACKNOWLEDGED): (State.CLOSED, (Action.RELEASE,)),
-    (State.COMPLETING, Event.CONSUMER_GONE): (State.CLOSED, (Action.RELEASE,)),
-    # The outcome is decided: what comes late changes nothing.
-    (State.COMPLETING, Event.SUCCEEDED): (State.COMPLETING, ()),
-    (State.COMPLETING, Event.FAILED): (State.COMPLETING, ()),
-    (State.COMPLETING, Event.DEADLINE): (State.COMPLETING, ()),
-    (State.COMPLETING, Event.CANCELLED): (State.COMPLETING, ()),
-    (State.COMPLETING, Event.AGENT_GONE): (State.COMPLETING, ()),
 }

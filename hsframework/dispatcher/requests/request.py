@@ -44,10 +44,10 @@ class Source(Protocol):
     def group_closed(self, group: str) -> None:
         """Take no more requests in the group: its last agent is gone."""
 
-    def complete(self, request: PendingRequest, outcome: Outcome) -> bool:
-        """Deliver the outcome.  Return True if that is done, or nobody waits for it.
+    def complete(self, request: PendingRequest, outcome: Outcome) -> None:
+        """Deliver the outcome, after :meth:`~hsframework.dispatcher.custody.Custody.restore`.  Owns the custody.
 
-        After False, call :meth:`~hsframework.dispatcher.requests.core.Dispatcher.acknowledged` once it is.
+        The dispatcher has forgotten the request.
         """
 
     def room_made(self) -> None:
@@ -100,7 +100,10 @@ class Submission:
 
 @dataclass(slots=True, eq=False)
 class PendingRequest:
-    """Request that is taken and not closed.  The dispatcher makes it, and alone changes it."""
+    """Request that is taken and not closed.  The dispatcher makes it, and alone changes it.
+
+    ``agent``: the one that has it in hand, from ACCEPT on.
+    """
 
     submission: Submission
     custody: Custody

@@ -27,6 +27,7 @@ from hsframework.dispatcher.requests.request import HIGHEST_PRIORITY, Outcome, P
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
 from hsframework.interface import AuthMode, Role
 from hsframework.local.channel import AsyncChannel
+from hsframework.local.packets import check_size
 from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error, sequence_of, without_sequence
 
 REMEMBERED = 16
@@ -77,12 +78,11 @@ class LocalSource:
     def room_made(self) -> None:
         """Do nothing: a submit for which there was no room has been refused."""
 
-    def complete(self, request: PendingRequest, outcome: Outcome) -> bool:
-        """Send the consumer its result, and return True."""
+    def complete(self, request: PendingRequest, outcome: Outcome) -> None:
+        """Give the socket back and send the consumer its result."""
         origin = request.origin
         assert isinstance(origin, _Origin)
-        origin.connection.complete(origin.sequence, request.id, outcome)
-        return True
+        origin.connection.complete(origin.sequence, request, outcome)
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         """End the connection: the consumer lost its own one with the earlier dispatcher, so nobody waits."""
@@ -125,15 +125,16 @@ class ConsumerConnection:
         self._close_fd = os.close if self._privileged else source.dispatcher.close_fd
         self._channel = AsyncChannel(sock, self._packet, self._gone, loop=source.loop, close_fd=self._close_fd)
 
-    def complete(self, sequence: int, request_id: int, outcome: Outcome) -> None:
-        """Send the result of the submit with this sequence number."""
+    def complete(self, sequence: int, request: PendingRequest, outcome: Outcome) -> None:
+        """Give the socket back, and send the result of the submit with this sequence number."""
         self._requests.pop(sequence, None)
         try:
-            self._channel.send_soon(_result(outcome, sequence))
+            result = _result(outcome, sequence)
         except MessageError as error:
-            _log.error("a result cannot be sent", request=request_id, error=str(error))
-            failed = Outcome.failure(errno.EIO, f"the result cannot be sent: {error}")
-            self._channel.send_soon(_result(failed, sequence))
+            _log.error("a result cannot be sent", request=request.id, error=str(error))
+            result = _result(Outcome.failure(errno.EIO, f"the result cannot be sent: {error}"), sequence)
+        request.custody.release()
+        self._channel.send_soon(result)
 
     def close(self) -> None:
         """End the connection, as if the consumer had gone."""
@@ -176,7 +177,7 @@ class ConsumerConnection:
         if fd is None:
             raise RequestRefused("a submit comes with the socket attached", errno=errno.EBADF)
         dispatcher = self._source.dispatcher
-        custody = dispatcher.take_socket(fd, trusted=self._privileged)
+        custody = Custody(fd, dispatcher.close_fd, trusted=self._privileged)
         try:
             if sequence in self._requests:
                 raise RequestRefused(f"sequence number {sequence} is under way; use another", errno=errno.EINVAL)
@@ -247,13 +248,13 @@ def _group_of(data: bytes) -> str:
 
 
 def _result(outcome: Outcome, sequence: int) -> bytes:
-    """Encode a result.  Raises MessageError.
+    """Encode a result.  Raises MessageError if it cannot be encoded, or is too long to be sent.
 
     The attributes of a success are sent as the agent encoded them: they were decoded, and so checked, when they came.
     """
-    if outcome.encoded:
-        return codec.encode("result", {}, sequence=sequence, encoded=outcome.encoded)
-    values = {**outcome.values, "status": outcome.status}
+    values = {} if outcome.encoded else {**outcome.values, "status": outcome.status}
     if outcome.status:
         values.pop("session", None)
-    return codec.encode("result", values, sequence=sequence)
+    result = codec.encode("result", values, sequence=sequence, encoded=outcome.encoded)
+    check_size(result)
+    return result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 
 from hsframework.credentials.judgement import Verify, no_trust
 from hsframework.failures import Failure, HandshakeFailed
@@ -72,7 +71,6 @@ class ClientEngine(Engine):
             raise HandshakeFailed(Failure.NO_COMMON_PARAMETERS, "the server did not take the pre-shared key")
 
 
-@lru_cache(maxsize=1024)
 def sni(name: str) -> bytes | None:
     """Return the server_name for a peer's name: an ASCII DNS name without its trailing dot, or None."""
     bare = name.removeprefix("[").removesuffix("]").partition("%")[0]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from hsframework_tls13.ciphers import NONCE_SIZE, CipherSuite
 
@@ -41,7 +40,6 @@ def hkdf_expand_label(hash_name: str, secret: bytes, label: bytes, context: byte
     return hkdf_expand(hash_name, secret, info, length)
 
 
-@lru_cache(maxsize=64)
 def _label(label: bytes, length: int) -> bytes:
     full = b"tls13 " + label
     return length.to_bytes(2, "big") + bytes((len(full),)) + full

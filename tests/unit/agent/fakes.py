@@ -139,6 +139,14 @@ class AgentPeer:
         self.inbox: asyncio.Queue[tuple[Message, int | None] | None] = asyncio.Queue()
         self.pid: int = struct.unpack("=iII", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
         self.channel = AsyncChannel(sock, self._packet, lambda _: self.inbox.put_nowait(None))
+        self._send = self.channel.send
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Send what is sent within the block in one packet."""
+        self._send = self.channel.send_soon
+        yield
+        self._send = self.channel.send
 
     def _packet(self, data: bytes, fd: int | None) -> None:
         self.inbox.put_nowait((codec.decode(data), fd))
@@ -166,11 +174,11 @@ class AgentPeer:
         self, operation: str, values: Mapping[str, Any], fd: int | None = None, *, sequence: int = 0, flags: int = 0
     ) -> None:
         """Send one message."""
-        self.channel.send(codec.encode(operation, values, sequence=sequence, flags=flags), fd)
+        self._send(codec.encode(operation, values, sequence=sequence, flags=flags), fd)
 
     def refuse(self, message: Message, number: int, text: str = "") -> None:
         """Answer with an error; 0 acknowledges."""
-        self.channel.send(encode_error(number, message.sequence, text))
+        self._send(encode_error(number, message.sequence, text))
 
     async def joined(self) -> Message:
         """Let the agent join."""

@@ -7,9 +7,13 @@ import os
 import socket
 from typing import Any
 
-from hsframework.interface import Endpoint, PresharedKey, Request, Result, Secret
+import pytest
+
+from hsframework.agent.requests import decode_request
+from hsframework.interface import Endpoint, PresharedKey, Request, Result, Secret, Trust
+from hsframework.netlink.messages import NLM_F_ACK
 from hsframework.netlink.socket import open_netlink
-from tests.unit.agent.fakes import open_fds, pair, running, succeeds
+from tests.unit.agent.fakes import acknowledged, open_fds, pair, running, succeeds
 
 
 async def test_messages_that_are_not_understood_are_passed_over() -> None:
@@ -117,3 +121,49 @@ async def test_a_netlink_socket_is_handed_over() -> None:
             done = await agent.peer.receive("done")
             assert done.values["status"] == errno.EIO
             assert "name it with --netns" in done.values["message"]
+
+
+async def test_messages_of_one_packet_are_handled_in_their_order() -> None:
+    """A trust that changes between two requests, a cancel behind one, the end of the round: all in one packet."""
+    seen: dict[int, Trust | None] = {}
+
+    async def looks(request: Request, endpoint: Endpoint) -> Result:
+        seen[request.id] = request.trust
+        return Result()
+
+    one, two = Trust((b"one",)), Trust((b"two",))
+    async with running(looks) as agent:
+        accept = await agent.peer.asked()
+        with pair() as (ours, _), agent.peer.together():
+            agent.peer.trust(1, one)
+            agent.peer.give(accept, ours.fileno(), 1, trust_id=1)
+            agent.peer.give(accept, ours.fileno(), 2, trust_id=1)
+            agent.peer.send("cancel", {"request-id": 2, "reason": errno.ECANCELED}, flags=NLM_F_ACK)
+            agent.peer.trust(1, two)
+            agent.peer.give(accept, ours.fileno(), 3, trust_id=1)
+            agent.peer.give(accept, ours.fileno(), 4, trust_id=9)
+            agent.peer.refuse(accept, errno.EAGAIN)
+        done = await agent.peer.receive("done")
+        assert (done.values["request-id"], done.values["status"]) == (4, errno.EIO)
+        await acknowledged(agent.peer)
+        assert [(await agent.peer.receive("done")).values["request-id"] for _ in range(2)] == [1, 3]
+        assert seen == {1: one, 3: two}
+        assert (await agent.peer.asked()).values["count"] == 16
+
+
+async def test_a_fault_costs_its_own_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others of its packet are served, and what they bring is closed."""
+
+    def faulty(values: Any, *others: Any, **named: Any) -> Request:
+        if values["request-id"] == 2:
+            raise RecursionError
+        return decode_request(values, *others, **named)
+
+    monkeypatch.setattr("hsframework.agent.in_hand.decode_request", faulty)
+    async with running(succeeds) as agent:
+        accept = await agent.peer.asked()
+        with pair() as (ours, _), agent.peer.together():
+            for number in (1, 2, 3):
+                agent.peer.give(accept, ours.fileno(), number)
+        assert [(await agent.peer.receive("done")).values["request-id"] for _ in range(2)] == [1, 3]
+        assert agent.host.in_hand == 0

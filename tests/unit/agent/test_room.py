@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-import time
 
 import pytest
 
-from hsframework.agent.room import FD_RESERVE, LOOK_AGAIN, MAX_IN_HAND, Room, default_capacity
+from hsframework.agent.room import FD_RESERVE, MAX_IN_HAND, Room, default_capacity
 
 
 def never() -> None:
@@ -64,14 +63,10 @@ def test_capacity_follows_the_limit_of_open_files(limit: int, capacity: int, mon
     assert Room().take(MAX_IN_HAND * 2, never) == capacity
 
 
-def test_leaked_descriptors_are_a_shortage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A number is open that requests do not come to; it is looked at after a pause, since it is asked so often."""
-    now = 0.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+def test_leaked_descriptors_are_a_shortage() -> None:
+    """A number is open that requests do not come to."""
     shared = Room(1)
     assert shared.shortage() == ""
     shared.highest_fd = fd = os.open("/dev/null", os.O_RDONLY)
-    assert shared.shortage() == ""
-    now = LOOK_AGAIN
     assert shared.shortage() == "file descriptors run out"
     os.close(fd)

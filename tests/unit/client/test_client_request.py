@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from hsframework.client import HandshakeOptions
-from hsframework.client.wire import encode_submit, numbered
+from hsframework.client.submits import Submits, encode_submit
 from hsframework.errors import ConfigurationError, MessageError, RequestRefused
 from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Secret, Trust
 from hsframework.local.packets import MAX_PACKET
+from hsframework.netlink.messages import without_sequence
 from tests.unit.client.fake_dispatcher import CODEC
 
 IDENTITY = Identity((b"leaf", b"issuer"), Secret(b"key"))
@@ -80,7 +81,7 @@ def test_submit_carries_every_field() -> None:
         attributes=b"own",
         priority=3,
     )
-    message = CODEC.decode(numbered(encode_submit(options, None), 77))
+    message = CODEC.decode(Submits(None).encode(options, 77))
     assert message.sequence == 77
     assert message.values == {
         "group": "g",
@@ -130,11 +131,13 @@ def test_options_do_not_show_secrets() -> None:
     assert "TOPSECRET" not in repr(options)
 
 
-def test_numbered_changes_the_number_alone() -> None:
+def test_a_number_changes_itself_alone() -> None:
     """The rest of the message stays byte for byte."""
-    data = encode_submit(HandshakeOptions(peer_name="server.example"), None)
-    other = numbered(data, 0xFFFFFFFF)
+    options = HandshakeOptions(peer_name="server.example")
+    data = encode_submit(options, None)
+    other = Submits(None).encode(options, 0xFFFFFFFF)
     assert len(other) == len(data)
+    assert without_sequence(other) == without_sequence(data)
     assert CODEC.decode(other).values == CODEC.decode(data).values
     with pytest.raises(MessageError):
         CODEC.decode(other[:-4])

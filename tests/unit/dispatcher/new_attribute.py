@@ -17,14 +17,15 @@ LABEL = "blue"
 
 
 def _with_a_label() -> spec.Specification:
-    text = resources.files("hsframework.netlink").joinpath("specs", "local.yaml").read_text("utf-8")
-    tree = yaml.safe_load(text)
+    specs = resources.files("hsframework.netlink") / "specs"
+    tree = yaml.safe_load((specs / "local.yaml").read_text("utf-8"))
+    sensitive = (specs / "local.sensitive.yaml").read_text("utf-8")
     (attributes,) = (item["attributes"] for item in tree["attribute-sets"] if item["name"] == "request")
     attributes.append({"name": "label", "type": "string"})
     forms = {operation["name"]: operation.get("do", {}) for operation in tree["operations"]["list"]}
     forms["submit"]["request"]["attributes"].append("label")
     forms["accept"]["reply"]["attributes"].append("label")
-    return spec.parse_specification(yaml.safe_dump(tree))
+    return spec.parse_specification(yaml.safe_dump(tree), sensitive=sensitive)
 
 
 def _change_the_specification() -> None:
@@ -47,7 +48,7 @@ async def _through_a_dispatcher() -> str:
 
 async def _in_memory() -> str:
     from hsframework.client import HandshakeOptions
-    from hsframework.local.channel import AsyncChannel
+    from hsframework.local.channel import PacketChannel
     from hsframework.testing.dispatcher import serving
     from tests.support.house import codec, connected_pair
     from tests.unit.testing.toy_plugin import KEY, ToyPlugin
@@ -57,14 +58,14 @@ async def _in_memory() -> str:
             return {**super().submit_values(attributes), "label": LABEL}
 
     sent: list[bytes] = []
-    send = AsyncChannel.send
+    send = PacketChannel.send
 
-    def kept(self: AsyncChannel, data: bytes, fd: int | None = None) -> None:
+    def kept(self: PacketChannel, data: bytes, fd: int | None = None) -> None:
         if fd is not None:
             sent.append(data)
         send(self, data, fd)
 
-    AsyncChannel.send = kept  # type: ignore[method-assign]
+    PacketChannel.send = kept  # type: ignore[method-assign]
     with connected_pair() as (ours, theirs):
         theirs.close()
         async with serving(ToyPlugin()) as service:

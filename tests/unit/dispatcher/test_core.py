@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import socket
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
-from hsframework.configuration.settings import Configuration
+from hsframework.configuration.settings import Configuration, Limits
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.messages import Parameters
 from hsframework.dispatcher.requests.core import Dispatcher
@@ -24,12 +26,13 @@ FAILED = Outcome.failure(errno.EACCES, "not today")
 
 
 class PlayedSource:
-    """``answer``: what complete() returns, or raises."""
+    """``fault``: an exception that complete() raises.  ``keeps``: it keeps the sockets that it is given then."""
 
     name = "played"
 
-    def __init__(self, answer: bool | Exception = True) -> None:
-        self.answer = answer
+    def __init__(self, fault: Exception | None = None, keeps: bool = False) -> None:
+        self.fault = fault
+        self.keeps = keeps
         self.completed: list[tuple[object, int]] = []
 
     def group_opened(self, group: str) -> None:
@@ -44,12 +47,13 @@ class PlayedSource:
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         raise NotImplementedError
 
-    def complete(self, request: PendingRequest, outcome: Outcome) -> bool:
-        assert request.state is State.COMPLETING
+    def complete(self, request: PendingRequest, outcome: Outcome) -> None:
+        assert request.state is State.CLOSED
         self.completed.append((request.origin, outcome.status))
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+        if self.fault is not None:
+            raise self.fault
+        if not self.keeps:
+            request.custody.release()
 
 
 class PlayedAgent:
@@ -73,8 +77,8 @@ class PlayedAgent:
 class Stage:
     """A dispatcher, an agent that has joined, and a request of the source's, whose origin is a text."""
 
-    def __init__(self, source: PlayedSource, fd: int) -> None:
-        self.dispatcher = Dispatcher(Configuration())
+    def __init__(self, source: PlayedSource, fd: int, limits: Limits) -> None:
+        self.dispatcher = Dispatcher(Configuration(limits=limits))
         self.agent = PlayedAgent()
         self.source = source
         self.dispatcher.add_source(source)
@@ -82,19 +86,20 @@ class Stage:
         self.submission = Submission(
             source=source, consumer=0, group=GROUP, timeout=100, parameters=Parameters(b"", b"")
         )
-        custody = self.dispatcher.take_socket(os.dup(fd), trusted=True)
+        custody = Custody(os.dup(fd), self.dispatcher.close_fd, trusted=True)
         self.request = self.dispatcher.submit(self.submission, custody, "its origin")
 
     def pulled(self) -> PendingRequest:
-        request = self.dispatcher.pull(self.agent, GROUP)
-        assert request is not None
+        (request,) = self.dispatcher.pull(self.agent, GROUP, 1)
         return request
 
 
 @contextlib.asynccontextmanager
-async def stage(answer: bool | Exception = True) -> AsyncIterator[Stage]:
+async def stage(
+    fault: Exception | None = None, *, keeps: bool = False, limits: Limits | None = None
+) -> AsyncIterator[Stage]:
     with connected_pair() as (ours, _):
-        played = Stage(PlayedSource(answer), ours.fileno())
+        played = Stage(PlayedSource(fault, keeps), ours.fileno(), limits or Limits())
         yield played
         played.dispatcher.remove_source(played.source)
         assert not played.dispatcher.requests
@@ -108,7 +113,7 @@ async def test_pull_gives_the_request() -> None:
         assert played.agent.announced == [GROUP]
         request = played.pulled()
         assert (request, request.state, request.agent) == (played.request, State.IN_FLIGHT, played.agent)
-        assert played.dispatcher.pull(played.agent, GROUP) is None
+        assert played.dispatcher.pull(played.agent, GROUP, 1) == []
         assert played.dispatcher.in_hand(played.agent, request.id) is request
         assert played.dispatcher.all_in_hand(played.agent) == [request]
         for agent, number in ((PlayedAgent(), request.id), (played.agent, request.id + 1)):
@@ -117,21 +122,22 @@ async def test_pull_gives_the_request() -> None:
             assert refused.value.errno == errno.EBADF
 
 
-async def test_a_source_that_has_delivered() -> None:
-    """The dispatcher closes the request itself, and gives the source its origin and the outcome once."""
+async def test_a_source_that_delivers_at_once() -> None:
+    """It is given its origin, the outcome and the socket once, and the dispatcher keeps nothing."""
     async with stage() as played:
         played.dispatcher.done(played.agent, played.pulled().id, FAILED)
         assert played.request.state is State.CLOSED
+        assert played.request.custody.fileno() < 0
         assert played.source.completed == [("its origin", errno.EACCES)]
         assert not played.dispatcher.requests
 
 
 async def test_a_source_that_delivers_later() -> None:
-    """Until it has, the socket is held and the request in nobody's hands; what comes late changes nothing."""
-    async with stage(answer=False) as played:
+    """Until it has, it holds the socket; the request is in nobody's hands, and what comes late changes nothing."""
+    async with stage(keeps=True) as played:
         request = played.pulled()
         played.dispatcher.done(played.agent, request.id, FAILED)
-        assert list(played.dispatcher.requests.values()) == [request]
+        assert not played.dispatcher.requests
         assert request.custody.fileno() >= 0
         assert not played.dispatcher.all_in_hand(played.agent)
         with pytest.raises(RequestRefused):
@@ -139,22 +145,22 @@ async def test_a_source_that_delivers_later() -> None:
         played.dispatcher.cancel(request)
         played.dispatcher.agent_gone([request])
         played.dispatcher.done(played.agent, request.id, Outcome(0))
-        assert (request.state, request.outcome) == (State.COMPLETING, FAILED)
-        played.dispatcher.acknowledged(request)
-        assert request.state is State.CLOSED
-        assert request.custody.fileno() < 0
+        assert (request.state, request.outcome) == (State.CLOSED, FAILED)
+        assert request.custody.fileno() >= 0
+        request.custody.release()
         assert len(played.source.completed) == 1
 
 
 async def test_a_source_that_fails() -> None:
     """Its fault is logged; the request is closed all the same, and so are those behind it."""
-    async with stage(answer=ValueError("a fault")) as played:
+    async with stage(ValueError("a fault")) as played:
         with connected_pair() as (other, _):
-            custody = played.dispatcher.take_socket(os.dup(other.fileno()), trusted=True)
+            custody = Custody(os.dup(other.fileno()), played.dispatcher.close_fd, trusted=True)
             second = played.dispatcher.submit(played.submission, custody)
             played.pulled()
             played.dispatcher.stop()
             assert {played.request.state, second.state} == {State.CLOSED}
+            assert max(played.request.custody.fileno(), second.custody.fileno()) < 0
             assert len(played.source.completed) == 2
 
 
@@ -181,12 +187,48 @@ async def test_one_submission_for_many_sockets() -> None:
     """Each is a request of its own, and the same socket is refused while one of it is under way."""
     async with stage() as played:
         with connected_pair() as (other, _):
-            custody = played.dispatcher.take_socket(os.dup(other.fileno()), trusted=True)
+            custody = Custody(os.dup(other.fileno()), played.dispatcher.close_fd, trusted=True)
             second = played.dispatcher.submit(played.submission, custody, "another")
             assert second.id != played.request.id
-            twin = played.dispatcher.take_socket(os.dup(other.fileno()), trusted=True)
+            twin = Custody(os.dup(other.fileno()), played.dispatcher.close_fd, trusted=True)
             with pytest.raises(RequestRefused) as refused:
                 played.dispatcher.submit(played.submission, twin)
             assert refused.value.errno == errno.EBUSY
             twin.release()
             assert [request.origin for request in played.dispatcher.requests.values()] == ["its origin", "another"]
+
+
+class Listening(PlayedAgent):
+    """An agent that serves sockets of one SO_PROTOCOL."""
+
+    def __init__(self, protocol: int) -> None:
+        super().__init__()
+        self.socket_protocols = frozenset({protocol})
+
+
+async def test_the_first_reason_to_refuse_a_request_is_told() -> None:
+    """ESRCH before EBUSY before EAGAIN; whichever it is, the request is neither queued, counted nor announced."""
+    async with stage(limits=Limits(total=1)) as played:
+        dispatcher = played.dispatcher
+        dispatcher.joined(Listening(socket.IPPROTO_UDP), ["udp"])
+
+        def refused(group: str, fd: int) -> int:
+            custody = Custody(os.dup(fd), dispatcher.close_fd, trusted=True)
+            with pytest.raises(RequestRefused) as caught:
+                dispatcher.submit(replace(played.submission, group=group), custody)
+            custody.release()
+            return caught.value.errno
+
+        first = played.request.custody.fileno()
+        assert [refused(group, first) for group in ("nobody", "udp", GROUP)] == [errno.ESRCH, errno.ESRCH, errno.EBUSY]
+        with connected_pair() as (other, _):
+            for _ in range(3):
+                reasons = [refused(group, other.fileno()) for group in ("nobody", "udp", GROUP)]
+                assert reasons == [errno.ESRCH, errno.ESRCH, errno.EAGAIN]
+            assert len(dispatcher.groups[GROUP]) == 1
+            assert set(dispatcher.groups) == {GROUP, "udp"}
+            assert played.agent.announced == [GROUP]
+            dispatcher.done(played.agent, played.pulled().id, FAILED)
+            custody = Custody(os.dup(other.fileno()), dispatcher.close_fd, trusted=True)
+            second = dispatcher.submit(played.submission, custody)
+            assert list(dispatcher.requests.values()) == list(dispatcher.groups[GROUP]) == [second]

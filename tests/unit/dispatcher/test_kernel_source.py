@@ -14,6 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from hsframework.configuration.settings import Configuration, IdentitySettings, Limits, Profile, TrustSettings
+from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keys import vault as vault_module
 from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Vault
@@ -91,7 +92,7 @@ async def test_a_request_is_given_back() -> None:
     """One that an earlier dispatcher took fails: its connection is ended first, and no socket stays open."""
     with connected_pair() as (ours, far):
         async with stage() as played:
-            custody = played.home.dispatcher.take_socket(os.dup(ours.fileno()))
+            custody = Custody(os.dup(ours.fileno()), played.home.dispatcher.close_fd)
             played.source.restored(custody, {})
             assert played.service.told == [(errno.EIO, [])]
             assert not played.service.sockets()
@@ -405,8 +406,8 @@ async def test_sessions_that_can_be_asked_for() -> None:
         far.bind(("127.0.0.1", 0))
         near.connect(far.getsockname())
         async with house() as home:
-            tcp = home.dispatcher.take_socket(os.dup(ours.fileno()))
-            udp = home.dispatcher.take_socket(os.dup(near.fileno()))
+            tcp = Custody(os.dup(ours.fileno()), home.dispatcher.close_fd)
+            udp = Custody(os.dup(near.fileno()), home.dispatcher.close_fd)
             assert [session_planted(group, tcp) for group in ("tlshd", "psp", "new")] == [False, False, None]
             assert [session_planted(group, udp) for group in ("tlshd", "psp", "new")] == [False, False, None]
             tcp.release()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, cast
 
+import pytest
 from hypothesis import given, strategies as st
 from structlog.testing import capture_logs
 
@@ -99,7 +100,7 @@ class Socket:
 
     peer_host = "192.0.2.1"
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, close: Callable[[int], None], *, trusted: bool, connected: bool) -> None:
         self._fd = fd
 
     def fileno(self) -> int:
@@ -108,8 +109,19 @@ class Socket:
     def shut_down(self) -> None:
         """Nothing to do."""
 
+    def restore(self) -> None:
+        """Nothing to do."""
+
     def release(self) -> None:
         """Nothing to do."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def played_sockets() -> Iterator[None]:
+    """Let no socket be opened: a request's is a number."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hsframework.dispatcher.sources.kernel.rounds.Custody", Socket)
+        yield
 
 
 class World:
@@ -168,8 +180,8 @@ class World:
     def has_room(self, source: KernelSource, group: str) -> bool:
         return len(self.pending) < self.room
 
-    def take_socket(self, fd: int, *, trusted: bool, connected: bool) -> Custody:
-        return cast("Custody", Socket(fd))
+    def close_fd(self, fd: int) -> None:
+        raise NotImplementedError
 
     def submit(self, submission: Submission, custody: Custody, origin: object) -> None:
         assert submission.group in self.serves
@@ -238,7 +250,8 @@ class World:
     def given_back(self, group: str) -> None:
         """An earlier dispatcher took a request."""
         fd = self.service.taken() if self.service.there else 0
-        self.source.restored(cast("Custody", Socket(fd)), {})
+        custody = Socket(fd, self.close_fd, trusted=False, connected=False)
+        self.source.restored(cast("Custody", custody), {})
 
     def pause_over(self, group: str) -> None:
         if self.pauses:

@@ -427,7 +427,7 @@ async def test_a_netlink_socket(monkeypatch: pytest.MonkeyPatch) -> None:
         asked.append((os.fstat(fd).st_ino, family))
         return open_netlink(family)
 
-    monkeypatch.setattr("hsframework.dispatcher.agents.operations.netlink_beside", beside)
+    monkeypatch.setattr("hsframework.dispatcher.agents.in_hand.netlink_beside", beside)
 
     with connected_pair() as (ours, _):
         async with house() as home:

@@ -1,12 +1,15 @@
 """The way of one request through the files, from a program's submit to its session.
 
 Client, dispatcher and agent are the real ones, on one event loop; the plugin and its peer are the tests' own.  The way
-is the sequence of files of ``hsframework`` whose functions are called (or coroutines resumed), repeats collapsed.
+is the sequence of files of ``hsframework`` whose functions are called, repeats collapsed.
 ``pytest -s`` prints it.
 
 A *return* is a move to a file that the way had left before.  A *re-entry* is a call of a function whose file has
 called another one and still waits for it: what calls cannot be read in one direction then.  Not counted are the helpers
 below all parts of the service: channel, codec, deadlines, errors, metrics, the interface's types.
+
+The resumption of a suspended coroutine is not a call: its reader is in that function still, at the ``await``.  The
+first step of a task is one.
 """
 
 from __future__ import annotations
@@ -14,9 +17,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from inspect import CO_COROUTINE
 from itertools import groupby
 from pathlib import Path
 from types import FrameType
@@ -33,21 +39,52 @@ from tests.unit.testing.toy_exchange import Exchange, body_size
 from tests.unit.testing.toy_plugin import CLIENT, KEY, ToyPlugin
 
 PACKAGE = f"{Path(hsframework.__file__).parent}{os.sep}"
+PAGE = Path(__file__).parents[3] / "docs" / "topics" / "walk.md"
+PAGE_OF_CONSUMERS, PAGE_OF_THE_KERNEL = (
+    re.findall(r"^\| `([\w/.]+)` \|", part, re.MULTILINE)
+    for part in PAGE.read_text("utf-8").split("## A request of the kernel")
+)
 HELPERS = ("local/", "netlink/", "telemetry/", "interface", "errors.py", "failures.py")
 
-MOST_RETURNS = {"": 46, "client/": 4, "dispatcher/": 18, "agent/": 18}
+_AFTER = 3
+"""Bits of the argument of RESUME: 1 after ``yield``, 2 after ``yield from``, 3 after ``await`` (module ``dis``)."""
+
+MOST_RETURNS = {"": 18, "client/": 1, "dispatcher/": 7, "agent/": 8}
 """By part of the service, where the way through the others is left out; "": the whole."""
+
+
+@dataclass
+class Way:
+    """Files in the order of the calls.  ``with_resumptions``: a coroutine that is resumed counts as called."""
+
+    files: list[str] = field(default_factory=list)
+    with_resumptions: list[str] = field(default_factory=list)
+    re_entries: list[tuple[str, str]] = field(default_factory=list)
+    """Files that are called while they wait, each with its caller."""
 
 
 async def test_a_request_walks_forward() -> None:
     """From submit to result no file is called back by what it has called, and few are come back to."""
-    way, re_entries = await _way_of_a_submit()
-    print(f"\n{_drawn(way)}\nre-entries: {re_entries}")
-    found = {part: _returns(_part(way, part)) for part in MOST_RETURNS}
-    print(f"{len(way) - 1} moves between {len(set(way))} files; returns: {found}")
-    assert {"client/aio.py", "dispatcher/requests/core.py", "agent/conversation.py"} <= set(way)
+    way = await _way_of_a_submit()
+    found = {part: _returns(_part(way.files, part)) for part in MOST_RETURNS}
+    print(f"\n{_drawn(way.files)}\nre-entries: {way.re_entries}")
+    print(f"{len(way.files) - 1} moves between {len(set(way.files))} files; returns: {found}")
+    print(f"returns where a resumed coroutine counts as called: {_returns(way.with_resumptions)}")
+    assert {"client/aio.py", "dispatcher/requests/core.py", "agent/conversation.py"} <= set(way.files)
     assert not {part: number for part, number in found.items() if number > MOST_RETURNS[part]}
-    assert not re_entries
+    assert not way.re_entries
+
+
+async def test_the_page_follows_the_request() -> None:
+    """docs/topics/walk.md has each file once, in the order in which the request first comes to it."""
+    way = await _way_of_a_submit()
+    assert list(dict.fromkeys(way.files)) == PAGE_OF_CONSUMERS
+
+
+def test_the_page_names_files_of_the_kernels_source() -> None:
+    """The second table of docs/topics/walk.md names files that exist."""
+    assert PAGE_OF_THE_KERNEL
+    assert all(Path(PACKAGE, file).exists() for file in PAGE_OF_THE_KERNEL)
 
 
 def test_what_a_return_is() -> None:
@@ -64,18 +101,39 @@ def test_what_a_re_entry_is() -> None:
     assert _called_back(["a"]) is None
 
 
-async def _way_of_a_submit() -> tuple[list[str], list[tuple[str, str]]]:
+async def test_what_a_resumption_is() -> None:
+    """The first step of a coroutine is none, and each step after an ``await`` is one; a generator has none."""
+
+    async def steps() -> None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    seen: list[bool] = []
+
+    def called(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call" and frame.f_code is steps.__code__:
+            seen.append(_is_resumed(frame))
+
+    sys.setprofile(called)
+    try:
+        await steps()
+    finally:
+        sys.setprofile(None)
+    assert seen == [False, True, True]
+
+
+async def _way_of_a_submit() -> Way:
     """Return the way of a second handshake: what the first one has left remembered is used."""
     async with _served() as (client, loop):
         for _ in range(2):
             with connected_pair() as (ours, theirs):
                 peer = loop.create_task(_converse(theirs))
                 await asyncio.sleep(0)
-                with _recorded() as (way, re_entries):
+                with _recorded() as way:
                     session = await client.handshake(ours, CLIENT)
                 assert session.protocol == "toy"
                 await peer
-    return way, re_entries
+    return way
 
 
 @contextlib.asynccontextmanager
@@ -115,27 +173,36 @@ async def _exactly(sock: socket.socket, size: int) -> bytes:
 
 
 @contextlib.contextmanager
-def _recorded() -> Iterator[tuple[list[str], list[tuple[str, str]]]]:
-    """Record the files of the functions that are called within the block; and re-entries, each with its caller."""
-    way: list[str] = []
-    re_entries: list[tuple[str, str]] = []
+def _recorded() -> Iterator[Way]:
+    """Record the calls within the block."""
+    way = Way()
 
     def called(frame: FrameType, event: str, argument: Any) -> None:
         file = _counted(frame)
         if event != "call" or file is None:
             return
-        if way[-1:] != [file]:
-            way.append(file)
-        caller = _called_back(_stack(frame))
-        if caller is not None:
-            re_entries.append((file, caller))
+        way.with_resumptions.append(file)
+        if not _is_resumed(frame):
+            way.files.append(file)
+            caller = _called_back(_stack(frame))
+            if caller is not None:
+                way.re_entries.append((file, caller))
 
     before = sys.getprofile()
     sys.setprofile(called)
     try:
-        yield way, re_entries
+        yield way
     finally:
         sys.setprofile(before)
+        way.files = _collapsed(way.files)
+        way.with_resumptions = _collapsed(way.with_resumptions)
+
+
+def _is_resumed(frame: FrameType) -> bool:
+    """Return True for a coroutine behind an ``await``: the instruction RESUME says which (0: at its start)."""
+    if not frame.f_code.co_flags & CO_COROUTINE:
+        return False
+    return bool(frame.f_code.co_code[frame.f_lasti + 1] & _AFTER)
 
 
 def _counted(frame: FrameType) -> str | None:
@@ -157,12 +224,16 @@ def _stack(frame: FrameType | None) -> list[str]:
 
 def _called_back(stack: Sequence[str]) -> str | None:
     """Return the caller of the last file if that file waits further out, else None."""
-    files = [file for file, _ in groupby(stack)]
+    files = _collapsed(stack)
     return files[-2] if files[-1] in files[:-1] else None
 
 
 def _part(way: Sequence[str], prefix: str) -> list[str]:
-    return [file for file, _ in groupby(file for file in way if file.startswith(prefix))]
+    return _collapsed(file for file in way if file.startswith(prefix))
+
+
+def _collapsed(way: Iterable[str]) -> list[str]:
+    return [file for file, _ in groupby(way)]
 
 
 def _returns(way: Sequence[str]) -> int:

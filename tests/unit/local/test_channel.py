@@ -7,13 +7,14 @@ import os
 import socket
 import struct
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
 from hsframework.errors import MessageError
-from hsframework.local.channel import AsyncChannel
+from hsframework.local.channel import AsyncChannel, PacketChannel
 from hsframework.local.packets import (
     MAX_BATCH,
     MAX_PACKET,
@@ -238,6 +239,24 @@ async def test_a_handler_that_fails_costs_no_fd() -> None:
             while not told:
                 await asyncio.sleep(0)
     channel.close()
+
+
+async def test_a_packet_is_handed_on_whole() -> None:
+    """Its messages come together, each with its fd; the next packet's come in another call."""
+    ours, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    heard: list[Sequence[tuple[bytes, int | None]]] = []
+    ended: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+    PacketChannel(ours, heard.append, ended.set_result)
+    with far, tempfile.TemporaryFile() as file:
+        send_packet(far, joined([(message(b"a"), None), (message(b"b"), 1), (message(b"c"), None)]), file.fileno())
+        send_packet(far, message(b"d"))
+        far.shutdown(socket.SHUT_WR)
+        assert await asyncio.wait_for(ended, 20) is None
+        (first, b, third), (last,) = heard
+        assert [inode(b[1]), first[1], third[1], last[1]] == [inode(file.fileno()), None, None, None]
+        assert [first[0], third[0], last[0]] == [message(b"a"), message(b"c"), message(b"d")]
+        assert b[1] is not None
+        os.close(b[1])
 
 
 async def test_a_small_send_buffer_is_minded() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 
 from hsframework.interface import Secret
 from hsframework.netlink.attributes import Values
-from hsframework.netlink.messages import Form, MessageCodec, encode_error
+from hsframework.netlink.messages import Form, MessageCodec, encode_error, sequence_numbers
 from hsframework.netlink.spec import builtin_specification
 
 DATA = Path(__file__).parent / "data"
@@ -112,3 +113,11 @@ def test_numbers(family: str) -> None:
         ours = specification.sets[name].attributes
         assert {attribute.name: attribute.value for attribute in ours.values()} == numbers
     assert {name: dict(entries) for name, entries in specification.enums.items()} == published["enums"]
+
+
+def test_sequence_numbers_begin_again_without_0() -> None:
+    """After the largest number comes 1, without an end; the largest is what fits into the header."""
+    assert list(islice(sequence_numbers(3), 8)) == [1, 2, 3, 1, 2, 3, 1, 2]
+    message = MessageCodec(builtin_specification("local")).encode("leave", {}, sequence=0xFFFFFFFF)
+    assert message[8:12] == b"\xff" * 4
+    assert next(sequence_numbers()) == 1

@@ -20,7 +20,10 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 
 class Completion:
-    """The DONE of one source.  ``pending``: the number of requests that were submitted and have had no DONE yet."""
+    """The DONE of one source, which owns the sockets that it completes.
+
+    ``pending``: the number of requests that were submitted and have had no DONE yet.
+    """
 
     def __init__(self, source: str, requests: KernelRequests, sockets: Sockets) -> None:
         self.pending = 0
@@ -35,12 +38,15 @@ class Completion:
             self._done(request.custody, outcome.status, peers)
 
     def refuse(self, custody: Custody, status: int) -> None:
-        """Complete a request that was not submitted, and release its socket."""
+        """Complete a request that was not submitted."""
         self._done(custody, status, ())
-        custody.release()
 
     def _done(self, custody: Custody, status: int, peers: Sequence[int]) -> None:
+        """Give the socket back by DONE; our copy stays open until that is acknowledged."""
+        custody.restore()
         try:
             self._sockets.done(custody.fileno(), errno.ETIMEDOUT if status in RETRIED else status, peers)
         except (HsframeworkError, OSError) as error:
             _log.error("DONE is refused", source=self._source, status=status, error=str(error))
+        finally:
+            custody.release()

@@ -110,7 +110,7 @@ class Rounds:
             _log.error("ACCEPT brought no socket", source=self._source.name)
             return None
         try:
-            return self._dispatcher.take_socket(fd, trusted=True, connected=False)
+            return Custody(fd, self._dispatcher.close_fd, trusted=True, connected=False)
         except RequestRefused as error:
             _log.error("ACCEPT brought a file that is not a socket", source=self._source.name, error=str(error))
             return None

@@ -92,13 +92,12 @@ class KernelSource:
             self._memberships.send(group, GroupEvent.CLOSED)
         self._settle()
 
-    def complete(self, request: PendingRequest, outcome: Outcome) -> bool:
-        """Send DONE to the kernel, and return True: one that is refused ends the request, too."""
+    def complete(self, request: PendingRequest, outcome: Outcome) -> None:
+        """Send DONE to the kernel.  One that is refused ends the request, too."""
         try:
             self._completion.deliver(request, outcome)
         finally:
             self._settle()
-        return True
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         """Complete a request that an earlier dispatcher took: DONE works from any process on its own copy."""
