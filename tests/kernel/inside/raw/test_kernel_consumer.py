@@ -117,15 +117,30 @@ def test_its_own_timer(pair: Pair, agent: Agent) -> None:
 
 
 def test_it_goes_with_its_requests(pair: Pair, agent: Agent) -> None:
-    """Its module stays while a request lives, also one that is withdrawn while an agent has the socket."""
+    """Its data and its module stay while a request lives, also one that is withdrawn while an agent has the socket."""
+    connections = Path("/sys/module", raw.GREETER, "parameters/connections")
     greeting = Greeting().start(pair[0])
     got = agent.take(PROTOCOL)
     greeting.close()
     with pytest.raises(AssertionError, match="in use"):
         raw.remove(raw.GREETER)
+    assert connections.read_text() == "1\n"
     agent.done(got.fd)
+    assert connections.read_text() == "0\n"
     raw.remove(raw.GREETER)
     raw.insert(raw.GREETER, protocol=PROTOCOL)
+
+
+def test_a_lent_socket_is_none(pair: Pair, agent: Agent) -> None:
+    """A consumer that is handed an agent's socket is refused, also when the request of that is over."""
+    with Greeting() as greeting:
+        greeting.start(pair[0])
+        got = agent.take(PROTOCOL)
+        with socket.socket(fileno=os.dup(got.fd)) as lent, Greeting() as second:
+            agent.done(got.fd)
+            with pytest.raises(OSError) as refused:
+                second.start(lent)
+            assert refused.value.errno == errno.ENOTSOCK
 
 
 def test_nobody_serves_it(pair: Pair) -> None:

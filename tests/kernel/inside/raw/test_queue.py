@@ -79,7 +79,8 @@ def test_what_is_lent_is_limited() -> None:
             opened.enter_context(submitted(near))
             agent.await_ready()
         opened.enter_context(submitted(pairs[3][0], protocol=raw.QUIC))
-        first, second = agent.take(), agent.take()
+        first = agent.take()
+        agent.take()
         assert agent.accept() is None
         assert other.take(raw.QUIC).peer == pairs[3][1].getsockname()
         copy = os.dup(first.fd)
@@ -88,7 +89,30 @@ def test_what_is_lent_is_limited() -> None:
         os.close(copy)
         agent.await_ready()
         assert agent.take().peer == pairs[2][1].getsockname()
-        agent.let_go(second.fd)
+
+
+def test_room_is_announced_to_those_who_were_refused() -> None:
+    """Once, while something waits; a socket that comes back otherwise is announced to nobody."""
+    raw.set_limit(2, "lent")
+    with Agent(raw.TLSHD) as agent, contextlib.ExitStack() as opened:
+        pairs = opened.enter_context(tcp_pairs(6))
+        for near, _ in pairs[:5]:
+            opened.enter_context(submitted(near))
+            agent.await_ready()
+        lent = [agent.take().fd for _ in range(2)]
+        agent.let_go(lent.pop())
+        assert agent.hears_nothing
+        lent.append(agent.take().fd)
+        assert agent.accept() is None
+        agent.let_go(lent.pop())
+        agent.await_ready()
+        agent.let_go(lent.pop())
+        assert agent.hears_nothing
+        lent = [agent.take().fd for _ in range(2)]
+        with submitted(pairs[5][0]):
+            agent.await_ready()
+            assert agent.accept() is None
+        agent.let_go(lent.pop())
         assert agent.hears_nothing
 
 
@@ -137,6 +161,7 @@ def test_namespaces(agent: Agent, yellow: str) -> None:
 @pytest.mark.usefixtures("agent")
 def test_an_agent_of_another_namespace(yellow: str) -> None:
     """It counts as nobody, ESRCH, also where it would hear the announcements of all namespaces, and nothing waits."""
+    debian("ip", "netns", "set", yellow, "7")  # without an id it would not be heard of here
     with network_namespace(yellow):
         near, far = socket.socketpair()
         of_that = Agent()

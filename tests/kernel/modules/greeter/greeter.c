@@ -38,6 +38,10 @@ static unsigned int greeter_timeout_ms = 10000;
 module_param_named(timeout_ms, greeter_timeout_ms, uint, 0644);
 MODULE_PARM_DESC(timeout_ms, "how long a connection waits for its handshake");
 
+static atomic_t greeter_connections;
+module_param_named(connections, greeter_connections.counter, int, 0444);
+MODULE_PARM_DESC(connections, "how many there are: open files, and requests that are not released");
+
 /**
  * struct greeting - a connection
  * @ref: held by the file and by the request
@@ -64,6 +68,7 @@ struct greeting {
 
 static void greeting_free(struct kref *ref)
 {
+	atomic_dec(&greeter_connections);
 	kfree(container_of(ref, struct greeting, ref));
 }
 
@@ -209,6 +214,7 @@ static int greeter_open(struct inode *inode, struct file *opened)
 	init_waitqueue_head(&greeting->wait);
 	INIT_DELAYED_WORK(&greeting->timer, greeter_give_up);
 	opened->private_data = greeting;
+	atomic_inc(&greeter_connections);
 	return 0;
 }
 
