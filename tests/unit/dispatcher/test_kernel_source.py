@@ -20,6 +20,7 @@ from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.planted import session_planted
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
+from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending
 from hsframework.errors import ConfigurationError
 from hsframework.interface import Trust
 from hsframework.netlink.socket import has_family
@@ -277,7 +278,7 @@ async def test_accept_brings_no_socket() -> None:
             agent = await played.home.agent(GROUP)
             reader, writer = os.pipe()
             os.close(writer)
-            played.service.queue.append({**PSK_CLIENT, "sockfd": reader})
+            played.service.queue.append(Accepted({**PSK_CLIENT, "sockfd": reader}))
             await _served(played, agent, ours)
 
 
@@ -397,6 +398,32 @@ async def test_what_the_agent_gets_of_a_kernel_consumer(asked: dict[str, Any], t
     assert values.get("urgency") == told
     assert [psk["key"].reveal() for psk in values["psk"]] == [b"k" * 32]
     assert not {"user", "profile"} & set(values)
+
+
+@pytest.mark.parametrize(("status", "told"), [(0, b"session"), (errno.EACCES, b"")])
+async def test_attributes_of_a_mechanism(status: int, told: bytes) -> None:
+    """Go to the agent as they came, and a success's session to DONE, which is sent in the dialect of its ACCEPT."""
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            agent = await played.home.agent(OTHER)
+            played.submit(ours, PSK_CLIENT, mechanism=b"own", dialect="dialect")
+            request = await agent.take_message(OTHER)
+            assert request.values["attributes"] == b"own"
+            outcome = {"status": status, "in-kernel": True, "session": b"session"}
+            agent.send("done", {"request-id": request.values["request-id"], **outcome})
+            await played.until(lambda: played.service.endings)
+            assert played.service.endings == [Ending(status, (), told, "dialect")]
+
+
+async def test_a_request_that_is_refused_keeps_its_dialect() -> None:
+    """And one that an earlier dispatcher took has none that is known."""
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            await played.home.agent(GROUP)
+            played.submit(ours, {}, dialect="dialect")
+            await played.until(lambda: played.service.endings)
+            played.source.restored(Custody(os.dup(ours.fileno()), played.home.dispatcher.close_fd), {})
+            assert played.service.endings == [Ending(errno.EOPNOTSUPP, dialect="dialect"), Ending(errno.EIO)]
 
 
 async def test_sessions_that_can_be_asked_for() -> None:

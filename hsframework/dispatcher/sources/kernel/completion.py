@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -11,6 +11,7 @@ from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.sockets import Sockets
+from hsframework.dispatcher.sources.kernel.wire import Ending
 from hsframework.errors import HsframeworkError
 
 RETRIED = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ENOTCONN, errno.EAGAIN})
@@ -34,19 +35,20 @@ class Completion:
     def deliver(self, request: PendingRequest, outcome: Outcome) -> None:
         """Complete a request that was submitted.  It is over also if DONE is refused, which is logged."""
         self.pending -= 1
-        with self._requests.peers(request, outcome) as peers:
-            self._done(request.custody, outcome.status, peers)
+        with self._requests.ending(request, outcome) as ending:
+            self._done(request.custody, ending)
 
-    def refuse(self, custody: Custody, status: int) -> None:
-        """Complete a request that was not submitted."""
-        self._done(custody, status, ())
+    def refuse(self, custody: Custody, status: int, dialect: str = "") -> None:
+        """Complete a request that was not submitted.  ``dialect``: that of its ACCEPT; empty: unknown."""
+        self._done(custody, Ending(status, dialect=dialect))
 
-    def _done(self, custody: Custody, status: int, peers: Sequence[int]) -> None:
+    def _done(self, custody: Custody, ending: Ending) -> None:
         """Give the socket back by DONE; our copy stays open until that is acknowledged."""
         custody.restore()
+        told = replace(ending, status=errno.ETIMEDOUT) if ending.status in RETRIED else ending
         try:
-            self._sockets.done(custody.fileno(), errno.ETIMEDOUT if status in RETRIED else status, peers)
+            self._sockets.done(custody.fileno(), told)
         except (HsframeworkError, OSError) as error:
-            _log.error("DONE is refused", source=self._source, status=status, error=str(error))
+            _log.error("DONE is refused", source=self._source, status=ending.status, error=str(error))
         finally:
             custody.release()
