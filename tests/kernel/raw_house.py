@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from hsframework.dispatcher.namespaces import network_namespace
+from hsframework.testing.certificates import Credential
+from tests.kernel import uml
 from tests.kernel.house import ROOT
 from tests.support.running import Running
 
@@ -64,6 +68,26 @@ def toy_peer(sock: socket.socket, name: str) -> bytes:
     said = sock.recv(100)
     sock.send(f"{name} SERVER\n".encode())
     return said
+
+
+def agent_files(folder: Path, credential: Credential) -> None:
+    """Write the files of the published agent and its peers: a server's certificate and key, and whom to trust."""
+    (folder / "ca.pem").write_bytes(ROOT.write(folder).read_bytes())
+    (folder / "certificate.pem").write_bytes(credential.certificate_pem)
+    (folder / "key.pem").write_bytes(credential.private_key_pem)
+
+
+@contextlib.contextmanager
+def published_agent(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run :mod:`tests.kernel.raw_published` in the caller's network namespace, once it has joined its group."""
+    command = [sys.executable, "-m", "tests.kernel.raw_published", str(folder)]
+    with subprocess.Popen(command, cwd=uml.CHECKOUT, stdout=subprocess.PIPE, text=True) as made:
+        assert made.stdout is not None
+        try:
+            assert made.stdout.readline() == "joined\n"
+            yield made
+        finally:
+            made.kill()
 
 
 @contextlib.contextmanager

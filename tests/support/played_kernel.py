@@ -40,6 +40,8 @@ class Service:
         self.refuses_done = False
         self.not_joined: set[str] = set()
         self.not_accepted: dict[str, int] = {}
+        self.withheld: set[str] = set()
+        """Groups of which no more is handed over at present, though requests wait."""
         self.accepts = 0
         self.drains = 0
 
@@ -91,7 +93,9 @@ class PlayedWire(Wire):
         self._service.accepts += 1
         if group in self._service.not_accepted:
             raise NetlinkError("it takes no ACCEPT", errno=self._service.not_accepted[group])
-        return self._service.queue.popleft() if self._service.queue else None
+        if group in self._service.withheld or not self._service.queue:
+            return None
+        return self._service.queue.popleft()
 
     def done(self, fd: int, ending: Ending) -> None:
         self._vanished()

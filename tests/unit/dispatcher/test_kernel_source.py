@@ -209,6 +209,23 @@ async def test_a_group_is_left_while_accept_pauses(since: str) -> None:
             assert played.service.told == [(errno.EIO, [])]
 
 
+async def test_a_group_is_left_at_the_limit_of_lent_sockets() -> None:
+    """ACCEPT hands over no more while one is in hand: what waits is refused as soon as that one is done."""
+    with connected_pair() as (ours, _), connected_pair() as (other, _):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(ours)
+            request = await agent.take_message(GROUP)
+            played.service.withheld.add(GROUP)
+            played.submit(other)
+            await agent.ask("leave", {"group": [GROUP]})
+            assert not played.service.told
+            played.service.withheld.clear()
+            agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+            await played.until(lambda: not played.service.sockets())
+            assert played.service.told == [(errno.EACCES, []), (errno.EIO, [])]
+
+
 async def test_a_group_that_was_left_cannot_be_joined_again() -> None:
     """What waited in it is served by the agents that came back, once ACCEPT works again."""
     with connected_pair() as (ours, _):

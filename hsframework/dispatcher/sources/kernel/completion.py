@@ -23,18 +23,25 @@ _log = structlog.get_logger("hsframework.dispatcher")
 class Completion:
     """The DONE of one source, which owns the sockets that it completes.
 
-    ``pending``: the number of requests that were submitted and have had no DONE yet.
+    ``pending``: the number of requests that were submitted and have had no DONE yet, by group; no group has 0.
     """
 
     def __init__(self, source: str, requests: KernelRequests, sockets: Sockets) -> None:
-        self.pending = 0
+        self.pending: dict[str, int] = {}
         self._source = source
         self._requests = requests
         self._sockets = sockets
 
+    def submitted(self, group: str) -> None:
+        """Count a request that was submitted."""
+        self.pending[group] = self.pending.get(group, 0) + 1
+
     def deliver(self, request: PendingRequest, outcome: Outcome) -> None:
         """Complete a request that was submitted.  It is over also if DONE is refused, which is logged."""
-        self.pending -= 1
+        group = request.submission.group
+        self.pending[group] -= 1
+        if not self.pending[group]:
+            del self.pending[group]
         with self._requests.ending(request, outcome) as ending:
             self._done(request.custody, ending)
 

@@ -67,11 +67,13 @@ class Rounds:
     def refuse(self, group: str) -> bool:
         """Complete the requests that wait with EIO, which takes no room.  Return True if none is left.
 
+        While requests of the group are pending, ACCEPT may hand over no more and yet some wait.
+
         Raises ServiceLost, and NetlinkError for a group that the service does not have.
         """
         while self._pause is None:
             if not self._accept(group, self._turn_away):
-                return self._pause is None
+                return self._pause is None and group not in self._completion.pending
         return False
 
     def stop(self) -> None:
@@ -128,7 +130,7 @@ class Rounds:
         except Exception as error:
             _log.error("a fault in the dispatcher", error=repr(error), during=f"a request of {self._source.name}")
             return errno.EIO
-        self._completion.pending += 1
+        self._completion.submitted(group)
         self._requests.taken(submission, origin)
         return 0
 
