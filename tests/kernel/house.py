@@ -17,6 +17,7 @@ from tests.support.running import (
     Running,
     Service,
     install_plugin,
+    install_project,
     only,
     short_folder,
     status_of,
@@ -90,12 +91,14 @@ def house_of(
     words: Sequence[str] = (),
     namespaces: Sequence[str] = (),
     plugins: Mapping[str, str] | None = None,
+    projects: Sequence[Path] = (),
     installed: Sequence[str] = ("tls13",),
     more: str = "",
 ) -> Iterator[H]:
     """`hsframework run` with these profiles, once it has joined the kernel's group.
 
-    ``plugins``: source texts by name, beside those that are ``installed``, of which no others are started.
+    ``plugins``: source texts by name, and ``projects``: the folders of further ones, beside those that are
+    ``installed``, of which no others are started.
     """
     with short_folder() as folder:
         lines: list[str] = []
@@ -106,9 +109,10 @@ def house_of(
         words = [*words, *(word for name in namespaces for word in ("--netns", name))]
         for name, source in (plugins or {}).items():
             install_plugin(folder / "site", name, source)
-        service = kind(
-            folder, only(*installed) + "\n".join([more, *lines]), words, folder / "site" if plugins else None
-        )
+        for project in projects:
+            install_project(folder / "site", project)
+        site = folder / "site" if plugins or projects else None
+        service = kind(folder, only(*installed) + "\n".join([more, *lines]), words, site)
         try:
             service.wait_for_agents()
             yield service

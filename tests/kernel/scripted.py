@@ -132,10 +132,14 @@ def consumers() -> Iterator[Consumers]:
 
 
 class ScriptedAgent:
-    """An agent of one group that answers nothing by itself.  ``accept`` gives a request's values and socket."""
+    """An agent of one group that answers nothing by itself.  ``accept`` gives a request's values and socket.
 
-    def __init__(self, runtime_dir: Path, group: str = "tlshd") -> None:
+    ``tls_policies``: says that it keeps to them, without which it gets no request that has one.
+    """
+
+    def __init__(self, runtime_dir: Path, group: str = "tlshd", *, tls_policies: bool = False) -> None:
         self._group = group
+        self._tls_policies = tls_policies
         self._codec = MessageCodec(
             builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("reply", "event")
         )
@@ -146,7 +150,8 @@ class ScriptedAgent:
 
     def join(self) -> None:
         """Come into the group."""
-        self._acknowledged("join", {"group": [self._group], "protocol": "scripted", "agent": "scripted"})
+        values = {"group": [self._group], "protocol": "scripted", "agent": "scripted"}
+        self._acknowledged("join", {**values, "tls-policies": self._tls_policies})
 
     def leave(self) -> None:
         """Go out of it by one's own word."""

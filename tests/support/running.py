@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -306,6 +307,20 @@ def install_plugin(folder: Path, name: str, source: str) -> None:
     (folder / f"{module}.py").write_text(source)
     (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: hs-{name}\nVersion: 1\n")
     (information / "entry_points.txt").write_text(f"[hsframework]\n{name} = {module}\n")
+
+
+def install_project(folder: Path, project: Path) -> None:
+    """As pip would: the package of a project, and a distribution with the entry points of its pyproject.toml."""
+    table = tomllib.loads((project / "pyproject.toml").read_text())
+    name, version = table["project"]["name"], table["project"]["version"]
+    for package in table["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
+        shutil.copytree(project / package, folder / package)
+    folder.chmod(0o755)
+    information = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    lines = [f"{entry} = {module}\n" for entry, module in table["project"]["entry-points"]["hsframework"].items()]
+    (information / "entry_points.txt").write_text("[hsframework]\n" + "".join(lines))
 
 
 # What /proc knows

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from hypothesis import given, strategies as st
@@ -19,7 +19,7 @@ from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest, Submission
 from hsframework.dispatcher.sources.kernel.request import KernelOrigin, KernelRequests
 from hsframework.dispatcher.sources.kernel.source import KernelSource
-from hsframework.dispatcher.sources.kernel.wire import Wire
+from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending, Wire
 from hsframework.netlink.socket import NetlinkError
 
 GROUPS = ("quic", "tlshd")
@@ -65,15 +65,15 @@ class Service(Wire):
         self.open = False
         self.members.clear()
 
-    def accept(self, group: str) -> Mapping[str, Any] | None:
+    def accept(self, group: str) -> Accepted | None:
         assert self.open
         self._check("accept", group)
         if not self.queues[group]:
             return None
         self.queues[group] -= 1
-        return {"sockfd": self.taken(), "keyring": 7}
+        return Accepted({"sockfd": self.taken(), "keyring": 7})
 
-    def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
+    def done(self, fd: int, ending: Ending) -> None:
         self._check()
         assert fd not in self.completed
         self.completed.add(fd)
@@ -198,7 +198,7 @@ class World:
         self.held -= 1
 
     def take(
-        self, source: KernelSource, group: str, values: Mapping[str, Any], custody: Custody
+        self, source: KernelSource, group: str, accepted: Accepted, custody: Custody
     ) -> tuple[Submission, KernelOrigin]:
         parameters = Parameters(b"", b"")
         submission = Submission(source=source, consumer=source.name, group=group, timeout=1.0, parameters=parameters)
@@ -208,8 +208,8 @@ class World:
         self.held -= 1
 
     @contextlib.contextmanager
-    def peers(self, request: PendingRequest, outcome: Outcome) -> Iterator[list[int]]:
-        yield []
+    def ending(self, request: PendingRequest, outcome: Outcome) -> Iterator[Ending]:
+        yield Ending(outcome.status)
 
     # The owner
 
