@@ -27,7 +27,6 @@ from scripts.lint.sources import FOLDERS, ROOT, Function, comments, docstrings, 
 PENDING: dict[str, str] = {
     "tests/foreign/": "verb",
     "tests/fuzz/": "clause verb",
-    "tests/kernel/": "clause verb longer",
     "tests/load/": "clause question verb",
     "tests/netlink_values.py": "verb",
     "tests/peers/": "clause verb",

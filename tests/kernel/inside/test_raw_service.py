@@ -71,7 +71,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 def peer_context(folder: Path, *, server: bool) -> ssl.SSLContext:
-    """What :func:`tls_peer` needs, made from files in the folder."""
+    """Return the TLS context for :func:`tls_peer`, made from files in the folder."""
     files = (SERVER if server else CLIENT).write(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -84,7 +84,7 @@ def peer_context(folder: Path, *, server: bool) -> ssl.SSLContext:
 
 
 def tls_peer(sock: socket.socket, context: ssl.SSLContext) -> str:
-    """OpenSSL at the other end: a handshake, a line each way.  Return its cipher suite."""
+    """Run OpenSSL at the other end, a handshake and a line each way, and return its cipher suite."""
     sock.settimeout(20)
     server = context.protocol == ssl.PROTOCOL_TLS_SERVER
     with context.wrap_socket(sock.dup(), server_side=server) as session:
@@ -96,14 +96,14 @@ def tls_peer(sock: socket.socket, context: ssl.SSLContext) -> str:
 
 
 def talk(sock: socket.socket) -> None:
-    """The consumer's side of it, in plain text as it sees it."""
+    """Carry out the consumer's side, in plain text as it sees it."""
     sock.settimeout(20)
     assert sock.recv(100) == b"from OpenSSL"
     sock.sendall(b"from the consumer")
 
 
 def toy_peer(sock: socket.socket, name: str) -> bytes:
-    """The other end of a toy's handshake; what the agent said."""
+    """Play the other end of a toy's handshake, and return what the agent sent."""
     sock.settimeout(20)
     said = sock.recv(100)
     sock.send(f"{name} SERVER\n".encode())
@@ -142,7 +142,7 @@ def test_three_protocols_at_once(service: House, pool: ThreadPoolExecutor, tmp_p
 
 
 def test_a_group_without_an_agent(service: House, pair: Pair) -> None:
-    """Is not joined, whoever serves the others: ESRCH at once."""
+    """A group without an agent is not joined, even while others are served: ESRCH at once."""
     with Submission() as request, pytest.raises(OSError) as refused:
         request.submit(pair[0].fileno(), protocol=4)
     assert refused.value.errno == errno.ESRCH
