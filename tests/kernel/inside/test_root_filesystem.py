@@ -98,7 +98,7 @@ def _serve_all(service: ConfinedHouse, device: Device) -> None:
 
 
 def _served_with(device: Device, cipher: str) -> int:
-    """Return the status of a server's request; its peer has one cipher alone and reads what the kernel encrypts by it."""
+    """Return the status of a server's request; its peer has one cipher and reads what the kernel encrypts by it."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_tls13_ciphersuites(cipher.encode())
     context.set_alpn_protos([b"sunrpc"])
