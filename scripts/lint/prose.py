@@ -25,7 +25,6 @@ from pathlib import Path
 from scripts.lint.sources import FOLDERS, ROOT, Function, comments, docstrings, python_files
 
 PENDING: dict[str, str] = {
-    "tests/peers/": "clause verb",
     "tests/support/": "clause question verb",
     "tests/unit/": "clause question verb longer",
     "tests/wheels/": "clause verb",
