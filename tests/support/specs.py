@@ -25,7 +25,7 @@ LICENCE = "# SPDX-License-Identifier: ((GPL-2.0 WITH Linux-syscall-note) OR BSD-
 """First line of a spec; the kernel's generator refuses any other."""
 LOCAL = ROOT / "hsframework" / "netlink" / "specs" / "local.yaml"
 C_HEADER = ROOT / "tests" / "foreign" / "hsframework.h"
-"""What the kernel's generator makes of ``LOCAL``."""
+"""Header that the kernel's generator makes of ``LOCAL``."""
 
 _FOLDERS = ("hsframework", "plugins", "examples")
 
