@@ -1,4 +1,4 @@
-"""What a consumer may ask for, and the message that follows from it."""
+"""Options of a consumer, and the message that follows from them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_auth_mode_follows_from_the_other_fields(fields: dict[str, Any], mode: A
 
 
 def test_submit_carries_every_field() -> None:
-    """What the dispatcher decodes is what the options say."""
+    """The dispatcher decodes the values of the options."""
     options = HandshakeOptions(
         role=Role.SERVER,
         group="g",
