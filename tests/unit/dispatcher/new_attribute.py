@@ -29,7 +29,7 @@ def _with_a_label() -> spec.Specification:
 
 
 def _change_the_specification() -> None:
-    """Before anything is imported that is made from it."""
+    """Change it before anything is imported that is made from it."""
     builtin, local = spec.builtin_specification, _with_a_label()
     changed = cache(lambda name: local if name == "local" else builtin(name))
     spec.builtin_specification = changed
