@@ -1,6 +1,6 @@
 """The repository's netlink specs, the kernel's schemas for them, and the kernel's own tools for specs (YNL).
 
-``python -m tests.support.specs`` renews ``tests/foreign/hsframework.h``.
+``python -m tests.support.specs`` renews ``tests/foreign/hsframework.h``, by a tool of the test kernel (``make kernel``).
 """
 
 from __future__ import annotations
@@ -104,5 +104,7 @@ def _name(*parts: str) -> str:
 
 
 if __name__ == "__main__":
+    if not KERNEL.exists():
+        sys.exit("the kernel's generator is in the tree of the test kernel: run make kernel first")
     with tempfile.TemporaryDirectory() as made:
         shutil.copy(generate(LOCAL, Path(made), "uapi"), C_HEADER)
