@@ -1,6 +1,6 @@
 """The repository's netlink specs, the kernel's schemas for them, and the kernel's own tools for specs (YNL).
 
-``python -m tests.support.specs`` renews ``tests/foreign/hsframework.h``, by a tool of the test kernel (``make kernel``).
+``python -m tests.support.specs`` renews ``tests/foreign/hsframework.h``, after ``make kernel``, which has the tool.
 """
 
 from __future__ import annotations
