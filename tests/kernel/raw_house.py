@@ -26,7 +26,7 @@ Pair = tuple[socket.socket, socket.socket]
 
 
 def await_joined(process: Running, group: str = "tlshd", source: str = SOURCE, since: int = 0) -> None:
-    """Until requests of the group are taken."""
+    """Wait until requests of the group are taken."""
     process.log.wait("joined the kernel's group", group=group, source=source, since=since)
 
 

@@ -46,7 +46,7 @@ class Service:
         self.drains = 0
 
     def sockets(self) -> int:
-        """How many wires are open."""
+        """Count the wires that are open."""
         return self._opened
 
     def count(self, number: int) -> None:
@@ -110,7 +110,7 @@ class PlayedWire(Wire):
 
 
 class Keys:
-    """What is asked of KernelKeys, without a kernel."""
+    """Keys in place of KernelKeys, without a kernel."""
 
     def __init__(self) -> None:
         self.held: list[int] = []
@@ -152,12 +152,12 @@ class Stage:
         self.missing += 1
 
     def submit(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT, **further: Any) -> None:
-        """A kernel consumer asks, and it is announced.  ``further``: of :class:`Accepted`."""
+        """Submit a request of a kernel consumer, and announce it.  ``further``: of :class:`Accepted`."""
         self.ask(sock, values, **further)
         self.announce()
 
     def ask(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT, **further: Any) -> None:
-        """A kernel consumer asks, and its announcement is lost."""
+        """Submit a request of a kernel consumer whose announcement is lost."""
         self.service.queue.append(Accepted({**values, "sockfd": os.dup(sock.fileno())}, **further))
 
     def announce(self) -> None:

@@ -115,7 +115,7 @@ def test_three_protocols_at_once(service: House, pool: ThreadPoolExecutor, tmp_p
 
 
 def test_a_group_without_an_agent(service: House, pair: Pair) -> None:
-    """Is not joined, whoever serves the others: ESRCH at once."""
+    """A group without an agent is not joined, even while others are served: ESRCH at once."""
     with Submission() as request, pytest.raises(OSError) as refused:
         request.submit(pair[0].fileno(), protocol=4)
     assert refused.value.errno == errno.ESRCH

@@ -36,13 +36,13 @@ class PlayedSource:
         self.completed: list[tuple[object, int]] = []
 
     def group_opened(self, group: str) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def group_closed(self, group: str) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def room_made(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         raise NotImplementedError

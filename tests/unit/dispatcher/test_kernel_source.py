@@ -117,7 +117,7 @@ async def test_the_service_vanishes_with_a_request_in_flight() -> None:
 
 
 async def test_a_done_that_is_refused() -> None:
-    """Is the end of the request for us, and the next one is served."""
+    """A refused DONE is the end of the request for us, and the next one is served."""
     with connected_pair() as (ours, _):
         async with stage() as played:
             agent = await played.home.agent(GROUP)
@@ -131,7 +131,7 @@ async def test_a_done_that_is_refused() -> None:
 
 
 async def _served(played: Stage, agent: Peer, sock: socket.socket) -> None:
-    """A request of :data:`GROUP` goes to the agent, and what it says goes back."""
+    """Check that a request of :data:`GROUP` goes to the agent, and its answer back."""
     played.service.told.clear()
     played.submit(sock)
     request = await agent.take_message(GROUP)
@@ -192,7 +192,7 @@ async def test_accepts_that_fail_again_and_again() -> None:
 
 @pytest.mark.parametrize("since", ["before", "by leaving"])
 async def test_a_group_is_left_while_accept_pauses(since: str) -> None:
-    """What waits in it is refused once ACCEPT works again, and then the sockets are closed."""
+    """A request that waits in it is refused once ACCEPT works again, and then the sockets are closed."""
     with connected_pair() as (ours, _):
         async with stage() as played:
             agent = await played.home.agent(GROUP)
@@ -227,7 +227,7 @@ async def test_a_group_is_left_at_the_limit_of_lent_sockets() -> None:
 
 
 async def test_a_group_that_was_left_cannot_be_joined_again() -> None:
-    """What waited in it is served by the agents that came back, once ACCEPT works again."""
+    """A request that waited in it is served by the agents that came back, once ACCEPT works again."""
     with connected_pair() as (ours, _):
         async with stage() as played:
             agent = await played.home.agent(GROUP)
@@ -330,7 +330,7 @@ def test_the_systems_trust_is_read_at_start(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def _with_a_certificate(folder: Path, credential: Credential, *roles: str) -> dict[str, Any]:
-    """Settings: a profile for the client with trust, and for these roles with the certificate."""
+    """Return settings: a profile for the client with trust, and for these roles with the certificate."""
     files = credential.write(folder)
     return {
         "identities": {"own": IdentitySettings(certificate=files.certificate, private_key=files.private_key)},
@@ -391,7 +391,7 @@ async def test_urgencies(asked: int | None, given: int) -> None:
 
 
 async def test_a_name_that_no_message_can_hold() -> None:
-    """What the kernel says need not be UTF-8; a request that no agent can be handed is EIO at once."""
+    """A string of the kernel need not be UTF-8; a request that no agent can be handed is EIO at once."""
     with connected_pair() as (ours, _):
         async with stage() as played:
             agent = await played.home.agent(GROUP)

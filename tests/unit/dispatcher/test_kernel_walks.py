@@ -80,7 +80,7 @@ class Service(Wire):
         self.outstanding.discard(fd)
 
     def taken(self) -> int:
-        """A request is taken; its file descriptor."""
+        """Take a request, and return its file descriptor."""
         fd = next(self._numbers)
         self.outstanding.add(fd)
         return fd
@@ -96,7 +96,7 @@ class Service(Wire):
 
 
 class Socket:
-    """What is asked of custody."""
+    """Custody, as far as it is asked."""
 
     peer_host = "192.0.2.1"
 
@@ -107,13 +107,13 @@ class Socket:
         return self._fd
 
     def shut_down(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def restore(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def release(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -171,7 +171,7 @@ class World:
     # The dispatcher
 
     def add_source(self, source: KernelSource) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def remove_source(self, source: KernelSource) -> None:
         assert self.closes, "from within a call of the dispatcher"
@@ -214,7 +214,7 @@ class World:
     # The owner
 
     def close(self) -> None:
-        """The dispatcher forgets its source here and nowhere else."""
+        """Close the source: the dispatcher forgets it here and nowhere else."""
         self.closes = True
         self.source.close()
 
@@ -248,7 +248,7 @@ class World:
             self.source.room_made()
 
     def given_back(self, group: str) -> None:
-        """An earlier dispatcher took a request."""
+        """Give back a request that an earlier dispatcher took."""
         fd = self.service.taken() if self.service.there else 0
         custody = Socket(fd, self.close_fd, trusted=False, connected=False)
         self.source.restored(cast("Custody", custody), {})
@@ -315,7 +315,7 @@ def walked(world: World, walk: list[tuple[Callable[[World, str], None], str]]) -
 
 @given(WALK)
 def test_all_is_well_in_the_end(walk: list[tuple[Callable[[World, str], None], str]]) -> None:
-    """Whatever happened: once everything works, groups are joined as agents serve them, and every request is over."""
+    """Once everything works, groups are joined as agents serve them, and every request is over."""
     with capture_logs() as logs:
         world = World()
         walked(world, walk)
