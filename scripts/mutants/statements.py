@@ -118,25 +118,29 @@ def drop_entry(node: ast.AST) -> Iterator[Change]:
 
 
 def exchange(node: ast.AST) -> Iterator[Change]:
-    """Exchange two statements that follow each other, and change something that has a name in both."""
+    """Exchange two statements that follow each other, of which one changes a part of what is in the other."""
     for body in bodies(node):
         for first, second in pairwise(body):
-            if _has_effect(first) and _has_effect(second) and _names(first) & _names(second):
+            changed = _changed(first), _changed(second)
+            if all(changed) and (changed[0] in ast.unparse(second) or changed[1] in ast.unparse(first)):
                 indent = " " * first.col_offset
                 yield first, second, f"{ast.unparse(second)}\n{indent}{ast.unparse(first)}"
 
 
-def _names(statement: ast.stmt) -> set[str]:
-    found = {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
-    return (found | {node.attr for node in ast.walk(statement) if isinstance(node, ast.Attribute)}) - {"self", "cls"}
-
-
-def _has_effect(statement: ast.stmt) -> bool:
-    if isinstance(statement, ast.Expr):
-        return called(statement) is not None and not logs(statement.value)
-    return isinstance(statement, ast.AugAssign | ast.Delete) or (
-        isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Attribute | ast.Subscript)
-    )
+def _changed(statement: ast.stmt) -> str:
+    """Return what a statement changes: the object whose method it calls, or the attribute that it sets; else ""."""
+    target: ast.expr | None = None
+    if called(statement) is not None and isinstance(statement, ast.Expr) and not logs(statement.value):
+        value = statement.value.value if isinstance(statement.value, ast.Await) else statement.value
+        if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
+            target = value.func.value
+    elif isinstance(statement, ast.Delete | ast.Assign):
+        target = statement.targets[0]
+    elif isinstance(statement, ast.AugAssign):
+        target = statement.target
+    if target is None or (isinstance(target, ast.Name) and not isinstance(statement, ast.Expr)):
+        return ""
+    return ast.unparse(target)
 
 
 OPERATORS: Mapping[str, Operator] = {
