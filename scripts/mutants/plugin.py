@@ -1,10 +1,7 @@
-"""Plugin of pytest for a run with a mutant: the order of the tests, the first that fails, limits on what a run may use.
+"""Plugin of pytest for a run with a mutant: the first test that fails, and limits on what the run may use.
 
-With no fault in the tree it records instead which functions each test calls.  What it is told and what it reports are
-JSON files; the name of the first is in the environment.
-
-A test that runs code in another process is recorded without it.  So the record is an order and no choice: the tests
-that call the mutant's function come first, the quickest of them before the others, and then all the rest.
+With no fault in the tree it records instead which functions each test calls, in its own process.  What it is told and
+what it reports are JSON files; the name of the first is in the environment.
 """
 
 from __future__ import annotations
@@ -32,23 +29,18 @@ Call = tuple[str, int]
 
 
 class Plugin:
-    """Order, record and report of one run.
+    """Record and report of one run.
 
-    ``told``: ``report`` (a path), ``first`` (names of tests, in their order), ``record`` (True: record the calls).
+    ``told``: ``report`` (a path), ``record`` (True: record the calls).
     """
 
     def __init__(self, told: dict[str, Any], root: Path) -> None:
-        self._first = {name: rank for rank, name in enumerate(told["first"])}
         self._record = bool(told["record"])
         self._report = Path(told["report"])
         self._root = f"{root}/"
         self._calls: set[Call] = set()
         self._tests: dict[str, dict[str, Any]] = {}
         self._failed: str | None = None
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Put the tests that were named first in their order."""
-        items.sort(key=lambda item: self._first.get(item.nodeid, len(self._first)))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:

@@ -60,22 +60,15 @@ class Tree:
             if (ROOT / name).exists():
                 (self.root / name).symlink_to(ROOT / name)
 
-    def run(
-        self,
-        tests: Sequence[str],
-        seconds: float,
-        *,
-        mutant: Mutant | None = None,
-        first: Sequence[str] = (),
-    ) -> Verdict:
+    def run(self, tests: Sequence[str], seconds: float, *, mutant: Mutant | None = None) -> Verdict:
         """Run the tests, with a mutant or, if there is none, with a record of the functions that each of them calls.
 
-        ``first``: tests that come before the others.  The run has failed after ``seconds``.
+        The run has failed after ``seconds``.
         """
         with self._applied(mutant):
             self._scratch.mkdir()
             try:
-                return self._run(tests, seconds, {"first": list(first), "record": mutant is None})
+                return self._run(tests, seconds, {"record": mutant is None})
             finally:
                 shutil.rmtree(self._scratch, ignore_errors=True)
 

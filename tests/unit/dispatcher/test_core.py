@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -12,6 +13,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from hsframework.configuration.settings import Configuration, Limits
@@ -298,6 +300,7 @@ async def test_requests_that_are_passed_over_keep_their_order() -> None:
             for agent in (udp, anything):
                 played.dispatcher.joined(agent, [GROUP])
             assert [it.origin for it in played.dispatcher.pull(udp, GROUP, 9)] == [3]
+            assert [it.origin for it in played.dispatcher.groups[GROUP]] == ["its origin", 2, 4]
             assert played.dispatcher.pull(udp, GROUP, 9) == []
             assert [it.origin for it in played.dispatcher.pull(anything, GROUP, 9)] == ["its origin", 2, 4]
 
@@ -327,6 +330,34 @@ async def test_the_refusal_of_a_socket_names_its_kind() -> None:
                     played.dispatcher.submit(replace(played.submission, group="sctp"), custody)
                 assert refused.value.errno == errno.ESRCH
                 custody.release()
+
+
+async def test_an_urgent_request_overtakes_those_that_name_no_urgency() -> None:
+    """A submission without an urgency has the lowest."""
+    async with stage() as played:
+        with connected_pair() as (two, _), connected_pair() as (three, _):
+            for number, sock in enumerate((two, three), 1):
+                played.another(sock, number, urgency=number)
+            assert [it.origin for it in played.dispatcher.pull(played.agent, GROUP, 9)] == [2, 1, "its origin"]
+
+
+async def test_no_text_of_a_request_shows_what_is_encoded() -> None:
+    """Parameters hold keys, and an outcome a session: neither is in a repr."""
+    async with stage() as played:
+        outcome = Outcome(0, {}, b"a session")
+        submission = replace(played.submission, parameters=Parameters(b"its own", b"a key"))
+        for text in map(repr, (outcome, submission, submission.parameters)):
+            assert not any(secret in text for secret in ("a session", "its own", "a key", "Parameters(own"))
+
+
+async def test_a_log_of_warnings_alone_has_no_handshakes() -> None:
+    """At a higher level than that of the event nothing is written, and the metrics count all the same."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    with capture_logs() as logs:
+        async with stage() as played:
+            played.dispatcher.done(played.agent, played.pulled().id, FAILED)
+            assert played.dispatcher.metrics.outcomes == {(GROUP, errno.EACCES): 1}
+    assert [it["event"] for it in logs] == []
 
 
 @contextlib.contextmanager
