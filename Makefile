@@ -16,8 +16,9 @@ PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
 FUZZ_SECONDS ?= 60
 PYTEST_ARGS ?=
+MUTANTS_ARGS ?=
 
-.PHONY: help venv demo test lint docs bench fuzz quick wheels constraints clean peers compiler kernel-if-possible
+.PHONY: help venv demo test lint docs bench fuzz mutants quick wheels constraints clean peers compiler kernel-if-possible
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +70,9 @@ docs: $(STAMP) ## the documentation, in docs/_build/html; a warning is an error,
 
 fuzz: $(STAMP) ## random input for FUZZ_SECONDS seconds in all (60): make fuzz FUZZ_SECONDS=3600
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz -m fuzz --timeout=0 $(PYTEST_ARGS)
+
+mutants: $(STAMP) ## general faults in our own code, one at a time, each of which a test is to catch (an hour and more)
+	$(BIN)/python -m scripts.mutants run $(MUTANTS_ARGS)
 
 bench: $(STAMP) ## the measurements that the documentation quotes
 	@for script in benchmarks/*.py; do echo "== $$script"; \
