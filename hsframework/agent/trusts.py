@@ -1,6 +1,6 @@
 """Trusts that a dispatcher has sent, by number, and one object for one content.
 
-Verifiers of certificates cache by the object, so equal trusts are the same object, also across connections and after
+Verifiers of certificates cache by the object, so equal trusts are the same object, also across links and after
 the dispatcher was started anew.
 """
 
@@ -26,7 +26,7 @@ _interned: WeakValueDictionary[bytes, Trust] = WeakValueDictionary()
 
 
 class Trusts:
-    """The trusts of one connection; a number that comes again has a new content."""
+    """The trusts of one link; a number that comes again has a new content."""
 
     def __init__(self) -> None:
         self._trusts: dict[int, Trust] = {}
@@ -63,5 +63,5 @@ class Trusts:
         return trust
 
     def clear(self) -> None:
-        """Forget all, since the connection is gone."""
+        """Forget all, since the link is gone."""
         self._trusts.clear()

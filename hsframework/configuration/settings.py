@@ -28,7 +28,7 @@ NO_KEY = {"key": False}
 """Metadata of a field that is not a key of the file."""
 
 LEAST_MEMORY = 128
-"""Lowest ``memory-limit`` in MiB, twice the memory of an agent process without a plugin."""
+"""Lowest ``memory-limit`` in MiB, twice the memory of a worker without a plugin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

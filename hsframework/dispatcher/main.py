@@ -139,7 +139,7 @@ def harden() -> None:
 def within_fd_limit(configuration: Configuration) -> Configuration:
     """Return the configuration with no more requests at once than half of the fds that this process may have.
 
-    Each request holds one, and connections take the rest.  An ACCEPT that fails for want of an fd ends a request.
+    Each request holds one, and links take the rest.  An ACCEPT that fails for want of an fd ends a request.
     """
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     total = min(configuration.limits.total, max(1, most // 2))

@@ -2,7 +2,7 @@
 
 Rules:
 
-* Locks belong to a process and are lost by fork, so each process of the house locks its own; limits and the OOM score
+* Locks belong to a process and are lost by fork, so each process of the service locks its own; limits and the OOM score
   are inherited, so root sets them once, before anything is given up.
 * Memory is locked as it is used (MCL_ONFAULT), and what the process has mapped from files is read in once before
   (``populate``): nothing is paged in from a root filesystem that hangs, and pages that forked processes share

@@ -46,7 +46,7 @@ def collectors() -> Iterator[tuple[Path, socket.socket, socket.socket]]:
 
 
 def test_rules_of_the_house(credentials: Credentials) -> None:
-    """The agent of TLS has each plugin's settings: the server's consumer hears EACCES for a client that is not on the
+    """The agent of TLS has each plugin's settings: the server's consumer gets EACCES for a client that is not on the
     list, and audit and metrics tell of it."""
     with collectors() as (folder, log, metrics):
         (folder / "ca.pem").write_bytes(credentials.authority.certificate_pem)

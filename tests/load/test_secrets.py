@@ -153,7 +153,7 @@ def test_nobody_looks_into_a_process(service: Service) -> None:
 
 
 def test_secrets_go_to_the_owner_alone(service: Service, credentials: Credentials) -> None:
-    """While others' handshakes succeed, a consumer with a request under way hears nothing but its own result."""
+    """While others' handshakes succeed, a consumer with a request under way gets nothing but its own result."""
     asyncio.run(_owner_alone(service, credentials))
 
 

@@ -182,7 +182,7 @@ def test_a_server_that_cannot_meet_it(name: str, kind: Kind, own_door: Door, pki
 @KINDS
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_client_that_cannot_meet_it(name: str, kind: Kind, own_door: Door, pki: Pki, tmp_path: Path) -> None:
-    """It hears handshake_failure, and the consumer that nothing is in common."""
+    """The peer gets handshake_failure, and the consumer that nothing is in common."""
     with meeting(Role.SERVER, kind, setup_of(pki, Role.SERVER, **NEITHER), tmp_path) as (peer, sock):
         with pytest.raises(HandshakeError, match=Failure.NO_COMMON_PARAMETERS.meaning) as refused:
             own_door.handshake(sock, profile(name, Role.SERVER))

@@ -172,7 +172,7 @@ def test_peer_refuses_our_missing_certificate(kind: Kind, door: Door, pki: Pki, 
 
 @pytest.mark.parametrize(("shown", "alert"), [("a stranger's", 48), ("expired", 45), ("for servers", 43)])
 def test_peer_refuses_our_certificate(shown: str, alert: int, door: Door, pki: Pki, tmp_path: Path) -> None:
-    """The same for a certificate that the server does not believe, with its reason."""
+    """The same for a certificate that the server does not accept, with its reason."""
     setup = Setup(identity=pki.files("good"), trust=pki.ca)
     with meeting(Role.CLIENT, "openssl", setup, tmp_path) as (_, sock):
         talk = door.handshake(sock, pki.client(identities=(pki.leaf(shown).identity,)))

@@ -1,6 +1,6 @@
-"""Operations of agents, as a table.  An operation that is not listed for the phase of a connection is refused.
+"""Operations of agents, as a table.  An operation that is not listed for the phase of a link is refused.
 
-Each is a function of the connection, the message and a file descriptor, which it owns; that is None unless the
+Each is a function of the link, the message and a file descriptor, which it owns; that is None unless the
 operation takes a socket.  It sends the answer itself, or raises HsframeworkError, which is sent as an error.  Those on
 groups are here, and those on the requests that an agent has in hand in ``in_hand``.
 """

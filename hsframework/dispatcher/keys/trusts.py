@@ -1,7 +1,7 @@
 """Trust files for agents, in a bounded number of slots.
 
 A trust-id is a slot.  When all are in use, the least recently used one gets new content and a new generation; the new
-file is sent to an agent before the first request that names the slot again, over the same connection and so in order.
+file is sent to an agent before the first request that names the slot again, over the same link and so in order.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Source(Protocol):
 
 
 class Agent(Protocol):
-    """Connection of an agent process."""
+    """Link of a worker."""
 
     name: str
     """For logs."""

@@ -1,8 +1,8 @@
 """Source of requests from user space: programs that hand over a socket and get its session back.
 
-One connection may have many requests under way; each is named by the sequence number of its submit.  A request that is
+One link may have many requests under way; each is named by the sequence number of its submit.  A request that is
 refused is answered with an error; one that was taken gets exactly one result.  A consumer that goes away takes its
-requests with it.  The session's secrets go out once, over the connection of the consumer that owns the socket.
+requests with it.  The session's secrets go out once, over the link of the consumer that owns the socket.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from hsframework.local.packets import check_size
 from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error, sequence_of, without_sequence
 
 REMEMBERED = 16
-"""Submits of a connection that are remembered, since the next one often asks for the same."""
+"""Submits of a link that are remembered, since the next one often asks for the same."""
 
 REMEMBERED_SIZE = 1024
 """Bytes of such a submit, at most."""
@@ -85,7 +85,7 @@ class LocalSource:
         origin.connection.complete(origin.sequence, request, outcome)
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
-        """End the connection: the consumer lost its own one with the earlier dispatcher, so nobody waits."""
+        """End the connection: the consumer lost its link with the earlier dispatcher, so nobody waits."""
         custody.shut_down()
         custody.release()
 
@@ -106,14 +106,14 @@ class LocalSource:
 
 
 class _Origin(NamedTuple):
-    """Connection for the result, and sequence number of the submit."""
+    """Link for the result, and sequence number of the submit."""
 
     connection: ConsumerConnection
     sequence: int
 
 
 class ConsumerConnection:
-    """Connection of a consumer."""
+    """Link of a consumer."""
 
     def __init__(self, source: LocalSource, sock: socket.socket, peer: PeerCredentials) -> None:
         self.peer = peer
@@ -137,7 +137,7 @@ class ConsumerConnection:
         self._channel.send_soon(result)
 
     def close(self) -> None:
-        """End the connection, as if the consumer had gone."""
+        """End the link, as if the consumer had gone."""
         if not self._channel.closed:
             self._channel.close()
             self._gone(None)

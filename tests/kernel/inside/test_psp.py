@@ -296,7 +296,7 @@ def test_a_wrong_tx_key(ends: Path, liar: Role, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_device_without_a_version(ends: Path) -> None:
-    """Nothing enabled: EOPNOTSUPP here with what to do about it, and the peer hears alert 80 at once."""
+    """Nothing enabled: EOPNOTSUPP here with what to do about it, and the peer gets alert 80 at once."""
     ends.far.enable()
     try:
         with connection(ends.near, ends.far) as sockets:
@@ -569,7 +569,7 @@ def test_a_lost_acknowledgement_of_the_last_plain_data(ends: Path, monkeypatch: 
 
 
 def test_watching_from_elsewhere(ends: Path) -> None:
-    """A consumer in another namespace is told that it cannot watch, instead of never hearing."""
+    """A consumer in another namespace is told that it cannot watch, instead of never getting word."""
     with connection(ends.near, ends.far) as sockets:
         first, _ = results(ends, sockets)
         with network_namespace(ends.far.namespace), pytest.raises(StreamError, match="network namespace of the socket"):

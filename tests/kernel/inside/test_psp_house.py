@@ -97,7 +97,7 @@ def stream(end: End, session: Session) -> PspStream:
 
 @pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4", "IPv6"])
 def test_a_session(ends: tuple[End, End], runtime: Path, ipv6: bool) -> None:
-    """Established, a mebibyte over, counted by the device as PSP; a rotation is heard."""
+    """Established, a mebibyte over, counted by the device as PSP; a rotation is noticed."""
     with Client(runtime) as client, connection(*ends, ipv6=ipv6) as sockets:
         near, far = both(client, sockets)
         assert near.in_kernel

@@ -226,7 +226,7 @@ def test_tls_policies(service: House, pool: ThreadPoolExecutor, tmp_path: Path, 
 def test_a_tls_policy_that_cannot_be_kept(
     service: House, pair: Pair, pool: ThreadPoolExecutor, tmp_path: Path, policy: str, status: int
 ) -> None:
-    """The consumer hears why, and there is no session in its socket."""
+    """The consumer gets the reason, and there is no session in its socket."""
     context = peer_context(tmp_path, server=True)
     context.set_ecdh_curve("secp384r1")
     with submitted(pair[0], auth=raw.X509, peername="server.test", priorities=policy) as request:
@@ -249,7 +249,7 @@ def test_a_rekey_is_refused(service: House, pair: Pair) -> None:
 
 
 def test_an_agent_is_killed(service: House, pair: Pair) -> None:
-    """Its consumer hears EIO at once, the others nothing, and the next request is served by its successor."""
+    """Its consumer gets EIO at once, the others nothing, and the next request is served by its successor."""
     with tcp_pairs() as (other,), submitted(other[0], protocol=raw.PSP) as untouched:
         with submitted(pair[0], protocol=raw.QUIC) as request:
             assert pair[1].recv(100) == f"{QUIC} CLIENT\n".encode()

@@ -1,4 +1,4 @@
-"""The handshake upcall: what the kernel's consumers hear, whatever an agent or the dispatcher does."""
+"""The handshake upcall: what the kernel's consumers get, whatever an agent or the dispatcher does."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ def test_a_dispatcher_is_killed(hosts: Consumers) -> None:
 
 @pytest.mark.parametrize("victim", ["agent", "dispatcher"])
 def test_kill_in_mid_handshake(clients: Connections, victim: str) -> None:
-    """Our own agents and silent clients: consumers hear EIO at once, and the next handshake is served."""
+    """Our own agents and silent clients: consumers get EIO at once, and the next handshake is served."""
     with house() as service:
         for _ in range(5):
             clients.start().sendall(b"\x16")

@@ -153,7 +153,7 @@ def test_the_raw_form(group: str, number: int, ynl: Any, near: socket.socket) ->
 
 
 def test_another_group_is_not_joined(ynl: Any, near: socket.socket) -> None:
-    """A number that is not the group's would be noticed: nobody hears of a request."""
+    """A number that is not the group's would be noticed: nobody receives a request."""
     with agent(ynl, RAW, "quic"), raw.Submission() as request:
         with pytest.raises(OSError) as refused:
             request.submit(near.fileno(), protocol=raw.TLSHD)

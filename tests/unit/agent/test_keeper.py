@@ -118,7 +118,7 @@ async def test_workers_serve_and_stop() -> None:
 
 
 async def test_killed_worker_is_replaced() -> None:
-    """kill -9 of a worker: another process joins at once, serves, and the supervisor hears of both."""
+    """kill -9 of a worker: another process joins at once, serves, and the supervisor gets word of both."""
     async with keeper(controlled=True) as house:
         assert await house.hear() == Loaded(("toy",), ("toy",))
         house.go()

@@ -164,7 +164,7 @@ async def test_only_connected_sockets_are_taken(make: Callable[[], Any], number:
     ],
 )
 async def test_requests_that_make_no_sense(values: dict[str, Any], number: int) -> None:
-    """Each is refused with its errno and a text, before an agent hears of it."""
+    """Each is refused with its errno and a text, before it reaches an agent."""
     with connected_pair() as (ours, _):
         async with house() as home:
             agent, consumer = await home.agent("toy"), await home.consumer()

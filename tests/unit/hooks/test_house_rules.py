@@ -105,7 +105,7 @@ def meet(
     ],
 )
 def test_certificates(table: Mapping[str, Any], refused: str | None, tmp_path: Path) -> None:
-    """By name, unit and authority, by each list that is not empty; without any, nobody.  The server's consumer hears
+    """By name, unit and authority, by each list that is not empty; without any, nobody.  The server's consumer gets
     EACCES, and its peer that it was refused."""
     (tmp_path / "storage.pem").write_bytes(STORAGE.certificate_pem)
     (tmp_path / "office.pem").write_bytes(OFFICE.certificate_pem)
@@ -121,7 +121,7 @@ def test_certificates(table: Mapping[str, Any], refused: str | None, tmp_path: P
 @pytest.mark.parametrize(("name", "status"), [("host-1.example", 0), ("host-2.example", errno.EACCES)])
 @pytest.mark.parametrize("protocol", SETTINGS)
 def test_every_protocol_asks(protocol: str, name: str, status: int) -> None:
-    """One rule for all: the server's consumer hears of the refusal, and the client of it where the protocol can say."""
+    """One rule for all: the server's consumer gets the refusal, and the client of it where the protocol can say."""
     alpn = ("smb",) if protocol == "quic" else ()
     client, server = (replace(options, group=protocol, alpn=alpn) for options in (CLIENT, SERVER))
     assert meet(allowlist, {"names": [name]}, client, server, protocol=protocol)[1].status == status

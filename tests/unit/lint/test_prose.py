@@ -85,6 +85,37 @@ class Peer:
     ]
 
 
+@pytest.mark.parametrize(
+    ("line", "rules"),
+    [
+        ("The consumer hears EIO.", ["person"]),
+        ("A chain is believed.", ["person"]),
+        ("A ``thinks`` is quoted.", []),
+        ("The consumer gets EIO.\n\nNobody hears it.", []),
+    ],
+)
+def test_processes_are_no_persons(tmp_path: Path, line: str, rules: list[str]) -> None:
+    """In first lines they receive and accept."""
+    assert broken_rules(tmp_path / "module.py", f'"""{line}"""\n') == rules
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "rules"),
+    [
+        ("hsframework/agent/link.py", "The connection is gone.", ["noun (link)"]),
+        ("hsframework/agent/endpoint.py", "The connection is gone.", []),
+        ("hsframework/agent/link.py", "The connector.", []),
+        ("hsframework/interface/protocol.py", "An agent process ends.", ["noun (worker, or keeper)"]),
+        ("plugins/quic/module.py", "A process of the house.", ["noun (service)"]),
+        ("tests/unit/test_house.py", "A house.", []),
+        ("hsframework/errors.py", "It is not used any more.", ["longer"]),
+    ],
+)
+def test_nouns_of_the_glossary(path: str, line: str, rules: list[str]) -> None:
+    """A word is refused where it means a thing that has another noun, and there alone."""
+    assert list(prose.misused(path, line)) == rules
+
+
 def test_without_arguments_everything_is_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -48,7 +48,7 @@ class Ends:
         return [data for data, _ in self.heard]
 
     def close_fds(self) -> None:
-        """Close what came with what was heard, and forget it."""
+        """Close what came with the messages, and forget these."""
         for _, fd in self.heard:
             if fd is not None:
                 os.close(fd)
@@ -182,7 +182,7 @@ async def test_packets_that_break_the_rules(marks: list[bool], fds: int) -> None
 
 
 def test_marks_without_fds_mean_nothing() -> None:
-    """A flag alone makes no fd: each message is heard without one, and its reader says what is missing."""
+    """A flag alone makes no fd: each message arrives without one, and its reader says what is missing."""
     marked = joined([(message(b"a"), 1), (message(b"b"), 1)])
     assert [fd for _, fd in taken_apart(marked, [])] == [None, None]
 

@@ -1,4 +1,4 @@
-"""Netlink sockets hear the kernel alone: tried in NETLINK_USERSOCK, in which anybody may send anything to anybody."""
+"""Netlink sockets receive from the kernel alone: tried in NETLINK_USERSOCK, in which anybody may send to anybody."""
 
 from __future__ import annotations
 

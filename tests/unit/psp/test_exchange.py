@@ -82,7 +82,7 @@ def test_an_unknown_choice_is_passed_over() -> None:
 
 @pytest.mark.parametrize("number", range(5), ids=MESSAGES)
 def test_every_flipped_bit_ends_it(number: int) -> None:
-    """Any bit of any message: documented failures, within this exchange, and never two ends that believe each other."""
+    """Any bit of any message: documented failures, within this exchange, and never two ends that accept each other."""
     message = script()[number]
     for bit in range(len(message) * 8):
         client, server = side(Role.CLIENT), side(Role.SERVER)

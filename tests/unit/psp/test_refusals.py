@@ -30,7 +30,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], dict[str, Any], Failure]] = {
 
 @pytest.mark.parametrize("case", REFUSALS)
 def test_the_client_refuses(case: str) -> None:
-    """By the table of failures; the server hears the alert."""
+    """By the table of failures; the server gets the alert."""
     client, server, failure = REFUSALS[case]
     first, second = outcomes(replace(AS_CLIENT, **client), replace(AS_SERVER, **server))
     assert isinstance(first, HandshakeFailed)
@@ -99,7 +99,7 @@ def test_garbage(garbage: bytes) -> None:
 
 
 def test_not_authorized() -> None:
-    """Asked when TLS is done; the peer hears alert 49."""
+    """Asked when TLS is done; the peer gets alert 49."""
 
     def refuse(peer: object) -> None:
         raise HandshakeError("not today", errno=errno.EACCES)

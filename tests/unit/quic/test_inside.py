@@ -1,4 +1,4 @@
-"""aioquic's inside is where the adapter thinks it is, and nobody else looks into it.
+"""aioquic's inside is where the adapter expects it, and nobody else looks into it.
 
 aioquic is pinned exactly.  When the pin moves these tests say what else has to be looked at.
 """

@@ -134,7 +134,7 @@ def meet(client: Handshake, server: Handshake) -> tuple[Ours, Ours]:
 
 
 def test_a_resumed_session_reports_whom_it_was_made_with() -> None:
-    """The certificates as verified then, in both roles; judged again: a peer that is no longer believed is refused."""
+    """The certificates as verified then, in both roles; judged again: a peer that is no longer trusted is refused."""
     tickets = Tickets(10)
     shown = {"identities": (identity("client.example"),)}
     demand = {"client_certificate": CertificateDemand.REQUIRE}

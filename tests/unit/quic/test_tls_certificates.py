@@ -132,7 +132,7 @@ def test_a_required_certificate_that_is_not_shown() -> None:
 
 
 def test_no_trust() -> None:
-    """Server authentication is never optional: without a word on whom to believe, nobody is believed."""
+    """Server authentication is never optional: without trust, no peer is accepted."""
     from hsframework.interface import Role
     from hsframework_quic.aioquic_adapter.tls_options import TlsOptions
 

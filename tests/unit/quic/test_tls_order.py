@@ -135,7 +135,7 @@ def test_an_error_of_our_own_fails_closed() -> None:
 
 
 def test_nobody_is_believed_who_was_not_judged() -> None:
-    """A judge that believes nothing in particular is not taken for one that believes."""
+    """A judge that returns nothing in particular is not taken for one that accepts."""
     ours = client(verify=lambda chain: ())
     assert failure_of(ours, feed(server(), start(ours))) is Failure.INTERNAL
 

@@ -293,7 +293,7 @@ def test_authorize_asks_every_plugin() -> None:
 
 
 def test_listeners_cannot_harm() -> None:
-    """Each listener hears, whatever the others raise."""
+    """Each listener is called, whatever the others raise."""
     hooks = [Hooks(RuntimeError("x")), Hooks(SystemExit(1)), Hooks()]
     registry = PluginRegistry()
     for number, plugin in enumerate(hooks):

@@ -227,7 +227,7 @@ class SaysNothing(ToyHandshaker):
 
 
 class ChecksNothing(ToyHandshaker):
-    """Believes every proof."""
+    """Accepts every proof."""
 
     def exchange(self, request: Request) -> Exchange:
         exchange = super().exchange(request)

@@ -30,7 +30,7 @@ def frame(body: bytes) -> bytes:
 
 
 class Exchange:
-    """One end.  ``finished`` once the other end has proved itself and ours has nothing more to hear."""
+    """One end.  ``finished`` once the other end has proved itself and ours has nothing more to receive."""
 
     def __init__(self, role: Role, key: Secret, nonce: bytes) -> None:
         self._role = role

@@ -1,4 +1,4 @@
-"""Every way to fail: the failure that the table names, and the alert as the peer hears it.
+"""Every way to fail: the failure that the table names, and the alert as the peer gets it.
 
 The peer is the other engine where that can misbehave in the wanted way, else OpenSSL by way of bare pyOpenSSL.
 """

@@ -171,7 +171,7 @@ def test_an_unknown_identity() -> None:
     ids=["certificate", "psk", "server", "kernel", "crl"],
 )
 def test_a_request_that_cannot_be_served(changes: dict[str, Any], failure: Failure) -> None:
-    """Refused before the handshake begins; the peer hears it and does not wait in vain."""
+    """Refused before the handshake begins; the peer gets it and does not wait in vain."""
 
     async def scene() -> bytes:
         near, far = tcp_pair()

@@ -167,7 +167,7 @@ def test_a_server_shows_the_certificate_that_its_policy_can_sign_with() -> None:
 )
 @pytest.mark.parametrize("role", ["client", "server"])
 def test_what_cannot_be_kept(policies: tuple[str, ...], words: str, role: str) -> None:
-    """NOT_OFFERED_HERE with the reason, and the peer hears it at once."""
+    """NOT_OFFERED_HERE with the reason, and the peer gets it at once."""
     narrow = handshaker(
         ciphers=("TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256"),
         groups=("X25519", "P-384"),

@@ -192,7 +192,7 @@ def test_nothing_is_said_after_the_peers_fatal_alert(pair: Pair, channel: MakeCh
 
 
 def test_an_old_kernel_cannot_change_keys(pair: Pair) -> None:
-    """Before Linux 6.14 a KeyUpdate ends a session in the kernel, with a word about why; the peer hears an alert."""
+    """Before Linux 6.14 a KeyUpdate ends a session in the kernel, with a word about why; the peer gets an alert."""
     client, server = TlsStream(old_kernel(pair[0], Role.CLIENT)), TlsStream(user_space(pair[1], Role.SERVER))
     server.update_keys()
     with pytest.raises(SessionBroken) as caught:

@@ -84,7 +84,7 @@ def talk(sock: socket.socket) -> None:
 
 @pytest.mark.usefixtures("process")
 def test_an_anonymous_client(folder: Path, pair: Pair) -> None:
-    """The consumer hears 0 and goes on through the kernel's TLS."""
+    """The consumer gets 0 and goes on through the kernel's TLS."""
     with ThreadPoolExecutor() as pool, submitted(pair[0], timeout=20_000) as request:
         other = pool.submit(peer, pair[1], folder, server=True, verify=False)
         assert request.outcome() == Outcome(0)
