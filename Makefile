@@ -56,11 +56,13 @@ quick: $(STAMP) ## the unit tests alone, for use while writing
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
 
 lint: $(STAMP) ## style and form (ruff), types (mypy), references that lead somewhere, plain first lines
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python -m scripts.lint.references
-	$(BIN)/python -m scripts.lint.prose
+	@failed=; check() { echo "$(BIN)/$$*"; "$(BIN)/$$@" || failed="$$failed, $$*"; }; \
+	check ruff check .; \
+	check ruff format --check .; \
+	check mypy; \
+	check python -m scripts.lint.references; \
+	check python -m scripts.lint.prose; \
+	[ -z "$$failed" ] || { echo "lint failed: $${failed#, }" >&2; exit 1; }
 
 docs: $(STAMP) ## the documentation, in docs/_build/html; a warning is an error, and so is a link that leads nowhere
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html

@@ -42,13 +42,13 @@ class PlayedSource:
         self.closed: list[str] = []
 
     def group_opened(self, group: str) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def group_closed(self, group: str) -> None:
         self.closed.append(group)
 
     def room_made(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         raise NotImplementedError

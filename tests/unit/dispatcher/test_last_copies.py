@@ -24,7 +24,7 @@ GARBAGE = b"x" * 40
 
 
 def lingering() -> tuple[socket.socket, socket.socket]:
-    """A connection whose first end takes an hour to close: its send buffer is full and the other end does not read."""
+    """Make a connection whose first end takes an hour to close: its buffer is full and the other end does not read."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         one = socket.create_connection(server.getsockname())
         two, _ = server.accept()
@@ -139,7 +139,7 @@ def test_sockets_of_any_family_have_an_address() -> None:
 
 
 def test_last_words_are_heard() -> None:
-    """What a peer sent before it closed arrives, though it left messages unread and we were sending to it."""
+    """Data that a peer sent before it closed arrives, though it left messages unread and we were sending to it."""
 
     async def test(send_first: bool) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

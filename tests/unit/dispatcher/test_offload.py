@@ -1,4 +1,4 @@
-"""Where a session in the kernel is protected: what the look-up makes of the kernel's answers, event and metrics."""
+"""Protection of a session in the kernel: the look-up of the kernel's answers, event and metrics."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_kernel_that_cannot_be_asked(kernel: Kernel, custody: Custody) -> None
 def test_a_socket_bound_to_an_interface(
     kernel: Kernel, lookup: OffloadLookup, custody: Custody, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Is not found without it, and is asked for again with it."""
+    """A socket that is bound to an interface is not found without it, and is asked for again with it."""
     kernel.bound_to = 7
     assert lookup.of("tlshd", custody, IN_KERNEL).summary == "unknown"
     monkeypatch.setattr(offload, "_interface", lambda _: 7)
@@ -197,7 +197,7 @@ class Looked(OffloadLookup):
 
 
 async def _finished(lookup: Looked, **done: Any) -> tuple[dict[str, Any], Metrics]:
-    """The event of a request that ended so, and the metrics."""
+    """Finish a request so, and return its event and the metrics."""
     with structlog.testing.capture_logs() as events:
         async with house() as home:
             home.dispatcher.offload = lookup
@@ -224,7 +224,7 @@ async def test_event_and_metrics() -> None:
 
 
 async def test_a_session_in_user_space() -> None:
-    """Is in the event, and not among the kernel's sessions."""
+    """A session in user space is in the event, and not among the kernel's sessions."""
     event, metrics = await _finished(Looked(IN_USER_SPACE), status=0, session=b"s")
     assert event["offload"] == "none"
     assert not metrics.kernel_sessions
