@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import struct
 import tempfile
 from collections.abc import Sequence
 from typing import Any
@@ -24,11 +23,7 @@ from hsframework.local.packets import (
     send_packet,
     taken_apart,
 )
-
-
-def message(payload: bytes) -> bytes:
-    """Make a message with nothing but its length and a payload."""
-    return struct.pack("=IHHII", 16 + len(payload), 0x20, 0, 1, 0) + payload
+from tests.unit.local.messages import message
 
 
 class Ends:

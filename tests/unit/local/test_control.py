@@ -204,6 +204,25 @@ def test_a_message_that_cannot_be_made(make: Any) -> None:
         make()
 
 
+def test_the_longest_message_that_can_be_made() -> None:
+    """It fills a packet to the last byte, and one byte more is refused, with the number of bytes."""
+    texts = ["x" * LONGEST_TEXT] * (MAX_MESSAGE // (LONGEST_TEXT + 4))
+    rest = MAX_MESSAGE - len(AgentStarted("", None, (*texts, "")).encode())
+    assert len(AgentStarted("", None, (*texts, "x" * rest)).encode()) == MAX_MESSAGE
+    with pytest.raises(MessageError, match=f"^agent: {MAX_MESSAGE + 1} bytes; at most {MAX_MESSAGE} go into a message"):
+        AgentStarted("", None, (*texts, "x" * (rest + 1)))
+
+
+def test_a_wrong_value_is_shown_short() -> None:
+    """80 characters at most, also of a value that is nested or long."""
+    for value in (["y" * 50] * 50, b"z" * 1000, dict.fromkeys(map(str, range(1000)), "v" * 40)):
+        with pytest.raises(MessageError) as refused:
+            Known(value)  # type: ignore[arg-type]
+        shown = str(refused.value).removeprefix("known: name is ")
+        assert len(shown) <= 80
+    assert len(shown) == 80
+
+
 @given(st.text(st.characters(), max_size=50))
 @example("\udcff" * LONGEST_TEXT)
 @example("\0" * LONGEST_TEXT)
