@@ -50,8 +50,8 @@ class Source(Protocol):
         The dispatcher has forgotten the request.
         """
 
-    def room_made(self) -> None:
-        """Take requests again: the dispatcher was full when this source asked, and has room now."""
+    def room_made(self, group: str) -> None:
+        """Take requests of the group again: there was no room when this source asked, and now there is."""
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         """Complete a request that an earlier dispatcher had taken from this source.  Owns ``custody``."""

@@ -75,7 +75,7 @@ class LocalSource:
     def group_closed(self, group: str) -> None:
         """Do nothing, likewise."""
 
-    def room_made(self) -> None:
+    def room_made(self, group: str) -> None:
         """Do nothing: a submit for which there was no room has been refused."""
 
     def complete(self, request: PendingRequest, outcome: Outcome) -> None:

@@ -41,7 +41,7 @@ class PlayedSource:
     def group_closed(self, group: str) -> None:
         """Nothing to do."""
 
-    def room_made(self) -> None:
+    def room_made(self, group: str) -> None:
         """Nothing to do."""
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
@@ -208,7 +208,7 @@ class Listening(PlayedAgent):
 
 async def test_the_first_reason_to_refuse_a_request_is_told() -> None:
     """ESRCH before EBUSY before EAGAIN; whichever it is, the request is neither queued, counted nor announced."""
-    async with stage(limits=Limits(total=1)) as played:
+    async with stage(limits=Limits(per_source=1)) as played:
         dispatcher = played.dispatcher
         dispatcher.joined(Listening(socket.IPPROTO_UDP), ["udp"])
 
