@@ -25,7 +25,8 @@ from hsframework.configuration.plugin_tables import unread_tables
 from hsframework.configuration.settings import Configuration
 from hsframework.configuration.toml import settings_from_table
 from hsframework.dispatcher.requests.limits import places, reserve, within_fds
-from hsframework.dispatcher.sources.kernel.others import NotSeen, form_groups
+from hsframework.dispatcher.sources.kernel.groups import form_groups
+from hsframework.dispatcher.sources.kernel.others import NotSeen
 from hsframework.errors import ConfigurationError, HsframeworkError
 from hsframework.local.places import consumer_socket
 from hsframework.netlink.holders import Unnamed
