@@ -19,6 +19,7 @@ from typing import Any, cast
 from hsframework.configuration.settings import Configuration, Limits, Timeouts
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.messages import Parameters
+from hsframework.dispatcher.policy import PeerCredentials
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest, Submission
 from hsframework.dispatcher.sources.kernel.request import KernelOrigin, KernelRequests
@@ -118,6 +119,8 @@ class Agent:
     group: str
     socket_protocols: frozenset[int]
     name: str = "played"
+    protocol: str = "played"
+    peer: PeerCredentials = field(default_factory=lambda: PeerCredentials(1, 0, 0))
 
     def announce(self, group: str) -> None:
         self.world.tell(group, "ready")

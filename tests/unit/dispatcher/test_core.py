@@ -15,6 +15,7 @@ import pytest
 from hsframework.configuration.settings import Configuration, Limits
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.messages import Parameters
+from hsframework.dispatcher.policy import PeerCredentials
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.lifecycle import TABLE, Event, State
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest, Submission
@@ -44,6 +45,9 @@ class PlayedSource:
     def room_made(self, group: str) -> None:
         """Nothing to do."""
 
+    def group_number(self, group: str) -> int:
+        return 0
+
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         raise NotImplementedError
 
@@ -57,7 +61,8 @@ class PlayedSource:
 
 
 class PlayedAgent:
-    name = "played"
+    name = protocol = "played"
+    peer = PeerCredentials(1, 0, 0)
     socket_protocols: frozenset[int] = frozenset()
 
     def __init__(self) -> None:

@@ -111,6 +111,10 @@ class KernelSource:
             self._memberships.send(group, GroupEvent.READY)
         self._settle()
 
+    def group_number(self, group: str) -> int | None:
+        """Return the number of the multicast group, or None while we are no member of it."""
+        return self._memberships.number(group)
+
     # Calls of the owner
 
     def look(self) -> None:
