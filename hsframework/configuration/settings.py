@@ -165,12 +165,13 @@ class KernelSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
-    """The agent of the plugin NAME under `hsframework run`, of the protocol NAME under `hsframework agent`."""
+    """The agent of the plugin NAME, under `hsframework run` as under `hsframework agent`; it serves all of the plugin's
+    protocols."""
 
     processes: int = 1
     """Number of workers."""
     user: str | None = None
-    """User of the agent, name or number; unset: the protocol's default user if root starts the service."""
+    """User of the agent, name or number; unset: the plugin's default user if root starts the service."""
     groups: tuple[str, ...] | None = None
     """Groups that it may join; unset: all but the kernel's (``kernel.plugins``) and those named as other plugins."""
     memory_limit: int = 2048

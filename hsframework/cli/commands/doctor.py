@@ -19,7 +19,7 @@ from hsframework.cli.options.installed import try_plugins
 from hsframework.cli.options.kernel import has_family, has_ktls, has_raw_form
 from hsframework.cli.options.members import Other, told_apart
 from hsframework.cli.options.quiet import silence_logs
-from hsframework.cli.options.service import add_configuration, configuration
+from hsframework.cli.options.service import add_configuration_file, add_runtime_dir, configuration
 from hsframework.client import Client
 from hsframework.configuration.plugin_tables import unread_tables
 from hsframework.configuration.settings import Configuration
@@ -58,7 +58,8 @@ class Finding:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="as a JSON list")
-    add_configuration(parser)
+    add_configuration_file(parser)
+    add_runtime_dir(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -127,9 +128,9 @@ def check_plugins(settings: Configuration) -> Iterable[Finding]:
 
 
 def check_tables(settings: Configuration, registry: PluginRegistry) -> Iterable[Finding]:
-    """Check that each table ``[plugins.NAME]`` has its plugin, and that its settings are valid."""
-    names = {*registry.protocols, *(record.name for record in registry.records)}
-    for table in unread_tables(settings, names):
+    """Check that each table of a plugin has its plugin, and that its settings are valid."""
+    protocols = {name: entry.record.name for name, entry in registry.protocols.items()}
+    for table in unread_tables(settings, [record.name for record in registry.records], protocols):
         yield Finding(table.name, "missing", table.reason, table.mend)
     for name, values in sorted(settings.plugins.items()):
         entry = registry.protocols.get(name)

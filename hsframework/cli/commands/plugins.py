@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hsframework.cli.options.quiet import silence_logs
-from hsframework.cli.options.service import add_configuration, configuration
+from hsframework.cli.options.service import add_configuration_file, configuration
 from hsframework.cli.options.table import columns
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _HEADER = ("NAME", "PACKAGE", "VERSION", "PROTOCOLS", "GROUPS")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="as a JSON list")
-    add_configuration(parser)
+    add_configuration_file(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

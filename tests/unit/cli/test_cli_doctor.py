@@ -71,7 +71,9 @@ def test_tables_of_plugins_that_are_not_there(command: Command, tmp_path: Path) 
     assert status == 1
     assert "MISSING  plugins.tinny: no plugin 'tinny' is installed; did you mean 'tiny'?\n" in output.decode()
     assert "MISSING  agents.audit: no plugin 'audit' is installed\n" in output.decode()
-    assert "to mend: install hsframework-audit, or remove the table\n" in output.decode()
+    assert (
+        "to mend: install hsframework-audit, or remove the table; an agent is named by its plugin\n" in output.decode()
+    )
     assert b"agents.tiny" not in output
 
 
