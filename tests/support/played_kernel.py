@@ -23,16 +23,17 @@ from tests.support.house import House, house
 
 GROUP, OTHER = "tlshd", "other"
 GROUPS = {GROUP, OTHER, "third"}
+NUMBERS = {GROUP: 14, OTHER: 15, "third": 16}
 CLIENT = {"message-type": 1, "auth-mode": 1}
 PSK_CLIENT = {"message-type": 1, "auth-mode": 2, "peer-identity": [7]}
 
 
 class Service:
-    """The kernel's side: queue, members, what was told to it, and whether it is there."""
+    """The kernel's side: a queue for each group, members, what was told to it, and whether it is there."""
 
     def __init__(self) -> None:
         self.there = True
-        self.queue: deque[Accepted] = deque()
+        self.queues: dict[str, deque[Accepted]] = {group: deque() for group in GROUPS}
         self.members: set[str] = set()
         self.told: list[tuple[int, list[int]]] = []
         self.endings: list[Ending] = []
@@ -86,16 +87,17 @@ class PlayedWire(Wire):
         self._service.count(-1)
 
     def _group(self, group: str) -> int:
-        raise NotImplementedError
+        return NUMBERS[group]
 
     def accept(self, group: str) -> Accepted | None:
         self._vanished()
         self._service.accepts += 1
         if group in self._service.not_accepted:
             raise NetlinkError("it takes no ACCEPT", errno=self._service.not_accepted[group])
-        if group in self._service.withheld or not self._service.queue:
+        queue = self._service.queues[group]
+        if group in self._service.withheld or not queue:
             return None
-        return self._service.queue.popleft()
+        return queue.popleft()
 
     def done(self, fd: int, ending: Ending) -> None:
         self._vanished()
@@ -151,14 +153,19 @@ class Stage:
     def _miss(self) -> None:
         self.missing += 1
 
-    def submit(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT, **further: Any) -> None:
+    def submit(
+        self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT, group: str = GROUP, **further: Any
+    ) -> None:
         """Submit a request of a kernel consumer, and announce it.  ``further``: of :class:`Accepted`."""
-        self.ask(sock, values, **further)
+        self.ask(sock, values, group, **further)
         self.announce()
 
-    def ask(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT, **further: Any) -> None:
+    def ask(
+        self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT, group: str = GROUP, **further: Any
+    ) -> None:
         """Submit a request of a kernel consumer whose announcement is lost."""
-        self.service.queue.append(Accepted({**values, "sockfd": os.dup(sock.fileno())}, **further))
+        accepted = Accepted({**values, "sockfd": os.dup(sock.fileno())}, **further)
+        self.service.queues[group].append(accepted)
 
     def announce(self) -> None:
         os.write(self.wires[-1].writer, b"!")
@@ -177,3 +184,6 @@ async def stage(**values: Any) -> AsyncIterator[Stage]:
         yield made
         home.dispatcher.stop()
         made.source.close()
+        for queue in made.service.queues.values():
+            for left in queue:
+                os.close(left.values["sockfd"])

@@ -95,7 +95,7 @@ def main() -> int:
     return keeper_main(
         KeeperOptions(
             agent_socket_path=path,
-            protocol_names=(options.get("protocol", "toy"),),
+            plugin=options.get("plugin", "plugin-0"),
             settings={"toy": options.get("settings", {})},
             agent=AgentSettings(processes=options.get("processes", 1)),
             user=agent_user(None, "toy"),

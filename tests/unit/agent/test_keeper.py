@@ -187,13 +187,14 @@ async def test_join_refused() -> None:
     ("options", "said"),
     [
         ({"settings": {"greetin": "x"}}, "did you mean 'greeting'"),
-        ({"protocol": "nothing"}, "install hsframework-nothing"),
+        ({"plugin": "nothing"}, "no plugin 'nothing' is installed (installed: plugin-0); install hsframework-nothing"),
+        ({"plugin": "toy"}, "'toy' is a protocol of the plugin 'plugin-0', by which its agent is named"),
         ({"behaviour": "broken"}, "'plugin-0' failed to prepare toy: RuntimeError"),
         ({"groups": ["x" * (LONGEST_TEXT + 1)]}, "the plugin's groups or protocols cannot be reported"),
     ],
 )
 async def test_what_keeps_a_keeper_from_starting(options: dict[str, Any], said: str) -> None:
-    """Wrong settings, a protocol that is not there, one that cannot be prepared: status 2, and a report says what."""
+    """Wrong settings, no such plugin, a protocol in its place, one that cannot be prepared: status 2, and a report."""
     async with keeper(controlled=True, **options) as house:
         report = await house.hear()
         status, log = await house.ended()

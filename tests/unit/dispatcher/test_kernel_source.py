@@ -86,7 +86,7 @@ async def test_the_service_vanishes_while_accept_pauses() -> None:
                 played.service.there = True
                 played.ask(ours, {})
                 played.source.look()
-                assert not played.service.queue
+                assert not played.service.queues[GROUP]
 
 
 async def test_a_request_is_given_back() -> None:
@@ -279,7 +279,7 @@ async def test_agents_for_other_sockets() -> None:
 async def test_a_group_is_left_by_a_full_dispatcher() -> None:
     """To refuse what waits in the kernel's queue takes no room."""
     with connected_pair() as (ours, _), connected_pair() as (other, _):
-        async with stage(limits=Limits(total=1)) as played:
+        async with stage(limits=Limits(per_source=1)) as played:
             agent = await played.home.agent(GROUP)
             played.submit(ours)
             await agent.take_message(GROUP)
@@ -295,7 +295,7 @@ async def test_accept_brings_no_socket() -> None:
             agent = await played.home.agent(GROUP)
             reader, writer = os.pipe()
             os.close(writer)
-            played.service.queue.append(Accepted({**PSK_CLIENT, "sockfd": reader}))
+            played.service.queues[GROUP].append(Accepted({**PSK_CLIENT, "sockfd": reader}))
             await _served(played, agent, ours)
 
 
@@ -423,7 +423,7 @@ async def test_attributes_of_a_mechanism(status: int, told: bytes) -> None:
     with connected_pair() as (ours, _):
         async with stage() as played:
             agent = await played.home.agent(OTHER)
-            played.submit(ours, PSK_CLIENT, mechanism=b"own", dialect="dialect")
+            played.submit(ours, PSK_CLIENT, OTHER, mechanism=b"own", dialect="dialect")
             request = await agent.take_message(OTHER)
             assert request.values["attributes"] == b"own"
             outcome = {"status": status, "in-kernel": True, "session": b"session"}

@@ -68,7 +68,7 @@ def failed(service: Service) -> str:
 @pytest.mark.parametrize(
     ("configuration", "words"),
     [
-        ("[limits]\ntotl = 3\n", ("limits.totl", "did you mean 'total'")),
+        ("[limits]\nper-sauce = 3\n", ("limits.per-sauce", "did you mean 'per-source'")),
         ("[limits\n", ("not TOML",)),
         ("[identities.web]\ncertificate = 'no.pem'\nprivate-key = 'no.key'\n", ("identities.web", "no.pem")),
         ("[trust.all]\nbundle = ['gone.pem']\n", ("trust.all", "gone.pem")),
@@ -257,10 +257,11 @@ UNREAD = "nobody reads a table"
 
 
 def test_tables_that_nobody_reads() -> None:
-    """Tables that nobody reads are warned of once, with advice; a protocol's is read, by any name of its plugin."""
-    tables = "[plugins.tls31]\n[plugins.tls13]\n[plugins.greedy]\n[agents.audit]\nprocesses = 2\n[agents.tls13]\n"
+    """Tables that nobody reads are warned of once, with advice; a protocol is not the name of an agent."""
+    tables = "[plugins.tls31]\n[plugins.tls13]\n[plugins.greedy]\n"
+    tables += "[agents.audit]\nprocesses = 2\n[agents.tls13]\n[agents.greedy]\n"
     with running_service(tables, plugins={"several": GREEDY, "broken": "import left_pad\n"}) as service:
-        service.log.wait(UNREAD, number=2)
+        service.log.wait(UNREAD, number=3)
         mark = service.log.mark
         os.kill(service.keeper(), signal.SIGKILL)
         service.wait_for_agents(since=mark)
@@ -273,7 +274,13 @@ def test_tables_that_nobody_reads() -> None:
                 "warning",
                 "agents.audit",
                 "no plugin 'audit' is installed",
-                "install hsframework-audit, or remove the table",
+                "install hsframework-audit, or remove the table; an agent is named by its plugin",
+            ),
+            (
+                "warning",
+                "agents.greedy",
+                "'greedy' is a protocol of the plugin 'several', by which its agent is named",
+                "write [agents.several]",
             ),
             (
                 "warning",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
+from hsframework.dispatcher.sources.kernel.groups import NO_CLASS, handler_classes
 from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending, Wire
 from hsframework.netlink.control import accepted_attributes, find_family
-from hsframework.netlink.handler_classes import NO_CLASS, handler_classes
 from hsframework.netlink.kernel_codec import KernelCodec
 from hsframework.netlink.socket import NETLINK_GENERIC, NetlinkError, RequestSocket
 from hsframework.netlink.spec import builtin_specification
@@ -29,7 +29,7 @@ class GenericWire(Wire):
             # Asked of the running kernel: one unknown attribute makes it refuse a DONE, and nothing completes.
             self._done_takes = accepted_attributes(requests, family, _SPECIFICATION, "done")
             self._groups = family.groups
-            self._classes = handler_classes(family)
+            self._classes = handler_classes(family.groups)
             codec = KernelCodec(_SPECIFICATION, message_type=family.number)
             super().__init__(requests, NETLINK_GENERIC, codec)
         except BaseException:
@@ -85,13 +85,3 @@ def refusal() -> Refusal | None:
     finally:
         requests.close()
     return None
-
-
-def kernel_groups() -> frozenset[str]:
-    """Return the groups that the running kernel has; none where it has no such family.  Raises NetlinkError."""
-    requests = RequestSocket(NETLINK_GENERIC)
-    try:
-        family = find_family(requests, _SPECIFICATION.name)
-    finally:
-        requests.close()
-    return frozenset() if family is None else frozenset(handler_classes(family))
