@@ -181,7 +181,8 @@ class Dispatcher:
     def left(self, agent: Agent, names: Iterable[str], *, expected_back: bool) -> None:
         """Remove an agent from groups.
 
-        ``expected_back``: it has not left by itself, so a group without further agents stays open for a grace period.
+        ``expected_back``: it, or another in its place, may be back at once: a group without further agents stays open
+        for a grace period.
         """
         for name in names:
             group = self.groups[name]
