@@ -34,6 +34,12 @@ class Group:
         """True if the group has an agent, or one is expected back at once."""
         return bool(self.members) or self.grace is not None
 
+    def end_grace(self) -> None:
+        """Wait no longer for an agent to come back."""
+        if self.grace is not None:
+            self.grace.cancel()
+            self.grace = None
+
     def join(self, agent: Agent) -> None:
         """Add an agent."""
         self.members.add(agent)
