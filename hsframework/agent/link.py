@@ -81,14 +81,22 @@ class Link:
         finally:
             self.close()
 
+    def pause(self) -> None:
+        """Ask for no more requests, and stay a member of the groups."""
+        self._pulling.stop()
+
     async def leave(self) -> None:
-        """Take no more requests; those in hand go on.  Return once no more can come."""
+        """Take no more requests; those in hand go on.  Return once no more can come.
+
+        This agent may be back at once: an orderly restart must not be worse than a crash.
+        """
         self._leaving = True
         self._pulling.stop()
         # Before it has joined there is no group to leave, and a link in the backlog gets no answer.
         if self._joined:
             with contextlib.suppress(Lost, RequestRefused, TimeoutError):
-                await self._conversation.ask("leave", {"group": list(self._served.protocol.groups)})
+                values = {"group": list(self._served.protocol.groups), "expected-back": True}
+                await self._conversation.ask("leave", values)
 
     def close(self) -> None:
         """End the link and everything in hand."""

@@ -95,7 +95,7 @@ class Timeouts:
     maximum: float = 120.0
     """Longest timeout that a request of a consumer in user space may have."""
     agent_restart: float = 2.0
-    """Time for which a group without an agent stays joined while its agent restarts."""
+    """Time for which a group without an agent stays open while its agent restarts, after a crash or in good order."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):

@@ -50,7 +50,7 @@ def leave(agent: AgentConnection, message: Message, fd: int | None) -> None:
     agent.groups.difference_update(groups)
     agent.announced.difference_update(groups)
     _log.info("an agent leaves", agent=agent.name, groups=groups)
-    agent.service.dispatcher.left(agent, groups, expected_back=False)
+    agent.service.dispatcher.left(agent, groups, expected_back=message.values.get("expected-back", False))
 
 
 def accept(agent: AgentConnection, message: Message, fd: int | None) -> None:

@@ -62,9 +62,10 @@ class Dispatcher:
         self._deadlines: Deadlines[PendingRequest] = Deadlines(self._loop, self._deadline)
         # Bound once: the module's own logger is bound anew by every call, which costs more than what it drops.
         self._log = _log.bind()
-        self._actions: Mapping[Action, Callable[[PendingRequest], None]] = {
+        self._actions: Mapping[Action, Callable[[PendingRequest], object]] = {
             Action.SHUT_DOWN: lambda request: request.custody.shut_down(),
             Action.COMPLETE: self._complete,
+            Action.HAND_BACK: self._hand_back,
             Action.TELL_AGENT: self._tell_agent,
             Action.WATCH_AGENT: self._watch_agent,
             Action.RELEASE: self._release,
@@ -139,9 +140,16 @@ class Dispatcher:
         self._starved[group, source.name] = source
         return False
 
-    def cancel(self, request: PendingRequest) -> None:
-        """Complete a request that its consumer withdraws with ECANCELED, unless it has an outcome already."""
+    def cancel(self, request: PendingRequest) -> Outcome | None:
+        """End a request that its consumer withdraws, with ECANCELED.  Return the outcome, which the source delivers.
+
+        None: the request has been completed before.  The source owns the custody, as in
+        :meth:`~hsframework.dispatcher.requests.request.Source.complete`.
+        """
+        if request.state is State.CLOSED:
+            return None
         self.happen(request, Event.CANCELLED, Outcome.failure(errno.ECANCELED, "the consumer withdrew the request"))
+        return request.outcome
 
     def consumer_gone(self, request: PendingRequest) -> None:
         """Close a request whose consumer has gone."""
@@ -168,9 +176,7 @@ class Dispatcher:
         for name in names:
             group = self._group(name)
             was_open = group.open
-            if group.grace is not None:
-                group.grace.cancel()
-                group.grace = None
+            group.end_grace()
             group.join(agent)
             if not was_open:
                 for source in self.sources.values():
@@ -181,7 +187,8 @@ class Dispatcher:
     def left(self, agent: Agent, names: Iterable[str], *, expected_back: bool) -> None:
         """Remove an agent from groups.
 
-        ``expected_back``: it has not left by itself, so a group without further agents stays open for a grace period.
+        ``expected_back``: it, or another in its place, may be back at once: a group without further agents stays open
+        for a grace period.
         """
         for name in names:
             group = self.groups[name]
@@ -268,15 +275,19 @@ class Dispatcher:
 
     def _complete(self, request: PendingRequest) -> None:
         """Forget a request, and give its outcome and its socket to the source."""
-        outcome = request.outcome
-        assert outcome is not None
-        self._record(request, outcome)
-        self._forget(request)
+        outcome = self._hand_back(request)
         try:
             request.submission.source.complete(request, outcome)
         except Exception as error:
             _log.error("a fault in the dispatcher", request=request.id, error=repr(error), during="its completion")
             request.custody.release()
+
+    def _hand_back(self, request: PendingRequest) -> Outcome:
+        """Forget a request, whose outcome is decided."""
+        assert request.outcome is not None
+        self._record(request, request.outcome)
+        self._forget(request)
+        return request.outcome
 
     def _tell_agent(self, request: PendingRequest) -> None:
         assert request.agent is not None
@@ -342,6 +353,7 @@ class Dispatcher:
         self._close_group(group)
 
     def _close_group(self, group: Group) -> None:
+        group.end_grace()
         for source in self.sources.values():
             source.group_closed(group.name)
         for request in group:
@@ -354,9 +366,7 @@ class Dispatcher:
     def stop(self) -> None:
         """Complete every request with EIO."""
         for group in self.groups.values():
-            if group.grace is not None:
-                group.grace.cancel()
-                group.grace = None
+            group.end_grace()
             for request in group:
                 self.happen(request, Event.GROUP_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
         for request in list(self.requests.values()):

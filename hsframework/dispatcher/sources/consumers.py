@@ -240,9 +240,11 @@ class ConsumerConnection:
             self._channel.send(encode_error(0, message.sequence))
 
     def _cancel(self, message: Message) -> None:
-        request = self._requests.get(message.values.get("request-id", 0))
-        if request is not None:
-            self._source.dispatcher.cancel(request)
+        sequence = message.values.get("request-id", 0)
+        request = self._requests.get(sequence)
+        outcome = None if request is None else self._source.dispatcher.cancel(request)
+        if request is not None and outcome is not None:
+            self.complete(sequence, request, outcome)
 
     def _gone(self, error: Exception | None) -> None:
         self._source.listener.closed(self)

@@ -282,7 +282,11 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def running(
-    behaviour: Behaviour = greet, *plugins: object, protocol: Protocol | None = None, capacity: int | None = None
+    behaviour: Behaviour = greet,
+    *plugins: object,
+    protocol: Protocol | None = None,
+    capacity: int | None = None,
+    on_retired: Callable[[], None] | None = None,
 ) -> AsyncIterator[Running]:
     """Run a host with the toy protocol, joined; at the end no task of it and no fd of it may be left."""
     gc.collect()  # what earlier tests have left goes now, and not in between
@@ -290,7 +294,7 @@ async def running(
     registry = registry_with(ToyPlugin(protocol or ToyProtocol(behaviour)), *plugins)
     async with dispatcher() as fake:
         served = tuple(prepare(registry, name) for name in registry.protocols)
-        host = AgentHost(served, registry, fake.path, name="test", capacity=capacity)
+        host = AgentHost(served, registry, fake.path, name="test", capacity=capacity, on_retired=on_retired)
         task = asyncio.create_task(host.run())
         try:
             yield Running(host, task, await fake.agent(), fake, registry)

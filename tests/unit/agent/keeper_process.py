@@ -62,8 +62,13 @@ class CarelessProtocol(ToyProtocol):
         return super().prepare(settings)
 
 
+async def hoard(request: Request, endpoint: Endpoint) -> Result:
+    """Memory ends."""
+    raise MemoryError
+
+
 PROTOCOLS = {"broken": BrokenProtocol, "careless": CarelessProtocol}
-BEHAVIOURS: dict[str, Behaviour] = {"greet": greet, "kill": kill, "fail": fail, "status": status}
+BEHAVIOURS: dict[str, Behaviour] = {"greet": greet, "kill": kill, "fail": fail, "hoard": hoard, "status": status}
 
 
 def watch_files() -> None:

@@ -32,6 +32,7 @@ from hsframework.local.control import (
     WorkerDied,
     WorkerJoined,
 )
+from hsframework.netlink.messages import NLM_F_ACK
 from tests.unit.agent.fakes import WAIT, AgentPeer, FakeDispatcher, dispatcher, pair
 
 ROOT = Path(__file__).parents[3]
@@ -230,6 +231,47 @@ async def test_a_plugin_that_changes_what_signals_do() -> None:
         stopping = asyncio.create_task(house.stop())
         second.refuse(await second.receive("leave"), 0)
         assert (await stopping)[0] == ExitStatus.OK
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_a_worker_that_retires_leaves_when_another_has_joined(processes: int) -> None:
+    """In between it is a member that takes nothing, so that its group is open and requests wait for the other one."""
+    async with keeper(behaviour="hoard", processes=processes) as house:
+        first, *others = [await house.dispatcher.agent() for _ in range(processes)]
+        assert (await shake(first))["status"] == errno.EIO
+        second = await house.dispatcher.connection()
+        join = await second.receive("join")
+        first.send("ready", {"group": "toy"})
+        first.send("cancel", {"request-id": 9}, sequence=7, flags=NLM_F_ACK)
+        assert (await first.receive("error")).sequence == 7
+        second.refuse(join, 0)
+        first.refuse(await first.receive("leave"), 0)
+        await first.closed()
+        stopping = asyncio.create_task(house.stop())
+        for peer in (second, *others):
+            peer.refuse(await peer.receive("leave"), 0)
+        status, log = await stopping
+        assert status == ExitStatus.OK, log
+
+
+async def test_a_worker_that_dies_before_it_reads_that_it_was_replaced() -> None:
+    """Its end is no fault of the keeper's, which serves on."""
+    async with keeper(behaviour="hoard") as house:
+        first = await house.dispatcher.agent()
+        assert (await shake(first))["status"] == errno.EIO
+        second = await house.dispatcher.connection()
+        os.kill(first.pid, signal.SIGSTOP)
+        await second.joined()
+        assert (await shake(second))["status"] == errno.EIO
+        third = await house.dispatcher.agent()
+        os.kill(first.pid, signal.SIGKILL)
+        await first.closed()
+        second.refuse(await second.receive("leave"), 0)
+        await second.closed()
+        stopping = asyncio.create_task(house.stop())
+        third.refuse(await third.receive("leave"), 0)
+        status, log = await stopping
+        assert status == ExitStatus.OK, log
 
 
 async def test_privileges_are_gone() -> None:

@@ -326,4 +326,6 @@ class World:
 
     def cancelled(self, request: PendingRequest) -> None:
         if request.submission.source is self:
-            self.dispatcher.cancel(request)
+            outcome = self.dispatcher.cancel(request)
+            assert outcome is not None
+            self.tell(request.submission.group, "withdrawn by its consumer", request.custody.fileno(), outcome.status)

@@ -158,13 +158,30 @@ async def test_a_source_that_delivers_later() -> None:
         assert not played.dispatcher.all_in_hand(played.agent)
         with pytest.raises(RequestRefused):
             played.dispatcher.in_hand(played.agent, request.id)
-        played.dispatcher.cancel(request)
+        assert played.dispatcher.cancel(request) is None
         played.dispatcher.agent_gone([request])
         played.dispatcher.done(played.agent, request.id, Outcome(0))
         assert (request.state, request.outcome) == (State.CLOSED, FAILED)
         assert request.custody.fileno() >= 0
         request.custody.release()
         assert len(played.source.completed) == 1
+
+
+@pytest.mark.parametrize("pulled", [False, True])
+async def test_a_source_that_withdraws(pulled: bool) -> None:
+    """It has the outcome and the socket from the call that it makes, once, and is not called; the agent lets go."""
+    async with stage() as played:
+        if pulled:
+            played.pulled()
+        outcome = played.dispatcher.cancel(played.request)
+        assert outcome is not None
+        assert outcome.status == errno.ECANCELED
+        assert (played.request.state, played.dispatcher.requests) == (State.CLOSED, {})
+        assert played.request.custody.fileno() >= 0
+        assert played.source.completed == []
+        assert played.agent.withdrawn == ([(played.request.id, errno.ECANCELED)] if pulled else [])
+        assert played.dispatcher.cancel(played.request) is None
+        played.request.custody.release()
 
 
 async def test_a_source_that_fails() -> None:

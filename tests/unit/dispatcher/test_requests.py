@@ -136,6 +136,23 @@ async def test_an_agent_that_leaves_is_not_waited_for() -> None:
             assert (await consumer.expect("result")).values["status"] == 0
 
 
+async def test_an_agent_that_leaves_to_come_back_is_waited_for() -> None:
+    """A restart in good order refuses no more than a crash: requests wait for the agent that takes its place."""
+    with connected_pair() as (ours, _), connected_pair() as (second, _):
+        async with house() as home:
+            agent = await home.agent("toy")
+            consumer = await submitted(home, ours)
+            await home.queued(1)
+            await agent.ask("leave", {"group": ["toy"], "expected-back": True})
+            waiting = await submitted(home, second)
+            await home.queued(2)
+            successor = await home.agent("toy")
+            for who in (consumer, waiting):
+                request = await successor.take_message()
+                successor.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
+                assert (await who.expect("result")).values["status"] == 0
+
+
 @pytest.mark.parametrize("group", ["tls13", "psp"])
 async def test_a_session_in_the_kernel_is_checked_for_everybody(group: str) -> None:
     """A consumer in user space would go on in plain text, too, whatever else an agent gives it."""
