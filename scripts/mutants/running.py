@@ -51,8 +51,11 @@ def run(tests: Sequence[str], mutants: Sequence[Mutant], *, jobs: int = 1, map_t
             try:
                 some = _callers(record, mutant)
                 caught = tree.run(some, seconds + LIMIT, mutant=mutant).caught if some else None
-                if caught is None or caught.startswith("["):
+                if not _is_test(caught):
                     caught = tree.run(tests, seconds + LIMIT, mutant=mutant).caught
+                    # A test that does not call the function fails once more, or it was the machine's load.
+                    if caught is not None and _is_test(caught):
+                        caught = tree.run([caught], seconds + LIMIT, mutant=mutant).caught
                 return Result(mutant, caught)
             finally:
                 trees.put(tree)
@@ -77,3 +80,7 @@ def _callers(record: dict[str, Any], mutant: Mutant) -> list[str]:
     called = [mutant.path, mutant.function]
     found = sorted((it["seconds"], name) for name, it in record.items() if called in it.get("calls", ()))
     return [name for _, name in found[:CALLERS]]
+
+
+def _is_test(caught: str | None) -> bool:
+    return caught is not None and not caught.startswith("[")

@@ -33,7 +33,7 @@ def test_the_folder_of_each_user(user: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_users_own_dispatcher_comes_before_the_systems(user: Path) -> None:
-    """Where neither has a socket, the error is about the user's own."""
+    """Of two that are not there the user's own is named, so that the error is about it."""
     own, system = user / CONSUMER_SOCKET, places.SYSTEM_RUNTIME_DIR / CONSUMER_SOCKET
     assert consumer_socket() == own
     system.touch()
