@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scripts.mutants.mutants import Mutant
+from scripts.mutants.subjects import Subject
 from scripts.mutants.tree import Tree, Verdict, copied
 
 LIMIT_OF_TESTS = 600.0
@@ -33,12 +34,13 @@ class Broken(Exception):
     """The tests of a subject fail without a mutant."""
 
 
-def run(tests: Sequence[str], mutants: Sequence[Mutant], *, jobs: int = 1, map_tests: bool = True) -> Iterator[Result]:
-    """Yield the result of each mutant, ``jobs`` at once.
+def run(subject: Subject, mutants: Sequence[Mutant], *, jobs: int = 1, map_tests: bool = True) -> Iterator[Result]:
+    """Yield the result of each mutant of the subject, ``jobs`` at once.
 
     ``map_tests``: run the tests without a mutant first, and learn which of them call what.  The record misses what runs
     in another process, so no mutant escapes by it.  Raises Broken if a test fails without a mutant.
     """
+    tests = subject.tests
     with contextlib.ExitStack() as stack:
         trees: queue.SimpleQueue[Tree] = queue.SimpleQueue()
         first = stack.enter_context(copied())
@@ -49,7 +51,7 @@ def run(tests: Sequence[str], mutants: Sequence[Mutant], *, jobs: int = 1, map_t
         def with_mutant(mutant: Mutant) -> Result:
             tree = trees.get()
             try:
-                some = _callers(record, mutant)
+                some = _callers(record, mutant) if map_tests else subject.first
                 caught = tree.run(some, seconds + LIMIT, mutant=mutant).caught if some else None
                 if not _is_test(caught):
                     caught = tree.run(tests, seconds + LIMIT, mutant=mutant).caught
