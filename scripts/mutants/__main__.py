@@ -84,7 +84,7 @@ def _run(plan: Plan, jobs: int, *, map_tests: bool) -> int:
     decided, stale = by_mutant(decisions())
     results: list[Result] = []
     for subject, mutants in plan:
-        for result in run(subject.tests, mutants, jobs=jobs, map_tests=map_tests):
+        for result in run(subject, mutants, jobs=jobs, map_tests=map_tests):
             results.append(result)
             decision = decided.get(result.mutant.name)
             if decision is None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scripts.mutants.mutants import Mutant
+from scripts.mutants.subjects import Subject
 from scripts.mutants.tree import Tree, Verdict, copied
 
 LIMIT_OF_TESTS = 600.0
@@ -33,12 +34,13 @@ class Broken(Exception):
     """The tests of a subject fail without a mutant."""
 
 
-def run(tests: Sequence[str], mutants: Sequence[Mutant], *, jobs: int = 1, map_tests: bool = True) -> Iterator[Result]:
-    """Yield the result of each mutant, ``jobs`` at once.
+def run(subject: Subject, mutants: Sequence[Mutant], *, jobs: int = 1, map_tests: bool = True) -> Iterator[Result]:
+    """Yield the result of each mutant of the subject, ``jobs`` at once.
 
     ``map_tests``: run the tests without a mutant first, and learn which of them call what.  The record misses what runs
     in another process, so no mutant escapes by it.  Raises Broken if a test fails without a mutant.
     """
+    tests = subject.tests
     with contextlib.ExitStack() as stack:
         trees: queue.SimpleQueue[Tree] = queue.SimpleQueue()
         first = stack.enter_context(copied())
@@ -49,10 +51,13 @@ def run(tests: Sequence[str], mutants: Sequence[Mutant], *, jobs: int = 1, map_t
         def with_mutant(mutant: Mutant) -> Result:
             tree = trees.get()
             try:
-                some = _callers(record, mutant)
+                some = _callers(record, mutant) if map_tests else subject.first
                 caught = tree.run(some, seconds + LIMIT, mutant=mutant).caught if some else None
-                if caught is None or caught.startswith("["):
+                if not _is_test(caught):
                     caught = tree.run(tests, seconds + LIMIT, mutant=mutant).caught
+                    # A test that does not call the function fails once more, or it was the machine's load.
+                    if caught is not None and _is_test(caught):
+                        caught = tree.run([caught], seconds + LIMIT, mutant=mutant).caught
                 return Result(mutant, caught)
             finally:
                 trees.put(tree)
@@ -77,3 +82,7 @@ def _callers(record: dict[str, Any], mutant: Mutant) -> list[str]:
     called = [mutant.path, mutant.function]
     found = sorted((it["seconds"], name) for name, it in record.items() if called in it.get("calls", ()))
     return [name for _, name in found[:CALLERS]]
+
+
+def _is_test(caught: str | None) -> bool:
+    return caught is not None and not caught.startswith("[")

@@ -110,7 +110,8 @@ def drop_entry(node: ast.AST) -> Iterator[Change]:
                 yield key, value, "**{}"
     elif isinstance(node, ast.Module | ast.ClassDef):
         for statement in node.body:
-            if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
+            exported = isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__"
+            if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None and not exported:
                 for table in ast.walk(statement.value):
                     if isinstance(table, ast.Tuple | ast.List | ast.Set) and len(table.elts) > 1:
                         for entry in table.elts:

@@ -20,6 +20,8 @@ class Subject:
     name: str
     files: tuple[str, ...]
     tests: tuple[str, ...]
+    first: tuple[str, ...]
+    """Quick ones among them, which are tried before all where it is not recorded which of them call what."""
     most: int
     mutants: tuple[Mutant, ...] = field(repr=False)
     """Every one that there is."""
@@ -42,4 +44,4 @@ def subjects(path: Path = FILE, root: Path = ROOT) -> Iterator[Subject]:
             taken.update(own)
             files.extend(own)
         found = tuple(mutant for name in files for mutant in mutants_of(root / name, root))
-        yield Subject(entry["name"], tuple(files), tuple(entry["tests"]), entry["most"], found)
+        yield Subject(entry["name"], tuple(files), tuple(entry["tests"]), tuple(entry["first"]), entry["most"], found)

@@ -29,7 +29,7 @@ from hsframework.netlink.messages import NLM_F_ACK, Message, MessageCodec
 from hsframework.netlink.spec import builtin_specification
 from hsframework.testing.network import tcp_pair
 
-WAIT = 5.0
+WAIT = 20.0
 codec = MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("reply", "event"))
 
 

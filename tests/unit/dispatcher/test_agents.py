@@ -31,7 +31,7 @@ from tests.support.house import REQUEST, codec, connected_pair, house
 
 @contextlib.contextmanager
 def hung_process() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that would run for an hour."""
+    """Start a process that would run for an hour."""
     with subprocess.Popen(["sleep", "3600"]) as process:
         try:
             yield process
@@ -41,7 +41,7 @@ def hung_process() -> Iterator[subprocess.Popen[bytes]]:
 
 @contextlib.asynccontextmanager
 async def connection(pid: int) -> AsyncIterator[tuple[AgentConnection, AsyncChannel, list[AgentConnection]]]:
-    """A connection to the agent of this pid, the agent's end of it, and what has closed."""
+    """Make a connection to the agent of this pid, the agent's end of it, and a list of what has closed."""
     configuration, loop = Configuration(), asyncio.get_running_loop()
     dispatcher, trusts = Dispatcher(configuration), TrustFiles()
     closed: list[AgentConnection] = []

@@ -209,7 +209,7 @@ def test_practice_leaves_no_key(kernel: Kernel) -> None:
 def test_keys_that_cannot_be_had_are_no_identity(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch, reason: str | None
 ) -> None:
-    """Whether one of them is gone or makes no sense: NO_KEY, with the serials."""
+    """One of them is gone, or makes no sense: NO_KEY, with the serials."""
     kernel.keys = {50: ("user", "certificate", b"c"), 51: ("user", "key", b"k")}
 
     def parsed(certificate: bytes, key: bytes) -> Any:

@@ -6,5 +6,5 @@ import struct
 
 
 def message(payload: bytes) -> bytes:
-    """A message with nothing but its length and a payload."""
+    """Make a message with nothing but its length and a payload."""
     return struct.pack("=IHHII", 16 + len(payload), 0x20, 0, 1, 0) + payload

@@ -132,7 +132,7 @@ async def test_what_a_peer_had_sent_is_received_before_the_end() -> None:
 
 
 async def test_a_peer_that_closes_on_queued_packets_has_ended() -> None:
-    """What it had sent is received first; what was queued for it is dropped, and the end is reported once."""
+    """All that it had sent is received first; all that was queued for it is dropped, and the end is reported once."""
     async with link() as made:
         made.fill()
         made.far.send(message(b"last word"))
@@ -144,7 +144,7 @@ async def test_a_peer_that_closes_on_queued_packets_has_ended() -> None:
 
 
 async def test_each_packet_may_be_as_long_as_the_first() -> None:
-    """What goes into the first fits into the next as well; a byte more begins another packet."""
+    """All that goes into the first fits into the next as well; a byte more begins another packet."""
     async with link(8192) as made:
         most = made.channel._most_gathered
         half = message(bytes(most // 2 - 16))
