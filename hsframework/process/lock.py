@@ -4,6 +4,8 @@ Rules:
 
 * Locks belong to a process and are lost by fork, so each process of the house locks its own; limits and the OOM score
   are inherited, so root sets them once, before anything is given up.
+* The supervisor is never killed for want of memory, where it may say so: all others come back by it, and it is the
+  largest when the service starts.  Its children take the score back that the service has.
 * Memory is locked as it is used (MCL_ONFAULT), and what the process has mapped from files is read in once before
   (``populate``): nothing is paged in from a root filesystem that hangs, and pages that forked processes share
   stay shared.  A worker forked from a process that has done so finds those pages in memory.
@@ -11,6 +13,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
 _MADV_POPULATE_READ = 22  # Linux 5.14
+NEVER_KILLED = -1000
 _OOM_SCORE = "/proc/self/oom_score_adj"
 _UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
@@ -34,6 +38,12 @@ def prepare_protection(settings: MemorySettings) -> None:
         set_oom_score(settings.oom_score_adjust)
     if settings.lock and capable(CAP_SYS_RESOURCE):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, _UNLIMITED)
+
+
+def spare_supervisor() -> None:
+    """Never kill this process for want of memory, if it may be asked for."""
+    with contextlib.suppress(ConfigurationError):
+        set_oom_score(NEVER_KILLED)
 
 
 def lock_memory(settings: MemorySettings, *, populate: bool = False) -> None:

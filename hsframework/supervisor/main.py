@@ -22,6 +22,7 @@ Rules:
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import socket
 import stat
@@ -41,7 +42,7 @@ from hsframework.local.control import (
     SUPERVISOR_TO_DISPATCHER,
     SUPERVISOR_TO_KEEPER,
 )
-from hsframework.process.lock import lock_memory, prepare_protection
+from hsframework.process.lock import lock_memory, oom_score, prepare_protection, spare_supervisor
 from hsframework.registry.plugins import ENTRY_POINT_GROUP
 from hsframework.supervisor.children import Child, Children
 from hsframework.supervisor.conversation import Agent, Conversation
@@ -109,12 +110,20 @@ def run(configuration: Configuration) -> int:
     _check_required(configuration)
     dispatcher_main.harden()
     prepare_protection(configuration.memory)
+    configuration = _with_oom_score(configuration)
+    spare_supervisor()
     lock_memory(configuration.memory, populate=True)
     listeners = open_listeners(configuration.runtime_dir)
     try:
         return Supervisor(configuration, listeners).run()
     finally:
         close_listeners(listeners)
+
+
+def _with_oom_score(configuration: Configuration) -> Configuration:
+    """Return the configuration with the present OOM score, which children set again."""
+    memory = dataclasses.replace(configuration.memory, oom_score_adjust=oom_score())
+    return dataclasses.replace(configuration, memory=memory)
 
 
 def _check_required(configuration: Configuration) -> None:
