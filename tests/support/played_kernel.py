@@ -37,6 +37,8 @@ class Service:
         self.told: list[tuple[int, list[int]]] = []
         self._opened = 0
         self.refuses_done = False
+        self.short_of_memory = 0
+        """So many further DONEs find the kernel without memory."""
         self.not_joined: set[str] = set()
         self.not_accepted: dict[str, int] = {}
         self.accepts = 0
@@ -94,6 +96,9 @@ class PlayedWire(Wire):
 
     def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
         self._vanished()
+        if self._service.short_of_memory:
+            self._service.short_of_memory -= 1
+            raise NetlinkError("it has no memory", errno=errno.ENOBUFS)
         if self._service.refuses_done:
             raise NetlinkError("not of mine", errno=errno.EBUSY)
         self._service.told.append((status, list(peers)))

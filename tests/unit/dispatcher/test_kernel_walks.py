@@ -20,6 +20,7 @@ from hsframework.dispatcher.requests.request import Outcome, PendingRequest, Sub
 from hsframework.dispatcher.sources.kernel.request import KernelOrigin, KernelRequests
 from hsframework.dispatcher.sources.kernel.source import KernelSource
 from hsframework.dispatcher.sources.kernel.wire import Wire
+from hsframework.errors import SHORTAGE_PAUSE
 from hsframework.netlink.socket import NetlinkError
 
 GROUPS = ("quic", "tlshd")
@@ -74,7 +75,7 @@ class Service(Wire):
         return {"sockfd": self.taken(), "keyring": 7}
 
     def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
-        self._check()
+        self._check("done")
         assert fd not in self.completed
         self.completed.add(fd)
         self.outstanding.discard(fd)
@@ -102,8 +103,10 @@ class Socket:
 
     def __init__(self, fd: int, close: Callable[[int], None], *, trusted: bool, connected: bool) -> None:
         self._fd = fd
+        self._released = False
 
     def fileno(self) -> int:
+        assert not self._released
         return self._fd
 
     def shut_down(self) -> None:
@@ -113,7 +116,9 @@ class Socket:
         """Nothing to do."""
 
     def release(self) -> None:
-        """Nothing to do."""
+        """Once, and not before it was given back."""
+        assert not self._released
+        self._released = True
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -124,6 +129,23 @@ def played_sockets() -> Iterator[None]:
         yield
 
 
+class Timer:
+    """A call that the loop is to make, in the list of its kind until it is made or cancelled."""
+
+    def __init__(self, kind: list[Timer], call: Callable[[], None]) -> None:
+        assert not kind
+        self._kind = kind
+        self._call = call
+        kind.append(self)
+
+    def cancel(self) -> None:
+        self._kind.remove(self)
+
+    def ring(self) -> None:
+        self.cancel()
+        self._call()
+
+
 class World:
     """The loop, the dispatcher and the meaning of requests, as far as a source calls them."""
 
@@ -132,7 +154,9 @@ class World:
         self.serves: set[str] = set()
         self.room = 2
         self.pending: list[PendingRequest] = []
-        self.pauses: list[Callable[[], None]] = []
+        self.pauses: list[Timer] = []
+        self.retries: list[Timer] = []
+        """The time to send DONE again."""
         self.announced: Callable[[], None] | None = None
         self.held = self.missing = 0
         self.retired = self.closes = False
@@ -161,12 +185,10 @@ class World:
         self.announced = None
 
     def call_later(self, delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
-        assert not self.pauses
-        self.pauses.append(call)
-        return cast("asyncio.TimerHandle", self)
+        return cast("asyncio.TimerHandle", Timer(self.retries if delay == SHORTAGE_PAUSE else self.pauses, call))
 
-    def cancel(self) -> None:
-        self.pauses.clear()
+    def time(self) -> float:
+        return 0.0
 
     # The dispatcher
 
@@ -255,7 +277,14 @@ class World:
 
     def pause_over(self, group: str) -> None:
         if self.pauses:
-            self.pauses.pop()()
+            self.pauses[0].ring()
+
+    def send_again(self, group: str) -> None:
+        if self.retries:
+            self.retries[0].ring()
+
+    def run_out_of_memory(self, group: str) -> None:
+        self.service.fails["done "] = errno.ENOBUFS
 
     def vanish(self, group: str) -> None:
         self.service.there = False
@@ -296,6 +325,8 @@ STEPS = [
     World.refuse_membership,
     World.lack,
     World.run_out_of_fds,
+    World.run_out_of_memory,
+    World.send_again,
     World.mend,
 ]
 WALK = st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from(GROUPS)), max_size=40)
@@ -308,7 +339,7 @@ def walked(world: World, walk: list[tuple[Callable[[World, str], None], str]]) -
         step(world, group)
         assert service.members <= world.serves
         assert world.held == 0
-        needed = bool(world.serves and not world.retired) or bool(world.pending) or bool(world.pauses)
+        needed = bool(world.serves and not world.retired) or bool(world.pending or world.pauses or world.retries)
         assert needed or not service.open
         assert service.open or not (service.members or world.pauses)
 
@@ -319,7 +350,7 @@ def test_all_is_well_in_the_end(walk: list[tuple[Callable[[World, str], None], s
     with capture_logs() as logs:
         world = World()
         walked(world, walk)
-        for step in (World.come_back, World.mend, World.pause_over, World.look, World.wake):
+        for step in (World.come_back, World.mend, World.pause_over, World.send_again, World.look, World.wake):
             step(world, "")
         while world.pending:
             world.complete("")
@@ -341,7 +372,7 @@ def test_a_source_retires(
         world = World()
         walked(world, [*before, (World.retire, ""), *after])
         assert not world.service.members
-        for step in (World.mend, World.pause_over, World.wake):
+        for step in (World.mend, World.pause_over, World.send_again, World.wake):
             step(world, "")
         while world.pending:
             world.complete("")

@@ -67,7 +67,7 @@ class KernelSource:
         self._missing = missing
         self._state = SourceState.OPEN
         self._sockets = Sockets(name, open_wire, self._announced, loop=loop)
-        self._completion = Completion(name, requests, self._sockets)
+        self._completion = Completion(name, requests, self._sockets, self._settle, loop=loop)
         self._rounds = Rounds(self, dispatcher, requests, self._sockets, self._completion, self.room_made, loop=loop)
         self._memberships = Memberships(name, self._groups, self._sockets, self._rounds, missing)
         self._actions: Mapping[SourceAction, Callable[[], None]] = {
@@ -93,7 +93,7 @@ class KernelSource:
         self._settle()
 
     def complete(self, request: PendingRequest, outcome: Outcome) -> None:
-        """Send DONE to the kernel.  One that is refused ends the request, too."""
+        """Send DONE to the kernel: now, or once it has memory for that.  One that is refused ends the request, too."""
         try:
             self._completion.deliver(request, outcome)
         finally:
@@ -136,6 +136,7 @@ class KernelSource:
 
     def close(self) -> None:
         """Leave every group and close the sockets.  Requests that are pending have lost their consumer."""
+        self._completion.close()
         self._happen(SourceEvent.CLOSED)
 
     # Calls of the loop
