@@ -47,7 +47,7 @@ class KernelRefused(Exception):
     ``done``: steps that :func:`install` has taken before.
     """
 
-    def __init__(self, step: str, error: OSError, done: int) -> None:
+    def __init__(self, step: str, error: OSError, done: int = 0) -> None:
         self.errno = error.errno or errno.EIO
         self.done = done
         super().__init__(f"{step}: {os.strerror(self.errno)}")
