@@ -42,7 +42,7 @@ from hsframework.local.control import (
     SUPERVISOR_TO_DISPATCHER,
     SUPERVISOR_TO_KEEPER,
 )
-from hsframework.process.lock import lock_memory, oom_score, prepare_protection, spare_supervisor
+from hsframework.process.lock import lock_memory, oom_score, prepare_protection, score_after, spare_supervisor
 from hsframework.registry.plugins import ENTRY_POINT_GROUP
 from hsframework.supervisor.children import Child, Children
 from hsframework.supervisor.conversation import Agent, Conversation
@@ -96,8 +96,9 @@ class Supervisor:
 
     def _run_dispatcher(self, control: socket.socket) -> int:
         agents = self._conversation.granted()
+        score = self._configuration.memory.oom_score_adjust
         return dispatcher_main.run(
-            self._configuration,
+            self._configuration if score is None else _with_oom_score(self._configuration, score_after(score)),
             listeners=self._listeners,
             agent_uids=agents,
             expected_groups=agents,
@@ -110,7 +111,7 @@ def run(configuration: Configuration) -> int:
     _check_required(configuration)
     dispatcher_main.harden()
     prepare_protection(configuration.memory)
-    configuration = _with_oom_score(configuration)
+    configuration = _with_oom_score(configuration, oom_score())
     spare_supervisor()
     lock_memory(configuration.memory, populate=True)
     listeners = open_listeners(configuration.runtime_dir)
@@ -120,9 +121,9 @@ def run(configuration: Configuration) -> int:
         close_listeners(listeners)
 
 
-def _with_oom_score(configuration: Configuration) -> Configuration:
-    """Return the configuration with the present OOM score, which children set again."""
-    memory = dataclasses.replace(configuration.memory, oom_score_adjust=oom_score())
+def _with_oom_score(configuration: Configuration, score: int) -> Configuration:
+    """Return the configuration with an OOM score that a child sets for itself."""
+    memory = dataclasses.replace(configuration.memory, oom_score_adjust=score)
     return dataclasses.replace(configuration, memory=memory)
 
 
