@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -171,24 +172,17 @@ class FailingOnce:
     """One allocation that is to fail: the one with this number, from now on, of a process's main thread."""
 
     def __init__(self, pid: int, number: int) -> None:
-        self._file = open(f"/proc/{pid}/fail-nth", "r+")
-        self._write(number)
-
-    def _write(self, number: int) -> None:
-        self._file.seek(0)
-        self._file.write(str(number))
-        self._file.flush()
+        self._fd = os.open(f"/proc/{pid}/fail-nth", os.O_RDWR | os.O_CLOEXEC)
+        os.pwrite(self._fd, b"%d" % number, 0)
 
     def end(self) -> bool:
         """Return True if it has failed, or the process has ended; from now on none fails."""
         try:
-            self._file.seek(0)
-            failed = self._file.read().strip() == "0"
-            self._write(0)
+            failed = os.pread(self._fd, 16, 0).strip() == b"0"
+            os.pwrite(self._fd, b"0", 0)
         except ProcessLookupError:
             failed = True
-        with contextlib.suppress(OSError):
-            self._file.close()
+        os.close(self._fd)
         return failed
 
 

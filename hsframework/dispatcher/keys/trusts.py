@@ -46,25 +46,36 @@ class TrustFiles:
         self._generation = 0
 
     def file(self, trust: Trust) -> TrustFile:
-        """Return the file of a trust, made if there is none yet."""
+        """Return the file of a trust, made if there is none yet.  Raises OSError."""
         found = self._files.get(trust.digest)
         if found is not None:
             self._files.move_to_end(trust.digest)
             return found
+        # Before a slot is emptied: it may fail for want of memory.
+        fd, size, mapping = _created(trust)
         number = len(self._files) + 1
         if number > self._slots:
             _, oldest = self._files.popitem(last=False)
             number = oldest.number
             oldest.close()
         self._generation += 1
-        fd, size = create_trust_file(trust)
-        file = self._files[trust.digest] = TrustFile(number, self._generation, fd, size, _mapped(fd, size))
+        file = self._files[trust.digest] = TrustFile(number, self._generation, fd, size, mapping)
         return file
 
     def close(self) -> None:
         """Close every memfd."""
         while self._files:
             self._files.popitem()[1].close()
+
+
+def _created(trust: Trust) -> tuple[int, int, mmap.mmap | None]:
+    """Create a trust file; return its fd, its size and its mapping.  Raises OSError."""
+    fd, size = create_trust_file(trust)
+    try:
+        return fd, size, _mapped(fd, size)
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def _mapped(fd: int, size: int) -> mmap.mmap | None:

@@ -18,7 +18,7 @@ from hsframework.dispatcher.messages import Parameters
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.lifecycle import TABLE, Event, State
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest, Submission
-from hsframework.errors import RequestRefused
+from hsframework.errors import MessageError, RequestRefused
 from tests.support.house import connected_pair
 
 GROUP = "toy"
@@ -164,11 +164,14 @@ async def test_a_source_that_fails() -> None:
             assert len(played.source.completed) == 2
 
 
-async def test_a_request_that_cannot_be_sent() -> None:
-    """It is completed with EIO, and the agent is told nothing, since it has not got it."""
+@pytest.mark.parametrize(
+    ("error", "status"), [(MessageError("too long"), errno.EIO), (OSError(errno.ENOMEM, "no memory"), errno.ENOMEM)]
+)
+async def test_a_request_that_cannot_be_sent(error: Exception, status: int) -> None:
+    """It is completed with EIO, or as a shortage, and nothing is sent to the agent, since it has not got it."""
     async with stage() as played:
-        played.dispatcher.not_handed_over(played.pulled(), "too long")
-        assert played.source.completed == [("its origin", errno.EIO)]
+        played.dispatcher.not_handed_over(played.pulled(), error)
+        assert played.source.completed == [("its origin", status)]
         assert not played.agent.withdrawn
 
 
