@@ -44,7 +44,7 @@ def prepare_protection(settings: MemorySettings) -> None:
 
 
 def spare_supervisor() -> None:
-    """Never kill this process for want of memory, if it may be asked for."""
+    """Set the OOM score of this process so that it is never killed for want of memory, if that is allowed."""
     with contextlib.suppress(ConfigurationError):
         set_oom_score(NEVER_KILLED)
 

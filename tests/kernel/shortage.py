@@ -5,7 +5,7 @@ Rules:
 * Memory belongs to the cgroup of the process that used it first, also when that has moved away: so service and hog
   enter by themselves, and no memory of the test's is in the group, where it would be taken away with theirs.
 * The kernel's fault injection fails allocations of processes that are chosen, and in their own system calls alone.
-  :class:`Injection` prepares it; :func:`fail_at` fails one allocation, :func:`failing` some of all of them.
+  :func:`prepare_injection` comes first; :class:`FailingOnce` fails one allocation, :func:`failing` some of all of them.
 """
 
 from __future__ import annotations
