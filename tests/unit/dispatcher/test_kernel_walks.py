@@ -264,7 +264,7 @@ class World:
         self.source.restored(cast("Custody", custody), {})
 
     def pause_over(self, group: str) -> None:
-        """Of the group, and of all groups; where none is named, each."""
+        """End the pauses of the group, and of all groups; where none is named, each."""
         for paused in [each for each in self.pauses if each in (None, group) or not group]:
             if paused in self.pauses:
                 self.pauses.pop(paused)(paused)
