@@ -82,7 +82,7 @@ _JOINED, _RETIRES = b"J", b"R"
 """Reports of a worker."""
 
 _REPLACED = b"L"
-"""What a worker that retires is told."""
+"""The order to a worker that retires."""
 
 _log = structlog.get_logger("hsframework.agent")
 
