@@ -1,11 +1,11 @@
-"""The conversation with the dispatcher on one connection: messages out, answers and other messages in.
+"""The conversation with the dispatcher on one link: messages out, answers and other messages in.
 
 * A table, operation to handler, says how messages are handled.  :meth:`Conversation.open` is given it; the rows for
   answers are here.  The messages of one packet that follow one another and have the same handler are its in one call.
   It owns the fds that come with them, and returns the messages to send in return: no handler calls back.
 * A message that asks for an acknowledgement (NLM_F_ACK) gets it when its packet has been handled.
 * A message that cannot be understood is logged and passed over: the dispatcher's own deadline covers its request.
-* Sending calls no handler: a connection that breaks is reported from the event loop.
+* Sending calls no handler: a link that breaks is reported from the event loop.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ _log = structlog.get_logger("hsframework.agent")
 
 
 class Lost(HsframeworkError):
-    """Error of a message that cannot be sent, or whose answer cannot come: the connection is gone."""
+    """Error of a message that cannot be sent, or whose answer cannot come: the link is gone."""
 
     def __init__(self) -> None:
         super().__init__("the dispatcher is gone")
 
 
 class Conversation:
-    """Messages on one connection at a time, from :meth:`open` to :meth:`close`; closed at first.
+    """Messages on one link at a time, from :meth:`open` to :meth:`close`; closed at first.
 
     ``channel``: for messages whose answers are not awaited; None while closed.  ``numbers``: their sequence numbers.
     """
@@ -67,14 +67,14 @@ class Conversation:
         """Begin on a connected socket, which is the conversation's from then on.
 
         ``handlers``: for the operations that are not answers, and for errors that answer nothing awaited.
-        ``on_lost``: called once when the connection has ended by itself, with the error if it was one; the caller calls
+        ``on_lost``: called once when the link has ended by itself, with the error if it was one; the caller calls
         :meth:`close` then.
         """
         self._handlers = {"psk-lookup": self._answered, "netlink": self._answered, **handlers}
         self.channel = PacketChannel(sock, self._received, on_lost, loop=self._loop)
 
     def close(self) -> None:
-        """End the connection; answers that are awaited raise :class:`Lost`."""
+        """End the link; answers that are awaited raise :class:`Lost`."""
         if self.channel is not None:
             self.channel.close()
             self.channel = None

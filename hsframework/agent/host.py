@@ -30,8 +30,9 @@ class AgentHost:
     """The protocols of one process, each with a link of its own.
 
     ``on_joined`` is called when every protocol has joined its groups, and again after each reconnection;
-    ``on_retired`` when this process is to be replaced.  ``capacity``: requests in hand; None: as many as the limit of
-    open files allows.  ``name``: for the dispatcher's log.
+    ``on_retired`` when this process is to be replaced: :meth:`stop` is to be called once the replacement has joined.
+    Without it the host stops at once.  ``capacity``: requests in hand; None: as many as the limit of open files allows.
+    ``name``: for the dispatcher's log.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class AgentHost:
         name: str | None = None,
         capacity: int | None = None,
         on_joined: Callable[[], None] = lambda: None,
-        on_retired: Callable[[], None] = lambda: None,
+        on_retired: Callable[[], None] | None = None,
     ) -> None:
         self.served = tuple(served)
         check_no_overlap(self.served)
@@ -56,6 +57,7 @@ class AgentHost:
         self._links: list[Link] = []
         self._joined: set[Link] = set()
         self._stop = asyncio.Event()
+        self._retiring = False
 
     @property
     def in_hand(self) -> int:
@@ -67,12 +69,20 @@ class AgentHost:
         self._stop.set()
 
     def retire(self, reason: str) -> None:
-        """Call ``on_retired``, since this process is to be replaced, and end as by :meth:`stop`."""
-        if not self._stop.is_set():
+        """Take no more requests, and call ``on_retired``, since this process is to be replaced.
+
+        It stays a member of its groups until :meth:`stop`, so that requests wait in them for the replacement.
+        """
+        if not self._stop.is_set() and not self._retiring:
+            self._retiring = True
             plugin = ", ".join(dict.fromkeys(served.plugin for served in self.served))
             _log.error("an agent process is replaced", plugin=plugin, reason=reason, in_hand=self.in_hand)
-            self._on_retired()
-            self.stop()
+            for link in self._links:
+                link.pause()
+            if self._on_retired is None:
+                self.stop()
+            else:
+                self._on_retired()
 
     async def run(self) -> None:
         """Serve until stopped.  Raises RequestRefused when the dispatcher does not let the agent join."""

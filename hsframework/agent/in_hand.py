@@ -3,7 +3,7 @@
 * Room for a request is taken before it begins, and given back when it ends, on every way.
 * A request ends on the event loop's call (of its task, or of the timer of its grace), never within a call from here, so
   that a loop over the requests in hand may end them.
-* The end of all at once, when the connection is lost, is the caller's: :meth:`RequestsInHand.abandon` returns the
+* The end of all at once, when the link is lost, is the caller's: :meth:`RequestsInHand.abandon` returns the
   handshakes with their sockets open, to be kept or closed.
 """
 

@@ -12,8 +12,9 @@ Rules:
   after that nothing here opens a file, and a killed worker is replaced while the root filesystem hangs.
 * A worker that dies is replaced at once; when more than :data:`MOST_DEATHS` for each worker die within
   :data:`DEATH_WINDOW` seconds the keeper gives up.  One that the dispatcher refuses is not replaced.
-* A worker that retires (its memory or its file descriptors have run out) is replaced at once too, and lives on until
-  what it has in hand is over.  It counts as one that died.
+* A worker that retires (its memory or its file descriptors have run out) is replaced at once too.  It takes no more
+  requests, stays a member of its groups until the replacement has joined, and lives on until what it has in hand is
+  over.  It counts as one that died.
 * Workers die with the keeper (PR_SET_PDEATHSIG), also when it is killed.
 * SIGTERM and SIGINT, or a supervisor that is gone, end the workers gracefully, and then the keeper.
 * A fork that fails, for want of memory or of processes, is tried again every :data:`FORK_PAUSE` seconds.
@@ -78,6 +79,11 @@ GC_THRESHOLD = 20_000
 """Objects between two runs of the garbage collector: a handshake makes many short-lived ones, and leaves no cycles."""
 
 _JOINED, _RETIRES = b"J", b"R"
+"""Reports of a worker."""
+
+_REPLACED = b"L"
+"""What a worker that retires is told."""
+
 _log = structlog.get_logger("hsframework.agent")
 
 
@@ -239,7 +245,10 @@ class Keeper:
         return pid
 
     def _worker_spoke(self, worker: _Worker) -> None:
-        said = worker.report.recv(16)
+        said = b""
+        # A worker that has died before it read what it was told resets the connection.
+        with contextlib.suppress(ConnectionResetError):
+            said = worker.report.recv(16)
         if said == _JOINED:
             self._joined(worker)
         elif said == _RETIRES and not worker.retired:
@@ -256,6 +265,10 @@ class Keeper:
         if not self._announced and len(joined) == self._options.processes:
             self._announced = True
             _report(self._control, Serving(tuple(joined)))
+        if len(joined) == self._options.processes:
+            for retired in [item for item in self._workers.values() if item.retired]:
+                with contextlib.suppress(OSError):
+                    retired.report.send(_REPLACED, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
     def _worker_died(self, worker: _Worker) -> None:
         _, status = os.waitpid(worker.pid, 0)
@@ -358,8 +371,15 @@ class Keeper:
             on_joined=lambda: tell(_JOINED),
             on_retired=lambda: tell(_RETIRES),
         )
+
+        def replaced() -> None:
+            loop.remove_reader(report)
+            report.recv(16)
+            host.stop()
+
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(unhandled)
+        loop.add_reader(report, replaced)
         for number in self._stop_numbers:
             loop.add_signal_handler(number, host.stop)
         await host.run()

@@ -1,4 +1,4 @@
-"""Life of one protocol's connection to the dispatcher: connect, join, restore, again after it breaks, and leave.
+"""Life of one protocol's link to the dispatcher: connect, join, restore, again after it breaks, and leave.
 
 When the dispatcher dies, every handshake in hand is stopped, and its socket kept.  The link connects anew, joins, gives
 each socket back (RESTORE) and closes it when the new dispatcher has acknowledged.
@@ -41,7 +41,7 @@ _log = structlog.get_logger("hsframework.agent")
 
 
 class Link:
-    """The connection of one protocol to the dispatcher.  ``in_hand``: its requests."""
+    """The link of one protocol to the dispatcher.  ``in_hand``: its requests."""
 
     def __init__(self, served: Served, shared: Shared, path: Path, name: str, loop: asyncio.AbstractEventLoop) -> None:
         self._served = served
@@ -82,17 +82,25 @@ class Link:
         finally:
             self.close()
 
+    def pause(self) -> None:
+        """Ask for no more requests, and stay a member of the groups."""
+        self._pulling.stop()
+
     async def leave(self) -> None:
-        """Take no more requests; those in hand go on.  Return once no more can come."""
+        """Take no more requests; those in hand go on.  Return once no more can come.
+
+        This agent may be back at once: an orderly restart must not be worse than a crash.
+        """
         self._leaving = True
         self._pulling.stop()
-        # Before it has joined there is no group to leave, and a connection in the backlog gets no answer.
+        # Before it has joined there is no group to leave, and a link in the backlog gets no answer.
         if self._joined:
             with contextlib.suppress(Lost, RequestRefused, TimeoutError):
-                await self._conversation.ask("leave", {"group": list(self._served.protocol.groups)})
+                values = {"group": list(self._served.protocol.groups), "expected-back": True}
+                await self._conversation.ask("leave", values)
 
     def close(self) -> None:
-        """End the connection and everything in hand."""
+        """End the link and everything in hand."""
         self._leaving = True
         for handshake in self.in_hand.abandon(Failure.INTERNAL, "the agent stops"):
             handshake.endpoint.close(last=True)

@@ -5,24 +5,33 @@ from __future__ import annotations
 import dataclasses
 import socket
 
+import structlog
+
 from hsframework.agent.keeper import keeper_main
 from hsframework.agent.privileges import AgentUser, agent_user
 from hsframework.agent.warmup import KeeperOptions
+from hsframework.configuration.plugin_tables import unread_agents
 from hsframework.configuration.settings import AgentSettings, Configuration
 from hsframework.local.places import AGENT_SOCKET
+from hsframework.registry.plugins import plugin_names
+
+_log = structlog.get_logger("hsframework.agent")
 
 
 def run_agent(name: str, configuration: Configuration, *, processes: int | None = None, user: str | None = None) -> int:
-    """Serve one protocol in the foreground until SIGTERM or SIGINT.  Returns the exit status.
+    """Serve every protocol of one plugin in the foreground until SIGTERM or SIGINT.  Returns the exit status.
 
-    ``processes`` and ``user`` override the configuration's.  Raises ConfigurationError for a user that cannot be had;
-    other errors are logged, and the status says which kind it is (:class:`~hsframework.agent.warmup.ExitStatus`).
+    ``name``: the plugin.  ``processes`` and ``user`` override the configuration's.  Raises ConfigurationError for a
+    user that cannot be had; other errors are logged, and the status says which kind it is
+    (:class:`~hsframework.agent.warmup.ExitStatus`).
     """
+    for table in unread_agents(configuration, plugin_names(), {}):
+        _log.warning("nobody reads a table", table=table.name, reason=table.reason, mend=table.mend)
     settings = configuration.agents.get(name, AgentSettings())
     return keeper_main(
         KeeperOptions(
             agent_socket_path=configuration.runtime_dir / AGENT_SOCKET,
-            protocol_names=(name,),
+            plugin=name,
             settings=configuration.plugins,
             settings_base=configuration.folder,
             memory=configuration.memory,

@@ -7,7 +7,7 @@ The order matters, and :func:`drop_privileges` keeps it:
 * Root's interpreter may be unreadable to the agent's user, so one capability, CAP_DAC_READ_SEARCH, can be kept until
   the plugins are imported: :func:`drop_last_capability` ends that.
 
-The default agent user is a number of its own for each protocol, from 60800 to 61055: systemd's table of user ids leaves
+The default agent user is a number of its own for each plugin, from 60800 to 61055: systemd's table of user ids leaves
 these unused: no other process runs and no file is owned under them.  ``nobody`` would be shared with other programs.
 """
 
@@ -46,15 +46,15 @@ class AgentUser:
     gid: int
 
 
-def agent_user(configured: str | None, protocol: str) -> AgentUser | None:
-    """Return the user for the agent of a protocol, None to keep the process's own, which is not root then.
+def agent_user(configured: str | None, plugin: str) -> AgentUser | None:
+    """Return the user for the agent of a plugin, None to keep the process's own, which is not root then.
 
     ``configured``: a name or a number.  Raises ConfigurationError for one that does not exist, or cannot be taken.
     """
     if configured is None:
         if os.geteuid() != 0:
             return None
-        uid = FIRST_AGENT_UID + zlib.crc32(protocol.encode()) % AGENT_UIDS
+        uid = FIRST_AGENT_UID + zlib.crc32(plugin.encode()) % AGENT_UIDS
         return AgentUser(str(uid), uid, uid)
     user = _look_up(configured)
     if os.geteuid() != 0:

@@ -55,7 +55,7 @@ class Pulling:
         self._ready.clear()
 
     def forget(self) -> None:
-        """Give back what rounds have reserved: the connection is gone."""
+        """Give back what rounds have reserved: the link is gone."""
         self._room.give_back(sum(it.left for it in self._rounds.values()))
         self._rounds.clear()
         self._ready.clear()

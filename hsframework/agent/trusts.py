@@ -1,9 +1,9 @@
 """Trusts that a dispatcher has sent, by number, and one object for one content.
 
-Verifiers of certificates cache by the object, so equal trusts are the same object, also across connections and after
+Verifiers of certificates cache by the object, so equal trusts are the same object, also across links and after
 the dispatcher was started anew.
 
-A trust file is sent once to each connection.  One that cannot be read for want of memory is kept, and read again for
+A trust file is sent once over each link.  One that cannot be read for want of memory is kept, and read again for
 each request that names it, until that succeeds.
 """
 
@@ -30,7 +30,7 @@ _interned: WeakValueDictionary[bytes, Trust] = WeakValueDictionary()
 
 
 class Trusts:
-    """The trusts of one connection; a number that comes again has a new content."""
+    """The trusts of one link; a number that comes again has a new content."""
 
     def __init__(self) -> None:
         self._trusts: dict[int, Trust] = {}
@@ -70,7 +70,7 @@ class Trusts:
         return trust
 
     def clear(self) -> None:
-        """Forget all, since the connection is gone."""
+        """Forget all, since the link is gone."""
         for number in [*self._trusts, *self._unread]:
             self._forget(number)
 

@@ -52,15 +52,14 @@ class ExitStatus(enum.IntEnum):
 class KeeperOptions:
     """Options of a keeper.
 
-    ``settings``: a table for each protocol and plugin, with ``settings_base`` as the folder of relative paths.
-    ``plugin``: serve what this plugin registers; else ``protocol_names``.  ``control``: the supervisor's socket.
+    ``plugin``: serve what this plugin registers.  ``settings``: a table for each protocol and plugin, with
+    ``settings_base`` as the folder of relative paths.  ``control``: the supervisor's socket.
     ``registry``: plugins that are loaded already (tests); None: load them, but for ``blocked``.  ``required``: without
     these plugins nothing is served.
     """
 
     agent_socket_path: Path
-    protocol_names: tuple[str, ...] = ()
-    plugin: str | None = None
+    plugin: str
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     settings_base: Path | None = None
     memory: MemorySettings = field(default_factory=MemorySettings)
@@ -71,11 +70,6 @@ class KeeperOptions:
     registry: PluginRegistry | None = None
     blocked: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
-
-    @property
-    def ours(self) -> tuple[str, ...]:
-        """Return the names that the agent serves: its plugin's, or those of protocols."""
-        return self.protocol_names if self.plugin is None else (self.plugin,)
 
     @property
     def processes(self) -> int:
@@ -96,8 +90,8 @@ def warm_up(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Served, ...]]
     raise_fd_limit()
     limit_memory(options.agent.memory_limit)
     # Has a time of its own, and blames others.
-    unfit = {} if options.registry else unfit_plugins((*options.ours, *options.blocked))
-    with limited_time(options.agent.start_timeout, ", ".join(options.ours), ExitStatus.FAILED):
+    unfit = {} if options.registry else unfit_plugins((options.plugin, *options.blocked))
+    with limited_time(options.agent.start_timeout, options.plugin, ExitStatus.FAILED):
         registry, served = _load_and_prepare(options, unfit)
     _practise()
     forbid_source_reading()
@@ -116,21 +110,26 @@ def _load_and_prepare(options: KeeperOptions, unfit: Mapping[str, str]) -> tuple
     registry.require(options.required)
     served = tuple(
         prepare(registry, name, options.settings.get(name), base=options.settings_base)
-        for name in _names(options, registry)
+        for name in _names(options.plugin, registry)
     )
     check_no_overlap(served)
     return registry, served
 
 
-def _names(options: KeeperOptions, registry: PluginRegistry) -> Sequence[str]:
-    if options.plugin is None:
-        return options.protocol_names
+def _names(plugin: str, registry: PluginRegistry) -> Sequence[str]:
+    """Return the protocols of a plugin.  Raises PluginError if it cannot be used, or is the name of something else."""
     for record in registry.records:
-        if record.name == options.plugin:
+        if record.name == plugin:
             if record.error is not None:
                 raise PluginError(f"the plugin {record.name!r} cannot be used: {record.error}")
             return record.protocols
-    raise PluginError(f"no plugin {options.plugin!r} is installed")
+    if plugin in registry.protocols:
+        owner = registry.protocols[plugin].record.name
+        raise PluginError(
+            f"{plugin!r} is a protocol of the plugin {owner!r}, by which its agent is named: hsframework agent {owner}"
+        )
+    known = ", ".join(sorted(record.name for record in registry.records)) or "none"
+    raise PluginError(f"no plugin {plugin!r} is installed (installed: {known}); install hsframework-{plugin}")
 
 
 def _practise() -> None:

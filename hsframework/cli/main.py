@@ -27,9 +27,10 @@ PROGRAM = "hsframework"
 COMMANDS: Mapping[str, str] = {
     "run": "start the dispatcher and an agent for each installed plugin, and supervise them",
     "dispatcher": "start the dispatcher alone",
-    "agent": "start the agent of one protocol alone",
+    "agent": "start the agent of one plugin alone",
     "connect": "connect to a server and talk to it over a secure session",
     "listen": "serve clients over secure sessions",
+    "groups": "list the groups that the running service serves, and by whom",
     "plugins": "list the installed plugins",
     "plugin": "make the package of a new plugin",
     "doctor": "say what is missing on this machine, and how to mend it",

@@ -28,7 +28,7 @@ NO_KEY = {"key": False}
 """Metadata of a field that is not a key of the file."""
 
 LEAST_MEMORY = 128
-"""Lowest ``memory-limit`` in MiB, twice the memory of an agent process without a plugin."""
+"""Lowest ``memory-limit`` in MiB, twice the memory of a worker without a plugin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,16 +57,21 @@ class MetricsSettings:
 class Limits:
     """Limits; past those of pending requests (taken and not completed) a request is refused with EAGAIN.
 
-    A kernel request waits in the kernel's queue instead, but for ``per_address``.  An optional limit that is unset does
-    not limit.
+    They hold within one group and for one source in it: the kernel in one network namespace and in one form of its
+    service, or all programs in user space.  Groups and sources take nothing from each other.  A kernel request waits in
+    the kernel's queue instead, but for ``per_address``.
     """
 
-    total: int = 4096
-    """Pending requests in all."""
+    groups: int = 8
+    """Groups that are served at once: each has an equal share of the dispatcher's file descriptors, whatever others
+    need.  An agent that would open one more is refused."""
+    per_source: int = 4096
+    """Pending requests of one source in one group; fewer where the limit of open files does not allow as many for each
+    source in each group."""
     per_consumer: int = 1024
-    """Pending requests of one user, or of one kernel source."""
+    """Pending requests of one user in one group, or of one kernel source in one group."""
     per_address: int = 1024
-    """Pending requests with one remote address, without its port."""
+    """Pending requests with one remote address, without its port, in one group and of one source."""
     connections: int = 1024
     """Open connections on each of the two local sockets; users whom no rule names get half of them at most."""
     connections_per_user: int = 512
@@ -90,7 +95,7 @@ class Timeouts:
     maximum: float = 120.0
     """Longest timeout that a request of a consumer in user space may have."""
     agent_restart: float = 2.0
-    """Time for which a group without an agent stays joined while its agent restarts."""
+    """Time for which a group without an agent stays open while its agent restarts, after a crash or in good order."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -161,12 +166,13 @@ class KernelSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSettings:
-    """The agent of the plugin NAME under `hsframework run`, of the protocol NAME under `hsframework agent`."""
+    """The agent of the plugin NAME, under `hsframework run` as under `hsframework agent`; it serves all of the plugin's
+    protocols."""
 
     processes: int = 1
     """Number of workers."""
     user: str | None = None
-    """User of the agent, name or number; unset: the protocol's default user if root starts the service."""
+    """User of the agent, name or number; unset: the plugin's default user if root starts the service."""
     groups: tuple[str, ...] | None = None
     """Groups that it may join; unset: all but the kernel's (``kernel.plugins``) and those named as other plugins."""
     memory_limit: int = 2048

@@ -20,19 +20,19 @@ _ACCEPTS_AT_ONCE = 64
 
 
 class Connection(Protocol):
-    """Connection of one peer.  It calls ``closed(connection)`` of its listener once, when it has ended."""
+    """Link of one peer.  It calls ``closed(connection)`` of its listener once, when it has ended."""
 
     peer: PeerCredentials
 
     def close(self) -> None:
-        """End the connection."""
+        """End the link."""
 
 
 class Listener:
-    """Acceptor on one listening socket; ``make(socket, peer)`` starts the connection's handler.
+    """Acceptor on one listening socket; ``make(socket, peer)`` starts the link's handler.
 
-    A connection past the limits is closed at once.  ``check(peer)`` raises RequestRefused for a stranger, to which
-    policy gives nothing: strangers get half of the connections at most, so that they cannot keep others out.  When the
+    A link past the limits is closed at once.  ``check(peer)`` raises RequestRefused for a stranger, to which
+    policy gives nothing: strangers get half of the links at most, so that they cannot keep others out.  When the
     process is out of fds, accepting pauses: the backlog is the back-pressure.  ``close_fd`` closes without blocking.
     """
 
@@ -60,14 +60,14 @@ class Listener:
         loop.add_reader(sock, self._readable)
 
     def closed(self, connection: Connection) -> None:
-        """Count a connection that has ended no more."""
+        """Stop counting a link that has ended."""
         if connection in self.connections:
             self.connections.remove(connection)
             self._strangers.discard(connection)
             self._users[connection.peer.uid] -= 1
 
     def close(self) -> None:
-        """Stop accepting and end every connection."""
+        """Stop accepting and end every link."""
         self._loop.remove_reader(self._socket.fileno())
         if self._timer is not None:
             self._timer.cancel()

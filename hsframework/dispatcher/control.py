@@ -26,7 +26,7 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 
 class ControlChannel:
-    """Connection with the supervisor.  Making it sends Ready."""
+    """The dispatcher's end of the control messages with the supervisor.  Making it sends Ready."""
 
     def __init__(
         self, sock: socket.socket, policy: Policy, stop: asyncio.Event, *, loop: asyncio.AbstractEventLoop
@@ -36,7 +36,7 @@ class ControlChannel:
         self._send(Ready())
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the socket."""
         self._channel.close()
 
     def _packet(self, data: bytes, fd: int | None) -> None:

@@ -9,7 +9,7 @@
 * The last close of a socket with SO_LINGER blocks.  Whether it is set can change at any time for a consumer that we do
   not trust, so its sockets are closed on threads of their own; a trusted consumer's only where SO_LINGER is set, since
   handing each socket to a thread costs more than everything else that the dispatcher does for a request.  The threads
-  also close what else may hold the last copy of a user's socket: fds not wanted, connections with unread messages.
+  also close what else may hold the last copy of a user's socket: fds not wanted, links with unread messages.
 * An fd that is handed to an agent is a copy; ours stays until :meth:`Custody.release`.
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import gc
 import os
 import resource
@@ -22,6 +21,7 @@ from hsframework.dispatcher.offload import OffloadLookup
 from hsframework.dispatcher.policy import Policy
 from hsframework.dispatcher.realtime import Turns
 from hsframework.dispatcher.requests.core import Dispatcher
+from hsframework.dispatcher.requests.limits import within_fds
 from hsframework.dispatcher.sources.consumers import LocalSource
 from hsframework.dispatcher.sources.kernel import KernelSources
 from hsframework.process.capabilities import (
@@ -137,13 +137,19 @@ def harden() -> None:
 
 
 def within_fd_limit(configuration: Configuration) -> Configuration:
-    """Return the configuration with no more requests at once than half of the fds that this process may have.
-
-    Each request holds one, and connections take the rest.  An ACCEPT that fails for want of an fd ends a request.
-    """
+    """Return the configuration with no more requests for each group than the fds of this process are enough for."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    total = min(configuration.limits.total, max(1, most // 2))
-    return dataclasses.replace(configuration, limits=dataclasses.replace(configuration.limits, total=total))
+    if most == resource.RLIM_INFINITY:
+        return configuration
+    limited = within_fds(configuration, most)
+    if limited != configuration:
+        _log.info(
+            "the limit of open files lowers limits.per-source",
+            open_files=most,
+            per_source=limited.limits.per_source,
+            configured=configuration.limits.per_source,
+        )
+    return limited
 
 
 def notify_service_manager(state: str) -> None:

@@ -80,6 +80,11 @@ class Policy:
         if profile is not None and not any(profile in rule.profiles for rule in rules):
             raise _refused(f"user {peer.uid} may not use the profile {profile!r}; add it to an [[allow]] rule")
 
+    def check_overview(self, peer: PeerCredentials) -> None:
+        """Raise RequestRefused (EACCES) if the peer may not know who is served, and by whom."""
+        if peer.uid not in self._privileged:
+            raise _refused(f"user {peer.uid} may not ask for the groups; root and the service's own user may")
+
     def check_join(self, peer: PeerCredentials, group: str) -> None:
         """Raise RequestRefused (EACCES) if the peer may not join the group."""
         if peer.uid not in self._privileged and peer.uid not in self._joiners.get(group, ()):

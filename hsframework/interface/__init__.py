@@ -1,7 +1,7 @@
 """The interface for plugins: the protocol, the request, the endpoint and the result.
 
 A plugin package registers one or more :class:`Protocol` objects through the hook ``hsframework_protocols``
-(:mod:`hsframework.hookspecs`).  The agent process calls :meth:`Protocol.prepare` once; the :class:`Handshaker` that it
+(:mod:`hsframework.hookspecs`).  The keeper calls :meth:`Protocol.prepare` once; the :class:`Handshaker` that it
 returns then serves every request of the protocol's groups::
 
     READY → the agent pulls a request → await handshaker.handshake(request, endpoint) → Result, or HandshakeError

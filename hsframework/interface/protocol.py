@@ -14,7 +14,7 @@ from hsframework.interface.specification import Specification
 
 
 class Handshaker(ABC):
-    """The service of one protocol's requests in one agent process; :meth:`Protocol.prepare` returns it."""
+    """The service of one protocol's requests in one worker; :meth:`Protocol.prepare` returns it."""
 
     @abstractmethod
     async def handshake(self, request: Request, endpoint: Endpoint) -> Result:

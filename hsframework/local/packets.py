@@ -46,7 +46,7 @@ class _Buffer(threading.local):
     """The buffer into which packets are received, one for each thread; it is large, and all links share it."""
 
     def __init__(self) -> None:
-        self.memory = bytearray(MAX_PACKET + 1)
+        self.memory = bytearray(MAX_PACKET)
         self.view = memoryview(self.memory)
 
 

@@ -2,7 +2,7 @@
 
 Rules:
 
-* Locks belong to a process and are lost by fork, so each process of the house locks its own; limits and the OOM score
+* Locks belong to a process and are lost by fork, so each process of the service locks its own; limits and the OOM score
   are inherited, so root sets them once, before anything is given up.
 * With CAP_SYS_RESOURCE a process is killed after those that it keeps alive.  The supervisor never is: it restarts all
   others, and it is the largest when the service starts.  The dispatcher is killed after its agents: requests that it

@@ -276,6 +276,11 @@ class PluginRegistry:
 Registry = PluginRegistry
 
 
+def plugin_names() -> list[str]:
+    """Return the installed plugins' names, from their metadata: nothing is imported."""
+    return sorted({entry.name for entry in metadata.entry_points(group=ENTRY_POINT_GROUP)})
+
+
 def load_plugins(
     only: Collection[str] | None = None, blocked: Iterable[str] = (), *, unfit: Mapping[str, str] | None = None
 ) -> PluginRegistry:

@@ -103,9 +103,10 @@ class Conversation:
         if self._tables_checked or any(agent.loaded is None and not agent.keeper.ended for agent in agents):
             return
         self._tables_checked = True
-        loaded = (agent.loaded.protocols for agent in agents if agent.loaded is not None)
-        names = {*self._installed, *(name for protocols in loaded for name in protocols)}
-        for table in unread_tables(self._configuration, names):
+        protocols = {
+            name: agent.plugin for agent in agents if agent.loaded is not None for name in agent.loaded.protocols
+        }
+        for table in unread_tables(self._configuration, self._installed, protocols):
             _log.warning("nobody reads a table", table=table.name, reason=table.reason, mend=table.mend)
 
     def _loaded(self, agent: Agent, message: Loaded) -> None:

@@ -27,7 +27,6 @@ import gc
 import socket
 import stat
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 
 from hsframework.agent.main import run_keeper
@@ -43,7 +42,7 @@ from hsframework.local.control import (
     SUPERVISOR_TO_KEEPER,
 )
 from hsframework.process.lock import lock_memory, oom_score, prepare_protection, score_after, spare_supervisor
-from hsframework.registry.plugins import ENTRY_POINT_GROUP
+from hsframework.registry.plugins import plugin_names
 from hsframework.supervisor.children import Child, Children
 from hsframework.supervisor.conversation import Agent, Conversation
 
@@ -146,8 +145,3 @@ def _check_reachable(folder: Path, user: AgentUser) -> None:
                 f"{path}: the agents' user {user.name} cannot pass through it to {folder}; allow it by chmod o+x, or "
                 "choose another --runtime-dir"
             )
-
-
-def plugin_names() -> list[str]:
-    """Return the installed plugins' names, from their metadata: nothing is imported."""
-    return sorted({entry.name for entry in metadata.entry_points(group=ENTRY_POINT_GROUP)})

@@ -148,7 +148,7 @@ class Submission:
 
 
 class AgentConnection:
-    """Connection of an agent, the dispatcher's end."""
+    """Link of an agent, the dispatcher's end."""
 
     def __init__(self, channel: AsyncChannel) -> None:
         self.channel = channel
@@ -301,7 +301,7 @@ class InMemoryDispatcher:
             member.send("cancel", {"request-id": request.number, "reason": errno.ECANCELED})
 
     def close(self) -> None:
-        """End every connection."""
+        """End every link."""
         asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
         for connection in self._connections:
@@ -345,4 +345,4 @@ async def serving(
 
 
 def _ignore(error: Exception | None) -> None:
-    """Ignore the end of an agent's connection, which comes with the end of a test."""
+    """Ignore the end of an agent's link, which comes with the end of a test."""

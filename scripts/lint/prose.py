@@ -8,9 +8,10 @@ The rules, by name:
 * ``verb``: a function's first word is a verb in the imperative (``scripts/lint/verbs.txt``), or it begins "True if".
   Exempt are properties and fixtures, which are named by nouns, and tests, whose line is a sentence.
 * ``longer``: "no longer" stands in place of "not ... any more", in comments too.
+* ``person``: processes receive, accept and expect; in first lines they do not hear, believe or think.
+* ``noun``: each thing has the noun of the glossary (:data:`NOUNS`), in comments too.
 
-Usage: ``python -m scripts.lint.prose [FILE_OR_FOLDER ...]``.  Files and folders that are named are held to every rule;
-without any, the whole repository is, but for what :data:`PENDING` lists.
+Usage: ``python -m scripts.lint.prose [FILE_OR_FOLDER ...]``; without arguments, the whole repository.
 """
 
 from __future__ import annotations
@@ -24,20 +25,26 @@ from pathlib import Path
 
 from scripts.lint.sources import FOLDERS, ROOT, Function, comments, docstrings, python_files
 
-PENDING: dict[str, str] = {
-    "tests/foreign/": "verb",
-    "tests/fuzz/": "clause verb",
-    "tests/kernel/": "clause verb longer",
-    "tests/load/": "clause question verb",
-    "tests/netlink_values.py": "verb",
-    "tests/peers/": "clause verb",
-    "tests/support/": "clause question verb",
-    "tests/unit/": "clause question verb longer",
-    "tests/wheels/": "clause verb",
-}
-"""Beginnings of paths, and the rules that they do not keep yet.  An entry that is kept fails: strike it."""
-
-RULES = ("clause", "question", "verb", "longer")
+NOUNS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    (r"agent process(es)?", "worker, or keeper", ("hsframework/", "plugins/", "examples/", "benchmarks/", "docs/")),
+    (r"house", "service", ("hsframework/", "plugins/", "benchmarks/", "docs/")),
+    (
+        r"connections?",
+        "link",
+        (
+            "hsframework/agent/conversation.py",
+            "hsframework/agent/in_hand.py",
+            "hsframework/agent/link.py",
+            "hsframework/agent/pulling.py",
+            "hsframework/agent/trusts.py",
+            "hsframework/dispatcher/agents/connection.py",
+            "hsframework/dispatcher/agents/operations.py",
+            "hsframework/dispatcher/agents/server.py",
+            "hsframework/dispatcher/connections.py",
+        ),
+    ),
+)
+"""A word that is not used, the glossary's noun in its place, and the beginnings of the paths where that holds."""
 
 VERBS = frozenset((Path(__file__).parent / "verbs.txt").read_text().split())
 
@@ -47,6 +54,8 @@ _CLAUSE = re.compile(
     re.IGNORECASE,
 )
 _ANY_MORE = re.compile(r"\bany\s?more\b", re.IGNORECASE)
+_PERSON = re.compile(r"\b(?:hears?|heard|believes?|believed|thinks?)\b", re.IGNORECASE)
+_NOUNS = [(re.compile(rf"\b(?:{word})\b", re.IGNORECASE), noun, paths) for word, noun, paths in NOUNS]
 _LITERAL = re.compile(r"`+[^`]*`+|\"[^\"]*\"")
 
 
@@ -71,11 +80,19 @@ def problems(path: Path) -> Iterator[Problem]:
         first = docstring.text.strip().partition("\n")[0]
         yield from (Problem(shown, docstring.line, rule, first) for rule in broken(docstring.owner, first))
         for offset, line in enumerate(_without_quotations(docstring.text).splitlines()):
-            if _ANY_MORE.search(line):
-                yield Problem(shown, docstring.line + offset, "longer", line.strip())
+            yield from (Problem(shown, docstring.line + offset, rule, line.strip()) for rule in misused(shown, line))
     for number, comment in comments(source):
-        if _ANY_MORE.search(_without_quotations(comment)):
-            yield Problem(shown, number, "longer", comment)
+        words = _without_quotations(comment)
+        yield from (Problem(shown, number, rule, comment) for rule in misused(shown, words))
+
+
+def misused(path: str, line: str) -> Iterator[str]:
+    """Yield the rules on words that a line of a docstring or a comment breaks."""
+    if _ANY_MORE.search(line):
+        yield "longer"
+    for word, noun, paths in _NOUNS:
+        if path.startswith(paths) and word.search(line):
+            yield f"noun ({noun})"
 
 
 def _without_quotations(text: str) -> str:
@@ -89,6 +106,8 @@ def broken(owner: ast.AST, first: str) -> Iterator[str]:
         yield "clause"
     if "?" in _without_quotations(first):
         yield "question"
+    if _PERSON.search(_without_quotations(first)):
+        yield "person"
     demanded = isinstance(owner, Function) and not _is_exempt(owner)
     if demanded and not _begins_with_a_verb(first) and not first.startswith("True if "):
         yield "verb"
@@ -108,26 +127,12 @@ def _is_exempt(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     )
 
 
-def _is_pending(problem: Problem) -> bool:
-    return any(problem.path.startswith(start) and problem.rule in rules.split() for start, rules in PENDING.items())
-
-
-def stale(found: list[Problem]) -> Iterator[str]:
-    """Yield a sentence for each rule in :data:`PENDING` that nothing breaks."""
-    for start, rules in PENDING.items():
-        for rule in rules.split():
-            if not any(problem.path.startswith(start) and problem.rule == rule for problem in found):
-                yield f"{start} keeps the rule {rule!r} now: strike it from PENDING in scripts/lint/prose.py"
-
-
 def main(arguments: list[str]) -> int:
     """Print what breaks the rules in the files and folders that are named, else in all, and return an exit status."""
     folders = [Path(argument).resolve() for argument in arguments] or [ROOT / name for name in FOLDERS]
     found = [problem for folder in folders for path in python_files(folder) for problem in problems(path)]
-    lines = [str(problem) for problem in found if arguments or not _is_pending(problem)]
-    lines += [] if arguments else stale(found)
-    print(*lines, sep="\n", end="\n" if lines else "")
-    return bool(lines)
+    print("".join(f"{problem}\n" for problem in found), end="")
+    return bool(found)
 
 
 if __name__ == "__main__":

@@ -41,19 +41,19 @@ class Apart:
         install_plugin(folder / "site", "census", CENSUS)
 
     def start(self, *words: str) -> Running:
-        """One command with this configuration."""
+        """Start one command with this configuration."""
         process = Running((*words, "--config", str(self.file)), self.folder, self.folder / "site")
         self._stack.callback(process.clean_up)
         return process
 
     def dispatcher(self) -> Running:
-        """A dispatcher, ready."""
+        """Start a dispatcher, and wait until it is ready."""
         process = self.start("dispatcher")
         process.log.wait("the dispatcher is ready")
         return process
 
     def agent(self) -> Running:
-        """An agent, joined."""
+        """Start an agent, and wait until it has joined."""
         process = self.start("agent", "tls13")
         process.log.wait("joined")
         return process
@@ -91,13 +91,13 @@ async def _share(house: Apart, credentials: Credentials) -> None:
 
 
 def test_agents_come_and_go(credentials: Credentials) -> None:
-    """None: ESRCH at once.  One that leaves in good order ends what it has in hand; one that comes serves."""
+    """None: ESRCH at once.  One that stops in good order ends what it has in hand, and is waited for as one that
+    crashed; one that comes serves."""
     with apart() as house:
-        house.dispatcher()
-        asyncio.run(_come_and_go(house, credentials))
+        asyncio.run(_come_and_go(house, house.dispatcher(), credentials))
 
 
-async def _come_and_go(house: Apart, credentials: Credentials) -> None:
+async def _come_and_go(house: Apart, dispatcher: Running, credentials: Credentials) -> None:
     async with AsyncClient(house.folder / "run") as client:
         with tcp_pairs() as ((near, far),):
             assert (await outcome(client, near, credentials.client())).errno == errno.ESRCH
@@ -113,6 +113,7 @@ async def _come_and_go(house: Apart, credentials: Credentials) -> None:
             assert (await begun).errno == 0
             assert first.process.wait(30) == 0
         assert second.stop() == 0
+        dispatcher.log.wait("no agent came back; the group is left", group="tls13")
         with tcp_pairs() as ((near, _),):
             assert (await outcome(client, near, credentials.client())).errno == errno.ESRCH
         house.agent()

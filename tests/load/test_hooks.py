@@ -34,7 +34,7 @@ RULES = {
 
 @contextmanager
 def collectors() -> Iterator[tuple[Path, socket.socket, socket.socket]]:
-    """A folder that agents may enter, with a datagram socket ``log`` in it; and one for metrics."""
+    """Make a folder that agents may enter, with a datagram socket ``log`` in it; and a socket for metrics."""
     unix, inet = (socket.socket(family, socket.SOCK_DGRAM) for family in (socket.AF_UNIX, socket.AF_INET))
     with short_folder() as folder, unix as log, inet as metrics:
         log.bind(str(folder / "log"))
@@ -46,7 +46,7 @@ def collectors() -> Iterator[tuple[Path, socket.socket, socket.socket]]:
 
 
 def test_rules_of_the_house(credentials: Credentials) -> None:
-    """The agent of TLS has each plugin's settings: the server's consumer hears EACCES for a client that is not on the
+    """The agent of TLS has each plugin's settings: the server's consumer gets EACCES for a client that is not on the
     list, and audit and metrics tell of it."""
     with collectors() as (folder, log, metrics):
         (folder / "ca.pem").write_bytes(credentials.authority.certificate_pem)
@@ -74,7 +74,7 @@ prefix = "house"
 
 
 async def _server_hears(service: Service, credentials: Credentials, name: str) -> int:
-    """The errno of a server's handshake with a client of this name."""
+    """Return the errno of a server's handshake with a client of this name."""
     server = replace(credentials.server(), trust=credentials.trust, client_certificate=CertificateDemand.REQUIRE)
     client = replace(credentials.client(), identities=(credentials.authority.issue([name]).identity,))
     async with AsyncClient(service.runtime_dir) as consumer:

@@ -8,7 +8,7 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, cast
 
 from hsframework.configuration.settings import Configuration
@@ -16,36 +16,40 @@ from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.source import KernelSource
-from hsframework.dispatcher.sources.kernel.wire import Wire
+from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending, Wire
 from hsframework.interface import PresharedKey, Secret
 from hsframework.netlink.socket import NetlinkError
 from tests.support.house import House, house
 
 GROUP, OTHER = "tlshd", "other"
 GROUPS = {GROUP, OTHER, "third"}
+NUMBERS = {GROUP: 14, OTHER: 15, "third": 16}
 CLIENT = {"message-type": 1, "auth-mode": 1}
 PSK_CLIENT = {"message-type": 1, "auth-mode": 2, "peer-identity": [7]}
 
 
 class Service:
-    """The kernel's side: queue, members, what was told to it, and whether it is there."""
+    """The kernel's side: a queue for each group, members, what was told to it, and whether it is there."""
 
     def __init__(self) -> None:
         self.there = True
-        self.queue: deque[Mapping[str, Any]] = deque()
+        self.queues: dict[str, deque[Accepted]] = {group: deque() for group in GROUPS}
         self.members: set[str] = set()
         self.told: list[tuple[int, list[int]]] = []
+        self.endings: list[Ending] = []
         self._opened = 0
         self.refuses_done = False
         self.short_of_memory = 0
         """So many further DONEs find the kernel without memory."""
         self.not_joined: set[str] = set()
         self.not_accepted: dict[str, int] = {}
+        self.withheld: set[str] = set()
+        """Groups of which no more is handed over at present, though requests wait."""
         self.accepts = 0
         self.drains = 0
 
     def sockets(self) -> int:
-        """How many wires are open."""
+        """Count the wires that are open."""
         return self._opened
 
     def count(self, number: int) -> None:
@@ -85,23 +89,27 @@ class PlayedWire(Wire):
         self._service.count(-1)
 
     def _group(self, group: str) -> int:
-        raise NotImplementedError
+        return NUMBERS[group]
 
-    def accept(self, group: str) -> Mapping[str, Any] | None:
+    def accept(self, group: str) -> Accepted | None:
         self._vanished()
         self._service.accepts += 1
         if group in self._service.not_accepted:
             raise NetlinkError("it takes no ACCEPT", errno=self._service.not_accepted[group])
-        return self._service.queue.popleft() if self._service.queue else None
+        queue = self._service.queues[group]
+        if group in self._service.withheld or not queue:
+            return None
+        return queue.popleft()
 
-    def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
+    def done(self, fd: int, ending: Ending) -> None:
         self._vanished()
         if self._service.short_of_memory:
             self._service.short_of_memory -= 1
             raise NetlinkError("it has no memory", errno=errno.ENOBUFS)
         if self._service.refuses_done:
             raise NetlinkError("not of mine", errno=errno.EBUSY)
-        self._service.told.append((status, list(peers)))
+        self._service.told.append((ending.status, list(ending.peers)))
+        self._service.endings.append(ending)
 
     def _vanished(self) -> None:
         if not self._service.there:
@@ -109,7 +117,7 @@ class PlayedWire(Wire):
 
 
 class Keys:
-    """What is asked of KernelKeys, without a kernel."""
+    """Keys in place of KernelKeys, without a kernel."""
 
     def __init__(self) -> None:
         self.held: list[int] = []
@@ -150,14 +158,19 @@ class Stage:
     def _miss(self) -> None:
         self.missing += 1
 
-    def submit(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT) -> None:
-        """A kernel consumer asks, and it is announced."""
-        self.ask(sock, values)
+    def submit(
+        self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT, group: str = GROUP, **further: Any
+    ) -> None:
+        """Submit a request of a kernel consumer, and announce it.  ``further``: of :class:`Accepted`."""
+        self.ask(sock, values, group, **further)
         self.announce()
 
-    def ask(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT) -> None:
-        """A kernel consumer asks, and its announcement is lost."""
-        self.service.queue.append({**values, "sockfd": os.dup(sock.fileno())})
+    def ask(
+        self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT, group: str = GROUP, **further: Any
+    ) -> None:
+        """Submit a request of a kernel consumer whose announcement is lost."""
+        accepted = Accepted({**values, "sockfd": os.dup(sock.fileno())}, **further)
+        self.service.queues[group].append(accepted)
 
     def announce(self) -> None:
         os.write(self.wires[-1].writer, b"!")
@@ -176,3 +189,6 @@ async def stage(**values: Any) -> AsyncIterator[Stage]:
         yield made
         home.dispatcher.stop()
         made.source.close()
+        for queue in made.service.queues.values():
+            for left in queue:
+                os.close(left.values["sockfd"])

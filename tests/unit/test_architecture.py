@@ -20,7 +20,7 @@ EDGES = {
     "cli": "supervisor dispatcher testing agent client scaffold registry process configuration local telemetry"
     " credentials netlink top",
     # The processes.  Dispatcher and agent know nothing of each other.
-    "supervisor": "dispatcher agent registry process configuration local netlink top",
+    "supervisor": "dispatcher agent registry process configuration local top",
     "testing": "dispatcher agent client registry process configuration local telemetry credentials netlink top",
     "dispatcher": "process configuration local telemetry credentials netlink tls top",
     "agent": "registry process configuration local telemetry netlink top",

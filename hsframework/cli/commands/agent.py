@@ -1,4 +1,4 @@
-"""Start the agent of one protocol alone: it pulls requests from a dispatcher that runs apart.
+"""Start the agent of one plugin alone: it pulls requests for the plugin's protocols from a dispatcher that runs apart.
 
 When it is started by root it changes to --user and gives up every capability before it takes a request.
 """
@@ -13,7 +13,7 @@ MAX_PROCESSES = 256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="the protocol, as 'hsframework plugins' lists it")
+    parser.add_argument("name", metavar="NAME", help="the plugin, as 'hsframework plugins' lists it")
     parser.add_argument(
         "--processes", metavar="N", type=_processes, help="agents in this group (default: the configuration's)"
     )

@@ -16,16 +16,16 @@ import errno
 import socket
 import sys
 import time
+from dataclasses import replace
 
-from hsframework.cli.options import attributes as attribute_options, credentials
 from hsframework.cli.options.address import add_port, format_address
 from hsframework.cli.options.facts import report_failure, report_session
+from hsframework.cli.options.handshake import add_handshake, handshake_options
 from hsframework.cli.options.pump import pump
 from hsframework.cli.options.stream import open_stream
-from hsframework.cli.options.transport import check_protocol, connect
+from hsframework.cli.options.transport import connect
 from hsframework.client import AsyncClient, AsyncSession, HandshakeOptions
 from hsframework.errors import HandshakeError, RequestRefused
-from hsframework.interface import Role
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("host", metavar="HOST", help="name or address of the server")
     add_port(parser)
     parser.add_argument("--servername", metavar="NAME", help="name that the server must prove (default: HOST)")
-    credentials.add_arguments(parser)
-    attribute_options.add_argument(parser)
+    add_handshake(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -43,20 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def client_options(arguments: argparse.Namespace) -> HandshakeOptions:
     """Return the options of the handshake that the command line asks for.  Raises ConfigurationError."""
-    check_protocol(arguments)
-    return HandshakeOptions(
-        role=Role.CLIENT,
-        group=arguments.protocol,
-        peer_name=arguments.servername or arguments.host,
-        profile=arguments.profile,
-        identities=credentials.identities(arguments),
-        psks=credentials.presharedkeys(arguments),
-        trust=credentials.trust(arguments),
-        alpn=credentials.alpn(arguments),
-        tls_priorities=arguments.tls_priorities,
-        attributes=attribute_options.attributes(arguments),
-        timeout=arguments.timeout,
-    )
+    return replace(handshake_options(arguments), peer_name=arguments.servername or arguments.host)
 
 
 async def _connect(arguments: argparse.Namespace, options: HandshakeOptions) -> int:

@@ -24,11 +24,16 @@ def add_runtime_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_configuration(parser: argparse.ArgumentParser) -> None:
-    """Add ``--config``, ``--runtime-dir``, ``--log-level`` and ``--log-format``."""
+def add_configuration_file(parser: argparse.ArgumentParser) -> None:
+    """Add ``--config``."""
     parser.add_argument(
         "--config", metavar="FILE", type=Path, help=f"configuration in TOML (default: {DEFAULT_PATH} if it is there)"
     )
+
+
+def add_configuration(parser: argparse.ArgumentParser) -> None:
+    """Add ``--config``, ``--runtime-dir``, ``--log-level`` and ``--log-format``, for a command that serves."""
+    add_configuration_file(parser)
     add_runtime_dir(parser)
     parser.add_argument("--log-level", choices=LEVELS, help="overrides the configuration's")
     parser.add_argument("--log-format", choices=FORMATS, help="overrides the configuration's")
@@ -60,7 +65,10 @@ def add_tlshd(parser: argparse.ArgumentParser) -> None:
 
 
 def configuration(arguments: argparse.Namespace) -> Configuration:
-    """Load the configuration file and apply the command line to it.  Raises ConfigurationError."""
+    """Load the configuration file and apply the command line to it, as far as it has the options.
+
+    Raises ConfigurationError.
+    """
     return _configuration(arguments)[0]
 
 
@@ -75,11 +83,10 @@ def _configuration(arguments: argparse.Namespace) -> tuple[Configuration, tuple[
         tlshd = load_tlshd_configuration(None if asked is True else asked)
         result, warnings = tlshd.onto(result), tlshd.warnings
     log = result.log
-    if arguments.log_level is not None:
-        log = replace(log, level=arguments.log_level)
-    if arguments.log_format is not None:
-        log = replace(log, format=arguments.log_format)
-    runtime_dir = arguments.runtime_dir.absolute() if arguments.runtime_dir is not None else result.runtime_dir
+    level, form = getattr(arguments, "log_level", None), getattr(arguments, "log_format", None)
+    log = replace(log, level=level or log.level, format=form or log.format)
+    folder = getattr(arguments, "runtime_dir", None)
+    runtime_dir = folder.absolute() if folder is not None else result.runtime_dir
     further = tuple(name for name in getattr(arguments, "netns", ()) if name not in result.kernel.namespaces)
     kernel = replace(result.kernel, namespaces=(*result.kernel.namespaces, *dict.fromkeys(further)))
     return replace(result, log=log, runtime_dir=runtime_dir, kernel=kernel), warnings

@@ -1,9 +1,9 @@
-"""The agents' socket: join, accept, done, PSK-LOOKUP and restore, one connection for each agent process.
+"""The agents' socket: join, accept, done, PSK-LOOKUP and restore, one link for each worker.
 
 The dispatcher offers its agents the same service as the kernel offers the dispatcher.
 
-* ``server``: accepts connections.
-* ``connection``: the connection of one agent, from its first message to its end.
+* ``server``: accepts links.
+* ``connection``: the link of one agent, from its first message to its end.
 * ``operations``: a table of the operations that each phase allows, and those on groups: join, leave, accept.
 * ``in_hand``: the operations on requests that an agent has in hand.
 """

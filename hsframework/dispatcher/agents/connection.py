@@ -1,4 +1,4 @@
-"""One agent's connection: its phase and memberships, what is sent to it, and its end.
+"""One agent's link: its phase and memberships, what is sent to it, and its end.
 
 READY goes to every member of a group when a request arrives, and again only after the agent has asked (a READY that
 waits unread says enough).  An agent that is gone costs each consumer whose request it had one EIO; one that misses a
@@ -36,7 +36,7 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 
 class Phase(enum.Enum):
-    """Stage of an agent's connection.  There is no way back, not even by leaving every group."""
+    """Stage of an agent's link.  There is no way back, not even by leaving every group."""
 
     CONNECTED = "it has joined no group yet"
     JOINED = "it has joined one"
@@ -54,7 +54,7 @@ class Operation(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Objects that the connections of all agents share."""
+    """Objects that the links of all agents share."""
 
     dispatcher: Dispatcher
     policy: Policy
@@ -64,7 +64,7 @@ class Service:
 
 
 class AgentConnection:
-    """Connection of one agent process, the dispatcher's end.  ``on_closed`` is called once, when it has ended."""
+    """Link of one worker, the dispatcher's end.  ``on_closed`` is called once, when it has ended."""
 
     def __init__(
         self,
@@ -77,6 +77,7 @@ class AgentConnection:
         self.service = service
         self.name = f"pid {peer.pid}"
         self.phase = Phase.CONNECTED
+        self.protocol = ""
         self.groups: set[str] = set()
         self.socket_protocols: frozenset[int] = frozenset()
         self.tls_policies = False
@@ -116,7 +117,7 @@ class AgentConnection:
             self._watch = self.service.loop.call_later(HANG_GRACE, self._kill)
 
     def close(self) -> None:
-        """End the connection, as if the agent had gone."""
+        """End the link, as if the agent had gone."""
         if not self.channel.closed:
             self.channel.close()
             self._gone(None)

@@ -1,6 +1,6 @@
-"""Operations of agents, as a table.  An operation that is not listed for the phase of a connection is refused.
+"""Operations of agents, as a table.  An operation that is not listed for the phase of a link is refused.
 
-Each is a function of the connection, the message and a file descriptor, which it owns; that is None unless the
+Each is a function of the link, the message and a file descriptor, which it owns; that is None unless the
 operation takes a socket.  It sends the answer itself, or raises HsframeworkError, which is sent as an error.  Those on
 groups are here, and those on the requests that an agent has in hand in ``in_hand``.
 """
@@ -33,7 +33,9 @@ def join(agent: AgentConnection, message: Message, fd: int | None) -> None:
     groups = message.wanted("group")
     for group in groups:
         agent.service.policy.check_join(agent.peer, group)
+    agent.service.dispatcher.check_groups(groups)
     agent.phase = Phase.JOINED
+    agent.protocol = message.values.get("protocol", "")[:64]
     agent.tls_policies = message.values.get("tls-policies", False)
     agent.socket_protocols = frozenset(message.values.get("socket-protocol", ()))
     agent.name = f"{message.values.get('agent', 'agent')[:64]} (pid {agent.peer.pid})"
@@ -48,7 +50,7 @@ def leave(agent: AgentConnection, message: Message, fd: int | None) -> None:
     agent.groups.difference_update(groups)
     agent.announced.difference_update(groups)
     _log.info("an agent leaves", agent=agent.name, groups=groups)
-    agent.service.dispatcher.left(agent, groups, expected_back=False)
+    agent.service.dispatcher.left(agent, groups, expected_back=message.values.get("expected-back", False))
 
 
 def accept(agent: AgentConnection, message: Message, fd: int | None) -> None:

@@ -1,7 +1,7 @@
 """Trust files for agents, in a bounded number of slots.
 
 A trust-id is a slot.  When all are in use, the least recently used one gets new content and a new generation; the new
-file is sent to an agent before the first request that names the slot again, over the same connection and so in order.
+file is sent to an agent before the first request that names the slot again, over the same link and so in order.
 
 The memory of a memfd belongs to no process, and so is not locked with the dispatcher's: it goes to swap, and a worker
 that replaces another would read it from there, by a connection that may need that worker.  So each is mapped here.

@@ -22,7 +22,7 @@ from hsframework.dispatcher.offload import OffloadLookup
 from hsframework.dispatcher.planted import session_planted
 from hsframework.dispatcher.requests.groups import Group
 from hsframework.dispatcher.requests.lifecycle import TABLE, Action, Event, State
-from hsframework.dispatcher.requests.limits import PendingLimits
+from hsframework.dispatcher.requests.limits import Claim, PendingLimits
 from hsframework.dispatcher.requests.request import Agent, Outcome, PendingRequest, Source, Submission
 from hsframework.errors import RequestRefused, errno_name, is_shortage
 from hsframework.local.deadlines import Deadlines
@@ -55,21 +55,28 @@ class Dispatcher:
         self._loop = loop or asyncio.get_running_loop()
         self._limits = PendingLimits(configuration.limits)
         self._inodes: set[int] = set()
-        self._starved: set[Source] = set()
+        self._starved: dict[tuple[str, str], Source] = {}
+        """Sources that wait for room, by group and by their own name."""
         self._numbers = sequence_numbers()
         self._closer = Closer()
         self._deadlines: Deadlines[PendingRequest] = Deadlines(self._loop, self._deadline)
         # Bound once: the module's own logger is bound anew by every call, which costs more than what it drops.
         self._log = _log.bind()
-        self._actions: Mapping[Action, Callable[[PendingRequest], None]] = {
+        self._actions: Mapping[Action, Callable[[PendingRequest], object]] = {
             Action.SHUT_DOWN: lambda request: request.custody.shut_down(),
             Action.COMPLETE: self._complete,
+            Action.HAND_BACK: self._hand_back,
             Action.TELL_AGENT: self._tell_agent,
             Action.WATCH_AGENT: self._watch_agent,
             Action.RELEASE: self._release,
         }
         for name in expected_groups:
-            self._await_agent(self._group(name))
+            try:
+                self.check_groups([name])
+            except RequestRefused as error:
+                _log.error("an expected group is not served", group=name, reason=str(error))
+            else:
+                self._await_agent(self._group(name))
 
     # Called by sources
 
@@ -84,7 +91,7 @@ class Dispatcher:
         """Remove a source, and end its requests without completion: there is nobody to receive it."""
         if self.sources.get(source.name) is source:
             del self.sources[source.name]
-        self._starved.discard(source)
+        self._starved = {place: other for place, other in self._starved.items() if other is not source}
         for request in [request for request in self.requests.values() if request.submission.source is source]:
             request.custody.shut_down()
             self.consumer_gone(request)
@@ -107,11 +114,12 @@ class Dispatcher:
             number = next(self._numbers)
         now = self._loop.time()
         request = PendingRequest(submission, custody, origin, number, now, now + submission.timeout)
+        claim = _claim(submission, custody.peer_host)
         group.admit(request)
         try:
             if custody.inode in self._inodes:
                 raise RequestRefused("a handshake is under way on this socket", errno=errno.EBUSY)
-            self._limits.take(submission.consumer, submission.group, custody.peer_host)
+            self._limits.take(claim)
         except RequestRefused:
             group.remove(request)
             raise
@@ -127,14 +135,21 @@ class Dispatcher:
 
         If not, its ``room_made`` is called once there is room.
         """
-        if self._limits.room_for(source.name, group):
+        if self._limits.room_for(Claim(group, source.name, source.name, None)):
             return True
-        self._starved.add(source)
+        self._starved[group, source.name] = source
         return False
 
-    def cancel(self, request: PendingRequest) -> None:
-        """Complete a request that its consumer withdraws with ECANCELED, unless it has an outcome already."""
+    def cancel(self, request: PendingRequest) -> Outcome | None:
+        """End a request that its consumer withdraws, with ECANCELED.  Return the outcome, which the source delivers.
+
+        None: the request has been completed before.  The source owns the custody, as in
+        :meth:`~hsframework.dispatcher.requests.request.Source.complete`.
+        """
+        if request.state is State.CLOSED:
+            return None
         self.happen(request, Event.CANCELLED, Outcome.failure(errno.ECANCELED, "the consumer withdrew the request"))
+        return request.outcome
 
     def consumer_gone(self, request: PendingRequest) -> None:
         """Close a request whose consumer has gone."""
@@ -142,14 +157,26 @@ class Dispatcher:
 
     # Called by agents' connections
 
+    def check_groups(self, names: Iterable[str]) -> None:
+        """Raise RequestRefused (EAGAIN) if an agent cannot join these groups, because each further one needs a share.
+
+        See :attr:`~hsframework.configuration.settings.Limits.groups`.
+        """
+        served = {group.name for group in self.groups.values() if group.open}
+        served.update(request.submission.group for request in self.requests.values())
+        most = self.configuration.limits.groups
+        if len(served.union(names)) > most:
+            listed = ", ".join(sorted(served))
+            raise RequestRefused(
+                f"{most} groups are served at once ({listed}); raise limits.groups", errno=errno.EAGAIN
+            )
+
     def joined(self, agent: Agent, names: Iterable[str]) -> None:
         """Add an agent to groups, and announce to it the requests that wait in them."""
         for name in names:
             group = self._group(name)
             was_open = group.open
-            if group.grace is not None:
-                group.grace.cancel()
-                group.grace = None
+            group.end_grace()
             group.join(agent)
             if not was_open:
                 for source in self.sources.values():
@@ -160,7 +187,8 @@ class Dispatcher:
     def left(self, agent: Agent, names: Iterable[str], *, expected_back: bool) -> None:
         """Remove an agent from groups.
 
-        ``expected_back``: it has not left by itself, so a group without further agents stays open for a grace period.
+        ``expected_back``: it, or another in its place, may be back at once: a group without further agents stays open
+        for a grace period.
         """
         for name in names:
             group = self.groups[name]
@@ -249,15 +277,19 @@ class Dispatcher:
 
     def _complete(self, request: PendingRequest) -> None:
         """Forget a request, and give its outcome and its socket to the source."""
-        outcome = request.outcome
-        assert outcome is not None
-        self._record(request, outcome)
-        self._forget(request)
+        outcome = self._hand_back(request)
         try:
             request.submission.source.complete(request, outcome)
         except Exception as error:
             _log.error("a fault in the dispatcher", request=request.id, error=repr(error), during="its completion")
             request.custody.release()
+
+    def _hand_back(self, request: PendingRequest) -> Outcome:
+        """Forget a request, whose outcome is decided."""
+        assert request.outcome is not None
+        self._record(request, request.outcome)
+        self._forget(request)
+        return request.outcome
 
     def _tell_agent(self, request: PendingRequest) -> None:
         assert request.agent is not None
@@ -276,11 +308,11 @@ class Dispatcher:
         del self.requests[request.id]
         self._inodes.discard(request.custody.inode)
         self._deadlines.remove(request, request.ticket)
-        self._limits.give_back(request.submission.consumer, request.submission.group, request.custody.peer_host)
-        if self._starved:
-            starved, self._starved = self._starved, set()
-            for source in starved:
-                self._loop.call_soon(source.room_made)
+        claim = _claim(request.submission, request.custody.peer_host)
+        self._limits.give_back(claim)
+        starved = self._starved.pop((claim.group, claim.source), None) if self._starved else None
+        if starved is not None:
+            self._loop.call_soon(starved.room_made, claim.group)
 
     def _deadline(self, request: PendingRequest) -> None:
         text = "the agent did not end the handshake by its deadline" if request.agent else "no agent took the request"
@@ -323,9 +355,7 @@ class Dispatcher:
         self._close_group(group)
 
     def _close_group(self, group: Group) -> None:
-        if group.grace is not None:
-            group.grace.cancel()
-            group.grace = None
+        group.end_grace()
         for source in self.sources.values():
             source.group_closed(group.name)
         for request in group:
@@ -338,13 +368,15 @@ class Dispatcher:
     def stop(self) -> None:
         """Complete every request with EIO."""
         for group in self.groups.values():
-            if group.grace is not None:
-                group.grace.cancel()
-                group.grace = None
+            group.end_grace()
             for request in group:
                 self.happen(request, Event.GROUP_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
         for request in list(self.requests.values()):
             self.happen(request, Event.AGENT_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
+
+
+def _claim(submission: Submission, address: str) -> Claim:
+    return Claim(submission.group, submission.source.name, submission.consumer, address)
 
 
 def _missing_session(request: PendingRequest, values: Mapping[str, Any]) -> str | None:

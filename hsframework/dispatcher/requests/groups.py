@@ -1,7 +1,7 @@
 """Multicast groups: their members, and the requests that wait in them.
 
-A group is *open* while an agent has joined it, and for a grace period after its last agent went away without having
-left (it crashed, and is expected back).  Requests are taken while the group is open.
+A group is *open* while an agent has joined it, and for a grace period after its last agent went away and is expected
+back: it crashed, or said so when it left.  Requests are taken while the group is open.
 """
 
 from __future__ import annotations
@@ -33,6 +33,12 @@ class Group:
     def open(self) -> bool:
         """True if the group has an agent, or one is expected back at once."""
         return bool(self.members) or self.grace is not None
+
+    def end_grace(self) -> None:
+        """Wait no longer for an agent to come back."""
+        if self.grace is not None:
+            self.grace.cancel()
+            self.grace = None
 
     def join(self, agent: Agent) -> None:
         """Add an agent."""

@@ -1,8 +1,8 @@
 """Source of requests from user space: programs that hand over a socket and get its session back.
 
-One connection may have many requests under way; each is named by the sequence number of its submit.  A request that is
+One link may have many requests under way; each is named by the sequence number of its submit.  A request that is
 refused is answered with an error; one that was taken gets exactly one result.  A consumer that goes away takes its
-requests with it.  The session's secrets go out once, over the connection of the consumer that owns the socket.
+requests with it.  The session's secrets go out once, over the link of the consumer that owns the socket.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from hsframework.dispatcher.connections import Listener
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keys.vault import Vault, auth_mode_of, brings_nothing, role_of
 from hsframework.dispatcher.messages import codec, parameters
+from hsframework.dispatcher.overview import overview
 from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import HIGHEST_URGENCY, Outcome, PendingRequest, Submission, no_key
@@ -31,7 +32,7 @@ from hsframework.local.packets import check_size
 from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error, sequence_of, without_sequence
 
 REMEMBERED = 16
-"""Submits of a connection that are remembered, since the next one often asks for the same."""
+"""Submits of a link that are remembered, since the next one often asks for the same."""
 
 REMEMBERED_SIZE = 1024
 """Bytes of such a submit, at most."""
@@ -75,8 +76,12 @@ class LocalSource:
     def group_closed(self, group: str) -> None:
         """Do nothing, likewise."""
 
-    def room_made(self) -> None:
+    def room_made(self, group: str) -> None:
         """Do nothing: a submit for which there was no room has been refused."""
+
+    def group_number(self, group: str) -> int:
+        """Return 0: submits name the group."""
+        return 0
 
     def complete(self, request: PendingRequest, outcome: Outcome) -> None:
         """Give the socket back and send the consumer its result."""
@@ -85,7 +90,7 @@ class LocalSource:
         origin.connection.complete(origin.sequence, request, outcome)
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
-        """End the connection: the consumer lost its own one with the earlier dispatcher, so nobody waits."""
+        """End the connection: the consumer lost its link with the earlier dispatcher, so nobody waits."""
         custody.shut_down()
         custody.release()
 
@@ -106,14 +111,14 @@ class LocalSource:
 
 
 class _Origin(NamedTuple):
-    """Connection for the result, and sequence number of the submit."""
+    """Link for the result, and sequence number of the submit."""
 
     connection: ConsumerConnection
     sequence: int
 
 
 class ConsumerConnection:
-    """Connection of a consumer."""
+    """Link of a consumer."""
 
     def __init__(self, source: LocalSource, sock: socket.socket, peer: PeerCredentials) -> None:
         self.peer = peer
@@ -137,7 +142,7 @@ class ConsumerConnection:
         self._channel.send_soon(result)
 
     def close(self) -> None:
-        """End the connection, as if the consumer had gone."""
+        """End the link, as if the consumer had gone."""
         if not self._channel.closed:
             self._channel.close()
             self._gone(None)
@@ -149,11 +154,9 @@ class ConsumerConnection:
             values = None
             if submission is None:
                 message = codec.decode(data)
-                if message.operation == "cancel":
-                    self._cancel(message)
-                    return
                 if message.operation != "submit":
-                    raise RequestRefused(f"{message.operation} is not for consumers", errno=errno.EOPNOTSUPP)
+                    self._other(message)
+                    return
                 values = message.values
                 submission = self._agree(values)
             handed, fd = fd, None
@@ -223,12 +226,25 @@ class ConsumerConnection:
             urgency=urgency,
         )
 
-    def _cancel(self, message: Message) -> None:
-        request = self._requests.get(message.values.get("request-id", 0))
-        if request is not None:
-            self._source.dispatcher.cancel(request)
+    def _other(self, message: Message) -> None:
+        """Handle what is no submit."""
+        if message.operation == "cancel":
+            self._cancel(message)
+        elif message.operation == "groups":
+            self._source.policy.check_overview(self.peer)
+            for values in overview(self._source.dispatcher):
+                self._channel.send(codec.encode("groups", values, sequence=message.sequence))
+        else:
+            raise RequestRefused(f"{message.operation} is not for consumers", errno=errno.EOPNOTSUPP)
         if message.flags & NLM_F_ACK:
             self._channel.send(encode_error(0, message.sequence))
+
+    def _cancel(self, message: Message) -> None:
+        sequence = message.values.get("request-id", 0)
+        request = self._requests.get(sequence)
+        outcome = None if request is None else self._source.dispatcher.cancel(request)
+        if request is not None and outcome is not None:
+            self.complete(sequence, request, outcome)
 
     def _gone(self, error: Exception | None) -> None:
         self._source.listener.closed(self)

@@ -53,7 +53,7 @@ def ynl() -> Iterator[Any]:
 
 @contextlib.contextmanager
 def agent(ynl: Any, specification: Path, group: str) -> Iterator[Any]:
-    """An agent that has joined a group; the spec was checked by the schema of its protocol."""
+    """Start an agent that has joined a group; the spec was checked by the schema of its protocol."""
     schema = SCHEMAS / f"{tree_of(specification)['protocol']}.yaml"
     with ynl.YnlFamily(str(specification), schema=str(schema)) as family:
         family.ntf_subscribe(group)
@@ -61,14 +61,14 @@ def agent(ynl: Any, specification: Path, group: str) -> Iterator[Any]:
 
 
 def announcement(family: Any) -> dict[str, Any]:
-    """The next one, waited for."""
+    """Wait for the next announcement and return it."""
     found: dict[str, Any] = next(family.poll_ntf(duration=PATIENCE))
     return found
 
 
 @contextlib.contextmanager
 def closed_on_failure(fd: int) -> Iterator[None]:
-    """A descriptor that DONE closes: without DONE its loan would keep the module from being unloaded."""
+    """Close a descriptor by DONE on failure: without DONE its loan would keep the module from being unloaded."""
     try:
         yield
     except BaseException:
@@ -153,7 +153,7 @@ def test_the_raw_form(group: str, number: int, ynl: Any, near: socket.socket) ->
 
 
 def test_another_group_is_not_joined(ynl: Any, near: socket.socket) -> None:
-    """A number that is not the group's would be noticed: nobody hears of a request."""
+    """A number that is not the group's would be noticed: nobody receives a request."""
     with agent(ynl, RAW, "quic"), raw.Submission() as request:
         with pytest.raises(OSError) as refused:
             request.submit(near.fileno(), protocol=raw.TLSHD)

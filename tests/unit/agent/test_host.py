@@ -13,7 +13,7 @@ from hsframework.agent.served import prepare
 from hsframework.errors import ConfigurationError
 from hsframework.interface import Endpoint, Request, Result
 from hsframework.netlink.attributes import attribute_codec
-from hsframework.netlink.messages import Message
+from hsframework.netlink.messages import NLM_F_ACK, Message
 from tests.unit.agent.fakes import (
     TOY_SPECIFICATION,
     WAIT,
@@ -86,7 +86,7 @@ async def test_stop_finishes_what_is_in_hand() -> None:
             assert await read(theirs, 6) == b"\x05hello"
             agent.host.stop()
             leave = await agent.peer.receive("leave")
-            assert leave.values == {"group": ["toy"]}
+            assert leave.values == {"group": ["toy"], "expected-back": True}
             agent.peer.refuse(leave, 0)
             agent.peer.send("ready", {"group": "toy"})
             theirs.send(b"\x05world")
@@ -96,7 +96,7 @@ async def test_stop_finishes_what_is_in_hand() -> None:
 
 
 async def test_stop_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not end in time is ended with EIO."""
+    """A handshake that does not end in time is ended with EIO."""
     monkeypatch.setattr("hsframework.agent.host.STOP_TIME", 0.01)
     async with running(forever) as agent:
         with pair() as (ours, _):
@@ -111,12 +111,12 @@ async def test_stop_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def hoards(request: Request, endpoint: Endpoint) -> Result:
-    """Memory ends."""
+    """Run out of memory."""
     raise MemoryError
 
 
 async def opens_too_much(request: Request, endpoint: Endpoint) -> Result:
-    """File descriptors end."""
+    """Run out of file descriptors."""
     raise OSError(errno.EMFILE, "Too many open files")
 
 
@@ -138,6 +138,20 @@ async def test_leaked_descriptors_retire_the_process(capfd: pytest.CaptureFixtur
     """A number is open that requests alone do not come to: no handshake fails for it."""
     await _retired(greet, 0, highest_fd=2)
     assert "file descriptors run out" in "".join(capfd.readouterr())
+
+
+async def test_a_process_that_retires_stays_a_member_until_it_is_replaced() -> None:
+    """It takes nothing more, and does not leave before it is told that another one has joined."""
+    async with running(hoards, on_retired=lambda: None) as agent:
+        with pair() as (ours, _):
+            agent.peer.give(await agent.peer.asked(), ours.fileno())
+            assert (await agent.peer.receive("done")).values["status"] == errno.EIO
+            agent.peer.send("ready", {"group": "toy"})
+            agent.peer.send("cancel", {"request-id": 1}, sequence=7, flags=NLM_F_ACK)
+            assert (await agent.peer.receive("error")).sequence == 7
+            agent.host.stop()
+            agent.peer.refuse(await agent.peer.receive("leave"), 0)
+            await asyncio.wait_for(agent.task, WAIT)
 
 
 async def _retired(behaviour: Behaviour, status: int, highest_fd: int | None = None) -> None:

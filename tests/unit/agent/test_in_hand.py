@@ -256,7 +256,7 @@ async def test_a_fault_of_the_agent_costs_no_room(monkeypatch: pytest.MonkeyPatc
 
 
 def faulty(*values: object, **named: object) -> Request:
-    """Not an error that anybody foresees."""
+    """Raise an error that nobody foresees."""
     raise RecursionError
 
 

@@ -32,6 +32,7 @@ from hsframework.local.control import (
     WorkerDied,
     WorkerJoined,
 )
+from hsframework.netlink.messages import NLM_F_ACK
 from tests.unit.agent.fakes import WAIT, AgentPeer, FakeDispatcher, dispatcher, pair
 
 ROOT = Path(__file__).parents[3]
@@ -46,13 +47,13 @@ class House:
     control: socket.socket | None
 
     async def hear(self) -> FromKeeper:
-        """The keeper's next report."""
+        """Receive the keeper's next report."""
         assert self.control is not None
         data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.control, MAX_MESSAGE), WAIT)
         return KEEPER_TO_SUPERVISOR.decode(data)
 
     def go(self, data: bytes = SUPERVISOR_TO_KEEPER.encode(Go())) -> None:
-        """What the supervisor sends once the dispatcher knows the agent's user."""
+        """Send what the supervisor sends once the dispatcher knows the agent's user."""
         assert self.control is not None
         self.control.send(data)
 
@@ -63,14 +64,14 @@ class House:
         return self.process.returncode, log.decode()
 
     async def stop(self) -> tuple[int, str]:
-        """SIGTERM, and the end."""
+        """Send SIGTERM, and wait for the end."""
         self.process.send_signal(signal.SIGTERM)
         return await self.ended()
 
 
 @contextlib.asynccontextmanager
 async def keeper(*, controlled: bool = False, **options: Any) -> AsyncIterator[House]:
-    """A keeper with these options (see keeper_process); killed at the end when it is still there."""
+    """Run a keeper with these options (see keeper_process); killed at the end when it is still there."""
     async with dispatcher() as fake:
         # The agent's user must get through to the socket, as in a real runtime directory.
         fake.path.parent.chmod(0o755)
@@ -95,7 +96,7 @@ async def keeper(*, controlled: bool = False, **options: Any) -> AsyncIterator[H
 
 
 async def shake(peer: AgentPeer, number: int = 1) -> dict[str, Any]:
-    """One toy handshake through a worker; the values of its DONE."""
+    """Run one toy handshake through a worker, and return the values of its DONE."""
     with pair() as (ours, theirs):
         theirs.send(b"\x05world")
         peer.give(await peer.asked(), ours.fileno(), number)
@@ -118,7 +119,7 @@ async def test_workers_serve_and_stop() -> None:
 
 
 async def test_killed_worker_is_replaced() -> None:
-    """kill -9 of a worker: another process joins at once, serves, and the supervisor hears of both."""
+    """kill -9 of a worker: another process joins at once, serves, and the supervisor gets word of both."""
     async with keeper(controlled=True) as house:
         assert await house.hear() == Loaded(("toy",), ("toy",))
         house.go()
@@ -187,13 +188,14 @@ async def test_join_refused() -> None:
     ("options", "said"),
     [
         ({"settings": {"greetin": "x"}}, "did you mean 'greeting'"),
-        ({"protocol": "nothing"}, "install hsframework-nothing"),
+        ({"plugin": "nothing"}, "no plugin 'nothing' is installed (installed: plugin-0); install hsframework-nothing"),
+        ({"plugin": "toy"}, "'toy' is a protocol of the plugin 'plugin-0', by which its agent is named"),
         ({"behaviour": "broken"}, "'plugin-0' failed to prepare toy: RuntimeError"),
         ({"groups": ["x" * (LONGEST_TEXT + 1)]}, "the plugin's groups or protocols cannot be reported"),
     ],
 )
 async def test_what_keeps_a_keeper_from_starting(options: dict[str, Any], said: str) -> None:
-    """Wrong settings, a protocol that is not there, one that cannot be prepared: status 2, and a report says what."""
+    """Wrong settings, no such plugin, a protocol in its place, one that cannot be prepared: status 2, and a report."""
     async with keeper(controlled=True, **options) as house:
         report = await house.hear()
         status, log = await house.ended()
@@ -206,7 +208,7 @@ async def test_what_keeps_a_keeper_from_starting(options: dict[str, Any], said: 
 
 @pytest.mark.parametrize("data", [b"nonsense", b'{"event": "stop"}', WorkerJoined(1).encode(), b"[" * 50_000])
 async def test_nonsense_from_the_supervisor(data: bytes) -> None:
-    """Is logged, and changes nothing."""
+    """A message that makes no sense is logged, and changes nothing."""
     async with keeper(controlled=True) as house:
         assert isinstance(await house.hear(), Loaded)
         house.go(data)
@@ -229,6 +231,47 @@ async def test_a_plugin_that_changes_what_signals_do() -> None:
         stopping = asyncio.create_task(house.stop())
         second.refuse(await second.receive("leave"), 0)
         assert (await stopping)[0] == ExitStatus.OK
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_a_worker_that_retires_leaves_when_another_has_joined(processes: int) -> None:
+    """In between it is a member that takes nothing, so that its group is open and requests wait for the other one."""
+    async with keeper(behaviour="hoard", processes=processes) as house:
+        first, *others = [await house.dispatcher.agent() for _ in range(processes)]
+        assert (await shake(first))["status"] == errno.EIO
+        second = await house.dispatcher.connection()
+        join = await second.receive("join")
+        first.send("ready", {"group": "toy"})
+        first.send("cancel", {"request-id": 9}, sequence=7, flags=NLM_F_ACK)
+        assert (await first.receive("error")).sequence == 7
+        second.refuse(join, 0)
+        first.refuse(await first.receive("leave"), 0)
+        await first.closed()
+        stopping = asyncio.create_task(house.stop())
+        for peer in (second, *others):
+            peer.refuse(await peer.receive("leave"), 0)
+        status, log = await stopping
+        assert status == ExitStatus.OK, log
+
+
+async def test_a_worker_that_dies_before_it_reads_that_it_was_replaced() -> None:
+    """Its end is no fault of the keeper's, which serves on."""
+    async with keeper(behaviour="hoard") as house:
+        first = await house.dispatcher.agent()
+        assert (await shake(first))["status"] == errno.EIO
+        second = await house.dispatcher.connection()
+        os.kill(first.pid, signal.SIGSTOP)
+        await second.joined()
+        assert (await shake(second))["status"] == errno.EIO
+        third = await house.dispatcher.agent()
+        os.kill(first.pid, signal.SIGKILL)
+        await first.closed()
+        second.refuse(await second.receive("leave"), 0)
+        await second.closed()
+        stopping = asyncio.create_task(house.stop())
+        third.refuse(await third.receive("leave"), 0)
+        status, log = await stopping
+        assert status == ExitStatus.OK, log
 
 
 async def test_privileges_are_gone() -> None:

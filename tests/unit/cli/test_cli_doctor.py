@@ -1,4 +1,4 @@
-"""What ``doctor`` finds, and what it says to do."""
+"""Findings of ``doctor``, and its advice."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ def test_tables_of_plugins_that_are_not_there(command: Command, tmp_path: Path) 
     assert status == 1
     assert "MISSING  plugins.tinny: no plugin 'tinny' is installed; did you mean 'tiny'?\n" in output.decode()
     assert "MISSING  agents.audit: no plugin 'audit' is installed\n" in output.decode()
-    assert "to mend: install hsframework-audit, or remove the table\n" in output.decode()
+    assert (
+        "to mend: install hsframework-audit, or remove the table; an agent is named by its plugin\n" in output.decode()
+    )
     assert b"agents.tiny" not in output
 
 
@@ -92,17 +94,24 @@ def test_files_that_the_configuration_names(files: CredentialFiles, tmp_path: Pa
 
 
 def test_too_few_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hard limit must hold a socket for each pending request."""
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
+    """The hard limit must hold a socket for each pending request; a service with few is noted, one with none missed."""
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 1024))
     assert doctor.check_file_descriptors(Configuration()).verdict == "missing"
-    assert doctor.check_file_descriptors(Configuration(limits=Limits(total=1000))).verdict == "ok"
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
+    finding = doctor.check_file_descriptors(Configuration())
+    assert (finding.verdict, "LimitNOFILE=" in finding.mend) == ("note", True)
+    enough = int(finding.mend.partition("LimitNOFILE=")[2].split()[0])
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (enough, enough))
+    assert doctor.check_file_descriptors(Configuration()).verdict == "ok"
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
+    assert doctor.check_file_descriptors(Configuration(limits=Limits(per_source=100))).verdict == "ok"
     monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, resource.RLIM_INFINITY))
     assert doctor.check_file_descriptors(Configuration()).verdict == "ok"
 
 
 @pytest.mark.parametrize(("family", "ktls"), [(True, True), (False, False), (None, None)])
 def test_kernel(monkeypatch: pytest.MonkeyPatch, family: bool | None, ktls: bool | None) -> None:
-    """What the kernel lacks is a note: consumers in user space do without."""
+    """A missing feature of the kernel is a note: consumers in user space do without."""
     monkeypatch.setattr(doctor, "has_family", lambda name: family)
     monkeypatch.setattr(doctor, "has_ktls", lambda: ktls)
     verdicts = {doctor.check_handshake_family().verdict, doctor.check_ktls().verdict}
@@ -111,7 +120,7 @@ def test_kernel(monkeypatch: pytest.MonkeyPatch, family: bool | None, ktls: bool
 
 @pytest.mark.parametrize("there", [True, False])
 def test_the_raw_form(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
-    """Is looked for where it is to be served, and nowhere else."""
+    """The raw form is looked for where it is to be served, and nowhere else."""
     monkeypatch.setattr(doctor, "has_raw_form", lambda: there)
     assert not list(doctor.check_raw_form(Configuration()))
     settings = Configuration(kernel=KernelSettings(raw=RawSettings(enabled=True)))

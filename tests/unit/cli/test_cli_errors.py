@@ -67,6 +67,10 @@ def complain(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, s
         (["dispatcher", "--log-level", "loud"], "loud"),
         (["dispatcher", "surplus"], "surplus"),
         (["plugins", "--jsn"], "--jsn"),
+        (["plugins", "--log-level", "info"], "--log-level"),
+        (["plugins", "--runtime-dir", "/tmp"], "--runtime-dir"),
+        (["groups", "surplus"], "surplus"),
+        (["doctor", "--log-format", "json"], "--log-format"),
         (["doctor", "--config", "/no/such/file"], "/no/such/file"),
     ],
 )  # fmt: skip
@@ -125,7 +129,7 @@ def test_a_key_on_the_command_line_is_warned_about_and_not_shown(
     assert "abab" not in said
 
 
-@pytest.mark.parametrize("words", [["connect", "127.0.0.1", "1"], ["listen", "0", "--profile", "p"]])
+@pytest.mark.parametrize("words", [["connect", "127.0.0.1", "1"], ["listen", "0", "--profile", "p"], ["groups"]])
 def test_no_dispatcher(capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str]) -> None:
     """Status 1, the path where it was sought, and what to start."""
     status, said = complain(capsys, *words, "--runtime-dir", tmp_path)
@@ -163,7 +167,7 @@ def test_a_name_that_no_plugin_serves(capsys: pytest.CaptureFixture[str], tmp_pa
 
 
 def test_a_word_that_never_ends(capsys: pytest.CaptureFixture[str]) -> None:
-    """What was given is said back in short."""
+    """A word of the command line is repeated in short."""
     status, said = complain(capsys, "x" * 100_000)
     assert (status, len(said) < 500) == (2, True)
 

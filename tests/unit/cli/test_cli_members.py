@@ -1,4 +1,4 @@
-"""Who else is a member of the kernel's groups, as ``doctor`` finds and tells it."""
+"""Other members of the kernel's groups, as ``doctor`` finds and reports them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from hsframework.cli.commands import doctor
 from hsframework.cli.options import members as options
 from hsframework.cli.options.members import Members, Other, listening_sockets, told_apart
 from hsframework.configuration.settings import Configuration, KernelSettings
-from hsframework.dispatcher.sources.kernel.others import FormGroups, Member, NotSeen
+from hsframework.dispatcher.sources.kernel.groups import FormGroups
+from hsframework.dispatcher.sources.kernel.others import Member, NotSeen
 from hsframework.netlink.holders import Holder, Process, Unnamed
 from hsframework.netlink.members import NetlinkSocket
 from hsframework.netlink.socket import NetlinkError
@@ -60,7 +61,7 @@ def test_a_socket_that_the_service_manager_keeps(host: dict[int, list[Process]])
 
 
 def test_without_root_nobody_is_accused(monkeypatch: pytest.MonkeyPatch, host: dict[int, list[Process]]) -> None:
-    """Where the files of processes are not shown, a member may be ours."""
+    """A member may be ours where the files of processes are not shown."""
     monkeypatch.setattr(options, "holders", lambda inodes: ({inode: [] for inode in inodes}, False))
     monkeypatch.setattr(options, "holder_by_port", lambda inode, port: Holder(SERVICE, certain=False))
     found = told_apart([FORM], None, Path("/run/hsframework/consumer.sock"))

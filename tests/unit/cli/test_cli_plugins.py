@@ -34,11 +34,11 @@ def test_good_and_broken_ones(command: Command, plugins: Path) -> None:
 
 
 @pytest.mark.usefixtures("tiny")
-@pytest.mark.parametrize("name", ["plugins", "doctor"])
-def test_one_that_takes_its_process_along(command: Command, plugins: Path, name: str) -> None:
+@pytest.mark.parametrize("words", [["plugins"], ["doctor", "--runtime-dir", "."]])
+def test_one_that_takes_its_process_along(command: Command, plugins: Path, words: list[str]) -> None:
     """It is named, and the others are listed."""
     install(plugins, "deadly", "import os\nos._exit(0)\n")
-    _, output, messages = command.run(name, "--runtime-dir", plugins)
+    _, output, messages = command.run(*words)
     assert messages == ""
     assert b"its import ends the process" in output
     assert b"tiny" in output
@@ -57,7 +57,7 @@ def test_json(command: Command) -> None:
 
 @pytest.mark.usefixtures("tiny")
 def test_agent_of_a_plugin_that_is_not_there(command: Command, plugins: Path) -> None:
-    """What is installed is named, and for a broken plugin its error."""
+    """The installed plugins are named, and for a broken plugin its error."""
     words = ("agent", "quic", "--runtime-dir", plugins)
     status, _, messages = command.run(*words)
     assert (status, "tiny" in messages) == (2, True)
@@ -66,6 +66,20 @@ def test_agent_of_a_plugin_that_is_not_there(command: Command, plugins: Path) ->
     status, _, messages = command.run(*words)
     assert (status, "left_pad" in messages) == (2, True)
     assert "Traceback" not in messages
+
+
+@pytest.mark.usefixtures("tiny")
+def test_agent_by_the_name_of_a_protocol(command: Command, plugins: Path) -> None:
+    """An agent is named by its plugin, which is told; a table by the name of the protocol is warned of."""
+    install(plugins, "several", (plugins / "hs_tiny.py").read_text().replace('name = "tiny"', 'name = "small"'))
+    file = plugins / "hsframework.toml"
+    file.write_text("[agents.small]\nprocesses = 2\n")
+    status, _, messages = command.run("agent", "small", "--runtime-dir", plugins, "--config", file)
+    assert status == 2
+    assert "'small' is a protocol of the plugin 'several', by which its agent is named" in messages
+    assert "hsframework agent several" in messages
+    assert "nobody reads a table" in messages
+    assert "agents.small" in messages
 
 
 @pytest.mark.usefixtures("tiny")

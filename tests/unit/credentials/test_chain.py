@@ -1,4 +1,4 @@
-"""Chains: which are believed, and as what the others fail."""
+"""Chains: which are accepted, and as what the others fail."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def refused(
     peer_name: str | None = NAME,
     at: datetime | None = None,
 ) -> str:
-    """The detail of the failure, which is the one expected."""
+    """Verify a chain that must fail as expected, and return the failure's detail."""
     with pytest.raises(HandshakeFailed) as caught:
         verify(chain, trust, purpose=purpose, peer_name=peer_name, at=at)
     assert caught.value.failure is failure, str(caught.value)
@@ -111,7 +111,7 @@ def test_a_pinned_leaf(root: Authority) -> None:
 
 
 def test_a_pinned_leaf_is_no_authority() -> None:
-    """A pinned leaf that signs another certificate does not make it believed."""
+    """A pinned leaf that signs another certificate does not make it trusted."""
     pinned = Authority(NAME, ca=False, key_usage=None)
     assert verify(pinned.credential, pinned.trust(), peer_name=None)
     refused(pinned.issue([NAME]), pinned.trust(), Failure.WRONG_USAGE, "CA:FALSE")
@@ -215,7 +215,7 @@ def test_wrong_signatures(root: Authority) -> None:
 
 
 def test_malformed(root: Authority) -> None:
-    """What is not a certificate is BAD_CERTIFICATE, as leaf, behind it, cut short or with bytes behind it."""
+    """Bytes that are no certificate are BAD_CERTIFICATE, as leaf, behind it, cut short or with bytes behind it."""
     leaf = root.issue([NAME]).certificate
     for chain in ((b"",), (b"\x30\x00",), (b"nonsense",), (leaf[:-1],), (leaf + b"\0",), (leaf, b"nonsense")):
         refused(chain, root.trust(), Failure.BAD_CERTIFICATE)
@@ -372,7 +372,7 @@ def test_too_much_sent(root: Authority) -> None:
 
 
 def test_depth(root: Authority) -> None:
-    """A path of the greatest depth is believed, one longer is not."""
+    """A path of the greatest depth is accepted, one longer is not."""
     authority = root
     for depth in range(chain_module.MAX_DEPTH - 2):
         authority = authority.intermediate(f"Level {depth}")
@@ -417,7 +417,7 @@ def test_success_is_kept_until_it_expires(root: Authority, monkeypatch: pytest.M
 
 
 def test_success_is_kept_for_its_name_and_purpose_only(root: Authority) -> None:
-    """What was believed for one name or purpose is checked anew for another."""
+    """A chain that was accepted for one name or purpose is checked anew for another."""
     leaf = root.issue([NAME], usages=[SERVER])
     verifier = ChainVerifier(root.trust())
     verifier.verify(leaf.chain, purpose=Purpose.SERVER_AUTH, peer_name=NAME, now=now())
@@ -437,7 +437,7 @@ def test_success_is_kept_until_the_list_is_due(root: Authority) -> None:
 
 
 def test_failure_is_not_kept(root: Authority) -> None:
-    """A chain that was not valid yet is believed once it is."""
+    """A chain that was not valid yet is accepted once it is."""
     start = now() + timedelta(minutes=5)
     leaf, verifier = root.issue([NAME], not_before=start), ChainVerifier(root.trust())
     with pytest.raises(HandshakeFailed):
@@ -472,7 +472,7 @@ def test_anchors_are_parsed_when_needed(root: Authority) -> None:
 
 
 def test_unreadable_trust(root: Authority) -> None:
-    """An anchor that cannot be read believes nobody; a revocation list that cannot be read is an error at once."""
+    """With an unreadable anchor nobody is trusted; a revocation list that cannot be read is an error at once."""
     leaf = root.issue([NAME])
     assert verify(leaf, Trust((b"junk", root.certificate)))
     refused(leaf, Trust((b"junk", root.certificate[:-1])), Failure.UNTRUSTED)

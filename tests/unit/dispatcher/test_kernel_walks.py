@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from hypothesis import given, strategies as st
@@ -19,7 +19,7 @@ from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest, Submission
 from hsframework.dispatcher.sources.kernel.request import KernelOrigin, KernelRequests
 from hsframework.dispatcher.sources.kernel.source import KernelSource
-from hsframework.dispatcher.sources.kernel.wire import Wire
+from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending, Wire
 from hsframework.errors import SHORTAGE_PAUSE
 from hsframework.netlink.socket import NetlinkError
 
@@ -66,22 +66,22 @@ class Service(Wire):
         self.open = False
         self.members.clear()
 
-    def accept(self, group: str) -> Mapping[str, Any] | None:
+    def accept(self, group: str) -> Accepted | None:
         assert self.open
         self._check("accept", group)
         if not self.queues[group]:
             return None
         self.queues[group] -= 1
-        return {"sockfd": self.taken(), "keyring": 7}
+        return Accepted({"sockfd": self.taken(), "keyring": 7})
 
-    def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
+    def done(self, fd: int, ending: Ending) -> None:
         self._check("done")
         assert fd not in self.completed
         self.completed.add(fd)
         self.outstanding.discard(fd)
 
     def taken(self) -> int:
-        """A request is taken; its file descriptor."""
+        """Take a request, and return its file descriptor."""
         fd = next(self._numbers)
         self.outstanding.add(fd)
         return fd
@@ -97,7 +97,7 @@ class Service(Wire):
 
 
 class Socket:
-    """What is asked of custody."""
+    """Custody, as far as it is asked."""
 
     peer_host = "192.0.2.1"
 
@@ -110,13 +110,13 @@ class Socket:
         return self._fd
 
     def shut_down(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def restore(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def release(self) -> None:
-        """Once, and not before it was given back."""
+        """Release it once, and not before it was given back."""
         assert not self._released
         self._released = True
 
@@ -130,20 +130,17 @@ def played_sockets() -> Iterator[None]:
 
 
 class Timer:
-    """A call that the loop is to make, in the list of its kind until it is made or cancelled."""
+    """A call that the loop is to make, under its key until it is made or cancelled."""
 
-    def __init__(self, kind: list[Timer], call: Callable[[], None]) -> None:
-        assert not kind
-        self._kind = kind
-        self._call = call
-        kind.append(self)
+    def __init__(self, timers: dict[str | None, Timer], call: Callable[..., None], group: str | None = None) -> None:
+        assert group not in timers
+        self._timers = timers
+        self._group = group
+        self.ring = call
+        timers[group] = self
 
     def cancel(self) -> None:
-        self._kind.remove(self)
-
-    def ring(self) -> None:
-        self.cancel()
-        self._call()
+        del self._timers[self._group]
 
 
 class World:
@@ -154,8 +151,8 @@ class World:
         self.serves: set[str] = set()
         self.room = 2
         self.pending: list[PendingRequest] = []
-        self.pauses: list[Timer] = []
-        self.retries: list[Timer] = []
+        self.pauses: dict[str | None, Timer] = {}
+        self.retries: dict[str | None, Timer] = {}
         """The time to send DONE again."""
         self.announced: Callable[[], None] | None = None
         self.held = self.missing = 0
@@ -184,8 +181,9 @@ class World:
         assert self.announced is not None
         self.announced = None
 
-    def call_later(self, delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
-        return cast("asyncio.TimerHandle", Timer(self.retries if delay == SHORTAGE_PAUSE else self.pauses, call))
+    def call_later(self, delay: float, call: Callable[..., None], *group: str | None) -> asyncio.TimerHandle:
+        timers = self.retries if delay == SHORTAGE_PAUSE else self.pauses
+        return cast("asyncio.TimerHandle", Timer(timers, call, *group))
 
     def time(self) -> float:
         return 0.0
@@ -193,7 +191,7 @@ class World:
     # The dispatcher
 
     def add_source(self, source: KernelSource) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def remove_source(self, source: KernelSource) -> None:
         assert self.closes, "from within a call of the dispatcher"
@@ -220,7 +218,7 @@ class World:
         self.held -= 1
 
     def take(
-        self, source: KernelSource, group: str, values: Mapping[str, Any], custody: Custody
+        self, source: KernelSource, group: str, accepted: Accepted, custody: Custody
     ) -> tuple[Submission, KernelOrigin]:
         parameters = Parameters(b"", b"")
         submission = Submission(source=source, consumer=source.name, group=group, timeout=1.0, parameters=parameters)
@@ -230,13 +228,13 @@ class World:
         self.held -= 1
 
     @contextlib.contextmanager
-    def peers(self, request: PendingRequest, outcome: Outcome) -> Iterator[list[int]]:
-        yield []
+    def ending(self, request: PendingRequest, outcome: Outcome) -> Iterator[Ending]:
+        yield Ending(outcome.status)
 
     # The owner
 
     def close(self) -> None:
-        """The dispatcher forgets its source here and nowhere else."""
+        """Close the source: the dispatcher forgets it here and nowhere else."""
         self.closes = True
         self.source.close()
 
@@ -267,21 +265,24 @@ class World:
     def complete(self, group: str) -> None:
         if self.pending:
             self.source.complete(self.pending.pop(0), Outcome(0))
-            self.source.room_made()
+            for each in GROUPS:
+                self.source.room_made(each)
 
     def given_back(self, group: str) -> None:
-        """An earlier dispatcher took a request."""
+        """Give back a request that an earlier dispatcher took."""
         fd = self.service.taken() if self.service.there else 0
         custody = Socket(fd, self.close_fd, trusted=False, connected=False)
         self.source.restored(cast("Custody", custody), {})
 
     def pause_over(self, group: str) -> None:
-        if self.pauses:
-            self.pauses[0].ring()
+        """Of the group, and of all groups; where none is named, each."""
+        for paused in [each for each in self.pauses if each in (None, group) or not group]:
+            if paused in self.pauses:
+                self.pauses.pop(paused).ring(paused)
 
     def send_again(self, group: str) -> None:
         if self.retries:
-            self.retries[0].ring()
+            self.retries.pop(None).ring()
 
     def run_out_of_memory(self, group: str) -> None:
         self.service.fails["done "] = errno.ENOBUFS
@@ -302,6 +303,9 @@ class World:
 
     def run_out_of_fds(self, group: str) -> None:
         self.service.fails[f"accept {group}"] = errno.EMFILE
+
+    def lose_requests(self, group: str) -> None:
+        self.service.fails[f"accept {group}"] = errno.EKEYREVOKED
 
     def mend(self, group: str) -> None:
         self.service.fails.clear()
@@ -327,6 +331,7 @@ STEPS = [
     World.run_out_of_fds,
     World.run_out_of_memory,
     World.send_again,
+    World.lose_requests,
     World.mend,
 ]
 WALK = st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from(GROUPS)), max_size=40)
@@ -346,7 +351,7 @@ def walked(world: World, walk: list[tuple[Callable[[World, str], None], str]]) -
 
 @given(WALK)
 def test_all_is_well_in_the_end(walk: list[tuple[Callable[[World, str], None], str]]) -> None:
-    """Whatever happened: once everything works, groups are joined as agents serve them, and every request is over."""
+    """Once everything works, groups are joined as agents serve them, and every request is over."""
     with capture_logs() as logs:
         world = World()
         walked(world, walk)

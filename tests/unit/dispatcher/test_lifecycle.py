@@ -17,7 +17,7 @@ def run(events: list[Event]) -> tuple[State, list[Action]]:
 
 
 def followed(events: list[Event]) -> tuple[list[State], list[Action]]:
-    """Every state that is come to, and the actions."""
+    """Return every state that is come to, and the actions."""
     states = [State.QUEUED]
     done: list[Action] = []
     for event in events:
@@ -28,14 +28,16 @@ def followed(events: list[Event]) -> tuple[list[State], list[Action]]:
     return states, done
 
 
+ENDS = {Action.COMPLETE, Action.HAND_BACK, Action.RELEASE}
+
+
 @given(EVENTS)
 def test_one_completion_whatever_happens(events: list[Event]) -> None:
-    """COMPLETE or RELEASE is the last action and done once, by which a request is closed; no state is come to twice."""
+    """One of the ends is the last action and done once, by which a request is closed; no state is come to twice."""
     states, done = followed(events)
-    ends = done.count(Action.COMPLETE) + done.count(Action.RELEASE)
-    assert ends == (1 if states[-1] is State.CLOSED else 0)
+    assert sum(action in ENDS for action in done) == (1 if states[-1] is State.CLOSED else 0)
     assert len(states) == len(set(states))
-    assert not {Action.COMPLETE, Action.RELEASE} & set(done[:-1])
+    assert not ENDS & set(done[:-1])
 
 
 @given(EVENTS)
@@ -43,7 +45,7 @@ def test_a_request_that_left_its_agent_was_completed_or_has_no_consumer(events: 
     """A closed request has its completion behind it, unless its consumer is gone."""
     state, done = run(events)
     if state is State.CLOSED:
-        assert Action.COMPLETE in done or Event.CONSUMER_GONE in events
+        assert {Action.COMPLETE, Action.HAND_BACK} & set(done) or Event.CONSUMER_GONE in events
 
 
 @given(EVENTS)
@@ -55,16 +57,17 @@ def test_every_request_can_be_brought_to_its_end(events: list[Event]) -> None:
 
 @pytest.mark.parametrize("event", [Event.DEADLINE, Event.CANCELLED, Event.AGENT_GONE, Event.CONSUMER_GONE])
 def test_the_connection_is_dead_before_the_consumer_hears(event: Event) -> None:
-    """Where an agent may still write to the socket, SHUT_DOWN comes before everything else."""
+    """SHUT_DOWN comes before everything else in states in which an agent may still write to the socket."""
     _, actions = TABLE[State.IN_FLIGHT, event]
     assert actions[0] is Action.SHUT_DOWN
 
 
 def test_the_outcome_goes_out_last() -> None:
-    """Each row into CLOSED ends with COMPLETE, or with RELEASE where the consumer is gone; no other row has either."""
+    """Each row into CLOSED ends with COMPLETE, RELEASE where the consumer is gone, HAND_BACK where it withdraws; no
+    other row has one of them."""
     for (_, event), (following, actions) in TABLE.items():
-        last = Action.RELEASE if event is Event.CONSUMER_GONE else Action.COMPLETE
-        ends = [action for action in actions if action in (Action.COMPLETE, Action.RELEASE)]
+        last = {Event.CONSUMER_GONE: Action.RELEASE, Event.CANCELLED: Action.HAND_BACK}.get(event, Action.COMPLETE)
+        ends = [action for action in actions if action in ENDS]
         assert ends == ([last] if following is State.CLOSED else []), event
         assert ends == list(actions[-1:]), event
 

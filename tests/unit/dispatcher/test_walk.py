@@ -29,13 +29,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import pytest
+
 import hsframework
 from hsframework.agent.host import AgentHost
 from hsframework.agent.served import prepare
 from hsframework.client import AsyncClient
 from hsframework.interface import Role
 from hsframework.testing.dispatcher import registry_of
-from tests.support.house import connected_pair, house
+from tests.support.house import REQUEST, connected_pair, house
 from tests.support.played_kernel import GROUP, stage
 from tests.unit.testing.toy_exchange import Exchange, body_size
 from tests.unit.testing.toy_plugin import CLIENT, KEY, ToyPlugin
@@ -92,6 +94,24 @@ async def test_the_page_has_the_kernels_files() -> None:
             await played.until(lambda: played.service.told)
     steps = re.findall(r"^\* `([a-z_/]+\.py)`: ", PAGE.read_text(), re.MULTILINE)
     assert steps == list(dict.fromkeys(_part(way.files, "dispatcher/sources/kernel/")))
+
+
+@pytest.mark.parametrize("pulled", [False, True])
+async def test_a_request_that_is_withdrawn_walks_forward(pulled: bool) -> None:
+    """No file is called back by what it has called, whether the request waits or is in an agent's hands."""
+    async with house() as home:
+        agent, consumer = await home.agent("toy"), await home.consumer()
+        with connected_pair() as (ours, _):
+            sequence = consumer.send("submit", REQUEST, ours.fileno())
+            if pulled:
+                await agent.take_message()
+            else:
+                await home.queued(1)
+            with _recorded() as way:
+                consumer.send("cancel", {"request-id": sequence})
+                assert (await consumer.expect("result")).values["status"] == errno.ECANCELED
+    assert "dispatcher/requests/core.py" in way.files
+    assert not way.re_entries
 
 
 def test_what_a_return_is() -> None:

@@ -29,7 +29,7 @@ STORAGE, OFFICE = ROOT.intermediate("Storage CA"), ROOT.intermediate("Office CA"
 
 
 def member(authority: Authority, name: str, unit: str) -> Identity:
-    """A certificate with an organisational unit."""
+    """Issue a certificate with an organisational unit."""
     subject = x509.Name(
         [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit), x509.NameAttribute(NameOID.COMMON_NAME, name)]
     )
@@ -55,7 +55,7 @@ KEY = (PresharedKey(b"host-1", Secret(bytes(32)), "sha256"),)
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    """What configuring a module sets in it goes with the test."""
+    """Undo at the end of the test what configuring a module sets in it."""
     yield
     allowlist.hsframework_configure(allowlist.Settings())
     audit.hsframework_configure(audit.Settings())
@@ -70,7 +70,7 @@ def meet(
     base: Path | None = None,
     protocol: str = "tls13",
 ) -> tuple[Outcome, Outcome]:
-    """One handshake, with the plugin beside the protocol's."""
+    """Run one handshake, with the plugin beside the protocol's."""
     connect = BadNetwork.datagrams if protocol == "quic" else BadNetwork.streams
     further = {"beside": {"rule": plugin}, "tables": {"rule": table}, "base": base}
 
@@ -105,7 +105,7 @@ def meet(
     ],
 )
 def test_certificates(table: Mapping[str, Any], refused: str | None, tmp_path: Path) -> None:
-    """By name, unit and authority, by each list that is not empty; without any, nobody.  The server's consumer hears
+    """By name, unit and authority, by each list that is not empty; without any, nobody.  The server's consumer gets
     EACCES, and its peer that it was refused."""
     (tmp_path / "storage.pem").write_bytes(STORAGE.certificate_pem)
     (tmp_path / "office.pem").write_bytes(OFFICE.certificate_pem)
@@ -121,7 +121,7 @@ def test_certificates(table: Mapping[str, Any], refused: str | None, tmp_path: P
 @pytest.mark.parametrize(("name", "status"), [("host-1.example", 0), ("host-2.example", errno.EACCES)])
 @pytest.mark.parametrize("protocol", SETTINGS)
 def test_every_protocol_asks(protocol: str, name: str, status: int) -> None:
-    """One rule for all: the server's consumer hears of the refusal, and the client of it where the protocol can say."""
+    """One rule for all: the server's consumer gets the refusal, and the client of it where the protocol can say."""
     alpn = ("smb",) if protocol == "quic" else ()
     client, server = (replace(options, group=protocol, alpn=alpn) for options in (CLIENT, SERVER))
     assert meet(allowlist, {"names": [name]}, client, server, protocol=protocol)[1].status == status
@@ -168,7 +168,7 @@ def listener(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 def heard(sock: socket.socket) -> list[str]:
-    """Every datagram that has come."""
+    """Return every datagram that has come."""
     found = []
     try:
         while True:

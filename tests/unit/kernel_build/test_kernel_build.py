@@ -1,4 +1,4 @@
-"""What builds the test kernel: apt's sources are read rightly, lost options found, cache entries told apart."""
+"""Build of the test kernel: apt's sources are read rightly, lost options found, cache entries told apart."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_deb822_sources(apt: Path) -> None:
 
 
 def test_no_mirror_says_what_to_do(apt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine of another distribution: the message names the variable, and the variable is believed."""
+    """A machine of another distribution: the message names the variable, and the variable decides."""
     (apt / "sources.list").write_text("deb http://archive.example/ubuntu noble main\n")
     with pytest.raises(Unable, match="DEBIAN_MIRROR"):
         mirror(apt)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts.lint import prose
+from scripts.lint.sources import FOLDERS
 
 FUNCTION = '{decorator}\ndef {name}():\n    """{line}"""\n'
 
@@ -84,11 +85,47 @@ class Peer:
     ]
 
 
-def test_pending_rules_must_be_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An entry of the list that nothing breaks is named, so that the list shrinks."""
-    monkeypatch.setattr(prose, "PENDING", {"folder/": "clause verb", "other/": "longer"})
-    found = [prose.Problem("folder/module.py", 1, "clause", "What?"), prose.Problem("another.py", 1, "longer", "")]
-    assert [sentence.partition(":")[0] for sentence in prose.stale(found)] == [
-        "folder/ keeps the rule 'verb' now",
-        "other/ keeps the rule 'longer' now",
-    ]
+@pytest.mark.parametrize(
+    ("line", "rules"),
+    [
+        ("The consumer hears EIO.", ["person"]),
+        ("A chain is believed.", ["person"]),
+        ("A ``thinks`` is quoted.", []),
+        ("The consumer gets EIO.\n\nNobody hears it.", []),
+    ],
+)
+def test_processes_are_no_persons(tmp_path: Path, line: str, rules: list[str]) -> None:
+    """In first lines they receive and accept."""
+    assert broken_rules(tmp_path / "module.py", f'"""{line}"""\n') == rules
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "rules"),
+    [
+        ("hsframework/agent/link.py", "The connection is gone.", ["noun (link)"]),
+        ("hsframework/agent/endpoint.py", "The connection is gone.", []),
+        ("hsframework/agent/link.py", "The connector.", []),
+        ("hsframework/interface/protocol.py", "An agent process ends.", ["noun (worker, or keeper)"]),
+        ("plugins/quic/module.py", "A process of the house.", ["noun (service)"]),
+        ("tests/unit/test_house.py", "A house.", []),
+        ("hsframework/errors.py", "It is not used any more.", ["longer"]),
+    ],
+)
+def test_nouns_of_the_glossary(path: str, line: str, rules: list[str]) -> None:
+    """A word is refused where it means a thing that has another noun, and there alone."""
+    assert list(prose.misused(path, line)) == rules
+
+
+def test_without_arguments_everything_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each of the repository's folders, tests too, and no folder or rule is left out."""
+    assert "tests" in FOLDERS
+    for name in FOLDERS:
+        (tmp_path / name / "inner").mkdir(parents=True)
+        (tmp_path / name / "inner" / "module.py").write_text('"""What it is?"""\n')
+    monkeypatch.setattr(prose, "ROOT", tmp_path)
+    assert prose.main([]) == 1
+    shown = capsys.readouterr().out.splitlines()
+    rules = ("clause", "question")
+    assert shown == [f"{name}/inner/module.py:1: {rule}: What it is?" for name in FOLDERS for rule in rules]

@@ -7,7 +7,6 @@ import errno
 import os
 import select
 import socket
-import struct
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,11 +26,7 @@ from hsframework.local.packets import (
     send_packet,
     taken_apart,
 )
-
-
-def message(payload: bytes) -> bytes:
-    """A message with nothing but its length and a payload."""
-    return struct.pack("=IHHII", 16 + len(payload), 0x20, 0, 1, 0) + payload
+from tests.unit.local.messages import message
 
 
 class Ends:
@@ -51,7 +46,7 @@ class Ends:
         return [data for data, _ in self.heard]
 
     def close_fds(self) -> None:
-        """Close what came with what was heard, and forget it."""
+        """Close what came with the messages, and forget these."""
         for _, fd in self.heard:
             if fd is not None:
                 os.close(fd)
@@ -64,7 +59,7 @@ class Ends:
 
 
 def inode(fd: int | None) -> int | None:
-    """What a copy of an fd is told by."""
+    """Return the inode, by which a copy of an fd is known."""
     return None if fd is None else os.fstat(fd).st_ino
 
 
@@ -139,7 +134,7 @@ async def test_fds_share_a_packet() -> None:
 
 
 async def test_packets_with_fds_wait_for_a_slow_reader() -> None:
-    """What does not go out at once is kept with its fds, in order; what is never sent is closed."""
+    """A packet that does not go out at once is kept with its fds, in order; one that is never sent is closed."""
     ends = Ends()
     with tempfile.TemporaryFile() as file:
         for number in range(600):
@@ -185,7 +180,7 @@ async def test_packets_that_break_the_rules(marks: list[bool], fds: int) -> None
 
 
 def test_marks_without_fds_mean_nothing() -> None:
-    """A flag alone makes no fd: each message is heard without one, and its reader says what is missing."""
+    """A flag alone makes no fd: each message arrives without one, and its reader says what is missing."""
     marked = joined([(message(b"a"), 1), (message(b"b"), 1)])
     assert [fd for _, fd in taken_apart(marked, [])] == [None, None]
 
@@ -207,7 +202,7 @@ async def test_one_connection_does_not_keep_the_loop() -> None:
     st.one_of(st.none(), st.integers(0, 7)),
 )
 def test_no_fd_is_lost(messages: list[tuple[bytes, bool]], rest: bytes, number: int | None) -> None:
-    """Whatever a packet holds, each of its fds comes out once, with a message that has one, or is closed."""
+    """Each fd of any packet comes out once, with a message that has one, or is closed."""
     items = [(message(payload), 1 if marked else None) for payload, marked in messages]
     data = joined(items) + rest
     fds = [100 + index for index in range(sum(marked for _, marked in messages) if number is None else number)]
@@ -225,7 +220,7 @@ def test_no_fd_is_lost(messages: list[tuple[bytes, bool]], rest: bytes, number: 
 
 
 async def test_a_handler_that_fails_costs_no_fd() -> None:
-    """What it was given is its own; what the packet brings behind that is closed."""
+    """The fds that a handler was given are its own; the rest of the packet's are closed."""
     ours, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
@@ -288,7 +283,7 @@ async def test_a_small_send_buffer_is_minded() -> None:
 
 @given(st.lists(st.binary(max_size=40), max_size=8), st.binary(max_size=40))
 def test_taking_a_packet_apart(payloads: list[bytes], rest: bytes) -> None:
-    """Whatever comes, nothing is lost or made up, and whole messages come out whole."""
+    """Packets of any form are taken apart without loss or invention, and whole messages come out whole."""
     whole = [message(payload) for payload in payloads]
     data = b"".join(whole) + rest
     parts = messages_of(data)

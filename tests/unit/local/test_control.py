@@ -62,7 +62,7 @@ EVERY_DIRECTION = pytest.mark.parametrize(
 
 
 def kinds(root: type[Message] = Message) -> set[type[Message]]:
-    """Every message that is defined."""
+    """Return every message that is defined."""
     return set(root.__subclasses__())
 
 
@@ -86,7 +86,7 @@ def test_the_drawn_protocol_is_the_table() -> None:
 @EVERY_DIRECTION
 @given(message=st.one_of(*MESSAGES))
 def test_there_and_back(direction: Direction[Any], message: Message) -> None:
-    """What may go this way arrives as it was; what may not is refused at both ends."""
+    """A message that may go this way arrives as it was; one that may not is refused at both ends."""
     if type(message) in direction.messages.values():
         assert direction.decode(direction.encode(message)) == message
     else:
@@ -97,7 +97,7 @@ def test_there_and_back(direction: Direction[Any], message: Message) -> None:
 
 
 def decoded(direction: Direction[Any], data: bytes) -> Message | None:
-    """The message of these bytes; None: they are refused."""
+    """Decode the message of these bytes; None: they are refused."""
     try:
         return direction.decode(data)  # type: ignore[no-any-return]
     except MessageError as error:
@@ -136,7 +136,7 @@ def test_a_byte_that_has_changed(message: Message, position: int, value: int) ->
 
 @given(message=st.one_of(MESSAGES[4:]), length=st.integers(0))
 def test_a_message_that_was_cut(message: Message, length: int) -> None:
-    """Is none."""
+    """A message that was cut is none."""
     data = message.encode()
     assert decoded(KEEPER_TO_SUPERVISOR, data[: length % len(data)]) is None
 
@@ -144,7 +144,7 @@ def test_a_message_that_was_cut(message: Message, length: int) -> None:
 @pytest.mark.parametrize("shape", ["[", '{"a":', '{"event":"worker-joined","pid":'])
 @pytest.mark.parametrize("depth", [10, 300, *range(900, 1000, 3), 5_000, 9_000])
 def test_deep_nesting(shape: str, depth: int) -> None:
-    """Whatever the depth: what can be read can also be shown in the error."""
+    """A message of any depth that can be read can also be shown in the error."""
     opened, closed = ("[", "]") if shape != '{"a":' else ('{"a":', "}")
     data = opened * depth + "1" + closed * depth
     if shape.startswith('{"event"'):
@@ -200,9 +200,28 @@ def test_what_is_not_a_message(data: bytes, problem: str) -> None:
     ],
 )
 def test_a_message_that_cannot_be_made(make: Any) -> None:
-    """What could not be sent or read is refused where it is made."""
+    """A message that could not be sent or read is refused where it is made."""
     with pytest.raises(MessageError):
         make()
+
+
+def test_the_longest_message_that_can_be_made() -> None:
+    """It fills a packet to the last byte, and one byte more is refused, with the number of bytes."""
+    texts = ["x" * LONGEST_TEXT] * (MAX_MESSAGE // (LONGEST_TEXT + 4))
+    rest = MAX_MESSAGE - len(AgentStarted("", None, (*texts, "")).encode())
+    assert len(AgentStarted("", None, (*texts, "x" * rest)).encode()) == MAX_MESSAGE
+    with pytest.raises(MessageError, match=f"^agent: {MAX_MESSAGE + 1} bytes; at most {MAX_MESSAGE} go into a message"):
+        AgentStarted("", None, (*texts, "x" * (rest + 1)))
+
+
+def test_a_wrong_value_is_shown_short() -> None:
+    """80 characters at most, also of a value that is nested or long."""
+    for value in (["y" * 50] * 50, b"z" * 1000, dict.fromkeys(map(str, range(1000)), "v" * 40)):
+        with pytest.raises(MessageError) as refused:
+            Known(value)  # type: ignore[arg-type]
+        shown = str(refused.value).removeprefix("known: name is ")
+        assert len(shown) <= 80
+    assert len(shown) == 80
 
 
 @given(st.text(st.characters(), max_size=50))
@@ -217,7 +236,7 @@ def test_any_reason_to_fail(text: str) -> None:
 
 @contextmanager
 def ends() -> Iterator[tuple[ControlSocket[Go, FromKeeper], socket.socket]]:
-    """The supervisor's end with a keeper, and the keeper's plain socket."""
+    """Make the supervisor's end with a keeper, and the keeper's plain socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         theirs.setblocking(False)
@@ -275,7 +294,7 @@ def test_file_descriptors_are_refused() -> None:
 
 
 def test_what_the_dispatcher_sends() -> None:
-    """Is what it sent before the messages had types, so that packets can be read in a trace."""
+    """The dispatcher sends the same as before the messages had types, so that packets can be read in a trace."""
     assert json.loads(DISPATCHER_TO_SUPERVISOR.encode(Known("agent of toy"))) == {
         "event": "known",
         "name": "agent of toy",

@@ -1,4 +1,4 @@
-"""What a spec does not allow is a MessageError that names the place: never another exception, never accepted."""
+"""Messages that a spec does not allow are a MessageError that names the place: never another exception or accepted."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 
 from hsframework.errors import MessageError
 from hsframework.interface import Secret
-from hsframework.netlink.attributes import MAX_PAYLOAD, AttributeCodec, attribute_codec
+from hsframework.netlink.attributes import MAX_PAYLOAD, AttributeCodec, attribute_codec, walk
 from hsframework.netlink.messages import MessageCodec, encode_error, sequence_of
 from hsframework.netlink.spec import MAX_NESTING, builtin_specification, parse_specification
 from tests.netlink_values import messages
@@ -189,6 +189,43 @@ def test_the_largest_attribute() -> None:
         codec.encode({"certificate": [largest + b"\0"]})
 
 
+def test_the_longest_text() -> None:
+    """It has its NUL within the attribute: one character less than bytes go into one."""
+    codec = attribute_codec(builtin_specification("local"), "outcome")
+    longest = "x" * (MAX_PAYLOAD - 1)
+    assert codec.decode(codec.encode({"message": longest})) == {"message": longest}
+    with pytest.raises(MessageError, match="65532 bytes are more than an attribute's 65531"):
+        codec.encode({"message": longest + "x"})
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"\3\0\1\0" + bytes(8), "of length 3 with 12 bytes left"),
+        (bytes(8), "of length 0 with 8 bytes left"),
+        (attribute(1, b"abcd") + b"\x05\0\2\0", "of length 5 with 4 bytes left"),
+    ],
+)
+def test_a_walk_without_a_spec_ends_at_what_is_malformed(data: bytes, problem: str) -> None:
+    """An attribute that is too short or too long is an error, and no endless walk."""
+    with pytest.raises(MessageError, match=problem):
+        list(walk(data))
+
+
+def test_a_walk_without_a_spec() -> None:
+    """Number and payload of each, without flags and padding; fewer bytes than a header are passed over."""
+    data = attribute(0x8001, b"abcde") + attribute(2, b"") + b"\0\0\0"
+    assert list(walk(data)) == [(1, b"abcde"), (2, b"")]
+
+
+def test_a_message_without_what_it_must_have() -> None:
+    """The error names the operation and the value."""
+    message = AGENT.decode(REPLY)
+    assert message.wanted("sockfd") == 3
+    with pytest.raises(MessageError, match=r"^accept: timeout is missing$"):
+        message.wanted("timeout")
+
+
 def nested_specification(depth: int) -> str:
     sets = "".join(
         f"  - {{name: s{level}, attributes: [{{name: in, type: nest, nested-attributes: s{level + 1}}}]}}\n"
@@ -246,7 +283,7 @@ def test_the_request_in_an_error_is_not_believed() -> None:
 @pytest.mark.parametrize("family", ["handshake", "handshake-raw", "handshake-raw-published", "local"])
 @given(data=st.data())
 def test_round_trip(family: str, data: st.DataObject) -> None:
-    """Whatever a spec allows comes back as it went in, in every form of every operation."""
+    """Values that a spec allows come back as they went in, in every form of every operation."""
     specification = builtin_specification(family)
     name, values = data.draw(messages(specification))
     operation = specification.operations[name]

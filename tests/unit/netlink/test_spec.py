@@ -31,7 +31,10 @@ WRONG = {
     "a date that does not exist": ("name: 2020-99-99", "not YAML"),
     "not a mapping": ("[]", "top level: a mapping is wanted"),
     "no name": ("doc: x", "'name' is missing"),
-    "another protocol": ("name: f\nprotocol: genetlink-legacy", "'genetlink-legacy' is not supported"),
+    "another protocol": (
+        "name: f\nprotocol: genetlink-legacy",
+        "^mine.yaml: protocol: 'genetlink-legacy' is not supported; use genetlink or netlink-raw$",
+    ),
     "a set twice": (f"name: f\n{SETS}  - {{name: a}}", "the set 'a' is there twice"),
     "an attribute twice": (with_attribute("{name: x, type: u8}, {name: x, type: u8}"), "'x' is there twice"),
     "a number twice": (with_attribute("{name: x, type: u8}, {name: y, type: u8, value: 1}"), "'y' is there twice"),
@@ -127,6 +130,11 @@ WRONG = {
         with_operation("{name: o, attribute-set: a}, {name: o, attribute-set: a}"),
         "there twice",
     ),
+    "a key twice in a list": (f"name: f\n{SETS}  - {{name: b, name: c}}", "the key 'name' is there twice"),
+    "a key twice behind an alias": (
+        "name: f\ndefinitions: [&e {type: enum, name: e, entries: []}, *e]\nmcast-groups: {list: [], list: []}",
+        "the key 'list' is there twice",
+    ),
     "an enum of mappings": ("name: f\ndefinitions: [{type: enum, name: e, entries: [{}]}]", "not a list of names"),
     "groups that are no list": ("name: f\nmcast-groups: {list: 5}", "mcast-groups: a list is wanted"),
 }
@@ -166,7 +174,7 @@ def test_wrong_names_of_secrets(text: str, problem: str) -> None:
 
 
 def test_secrets_are_named_beside_the_spec() -> None:
-    """What is named is secret and nothing else, also in a set of the same attribute; `{}` says that nothing is."""
+    """A named attribute is secret and nothing else, also in a set of the same attribute; `{}` says that nothing is."""
     attributes = parse_specification(SECRETS, sensitive="b: [key]").sets["b"].attributes
     assert {name: attribute.sensitive for name, attribute in attributes.items()} == {"key": True, "salt": False}
     attributes = parse_specification(SECRETS, sensitive="{}").sets["b"].attributes
@@ -219,6 +227,25 @@ def test_operations_are_in_the_order_of_their_numbers(name: str) -> None:
     """The highest comes last: C bindings take the maximum from the last one."""
     numbers = [operation.value for operation in builtin_specification(name).operations.values()]
     assert numbers == sorted(numbers)
+
+
+def test_operations_are_numbered_from_one() -> None:
+    """Without a value an operation has the number after that of the one in front of it."""
+    listed = ", ".join(f"{{name: {name}, attribute-set: a}}" for name in ("first", "second"))
+    listed += ", {name: far, attribute-set: a, value: 9}, {name: behind, attribute-set: a}"
+    operations = parse_specification(with_operation(listed)).operations
+    assert {name: it.value for name, it in operations.items()} == {"first": 1, "second": 2, "far": 9, "behind": 10}
+
+
+def test_yaml_that_is_nested_too_deep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the file's, whatever the reader of YAML does with its depth."""
+
+    def deep(*_: object) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr("hsframework.netlink.spec_yaml._refuse_repeated_keys", deep)
+    with pytest.raises(ConfigurationError, match=r"^mine.yaml: nested too deep$"):
+        parse_specification("name: f", origin="mine.yaml")
 
 
 def test_what_each_side_may_send() -> None:

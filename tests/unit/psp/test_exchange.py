@@ -27,7 +27,7 @@ DOCUMENTED = {
 
 
 def script() -> list[bytes]:
-    """The five messages of an exchange that went well."""
+    """Return the five messages of an exchange that went well."""
     seen: list[bytes] = []
 
     def record(number: int, message: bytes) -> bytes:
@@ -40,7 +40,7 @@ def script() -> list[bytes]:
 
 
 def wiped(*ends: Side) -> bool:
-    """Nothing is left in the exchange, nor in what was given to it."""
+    """True if nothing is left in the exchange, nor in what was given to it."""
     return all(not end.exchange.keys and all(grant.key.wiped for grant in end.given) for end in ends)
 
 
@@ -82,7 +82,7 @@ def test_an_unknown_choice_is_passed_over() -> None:
 
 @pytest.mark.parametrize("number", range(5), ids=MESSAGES)
 def test_every_flipped_bit_ends_it(number: int) -> None:
-    """Any bit of any message: documented failures, within this exchange, and never two ends that believe each other."""
+    """Any bit of any message: documented failures, within this exchange, and never two ends that accept each other."""
     message = script()[number]
     for bit in range(len(message) * 8):
         client, server = side(Role.CLIENT), side(Role.SERVER)

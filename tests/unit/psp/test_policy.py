@@ -61,7 +61,7 @@ def test_a_session(role: str) -> None:
     ],
 )
 def test_what_cannot_be_kept(policy: str, words: str) -> None:
-    """NOT_OFFERED_HERE, and the other end hears it."""
+    """NOT_OFFERED_HERE, and the other end gets it."""
     client, server = outcomes(asked(AS_CLIENT, policy))
     assert isinstance(client, HandshakeFailed), client
     assert client.failure is Failure.NOT_OFFERED_HERE

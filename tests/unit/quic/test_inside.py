@@ -1,4 +1,4 @@
-"""aioquic's inside is where the adapter thinks it is, and nobody else looks into it.
+"""aioquic's inside is where the adapter expects it, and nobody else looks into it.
 
 aioquic is pinned exactly.  When the pin moves these tests say what else has to be looked at.
 """
@@ -30,7 +30,7 @@ READ = {
 
 
 def test_the_pin_is_exact() -> None:
-    """What is installed is what the distribution demands, and demands exactly."""
+    """The installed version is the one that the distribution demands, and it demands it exactly."""
     demands = [item for item in metadata.requires("hsframework-quic") or () if item.startswith("aioquic")]
     assert demands == [f"aioquic=={metadata.version('aioquic')}"]
 

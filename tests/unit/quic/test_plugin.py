@@ -66,7 +66,7 @@ def run(coroutine: Coroutine[Any, Any, Made]) -> Made:
 
 @contextlib.asynccontextmanager
 async def endpoints() -> AsyncIterator[tuple[DatagramEndpoint, DatagramEndpoint]]:
-    """Two ends of a UDP path; afterwards nothing of them is left in the loop."""
+    """Make two ends of a UDP path; afterwards nothing of them is left in the loop."""
     loop = asyncio.get_running_loop()
     socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
     for sock in socks:
@@ -86,7 +86,7 @@ async def endpoints() -> AsyncIterator[tuple[DatagramEndpoint, DatagramEndpoint]
 
 
 async def meet(client: Request, server: Request, settings: Settings | None = None) -> list[Result | BaseException]:
-    """Both ends, each by a handshaker of its own."""
+    """Run both ends, each by a handshaker of its own."""
     ours, theirs = QuicHandshaker(settings or Settings()), QuicHandshaker(settings or Settings())
     try:
         async with endpoints() as (one, two):
@@ -189,7 +189,7 @@ def test_nobody_listens() -> None:
 
 @pytest.mark.parametrize("role", Role)
 def test_a_cancelled_handshake_says_goodbye(role: Role) -> None:
-    """As the host does at the deadline: the peer hears user_canceled, and no state or timer is left."""
+    """As the host does at the deadline: the peer gets user_canceled, and no state or timer is left."""
 
     async def ask() -> None:
         handshaker = QuicHandshaker(Settings())
@@ -213,7 +213,7 @@ def test_a_cancelled_handshake_says_goodbye(role: Role) -> None:
 
 
 def test_a_fault_within_aioquic_is_told_to_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host hears of it as it is, and the peer need not wait for its deadline."""
+    """The host gets it as it is, and the peer need not wait for its deadline."""
     begun: list[HandshakeConnection] = []
 
     def fail(connection: HandshakeConnection, *_: object) -> None:

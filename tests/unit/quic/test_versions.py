@@ -87,7 +87,7 @@ def test_retry_repeats_the_client_hello() -> None:
 
 
 def client_hello(datagram: bytes, destination: bytes) -> bytes:
-    """The CRYPTO data of a client's Initial."""
+    """Return the CRYPTO data of a client's Initial."""
     buffer = Buffer(data=datagram)
     header = pull_quic_header(buffer)
     pair = CryptoPair()
@@ -132,7 +132,7 @@ def test_forged_version_negotiation_is_ignored() -> None:
 
 
 def test_a_downgrade_is_found_out() -> None:
-    """A man in the middle says that the server has v2 alone: believed at first, refused once the server is heard."""
+    """A man in the middle offers v2 alone in the server's name: accepted at first, refused once the server answers."""
     client, datagram = first_flight()
     header = pull_quic_header(Buffer(data=datagram))
     client.receive(encode_quic_version_negotiation(header.destination_cid, header.source_cid, [VERSION_2]), START)

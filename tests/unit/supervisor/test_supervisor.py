@@ -30,7 +30,7 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root sees the ope
 
 @contextlib.contextmanager
 def started(folder: Path, configuration: str = "") -> Iterator[Service]:
-    """A service in a folder that outlives it; nobody waits for its agents."""
+    """Start a service in a folder that outlives it; nobody waits for its agents."""
     service = Service(folder, configuration)
     try:
         yield service
@@ -59,7 +59,7 @@ def test_stops_while_it_starts(child: str) -> None:
 
 
 def failed(service: Service) -> str:
-    """A service that must not start: it ends with status 2 and leaves nothing.  What it said."""
+    """Check that a service does not start: it ends with status 2 and leaves nothing.  Return its output."""
     assert service.process.wait(30) == 2
     assert not service.processes()
     return service.log.end()
@@ -68,7 +68,7 @@ def failed(service: Service) -> str:
 @pytest.mark.parametrize(
     ("configuration", "words"),
     [
-        ("[limits]\ntotl = 3\n", ("limits.totl", "did you mean 'total'")),
+        ("[limits]\nper-sauce = 3\n", ("limits.per-sauce", "did you mean 'per-source'")),
         ("[limits\n", ("not TOML",)),
         ("[identities.web]\ncertificate = 'no.pem'\nprivate-key = 'no.key'\n", ("identities.web", "no.pem")),
         ("[trust.all]\nbundle = ['gone.pem']\n", ("trust.all", "gone.pem")),
@@ -212,7 +212,7 @@ def test_a_plugin_claims_groups_that_are_not_its_own() -> None:
 
 @only_root
 def test_a_plugin_is_given_groups() -> None:
-    """What the configuration grants it may join, whatever they are called."""
+    """A plugin may join the groups that the configuration grants it, by any name."""
     granted = '[agents.greedy]\ngroups = ["greedy", "tlshd", "tls13", "other"]\n'
     with running_service(granted, plugins={"greedy": GREEDY}) as service:
         service.log.wait("joined", protocol="greedy")
@@ -257,10 +257,11 @@ UNREAD = "nobody reads a table"
 
 
 def test_tables_that_nobody_reads() -> None:
-    """Are warned of, once, with what to do; that of a protocol is read, whatever its plugin is called."""
-    tables = "[plugins.tls31]\n[plugins.tls13]\n[plugins.greedy]\n[agents.audit]\nprocesses = 2\n[agents.tls13]\n"
+    """Tables that nobody reads are warned of once, with advice; a protocol is not the name of an agent."""
+    tables = "[plugins.tls31]\n[plugins.tls13]\n[plugins.greedy]\n"
+    tables += "[agents.audit]\nprocesses = 2\n[agents.tls13]\n[agents.greedy]\n"
     with running_service(tables, plugins={"several": GREEDY, "broken": "import left_pad\n"}) as service:
-        service.log.wait(UNREAD, number=2)
+        service.log.wait(UNREAD, number=3)
         mark = service.log.mark
         os.kill(service.keeper(), signal.SIGKILL)
         service.wait_for_agents(since=mark)
@@ -273,7 +274,13 @@ def test_tables_that_nobody_reads() -> None:
                 "warning",
                 "agents.audit",
                 "no plugin 'audit' is installed",
-                "install hsframework-audit, or remove the table",
+                "install hsframework-audit, or remove the table; an agent is named by its plugin",
+            ),
+            (
+                "warning",
+                "agents.greedy",
+                "'greedy' is a protocol of the plugin 'several', by which its agent is named",
+                "write [agents.several]",
             ),
             (
                 "warning",

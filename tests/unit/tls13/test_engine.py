@@ -59,7 +59,7 @@ def test_both_sides_have_the_same_session(suite: CipherSuite) -> None:
 
 
 def test_a_client_is_told_whom_it_reached() -> None:
-    """The path that verification believed is the peer's identity; a server without a demand has none."""
+    """The path that verification accepted is the peer's identity; a server without a demand has none."""
     client, server = exchange(client_engine(), server_engine())
     assert client.peer.certificates == SERVER.chain
     assert server.peer.certificates == ()
@@ -183,7 +183,7 @@ def test_the_peers_signature_algorithms_choose(
 
 
 def limited_contexts(algorithms: str) -> Contexts:
-    """Contexts whose peers are offered these signature algorithms alone."""
+    """Make contexts whose peers are offered these signature algorithms alone."""
 
     class Limited(Contexts):
         def _make(self, *arguments: object) -> SSL.Context:
@@ -267,7 +267,7 @@ def test_the_session_is_not_there_before() -> None:
 
 
 def test_the_caller_may_give_up() -> None:
-    """``abort`` before the end: the peer hears the alert; after the end it changes nothing."""
+    """``abort`` before the end: the peer gets the alert; after the end it changes nothing."""
     client, server = client_engine(), server_engine()
     feed(server, client.data_to_send())
     server.data_to_send()

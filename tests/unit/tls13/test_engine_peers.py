@@ -17,7 +17,7 @@ from tests.unit.tls13.support import CLIENT, KEY_256, SERVER, failed, feed, reco
 
 @pytest.mark.parametrize("several", [False, True], ids=["openssl reads", "we read first"])
 def test_a_client_that_stops_at_tls_1_2(several: bool) -> None:
-    """protocol_version (70), EPROTONOSUPPORT, as OpenSSL hears it; also where we read the ClientHello ourselves."""
+    """protocol_version (70), EPROTONOSUPPORT, as OpenSSL gets it; also where we read the ClientHello ourselves."""
     peer = bare_peer(SSL.TLS_CLIENT_METHOD, version=SSL.TLS1_2_VERSION)
     server = server_engine(identities=(SERVER, CLIENT) if several else (SERVER,))
     error = failed(server, peer_output(peer))

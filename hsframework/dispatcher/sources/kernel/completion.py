@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -19,6 +18,7 @@ from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.sockets import Sockets
+from hsframework.dispatcher.sources.kernel.wire import Ending
 from hsframework.errors import SHORTAGE_PAUSE, SHORTAGES, HsframeworkError, is_shortage
 
 RETRIED = SHORTAGES | {errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ENOTCONN, errno.EAGAIN}
@@ -34,6 +34,7 @@ _log = structlog.get_logger("hsframework.dispatcher")
 class _Owed:
     """One DONE.  ``send`` raises HsframeworkError and OSError; ``release`` is called once, at the end."""
 
+    group: str | None
     send: Callable[[], None]
     release: Callable[[], None]
     status: int
@@ -43,7 +44,7 @@ class _Owed:
 class Completion:
     """The DONE of one source, which owns the sockets that it completes.
 
-    ``settled``: called by the loop when a DONE was sent later than asked.
+    ``settled``: called by the loop when a DONE was sent later than asked, with the request's group or None: unknown.
     """
 
     def __init__(
@@ -51,12 +52,12 @@ class Completion:
         source: str,
         requests: KernelRequests,
         sockets: Sockets,
-        settled: Callable[[], None],
+        settled: Callable[[str | None], None],
         *,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.pending = 0
-        """The number of requests that were submitted, or are to be refused, and have had no DONE yet."""
+        self.pending: dict[str, int] = {}
+        """The number of requests that were taken and have had no DONE yet, by group; no group has 0."""
         self._source = source
         self._requests = requests
         self._sockets = sockets
@@ -65,26 +66,40 @@ class Completion:
         self._owed: list[_Owed] = []
         self._timer: asyncio.TimerHandle | None = None
 
+    @property
+    def idle(self) -> bool:
+        """True if no request waits for its DONE."""
+        return not self.pending and not self._owed
+
+    def submitted(self, group: str) -> None:
+        """Count a request that was submitted."""
+        self.pending[group] = self.pending.get(group, 0) + 1
+
     def deliver(self, request: PendingRequest, outcome: Outcome) -> None:
         """Complete a request that was submitted.  It is over also if DONE is refused, which is logged."""
         held = contextlib.ExitStack()
         # Last of all: our copy stays open until DONE is acknowledged, and its keys are taken out.
         held.callback(request.custody.release)
-        peers: list[list[int]] = []
+        endings: list[Ending] = []
 
         def send() -> None:
-            if not peers:
-                peers.append(held.enter_context(self._requests.peers(request, outcome)))
-            self._done(request.custody, outcome.status, peers[0])
+            if not endings:
+                endings.append(held.enter_context(self._requests.ending(request, outcome)))
+            self._done(request.custody, endings[0])
 
         request.custody.restore()
-        self._complete(send, held.close, outcome.status)
+        self._complete(request.submission.group, send, held.close, outcome.status)
 
-    def refuse(self, custody: Custody, status: int) -> None:
-        """Complete a request that was not submitted."""
-        self.pending += 1
+    def refuse(self, custody: Custody, status: int, dialect: str = "", *, group: str | None = None) -> None:
+        """Complete a request that was not submitted.
+
+        ``dialect``: that of its ACCEPT; empty: unknown.  ``group``: its group; None: unknown.
+        """
+        if group is not None:
+            self.submitted(group)
         custody.restore()
-        self._complete(partial(self._done, custody, status, ()), custody.release, status)
+        ending = Ending(status, dialect=dialect)
+        self._complete(group, lambda: self._done(custody, ending), custody.release, status)
 
     def close(self) -> None:
         """Try what is owed once more, and give it up."""
@@ -96,8 +111,8 @@ class Completion:
             item.until = 0.0
             self._attempt(item)
 
-    def _complete(self, send: Callable[[], None], release: Callable[[], None], status: int) -> None:
-        owed = _Owed(send, release, status, self._loop.time() + PATIENCE)
+    def _complete(self, group: str | None, send: Callable[[], None], release: Callable[[], None], status: int) -> None:
+        owed = _Owed(group, send, release, status, self._loop.time() + PATIENCE)
         if self._attempt(owed):
             return
         if not self._owed:
@@ -113,7 +128,10 @@ class Completion:
             if is_shortage(error) and self._loop.time() < owed.until:
                 return False
             _log.error("DONE is refused", source=self._source, status=owed.status, error=str(error))
-        self.pending -= 1
+        if owed.group is not None:
+            self.pending[owed.group] -= 1
+            if not self.pending[owed.group]:
+                del self.pending[owed.group]
         owed.release()
         return True
 
@@ -123,11 +141,14 @@ class Completion:
 
     def _try_again(self) -> None:
         self._timer = None
+        sent: list[str | None] = []
         while self._owed and self._attempt(self._owed[0]):
-            self._owed.pop(0)
+            sent.append(self._owed.pop(0).group)
         if self._owed:
             self._try_later()
-        self._settled()
+        for group in dict.fromkeys(sent):
+            self._settled(group)
 
-    def _done(self, custody: Custody, status: int, peers: Sequence[int]) -> None:
-        self._sockets.done(custody.fileno(), errno.ETIMEDOUT if status in RETRIED else status, peers)
+    def _done(self, custody: Custody, ending: Ending) -> None:
+        told = replace(ending, status=errno.ETIMEDOUT) if ending.status in RETRIED else ending
+        self._sockets.done(custody.fileno(), told)

@@ -52,6 +52,10 @@ class Memberships:
         """True if no group is served or to be drained."""
         return all(state is GroupState.UNSERVED for state in self._states.values())
 
+    def number(self, group: str) -> int | None:
+        """Return the number of the multicast group, or None while we are no member of it."""
+        return self._sockets.number(group) if self._states.get(group) is GroupState.JOINED else None
+
     def send(self, group: str, event: GroupEvent) -> None:
         """Move one group on.  A group that the form does not have is passed over.  Raises ServiceLost."""
         if group not in self._states:
@@ -69,6 +73,11 @@ class Memberships:
         """Move every group on.  Raises ServiceLost, and then the groups behind have not had the event."""
         for group in self._states:
             self.send(group, event)
+
+    def drain(self, group: str) -> None:
+        """Refuse what waits in a group that was left.  Raises ServiceLost."""
+        if self._states.get(group) is GroupState.LEFT:
+            self.send(group, GroupEvent.READY)
 
     def _perform(self, group: str, actions: Iterable[GroupAction]) -> GroupEvent | None:
         """Perform the actions of a row up to the first whose result is an event, and return that."""

@@ -2,9 +2,12 @@
 
 Rules:
 
-* A round ends when nothing waits, or when the dispatcher is full: then the kernel's queue is the back-pressure.
+* A round ends when nothing waits, or when the dispatcher has no room in the group: then the kernel's queue is the
+  back-pressure.
 * The dispatcher's limits are asked before ACCEPT: a request that was taken and is then refused has failed.
-* An ACCEPT that fails has cost one request its life.  The next one, in whatever group, waits :data:`ACCEPT_PAUSE`.
+* After :data:`MOST_ACCEPTS` requests the group pauses for one turn of the loop, in which the other groups are served.
+* An ACCEPT that fails has cost one request its life.  The group pauses for :data:`ACCEPT_PAUSE`.  If this process is
+  short of something, every group does: each further ACCEPT would cost a request.
 * Every request that ACCEPT returned is completed by DONE: at once if it cannot be submitted.
 """
 
@@ -12,8 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import structlog
 
@@ -23,17 +25,24 @@ from hsframework.dispatcher.requests.request import Source
 from hsframework.dispatcher.sources.kernel.completion import Completion
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.sockets import ServiceLost, Sockets
-from hsframework.errors import HsframeworkError, RequestRefused
+from hsframework.dispatcher.sources.kernel.wire import Accepted
+from hsframework.errors import SHORTAGES, HsframeworkError, RequestRefused
 from hsframework.netlink.socket import NetlinkError
 
 ACCEPT_PAUSE = 0.05
 """Seconds until ACCEPT is tried again after one that failed for anything but an empty queue."""
 
+MOST_ACCEPTS = 64
+"""Requests of a group that are taken in one turn of the loop: more than the queue of the kernel's own form holds."""
+
+EVERYWHERE = SHORTAGES | {errno.EMFILE, errno.ENFILE}
+"""Errors of ACCEPT that the next one has too, in whatever group."""
+
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
 class Rounds:
-    """The rounds of one source.  ``resume``: called by the loop when a pause is over."""
+    """The rounds of one source.  ``resume``: called by the loop when a pause is over, with the group or None: all."""
 
     def __init__(
         self,
@@ -42,7 +51,7 @@ class Rounds:
         requests: KernelRequests,
         sockets: Sockets,
         completion: Completion,
-        resume: Callable[[], None],
+        resume: Callable[[str | None], None],
         *,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -53,59 +62,74 @@ class Rounds:
         self._completion = completion
         self._resume = resume
         self._loop = loop
-        self._pause: asyncio.TimerHandle | None = None
+        self._pauses: dict[str | None, asyncio.TimerHandle] = {}
+        """By group; None: every group pauses."""
 
     def serve(self, group: str) -> None:
         """Submit the requests that wait, while the dispatcher has room.
 
         Raises ServiceLost, and NetlinkError for a group that the service does not have.
         """
-        while self._pause is None and self._dispatcher.has_room(self._source, group):
+        for _ in range(MOST_ACCEPTS):
+            if self._pausing(group) or not self._dispatcher.has_room(self._source, group):
+                return
             if not self._accept(group, self._submit):
-                break
+                return
+        self._pause(group, 0.0)
 
     def refuse(self, group: str) -> bool:
         """Complete the requests that wait with EIO, which takes no room.  Return True if none is left.
 
+        While requests of the group are pending, ACCEPT may hand over no more and yet some wait.
+
         Raises ServiceLost, and NetlinkError for a group that the service does not have.
         """
-        while self._pause is None:
+        for _ in range(MOST_ACCEPTS):
+            if self._pausing(group):
+                return False
             if not self._accept(group, self._turn_away):
-                return self._pause is None
+                return not self._pausing(group) and group not in self._completion.pending
+        self._pause(group, 0.0)
         return False
 
     def stop(self) -> None:
-        """End a pause without a further round."""
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
+        """End every pause without a further round."""
+        for pause in self._pauses.values():
+            pause.cancel()
+        self._pauses.clear()
 
-    def _accept(self, group: str, take: Callable[[str, Mapping[str, Any], Custody], int]) -> bool:
+    def _pausing(self, group: str) -> bool:
+        return group in self._pauses or None in self._pauses
+
+    def _pause(self, group: str | None, seconds: float) -> None:
+        self._pauses[group] = self._loop.call_later(seconds, self._pause_over, group)
+
+    def _accept(self, group: str, take: Callable[[str, Accepted, Custody], int]) -> bool:
         """Take one request, and complete it if ``take`` returns an errno.  Return False if none was there."""
         try:
-            values = self._sockets.accept(group)
+            accepted = self._sockets.accept(group)
         except ServiceLost:
             raise
         except HsframeworkError as error:
             if isinstance(error, NetlinkError) and error.errno == errno.EINVAL:
                 raise
             _log.error("ACCEPT failed, and perhaps a request with it", source=self._source.name, error=str(error))
-            # Without an fd each further ACCEPT would cost one more request; other faults may go on for ever.
-            self._pause = self._loop.call_later(ACCEPT_PAUSE, self._pause_over)
+            self._pause(None if error.errno in EVERYWHERE else group, ACCEPT_PAUSE)
             return False
-        if values is None:
+        if accepted is None:
             return False
-        custody = self._custody(values)
+        custody = self._custody(accepted)
         if custody is not None:
-            self._requests.keys.hold(values.get("keyring"))
-            status = take(group, values, custody)
+            keyring = accepted.values.get("keyring")
+            self._requests.keys.hold(keyring)
+            status = take(group, accepted, custody)
             if status:
-                self._completion.refuse(custody, status)
-                self._requests.keys.forget(values.get("keyring"))
+                self._completion.refuse(custody, status, accepted.dialect, group=group)
+                self._requests.keys.forget(keyring)
         return True
 
-    def _custody(self, values: Mapping[str, Any]) -> Custody | None:
-        fd = values.get("sockfd", -1)
+    def _custody(self, accepted: Accepted) -> Custody | None:
+        fd = accepted.values.get("sockfd", -1)
         if fd < 0:
             _log.error("ACCEPT brought no socket", source=self._source.name)
             return None
@@ -115,10 +139,10 @@ class Rounds:
             _log.error("ACCEPT brought a file that is not a socket", source=self._source.name, error=str(error))
             return None
 
-    def _submit(self, group: str, values: Mapping[str, Any], custody: Custody) -> int:
+    def _submit(self, group: str, accepted: Accepted, custody: Custody) -> int:
         """Give the request to the dispatcher.  Return 0, or the errno with which it is refused."""
         try:
-            submission, origin = self._requests.take(self._source, group, values, custody)
+            submission, origin = self._requests.take(self._source, group, accepted, custody)
             self._dispatcher.submit(submission, custody, origin)
         except HsframeworkError as error:
             _log.warning("a request of the kernel's is refused", source=self._source.name, error=str(error))
@@ -127,16 +151,16 @@ class Rounds:
         except Exception as error:
             _log.error("a fault in the dispatcher", error=repr(error), during=f"a request of {self._source.name}")
             return errno.EIO
-        self._completion.pending += 1
+        self._completion.submitted(group)
         self._requests.taken(submission, origin)
         return 0
 
-    def _turn_away(self, group: str, values: Mapping[str, Any], custody: Custody) -> int:
+    def _turn_away(self, group: str, accepted: Accepted, custody: Custody) -> int:
         _log.warning(
             "a request of the kernel's is refused", source=self._source.name, error=f"the group {group!r} was left"
         )
         return errno.EIO
 
-    def _pause_over(self) -> None:
-        self._pause = None
-        self._resume()
+    def _pause_over(self, group: str | None) -> None:
+        del self._pauses[group]
+        self._resume(group)

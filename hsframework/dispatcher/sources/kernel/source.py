@@ -67,8 +67,8 @@ class KernelSource:
         self._missing = missing
         self._state = SourceState.OPEN
         self._sockets = Sockets(name, open_wire, self._announced, loop=loop)
-        self._completion = Completion(name, requests, self._sockets, self._settle, loop=loop)
-        self._rounds = Rounds(self, dispatcher, requests, self._sockets, self._completion, self.room_made, loop=loop)
+        self._completion = Completion(name, requests, self._sockets, self._completed, loop=loop)
+        self._rounds = Rounds(self, dispatcher, requests, self._sockets, self._completion, self._resume, loop=loop)
         self._memberships = Memberships(name, self._groups, self._sockets, self._rounds, missing)
         self._actions: Mapping[SourceAction, Callable[[], None]] = {
             SourceAction.CLOSE_GROUPS: self._close_groups,
@@ -96,6 +96,8 @@ class KernelSource:
         """Send DONE to the kernel: now, or once it has memory for that.  One that is refused ends the request, too."""
         try:
             self._completion.deliver(request, outcome)
+            with self._guarded():
+                self._memberships.drain(request.submission.group)
         finally:
             self._settle()
 
@@ -105,11 +107,15 @@ class KernelSource:
         self._completion.refuse(custody, errno.EIO)
         self._settle()
 
-    def room_made(self) -> None:
-        """Take the requests that wait: the dispatcher has room again, or a pause is over."""
+    def room_made(self, group: str) -> None:
+        """Take the requests of the group that wait: the dispatcher has room for them again."""
         with self._guarded():
-            self._memberships.send_all(GroupEvent.READY)
+            self._memberships.send(group, GroupEvent.READY)
         self._settle()
+
+    def group_number(self, group: str) -> int | None:
+        """Return the number of the multicast group, or None while we are no member of it."""
+        return self._memberships.number(group)
 
     # Calls of the owner
 
@@ -142,9 +148,26 @@ class KernelSource:
     # Calls of the loop
 
     def _announced(self) -> None:
+        """Ask every group: the one socket has the announcements of all, and may have lost some in an overrun."""
         with self._guarded():
             self._sockets.drain()
             self._memberships.send_all(GroupEvent.READY)
+        self._settle()
+
+    def _completed(self, group: str | None) -> None:
+        """Refuse what waits in a group that was left: a DONE was sent later than asked."""
+        if group is not None:
+            with self._guarded():
+                self._memberships.drain(group)
+        self._settle()
+
+    def _resume(self, group: str | None) -> None:
+        """Take the requests that wait, in one group or in all: a pause is over."""
+        with self._guarded():
+            if group is None:
+                self._memberships.send_all(GroupEvent.READY)
+            else:
+                self._memberships.send(group, GroupEvent.READY)
         self._settle()
 
     # The source's own life
@@ -160,7 +183,7 @@ class KernelSource:
 
     def _settle(self) -> None:
         """Close the sockets if nothing needs them."""
-        if not self._completion.pending and self._memberships.idle:
+        if self._completion.idle and self._memberships.idle:
             self._happen(SourceEvent.IDLE)
 
     @contextlib.contextmanager

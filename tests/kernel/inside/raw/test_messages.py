@@ -121,7 +121,7 @@ def test_done_from_another_process(pair: Pair, agent: Agent) -> None:
 
 
 def test_done_without_a_status(pair: Pair, agent: Agent) -> None:
-    """The consumer hears EIO."""
+    """The consumer gets EIO."""
     with submitted(pair[0]) as request:
         agent.done(agent.take().fd, None)
         assert request.outcome() == EIO

@@ -71,7 +71,7 @@ def test_a_full_group_takes_nothing_from_others(yellow: str) -> None:
 
 
 def test_what_is_lent_is_limited() -> None:
-    """At the limit nothing is given, whatever waits; an agent that was refused hears READY when there is room."""
+    """At the limit nothing is given, whatever waits; an agent that was refused gets READY when there is room."""
     raw.set_limit(2, "lent")
     with Agent(raw.TLSHD) as agent, Agent(raw.QUIC) as other, contextlib.ExitStack() as opened:
         pairs = opened.enter_context(tcp_pairs(4))
@@ -128,7 +128,7 @@ def test_urgencies() -> None:
 
 
 def test_each_group_is_blind_to_the_others() -> None:
-    """Agents of three groups and of one by parameter hear of their own requests alone, and are given no other."""
+    """Agents of three groups and of one by parameter receive their own requests alone, and are given no other."""
     protocols = (raw.TLSHD, raw.QUIC, raw.PSP, 5)
     with contextlib.ExitStack() as opened:
         agents = {protocol: opened.enter_context(Agent(protocol)) for protocol in protocols}
@@ -143,7 +143,7 @@ def test_each_group_is_blind_to_the_others() -> None:
 
 
 def test_namespaces(agent: Agent, yellow: str) -> None:
-    """A request is its socket's namespace's: agents of another hear nothing; the namespace goes when all are done."""
+    """A request is its socket's namespace's: agents of another get nothing; the namespace goes when all are done."""
     with network_namespace(yellow):
         there = Agent(raw.TLSHD)
         near, far = socket.socketpair()
@@ -160,7 +160,7 @@ def test_namespaces(agent: Agent, yellow: str) -> None:
 
 @pytest.mark.usefixtures("agent")
 def test_an_agent_of_another_namespace(yellow: str) -> None:
-    """It counts as nobody, ESRCH, also where it would hear the announcements of all namespaces, and nothing waits."""
+    """It counts as nobody, ESRCH, also where it would get the announcements of all namespaces; nothing waits."""
     debian("ip", "netns", "set", yellow, "7")  # without an id it would not be heard of here
     with network_namespace(yellow):
         near, far = socket.socketpair()
@@ -176,7 +176,7 @@ def test_an_agent_of_another_namespace(yellow: str) -> None:
 
 
 def test_a_full_queue_without_an_agent() -> None:
-    """The consumer hears ESRCH all the same: it does not help to try again."""
+    """The consumer gets ESRCH all the same: it does not help to try again."""
     with tcp_pairs(9) as pairs, contextlib.ExitStack() as requests:
         with Agent(raw.TLSHD):
             for near, _ in pairs[:8]:

@@ -1,0 +1,102 @@
+"""The trust file: whole, cut at each byte, and in memory that is not sealed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from hsframework.errors import MessageError
+from hsframework.interface import Trust
+from hsframework.local import trustfile
+from hsframework.local.trustfile import create_trust_file, decode_trust, encode_trust, read_trust_file
+
+TRUST = Trust((b"anchor", b"", b"another one"), (b"list", b"second list"))
+WHOLE = encode_trust(TRUST)
+ALL_SEALS = (fcntl.F_SEAL_SEAL, fcntl.F_SEAL_SHRINK, fcntl.F_SEAL_GROW, fcntl.F_SEAL_WRITE)
+
+
+@pytest.fixture(autouse=True)
+def _no_fd_is_left() -> Iterator[None]:
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_records_are_as_documented() -> None:
+    """Kind and length in the host's byte order, then the bytes, anchors first."""
+    assert encode_trust(Trust((b"aa",), (b"rrr",))) == struct.pack("=II2sII3s", 1, 2, b"aa", 2, 3, b"rrr")
+    assert decode_trust(WHOLE) == TRUST
+    assert decode_trust(b"") == Trust(())
+
+
+def test_a_trust_that_was_cut_is_refused() -> None:
+    """At each byte but those between two records, where it is a shorter trust."""
+    ends = {len(encode_trust(Trust(TRUST.anchors[:count]))) for count in range(4)}
+    ends |= {len(encode_trust(Trust(TRUST.anchors, TRUST.crls[:count]))) for count in range(3)}
+    for length in range(len(WHOLE) + 1):
+        if length in ends:
+            decode_trust(WHOLE[:length])
+        else:
+            with pytest.raises(MessageError, match="cut off"):
+                decode_trust(WHOLE[:length])
+
+
+@pytest.mark.parametrize("kind", [0, 3])
+def test_records_of_an_unknown_kind_are_refused(kind: int) -> None:
+    """They are not passed over: an anchor or a list would be missing."""
+    with pytest.raises(MessageError, match="unknown kind"):
+        decode_trust(WHOLE + struct.pack("=II", kind, 0))
+
+
+@pytest.mark.parametrize("trust", [TRUST, Trust(())])
+def test_there_and_back(trust: Trust) -> None:
+    """A file is read by its fd and size; both stay as they were."""
+    fd, size = create_trust_file(trust)
+    assert os.fstat(fd).st_size == size == len(encode_trust(trust))
+    assert read_trust_file(fd, size) == read_trust_file(fd, size) == trust
+    os.close(fd)
+
+
+@pytest.mark.parametrize("missing", ALL_SEALS)
+def test_memory_without_one_of_the_seals_is_refused(missing: int) -> None:
+    """Its sender could change it while it is read."""
+    fd = os.memfd_create("trust", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(fd, WHOLE)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, sum(ALL_SEALS) - missing)
+    with pytest.raises(MessageError, match="not sealed"):
+        read_trust_file(fd, len(WHOLE))
+    os.close(fd)
+
+
+def test_another_size_or_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One byte more or less than the message says, more than the limit, and what is no memfd."""
+    fd, size = create_trust_file(TRUST)
+    for wrong in (size - 1, size + 1):
+        with pytest.raises(MessageError, match="not of the size"):
+            read_trust_file(fd, wrong)
+    monkeypatch.setattr(trustfile, "MAX_SIZE", size)
+    assert read_trust_file(fd, size) == TRUST
+    monkeypatch.setattr(trustfile, "MAX_SIZE", size - 1)
+    with pytest.raises(MessageError, match="not of the size"):
+        read_trust_file(fd, size)
+    os.close(fd)
+    reading, writing = os.pipe()
+    with pytest.raises(MessageError, match="comes in a memfd"):
+        read_trust_file(reading, size)
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_file_that_cannot_be_sealed_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is passed on."""
+
+    def refused(*_: object) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr(fcntl, "fcntl", refused)
+    with pytest.raises(PermissionError):
+        create_trust_file(TRUST)
