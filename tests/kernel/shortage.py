@@ -43,7 +43,7 @@ class MemoryGroup:
 
     @contextlib.contextmanager
     def house(self, **options: Any) -> Iterator[House]:
-        """`hsframework run` in the group; the options are those of :func:`tests.kernel.house.house`."""
+        """Run `hsframework run` in the group; the options are those of :func:`tests.kernel.house.house`."""
 
         class GroupedHouse(House):
             program = (str(Path(grouped.__file__)), str(self._path))
@@ -52,7 +52,7 @@ class MemoryGroup:
             yield service
 
     def hog(self, score: int) -> subprocess.Popen[str]:
-        """The program of :mod:`tests.kernel.hog` in the group."""
+        """Start the program of :mod:`tests.kernel.hog` in the group."""
         command = [sys.executable, "-I", "-S", str(Path(hog.__file__)), str(self._path), str(score)]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
@@ -73,12 +73,12 @@ class MemoryGroup:
 
     @property
     def kills(self) -> int:
-        """How many processes were killed for want of memory in the group."""
+        """Number of processes that were killed for want of memory in the group."""
         return self._numbers("memory.events")["oom_kill"]
 
     @property
     def met(self) -> int:
-        """How often the limit was met."""
+        """Number of times that the limit was met."""
         return self._numbers("memory.events")["max"]
 
     def _numbers(self, file: str) -> dict[str, int]:
@@ -104,7 +104,7 @@ class MemoryGroup:
 
 @contextlib.contextmanager
 def memory_group(name: str) -> Iterator[MemoryGroup]:
-    """A group, without a limit at first."""
+    """Make a group, without a limit at first."""
     made = MemoryGroup(name)
     try:
         yield made
@@ -147,7 +147,7 @@ class Hog:
 
 @contextlib.contextmanager
 def hog_in(group: MemoryGroup, score: int = 0) -> Iterator[Hog]:
-    """A hog that is gone with the block."""
+    """Start a hog that is gone with the block."""
     made = Hog(group, score)
     try:
         yield made
@@ -188,7 +188,7 @@ class FailingOnce:
 
 @contextlib.contextmanager
 def failing(pids: Iterable[int], percent: int) -> Iterator[None]:
-    """So many of a hundred allocations of these processes, and of those that they fork, fail."""
+    """Let so many of a hundred allocations of these processes, and of those that they fork, fail."""
     for pid in pids:
         Path(f"/proc/{pid}/make-it-fail").write_text("1")
     _set_probability(percent)

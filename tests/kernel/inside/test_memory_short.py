@@ -34,12 +34,12 @@ def group() -> Iterator[MemoryGroup]:
 
 
 def both_roles() -> dict[str, End]:
-    """Profiles for both ends of a request."""
+    """Return the profiles for both ends of a request."""
     return {"client": End(), "server": End(ROOT.issue([NAME]))}
 
 
 def ends(device: Device, number: int, *, also: int = 0) -> collections.Counter[int]:
-    """How so many pairs of requests end, one pair after the other.  ``also``: one more way that is allowed."""
+    """Count how so many pairs of requests end, one after the other.  ``also``: one more way that is allowed."""
     found: collections.Counter[int] = collections.Counter()
     for _ in range(number):
         found.update(Pair(device, NAME).ends())
@@ -48,7 +48,7 @@ def ends(device: Device, number: int, *, also: int = 0) -> collections.Counter[i
 
 
 def await_service(device: Device) -> None:
-    """Until two requests are served at the first attempt, and their connection carries data."""
+    """Wait until two requests are served at the first attempt, and their connection carries data."""
     until(lambda: set(Pair(device, NAME).ends()) == {0}, "requests are served again")
     tally = make_requests(device, 8, 4, Ask(NAME))
     assert (tally.served, tally.lost, dict(tally.failed)) == (8, 0, {})
@@ -119,7 +119,7 @@ def test_agents_are_replaced_at_the_limit(group: MemoryGroup, memory: str) -> No
 
 
 def kill_worker(service: House) -> None:
-    """As the kernel does it."""
+    """Kill the worker as the kernel does."""
     (worker,) = service.workers()
     os.kill(worker, signal.SIGKILL)
     await_end(worker)

@@ -63,7 +63,7 @@ def swap(device: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def swapped(memory: str, *options: str) -> Iterator[Swapped]:
-    """``options``: of the connection."""
+    """Start everything, and move most memory to swap.  ``options``: of the connection."""
     DISK.touch()
     os.truncate(DISK, DISK_SIZE)
     nvme_key(SUBSYSTEM, 1)
@@ -91,28 +91,28 @@ def swapped(memory: str, *options: str) -> Iterator[Swapped]:
 
 
 def dropped_by_the_target() -> None:
-    """The target ends every connection."""
+    """Let the target end every connection."""
     nvme_drop(SUBSYSTEM)
 
 
 def destroyed() -> None:
-    """The host's sockets end with a reset, as by an administrator's ``ss -K``."""
+    """End the host's sockets with a reset, as an administrator's ``ss -K`` does."""
     debian("ss", "-K", "dport", "=", "4420")
 
 
 def nobody(service: House) -> None:
-    """Every process lives on."""
+    """Replace no process."""
 
 
 def worker(service: House) -> None:
-    """A worker is replaced meanwhile."""
+    """Kill the worker, which is replaced."""
     (victim,) = service.workers()
     os.kill(victim, signal.SIGKILL)
     await_end(victim)
 
 
 def dispatcher(service: House) -> None:
-    """The dispatcher is replaced meanwhile."""
+    """Kill the dispatcher, which is replaced."""
     victim = service.dispatcher
     os.kill(victim, signal.SIGKILL)
     await_end(victim)

@@ -40,7 +40,7 @@ def service() -> Iterator[House]:
 
 @contextlib.contextmanager
 def nbdkit(*options: str) -> Iterator[subprocess.Popen[bytes]]:
-    """nbdkit with a file of SIZE bytes, which stays as it is."""
+    """Run nbdkit with a file of SIZE bytes, which stays as it is."""
     if not DISK.exists():
         DISK.touch()
         os.truncate(DISK, SIZE)
@@ -77,7 +77,7 @@ class Attached:
 
 @contextlib.contextmanager
 def attached(service: House, *options: str) -> Iterator[tuple[Attached, Path]]:
-    """The command, and the device that it has made."""
+    """Run the command; yield it and the device that it has made."""
     command = Attached(service, f"--peer-name={NAME}", *options)
     with command.process as process:
         try:

@@ -413,7 +413,7 @@ class Short:
 
 @pytest.mark.parametrize(("part", "name"), [("_readiness", "wait"), ("_socket", "recv"), ("_socket", "send")])
 async def test_a_shortage_of_memory_passes(monkeypatch: pytest.MonkeyPatch, part: str, name: str) -> None:
-    """What the kernel has no memory for is tried again: the handshake goes on, and no plugin is blamed."""
+    """A call that the kernel has no memory for is made again: the handshake goes on, and no plugin is blamed."""
     async with stream_endpoint() as (endpoint, peer):
         short = Short(getattr(endpoint, part), name, 1)
         monkeypatch.setattr(endpoint, part, short)

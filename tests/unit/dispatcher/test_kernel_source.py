@@ -134,7 +134,7 @@ async def test_a_done_that_is_refused() -> None:
 
 
 async def test_a_done_that_meets_a_shortage_of_memory() -> None:
-    """Is sent again until the kernel has taken it: nobody else would complete the request."""
+    """It is sent again until the kernel has taken it: nobody else would complete the request."""
     with connected_pair() as (ours, _):
         async with stage() as played:
             agent = await played.home.agent(GROUP)

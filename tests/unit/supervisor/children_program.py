@@ -49,7 +49,7 @@ def answers(control: socket.socket) -> int:
 
 
 def ready(control: socket.socket) -> int:
-    """Be a dispatcher that reports that it is ready."""
+    """Act as a dispatcher that reports that it is ready."""
     control.send(Ready().encode())
     return answers(control)
 

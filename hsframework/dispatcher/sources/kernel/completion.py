@@ -35,6 +35,7 @@ _log = structlog.get_logger("hsframework.dispatcher")
 class _Owed:
     """One DONE.  ``send`` raises HsframeworkError and OSError; ``release`` is called once, at the end."""
 
+    group: str | None
     send: Callable[[], None]
     release: Callable[[], None]
     status: int
@@ -139,6 +140,7 @@ class Completion:
 
     def _try_again(self) -> None:
         self._timer = None
+        sent: list[str | None] = []
         while self._owed and self._attempt(self._owed[0]):
             self._settled(self._owed.pop(0).group)
         if self._owed:
