@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import count
 from typing import cast
 
@@ -131,7 +132,7 @@ def played_sockets() -> Iterator[None]:
 
 @dataclass(eq=False)
 class Timer:
-    """A call that the loop is to make, under its key until it is made or cancelled."""
+    """A call that the loop is to make, in the list of its kind until it is made or cancelled."""
 
     kind: list[Timer]
     call: Callable[..., None]

@@ -35,21 +35,19 @@ _log = structlog.get_logger("hsframework.dispatcher")
 class _Owed:
     """One DONE.  ``send`` raises HsframeworkError and OSError; ``release`` is called once, at the end."""
 
-    group: str | None
     send: Callable[[], None]
     release: Callable[[], None]
     status: int
     until: float
     group: str | None
-    """Group of a request that was submitted."""
+    """Its group; None: an earlier dispatcher took it."""
 
 
 class Completion:
     """The DONE of one source, which owns the sockets that it completes.
 
-    ``pending``: the number of requests that were submitted and have had no DONE yet, by group; no group has 0.
-    ``settled``: called by the loop when a DONE was sent later than asked, with the group of a request that was
-    submitted.
+    ``pending``: the number of requests that were taken and have had no DONE yet, by group; no group has 0.
+    ``settled``: called by the loop when a DONE was sent later than asked, with the request's group.
     """
 
     def __init__(
@@ -76,7 +74,7 @@ class Completion:
         return not self.pending and not self._owed
 
     def submitted(self, group: str) -> None:
-        """Count a request that was submitted."""
+        """Count a request that was taken."""
         self.pending[group] = self.pending.get(group, 0) + 1
 
     def deliver(self, request: PendingRequest, outcome: Outcome) -> None:
@@ -94,11 +92,16 @@ class Completion:
         request.custody.restore()
         self._complete(send, held.close, outcome.status, request.submission.group)
 
-    def refuse(self, custody: Custody, status: int, dialect: str = "") -> None:
-        """Complete a request that was not submitted.  ``dialect``: that of its ACCEPT; empty: unknown."""
+    def refuse(self, custody: Custody, status: int, dialect: str = "", *, group: str | None = None) -> None:
+        """Complete a request that was not submitted.
+
+        ``dialect``: that of its ACCEPT; empty: unknown.  ``group``: its group; None: an earlier dispatcher took it.
+        """
+        if group is not None:
+            self.submitted(group)
         custody.restore()
         send = partial(self._done, custody, Ending(status, dialect=dialect))
-        self._complete(send, custody.release, status, None)
+        self._complete(send, custody.release, status, group)
 
     def close(self) -> None:
         """Try what is owed once more, and give it up."""
@@ -140,7 +143,6 @@ class Completion:
 
     def _try_again(self) -> None:
         self._timer = None
-        sent: list[str | None] = []
         while self._owed and self._attempt(self._owed[0]):
             self._settled(self._owed.pop(0).group)
         if self._owed:

@@ -154,13 +154,6 @@ class KernelSource:
             self._memberships.send_all(GroupEvent.READY)
         self._settle()
 
-    def _completed(self, group: str | None) -> None:
-        """Refuse what waits in a group that was left: a DONE was sent later than asked."""
-        if group is not None:
-            with self._guarded():
-                self._memberships.drain(group)
-        self._settle()
-
     def _resume(self, group: str | None) -> None:
         """Take the requests that wait, in one group or in all: a pause is over."""
         with self._guarded():
