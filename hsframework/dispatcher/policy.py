@@ -1,8 +1,9 @@
 """Policy of the local sockets, whose peers are known by SO_PEERCRED.
 
 Root and the dispatcher's own user may do everything.  Others may submit what an ``[[allow]]`` rule gives them, and may
-join a group when ``[groups.NAME] users`` names them.  Users are names or numbers; a name that does not exist is an
-error at start.  Checks raise, they never return a boolean.
+join a group when ``[groups.NAME] users`` names them, or when they are the user of a plugin's agent
+(:mod:`hsframework.configuration.agent_users`) and the rule gives that plugin the group.  Users are names or numbers; a
+name that does not exist is an error at start.  Checks raise, they never return a boolean.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from hsframework.configuration.agent_users import plugin_users
+from hsframework.configuration.grants import refused_groups
 from hsframework.configuration.settings import AllowRule, Configuration
 from hsframework.errors import ConfigurationError, RequestRefused
 
@@ -53,9 +56,22 @@ class _Rule:
 
 
 class Policy:
-    """Rules of the configuration, with every name resolved, so that no look-up happens later."""
+    """Rules of the configuration, with every name resolved, so that no look-up happens later.
 
-    def __init__(self, configuration: Configuration, *, agent_uids: Mapping[str, Iterable[int]] | None = None) -> None:
+    ``agent_uids``: by group, further user ids that may join it.  ``plugins``: names of those that are installed; those
+    of agents that a supervisor starts are not, because it names their users by :meth:`allow_join`.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        agent_uids: Mapping[str, Iterable[int]] | None = None,
+        plugins: Collection[str] = (),
+    ) -> None:
+        self._configuration = configuration
+        self._plugins = plugins
+        self._agents = plugin_users(configuration, plugins)
         self._privileged = frozenset({0, os.geteuid()})
         self._rules = tuple(_resolve(rule, index) for index, rule in enumerate(configuration.allow))
         self._joiners: dict[str, frozenset[int]] = {
@@ -82,8 +98,14 @@ class Policy:
 
     def check_join(self, peer: PeerCredentials, group: str) -> None:
         """Raise RequestRefused (EACCES) if the peer may not join the group."""
-        if peer.uid not in self._privileged and peer.uid not in self._joiners.get(group, ()):
+        if peer.uid in self._privileged or peer.uid in self._joiners.get(group, ()):
+            return
+        plugin = self._agents.get(peer.uid)
+        if plugin is None:
             raise _refused(f"user {peer.uid} may not join the group {group!r}; add it to [groups.{group}] users")
+        problem = refused_groups(plugin, [group], self._configuration, self._plugins).get(group)
+        if problem is not None:
+            raise _refused(f"the agent of {plugin} (user {peer.uid}) may not join the group {group!r}: {problem}")
 
     def allow_join(self, uid: int, groups: Iterable[str]) -> None:
         """Allow a user to join these groups: that of an agent that the supervisor has started."""
@@ -92,7 +114,8 @@ class Policy:
 
     def check_restore(self, peer: PeerCredentials) -> None:
         """Raise RequestRefused (EACCES) if the peer may join no group, and so may not give requests back."""
-        if peer.uid not in self._privileged and not any(peer.uid in uids for uids in self._joiners.values()):
+        known = peer.uid in self._privileged or peer.uid in self._agents
+        if not known and not any(peer.uid in uids for uids in self._joiners.values()):
             raise _refused(f"user {peer.uid} is no agent's user")
 
 

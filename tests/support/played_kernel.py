@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from hsframework.configuration.settings import Configuration
+from hsframework.configuration.settings import Configuration, Timeouts
 from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
@@ -19,7 +19,7 @@ from hsframework.dispatcher.sources.kernel.source import KernelSource
 from hsframework.dispatcher.sources.kernel.wire import Wire
 from hsframework.interface import PresharedKey, Secret
 from hsframework.netlink.socket import NetlinkError
-from tests.support.house import House, house
+from tests.support.house import House, Peer, house
 
 GROUP, OTHER = "tlshd", "other"
 GROUPS = {GROUP, OTHER, "third"}
@@ -138,6 +138,11 @@ class Stage:
         self.wires: list[PlayedWire] = []
         self.source = KernelSource("played", home.dispatcher, requests, self._open, GROUPS, self._miss, loop=loop)
 
+    async def leaves(self, agent: Peer, group: str = GROUP) -> None:
+        """The last agent leaves, and none comes in the time in which one is expected."""
+        await agent.ask("leave", {"group": [group]})
+        await self.until(lambda: not self.home.dispatcher.groups[group].open)
+
     def _open(self) -> Wire:
         self.wires.append(PlayedWire(self.service))
         return self.wires[-1]
@@ -165,7 +170,7 @@ class Stage:
 
 @contextlib.asynccontextmanager
 async def stage(**values: Any) -> AsyncIterator[Stage]:
-    configuration = Configuration(**values)
+    configuration = Configuration(**{"timeouts": Timeouts(agent_restart=0.001), **values})
     async with house(configuration) as home:
         made = Stage(home, configuration)
         yield made

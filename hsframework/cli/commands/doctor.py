@@ -24,10 +24,11 @@ from hsframework.client import Client
 from hsframework.configuration.plugin_tables import unread_tables
 from hsframework.configuration.settings import Configuration
 from hsframework.configuration.toml import settings_from_table
-from hsframework.dispatcher.sources.kernel.others import NotSeen, form_groups
+from hsframework.dispatcher.sources.kernel.others import form_groups
 from hsframework.errors import ConfigurationError, HsframeworkError
 from hsframework.local.places import consumer_socket
 from hsframework.netlink.holders import Unnamed
+from hsframework.probes import NotSeen
 from hsframework.process.lock import why_not_locked, why_not_scored
 
 if TYPE_CHECKING:

@@ -68,8 +68,20 @@ class Dispatcher:
             Action.WATCH_AGENT: self._watch_agent,
             Action.RELEASE: self._release,
         }
-        for name in expected_groups:
-            self._await_agent(self._group(name))
+        self.members_changed: Callable[[], None] = lambda: None
+        """Called when an agent has joined groups, or left them."""
+        self._draining: asyncio.Event | None = None
+        """Set whenever a request has ended, once no more are taken of the kernel's."""
+        self.expect(expected_groups)
+
+    def expect(self, groups: Iterable[str]) -> None:
+        """Open groups whose agents are expected at once, for the grace period."""
+        for name in groups:
+            group = self._group(name)
+            if not group.open:
+                self._await_agent(group)
+                for source in self.sources.values():
+                    source.group_opened(name)
 
     # Called by sources
 
@@ -127,7 +139,7 @@ class Dispatcher:
 
         If not, its ``room_made`` is called once there is room.
         """
-        if self._limits.room_for(source.name, group):
+        if self._draining is None and self._limits.room_for(source.name, group):
             return True
         self._starved.add(source)
         return False
@@ -156,21 +168,16 @@ class Dispatcher:
                     source.group_opened(name)
             if len(group):
                 agent.announce(name)
+        self.members_changed()
 
-    def left(self, agent: Agent, names: Iterable[str], *, expected_back: bool) -> None:
-        """Remove an agent from groups.
-
-        ``expected_back``: it has not left by itself, so a group without further agents stays open for a grace period.
-        """
+    def left(self, agent: Agent, names: Iterable[str]) -> None:
+        """Remove an agent from groups.  One without further agents stays open for a grace period."""
         for name in names:
             group = self.groups[name]
             group.members.discard(agent)
-            if group.members:
-                continue
-            if expected_back:
+            if not group.members and group.grace is None:
                 self._await_agent(group)
-            else:
-                self._close_group(group)
+        self.members_changed()
 
     def pull(self, agent: Agent, name: str, most: int) -> list[PendingRequest]:
         """Return up to ``most`` requests of a group that the agent has joined; fewer if no more wait that it serves.
@@ -186,7 +193,7 @@ class Dispatcher:
     def not_handed_over(self, request: PendingRequest, reason: str) -> None:
         """Complete with EIO a request that was pulled and cannot be sent to its agent."""
         _log.error("a request cannot be handed over", request=request.id, error=reason)
-        self.happen(request, Event.FAILED, Outcome.failure(errno.EIO, f"the request cannot be handed over: {reason}"))
+        self.happen(request, Event.FAILED, Outcome.interrupted(f"the request cannot be handed over: {reason}"))
 
     def in_hand(self, agent: Agent, request_id: int) -> PendingRequest:
         """Return a request that the agent has in hand.  Raises RequestRefused (EBADF) for any other number."""
@@ -222,7 +229,7 @@ class Dispatcher:
     def agent_gone(self, requests: Iterable[PendingRequest]) -> None:
         """Complete with EIO the requests that an agent had in hand when it died."""
         for request in requests:
-            self.happen(request, Event.AGENT_GONE, Outcome.failure(errno.EIO, "the agent died in mid-handshake"))
+            self.happen(request, Event.AGENT_GONE, Outcome.interrupted("the agent died in mid-handshake"))
 
     # The life of a request
 
@@ -274,6 +281,8 @@ class Dispatcher:
         del self.requests[request.id]
         self._inodes.discard(request.custody.inode)
         self._deadlines.remove(request, request.ticket)
+        if self._draining is not None:
+            self._draining.set()
         self._limits.give_back(request.submission.consumer, request.submission.group, request.custody.peer_host)
         if self._starved:
             starved, self._starved = self._starved, set()
@@ -327,11 +336,25 @@ class Dispatcher:
         for source in self.sources.values():
             source.group_closed(group.name)
         for request in group:
-            self.happen(request, Event.GROUP_GONE, Outcome.failure(errno.EIO, "the last agent of the group is gone"))
+            self.happen(request, Event.GROUP_GONE, Outcome.interrupted("the last agent of the group is gone"))
 
     def close(self) -> None:
         """Wait for the closing of fds.  To be called last."""
         self._closer.stop()
+
+    async def drain(self, patience: float) -> None:
+        """Wait until the requests that agents have in hand are over, ``patience`` seconds at most.
+
+        From now on the kernel's requests wait in its own queue, for the dispatcher that comes after this one.
+        """
+        self._draining = asyncio.Event()
+        end = self._loop.time() + patience
+        while any(request.agent is not None for request in self.requests.values()):
+            self._draining.clear()
+            try:
+                await asyncio.wait_for(self._draining.wait(), end - self._loop.time())
+            except TimeoutError:
+                return
 
     def stop(self) -> None:
         """Complete every request with EIO."""
@@ -340,9 +363,9 @@ class Dispatcher:
                 group.grace.cancel()
                 group.grace = None
             for request in group:
-                self.happen(request, Event.GROUP_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
+                self.happen(request, Event.GROUP_GONE, Outcome.interrupted("the dispatcher stops"))
         for request in list(self.requests.values()):
-            self.happen(request, Event.AGENT_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
+            self.happen(request, Event.AGENT_GONE, Outcome.interrupted("the dispatcher stops"))
 
 
 def _missing_session(request: PendingRequest, values: Mapping[str, Any]) -> str | None:

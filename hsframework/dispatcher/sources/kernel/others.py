@@ -28,6 +28,7 @@ from hsframework.netlink.holders import Unnamed, holder_by_port
 from hsframework.netlink.members import NETLINK_SOCK_DIAG, NetlinkSocket, netlink_sockets
 from hsframework.netlink.socket import NETLINK_GENERIC, RequestSocket
 from hsframework.netlink.spec import builtin_specification
+from hsframework.probes import NotSeen
 
 LOOK_INTERVAL = 2.0
 """Seconds between two looks."""
@@ -54,13 +55,6 @@ class Member:
     form: str
     group: str
     socket: NetlinkSocket
-
-
-@dataclass(frozen=True, slots=True)
-class NotSeen:
-    """The answer that the members could not be looked up, and the reason."""
-
-    reason: str
 
 
 def form_groups(configuration: Configuration) -> list[FormGroups]:

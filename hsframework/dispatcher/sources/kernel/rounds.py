@@ -20,7 +20,7 @@ import structlog
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import Source
-from hsframework.dispatcher.sources.kernel.completion import Completion
+from hsframework.dispatcher.sources.kernel.completion import INTERRUPTED, Completion
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.sockets import ServiceLost, Sockets
 from hsframework.errors import HsframeworkError, RequestRefused
@@ -65,7 +65,7 @@ class Rounds:
                 break
 
     def refuse(self, group: str) -> bool:
-        """Complete the requests that wait with EIO, which takes no room.  Return True if none is left.
+        """Complete the requests that wait with ETIMEDOUT, which takes no room.  Return True if none is left.
 
         Raises ServiceLost, and NetlinkError for a group that the service does not have.
         """
@@ -123,7 +123,7 @@ class Rounds:
         except HsframeworkError as error:
             _log.warning("a request of the kernel's is refused", source=self._source.name, error=str(error))
             # ESRCH means that nobody listens; this consumer's request was taken.
-            return errno.EIO if error.errno == errno.ESRCH else error.errno
+            return INTERRUPTED if error.errno == errno.ESRCH else error.errno
         except Exception as error:
             _log.error("a fault in the dispatcher", error=repr(error), during=f"a request of {self._source.name}")
             return errno.EIO
@@ -135,7 +135,7 @@ class Rounds:
         _log.warning(
             "a request of the kernel's is refused", source=self._source.name, error=f"the group {group!r} was left"
         )
-        return errno.EIO
+        return INTERRUPTED
 
     def _pause_over(self) -> None:
         self._pause = None

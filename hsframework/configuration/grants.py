@@ -1,4 +1,6 @@
-"""Rule for the groups that the agent of a plugin may join when a supervisor has started it.
+"""Rule for the groups that the agent of a plugin may join.
+
+It holds for agents that a supervisor has started, and for those that run as their plugin's user.
 
 A keeper runs its plugin's code, so the groups that it names are a wish.  What decides is what an administrator wrote or
 installed:
