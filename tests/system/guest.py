@@ -80,7 +80,11 @@ class Guest:
         self._ended = False
         self._guard = threading.Lock()
         self._start(memory)
-        self._expect_boot()
+        try:
+            self._expect_boot()
+        except GuestFailed:
+            self.close()
+            raise
 
     def _start(self, memory: str) -> None:
         requests, self._requests = os.pipe()
