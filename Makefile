@@ -93,3 +93,4 @@ clean: ## everything that a target has made
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 include scripts/kernel/kernel.mk
+include scripts/guests/guests.mk
