@@ -29,7 +29,6 @@ PROGRAM = "/usr/bin/hsframework"
 LIBC = "libc6 (>= 2.28)"
 """Relation to the C library that the wheels want."""
 
-STATE = "/run/hsframework /var/lib/hsframework /var/cache/hsframework"
 
 TITLES = {
     CORE: "transport security handshakes as a service",
@@ -104,12 +103,10 @@ def fill_core(package: Package, distributions: Distributions, build: Build) -> N
     for shells_file, text in completions().items():
         package.add(shells_file, text)
     package.words = {
-        "SYSUSERS": "",
-        "TMPFILES": "hsframework.conf",
+        "MAKE": "systemd-tmpfiles --create hsframework.conf",
         "RUNNING": "hsframework.service 'hsframework-agent@*.service'",
         "STOPPED": "'hsframework-agent@*.service' hsframework.service hsframework.socket hsframework-agents.socket",
-        "STATE": STATE,
-        "ENABLED": "'hsframework*.service' 'hsframework*.socket'",
+        "PURGE": (DEBIAN / "purge").read_text(),
     }
     systemd = ("sysusers", "tmpfiles")
     helpers = ", ".join(f"systemd | systemd-standalone-{name} | systemd-{name}" for name in systemd)
@@ -131,12 +128,10 @@ def fill_plugin(package: Package, distributions: Distributions, build: Build) ->
         package.link(link, aim)
     agents = " ".join(f"hsframework-agent@{protocol}.service" for protocol in plugin.protocols)
     package.words = {
-        "SYSUSERS": " ".join(path.name for path in users),
-        "TMPFILES": "",
+        "MAKE": f"systemd-sysusers {' '.join(path.name for path in users)}",
         "RUNNING": agents,
         "STOPPED": agents,
-        "STATE": "",
-        "ENABLED": "",
+        "PURGE": "",
     }
     required = {Requirement(text).name for text in metadata.requires(package.name) or ()}
     needed = [name for name in (CORE, *PLUGINS) if name in required]
