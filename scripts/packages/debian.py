@@ -15,7 +15,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from hsframework import __version__
-from hsframework.cli.units import Plugin, core_files, places, plugin_files, plugin_links
+from hsframework.cli.units import Plugin, Target, core_files, drop_in_file, drop_ins, places, plugin_files, plugin_links
 from hsframework.registry.plugins import load_plugins
 from scripts.packages.completions import completions
 from scripts.packages.environment import CORE, HOME, PLUGINS, ROOT, Distributions, copy, make_environment, name_of
@@ -93,11 +93,13 @@ def fill_core(package: Package, distributions: Distributions, build: Build) -> N
     """Add the files of the core."""
     copy(distributions.of(CORE), distributions.folder, package.tree, build.release)
     make_environment(package.tree, build.release)
-    for path, text in core_files(places(Path("/usr")), PROGRAM).items():
+    target = Target(PROGRAM, build.release.systemd)
+    for path, text in core_files(places(Path("/usr")), target).items():
         package.add(path, text)
+    for name in drop_ins():
+        for path, text in drop_in_file(places(Path("/usr")), name, target).items():
+            package.add(f"usr/share/doc/hsframework/examples/{path.name}", text)
     package.add(CONFIGURATION, (ROOT / "packaging" / "hsframework.toml").read_text())
-    drop_in = "usr/share/doc/hsframework/examples/netns.conf"
-    package.add(drop_in, (ROOT / "packaging" / "systemd" / "drop-ins" / "netns.conf").read_text())
     for name, text in manuals().items():
         package.add(f"usr/share/man/man{name[-1]}/{name}.gz", gzip.compress(text.encode(), mtime=0))
     for shells_file, text in completions().items():
