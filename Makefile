@@ -16,8 +16,9 @@ PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
 FUZZ_SECONDS ?= 60
 PYTEST_ARGS ?=
+DEB_RELEASES ?= bookworm trixie forky
 
-.PHONY: help venv demo test lint docs bench fuzz quick wheels constraints clean peers compiler kernel-if-possible
+.PHONY: help venv demo test lint docs bench fuzz quick wheels deb constraints clean peers compiler kernel-if-possible
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +76,10 @@ bench: $(STAMP) ## the measurements that the documentation quotes
 wheels: $(STAMP) ## the distributions, in dist/
 	@for project in . $(PLUGINS); do $(BIN)/python -m build --no-isolation --outdir dist "$$project" >/dev/null; done
 	@ls dist
+
+deb: $(STAMP) ## Debian packages of the core and of each plugin, in dist/debian: make deb DEB_RELEASES=trixie
+	@scripts/apt-packages.sh deb
+	$(BIN)/python -m scripts.packages $(DEB_RELEASES)
 
 constraints: ## renew constraints.txt from what is newest now
 	@$(PYTHON) -m venv build/constraints

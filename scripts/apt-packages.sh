@@ -4,6 +4,7 @@
 #   scripts/apt-packages.sh base      a Python that can make virtual environments
 #   scripts/apt-packages.sh peers     the TLS and QUIC programs with which the demo and the tests exchange data
 #   scripts/apt-packages.sh compiler  a C compiler, for the agent in C among the tests
+#   scripts/apt-packages.sh deb       what builds and checks the Debian packages
 set -eu
 
 missing=""
@@ -25,6 +26,10 @@ for tier in "$@"; do
             ;;
         compiler)
             need cc "gcc libc6-dev"
+            ;;
+        deb)
+            need dpkg-deb dpkg
+            need lintian lintian
             ;;
         *)
             echo "$0: there is no tier $tier" >&2

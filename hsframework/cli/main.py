@@ -15,7 +15,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NoReturn
 
 from hsframework import __version__
@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, str] = {
     "listen": "serve clients over secure sessions",
     "plugins": "list the installed plugins",
     "plugin": "make the package of a new plugin",
+    "units": "write the units for systemd, with the paths of this installation",
     "doctor": "say what is missing on this machine, and how to mend it",
     "demo": "run the main job on this machine and show what happened",
 }
@@ -83,7 +84,7 @@ def _run(words: Sequence[str]) -> int:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"see '{PROGRAM} --help'"
         raise ConfigurationError(f"there is no command {name!r}; {hint}")
-    parsed, unknown = build_parser(name).parse_known_args(words)
+    parsed, unknown = build_parser(() if name is None else (name,)).parse_known_args(words)
     if unknown:
         program = " ".join(filter(None, (PROGRAM, parsed.command)))
         raise ConfigurationError(f"{', '.join(unknown)}: not known here; see '{program} --help'")
@@ -95,8 +96,8 @@ def _run(words: Sequence[str]) -> int:
     return status
 
 
-def build_parser(command: str | None) -> argparse.ArgumentParser:
-    """Return the parser for all commands, with the options of ``command`` only."""
+def build_parser(complete: Collection[str]) -> argparse.ArgumentParser:
+    """Return the parser for all commands, with the options of those in ``complete`` only."""
     parser = _Parser(
         prog=PROGRAM,
         description="Transport security handshakes as a service, for the Linux kernel and for programs in user space.",
@@ -105,7 +106,7 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser, title="commands")
     for name, text in COMMANDS.items():
-        if name != command:
+        if name not in complete:
             commands.add_parser(name, help=text, add_help=False)
             continue
         module = importlib.import_module(f"hsframework.cli.commands.{name}")
