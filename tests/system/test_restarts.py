@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.system import administrator as admin
@@ -24,8 +22,8 @@ EACH = MOUNTS // len(DISTURBANCES) + 1
 
 
 @pytest.fixture
-def serving(main: Guest) -> Iterator[Guest]:
-    """The main guest with an export and no mount; the service serves again at the end, whatever a test has done."""
+def serving(main: Guest) -> Guest:
+    """The main guest with an export, no mount, and a service that serves, whatever the test before has done."""
     main.ask(["umount", "--all", "--types", "nfs4"])
     admin.export(main)
     main.run(f"systemctl reset-failed; systemctl start hsframework {AGENT}")
@@ -79,10 +77,9 @@ def test_six_restarts_in_a_row(serving: Guest) -> None:
 
 def test_six_kills_in_a_row(serving: Guest) -> None:
     """Nor do six deaths, each as soon as there is a process to kill."""
-    once = "old=$(systemctl show --value --property MainPID hsframework); kill -KILL $old"
-    again = (
-        "until new=$(systemctl show --value --property MainPID hsframework); [ $new != 0 -a $new != $old ]; do :; done"
-    )
+    now = "systemctl show --value --property MainPID hsframework"
+    once = f"old=$({now}); kill -KILL $old"
+    again = f"until new=$({now}); [ $new != 0 -a $new != $old ]; do :; done"
     serving.run(f"for n in 1 2 3 4 5 6; do {once}; {again}; done", timeout=200)
     serving.run("systemctl start hsframework")
     assert admin.program(serving, "mounts", 1, "mtls")["failed"] == []

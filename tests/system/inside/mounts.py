@@ -2,7 +2,7 @@
 
 Each mount makes a connection of its own and so a handshake, since no other mount of that server is there.
 
-The last line is JSON: ``{"failed": [[number, text]...], "seconds": [...]}``; ``retry=0``, so a mount that is refused once has failed.
+The last line is JSON: ``{"failed": [[number, text]...], "seconds": [...]}``.  Nothing is tried twice (``retry=0``).
 """
 
 from __future__ import annotations
