@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, str] = {
     "agent": "start the agent of one protocol alone",
     "connect": "connect to a server and talk to it over a secure session",
     "listen": "serve clients over secure sessions",
+    "groups": "list the groups that the running service serves, and by whom",
     "plugins": "list the installed plugins",
     "plugin": "make the package of a new plugin",
     "units": "write the units for systemd, with the paths of this installation",

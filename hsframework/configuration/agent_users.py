@@ -2,7 +2,7 @@
 
 The agent of a plugin runs as one of these: the user ``agents.NAME.user``; ``hsframework-NAME``, which packages and
 units use; a number of its own, the default of ``hsframework run`` and of ``hsframework agent``.  Each may join what
-:mod:`hsframework.configuration.grants` gives the plugin, so that a dispatcher and agents that were started apart go
+:mod:`hsframework.dispatcher.grants` gives the plugin, so that a dispatcher and agents that were started apart go
 together without a line of configuration.
 
 The default number is from 60800 to 61055: systemd's table of user ids leaves these unused: no other process runs and no

@@ -57,16 +57,21 @@ class MetricsSettings:
 class Limits:
     """Limits; past those of pending requests (taken and not completed) a request is refused with EAGAIN.
 
-    A kernel request waits in the kernel's queue instead, but for ``per_address``.  An optional limit that is unset does
-    not limit.
+    They hold within one group and for one source in it: the kernel in one network namespace and in one form of its
+    service, or all programs in user space.  Groups and sources take nothing from each other.  A kernel request waits in
+    the kernel's queue instead, but for ``per_address``.
     """
 
-    total: int = 4096
-    """Pending requests in all."""
+    groups: int = 8
+    """Groups that are served at once: each has an equal share of the dispatcher's file descriptors, whatever others
+    need.  An agent that would open one more is refused."""
+    per_source: int = 4096
+    """Pending requests of one source in one group; fewer where the limit of open files does not allow as many for each
+    source in each group."""
     per_consumer: int = 1024
-    """Pending requests of one user, or of one kernel source."""
+    """Pending requests of one user in one group, or of one kernel source in one group."""
     per_address: int = 1024
-    """Pending requests with one remote address, without its port."""
+    """Pending requests with one remote address, without its port, in one group and of one source."""
     connections: int = 1024
     """Open connections on each of the two local sockets; users whom no rule names get half of them at most."""
     connections_per_user: int = 512

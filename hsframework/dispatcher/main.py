@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import gc
 import math
 import os
@@ -17,6 +16,7 @@ import structlog
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.agents import AgentServer
 from hsframework.dispatcher.control import ControlChannel
+from hsframework.dispatcher.grants import KnownAgents
 from hsframework.dispatcher.keys.trusts import TrustFiles
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
@@ -25,6 +25,7 @@ from hsframework.dispatcher.policy import Policy
 from hsframework.dispatcher.readiness import Readiness, required_groups
 from hsframework.dispatcher.realtime import Turns
 from hsframework.dispatcher.requests.core import Dispatcher
+from hsframework.dispatcher.requests.limits import within_fds
 from hsframework.dispatcher.sources.consumers import LocalSource
 from hsframework.dispatcher.sources.kernel import KernelSources
 from hsframework.local.control import DispatcherAlive, Served
@@ -89,7 +90,8 @@ def run(configuration: Configuration, surroundings: Surroundings) -> int:
     sockets = dict(given) if given is not None else open_listeners(configuration.runtime_dir, kept)
     try:
         vault = Vault(configuration)
-        policy = Policy(configuration, agent_uids=surroundings.agent_uids, plugins=surroundings.joining)
+        known = KnownAgents(configuration, surroundings.joining)
+        policy = Policy(configuration, agent_uids=surroundings.agent_uids, plugin_agents=known)
         return asyncio.run(_serve(configuration, sockets, vault, policy, surroundings, kernel_tls))
     finally:
         close_listeners(sockets)
@@ -221,10 +223,16 @@ def harden() -> Probe[frozenset[int]]:
 
 
 def within_fd_limit(configuration: Configuration) -> Configuration:
-    """Return the configuration with no more requests at once than half of the fds that this process may have.
-
-    Each request holds one, and connections take the rest.  An ACCEPT that fails for want of an fd ends a request.
-    """
+    """Return the configuration with no more requests for each group than the fds of this process are enough for."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    total = min(configuration.limits.total, max(1, most // 2))
-    return dataclasses.replace(configuration, limits=dataclasses.replace(configuration.limits, total=total))
+    if most == resource.RLIM_INFINITY:
+        return configuration
+    limited = within_fds(configuration, most)
+    if limited != configuration:
+        _log.info(
+            "the limit of open files lowers limits.per-source",
+            open_files=most,
+            per_source=limited.limits.per_source,
+            configured=configuration.limits.per_source,
+        )
+    return limited

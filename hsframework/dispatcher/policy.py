@@ -14,11 +14,10 @@ import os
 import pwd
 import socket
 import struct
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
-from hsframework.configuration.agent_users import plugin_users
-from hsframework.configuration.grants import refused_groups
 from hsframework.configuration.settings import AllowRule, Configuration
 from hsframework.errors import ConfigurationError, RequestRefused
 
@@ -55,11 +54,21 @@ class _Rule:
     profiles: frozenset[str]
 
 
+class PluginAgents(Protocol):
+    """Agents of installed plugins, known by their users (:class:`hsframework.dispatcher.grants.KnownAgents`)."""
+
+    def known(self, uid: int) -> bool:
+        """True if the user is that of a plugin's agent."""
+
+    def refused(self, uid: int, group: str) -> str | None:
+        """Return what to change if the agent that runs as this user should join the group; None: it may."""
+
+
 class Policy:
     """Rules of the configuration, with every name resolved, so that no look-up happens later.
 
-    ``agent_uids``: by group, further user ids that may join it.  ``plugins``: names of those that are installed; those
-    of agents that a supervisor starts are not, because it names their users by :meth:`allow_join`.
+    ``agent_uids``: by group, further user ids that may join it.  ``plugin_agents``: agents that are known by their
+    users; None: a supervisor names their users by :meth:`allow_join`.
     """
 
     def __init__(
@@ -67,11 +76,9 @@ class Policy:
         configuration: Configuration,
         *,
         agent_uids: Mapping[str, Iterable[int]] | None = None,
-        plugins: Collection[str] = (),
+        plugin_agents: PluginAgents | None = None,
     ) -> None:
-        self._configuration = configuration
-        self._plugins = plugins
-        self._agents = plugin_users(configuration, plugins)
+        self._agents = plugin_agents
         self._privileged = frozenset({0, os.geteuid()})
         self._rules = tuple(_resolve(rule, index) for index, rule in enumerate(configuration.allow))
         self._joiners: dict[str, frozenset[int]] = {
@@ -96,16 +103,22 @@ class Policy:
         if profile is not None and not any(profile in rule.profiles for rule in rules):
             raise _refused(f"user {peer.uid} may not use the profile {profile!r}; add it to an [[allow]] rule")
 
+    def check_overview(self, peer: PeerCredentials) -> None:
+        """Raise RequestRefused (EACCES) if the peer may not know who is served, and by whom."""
+        if peer.uid not in self._privileged:
+            raise _refused(f"user {peer.uid} may not ask for the groups; root and the service's own user may")
+
     def check_join(self, peer: PeerCredentials, group: str) -> None:
         """Raise RequestRefused (EACCES) if the peer may not join the group."""
         if peer.uid in self._privileged or peer.uid in self._joiners.get(group, ()):
             return
-        plugin = self._agents.get(peer.uid)
-        if plugin is None:
-            raise _refused(f"user {peer.uid} may not join the group {group!r}; add it to [groups.{group}] users")
-        problem = refused_groups(plugin, [group], self._configuration, self._plugins).get(group)
-        if problem is not None:
-            raise _refused(f"the agent of {plugin} (user {peer.uid}) may not join the group {group!r}: {problem}")
+        problem = "add it to [groups." + group + "] users"
+        if self._agents is not None and self._agents.known(peer.uid):
+            refused = self._agents.refused(peer.uid, group)
+            if refused is None:
+                return
+            problem = refused
+        raise _refused(f"user {peer.uid} may not join the group {group!r}; {problem}")
 
     def allow_join(self, uid: int, groups: Iterable[str]) -> None:
         """Allow a user to join these groups: that of an agent that the supervisor has started."""
@@ -114,7 +127,7 @@ class Policy:
 
     def check_restore(self, peer: PeerCredentials) -> None:
         """Raise RequestRefused (EACCES) if the peer may join no group, and so may not give requests back."""
-        known = peer.uid in self._privileged or peer.uid in self._agents
+        known = peer.uid in self._privileged or (self._agents is not None and self._agents.known(peer.uid))
         if not known and not any(peer.uid in uids for uids in self._joiners.values()):
             raise _refused(f"user {peer.uid} is no agent's user")
 

@@ -2,7 +2,7 @@
 :mod:`hsframework.local.control`.
 
 An agent's user may join the groups of its plugin: the keeper names them, the supervisor passes those that it grants
-(:mod:`hsframework.configuration.grants`) to the dispatcher, and the keeper's workers start once the dispatcher knows.
+(:mod:`hsframework.dispatcher.grants`) to the dispatcher, and the keeper's workers start once the dispatcher knows.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import assert_never
 
 import structlog
 
-from hsframework.configuration.grants import refused_groups
 from hsframework.configuration.plugin_tables import unread_tables
 from hsframework.configuration.settings import Configuration
+from hsframework.dispatcher.grants import refused_groups
 from hsframework.errors import MessageError
 from hsframework.local.control import (
     AgentStarted,

@@ -31,7 +31,7 @@ EDGES = {
     # Shared by the processes.
     "registry": "process configuration top",
     "process": "configuration top",
-    "configuration": "local credentials netlink tls top",
+    "configuration": "local credentials tls top",
     "local": "top",
     "telemetry": "top",
     # Without any knowledge of the processes.

@@ -10,7 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from hsframework.dispatcher.sources.kernel.others import FormGroups, Member, members
+from hsframework.dispatcher.sources.kernel.groups import FormGroups
+from hsframework.dispatcher.sources.kernel.others import Member, members
 from hsframework.netlink.holders import Holder, Unnamed, holder_by_port, holders
 from hsframework.probes import NotSeen
 

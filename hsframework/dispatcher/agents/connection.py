@@ -77,6 +77,7 @@ class AgentConnection:
         self.service = service
         self.name = f"pid {peer.pid}"
         self.phase = Phase.CONNECTED
+        self.protocol = ""
         self.groups: set[str] = set()
         self.socket_protocols: frozenset[int] = frozenset()
         self.tls_policies = False

@@ -33,7 +33,9 @@ def join(agent: AgentConnection, message: Message, fd: int | None) -> None:
     groups = message.wanted("group")
     for group in groups:
         agent.service.policy.check_join(agent.peer, group)
+    agent.service.dispatcher.check_groups(groups)
     agent.phase = Phase.JOINED
+    agent.protocol = message.values.get("protocol", "")[:64]
     agent.tls_policies = message.values.get("tls-policies", False)
     agent.socket_protocols = frozenset(message.values.get("socket-protocol", ()))
     agent.name = f"{message.values.get('agent', 'agent')[:64]} (pid {agent.peer.pid})"

@@ -12,18 +12,17 @@ import asyncio
 import errno
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import structlog
 
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.custody import Closer, Custody
 from hsframework.dispatcher.offload import OffloadLookup
-from hsframework.dispatcher.planted import session_planted
 from hsframework.dispatcher.requests.groups import Group
 from hsframework.dispatcher.requests.lifecycle import TABLE, Action, Event, State
-from hsframework.dispatcher.requests.limits import PendingLimits
+from hsframework.dispatcher.requests.limits import Claim, PendingLimits
 from hsframework.dispatcher.requests.request import Agent, Outcome, PendingRequest, Source, Submission
+from hsframework.dispatcher.requests.success import missing_session
 from hsframework.errors import RequestRefused, errno_name
 from hsframework.local.deadlines import Deadlines
 from hsframework.netlink.messages import sequence_numbers
@@ -55,7 +54,8 @@ class Dispatcher:
         self._loop = loop or asyncio.get_running_loop()
         self._limits = PendingLimits(configuration.limits)
         self._inodes: set[int] = set()
-        self._starved: set[Source] = set()
+        self._starved: dict[tuple[str, str], Source] = {}
+        """Sources that wait for room, by group and by their own name."""
         self._numbers = sequence_numbers()
         self._closer = Closer()
         self._deadlines: Deadlines[PendingRequest] = Deadlines(self._loop, self._deadline)
@@ -77,6 +77,11 @@ class Dispatcher:
     def expect(self, groups: Iterable[str]) -> None:
         """Open groups whose agents are expected at once, for the grace period."""
         for name in groups:
+            try:
+                self.check_groups([name])
+            except RequestRefused as error:
+                _log.error("an expected group is not served", group=name, reason=str(error))
+                continue
             group = self._group(name)
             if not group.open:
                 self._await_agent(group)
@@ -96,7 +101,7 @@ class Dispatcher:
         """Remove a source, and end its requests without completion: there is nobody to receive it."""
         if self.sources.get(source.name) is source:
             del self.sources[source.name]
-        self._starved.discard(source)
+        self._starved = {place: other for place, other in self._starved.items() if other is not source}
         for request in [request for request in self.requests.values() if request.submission.source is source]:
             request.custody.shut_down()
             self.consumer_gone(request)
@@ -119,11 +124,12 @@ class Dispatcher:
             number = next(self._numbers)
         now = self._loop.time()
         request = PendingRequest(submission, custody, origin, number, now, now + submission.timeout)
+        claim = _claim(submission, custody.peer_host)
         group.admit(request)
         try:
             if custody.inode in self._inodes:
                 raise RequestRefused("a handshake is under way on this socket", errno=errno.EBUSY)
-            self._limits.take(submission.consumer, submission.group, custody.peer_host)
+            self._limits.take(claim)
         except RequestRefused:
             group.remove(request)
             raise
@@ -139,9 +145,9 @@ class Dispatcher:
 
         If not, its ``room_made`` is called once there is room.
         """
-        if self._draining is None and self._limits.room_for(source.name, group):
+        if self._draining is None and self._limits.room_for(Claim(group, source.name, source.name, None)):
             return True
-        self._starved.add(source)
+        self._starved[group, source.name] = source
         return False
 
     def cancel(self, request: PendingRequest) -> None:
@@ -153,6 +159,20 @@ class Dispatcher:
         self.happen(request, Event.CONSUMER_GONE)
 
     # Called by agents' connections
+
+    def check_groups(self, names: Iterable[str]) -> None:
+        """Raise RequestRefused (EAGAIN) if an agent cannot join these groups, because each further one needs a share.
+
+        See :attr:`~hsframework.configuration.settings.Limits.groups`.
+        """
+        served = {group.name for group in self.groups.values() if group.open}
+        served.update(request.submission.group for request in self.requests.values())
+        most = self.configuration.limits.groups
+        if len(served.union(names)) > most:
+            listed = ", ".join(sorted(served))
+            raise RequestRefused(
+                f"{most} groups are served at once ({listed}); raise limits.groups", errno=errno.EAGAIN
+            )
 
     def joined(self, agent: Agent, names: Iterable[str]) -> None:
         """Add an agent to groups, and announce to it the requests that wait in them."""
@@ -218,7 +238,7 @@ class Dispatcher:
             raise RequestRefused(f"request {request_id} is not in this agent's hands", errno=errno.EBADF)
         if outcome.status:
             self.happen(request, Event.FAILED, outcome)
-        elif (problem := _missing_session(request, outcome.values)) is not None:
+        elif (problem := missing_session(request, outcome.values)) is not None:
             _log.error("agent reported success without a session", request=request_id, agent=agent.name, reason=problem)
             self.happen(request, Event.FAILED, Outcome.failure(errno.EIO, problem))
         else:
@@ -283,11 +303,11 @@ class Dispatcher:
         self._deadlines.remove(request, request.ticket)
         if self._draining is not None:
             self._draining.set()
-        self._limits.give_back(request.submission.consumer, request.submission.group, request.custody.peer_host)
-        if self._starved:
-            starved, self._starved = self._starved, set()
-            for source in starved:
-                self._loop.call_soon(source.room_made)
+        claim = _claim(request.submission, request.custody.peer_host)
+        self._limits.give_back(claim)
+        starved = self._starved.pop((claim.group, claim.source), None) if self._starved else None
+        if starved is not None:
+            self._loop.call_soon(starved.room_made, claim.group)
 
     def _deadline(self, request: PendingRequest) -> None:
         text = "the agent did not end the handshake by its deadline" if request.agent else "no agent took the request"
@@ -368,19 +388,5 @@ class Dispatcher:
             self.happen(request, Event.AGENT_GONE, Outcome.interrupted("the dispatcher stops"))
 
 
-def _missing_session(request: PendingRequest, values: Mapping[str, Any]) -> str | None:
-    """Return the reason to reject a reported success, or None.
-
-    An agent's report is no proof: the socket is asked, or the exported session is there.  Only where a socket cannot be
-    asked for the sessions of its group is the report enough for a kernel consumer.
-    """
-    kernel_consumer = request.submission.kernel_consumer
-    if values.get("in-kernel"):
-        planted = session_planted(request.submission.group, request.custody)
-        has_one = kernel_consumer or values.get("session") if planted is None else planted
-        return None if has_one else "the agent reported a session in the kernel, and the socket has none"
-    if kernel_consumer:
-        return "the agent reported success without a session in the kernel"
-    if not values.get("session"):
-        return "the agent reported success without a session"
-    return None
+def _claim(submission: Submission, address: str) -> Claim:
+    return Claim(submission.group, submission.source.name, submission.consumer, address)

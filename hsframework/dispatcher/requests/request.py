@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.messages import Parameters
 from hsframework.dispatcher.offload import Offload
+from hsframework.dispatcher.policy import PeerCredentials
 from hsframework.dispatcher.requests.lifecycle import State
 from hsframework.interface import PresharedKey, Trust
 
@@ -58,8 +59,14 @@ class Source(Protocol):
         The dispatcher has forgotten the request.
         """
 
-    def room_made(self) -> None:
-        """Take requests again: the dispatcher was full when this source asked, and has room now."""
+    def room_made(self, group: str) -> None:
+        """Take requests of the group again: there was no room when this source asked, and now there is."""
+
+    def group_number(self, group: str) -> int | None:
+        """Return the number of the multicast group by which the group's requests are taken, 0 if that takes none.
+
+        None: none are taken.
+        """
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         """Complete a request that an earlier dispatcher had taken from this source.  Owns ``custody``."""
@@ -70,6 +77,9 @@ class Agent(Protocol):
 
     name: str
     """For logs."""
+    peer: PeerCredentials
+    protocol: str
+    """The protocol that it serves, by its own word."""
     socket_protocols: frozenset[int]
     """SO_PROTOCOL of the sockets that it serves; empty: any."""
 

@@ -85,7 +85,7 @@ async def test_the_service_vanishes_while_accept_pauses() -> None:
                 played.service.there = True
                 played.ask(ours, {})
                 played.source.look()
-                assert not played.service.queue
+                assert not played.service.queues[GROUP]
 
 
 async def test_a_request_is_given_back() -> None:
@@ -261,7 +261,7 @@ async def test_agents_for_other_sockets() -> None:
 async def test_a_group_is_left_by_a_full_dispatcher() -> None:
     """To refuse what waits in the kernel's queue takes no room."""
     with connected_pair() as (ours, _), connected_pair() as (other, _):
-        async with stage(limits=Limits(total=1)) as played:
+        async with stage(limits=Limits(per_source=1)) as played:
             agent = await played.home.agent(GROUP)
             played.submit(ours)
             await agent.take_message(GROUP)
@@ -277,7 +277,7 @@ async def test_accept_brings_no_socket() -> None:
             agent = await played.home.agent(GROUP)
             reader, writer = os.pipe()
             os.close(writer)
-            played.service.queue.append({**PSK_CLIENT, "sockfd": reader})
+            played.service.queues[GROUP].append({**PSK_CLIENT, "sockfd": reader})
             await _served(played, agent, ours)
 
 

@@ -314,7 +314,7 @@ async def test_one_socket_twice() -> None:
 @pytest.mark.parametrize(
     ("limits", "text"),
     [
-        (Limits(total=2), "in all"),
+        (Limits(per_source=2), "of this source"),
         (Limits(per_consumer=2), "of this consumer"),
         (Limits(per_address=2), "with 127.0.0.1"),
     ],

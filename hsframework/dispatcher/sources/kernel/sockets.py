@@ -83,6 +83,10 @@ class Sockets:
         except NetlinkError as error:
             raise _lost(error) from None
 
+    def number(self, group: str) -> int:
+        """Return the number of a multicast group that was joined."""
+        return self._open().number(group)
+
     def drain(self) -> None:
         """Read every announcement.  Raises ServiceLost."""
         try:

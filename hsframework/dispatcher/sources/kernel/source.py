@@ -69,7 +69,7 @@ class KernelSource:
         self._state = SourceState.OPEN
         self._sockets = Sockets(name, open_wire, self._announced, loop=loop, kept=kept or Kept())
         self._completion = Completion(name, requests, self._sockets)
-        self._rounds = Rounds(self, dispatcher, requests, self._sockets, self._completion, self.room_made, loop=loop)
+        self._rounds = Rounds(self, dispatcher, requests, self._sockets, self._completion, self._resume, loop=loop)
         self._memberships = Memberships(name, self._groups, self._sockets, self._rounds, missing)
         self._actions: Mapping[SourceAction, Callable[[], None]] = {
             SourceAction.CLOSE_GROUPS: self._close_groups,
@@ -106,11 +106,15 @@ class KernelSource:
         self._completion.refuse(custody, INTERRUPTED)
         self._settle()
 
-    def room_made(self) -> None:
-        """Take the requests that wait: the dispatcher has room again, or a pause is over."""
+    def room_made(self, group: str) -> None:
+        """Take the requests of the group that wait: the dispatcher has room for them again."""
         with self._guarded():
-            self._memberships.send_all(GroupEvent.READY)
+            self._memberships.send(group, GroupEvent.READY)
         self._settle()
+
+    def group_number(self, group: str) -> int | None:
+        """Return the number of the multicast group, or None while we are no member of it."""
+        return self._memberships.number(group)
 
     # Calls of the owner
 
@@ -149,9 +153,19 @@ class KernelSource:
     # Calls of the loop
 
     def _announced(self) -> None:
+        """Ask every group: the one socket has the announcements of all, and may have lost some in an overrun."""
         with self._guarded():
             self._sockets.drain()
             self._memberships.send_all(GroupEvent.READY)
+        self._settle()
+
+    def _resume(self, group: str | None) -> None:
+        """Take the requests that wait, in one group or in all: a pause is over."""
+        with self._guarded():
+            if group is None:
+                self._memberships.send_all(GroupEvent.READY)
+            else:
+                self._memberships.send(group, GroupEvent.READY)
         self._settle()
 
     # The source's own life

@@ -18,8 +18,9 @@ from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.namespaces import network_namespace, which
 from hsframework.dispatcher.requests.core import Dispatcher
-from hsframework.dispatcher.sources.kernel.genl import HANDLER_CLASSES, GenericWire, refusal
-from hsframework.dispatcher.sources.kernel.others import Watch, form_groups
+from hsframework.dispatcher.sources.kernel.genl import GenericWire, refusal
+from hsframework.dispatcher.sources.kernel.groups import GENERIC, RAW, form_groups
+from hsframework.dispatcher.sources.kernel.others import Watch
 from hsframework.dispatcher.sources.kernel.raw import RawWire
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.sockets import kept_name
@@ -169,12 +170,14 @@ def served_forms(configuration: Configuration) -> list[Form]:
         return forms
     refused = refusal()
     if refused is None:
-        forms.append(Form("kernel", GenericWire, HANDLER_CLASSES))
+        forms += [
+            Form(GENERIC, GenericWire, found.groups) for found in form_groups(configuration) if found.form == GENERIC
+        ]
     else:
         tell = _log.warning if refused.forbidden else _log.info
         tell("no requests of the kernel's are taken", reason=refused.reason)
         if refused.forbidden:
             return forms
     if settings.raw.enabled:
-        forms.append(Form("kernel-raw", partial(RawWire, settings.raw.protocols), settings.raw.protocols))
+        forms.append(Form(RAW, partial(RawWire, settings.raw.protocols), settings.raw.protocols))
     return forms

@@ -60,6 +60,10 @@ class Wire(ABC):
         """Cease to be a member of the group."""
         self._notifications.leave(self._group(group))
 
+    def number(self, group: str) -> int:
+        """Return the number of the multicast group.  Raises NetlinkError."""
+        return self._group(group)
+
     def close(self) -> None:
         """Leave every group and close the sockets."""
         self._notifications.close()
