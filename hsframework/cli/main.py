@@ -21,6 +21,7 @@ from typing import NoReturn
 from hsframework import __version__
 from hsframework.cli.interrupt import EXIT_INTERRUPTED, raise_when_interrupted
 from hsframework.errors import ConfigurationError, HsframeworkError, errno_name
+from hsframework.telemetry.journal import is_journal, with_priority
 
 PROGRAM = "hsframework"
 
@@ -123,7 +124,8 @@ def build_parser(complete: Collection[str]) -> argparse.ArgumentParser:
 
 
 def _complain(message: str) -> None:
-    print(f"{PROGRAM}: {' '.join(map(_short, message.split()))}", file=sys.stderr)
+    line = f"{PROGRAM}: {' '.join(map(_short, message.split()))}"
+    print(with_priority(line, "error") if is_journal(2, os.environ) else line, file=sys.stderr)
 
 
 def _short(word: str) -> str:
