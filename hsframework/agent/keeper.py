@@ -376,5 +376,5 @@ class Keeper:
 def _status_of(error: HsframeworkError) -> ExitStatus:
     if isinstance(error, RequiredPluginError):
         # Not for good: on a busy machine the trial of an import may have taken too long.
-        return ExitStatus.FAILED
+        return ExitStatus.REQUIRED
     return ExitStatus.CONFIGURATION if isinstance(error, (ConfigurationError, PluginError)) else ExitStatus.FAILED

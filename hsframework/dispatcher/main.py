@@ -40,12 +40,16 @@ from hsframework.process.capabilities import (
     keep_capabilities,
     raise_fd_limit,
 )
-from hsframework.process.kept import Kept
+from hsframework.process.kept import CONFIGURATION, Kept
 from hsframework.process.lock import lock_memory, prepare_protection
 from hsframework.process.service_manager import ServiceManager
 from hsframework.process.signals import stop_signals
-from hsframework.telemetry.metrics import metrics_server
+from hsframework.process.snapshot import freeze, thaw
+from hsframework.telemetry.metrics import Endpoint
 from hsframework.tls.kernel import supported_ciphers
+
+VAULT = "vault"
+"""Name of the snapshot of the credentials."""
 
 DRAIN_TIME = 2.0
 """Seconds that handshakes under way have to end when the dispatcher stops."""
@@ -89,7 +93,7 @@ def run(configuration: Configuration, surroundings: Surroundings) -> int:
     given, kept = surroundings.listeners, surroundings.kept
     sockets = dict(given) if given is not None else open_listeners(configuration.runtime_dir, kept)
     try:
-        vault = Vault(configuration)
+        vault = _vault(configuration, kept)
         known = KnownAgents(configuration, surroundings.joining)
         policy = Policy(configuration, agent_uids=surroundings.agent_uids, plugin_agents=known)
         return asyncio.run(_serve(configuration, sockets, vault, policy, surroundings, kernel_tls))
@@ -113,15 +117,15 @@ async def _serve(
     dispatcher.metrics.gauges = {"hsframework_requests_pending": lambda: len(dispatcher.requests)}
     dispatcher.offload = OffloadLookup()
     listen = configuration.metrics.listen
-    start_metrics = metrics_server(dispatcher.metrics, listen) if listen else None
+    metrics = Endpoint(dispatcher.metrics, listen, loop) if listen else None
     trusts = TrustFiles()
     agents = AgentServer(dispatcher, policy, trusts, sockets["agent"], configuration.limits, loop=loop)
     kernel = KernelSources(dispatcher, vault, configuration, loop=loop, kept=surroundings.kept)
     serves_kernel = bool(dispatcher.sources)
     local = LocalSource(dispatcher, policy, vault, sockets["consumer"], configuration, loop=loop)
     _settle(configuration, loop, ahead=serves_kernel and configuration.kernel.real_time)
-    if start_metrics is not None:
-        start_metrics()
+    if metrics is not None:
+        metrics.start()
     surroundings.kept.drop_rest()
     required = required_groups(configuration, serves_kernel=serves_kernel, plugins=surroundings.plugins)
     reports = Reports(surroundings, dispatcher, policy, required, kernel_tls, stop, loop=loop)
@@ -129,12 +133,16 @@ async def _serve(
     _log.info("the dispatcher stops", pending=len(dispatcher.requests))
     reports.stopping()
     await dispatcher.drain(DRAIN_TIME)
+    # Whoever starts the service after an orderly end wants to hear of a file that cannot be used.
+    surroundings.kept.remove(VAULT)
+    surroundings.kept.remove(CONFIGURATION)
     surroundings.kept.freeze()
     dispatcher.stop()
     # One turn of the loop, so that the results that were queued go out.
     await asyncio.sleep(0)
-    for part in (local, agents, kernel, trusts, reports, dispatcher.offload, dispatcher):
-        part.close()
+    for part in (local, agents, kernel, trusts, reports, metrics, dispatcher.offload, dispatcher):
+        if part is not None:
+            part.close()
     return 0
 
 
@@ -152,6 +160,26 @@ def _settle(configuration: Configuration, loop: asyncio.AbstractEventLoop, *, ah
     turns.bound()
     _log.info("the dispatcher is ready", runtime_dir=str(configuration.runtime_dir), pid=os.getpid())
     keep_capabilities(needed_capabilities(configuration))
+
+
+def _vault(configuration: Configuration, kept: Kept) -> Vault:
+    """Load the credentials, with those of a predecessor that died to fall back on.  Raises ConfigurationError."""
+    before = None
+    fd = kept.take(VAULT)
+    if fd is not None:
+        try:
+            before = thaw(fd)
+        except ValueError as error:
+            _log.error("what the dispatcher before had is lost", reason=str(error))
+    vault = Vault(configuration, before)
+    try:
+        fd = freeze(VAULT, vault.contents())
+    except OSError as error:
+        _log.warning("nothing is kept for the case of a crash", reason=error.strerror)
+    else:
+        kept.put(VAULT, fd)
+        os.close(fd)
+    return vault
 
 
 class Reports:

@@ -29,7 +29,9 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 
 def join(agent: AgentConnection, message: Message, fd: int | None) -> None:
-    """Add the agent to groups."""
+    """Add the agent to groups, unless it has given up since: a connection may have waited for a dispatcher for long."""
+    if agent.channel.peer_has_closed:
+        raise RequestRefused("the agent has closed its connection", errno=errno.EPIPE)
     groups = message.wanted("group")
     for group in groups:
         agent.service.policy.check_join(agent.peer, group)
