@@ -65,12 +65,14 @@ from hsframework.local.control import (
 )
 from hsframework.local.liveness import SHARE, Liveness
 from hsframework.local.pulse import Pulse
+from hsframework.probes import describe
 from hsframework.process.capabilities import die_with_parent
 from hsframework.process.forks import forbid_forks, forbid_programs, our_own_fork
 from hsframework.process.lock import lock_memory
 from hsframework.process.signals import SignalSocket, expect_children, stop_signals
 from hsframework.registry.plugins import PluginRegistry
 from hsframework.telemetry.log import exception_text
+from hsframework.tls.kernel import supported_ciphers
 
 MOST_DEATHS = 5
 DEATH_WINDOW = 10.0
@@ -155,6 +157,7 @@ class Keeper:
         self._deaths: collections.deque[float] = collections.deque()
         self._status: ExitStatus | None = None
         self._begun = control is None
+        self._kernel_tls = describe(supported_ciphers())
         self._announced = False
         self._liveness: Liveness[_Worker] = Liveness(options.watchdog)
         self._look_at = 0.0
@@ -361,6 +364,7 @@ class Keeper:
             self._options.agent_socket_path,
             on_joined=lambda: tell(_JOINED),
             on_retired=lambda: tell(_RETIRES),
+            kernel_tls=self._kernel_tls,
         )
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(unhandled)

@@ -303,6 +303,8 @@ class Configuration:
     """Installed plugins that are not used."""
     folder: Path | None = field(default=None, metadata=NO_KEY)
     """Folder of the file, to which paths in ``plugins`` are relative."""
+    file: Path | None = field(default=None, metadata=NO_KEY)
+    """The file itself."""
 
     def __post_init__(self) -> None:
         for name in self.required_plugins:

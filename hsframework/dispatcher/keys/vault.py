@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from hsframework.configuration.files import stamps
 from hsframework.configuration.settings import Configuration, Profile, TrustSettings
 from hsframework.credentials.identities import load_identity
 from hsframework.credentials.psk import load_psk_file
@@ -64,6 +65,8 @@ class Vault:
     """
 
     def __init__(self, configuration: Configuration, before: Mapping[Part, Any] | None = None) -> None:
+        # Before they are read: what changes meanwhile is newer than what is in use.
+        self.files = stamps(configuration)
         self._profiles = configuration.profiles
         self._resolved: dict[str | None, Credentials] = {}
         self._before = before
