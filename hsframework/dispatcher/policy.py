@@ -68,7 +68,8 @@ class Policy:
     """Rules of the configuration, with every name resolved, so that no look-up happens later.
 
     ``agent_uids``: by group, further user ids that may join it.  ``plugin_agents``: agents that are known by their
-    users; None: a supervisor names their users by :meth:`allow_join`.
+    users; None: a supervisor names their users by :meth:`allow_join`.  ``own_uid``: the dispatcher's user; None: this
+    process's.
     """
 
     def __init__(
@@ -77,9 +78,10 @@ class Policy:
         *,
         agent_uids: Mapping[str, Iterable[int]] | None = None,
         plugin_agents: PluginAgents | None = None,
+        own_uid: int | None = None,
     ) -> None:
         self._agents = plugin_agents
-        self._privileged = frozenset({0, os.geteuid()})
+        self._privileged = frozenset({0, os.geteuid() if own_uid is None else own_uid})
         self._rules = tuple(_resolve(rule, index) for index, rule in enumerate(configuration.allow))
         self._joiners: dict[str, frozenset[int]] = {
             name: frozenset(user_id(user, f"groups.{name}.users") for user in group.users)
