@@ -69,7 +69,9 @@ from hsframework.probes import describe
 from hsframework.process.capabilities import die_with_parent
 from hsframework.process.forks import forbid_forks, forbid_programs, our_own_fork
 from hsframework.process.lock import lock_memory
+from hsframework.process.pidfds import open_pidfd
 from hsframework.process.signals import SignalSocket, expect_children, stop_signals
+from hsframework.process.title import set_title
 from hsframework.registry.plugins import PluginRegistry
 from hsframework.telemetry.log import exception_text
 from hsframework.tls.kernel import supported_ciphers
@@ -99,6 +101,7 @@ def keeper_main(options: KeeperOptions) -> int:
     if options.control is not None:
         control = ControlSocket(options.control, KEEPER_TO_SUPERVISOR, SUPERVISOR_TO_KEEPER)
     forbid_forks()
+    set_title(f"hsframework agent {', '.join(options.ours)}")
     try:
         registry, served = warm_up(options)
         if not served:
@@ -232,7 +235,7 @@ class Keeper:
                 ours.close()
                 self._become_worker(theirs, keeper)
         theirs.close()
-        worker = _Worker(pid, os.pidfd_open(pid), ours)
+        worker = _Worker(pid, open_pidfd(pid), ours)
         self._workers[pid] = worker
         self._liveness.heard(worker, time.monotonic())
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._worker_spoke(worker))
@@ -319,6 +322,7 @@ class Keeper:
         try:
             self._signals.leave()
             die_with_parent(keeper)
+            set_title(f"hsframework agent {', '.join(self._options.ours)}, worker")
             self._options.manager.leave()
             self._selector.close()
             for worker in self._workers.values():

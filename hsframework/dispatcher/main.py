@@ -48,6 +48,7 @@ from hsframework.process.lock import lock_memory, prepare_protection
 from hsframework.process.service_manager import ServiceManager
 from hsframework.process.signals import stop_signals
 from hsframework.process.snapshot import freeze, thaw
+from hsframework.process.title import set_title
 from hsframework.telemetry.metrics import Endpoint
 from hsframework.tls.kernel import supported_ciphers
 
@@ -90,6 +91,7 @@ class Surroundings:
 
 def run(configuration: Configuration, surroundings: Surroundings) -> int:
     """Serve until SIGTERM or SIGINT.  Returns the exit status; raises ConfigurationError."""
+    set_title("hsframework dispatcher")
     kernel_tls = harden()
     prepare_protection(configuration.memory)
     configuration = within_fd_limit(configuration)
