@@ -144,15 +144,16 @@ def user_id(user: str, where: str) -> int:
         raise ConfigurationError(f"{where}: there is no user {user!r}; create it or name another") from None
 
 
+def group_id(group: str, where: str) -> int:
+    """Return the number of a group of users: ``"ssl-cert"`` or ``"108"`` → 108.  Raises ConfigurationError."""
+    try:
+        return int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise ConfigurationError(f"{where}: there is no group {group!r}; create it or name another") from None
+
+
 def _resolve(rule: AllowRule, index: int) -> _Rule:
-    gids = set()
-    for name in rule.groups:
-        try:
-            gids.add(int(name) if name.isdigit() else grp.getgrnam(name).gr_gid)
-        except KeyError:
-            raise ConfigurationError(
-                f"allow[{index}].groups: there is no group {name!r}; create it or name another"
-            ) from None
+    gids = {group_id(name, f"allow[{index}].groups") for name in rule.groups}
     uids = {user_id(user, f"allow[{index}].users") for user in rule.users}
     return _Rule(frozenset(uids), frozenset(gids), frozenset(rule.profiles))
 
