@@ -107,7 +107,7 @@ def fill_core(package: Package, distributions: Distributions, build: Build) -> N
     package.words = {
         "MAKE": "systemd-tmpfiles --create hsframework.conf",
         "RUNNING": "hsframework.service 'hsframework-agent@*.service'",
-        "STOPPED": "'hsframework-agent@*.service' hsframework.service hsframework.socket hsframework-agents.socket",
+        "STOPPED": "'hsframework-agent@*.service' hsframework.service",
         "PURGE": (DEBIAN / "purge").read_text(),
     }
     systemd = ("sysusers", "tmpfiles")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,28 +39,30 @@ trust = "nfs"
 client-certificate = "request"
 """
 """As in docs/howto/configure.md."""
-UNITS = "hsframework.service hsframework-agent@tls13.service"
+UNITS = ("hsframework.service", "hsframework-agent@tls13.service")
 
 
-def install_wheels(guest: Guest, environment: str = "/opt/hsframework") -> None:
-    """Install our wheels in a virtual environment, with its program as /usr/local/bin/hsframework."""
+def install_packages(guest: Guest, *plugins: str) -> None:
+    """Install our Debian packages for the guest's release: the core and these plugins."""
+    environment = os.environ | {"DEB_OUTPUT": str(guest.shared / "packages")}
+    command = [sys.executable, "-m", "scripts.packages", guest.suite]
+    done = subprocess.run(command, env=environment, cwd=uml.CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = ["hsframework", *(f"hsframework-{plugin}" for plugin in plugins)]
+    files = " ".join(f"/run/host/packages/{guest.suite}/{name}_*.deb" for name in names)
+    guest.run(f"apt-get install --yes {files}", timeout=300)
+
+
+def install_wheels(guest: Guest, *plugins: str, environment: str = "/opt/hsframework") -> None:
+    """Install our wheels and their requirements in a virtual environment, and the units with its paths."""
     release = next(release for release in RELEASES if release.suite == guest.suite)
     folder = guest.shared / "wheels"
-    if not folder.exists():
-        guest.put(wheels.needed(release).path / "wheels")
-        wheels.ours(folder)
+    guest.put(wheels.needed(release).path / "wheels")
+    wheels.ours(folder)
+    names = " ".join(["hsframework", *(f"hsframework-{plugin}" for plugin in plugins)])
     pip = f"{environment}/bin/pip install --quiet --disable-pip-version-check --no-index --find-links /run/host/wheels"
-    guest.run(f"python3 -m venv {environment}; {pip} hsframework hsframework-tls13", timeout=300)
-    guest.run(f"ln -sf {environment}/bin/hsframework /usr/local/bin/hsframework")
-
-
-def install_units(guest: Guest) -> None:
-    """Install the units for a program that pip has installed, as docs/howto/systemd.md says."""
-    guest.put(uml.CHECKOUT / "packaging")
-    guest.run("ln -sf /usr/local/bin/hsframework /usr/bin/hsframework")
-    guest.run("cp /run/host/packaging/systemd/hsframework* /etc/systemd/system/")
-    guest.run("useradd --system --no-create-home --shell /usr/sbin/nologin hsframework-tls13")
-    guest.run("systemctl daemon-reload")
+    guest.run(f"python3 -m venv {environment} && {pip} {names}", timeout=300)
+    guest.run(f"{environment}/bin/hsframework units --install")
 
 
 def configure(guest: Guest) -> None:

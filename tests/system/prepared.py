@@ -5,7 +5,6 @@ Facts that can be seen at one moment only are recorded; the tests judge them.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,18 +16,12 @@ RECORDED: dict[str, str] = {}
 """Facts of the preparation of ``main``, by name."""
 
 
-def install(guest: Guest) -> None:
-    """Install the service."""
-    admin.install_wheels(guest)
-    admin.install_units(guest)
-
-
 def main(guest: Guest) -> None:
     """Install, configure and enable, add a mount to /etc/fstab, and reboot."""
-    install(guest)
+    admin.install_packages(guest, "tls13")
     admin.configure(guest)
     admin.export(guest)
-    RECORDED["enable"] = guest.ask(["systemctl", "enable", "--now", *shlex.split(admin.UNITS)]).output
+    RECORDED["enable"] = guest.ask(["systemctl", "enable", "--now", "hsframework"]).output
     RECORDED["enabled"] = admin.state(guest)
     line = f"{admin.SERVER}:/export {BOOT_MOUNT} nfs4 _netdev,xprtsec=mtls 0 0"
     guest.run(f"mkdir -p {BOOT_MOUNT}; echo {line} >>/etc/fstab; systemctl enable nfs-server")
@@ -36,13 +29,20 @@ def main(guest: Guest) -> None:
     RECORDED["boot"] = admin.running(guest)
 
 
-def other(guest: Guest) -> None:
-    """Install, configure and enable on another release."""
-    install(guest)
+def bookworm(guest: Guest) -> None:
+    """Install by pip, configure and enable.  Debian 12's exportfs does not know xprtsec, so all kinds are admitted."""
+    admin.install_wheels(guest, "tls13")
     admin.configure(guest)
-    # Debian 12's exportfs does not know the option.
-    admin.export(guest, "" if guest.suite == "bookworm" else "mtls")
-    guest.ask(["systemctl", "enable", "--now", *shlex.split(admin.UNITS)])
+    admin.export(guest, "")
+    guest.ask(["systemctl", "enable", "--now", "hsframework"])
+
+
+def forky(guest: Guest) -> None:
+    """Install the Debian packages, configure and enable."""
+    admin.install_packages(guest, "tls13")
+    admin.configure(guest)
+    admin.export(guest)
+    guest.ask(["systemctl", "enable", "--now", "hsframework"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Preparation:
 
 PREPARATIONS = {
     "main": Preparation("trixie", main),
-    "bookworm": Preparation("bookworm", other),
-    "forky": Preparation("forky", other),
+    "bookworm": Preparation("bookworm", bookworm),
+    "forky": Preparation("forky", forky),
 }
 """Guests by the name of their fixture."""

@@ -19,7 +19,7 @@ def test_the_system_is_running(main: Guest) -> None:
     assert RECORDED["boot"] == "running"
 
 
-@pytest.mark.parametrize("unit", admin.UNITS.split())
+@pytest.mark.parametrize("unit", admin.UNITS)
 def test_it_serves_after_the_boot(main: Guest, unit: str) -> None:
     """Each unit is active, and was started once."""
     assert admin.state(main, unit) == "active"

@@ -18,7 +18,7 @@ def guest(request: pytest.FixtureRequest) -> Guest:
 
 
 @guests
-@pytest.mark.parametrize("unit", admin.UNITS.split())
+@pytest.mark.parametrize("unit", admin.UNITS)
 def test_it_serves(guest: Guest, unit: str) -> None:
     """``systemctl enable --now`` ends with a service that serves, and was started once."""
     assert admin.state(guest, unit) == "active"

@@ -6,6 +6,7 @@ When it is started by root it changes to --user and gives up every capability be
 from __future__ import annotations
 
 import argparse
+import os
 
 from hsframework.cli.options.service import add_configuration, start_configuration
 
@@ -24,8 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings = start_configuration(arguments)
     from hsframework.agent.main import run_agent
+    from hsframework.process.service_manager import ServiceManager
 
-    return run_agent(arguments.name, settings, processes=arguments.processes, user=arguments.user) or 0
+    manager = ServiceManager(os.environ)
+    return run_agent(arguments.name, settings, manager, processes=arguments.processes, user=arguments.user)
 
 
 def _processes(text: str) -> int:

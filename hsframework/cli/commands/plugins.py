@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hsframework.cli.options.quiet import silence_logs
 from hsframework.cli.options.service import add_configuration, configuration
+from hsframework.cli.options.table import columns
 
 if TYPE_CHECKING:
     from hsframework.registry.plugins import PluginRegistry
@@ -59,11 +60,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """Format the rows in columns, each error on a line of its own below its row."""
     if not rows:
         return NONE_INSTALLED
-    cells = [_HEADER, *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADER))]
     lines = []
-    for line, row in zip(cells, [None, *rows], strict=True):
-        lines.append("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for line, row in zip(columns([_HEADER, *map(_cells, rows)]), [None, *rows], strict=True):
+        lines.append(line)
         if row is not None and row["error"] is not None:
             lines.append(f"    not in use: {row['error']}")
     return "\n".join(lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from hsframework.cli.options.service import add_configuration, add_kernel, add_tlshd, start_configuration
 
@@ -15,6 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     settings = start_configuration(arguments)
+    from hsframework.process.service_manager import ServiceManager, passed_descriptors
     from hsframework.supervisor.main import run as supervise
 
-    return supervise(settings)
+    manager = ServiceManager(os.environ)
+    return supervise(settings, manager, passed_descriptors(os.environ))
