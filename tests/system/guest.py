@@ -123,13 +123,19 @@ class Guest:
                 except ValueError:  # a line that a reboot cut off
                     continue
                 if "boot" in answer:
+                    # What the boot before was asked for is not answered any more.
+                    self._give_up({"code": None, "output": "ended by a reboot"})
                     self._booted.put(answer["boot"])
                 elif answer["id"] in self._answers:
                     self._answers.pop(answer["id"]).put(answer)
         self._ended = True
         self._booted.put(None)
-        for waiting in list(self._answers.values()):
-            waiting.put(None)
+        self._give_up(None)
+
+    def _give_up(self, answer: dict[str, Any] | None) -> None:
+        """Give this answer to all that wait for one."""
+        while self._answers:
+            self._answers.popitem()[1].put(answer)
 
     def _expect_boot(self) -> None:
         try:
@@ -142,13 +148,7 @@ class Guest:
 
     def ask(self, command: list[str], timeout: float = COMMAND) -> Done:
         """Run a program, and return its exit code and output.  Raises GuestFailed if the guest does not answer."""
-        number = next(self._numbers)
-        waiting: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        self._answers[number] = waiting
-        request = json.dumps({"id": number, "command": command, "timeout": timeout}).encode() + b"\n"
-        assert len(request) < 4096, "the serial line takes no more; put a file into Guest.shared"
-        with self._guard:
-            os.write(self._requests, request)
+        waiting = self._request(command, timeout)
         try:
             answer = None if self._ended else waiting.get(timeout=timeout + 30)
         except queue.Empty:
@@ -156,6 +156,15 @@ class Guest:
         if answer is None:
             raise self._failure(f"ended; it was asked to run {command}")
         return Done(answer["code"], answer["output"])
+
+    def _request(self, command: list[str], timeout: float) -> queue.SimpleQueue[dict[str, Any] | None]:
+        number = next(self._numbers)
+        waiting = self._answers[number] = queue.SimpleQueue()
+        request = json.dumps({"id": number, "command": command, "timeout": timeout}).encode() + b"\n"
+        assert len(request) < 4096, "the serial line takes no more; put a file into Guest.shared"
+        with self._guard:
+            os.write(self._requests, request)
+        return waiting
 
     def run(self, script: str, timeout: float = COMMAND) -> str:
         """Run a shell script, and return its output.  Raises CommandFailed, GuestFailed."""
@@ -183,7 +192,7 @@ class Guest:
 
     def reboot(self) -> None:
         """Restart the guest, and return when the agent is back.  Raises GuestFailed."""
-        self.ask(["systemctl", "--no-block", "reboot"])
+        self._request(["systemctl", "--no-block", "reboot"], COMMAND)  # the answer may come too late
         self._expect_boot()
 
     def read(self, name: str) -> str:
