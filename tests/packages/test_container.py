@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.packages.chroot import ROOTS, unavailable
+from scripts.guests.chroot import ROOTS, unavailable
 from tests.packages.conftest import Packages
 from tests.support.processes import Program
 
