@@ -17,8 +17,9 @@ PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 FUZZ_SECONDS ?= 60
 PYTEST_ARGS ?=
 MUTANTS_ARGS ?=
+DEB_RELEASES ?= bookworm trixie forky
 
-.PHONY: help venv demo test lint docs bench fuzz mutants quick wheels constraints clean peers compiler kernel-if-possible
+.PHONY: help venv demo test lint docs bench fuzz mutants quick wheels deb constraints clean peers compiler package-tools kernel-if-possible
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,13 +40,16 @@ $(STAMP): constraints.txt $(PROJECTS)
 peers: ## the Debian packages that demo and tests talk to
 	@scripts/apt-packages.sh peers
 
+package-tools: ## what checks the Debian packages and runs containers
+	@scripts/apt-packages.sh packages
+
 compiler: ## a C compiler, which tests want
 	@scripts/apt-packages.sh compiler
 
 demo: $(STAMP) peers ## the main job on this machine: TLS both ways with OpenSSL's own programs
 	@$(BIN)/hsframework demo
 
-test: $(STAMP) peers compiler lint docs kernel-if-possible ## everything: style, types, documentation, and every tier of tests
+test: $(STAMP) peers compiler package-tools lint docs kernel-if-possible ## everything: style, types, documentation, and every tier of tests
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # Where the test kernel cannot be built (not root, no Debian), its tests are skipped; in CI that is an error.
@@ -82,6 +86,10 @@ wheels: $(STAMP) ## the distributions, in dist/
 	@for project in . $(PLUGINS); do $(BIN)/python -m build --no-isolation --outdir dist "$$project" >/dev/null; done
 	@ls dist
 
+deb: $(STAMP) ## Debian packages of the core and of each plugin, in dist/debian: make deb DEB_RELEASES=trixie
+	@scripts/apt-packages.sh deb
+	$(BIN)/python -m scripts.packages $(DEB_RELEASES)
+
 constraints: ## renew constraints.txt from what is newest now
 	@$(PYTHON) -m venv build/constraints
 	@build/constraints/bin/pip install --quiet --disable-pip-version-check --upgrade '.[dev]' $(addprefix ./,$(PLUGINS)) './examples/noise[test]'
@@ -94,3 +102,4 @@ clean: ## everything that a target has made
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 include scripts/kernel/kernel.mk
+include scripts/guests/guests.mk

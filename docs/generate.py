@@ -241,9 +241,9 @@ def _field_notes(kind: type[Any]) -> dict[str, str]:
 def command_line() -> str:
     """Make the page with ``--help`` of every command."""
     os.environ["COLUMNS"] = "100"
-    parts = ["# Command line\n", _help(build_parser(None).format_help())]
+    parts = ["# Command line\n", _help(build_parser(()).format_help())]
     for command in COMMANDS:
-        parser = build_parser(command)
+        parser = build_parser((command,))
         for action in parser._subparsers._group_actions if parser._subparsers else ():
             assert isinstance(action.choices, dict)
             parts += [f"## hsframework {command}\n", _help(action.choices[command].format_help())]

@@ -15,6 +15,7 @@ Rules:
 * A worker that retires (its memory or its file descriptors have run out) is replaced at once too.  It takes no more
   requests, stays a member of its groups until the replacement has joined, and lives on until what it has in hand is
   over.  It counts as one that died.
+* A worker whose loop does not turn for the limit (it hangs, or is stopped) is killed and replaced.
 * Workers die with the keeper (PR_SET_PDEATHSIG), also when it is killed.
 * SIGTERM and SIGINT, or a supervisor that is gone, end the workers gracefully, and then the keeper.
 * A fork that fails, for want of memory or of processes, is tried again every :data:`FORK_PAUSE` seconds.
@@ -28,6 +29,7 @@ import asyncio
 import collections
 import contextlib
 import gc
+import math
 import os
 import selectors
 import signal
@@ -57,17 +59,24 @@ from hsframework.local.control import (
     Failed,
     FromKeeper,
     Go,
+    KeeperAlive,
     Loaded,
     Serving,
     WorkerDied,
     WorkerJoined,
 )
+from hsframework.local.liveness import SHARE, Liveness
+from hsframework.local.pulse import Pulse
+from hsframework.probes import describe
 from hsframework.process.capabilities import die_with_parent
 from hsframework.process.forks import forbid_forks, forbid_programs, our_own_fork
 from hsframework.process.lock import lock_memory
+from hsframework.process.pidfds import open_pidfd
 from hsframework.process.signals import SignalPipe, expect_children, stop_signals
+from hsframework.process.title import set_title
 from hsframework.registry.plugins import PluginRegistry
 from hsframework.telemetry.log import exception_text
+from hsframework.tls.kernel import supported_ciphers
 
 MOST_DEATHS = 5
 DEATH_WINDOW = 10.0
@@ -78,7 +87,7 @@ FORK_PAUSE = 0.25
 GC_THRESHOLD = 20_000
 """Objects between two runs of the garbage collector: a handshake makes many short-lived ones, and leaves no cycles."""
 
-_JOINED, _RETIRES = b"J", b"R"
+_JOINED, _RETIRES, _ALIVE = b"J", b"R", b"A"
 """Reports of a worker."""
 
 _REPLACED = b"L"
@@ -100,6 +109,7 @@ def keeper_main(options: KeeperOptions) -> int:
     if options.control is not None:
         control = ControlSocket(options.control, KEEPER_TO_SUPERVISOR, SUPERVISOR_TO_KEEPER)
     forbid_forks()
+    set_title(f"hsframework agent {options.plugin}")
     try:
         registry, served = warm_up(options)
         if not served:
@@ -159,8 +169,11 @@ class Keeper:
         self._deaths: collections.deque[float] = collections.deque()
         self._status: ExitStatus | None = None
         self._begun = control is None
+        self._kernel_tls = describe(supported_ciphers())
         self._announced = False
         self._next_fork = 0.0
+        self._liveness: Liveness[_Worker] = Liveness(options.watchdog)
+        self._look_at = 0.0
         self._selector = selectors.DefaultSelector()
         self._stop_numbers = stop_numbers
         self._signals = SignalPipe(stop_numbers)
@@ -176,13 +189,30 @@ class Keeper:
             self._selector.register(self._control, selectors.EVENT_READ, self._controlled)
         try:
             while self._status is None:
-                for key, _ in self._selector.select(self._fork_missing()):
+                wait = self._fork_missing()
+                look = max(0.0, self._look_at - time.monotonic())
+                for key, _ in self._selector.select(look if wait is None else min(wait, look)):
                     key.data()
+                self._look_after()
         finally:
+            self._options.manager.tell("STOPPING=1")
             self._stop_workers()
             self._selector.close()
             self._signals.close()
         return self._status
+
+    def _look_after(self) -> None:
+        """Kill the workers that hang, and report that this process does not."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        limit = min(self._liveness.interval, (self._options.manager.watchdog or math.inf) / SHARE)
+        self._look_at = now + limit
+        for worker in self._liveness.silent(now):
+            _log.error("a worker does not turn and is killed", process=worker.pid, limit=self._liveness.limit)
+            signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
+        self._options.manager.tell("WATCHDOG=1")
+        _report(self._control, KeeperAlive())
 
     def _signalled(self) -> None:
         if self._signals.take():
@@ -225,13 +255,14 @@ class Keeper:
             with theirs:
                 pid = self._forked(ours, theirs)
             undo.callback(_end, pid)
-            worker = _Worker(pid, os.pidfd_open(pid), ours)
+            worker = _Worker(pid, open_pidfd(pid), ours)
             undo.callback(os.close, worker.pidfd)
             self._selector.register(ours, selectors.EVENT_READ, lambda: self._worker_spoke(worker))
             undo.callback(self._selector.unregister, ours)
             self._selector.register(worker.pidfd, selectors.EVENT_READ, lambda: self._worker_died(worker))
             undo.pop_all()
         self._workers[pid] = worker
+        self._liveness.heard(worker, time.monotonic())
 
     def _forked(self, ours: socket.socket, theirs: socket.socket) -> int:
         keeper = os.getpid()
@@ -249,6 +280,10 @@ class Keeper:
         # A worker that has died before it read what it was told resets the connection.
         with contextlib.suppress(ConnectionResetError):
             said = worker.report.recv(16)
+        if said:
+            self._liveness.heard(worker, time.monotonic())
+        if said == _ALIVE:
+            return
         if said == _JOINED:
             self._joined(worker)
         elif said == _RETIRES and not worker.retired:
@@ -264,6 +299,7 @@ class Keeper:
         joined = [item.pid for item in self._active() if item.joined]
         if not self._announced and len(joined) == self._options.processes:
             self._announced = True
+            self._options.manager.tell("READY=1", f"STATUS=serves {', '.join(item.name for item in self._served)}")
             _report(self._control, Serving(tuple(joined)))
         if len(joined) == self._options.processes:
             for retired in [item for item in self._workers.values() if item.retired]:
@@ -300,6 +336,7 @@ class Keeper:
 
     def _forget(self, worker: _Worker) -> None:
         del self._workers[worker.pid]
+        self._liveness.forget(worker)
         self._selector.unregister(worker.pidfd)
         with contextlib.suppress(KeyError):
             self._selector.unregister(worker.report)
@@ -326,6 +363,8 @@ class Keeper:
         try:
             self._signals.leave()
             die_with_parent(keeper)
+            set_title(f"hsframework agent {self._options.plugin}, worker")
+            self._options.manager.leave()
             self._selector.close()
             for worker in self._workers.values():
                 worker.report.close()
@@ -370,6 +409,7 @@ class Keeper:
             self._options.agent_socket_path,
             on_joined=lambda: tell(_JOINED),
             on_retired=lambda: tell(_RETIRES),
+            kernel_tls=self._kernel_tls,
         )
 
         def replaced() -> None:
@@ -382,7 +422,11 @@ class Keeper:
         loop.add_reader(report, replaced)
         for number in self._stop_numbers:
             loop.add_signal_handler(number, host.stop)
-        await host.run()
+        pulse = Pulse(loop, self._liveness.interval, lambda: tell(_ALIVE))
+        try:
+            await host.run()
+        finally:
+            pulse.close()
 
 
 def _end(pid: int) -> None:
@@ -393,5 +437,5 @@ def _end(pid: int) -> None:
 def _status_of(error: HsframeworkError) -> ExitStatus:
     if isinstance(error, RequiredPluginError):
         # Not for good: on a busy machine the trial of an import may have taken too long.
-        return ExitStatus.FAILED
+        return ExitStatus.REQUIRED
     return ExitStatus.CONFIGURATION if isinstance(error, (ConfigurationError, PluginError)) else ExitStatus.FAILED

@@ -13,17 +13,25 @@ from hsframework.agent.warmup import KeeperOptions
 from hsframework.configuration.plugin_tables import unread_agents
 from hsframework.configuration.settings import AgentSettings, Configuration
 from hsframework.local.places import AGENT_SOCKET
-from hsframework.registry.plugins import plugin_names
+from hsframework.process.service_manager import ServiceManager
+from hsframework.registry.installed import plugin_names
 
 _log = structlog.get_logger("hsframework.agent")
 
 
-def run_agent(name: str, configuration: Configuration, *, processes: int | None = None, user: str | None = None) -> int:
+def run_agent(
+    name: str,
+    configuration: Configuration,
+    manager: ServiceManager,
+    *,
+    processes: int | None = None,
+    user: str | None = None,
+) -> int:
     """Serve every protocol of one plugin in the foreground until SIGTERM or SIGINT.  Returns the exit status.
 
-    ``name``: the plugin.  ``processes`` and ``user`` override the configuration's.  Raises ConfigurationError for a
-    user that cannot be had; other errors are logged, and the status says which kind it is
-    (:class:`~hsframework.agent.warmup.ExitStatus`).
+    ``name``: the plugin.  ``manager``: the one that has started this process.  ``processes`` and ``user`` override the
+    configuration's.  Raises ConfigurationError for a user that cannot be had; other errors are logged, and the status
+    says which kind it is (:class:`~hsframework.agent.warmup.ExitStatus`).
     """
     for table in unread_agents(configuration, plugin_names(), {}):
         _log.warning("nobody reads a table", table=table.name, reason=table.reason, mend=table.mend)
@@ -37,6 +45,8 @@ def run_agent(name: str, configuration: Configuration, *, processes: int | None 
             memory=configuration.memory,
             blocked=configuration.blocked_plugins,
             required=configuration.required_plugins,
+            watchdog=configuration.timeouts.watchdog,
+            manager=manager,
             agent=dataclasses.replace(settings, processes=processes or settings.processes),
             user=agent_user(user or settings.user, name),
         )
@@ -64,6 +74,7 @@ def run_keeper(
             memory=configuration.memory,
             blocked=configuration.blocked_plugins,
             required=configuration.required_plugins,
+            watchdog=configuration.timeouts.watchdog,
             agent=settings,
             user=user,
             control=control,

@@ -7,19 +7,19 @@ The order matters, and :func:`drop_privileges` keeps it:
 * Root's interpreter may be unreadable to the agent's user, so one capability, CAP_DAC_READ_SEARCH, can be kept until
   the plugins are imported: :func:`drop_last_capability` ends that.
 
-The default agent user is a number of its own for each plugin, from 60800 to 61055: systemd's table of user ids leaves
-these unused: no other process runs and no file is owned under them.  ``nobody`` would be shared with other programs.
+The default agent user is a number of its own for each plugin (:mod:`hsframework.configuration.agent_users`).
 """
 
 from __future__ import annotations
 
 import os
 import pwd
-import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
 
+from hsframework.configuration.agent_users import default_uid
 from hsframework.errors import ConfigurationError
 from hsframework.process.capabilities import (
     CAP_DAC_READ_SEARCH,
@@ -30,9 +30,6 @@ from hsframework.process.capabilities import (
     set_capabilities,
 )
 from hsframework.process.keyctl import join_session_keyring
-
-FIRST_AGENT_UID = 60800
-AGENT_UIDS = 256
 
 _log = structlog.get_logger("hsframework.agent")
 
@@ -54,7 +51,7 @@ def agent_user(configured: str | None, plugin: str) -> AgentUser | None:
     if configured is None:
         if os.geteuid() != 0:
             return None
-        uid = FIRST_AGENT_UID + zlib.crc32(plugin.encode()) % AGENT_UIDS
+        uid = default_uid(plugin)
         return AgentUser(str(uid), uid, uid)
     user = _look_up(configured)
     if os.geteuid() != 0:
@@ -94,15 +91,27 @@ def drop_privileges(user: AgentUser | None, *, keep_read_search: bool = False) -
 
 
 def _become(user: AgentUser) -> None:
-    try:
-        os.setgroups([])
-        os.setresgid(user.gid, user.gid, user.gid)
-        os.setresuid(user.uid, user.uid, user.uid)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot become user {user.name}: {error.strerror}; name another, or start the service with CAP_SETUID "
-            "and CAP_SETGID where this user id exists"
-        ) from None
+    """Become a user without groups.  Raises ConfigurationError that names the system call."""
+    ids = (user.uid,) * 3, (user.gid,) * 3
+    if (os.getresuid(), os.getresgid()) == ids and not set(os.getgroups()) - {user.gid}:
+        _log.warning(
+            "the agent runs as the user of the service: nothing but capabilities keeps them apart", uid=user.uid
+        )
+        return
+    changes: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("setgroups", lambda: os.setgroups([])),
+        ("setresgid", lambda: os.setresgid(*ids[1])),
+        ("setresuid", lambda: os.setresuid(*ids[0])),
+    )
+    for call, change in changes:
+        try:
+            change()
+        except OSError as error:
+            raise ConfigurationError(
+                f"{call}: {error.strerror}: cannot become user {user.name}; start the service with CAP_SETUID and "
+                "CAP_SETGID where this user id exists.  In a container with one user, agents.NAME.user = "
+                f"{str(os.getuid())!r} runs the agent as that one"
+            ) from None
 
 
 def drop_last_capability() -> None:

@@ -15,12 +15,13 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NoReturn
 
 from hsframework import __version__
 from hsframework.cli.interrupt import EXIT_INTERRUPTED, raise_when_interrupted
 from hsframework.errors import ConfigurationError, HsframeworkError, errno_name
+from hsframework.telemetry.journal import is_journal, with_priority
 
 PROGRAM = "hsframework"
 
@@ -33,6 +34,8 @@ COMMANDS: Mapping[str, str] = {
     "groups": "list the groups that the running service serves, and by whom",
     "plugins": "list the installed plugins",
     "plugin": "make the package of a new plugin",
+    "units": "write the units for systemd, with the paths of this installation",
+    "config": "check a configuration without starting anything",
     "doctor": "say what is missing on this machine, and how to mend it",
     "demo": "run the main job on this machine and show what happened",
 }
@@ -84,7 +87,7 @@ def _run(words: Sequence[str]) -> int:
         close = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"see '{PROGRAM} --help'"
         raise ConfigurationError(f"there is no command {name!r}; {hint}")
-    parsed, unknown = build_parser(name).parse_known_args(words)
+    parsed, unknown = build_parser(() if name is None else (name,)).parse_known_args(words)
     if unknown:
         program = " ".join(filter(None, (PROGRAM, parsed.command)))
         raise ConfigurationError(f"{', '.join(unknown)}: not known here; see '{program} --help'")
@@ -96,8 +99,8 @@ def _run(words: Sequence[str]) -> int:
     return status
 
 
-def build_parser(command: str | None) -> argparse.ArgumentParser:
-    """Return the parser for all commands, with the options of ``command`` only."""
+def build_parser(complete: Collection[str]) -> argparse.ArgumentParser:
+    """Return the parser for all commands, with the options of those in ``complete`` only."""
     parser = _Parser(
         prog=PROGRAM,
         description="Transport security handshakes as a service, for the Linux kernel and for programs in user space.",
@@ -106,7 +109,7 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser, title="commands")
     for name, text in COMMANDS.items():
-        if name != command:
+        if name not in complete:
             commands.add_parser(name, help=text, add_help=False)
             continue
         module = importlib.import_module(f"hsframework.cli.commands.{name}")
@@ -122,7 +125,8 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
 
 
 def _complain(message: str) -> None:
-    print(f"{PROGRAM}: {' '.join(map(_short, message.split()))}", file=sys.stderr)
+    line = f"{PROGRAM}: {' '.join(map(_short, message.split()))}"
+    print(with_priority(line, "error") if is_journal(2, os.environ) else line, file=sys.stderr)
 
 
 def _short(word: str) -> str:

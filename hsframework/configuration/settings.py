@@ -94,8 +94,11 @@ class Timeouts:
     """For a server's handshake whose request has no timeout; shorter than the time that kernel consumers wait."""
     maximum: float = 120.0
     """Longest timeout that a request of a consumer in user space may have."""
-    agent_restart: float = 2.0
-    """Time for which a group without an agent stays open while its agent restarts, after a crash or in good order."""
+    agent_restart: float = 8.0
+    """Time for which a group without an agent stays joined while its agent restarts; shorter than the time that kernel
+    consumers wait, and long enough to start an agent on a machine that is busy."""
+    watchdog: float = 20.0
+    """Time after which a dispatcher or an agent whose event loop does not turn is ended and replaced."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -293,12 +296,20 @@ class Configuration:
     allow: tuple[AllowRule, ...] = ()
     plugins: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     """One table for each plugin, by its ``settings_type``."""
+    key_groups: tuple[str, ...] = ()
+    """Groups of users that may read files of private and pre-shared keys beside their owner, names or numbers: such a
+    file may have mode 0640 and one of these groups."""
+    required_groups: tuple[str, ...] | None = None
+    """Groups that an agent must have joined before the service reports that it is ready; unset: ``tlshd``, if the
+    kernel is served and a plugin of ``kernel.plugins`` is installed."""
     required_plugins: tuple[str, ...] = ()
     """Plugins without which no agent serves, such as those that authorize peers."""
     blocked_plugins: tuple[str, ...] = ()
     """Installed plugins that are not used."""
     folder: Path | None = field(default=None, metadata=NO_KEY)
     """Folder of the file, to which paths in ``plugins`` are relative."""
+    file: Path | None = field(default=None, metadata=NO_KEY)
+    """The file itself."""
 
     def __post_init__(self) -> None:
         for name in self.required_plugins:

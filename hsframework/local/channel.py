@@ -7,6 +7,8 @@ Rules:
 * If the peer does not read, its own messages are not read either, so that its queue here stays bounded.
 * A packet that meets a shortage of the kernel's memory is queued, and sent a little later: the link stays as it is.
 * All messages that a peer sent before it closed are received, also if a failed send shows first that it has closed.
+* What passes by itself ends no link: too many fds under way in all (ETOOMANYREFS), short memory (ENOMEM, ENOBUFS), and
+  no room for an fd here (EMFILE): sending is tried again, and a packet whose fds were lost is dropped.
 * Closing may block for as long as a peer likes: an unwanted fd, or a socket with unread messages, may hold the last
   copy of a socket with SO_LINGER.  A process that serves untrusted peers passes ``close_fd``, which closes in a thread.
 """
@@ -15,12 +17,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import select
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from hsframework.errors import SHORTAGE_PAUSE, MessageError, is_shortage
+import structlog
+
+from hsframework.errors import SHORTAGE_PAUSE, SHORTAGES, MessageError, is_shortage
 from hsframework.local.packets import (
     MAX_BATCH,
     MAX_PACKET,
@@ -32,8 +38,13 @@ from hsframework.local.packets import (
     taken_apart,
 )
 
+PASSING = SHORTAGES | {errno.ETOOMANYREFS}
+"""Errors of sending that pass by themselves."""
+
 _OVERHEAD = 64
 """Bytes of a send buffer that no packet may use (net/unix/af_unix.c), twice the present number."""
+
+_log = structlog.get_logger("hsframework.local")
 
 LOCAL_MESSAGE_TYPE = 0x20
 """``nlmsg_type`` of every message of the local family."""
@@ -79,6 +90,13 @@ class PacketChannel:
         """Of a queue whose first packet has met a shortage."""
         self.closed = False
         self._resume_reading()
+
+    @property
+    def peer_has_closed(self) -> bool:
+        """True if the peer has closed its end, although what it sent before may not have been received yet."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def send(self, data: bytes, fd: int | None = None) -> None:
         """Send a message, or queue it.  It is dropped if the channel or its peer has closed.
@@ -244,6 +262,9 @@ class PacketChannel:
             # The peer closed with unread messages of ours.  Reported once; its own messages can still be received.
             return 1
         except (MessageError, OSError) as error:
+            if isinstance(error, OSError) and error.errno == errno.EMFILE:
+                _log.error("a message is lost: its file descriptors find no room in this process")
+                return 1
             self._fail(error)
             return 0
         self._on_packet(messages)
@@ -300,5 +321,5 @@ class AsyncChannel(PacketChannel):
 
 
 def _passes(error: OSError) -> bool:
-    """Return True if a packet may be sent later: the peer has not read, or memory is short."""
-    return isinstance(error, BlockingIOError) or is_shortage(error)
+    """Return True if a packet may be sent later: the peer has not read, or what it met passes by itself."""
+    return isinstance(error, BlockingIOError) or error.errno in PASSING

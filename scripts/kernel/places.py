@@ -95,9 +95,9 @@ def root_entry(suite: str, packages: tuple[str, ...]) -> Entry:
     return Entry("root", suite, *sorted(packages))
 
 
-def link(name: str, target: Path) -> None:
-    """Make the link build/kernel/NAME to ``target``."""
-    place = LINKS / name
+def link(name: str, target: Path, links: Path = LINKS) -> None:
+    """Make the link ``links``/NAME, by default in build/kernel, to ``target``."""
+    place = links / name
     place.parent.mkdir(parents=True, exist_ok=True)
     draft = place.with_name(f".{place.name}.{os.getpid()}")
     draft.symlink_to(target)

@@ -1,15 +1,18 @@
-"""The Debian system with the programs of the test kernel: tlshd, nfs-utils, nvme-cli and peer programs for tests.
+"""Debian systems, made by debootstrap as root: the test kernel's, and by `scripts.guests` those of the system tier.
 
-debootstrap makes it, as root; it is then used read-only, under an overlay.
+The test kernel's has tlshd, nfs-utils, nvme-cli and peer programs for tests; it is used read-only, under an overlay.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+from scripts.kernel import dependencies
 from scripts.kernel.debian import KEYRING, Unable, mirror
 from scripts.kernel.places import Entry
 
@@ -37,18 +40,18 @@ UNUSED = ("var/cache/apt/archives", "var/lib/apt/lists", "usr/share/doc", "usr/s
 _SCRIPTS = Path("/usr/share/debootstrap/scripts")
 
 
-def build(entry: Entry) -> None:
-    """Make the Debian system and complete its cache entry.  Raises Unable."""
+def build(entry: Entry, suite: str = SUITE, packages: tuple[str, ...] = PACKAGES) -> None:
+    """Make a Debian system and complete its cache entry.  Raises Unable."""
     started = time.monotonic()
     tree = entry.path / "tree"
     shutil.rmtree(tree, ignore_errors=True)
     # An older debootstrap has no script for a newer release; the scripts of all releases are the same.
-    script = next((str(_SCRIPTS / name) for name in (SUITE, "sid") if (_SCRIPTS / name).exists()), "")
-    command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    script = next((str(_SCRIPTS / name) for name in (suite, "sid") if (_SCRIPTS / name).exists()), "")
+    command = ["debootstrap", "--variant=minbase", f"--include={','.join(packages)}"]
     command += [f"--keyring={KEYRING}"] if KEYRING.exists() else []
-    command += [SUITE, str(tree), mirror()] + ([script] if script else [])
+    command += [suite, str(tree), mirror()] + ([script] if script else [])
     log = entry.path / "debootstrap.log"
-    print(f"kernel: making a Debian {SUITE} root; about a minute ({log})", flush=True)
+    print(f"kernel: making a Debian {suite} root; about a minute ({log})", flush=True)
     with open(log, "w") as output:
         done = subprocess.run(command, stdout=output, stderr=output, check=False)
     if done.returncode:
@@ -58,4 +61,19 @@ def build(entry: Entry) -> None:
         shutil.rmtree(tree / directory, ignore_errors=True)
     for mount_point in ("run", "tmp"):
         (tree / mount_point).mkdir(parents=True, exist_ok=True)
-    entry.finish(suite=SUITE, seconds=round(time.monotonic() - started))
+    entry.finish(suite=suite, seconds=round(time.monotonic() - started))
+
+
+def make(entry: Entry, suite: str = SUITE, packages: tuple[str, ...] = PACKAGES) -> None:
+    """Make a Debian system unless it is in the cache.  Raises Unable."""
+    with entry.locked():
+        if entry.complete:
+            return
+        if os.geteuid() != 0:
+            raise Unable(
+                "The tests' Debian systems are made by debootstrap, which must be root.  Run this once:\n"
+                f"    sudo --preserve-env=HOME,XDG_CACHE_HOME {sys.executable} -m scripts.kernel\n"
+                f"    sudo --preserve-env=HOME,XDG_CACHE_HOME {sys.executable} -m scripts.guests"
+            )
+        dependencies.install()
+        build(entry, suite, packages)

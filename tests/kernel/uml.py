@@ -80,7 +80,7 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _scratch_memory(exchange: Path, size: int) -> Path:
+def scratch_memory(exchange: Path, size: int) -> Path:
     """Return the place for the kernel's memory: in RAM if the machine has the room there, else on disk."""
     shared = Path("/dev/shm")
     if shared.is_dir():
@@ -90,7 +90,7 @@ def _scratch_memory(exchange: Path, size: int) -> Path:
     return exchange
 
 
-def _bytes(memory: str) -> int:
+def size_in_bytes(memory: str) -> int:
     return int(memory[:-1]) << {"M": 20, "G": 30}[memory[-1]]
 
 
@@ -98,7 +98,7 @@ _libc = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """Prepare the kernel's process before it starts: it dies with us, and may have as many files open as can be.
 
     hostfs holds a descriptor for each file whose inode the kernel remembers.
@@ -139,8 +139,8 @@ class Boot:
             stdin=subprocess.DEVNULL,
             stdout=self._console,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"TMPDIR": str(_scratch_memory(self.exchange, _bytes(memory)))},
-            preexec_fn=_prepare,
+            env=os.environ | {"TMPDIR": str(scratch_memory(self.exchange, size_in_bytes(memory)))},
+            preexec_fn=prepare,
             start_new_session=True,
         )
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, cast
 
-from hsframework.configuration.settings import Configuration
+from hsframework.configuration.settings import Configuration, Timeouts
 from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
@@ -19,7 +19,8 @@ from hsframework.dispatcher.sources.kernel.source import KernelSource
 from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending, Wire
 from hsframework.interface import PresharedKey, Secret
 from hsframework.netlink.socket import NetlinkError
-from tests.support.house import House, house
+from hsframework.process.kept import Kept
+from tests.support.house import House, Peer, house
 
 GROUP, OTHER = "tlshd", "other"
 GROUPS = {GROUP, OTHER, "third"}
@@ -72,6 +73,9 @@ class PlayedWire(Wire):
     def drain(self) -> None:
         os.read(self._reader, 100)
         self._service.drains += 1
+
+    def is_member(self, group: str) -> bool:
+        return group in self._service.members
 
     def join(self, group: str) -> None:
         if group in self._service.not_joined:
@@ -141,18 +145,29 @@ class Keys:
 class Stage:
     """A dispatcher with one source that asks ``service``."""
 
-    def __init__(self, home: House, configuration: Configuration) -> None:
+    def __init__(self, home: House, configuration: Configuration, kept: Kept | None = None) -> None:
         self.home = home
+        self._kept = kept or Kept()
         self.service = Service()
         self.keys = Keys()
         self.missing = 0
         requests = KernelRequests(Vault(configuration), cast("KernelKeys", self.keys), configuration)
         loop = asyncio.get_running_loop()
         self.wires: list[PlayedWire] = []
-        self.source = KernelSource("played", home.dispatcher, requests, self._open, GROUPS, self._miss, loop=loop)
+        self.source = KernelSource(
+            "played", home.dispatcher, requests, self._open, GROUPS, self._miss, loop=loop, kept=self._kept
+        )
+
+    async def leaves(self, agent: Peer, group: str = GROUP) -> None:
+        """The last agent leaves, and none comes in the time in which one is expected."""
+        await agent.ask("leave", {"group": [group]})
+        await self.until(lambda: not self.home.dispatcher.groups[group].open)
 
     def _open(self) -> Wire:
         self.wires.append(PlayedWire(self.service))
+        passed = self._kept.take("played")
+        if passed is not None:
+            os.close(passed)
         return self.wires[-1]
 
     def _miss(self) -> None:
@@ -182,10 +197,10 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def stage(**values: Any) -> AsyncIterator[Stage]:
-    configuration = Configuration(**values)
+async def stage(kept: Kept | None = None, **values: Any) -> AsyncIterator[Stage]:
+    configuration = Configuration(**{"timeouts": Timeouts(agent_restart=0.001), **values})
     async with house(configuration) as home:
-        made = Stage(home, configuration)
+        made = Stage(home, configuration, kept)
         yield made
         home.dispatcher.stop()
         made.source.close()

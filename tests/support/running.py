@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hsframework.registry.plugins import plugin_names
+from hsframework.registry.installed import plugin_names
 
 ROOT = Path(__file__).parents[2]
 WAIT = 30.0

@@ -12,18 +12,17 @@ import asyncio
 import errno
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import structlog
 
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.custody import Closer, Custody
 from hsframework.dispatcher.offload import OffloadLookup
-from hsframework.dispatcher.planted import session_planted
 from hsframework.dispatcher.requests.groups import Group
 from hsframework.dispatcher.requests.lifecycle import TABLE, Action, Event, State
 from hsframework.dispatcher.requests.limits import Claim, PendingLimits
 from hsframework.dispatcher.requests.request import Agent, Outcome, PendingRequest, Source, Submission
+from hsframework.dispatcher.requests.success import missing_session
 from hsframework.errors import RequestRefused, errno_name, is_shortage
 from hsframework.local.deadlines import Deadlines
 from hsframework.netlink.messages import sequence_numbers
@@ -70,13 +69,25 @@ class Dispatcher:
             Action.WATCH_AGENT: self._watch_agent,
             Action.RELEASE: self._release,
         }
-        for name in expected_groups:
+        self.members_changed: Callable[[], None] = lambda: None
+        """Called when an agent has joined groups, or left them."""
+        self._draining: asyncio.Event | None = None
+        """Set whenever a request has ended, once no more are taken of the kernel's."""
+        self.expect(expected_groups)
+
+    def expect(self, groups: Iterable[str]) -> None:
+        """Open groups whose agents are expected at once, for the grace period."""
+        for name in groups:
             try:
                 self.check_groups([name])
             except RequestRefused as error:
                 _log.error("an expected group is not served", group=name, reason=str(error))
-            else:
-                self._await_agent(self._group(name))
+                continue
+            group = self._group(name)
+            if not group.open:
+                self._await_agent(group)
+                for source in self.sources.values():
+                    source.group_opened(name)
 
     # Called by sources
 
@@ -135,7 +146,7 @@ class Dispatcher:
 
         If not, its ``room_made`` is called once there is room.
         """
-        if self._limits.room_for(Claim(group, source.name, source.name, None)):
+        if self._draining is None and self._limits.room_for(Claim(group, source.name, source.name, None)):
             return True
         self._starved[group, source.name] = source
         return False
@@ -183,6 +194,7 @@ class Dispatcher:
                     source.group_opened(name)
             if len(group):
                 agent.announce(name)
+        self.members_changed()
 
     def left(self, agent: Agent, names: Iterable[str], *, expected_back: bool) -> None:
         """Remove an agent from groups.
@@ -193,12 +205,9 @@ class Dispatcher:
         for name in names:
             group = self.groups[name]
             group.members.discard(agent)
-            if group.members:
-                continue
-            if expected_back:
+            if not group.members and group.grace is None:
                 self._await_agent(group)
-            else:
-                self._close_group(group)
+        self.members_changed()
 
     def pull(self, agent: Agent, name: str, most: int) -> list[PendingRequest]:
         """Return up to ``most`` requests of a group that the agent has joined; fewer if no more wait that it serves.
@@ -215,8 +224,11 @@ class Dispatcher:
         """Complete a request that was pulled and cannot be sent to its agent: with EIO, or the errno of a shortage."""
         reason = str(error) or repr(error)
         _log.error("a request cannot be handed over", request=request.id, error=reason)
-        status = error.errno if isinstance(error, OSError) and error.errno and is_shortage(error) else errno.EIO
-        self.happen(request, Event.FAILED, Outcome.failure(status, f"the request cannot be handed over: {reason}"))
+        text = f"the request cannot be handed over: {reason}"
+        if isinstance(error, OSError) and error.errno and is_shortage(error):
+            self.happen(request, Event.FAILED, Outcome.failure(error.errno, text))
+        else:
+            self.happen(request, Event.FAILED, Outcome.interrupted(text))
 
     def in_hand(self, agent: Agent, request_id: int) -> PendingRequest:
         """Return a request that the agent has in hand.  Raises RequestRefused (EBADF) for any other number."""
@@ -241,7 +253,7 @@ class Dispatcher:
             raise RequestRefused(f"request {request_id} is not in this agent's hands", errno=errno.EBADF)
         if outcome.status:
             self.happen(request, Event.FAILED, outcome)
-        elif (problem := _missing_session(request, outcome.values)) is not None:
+        elif (problem := missing_session(request, outcome.values)) is not None:
             _log.error("agent reported success without a session", request=request_id, agent=agent.name, reason=problem)
             self.happen(request, Event.FAILED, Outcome.failure(errno.EIO, problem))
         else:
@@ -252,7 +264,7 @@ class Dispatcher:
     def agent_gone(self, requests: Iterable[PendingRequest]) -> None:
         """Complete with EIO the requests that an agent had in hand when it died."""
         for request in requests:
-            self.happen(request, Event.AGENT_GONE, Outcome.failure(errno.EIO, "the agent died in mid-handshake"))
+            self.happen(request, Event.AGENT_GONE, Outcome.interrupted("the agent died in mid-handshake"))
 
     # The life of a request
 
@@ -308,6 +320,8 @@ class Dispatcher:
         del self.requests[request.id]
         self._inodes.discard(request.custody.inode)
         self._deadlines.remove(request, request.ticket)
+        if self._draining is not None:
+            self._draining.set()
         claim = _claim(request.submission, request.custody.peer_host)
         self._limits.give_back(claim)
         starved = self._starved.pop((claim.group, claim.source), None) if self._starved else None
@@ -359,39 +373,35 @@ class Dispatcher:
         for source in self.sources.values():
             source.group_closed(group.name)
         for request in group:
-            self.happen(request, Event.GROUP_GONE, Outcome.failure(errno.EIO, "the last agent of the group is gone"))
+            self.happen(request, Event.GROUP_GONE, Outcome.interrupted("the last agent of the group is gone"))
 
     def close(self) -> None:
         """Wait for the closing of fds.  To be called last."""
         self._closer.stop()
+
+    async def drain(self, patience: float) -> None:
+        """Wait until the requests that agents have in hand are over, ``patience`` seconds at most.
+
+        From now on the kernel's requests wait in its own queue, for the dispatcher that comes after this one.
+        """
+        self._draining = asyncio.Event()
+        end = self._loop.time() + patience
+        while any(request.agent is not None for request in self.requests.values()):
+            self._draining.clear()
+            try:
+                await asyncio.wait_for(self._draining.wait(), end - self._loop.time())
+            except TimeoutError:
+                return
 
     def stop(self) -> None:
         """Complete every request with EIO."""
         for group in self.groups.values():
             group.end_grace()
             for request in group:
-                self.happen(request, Event.GROUP_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
+                self.happen(request, Event.GROUP_GONE, Outcome.interrupted("the dispatcher stops"))
         for request in list(self.requests.values()):
-            self.happen(request, Event.AGENT_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
+            self.happen(request, Event.AGENT_GONE, Outcome.interrupted("the dispatcher stops"))
 
 
 def _claim(submission: Submission, address: str) -> Claim:
     return Claim(submission.group, submission.source.name, submission.consumer, address)
-
-
-def _missing_session(request: PendingRequest, values: Mapping[str, Any]) -> str | None:
-    """Return the reason to reject a reported success, or None.
-
-    An agent's report is no proof: the socket is asked, or the exported session is there.  Only where a socket cannot be
-    asked for the sessions of its group is the report enough for a kernel consumer.
-    """
-    kernel_consumer = request.submission.kernel_consumer
-    if values.get("in-kernel"):
-        planted = session_planted(request.submission.group, request.custody)
-        has_one = kernel_consumer or values.get("session") if planted is None else planted
-        return None if has_one else "the agent reported a session in the kernel, and the socket has none"
-    if kernel_consumer:
-        return "the agent reported success without a session in the kernel"
-    if not values.get("session"):
-        return "the agent reported success without a session"
-    return None

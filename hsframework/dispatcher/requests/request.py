@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -21,17 +22,24 @@ class Outcome:
     """Outcome of a request, of which there is one.  ``status`` is 0 or a positive errno.
 
     ``values``: of the attribute set ``outcome``, without request id and status.  ``encoded``: the same of a success,
-    and the status, as the agent encoded them; b"" where they are still to be.
+    and the status, as the agent encoded them; b"" where they are still to be.  ``passing``: True if the service itself
+    was interrupted, so that the same request may succeed when it is made again.
     """
 
     status: int
     values: Mapping[str, Any] = field(default_factory=dict)
     encoded: bytes = field(default=b"", repr=False)
+    passing: bool = False
 
     @classmethod
     def failure(cls, status: int, message: str) -> Outcome:
         """Return an outcome that the dispatcher itself decides."""
         return cls(status, {"message": message})
+
+    @classmethod
+    def interrupted(cls, message: str) -> Outcome:
+        """Return the outcome of a request that fails because of the service, and not of the peer or the credentials."""
+        return cls(errno.EIO, {"message": message}, passing=True)
 
 
 class Source(Protocol):
@@ -72,6 +80,10 @@ class Agent(Protocol):
     peer: PeerCredentials
     protocol: str
     """The protocol that it serves, by its own word."""
+    kernel_tls: str
+    """What it can do with the kernel's TLS, by its own word."""
+    joined_at: float
+    """On the loop's clock."""
     socket_protocols: frozenset[int]
     """SO_PROTOCOL of the sockets that it serves; empty: any."""
 

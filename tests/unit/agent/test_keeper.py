@@ -27,6 +27,7 @@ from hsframework.local.control import (
     Failed,
     FromKeeper,
     Go,
+    KeeperAlive,
     Loaded,
     Serving,
     WorkerDied,
@@ -47,10 +48,13 @@ class House:
     control: socket.socket | None
 
     async def hear(self) -> FromKeeper:
-        """Receive the keeper's next report."""
+        """Receive the keeper's next report, but for its signs of life."""
         assert self.control is not None
-        data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.control, MAX_MESSAGE), WAIT)
-        return KEEPER_TO_SUPERVISOR.decode(data)
+        while True:
+            data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.control, MAX_MESSAGE), WAIT)
+            message = KEEPER_TO_SUPERVISOR.decode(data)
+            if message != KeeperAlive():
+                return message
 
     def go(self, data: bytes = SUPERVISOR_TO_KEEPER.encode(Go())) -> None:
         """Send what the supervisor sends once the dispatcher knows the agent's user."""

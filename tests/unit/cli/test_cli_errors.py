@@ -204,7 +204,7 @@ def test_help(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
 
 def test_help_imports_no_command() -> None:
     """The list of commands comes without what the commands need."""
-    script = "import sys; from hsframework.cli.main import build_parser; build_parser(None); print(*sys.modules)"
+    script = "import sys; from hsframework.cli.main import build_parser; build_parser(()); print(*sys.modules)"
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert "hsframework.cli.main" in output
     assert not {"asyncio", "cryptography", "yaml"} & set(output.split())

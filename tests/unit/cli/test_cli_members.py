@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from hsframework.cli.checks.finding import Finding
 from hsframework.cli.commands import doctor
 from hsframework.cli.options import members as options
 from hsframework.cli.options.members import Members, Other, listening_sockets, told_apart
 from hsframework.configuration.settings import Configuration, KernelSettings
 from hsframework.dispatcher.sources.kernel.groups import FormGroups
-from hsframework.dispatcher.sources.kernel.others import Member, NotSeen
+from hsframework.dispatcher.sources.kernel.others import Member
 from hsframework.netlink.holders import Holder, Process, Unnamed
 from hsframework.netlink.members import NetlinkSocket
 from hsframework.netlink.socket import NetlinkError
+from hsframework.probes import NotSeen
 
 FORM = FormGroups("kernel", 16, {"tlshd": 14})
 OURS, TLSHD, PROGRAM, LISTENER = 1, 2, 3, 4
@@ -87,7 +89,7 @@ def test_listening_sockets(tmp_path: Path) -> None:
 # The findings
 
 
-def _found(monkeypatch: pytest.MonkeyPatch, found: Members | NotSeen, *namespaces: str) -> list[doctor.Finding]:
+def _found(monkeypatch: pytest.MonkeyPatch, found: Members | NotSeen, *namespaces: str) -> list[Finding]:
     monkeypatch.setattr(doctor, "form_groups", lambda settings: [FORM])
     monkeypatch.setattr(doctor, "told_apart", lambda forms, namespace, listener: found)
     return list(doctor.check_members(Configuration(kernel=KernelSettings(namespaces=namespaces))))

@@ -20,7 +20,7 @@ def test_network_namespaces_are_added_up(command: str, tmp_path: Path) -> None:
     file = tmp_path / "hsframework.toml"
     file.write_text('[kernel]\nnamespaces = ["red"]\n')
     words = ["--netns", "blue", "--netns", "red", "--netns", "/proc/1/ns/net", "--netns", "blue"]
-    arguments = build_parser(command).parse_args([command, "--config", str(file), *words])
+    arguments = build_parser((command,)).parse_args([command, "--config", str(file), *words])
     assert configuration(arguments).kernel.namespaces == ("red", "blue", "/proc/1/ns/net")
 
 

@@ -15,7 +15,7 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from structlog.testing import capture_logs
 
-from hsframework.configuration.settings import Configuration, Limits
+from hsframework.configuration.settings import Configuration, Limits, Timeouts
 from hsframework.dispatcher.requests.request import PendingRequest
 from hsframework.dispatcher.sources.kernel import rounds
 from tests.support.house import REQUEST, connected_pair, house
@@ -189,7 +189,8 @@ async def test_a_flood_in_one_group_lets_another_have_its_turn(monkeypatch: pyte
 
 async def test_one_group_more_than_there_are_shares_for() -> None:
     """An agent that would open it is refused, and may once another group is left; those that are open are served."""
-    async with house(Configuration(limits=Limits(groups=2))) as home:
+    quick = Timeouts(agent_restart=0.001)
+    async with house(Configuration(limits=Limits(groups=2), timeouts=quick)) as home:
         agent = await home.agent("one", "two")
         await home.agent("two")
         stranger = await home.stranger()
@@ -198,6 +199,9 @@ async def test_one_group_more_than_there_are_shares_for() -> None:
         assert (refused.error, "raise limits.groups" in refused.values["message"]) == (errno.EAGAIN, True)
         assert home.dispatcher.groups.keys() == {"one", "two"}
         await agent.ask("leave", {"group": ["one"]})
+        async with asyncio.timeout(5):
+            while home.dispatcher.groups["one"].open:
+                await asyncio.sleep(0)
         assert (await stranger.ask("join", values)).error == 0
 
 

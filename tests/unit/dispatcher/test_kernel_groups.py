@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from hsframework.configuration.settings import AgentSettings, Configuration, KernelSettings, RawSettings
+from hsframework.dispatcher.grants import refused_groups
 from hsframework.dispatcher.sources.kernel import genl, groups, sources
 from hsframework.dispatcher.sources.kernel.groups import FormGroups, form_groups, form_of, handler_classes
 from hsframework.dispatcher.sources.kernel.wire import Accepted
 from hsframework.netlink.control import Family
 from hsframework.netlink.messages import Message
 from hsframework.netlink.socket import NETLINK_GENERIC, NetlinkError
-from hsframework.supervisor.grants import refused_groups
 
 TODAY = {"none": 13, "tlshd": 14}
 """As Linux 7.2 names them; the numbers depend on what was registered before."""

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from hsframework.configuration.settings import Configuration, IdentitySettings, Limits, Profile, TrustSettings
+from hsframework.configuration.settings import Configuration, IdentitySettings, Limits, Profile, Timeouts, TrustSettings
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keys import vault as vault_module
 from hsframework.dispatcher.keys.keyring import KernelKeys
@@ -27,6 +27,7 @@ from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Trust
 from hsframework.netlink.socket import has_family
 from hsframework.process import keyctl
+from hsframework.process.kept import Kept
 from hsframework.testing.certificates import Authority, Credential
 from tests.support.house import Peer, connected_pair, house
 from tests.support.played_kernel import CLIENT, GROUP, GROUPS, OTHER, PSK_CLIENT, Keys, Stage, stage
@@ -41,7 +42,7 @@ async def test_sockets_are_open_while_they_are_needed() -> None:
             assert played.service.members == {GROUP}
             played.submit(ours)
             request = await agent.take_message(GROUP)
-            await agent.ask("leave", {"group": [GROUP]})
+            await played.leaves(agent)
             assert not played.service.members
             assert played.service.sockets() == 1
             agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
@@ -93,12 +94,12 @@ async def test_the_service_vanishes_while_accept_pauses() -> None:
 
 
 async def test_a_request_is_given_back() -> None:
-    """One that an earlier dispatcher took fails: its connection is ended first, and no socket stays open."""
+    """One that an earlier dispatcher took is to be made again: its connection is ended first, no socket stays open."""
     with connected_pair() as (ours, far):
         async with stage() as played:
             custody = Custody(os.dup(ours.fileno()), played.home.dispatcher.close_fd)
             played.source.restored(custody, {})
-            assert played.service.told == [(errno.EIO, [])]
+            assert played.service.told == [(errno.ETIMEDOUT, [])]
             assert not played.service.sockets()
             far.settimeout(5)
             assert far.recv(1) == b""
@@ -262,11 +263,11 @@ async def test_a_group_is_left_while_accept_pauses(since: str) -> None:
                 await played.until(lambda: played.service.accepts > 1)
             else:
                 played.ask(ours)
-            await agent.ask("leave", {"group": [GROUP]})
+            await played.leaves(agent)
             assert not played.service.members
             played.service.not_accepted.clear()
             await played.until(lambda: not played.service.sockets())
-            assert played.service.told == [(errno.EIO, [])]
+            assert played.service.told == [(errno.ETIMEDOUT, [])]
 
 
 async def test_a_group_is_left_at_the_limit_of_lent_sockets() -> None:
@@ -293,7 +294,7 @@ async def test_a_group_that_was_left_cannot_be_joined_again() -> None:
             agent = await played.home.agent(GROUP)
             played.service.not_accepted[GROUP] = errno.EMFILE
             played.ask(ours)
-            await agent.ask("leave", {"group": [GROUP]})
+            await played.leaves(agent)
             played.service.not_joined.add(GROUP)
             await agent.ask("join", {"group": [GROUP], "protocol": "toy", "agent": "by hand"})
             assert not played.service.members
@@ -327,13 +328,13 @@ async def test_a_source_retires_with_a_request_in_flight() -> None:
 
 
 async def test_agents_for_other_sockets() -> None:
-    """A request whose kind of socket no agent serves fails with EIO: ESRCH would say that nobody listens."""
+    """A request whose kind of socket no agent serves fails with ETIMEDOUT: ESRCH would say that nobody listens."""
     with connected_pair() as (ours, _):
         async with stage() as played:
             await played.home.agent(GROUP, **{"socket-protocol": [socket.IPPROTO_UDP]})
             played.submit(ours)
             await played.until(lambda: played.service.told)
-            assert played.service.told == [(errno.EIO, [])]
+            assert played.service.told == [(errno.ETIMEDOUT, [])]
 
 
 async def test_a_group_is_left_by_a_full_dispatcher() -> None:
@@ -344,8 +345,8 @@ async def test_a_group_is_left_by_a_full_dispatcher() -> None:
             played.submit(ours)
             await agent.take_message(GROUP)
             played.submit(other)
-            await agent.ask("leave", {"group": [GROUP]})
-            assert played.service.told == [(errno.EIO, [])]
+            await played.leaves(agent)
+            assert played.service.told == [(errno.ETIMEDOUT, [])]
 
 
 async def test_accept_brings_no_socket() -> None:
@@ -522,3 +523,63 @@ def test_which_families_there_are() -> None:
     """Netlink's routing family is in every kernel; a number beyond all is in none."""
     assert has_family(0)
     assert not has_family(31)
+
+
+class Copies:
+    """What a keeper of copies was asked for."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def put(self, name: str, fd: int) -> None:
+        self.names.append(f"put {name}")
+
+    def remove(self, name: str) -> None:
+        self.names.append(f"remove {name}")
+
+
+async def test_the_member_is_kept_for_a_successor() -> None:
+    """While a group is joined another process has a copy of the member; a dispatcher that ends leaves it there."""
+    copies = Copies()
+    kept = Kept(copies=copies)
+    async with stage(kept=kept) as played:
+        agent = await played.home.agent(GROUP)
+        assert copies.names[-1] == "put played"
+        await played.leaves(agent)
+        await played.until(lambda: not played.service.sockets())
+        assert copies.names[-1] == "remove played"
+        await agent.ask("join", {"group": [GROUP], "protocol": "toy", "agent": "again"})
+        assert copies.names[-1] == "put played"
+        kept.freeze()
+    assert copies.names[-1] == "put played"
+
+
+async def test_what_a_predecessor_had_joined() -> None:
+    """Its groups are open from the start, for the time that an agent takes to come, and requests of it are served."""
+    with connected_pair() as (ours, _):
+        reader, writer = os.pipe()
+        kept = Kept({"played": reader})
+        async with stage(kept=kept, timeouts=Timeouts(agent_restart=60)) as played:
+            played.service.members.add(GROUP)
+            played.ask(ours)
+            assert played.source.held() == [GROUP]
+            played.home.dispatcher.expect([GROUP])
+            assert played.home.dispatcher.groups[GROUP].open
+            agent = await played.home.agent(GROUP)
+            request = await agent.take_message(GROUP)
+            agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+            await played.until(lambda: played.service.told == [(errno.EACCES, [])])
+        os.close(writer)
+
+
+async def test_a_predecessor_whose_agents_do_not_come() -> None:
+    """What it had joined is left after the grace period: then the kernel knows that nobody listens."""
+    with connected_pair() as (ours, _):
+        reader, writer = os.pipe()
+        async with stage(kept=Kept({"played": reader})) as played:
+            played.service.members.add(GROUP)
+            played.home.dispatcher.expect(played.source.held())
+            played.ask(ours)
+            await played.until(lambda: not played.service.sockets())
+            assert played.service.members == set()
+        os.close(writer)

@@ -2,6 +2,9 @@
 
 A DONE that meets a shortage of the kernel's memory is sent again, since nothing else completes the request, and its
 consumer would wait for its own timer.  The socket stays ours until then, and so do the keys that name the peer.
+
+NFS knows two failures: ETIMEDOUT, after which it connects again, and all others, which it takes for good.  So a request
+that fails because the service was interrupted is completed with ETIMEDOUT: nothing is known against the peer.
 """
 
 from __future__ import annotations
@@ -23,7 +26,10 @@ from hsframework.dispatcher.sources.kernel.wire import Ending
 from hsframework.errors import SHORTAGE_PAUSE, SHORTAGES, HsframeworkError, is_shortage
 
 RETRIED = SHORTAGES | {errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ENOTCONN, errno.EAGAIN}
-"""Statuses that are sent as ETIMEDOUT: NFS retries that one, and gives up on all others."""
+"""Statuses that are sent as ETIMEDOUT."""
+
+INTERRUPTED = errno.ETIMEDOUT
+"""Status of a request that fails because the service was interrupted."""
 
 PATIENCE = 15.0
 """Seconds for which DONE is tried: no consumer waits longer."""
@@ -86,7 +92,8 @@ class Completion:
 
         def send() -> None:
             if not endings:
-                endings.append(held.enter_context(self._requests.ending(request, outcome)))
+                ending = held.enter_context(self._requests.ending(request, outcome))
+                endings.append(replace(ending, status=INTERRUPTED) if outcome.passing else ending)
             self._done(request.custody, endings[0])
 
         request.custody.restore()

@@ -25,6 +25,7 @@ from hsframework.errors import HsframeworkError
 from hsframework.netlink.holders import Unnamed, holder_by_port
 from hsframework.netlink.members import NETLINK_SOCK_DIAG, NetlinkSocket, netlink_sockets
 from hsframework.netlink.socket import RequestSocket
+from hsframework.probes import NotSeen
 
 LOOK_INTERVAL = 2.0
 """Seconds between two looks."""
@@ -42,13 +43,6 @@ class Member:
     form: str
     group: str
     socket: NetlinkSocket
-
-
-@dataclass(frozen=True, slots=True)
-class NotSeen:
-    """The answer that the members could not be looked up, and the reason."""
-
-    reason: str
 
 
 def members(

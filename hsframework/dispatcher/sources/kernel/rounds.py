@@ -22,7 +22,7 @@ import structlog
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import Source
-from hsframework.dispatcher.sources.kernel.completion import Completion
+from hsframework.dispatcher.sources.kernel.completion import INTERRUPTED, Completion
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.sockets import ServiceLost, Sockets
 from hsframework.dispatcher.sources.kernel.wire import Accepted
@@ -78,7 +78,7 @@ class Rounds:
         self._pause(group, 0.0)
 
     def refuse(self, group: str) -> bool:
-        """Complete the requests that wait with EIO, which takes no room.  Return True if none is left.
+        """Complete the requests that wait with ETIMEDOUT, which takes no room.  Return True if none is left.
 
         While requests of the group are pending, ACCEPT may hand over no more and yet some wait.
 
@@ -147,7 +147,7 @@ class Rounds:
         except HsframeworkError as error:
             _log.warning("a request of the kernel's is refused", source=self._source.name, error=str(error))
             # ESRCH means that nobody listens; this consumer's request was taken.
-            return errno.EIO if error.errno == errno.ESRCH else error.errno
+            return INTERRUPTED if error.errno == errno.ESRCH else error.errno
         except Exception as error:
             _log.error("a fault in the dispatcher", error=repr(error), during=f"a request of {self._source.name}")
             return errno.EIO
@@ -159,7 +159,7 @@ class Rounds:
         _log.warning(
             "a request of the kernel's is refused", source=self._source.name, error=f"the group {group!r} was left"
         )
-        return errno.EIO
+        return INTERRUPTED
 
     def _pause_over(self, group: str | None) -> None:
         del self._pauses[group]

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
@@ -26,7 +25,7 @@ import structlog
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest
-from hsframework.dispatcher.sources.kernel.completion import Completion
+from hsframework.dispatcher.sources.kernel.completion import INTERRUPTED, Completion
 from hsframework.dispatcher.sources.kernel.memberships import Memberships
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.rounds import Rounds
@@ -40,6 +39,7 @@ from hsframework.dispatcher.sources.kernel.states import (
     step_source,
 )
 from hsframework.dispatcher.sources.kernel.wire import Wire
+from hsframework.process.kept import Kept
 
 _log = structlog.get_logger("hsframework.dispatcher")
 
@@ -61,12 +61,13 @@ class KernelSource:
         missing: Callable[[], None],
         *,
         loop: asyncio.AbstractEventLoop,
+        kept: Kept | None = None,
     ) -> None:
         self.name = name
         self._groups = tuple(sorted(groups))
         self._missing = missing
         self._state = SourceState.OPEN
-        self._sockets = Sockets(name, open_wire, self._announced, loop=loop)
+        self._sockets = Sockets(name, open_wire, self._announced, loop=loop, kept=kept or Kept())
         self._completion = Completion(name, requests, self._sockets, self._completed_later, loop=loop)
         self._rounds = Rounds(self, dispatcher, requests, self._sockets, self._completion, self._resume, loop=loop)
         self._memberships = Memberships(name, self._groups, self._sockets, self._rounds, missing)
@@ -104,7 +105,7 @@ class KernelSource:
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         """Complete a request that an earlier dispatcher took: DONE works from any process on its own copy."""
         custody.shut_down()
-        self._completion.refuse(custody, errno.EIO)
+        self._completion.refuse(custody, INTERRUPTED)
         self._settle()
 
     def room_made(self, group: str) -> None:
@@ -118,6 +119,13 @@ class KernelSource:
         return self._memberships.number(group)
 
     # Calls of the owner
+
+    def held(self) -> list[str]:
+        """Return the groups that a predecessor had joined: the kernel counts us a listener of them still."""
+        held: list[str] = []
+        with self._guarded():
+            held.extend(self._sockets.held(self._groups))
+        return held
 
     def look(self) -> None:
         """Join the groups that are served and not joined yet, if the service is there."""

@@ -56,7 +56,21 @@ class Wire(ABC):
     def __init__(self, requests: RequestSocket, protocol: int, codec: Codec) -> None:
         self._requests = requests
         self._codec = codec
+        self._protocol = protocol
         self._notifications = NotificationSocket(protocol)
+
+    def adopt(self, fd: int) -> None:
+        """Go on with the notification socket of a predecessor, in place of the one that was opened.  Takes the fd over.
+
+        To be called in the wire's namespace.  Raises NetlinkError for one that does not fit, and then nothing changes.
+        """
+        adopted = NotificationSocket.adopt(fd, self._protocol)
+        self._notifications.close()
+        self._notifications = adopted
+
+    def is_member(self, group: str) -> bool:
+        """True if the notification socket has joined the group."""
+        return self._group(group) in self._notifications.memberships()
 
     def fileno(self) -> int:
         """Return the fd that is readable when a request was announced."""

@@ -1,4 +1,6 @@
-"""Rule for the groups that the agent of a plugin may join when a supervisor has started it.
+"""Rule for the groups that the agent of a plugin may join.
+
+It holds for agents that a supervisor has started, and for those that run as their plugin's user.
 
 A keeper runs its plugin's code, so the groups that it names are a wish.  What decides is what an administrator wrote or
 installed:
@@ -15,8 +17,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from hsframework.configuration.agent_users import plugin_users
 from hsframework.configuration.settings import AgentSettings, Configuration
 from hsframework.dispatcher.sources.kernel.groups import GENERIC, RAW, form_of
+
+
+class KnownAgents:
+    """Agents of installed plugins that run as their plugins' users; ``plugins``: the plugins' names."""
+
+    def __init__(self, configuration: Configuration, plugins: Collection[str]) -> None:
+        self._configuration = configuration
+        self._plugins = plugins
+        self._owners = plugin_users(configuration, plugins)
+
+    def known(self, uid: int) -> bool:
+        """True if the user is that of a plugin's agent."""
+        return uid in self._owners
+
+    def refused(self, uid: int, group: str) -> str | None:
+        """Return what to change if the agent that runs as this user should join the group; None: it may."""
+        return refused_groups(self._owners[uid], [group], self._configuration, self._plugins).get(group)
 
 
 def refused_groups(

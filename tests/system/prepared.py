@@ -1,0 +1,73 @@
+"""Preparations of the guests that tests share: installed, configured, enabled, and the main one rebooted.
+
+Facts that can be seen at one moment only are recorded; the tests judge them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.system import administrator as admin, nvme
+from tests.system.guest import Guest
+
+BOOT_MOUNT = "/mnt/boot"
+RECORDED: dict[str, str] = {}
+"""Facts of the preparation of ``main``, by name."""
+
+
+def main(guest: Guest) -> None:
+    """Install, configure and enable, add a mount to /etc/fstab and an NVMe connection, and reboot."""
+    admin.install_packages(guest, "tls13")
+    admin.configure(guest)
+    admin.export(guest)
+    RECORDED["enable"] = guest.ask(["systemctl", "enable", "--now", "hsframework"]).output
+    RECORDED["enabled"] = admin.state(guest)
+    line = f"{admin.SERVER}:/export {BOOT_MOUNT} nfs4 _netdev,xprtsec=mtls 0 0"
+    guest.run(f"mkdir -p {BOOT_MOUNT}; echo {line} >>/etc/fstab; systemctl enable nfs-server")
+    nvme.set_up(guest)
+    guest.reboot()
+    RECORDED["boot"] = admin.running(guest)
+
+
+def bookworm(guest: Guest) -> None:
+    """Install by pip, configure and enable.  Debian 12's exportfs does not know xprtsec, so all kinds are admitted."""
+    admin.install_wheels(guest, "tls13")
+    admin.configure(guest)
+    admin.export(guest, "")
+    guest.ask(["systemctl", "enable", "--now", "hsframework"])
+
+
+def forky(guest: Guest) -> None:
+    """Install the Debian packages, configure and enable."""
+    admin.install_packages(guest, "tls13")
+    admin.configure(guest)
+    admin.export(guest)
+    guest.ask(["systemctl", "enable", "--now", "hsframework"])
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """The release of a shared guest, and what is done in it before any test."""
+
+    suite: str
+    steps: Callable[[Guest], None]
+
+    def make(self, name: str) -> Guest:
+        """Boot and prepare.  Raises what a step raised, and leaves no guest then."""
+        guest = Guest(self.suite, name=name)
+        try:
+            self.steps(guest)
+        except BaseException as error:
+            guest.keep(str(error))
+            guest.close()
+            raise
+        return guest
+
+
+PREPARATIONS = {
+    "main": Preparation("trixie", main),
+    "bookworm": Preparation("bookworm", bookworm),
+    "forky": Preparation("forky", forky),
+}
+"""Guests by the name of their fixture."""
