@@ -1,7 +1,8 @@
 """Life of one protocol's connection to the dispatcher: connect, join, restore, again after it breaks, and leave.
 
 When the dispatcher dies, every handshake in hand is stopped, and its socket kept.  The link connects anew, joins, gives
-each socket back (RESTORE) and closes it when the new dispatcher has acknowledged.
+each socket back (RESTORE) and closes it when the new dispatcher has acknowledged.  A link that is to end does the same,
+without joining: both may be restarted at once.
 
 References go one way, and so do calls, but for the handlers of messages and what the event loop calls::
 
@@ -41,10 +42,23 @@ _log = structlog.get_logger("hsframework.agent")
 
 
 class Link:
-    """The connection of one protocol to the dispatcher.  ``in_hand``: its requests."""
+    """The connection of one protocol to the dispatcher.
 
-    def __init__(self, served: Served, shared: Shared, path: Path, name: str, loop: asyncio.AbstractEventLoop) -> None:
+    ``in_hand``: its requests.  ``kernel_tls``: what this process can do with the kernel's TLS, for people.
+    """
+
+    def __init__(
+        self,
+        served: Served,
+        shared: Shared,
+        path: Path,
+        name: str,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        kernel_tls: str | None = None,
+    ) -> None:
         self._served = served
+        self._kernel_tls = kernel_tls
         self._retire = shared.retire
         self._path = path
         self._name = name
@@ -61,10 +75,11 @@ class Link:
         """Serve until cancelled.  Raises RequestRefused when the dispatcher does not let this agent join."""
         wait = RETRY_FIRST
         try:
-            while not self._leaving:
+            while not self._leaving or len(self._stranded):
                 try:
                     await self._connect()
-                    await self._join()
+                    if not self._leaving:
+                        await self._join()
                     await self._restore()
                 except (Lost, OSError) as error:
                     self._drop_connection()
@@ -76,7 +91,8 @@ class Link:
                     continue
                 wait = RETRY_FIRST
                 self._problem = ""
-                on_joined()
+                if self._joined:
+                    on_joined()
                 await self._lost.wait()
         finally:
             self.close()
@@ -89,6 +105,11 @@ class Link:
         if self._joined:
             with contextlib.suppress(Lost, RequestRefused, TimeoutError):
                 await self._conversation.ask("leave", {"group": list(self._served.protocol.groups)})
+
+    async def drained(self) -> None:
+        """Wait until nothing is in hand, and all that an earlier dispatcher had given is given back."""
+        await self.in_hand.drained()
+        await self._stranded.drained()
 
     def close(self) -> None:
         """End the connection and everything in hand."""
@@ -133,6 +154,7 @@ class Link:
                 "socket-protocol": sorted(protocol.socket_protocols),
                 "agent": self._name,
                 "tls-policies": protocol.tls_policies,
+                "kernel-tls": self._kernel_tls,
             },
         )
         self._joined = True
@@ -163,10 +185,7 @@ class Link:
 
     def _drop_connection(self) -> None:
         for handshake in self.in_hand.abandon(Failure.INTERNAL, "the dispatcher died"):
-            if self._leaving:
-                handshake.endpoint.close(last=True)
-            else:
-                self._stranded.keep(handshake)
+            self._stranded.keep(handshake)
         self._forget_connection()
         self._lost.set()
 

@@ -47,6 +47,8 @@ class ExitStatus(enum.IntEnum):
     """Wrong settings, or a plugin that cannot be used: starting it again changes nothing."""
     REFUSED = 3
     """The dispatcher does not let the agent join."""
+    REQUIRED = 4
+    """A required plugin cannot be used."""
 
 
 @dataclass(frozen=True, kw_only=True)

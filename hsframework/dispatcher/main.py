@@ -7,9 +7,11 @@ import gc
 import math
 import os
 import resource
+import signal
 import socket
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
@@ -28,6 +30,7 @@ from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.limits import within_fds
 from hsframework.dispatcher.sources.consumers import LocalSource
 from hsframework.dispatcher.sources.kernel import KernelSources
+from hsframework.dispatcher.status import Status
 from hsframework.local.control import DispatcherAlive, Served
 from hsframework.local.liveness import SHARE
 from hsframework.local.pulse import Pulse
@@ -40,12 +43,17 @@ from hsframework.process.capabilities import (
     keep_capabilities,
     raise_fd_limit,
 )
-from hsframework.process.kept import Kept
+from hsframework.process.kept import CONFIGURATION, Kept
 from hsframework.process.lock import lock_memory, prepare_protection
 from hsframework.process.service_manager import ServiceManager
 from hsframework.process.signals import stop_signals
-from hsframework.telemetry.metrics import metrics_server
+from hsframework.process.snapshot import freeze, thaw
+from hsframework.process.title import set_title
+from hsframework.telemetry.metrics import Endpoint
 from hsframework.tls.kernel import supported_ciphers
+
+VAULT = "vault"
+"""Name of the snapshot of the credentials."""
 
 DRAIN_TIME = 2.0
 """Seconds that handshakes under way have to end when the dispatcher stops."""
@@ -83,13 +91,14 @@ class Surroundings:
 
 def run(configuration: Configuration, surroundings: Surroundings) -> int:
     """Serve until SIGTERM or SIGINT.  Returns the exit status; raises ConfigurationError."""
+    set_title("hsframework dispatcher")
     kernel_tls = harden()
     prepare_protection(configuration.memory)
     configuration = within_fd_limit(configuration)
     given, kept = surroundings.listeners, surroundings.kept
     sockets = dict(given) if given is not None else open_listeners(configuration.runtime_dir, kept)
     try:
-        vault = Vault(configuration)
+        vault = _vault(configuration, kept)
         known = KnownAgents(configuration, surroundings.joining)
         policy = Policy(configuration, agent_uids=surroundings.agent_uids, plugin_agents=known)
         return asyncio.run(_serve(configuration, sockets, vault, policy, surroundings, kernel_tls))
@@ -109,33 +118,60 @@ async def _serve(
     stop = asyncio.Event()
     for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _not_read_again)
     dispatcher = Dispatcher(configuration, expected_groups=surroundings.expected_groups)
     dispatcher.metrics.gauges = {"hsframework_requests_pending": lambda: len(dispatcher.requests)}
     dispatcher.offload = OffloadLookup()
     listen = configuration.metrics.listen
-    start_metrics = metrics_server(dispatcher.metrics, listen) if listen else None
+    metrics = Endpoint(dispatcher.metrics, listen, loop) if listen else None
     trusts = TrustFiles()
     agents = AgentServer(dispatcher, policy, trusts, sockets["agent"], configuration.limits, loop=loop)
     kernel = KernelSources(dispatcher, vault, configuration, loop=loop, kept=surroundings.kept)
     serves_kernel = bool(dispatcher.sources)
     local = LocalSource(dispatcher, policy, vault, sockets["consumer"], configuration, loop=loop)
     _settle(configuration, loop, ahead=serves_kernel and configuration.kernel.real_time)
-    if start_metrics is not None:
-        start_metrics()
+    if metrics is not None:
+        metrics.start()
     surroundings.kept.drop_rest()
     required = required_groups(configuration, serves_kernel=serves_kernel, plugins=surroundings.plugins)
     reports = Reports(surroundings, dispatcher, policy, required, kernel_tls, stop, loop=loop)
+    status = Status(
+        vault,
+        agents,
+        kernel_tls,
+        required,
+        ready=lambda: reports.ready,
+        problem_of_metrics=lambda: None if metrics is None else metrics.problem,
+    )
+    local.status = status.report
     await stop.wait()
+    parts = (local, agents, kernel, trusts, reports, metrics, dispatcher.offload, dispatcher)
+    await _end(dispatcher, reports, surroundings.kept, [part for part in parts if part is not None])
+    return 0
+
+
+class _Part(Protocol):
+    def close(self) -> None: ...
+
+
+async def _end(dispatcher: Dispatcher, reports: Reports, kept: Kept, parts: Iterable[_Part]) -> None:
+    """Let the handshakes under way end, complete the other requests, and close everything."""
     _log.info("the dispatcher stops", pending=len(dispatcher.requests))
     reports.stopping()
     await dispatcher.drain(DRAIN_TIME)
-    surroundings.kept.freeze()
+    # Whoever starts the service after an orderly end wants to hear of a file that cannot be used.
+    kept.remove(VAULT)
+    kept.remove(CONFIGURATION)
+    kept.freeze()
     dispatcher.stop()
     # One turn of the loop, so that the results that were queued go out.
     await asyncio.sleep(0)
-    for part in (local, agents, kernel, trusts, reports, dispatcher.offload, dispatcher):
+    for part in parts:
         part.close()
-    return 0
+
+
+def _not_read_again() -> None:
+    _log.info("SIGHUP: files are read at the start; a restart reads them, and loses no request")
 
 
 def _settle(configuration: Configuration, loop: asyncio.AbstractEventLoop, *, ahead: bool) -> None:
@@ -152,6 +188,26 @@ def _settle(configuration: Configuration, loop: asyncio.AbstractEventLoop, *, ah
     turns.bound()
     _log.info("the dispatcher is ready", runtime_dir=str(configuration.runtime_dir), pid=os.getpid())
     keep_capabilities(needed_capabilities(configuration))
+
+
+def _vault(configuration: Configuration, kept: Kept) -> Vault:
+    """Load the credentials, with those of a predecessor that died to fall back on.  Raises ConfigurationError."""
+    before = None
+    fd = kept.take(VAULT)
+    if fd is not None:
+        try:
+            before = thaw(fd)
+        except ValueError as error:
+            _log.error("what the dispatcher before had is lost", reason=str(error))
+    vault = Vault(configuration, before)
+    try:
+        fd = freeze(VAULT, vault.contents())
+    except OSError as error:
+        _log.warning("nothing is kept for the case of a crash", reason=error.strerror)
+    else:
+        kept.put(VAULT, fd)
+        os.close(fd)
+    return vault
 
 
 class Reports:
@@ -174,6 +230,11 @@ class Reports:
         self._readiness = Readiness(dispatcher, required, kernel_tls, self._ready, self._status)
         limit = min(dispatcher.configuration.timeouts.watchdog, self._manager.watchdog or math.inf)
         self._pulse = Pulse(loop, limit / SHARE, self._beat)
+
+    @property
+    def ready(self) -> bool:
+        """True if each required group has had an agent."""
+        return self._readiness.ready
 
     def stopping(self) -> None:
         """Report that the service stops."""

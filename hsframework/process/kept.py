@@ -26,6 +26,8 @@ from typing import Protocol
 
 import structlog
 
+CONFIGURATION = "configuration"
+"""Name of the snapshot of the configuration."""
 _MOST_TEXT = 4096
 _log = structlog.get_logger("hsframework.process")
 

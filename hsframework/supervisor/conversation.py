@@ -13,6 +13,7 @@ from typing import assert_never
 
 import structlog
 
+from hsframework.agent.warmup import ExitStatus
 from hsframework.configuration.plugin_tables import unread_tables
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.grants import refused_groups
@@ -78,6 +79,9 @@ class Conversation:
         self._installed = installed
         self._served = served
         self._tables_checked = False
+        self._has_served = False
+        self.unusable: str | None = None
+        """Reason why nothing can be served, and no agent ever did: a required plugin cannot be used."""
 
     def granted(self) -> dict[str, set[int]]:
         """Return the groups of the agents that have loaded, with the user ids that may join each."""
@@ -101,7 +105,12 @@ class Conversation:
                 self._loaded(self._agents[sender], message)
             case Served():
                 self._served()
-            case Serving() | WorkerJoined() | WorkerDied() | Failed() | DispatcherAlive() | KeeperAlive():
+            case WorkerJoined():
+                self._has_served = True
+            case Failed():
+                if message.status == ExitStatus.REQUIRED and not self._has_served:
+                    self.unusable = message.message
+            case Serving() | WorkerDied() | DispatcherAlive() | KeeperAlive():
                 pass
             case _:
                 assert_never(message)

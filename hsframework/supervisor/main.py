@@ -30,6 +30,8 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+import structlog
+
 from hsframework.agent.main import run_keeper
 from hsframework.agent.privileges import AgentUser, agent_user
 from hsframework.configuration.settings import AgentSettings, Configuration
@@ -42,12 +44,18 @@ from hsframework.local.control import (
     SUPERVISOR_TO_DISPATCHER,
     SUPERVISOR_TO_KEEPER,
 )
-from hsframework.process.kept import Kept, Shelf
+from hsframework.process.kept import CONFIGURATION, Kept, Shelf
 from hsframework.process.lock import lock_memory, prepare_protection
 from hsframework.process.service_manager import ServiceManager
+from hsframework.process.title import set_title
 from hsframework.registry.installed import plugin_names
 from hsframework.supervisor.children import Child, Children
 from hsframework.supervisor.conversation import Agent, Conversation
+
+EXIT_UNUSABLE = 1
+"""Exit status where a required plugin cannot be used: to be tried again, for a busy machine may be the reason."""
+
+_log = structlog.get_logger("hsframework.supervisor")
 
 
 class Supervisor:
@@ -93,6 +101,9 @@ class Supervisor:
                         self._conversation.take(child.name, message)
                     except MessageError as error:
                         children.break_off(child, error)
+                if self._conversation.unusable is not None:
+                    _log.error("the service ends: it can serve nothing", reason=self._conversation.unusable)
+                    children.status = EXIT_UNUSABLE
         finally:
             self._manager.tell("STOPPING=1")
             # Agents first, so that they can still say DONE; the dispatcher last.
@@ -130,20 +141,24 @@ class Supervisor:
         )
 
 
-def run(configuration: Configuration, manager: ServiceManager, passed: Mapping[str, int]) -> int:
+def run(configuration: Configuration, manager: ServiceManager, kept: Kept) -> int:
     """Run the whole service in the foreground.  Returns the exit status; raises ConfigurationError.
 
-    ``manager``: the one that has started this process.  ``passed``: the descriptors that it has passed, by name.
+    ``manager``: the one that has started this process.  ``kept``: the descriptors that it has passed.
     """
     _check_required(configuration)
+    _check_any(configuration)
+    set_title("hsframework run")
     dispatcher_main.harden()
     prepare_protection(configuration.memory)
     lock_memory(configuration.memory, populate=True)
-    kept = Kept(passed, manager)
     listeners = open_listeners(configuration.runtime_dir, kept)
     shelf = Shelf(kept.take_all(), manager)
     try:
-        return Supervisor(configuration, listeners, manager, shelf).run()
+        status = Supervisor(configuration, listeners, manager, shelf).run()
+        if status == 0:
+            kept.remove(CONFIGURATION)
+        return status
     finally:
         shelf.close()
         close_listeners(listeners)
@@ -156,6 +171,15 @@ def _check_required(configuration: Configuration) -> None:
             raise ConfigurationError(
                 f"required-plugins: no plugin {name!r} is installed; install it, or take it out of the list"
             )
+
+
+def _check_any(configuration: Configuration) -> None:
+    """Raise ConfigurationError if there is no plugin to run."""
+    names = plugin_names()
+    if not names:
+        raise ConfigurationError("no plugin is installed; install one, for example hsframework-tls13")
+    if not set(names) - set(configuration.blocked_plugins):
+        raise ConfigurationError("blocked-plugins has every plugin that is installed; take one out of it")
 
 
 def _check_reachable(folder: Path, user: AgentUser) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.system import administrator as admin
+from tests.system import administrator as admin, nvme
 from tests.system.guest import Guest
 
 BOOT_MOUNT = "/mnt/boot"
@@ -17,7 +17,7 @@ RECORDED: dict[str, str] = {}
 
 
 def main(guest: Guest) -> None:
-    """Install, configure and enable, add a mount to /etc/fstab, and reboot."""
+    """Install, configure and enable, add a mount to /etc/fstab and an NVMe connection, and reboot."""
     admin.install_packages(guest, "tls13")
     admin.configure(guest)
     admin.export(guest)
@@ -25,6 +25,7 @@ def main(guest: Guest) -> None:
     RECORDED["enabled"] = admin.state(guest)
     line = f"{admin.SERVER}:/export {BOOT_MOUNT} nfs4 _netdev,xprtsec=mtls 0 0"
     guest.run(f"mkdir -p {BOOT_MOUNT}; echo {line} >>/etc/fstab; systemctl enable nfs-server")
+    nvme.set_up(guest)
     guest.reboot()
     RECORDED["boot"] = admin.running(guest)
 

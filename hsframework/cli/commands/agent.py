@@ -6,9 +6,9 @@ When it is started by root it changes to --user and gives up every capability be
 from __future__ import annotations
 
 import argparse
-import os
 
-from hsframework.cli.options.service import add_configuration, start_configuration
+from hsframework.cli.options.service import add_configuration, start_configuration, surroundings
+from hsframework.process.kept import CONFIGURATION
 
 MAX_PROCESSES = 256
 
@@ -23,12 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    settings = start_configuration(arguments)
+    manager, kept = surroundings()
+    settings = start_configuration(arguments, kept)
     from hsframework.agent.main import run_agent
-    from hsframework.process.service_manager import ServiceManager
 
-    manager = ServiceManager(os.environ)
-    return run_agent(arguments.name, settings, manager, processes=arguments.processes, user=arguments.user)
+    status = run_agent(arguments.name, settings, manager, processes=arguments.processes, user=arguments.user)
+    if status == 0:
+        kept.remove(CONFIGURATION)
+    return status
 
 
 def _processes(text: str) -> int:

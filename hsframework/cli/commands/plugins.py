@@ -1,12 +1,13 @@
 """List the installed plugins: versions, protocols, multicast groups, and the errors of those that are broken.
 
-Exit status 0, unless one that the configuration requires is not in use.
+Exit status 0, unless one that the configuration requires is not in use, or none is although some are installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
     registry = try_plugins(settings.blocked_plugins)
     rows = plugin_facts(registry)
     print(json.dumps(rows, indent=2) if arguments.json else table(rows))
+    for broken in registry.broken:
+        print(f"hsframework: passed over: {broken.where}: {broken.reason}", file=sys.stderr)
     registry.require(settings.required_plugins)
-    return 0
+    return 1 if registry.records and not any(record.error is None for record in registry.records) else 0
 
 
 def plugin_facts(registry: PluginRegistry) -> list[dict[str, Any]]:
@@ -51,6 +54,7 @@ def plugin_facts(registry: PluginRegistry) -> list[dict[str, Any]]:
                 "protocols": list(record.protocols),
                 "groups": sorted({group for protocol in served for group in protocol.groups}),
                 "error": record.error,
+                "rivals": list(record.rivals),
             }
         )
     return rows
@@ -65,6 +69,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         lines.append(line)
         if row is not None and row["error"] is not None:
             lines.append(f"    not in use: {row['error']}")
+        if row is not None and row["rivals"]:
+            lines.append(f"    the name is claimed by {', '.join(row['rivals'])} too; uninstall all but one")
     return "\n".join(lines)
 
 

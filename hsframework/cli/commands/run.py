@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 
-from hsframework.cli.options.service import add_configuration, add_kernel, add_tlshd, start_configuration
+from hsframework.cli.options.service import add_configuration, add_kernel, add_tlshd, start_configuration, surroundings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,9 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    settings = start_configuration(arguments)
-    from hsframework.process.service_manager import ServiceManager, passed_descriptors
+    manager, kept = surroundings()
+    settings = start_configuration(arguments, kept)
     from hsframework.supervisor.main import run as supervise
 
-    manager = ServiceManager(os.environ)
-    return supervise(settings, manager, passed_descriptors(os.environ))
+    return supervise(settings, manager, kept)

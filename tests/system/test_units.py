@@ -1,0 +1,40 @@
+"""The units as systemd sees them: what they may do, and in which order they start."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.system import administrator as admin
+from tests.system.guest import Guest
+
+
+@pytest.mark.parametrize(("unit", "most"), [(admin.UNITS[0], 2.3), (admin.UNITS[1], 0.6)])
+def test_exposure(main: Guest, unit: str, most: float) -> None:
+    """``systemd-analyze security`` counts no more exposure than before the units were run here."""
+    done = main.ask(["systemd-analyze", "security", "--no-pager", "--threshold", str(round(most * 10)), unit])
+    assert done.code == 0, done.output
+
+
+@pytest.mark.parametrize("later", ["remote-fs-pre.target", "nvmf-autoconnect.service", "mnt-boot.mount"])
+def test_order(main: Guest, later: str) -> None:
+    """The service is ready before network storage is looked for."""
+    before = main.run("systemctl show --value --property ActiveEnterTimestampMonotonic hsframework")
+    stamp = "ActiveEnterTimestampMonotonic" if later != "nvmf-autoconnect.service" else "InactiveExitTimestampMonotonic"
+    after = main.run(f"systemctl show --value --property {stamp} {later}")
+    assert 0 < int(before) <= int(after)
+
+
+def test_no_other_agent_beside_it(main: Guest) -> None:
+    """A start of tlshd stops the service, and the other way round: only one of the two serves the kernel."""
+    main.run("systemctl start tlshd")
+    try:
+        assert admin.state(main) == "inactive"
+    finally:
+        main.run("systemctl start hsframework")
+    assert admin.state(main, "tlshd.service") == "inactive"
+
+
+def test_units_verify(main: Guest) -> None:
+    """``systemd-analyze verify`` has nothing to say."""
+    done = main.ask(["systemd-analyze", "verify", "--man=no", *admin.UNITS])
+    assert (done.code, done.output) == (0, "")
