@@ -49,7 +49,7 @@ from benchmarks.support.running import (
 )
 from hsframework.client import AsyncClient, HandshakeOptions
 from hsframework.interface import AuthMode, Role
-from hsframework.supervisor.main import plugin_names
+from hsframework.registry.installed import plugin_names
 from hsframework.testing.certificates import Authority
 
 NAME = "server.example"

@@ -173,7 +173,7 @@ async def service(folder: Path) -> AsyncIterator[Path]:
     configuration = load_configuration(path)
     loop = asyncio.get_running_loop()
     runtime = folder / "run"
-    listeners = open_listeners(runtime, {})
+    listeners = open_listeners(runtime)
     dispatcher = Dispatcher(configuration)
     policy, trusts = Policy(configuration), TrustFiles()
     agents = AgentServer(dispatcher, policy, trusts, listeners["agent"], configuration.limits, loop=loop)

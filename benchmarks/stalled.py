@@ -41,7 +41,8 @@ CONFIGURATION = """
 [log]
 level = "error"
 [limits]
-total = 100000
+groups = 1
+per-source = 100000
 per-consumer = 100000
 per-address = 100000
 """

@@ -30,6 +30,7 @@ for tier in "$@"; do
         deb)
             need dpkg-deb dpkg
             need lintian lintian
+            need shellcheck shellcheck
             ;;
         *)
             echo "$0: there is no tier $tier" >&2

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from hsframework.client import Client, HandshakeOptions
 from hsframework.errors import HandshakeError, HsframeworkError, RequestRefused
-from hsframework.supervisor.main import plugin_names
+from hsframework.registry.installed import plugin_names
 
 LOOK = 0.002
 """Seconds between two checks that the service is ready."""

@@ -106,11 +106,12 @@ class AgentHost:
         except TimeoutError:
             for link in self._links:
                 link.in_hand.stop(Failure.INTERNAL, "the agent stops")
-            await self._drained()
+            for link in self._links:
+                await link.in_hand.drained()
 
     async def _drained(self) -> None:
         for link in self._links:
-            await link.in_hand.drained()
+            await link.drained()
 
     def _link_joined(self, link: Link) -> None:
         self._joined.add(link)

@@ -14,6 +14,7 @@ Rules:
   :data:`DEATH_WINDOW` seconds the keeper gives up.  One that the dispatcher refuses is not replaced.
 * A worker that retires (its memory or its file descriptors have run out) is replaced at once too, and lives on until
   what it has in hand is over.  It counts as one that died.
+* A worker whose loop does not turn for the limit (it hangs, or is stopped) is killed and replaced.
 * Workers die with the keeper (PR_SET_PDEATHSIG), also when it is killed.
 * SIGTERM and SIGINT, or a supervisor that is gone, end the workers gracefully, and then the keeper.
 * The keeper has no event loop and no thread: it may fork at any time.
@@ -26,6 +27,7 @@ import asyncio
 import collections
 import contextlib
 import gc
+import math
 import os
 import selectors
 import signal
@@ -55,11 +57,14 @@ from hsframework.local.control import (
     Failed,
     FromKeeper,
     Go,
+    KeeperAlive,
     Loaded,
     Serving,
     WorkerDied,
     WorkerJoined,
 )
+from hsframework.local.liveness import SHARE, Liveness
+from hsframework.local.pulse import Pulse
 from hsframework.process.capabilities import die_with_parent
 from hsframework.process.forks import forbid_forks, forbid_programs, our_own_fork
 from hsframework.process.lock import lock_memory
@@ -75,7 +80,7 @@ STOP_TIME = 12.0
 GC_THRESHOLD = 20_000
 """Objects between two runs of the garbage collector: a handshake makes many short-lived ones, and leaves no cycles."""
 
-_JOINED, _RETIRES = b"J", b"R"
+_JOINED, _RETIRES, _ALIVE = b"J", b"R", b"A"
 _log = structlog.get_logger("hsframework.agent")
 
 
@@ -151,6 +156,8 @@ class Keeper:
         self._status: ExitStatus | None = None
         self._begun = control is None
         self._announced = False
+        self._liveness: Liveness[_Worker] = Liveness(options.watchdog)
+        self._look_at = 0.0
         self._selector = selectors.DefaultSelector()
         self._stop_numbers = stop_numbers
         self._signals = SignalSocket(stop_numbers)
@@ -168,13 +175,28 @@ class Keeper:
             while self._status is None:
                 while self._begun and self._status is None and len(self._active()) < self._options.processes:
                     self._fork()
-                for key, _ in self._selector.select():
+                for key, _ in self._selector.select(max(0.0, self._look_at - time.monotonic())):
                     key.data()
+                self._look_after()
         finally:
+            self._options.manager.tell("STOPPING=1")
             self._stop_workers()
             self._selector.close()
             self._signals.close()
         return self._status
+
+    def _look_after(self) -> None:
+        """Kill the workers that hang, and report that this process does not."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        limit = min(self._liveness.interval, (self._options.manager.watchdog or math.inf) / SHARE)
+        self._look_at = now + limit
+        for worker in self._liveness.silent(now):
+            _log.error("a worker does not turn and is killed", process=worker.pid, limit=self._liveness.limit)
+            signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
+        self._options.manager.tell("WATCHDOG=1")
+        _report(self._control, KeeperAlive())
 
     def _signalled(self) -> None:
         if self._signals.take():
@@ -209,11 +231,16 @@ class Keeper:
         theirs.close()
         worker = _Worker(pid, os.pidfd_open(pid), ours)
         self._workers[pid] = worker
+        self._liveness.heard(worker, time.monotonic())
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._worker_spoke(worker))
         self._selector.register(worker.pidfd, selectors.EVENT_READ, lambda: self._worker_died(worker))
 
     def _worker_spoke(self, worker: _Worker) -> None:
         said = worker.report.recv(16)
+        if said:
+            self._liveness.heard(worker, time.monotonic())
+        if said == _ALIVE:
+            return
         if said == _JOINED:
             self._joined(worker)
         elif said == _RETIRES and not worker.retired:
@@ -229,6 +256,7 @@ class Keeper:
         joined = [item.pid for item in self._active() if item.joined]
         if not self._announced and len(joined) == self._options.processes:
             self._announced = True
+            self._options.manager.tell("READY=1", f"STATUS=serves {', '.join(item.name for item in self._served)}")
             _report(self._control, Serving(tuple(joined)))
 
     def _worker_died(self, worker: _Worker) -> None:
@@ -261,6 +289,7 @@ class Keeper:
 
     def _forget(self, worker: _Worker) -> None:
         del self._workers[worker.pid]
+        self._liveness.forget(worker)
         self._selector.unregister(worker.pidfd)
         with contextlib.suppress(KeyError):
             self._selector.unregister(worker.report)
@@ -287,6 +316,7 @@ class Keeper:
         try:
             self._signals.leave()
             die_with_parent(keeper)
+            self._options.manager.leave()
             self._selector.close()
             for worker in self._workers.values():
                 worker.report.close()
@@ -336,11 +366,15 @@ class Keeper:
         loop.set_exception_handler(unhandled)
         for number in self._stop_numbers:
             loop.add_signal_handler(number, host.stop)
-        await host.run()
+        pulse = Pulse(loop, self._liveness.interval, lambda: tell(_ALIVE))
+        try:
+            await host.run()
+        finally:
+            pulse.close()
 
 
 def _status_of(error: HsframeworkError) -> ExitStatus:
     if isinstance(error, RequiredPluginError):
         # Not for good: on a busy machine the trial of an import may have taken too long.
-        return ExitStatus.FAILED
+        return ExitStatus.REQUIRED
     return ExitStatus.CONFIGURATION if isinstance(error, (ConfigurationError, PluginError)) else ExitStatus.FAILED

@@ -1,7 +1,8 @@
 """Life of one protocol's connection to the dispatcher: connect, join, restore, again after it breaks, and leave.
 
 When the dispatcher dies, every handshake in hand is stopped, and its socket kept.  The link connects anew, joins, gives
-each socket back (RESTORE) and closes it when the new dispatcher has acknowledged.
+each socket back (RESTORE) and closes it when the new dispatcher has acknowledged.  A link that is to end does the same,
+without joining: both may be restarted at once.
 
 References go one way, and so do calls, but for the handlers of messages and what the event loop calls::
 
@@ -61,10 +62,11 @@ class Link:
         """Serve until cancelled.  Raises RequestRefused when the dispatcher does not let this agent join."""
         wait = RETRY_FIRST
         try:
-            while not self._leaving:
+            while not self._leaving or len(self._stranded):
                 try:
                     await self._connect()
-                    await self._join()
+                    if not self._leaving:
+                        await self._join()
                     await self._restore()
                 except (Lost, OSError) as error:
                     self._drop_connection()
@@ -76,7 +78,8 @@ class Link:
                     continue
                 wait = RETRY_FIRST
                 self._problem = ""
-                on_joined()
+                if self._joined:
+                    on_joined()
                 await self._lost.wait()
         finally:
             self.close()
@@ -89,6 +92,11 @@ class Link:
         if self._joined:
             with contextlib.suppress(Lost, RequestRefused, TimeoutError):
                 await self._conversation.ask("leave", {"group": list(self._served.protocol.groups)})
+
+    async def drained(self) -> None:
+        """Wait until nothing is in hand, and all that an earlier dispatcher had given is given back."""
+        await self.in_hand.drained()
+        await self._stranded.drained()
 
     def close(self) -> None:
         """End the connection and everything in hand."""
@@ -163,10 +171,7 @@ class Link:
 
     def _drop_connection(self) -> None:
         for handshake in self.in_hand.abandon(Failure.INTERNAL, "the dispatcher died"):
-            if self._leaving:
-                handshake.endpoint.close(last=True)
-            else:
-                self._stranded.keep(handshake)
+            self._stranded.keep(handshake)
         self._forget_connection()
         self._lost.set()
 

@@ -10,13 +10,22 @@ from hsframework.agent.privileges import AgentUser, agent_user
 from hsframework.agent.warmup import KeeperOptions
 from hsframework.configuration.settings import AgentSettings, Configuration
 from hsframework.local.places import AGENT_SOCKET
+from hsframework.process.service_manager import ServiceManager
 
 
-def run_agent(name: str, configuration: Configuration, *, processes: int | None = None, user: str | None = None) -> int:
+def run_agent(
+    name: str,
+    configuration: Configuration,
+    manager: ServiceManager,
+    *,
+    processes: int | None = None,
+    user: str | None = None,
+) -> int:
     """Serve one protocol in the foreground until SIGTERM or SIGINT.  Returns the exit status.
 
-    ``processes`` and ``user`` override the configuration's.  Raises ConfigurationError for a user that cannot be had;
-    other errors are logged, and the status says which kind it is (:class:`~hsframework.agent.warmup.ExitStatus`).
+    ``manager``: the one that has started this process.  ``processes`` and ``user`` override the configuration's.
+    Raises ConfigurationError for a user that cannot be had; other errors are logged, and the status says which kind it
+    is (:class:`~hsframework.agent.warmup.ExitStatus`).
     """
     settings = configuration.agents.get(name, AgentSettings())
     return keeper_main(
@@ -28,6 +37,8 @@ def run_agent(name: str, configuration: Configuration, *, processes: int | None 
             memory=configuration.memory,
             blocked=configuration.blocked_plugins,
             required=configuration.required_plugins,
+            watchdog=configuration.timeouts.watchdog,
+            manager=manager,
             agent=dataclasses.replace(settings, processes=processes or settings.processes),
             user=agent_user(user or settings.user, name),
         )
@@ -55,6 +66,7 @@ def run_keeper(
             memory=configuration.memory,
             blocked=configuration.blocked_plugins,
             required=configuration.required_plugins,
+            watchdog=configuration.timeouts.watchdog,
             agent=settings,
             user=user,
             control=control,

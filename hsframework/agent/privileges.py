@@ -7,19 +7,18 @@ The order matters, and :func:`drop_privileges` keeps it:
 * Root's interpreter may be unreadable to the agent's user, so one capability, CAP_DAC_READ_SEARCH, can be kept until
   the plugins are imported: :func:`drop_last_capability` ends that.
 
-The default agent user is a number of its own for each protocol, from 60800 to 61055: systemd's table of user ids leaves
-these unused: no other process runs and no file is owned under them.  ``nobody`` would be shared with other programs.
+The default agent user is a number of its own for each protocol (:mod:`hsframework.configuration.agent_users`).
 """
 
 from __future__ import annotations
 
 import os
 import pwd
-import zlib
 from dataclasses import dataclass
 
 import structlog
 
+from hsframework.configuration.agent_users import default_uid
 from hsframework.errors import ConfigurationError
 from hsframework.process.capabilities import (
     CAP_DAC_READ_SEARCH,
@@ -30,9 +29,6 @@ from hsframework.process.capabilities import (
     set_capabilities,
 )
 from hsframework.process.keyctl import join_session_keyring
-
-FIRST_AGENT_UID = 60800
-AGENT_UIDS = 256
 
 _log = structlog.get_logger("hsframework.agent")
 
@@ -54,7 +50,7 @@ def agent_user(configured: str | None, protocol: str) -> AgentUser | None:
     if configured is None:
         if os.geteuid() != 0:
             return None
-        uid = FIRST_AGENT_UID + zlib.crc32(protocol.encode()) % AGENT_UIDS
+        uid = default_uid(protocol)
         return AgentUser(str(uid), uid, uid)
     user = _look_up(configured)
     if os.geteuid() != 0:

@@ -42,6 +42,8 @@ class StrandedRequests:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._items: dict[Stranded, asyncio.TimerHandle] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     def __len__(self) -> int:
         return len(self._items)
@@ -49,6 +51,10 @@ class StrandedRequests:
     def items(self) -> list[Stranded]:
         """Return all that are kept now."""
         return list(self._items)
+
+    async def drained(self) -> None:
+        """Wait until none is kept."""
+        await self._empty.wait()
 
     def keep(self, handshake: Handshake) -> None:
         """Keep the socket of a handshake that has ended."""
@@ -61,6 +67,7 @@ class StrandedRequests:
             "kernel-consumer": request.kernel_consumer,
         }
         item = Stranded(handshake.endpoint, values)
+        self._empty.clear()
         self._items[item] = self._loop.call_later(KEEP, self._give_up, item)
 
     def taken(self, item: Stranded) -> None:
@@ -84,6 +91,8 @@ class StrandedRequests:
         timer = self._items.pop(item, None)
         if timer is not None:
             timer.cancel()
+        if not self._items:
+            self._empty.set()
         return timer is not None
 
     def _give_up(self, item: Stranded) -> None:

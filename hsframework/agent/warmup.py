@@ -30,6 +30,7 @@ from hsframework.configuration.settings import AgentSettings, MemorySettings
 from hsframework.errors import PluginError
 from hsframework.process.capabilities import raise_fd_limit
 from hsframework.process.lock import lock_memory, prepare_protection
+from hsframework.process.service_manager import ServiceManager
 from hsframework.registry.plugins import PluginRegistry, load_plugins
 from hsframework.registry.trial import unfit_plugins
 from hsframework.telemetry.log import forbid_source_reading, traceback_lines
@@ -46,6 +47,8 @@ class ExitStatus(enum.IntEnum):
     """Wrong settings, or a plugin that cannot be used: starting it again changes nothing."""
     REFUSED = 3
     """The dispatcher does not let the agent join."""
+    REQUIRED = 4
+    """A required plugin cannot be used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,10 @@ class KeeperOptions:
     registry: PluginRegistry | None = None
     blocked: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
+    watchdog: float = 20.0
+    """Seconds after which a worker whose loop does not turn is killed and replaced."""
+    manager: ServiceManager = field(default_factory=lambda: ServiceManager({}))
+    """The service manager that has started this process."""
 
     @property
     def ours(self) -> tuple[str, ...]:

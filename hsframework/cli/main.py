@@ -21,6 +21,7 @@ from typing import NoReturn
 from hsframework import __version__
 from hsframework.cli.interrupt import EXIT_INTERRUPTED, raise_when_interrupted
 from hsframework.errors import ConfigurationError, HsframeworkError, errno_name
+from hsframework.telemetry.journal import is_journal, with_priority
 
 PROGRAM = "hsframework"
 
@@ -30,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "agent": "start the agent of one protocol alone",
     "connect": "connect to a server and talk to it over a secure session",
     "listen": "serve clients over secure sessions",
+    "groups": "list the groups that the running service serves, and by whom",
     "plugins": "list the installed plugins",
     "plugin": "make the package of a new plugin",
     "units": "write the units for systemd, with the paths of this installation",
@@ -122,7 +124,8 @@ def build_parser(complete: Collection[str]) -> argparse.ArgumentParser:
 
 
 def _complain(message: str) -> None:
-    print(f"{PROGRAM}: {' '.join(map(_short, message.split()))}", file=sys.stderr)
+    line = f"{PROGRAM}: {' '.join(map(_short, message.split()))}"
+    print(with_priority(line, "error") if is_journal(2, os.environ) else line, file=sys.stderr)
 
 
 def _short(word: str) -> str:

@@ -57,16 +57,21 @@ class MetricsSettings:
 class Limits:
     """Limits; past those of pending requests (taken and not completed) a request is refused with EAGAIN.
 
-    A kernel request waits in the kernel's queue instead, but for ``per_address``.  An optional limit that is unset does
-    not limit.
+    They hold within one group and for one source in it: the kernel in one network namespace and in one form of its
+    service, or all programs in user space.  Groups and sources take nothing from each other.  A kernel request waits in
+    the kernel's queue instead, but for ``per_address``.
     """
 
-    total: int = 4096
-    """Pending requests in all."""
+    groups: int = 8
+    """Groups that are served at once: each has an equal share of the dispatcher's file descriptors, whatever others
+    need.  An agent that would open one more is refused."""
+    per_source: int = 4096
+    """Pending requests of one source in one group; fewer where the limit of open files does not allow as many for each
+    source in each group."""
     per_consumer: int = 1024
-    """Pending requests of one user, or of one kernel source."""
+    """Pending requests of one user in one group, or of one kernel source in one group."""
     per_address: int = 1024
-    """Pending requests with one remote address, without its port."""
+    """Pending requests with one remote address, without its port, in one group and of one source."""
     connections: int = 1024
     """Open connections on each of the two local sockets; users whom no rule names get half of them at most."""
     connections_per_user: int = 512
@@ -89,8 +94,11 @@ class Timeouts:
     """For a server's handshake whose request has no timeout; shorter than the time that kernel consumers wait."""
     maximum: float = 120.0
     """Longest timeout that a request of a consumer in user space may have."""
-    agent_restart: float = 2.0
-    """Time for which a group without an agent stays joined while its agent restarts."""
+    agent_restart: float = 8.0
+    """Time for which a group without an agent stays joined while its agent restarts; shorter than the time that kernel
+    consumers wait, and long enough to start an agent on a machine that is busy."""
+    watchdog: float = 20.0
+    """Time after which a dispatcher or an agent whose event loop does not turn is ended and replaced."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -286,6 +294,9 @@ class Configuration:
     allow: tuple[AllowRule, ...] = ()
     plugins: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     """One table for each plugin, by its ``settings_type``."""
+    required_groups: tuple[str, ...] | None = None
+    """Groups that an agent must have joined before the service reports that it is ready; unset: ``tlshd``, if the
+    kernel is served and a plugin of ``kernel.plugins`` is installed."""
     required_plugins: tuple[str, ...] = ()
     """Plugins without which no agent serves, such as those that authorize peers."""
     blocked_plugins: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ Relative paths are relative to the file's folder.
 from __future__ import annotations
 
 import dataclasses
+import os
 import tomllib
 import types
 import typing
@@ -26,21 +27,31 @@ T = TypeVar("T")
 def load_configuration(path: Path | str | None = None) -> Configuration:
     """Read a configuration file; None: the file at the default path if it exists, else the defaults.
 
-    Raises ConfigurationError, which names the file and the key.
+    Where the service manager passes its content as a credential of the file's name, that is read: so an agent's user
+    need not be able to read the file.  Raises ConfigurationError, which names the file and the key.
     """
     if path is None:
-        if not DEFAULT_PATH.exists():
+        if not _is_there(DEFAULT_PATH):
             return Configuration()
         path = DEFAULT_PATH
     path = Path(path)
     try:
-        tree = tomllib.loads(path.read_text("utf-8"))
+        return parse_configuration(_source(path).read_text("utf-8"), path)
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: there is no such file; name another with --config") from None
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{path}: not UTF-8 at byte {error.start}; TOML is written in UTF-8") from None
+
+
+def parse_configuration(text: str, path: Path) -> Configuration:
+    """Return the configuration that a file's text has; ``path``: for messages, and its folder for relative paths.
+
+    Raises ConfigurationError.
+    """
+    try:
+        tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{path}: not TOML: {error}") from None
     try:
@@ -48,6 +59,21 @@ def load_configuration(path: Path | str | None = None) -> Configuration:
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from None
     return dataclasses.replace(configuration, folder=path.absolute().parent)
+
+
+def _is_there(path: Path) -> bool:
+    """True if there is a file, or something that keeps us from looking, which reading it will name."""
+    try:
+        return _source(path).exists()
+    except OSError:
+        return True
+
+
+def _source(path: Path) -> Path:
+    """Return the credential of a configuration file, or the file itself where there is none."""
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    credential = Path(folder) / path.name if folder else path
+    return credential if credential.exists() else path
 
 
 def settings_from_table(cls: type[T], table: Mapping[str, Any], where: str, *, base: Path | None = None) -> T:

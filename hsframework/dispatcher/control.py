@@ -33,7 +33,11 @@ class ControlChannel:
     ) -> None:
         self._policy = policy
         self._channel = AsyncChannel(sock, self._packet, lambda _: stop.set(), loop=loop)
-        self._send(Ready())
+        self.send(Ready())
+
+    def send(self, message: FromDispatcher) -> None:
+        """Send a message to the supervisor."""
+        self._channel.send(DISPATCHER_TO_SUPERVISOR.encode(message))
 
     def close(self) -> None:
         """Close the connection."""
@@ -49,7 +53,4 @@ class ControlChannel:
             return
         if agent.uid is not None:
             self._policy.allow_join(agent.uid, agent.groups)
-        self._send(Known(agent.name))
-
-    def _send(self, message: FromDispatcher) -> None:
-        self._channel.send(DISPATCHER_TO_SUPERVISOR.encode(message))
+        self.send(Known(agent.name))

@@ -3,8 +3,8 @@
 * ``consumer.sock``: any user may connect; policy decides what each may ask for.  Mode 0666.
 * ``agent.sock``: any user may connect; policy decides which groups each may join.  Mode 0666.
 
-Both are AF_UNIX SOCK_SEQPACKET.  Socket activation follows sd_listen_fds(3): LISTEN_PID, LISTEN_FDS and
-LISTEN_FDNAMES with the names ``consumer`` and ``agent``.
+Both are AF_UNIX SOCK_SEQPACKET.  Those that were passed have the names ``consumer`` and ``agent``, whether a socket
+unit passes them (sd_listen_fds(3)) or the keeper of a predecessor's descriptors (:mod:`hsframework.process.kept`).
 """
 
 from __future__ import annotations
@@ -12,29 +12,42 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from hsframework.errors import ConfigurationError
 from hsframework.local.places import AGENT_SOCKET, CONSUMER_SOCKET
+from hsframework.process.kept import Kept
 
 NAMES = {"consumer": CONSUMER_SOCKET, "agent": AGENT_SOCKET}
 """The socket's file by the listener's name."""
 
 BACKLOG = 512
-_FIRST_PASSED_FD = 3
+_KEPT = ("kernel", "vault", "configuration")
+"""Beginnings of the names of a predecessor's other descriptors."""
 
 
-def open_listeners(runtime_dir: Path, environment: MutableMapping[str, str] | None = None) -> dict[str, socket.socket]:
-    """Return both listeners by name; those that the service manager did not pass are made.
+def open_listeners(runtime_dir: Path, passed: Kept | None = None) -> dict[str, socket.socket]:
+    """Return both listeners by name; those that were not passed are made, and kept for a successor.
 
     Raises ConfigurationError.
     """
-    listeners = passed_listeners(os.environ if environment is None else environment)
+    listeners: dict[str, socket.socket] = {}
+    kept = passed or Kept()
+    unknown = sorted(name for name in kept.names() if name not in NAMES and not name.startswith(_KEPT))
+    if unknown:
+        raise ConfigurationError(
+            f"sockets were passed with the names {', '.join(unknown)}: name each socket unit's FileDescriptorName "
+            "'consumer' or 'agent'"
+        )
     try:
         for name, file in NAMES.items():
-            if name not in listeners:
+            fd = kept.take(name)
+            if fd is not None:
+                listeners[name] = adopt(fd, name)
+            else:
                 listeners[name] = _listen(runtime_dir, file)
+                kept.put(name, listeners[name].fileno())
     except BaseException:
         for listener in listeners.values():
             listener.close()
@@ -42,24 +55,8 @@ def open_listeners(runtime_dir: Path, environment: MutableMapping[str, str] | No
     return listeners
 
 
-def passed_listeners(environment: MutableMapping[str, str]) -> dict[str, socket.socket]:
-    """Return the sockets that the service manager passed to this process, by name.
-
-    The variables are removed from the environment, so that no child takes them for its own.  Raises ConfigurationError.
-    """
-    pid, number, names = (environment.pop(key, "") for key in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"))
-    if pid != str(os.getpid()) or not number.isdigit():
-        return {}
-    labels = names.split(":") if names else []
-    if sorted(labels) != sorted(set(labels)) or len(labels) != int(number) or not set(labels) <= NAMES.keys():
-        raise ConfigurationError(
-            f"LISTEN_FDNAMES={names!r} with LISTEN_FDS={number}: name each socket unit's FileDescriptorName "
-            "'consumer' or 'agent'"
-        )
-    return {label: _adopt(_FIRST_PASSED_FD + index, label) for index, label in enumerate(labels)}
-
-
-def _adopt(fd: int, name: str) -> socket.socket:
+def adopt(fd: int, name: str) -> socket.socket:
+    """Return the listener of a descriptor that was passed.  Raises ConfigurationError if it is none."""
     try:
         listener = socket.socket(fileno=fd)
     except OSError as error:

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import gc
+import math
 import os
 import resource
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import structlog
 
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.agents import AgentServer
 from hsframework.dispatcher.control import ControlChannel
+from hsframework.dispatcher.grants import KnownAgents
 from hsframework.dispatcher.keys.trusts import TrustFiles
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
 from hsframework.dispatcher.offload import OffloadLookup
 from hsframework.dispatcher.policy import Policy
+from hsframework.dispatcher.readiness import Readiness, required_groups
 from hsframework.dispatcher.realtime import Turns
 from hsframework.dispatcher.requests.core import Dispatcher
+from hsframework.dispatcher.requests.limits import within_fds
 from hsframework.dispatcher.sources.consumers import LocalSource
 from hsframework.dispatcher.sources.kernel import KernelSources
+from hsframework.local.control import DispatcherAlive, Served
+from hsframework.local.liveness import SHARE
+from hsframework.local.pulse import Pulse
+from hsframework.probes import No, Probe, Yes
 from hsframework.process.capabilities import (
     CAP_KILL,
     CAP_NET_ADMIN,
@@ -32,10 +40,19 @@ from hsframework.process.capabilities import (
     keep_capabilities,
     raise_fd_limit,
 )
+from hsframework.process.kept import CONFIGURATION, Kept
 from hsframework.process.lock import lock_memory, prepare_protection
+from hsframework.process.service_manager import ServiceManager
 from hsframework.process.signals import stop_signals
-from hsframework.telemetry.metrics import metrics_server
+from hsframework.process.snapshot import freeze, thaw
+from hsframework.telemetry.metrics import Endpoint
 from hsframework.tls.kernel import supported_ciphers
+
+VAULT = "vault"
+"""Name of the snapshot of the credentials."""
+
+DRAIN_TIME = 2.0
+"""Seconds that handshakes under way have to end when the dispatcher stops."""
 
 GC_THRESHOLD = 20_000
 """Objects between two runs of the garbage collector: a request makes few cycles and many short-lived objects."""
@@ -43,31 +60,43 @@ GC_THRESHOLD = 20_000
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
-def run(
-    configuration: Configuration,
-    *,
-    listeners: Mapping[str, socket.socket] | None = None,
-    vault: Vault | None = None,
-    expected_groups: Iterable[str] = (),
-    agent_uids: Mapping[str, Iterable[int]] | None = None,
-    control: socket.socket | None = None,
-) -> int:
-    """Serve until SIGTERM or SIGINT.  Returns the exit status; raises ConfigurationError.
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What started the dispatcher, and what it left.
 
-    ``listeners``: sockets named ``consumer`` and ``agent`` that were opened before; None: open them.
-    ``agent_uids``: by group, further user ids that may join it.
-    ``expected_groups``: groups whose agents are being started.
-    ``control``: the dispatcher's end of a socket, see :mod:`hsframework.local.control`.
+    ``listeners``: sockets named ``consumer`` and ``agent`` that were opened before; None: open them.  ``kept``:
+    descriptors that outlive this process.  ``manager``: the service manager that started it.  ``control``: its end of a
+    socket to the supervisor that forked it, see :mod:`hsframework.local.control`.  ``agent_uids``: by group, further
+    user ids that may join it.  ``expected_groups``: groups whose agents are being started.  ``plugins``: names of the
+    plugins in use.
     """
-    harden()
+
+    listeners: Mapping[str, socket.socket] | None = None
+    kept: Kept = field(default_factory=Kept)
+    manager: ServiceManager | None = None
+    control: socket.socket | None = None
+    agent_uids: Mapping[str, Iterable[int]] = field(default_factory=dict)
+    expected_groups: Iterable[str] = ()
+    plugins: Collection[str] = ()
+
+    @property
+    def joining(self) -> Collection[str]:
+        """Names of the plugins whose agents this dispatcher knows by their users alone: no supervisor starts them."""
+        return self.plugins if self.control is None else ()
+
+
+def run(configuration: Configuration, surroundings: Surroundings) -> int:
+    """Serve until SIGTERM or SIGINT.  Returns the exit status; raises ConfigurationError."""
+    kernel_tls = harden()
     prepare_protection(configuration.memory)
     configuration = within_fd_limit(configuration)
-    sockets = dict(listeners) if listeners is not None else open_listeners(configuration.runtime_dir)
+    given, kept = surroundings.listeners, surroundings.kept
+    sockets = dict(given) if given is not None else open_listeners(configuration.runtime_dir, kept)
     try:
-        if vault is None:
-            vault = Vault(configuration)
-        policy = Policy(configuration, agent_uids=agent_uids)
-        return asyncio.run(_serve(configuration, sockets, vault, policy, expected_groups, control))
+        vault = _vault(configuration, kept)
+        known = KnownAgents(configuration, surroundings.joining)
+        policy = Policy(configuration, agent_uids=surroundings.agent_uids, plugin_agents=known)
+        return asyncio.run(_serve(configuration, sockets, vault, policy, surroundings, kernel_tls))
     finally:
         close_listeners(sockets)
 
@@ -77,50 +106,127 @@ async def _serve(
     sockets: Mapping[str, socket.socket],
     vault: Vault,
     policy: Policy,
-    expected_groups: Iterable[str],
-    control: socket.socket | None,
+    surroundings: Surroundings,
+    kernel_tls: Probe[frozenset[int]],
 ) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
-    dispatcher = Dispatcher(configuration, expected_groups=expected_groups)
+    dispatcher = Dispatcher(configuration, expected_groups=surroundings.expected_groups)
     dispatcher.metrics.gauges = {"hsframework_requests_pending": lambda: len(dispatcher.requests)}
     dispatcher.offload = OffloadLookup()
     listen = configuration.metrics.listen
-    start_metrics = metrics_server(dispatcher.metrics, listen) if listen else None
+    metrics = Endpoint(dispatcher.metrics, listen, loop) if listen else None
     trusts = TrustFiles()
     agents = AgentServer(dispatcher, policy, trusts, sockets["agent"], configuration.limits, loop=loop)
-    kernel = KernelSources(dispatcher, vault, configuration, loop=loop)
+    kernel = KernelSources(dispatcher, vault, configuration, loop=loop, kept=surroundings.kept)
     serves_kernel = bool(dispatcher.sources)
     local = LocalSource(dispatcher, policy, vault, sockets["consumer"], configuration, loop=loop)
+    _settle(configuration, loop, ahead=serves_kernel and configuration.kernel.real_time)
+    if metrics is not None:
+        metrics.start()
+    surroundings.kept.drop_rest()
+    required = required_groups(configuration, serves_kernel=serves_kernel, plugins=surroundings.plugins)
+    reports = Reports(surroundings, dispatcher, policy, required, kernel_tls, stop, loop=loop)
+    await stop.wait()
+    _log.info("the dispatcher stops", pending=len(dispatcher.requests))
+    reports.stopping()
+    await dispatcher.drain(DRAIN_TIME)
+    # Whoever starts the service after an orderly end wants to hear of a file that cannot be used.
+    surroundings.kept.remove(VAULT)
+    surroundings.kept.remove(CONFIGURATION)
+    surroundings.kept.freeze()
+    dispatcher.stop()
+    # One turn of the loop, so that the results that were queued go out.
+    await asyncio.sleep(0)
+    for part in (local, agents, kernel, trusts, reports, metrics, dispatcher.offload, dispatcher):
+        if part is not None:
+            part.close()
+    return 0
+
+
+def _settle(configuration: Configuration, loop: asyncio.AbstractEventLoop, *, ahead: bool) -> None:
+    """Fix memory, priority and privileges as they stay while requests are served.
+
+    ``ahead``: take real-time priority.
+    """
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
     lock_memory(configuration.memory, populate=True)
     turns = Turns(loop)
-    if serves_kernel and configuration.kernel.real_time:
+    if ahead:
         turns.run_ahead()
     turns.bound()
     _log.info("the dispatcher is ready", runtime_dir=str(configuration.runtime_dir), pid=os.getpid())
     keep_capabilities(needed_capabilities(configuration))
-    if start_metrics is not None:
-        start_metrics()
-    supervisor = None if control is None else ControlChannel(control, policy, stop, loop=loop)
-    notify_service_manager("READY=1")
-    await stop.wait()
-    _log.info("the dispatcher stops", pending=len(dispatcher.requests))
-    dispatcher.stop()
-    # One turn of the loop, so that the results that were queued go out.
-    await asyncio.sleep(0)
-    local.close()
-    agents.close()
-    kernel.close()
-    trusts.close()
-    if supervisor is not None:
-        supervisor.close()
-    dispatcher.offload.close()
-    dispatcher.close()
-    return 0
+
+
+def _vault(configuration: Configuration, kept: Kept) -> Vault:
+    """Load the credentials, with those of a predecessor that died to fall back on.  Raises ConfigurationError."""
+    before = None
+    fd = kept.take(VAULT)
+    if fd is not None:
+        try:
+            before = thaw(fd)
+        except ValueError as error:
+            _log.error("what the dispatcher before had is lost", reason=str(error))
+    vault = Vault(configuration, before)
+    try:
+        fd = freeze(VAULT, vault.contents())
+    except OSError as error:
+        _log.warning("nothing is kept for the case of a crash", reason=error.strerror)
+    else:
+        kept.put(VAULT, fd)
+        os.close(fd)
+    return vault
+
+
+class Reports:
+    """What this dispatcher reports to the process that started it: the service manager, or a supervisor."""
+
+    def __init__(
+        self,
+        surroundings: Surroundings,
+        dispatcher: Dispatcher,
+        policy: Policy,
+        required: Collection[str],
+        kernel_tls: Probe[frozenset[int]],
+        stop: asyncio.Event,
+        *,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._manager = surroundings.manager or ServiceManager({})
+        control = surroundings.control
+        self._supervisor = None if control is None else ControlChannel(control, policy, stop, loop=loop)
+        self._readiness = Readiness(dispatcher, required, kernel_tls, self._ready, self._status)
+        limit = min(dispatcher.configuration.timeouts.watchdog, self._manager.watchdog or math.inf)
+        self._pulse = Pulse(loop, limit / SHARE, self._beat)
+
+    def stopping(self) -> None:
+        """Report that the service stops."""
+        self._manager.tell("STOPPING=1")
+
+    def close(self) -> None:
+        """Report no more."""
+        self._pulse.close()
+        self._manager.close()
+        if self._supervisor is not None:
+            self._supervisor.close()
+
+    def _ready(self) -> None:
+        self._manager.tell("READY=1")
+        if self._supervisor is not None:
+            self._supervisor.send(Served())
+
+    def _status(self, line: str) -> None:
+        self._manager.tell(f"STATUS={line}")
+
+    def _beat(self) -> None:
+        if self._manager.watchdog is not None:
+            self._manager.tell("WATCHDOG=1")
+        if self._supervisor is not None:
+            self._supervisor.send(DispatcherAlive())
 
 
 def needed_capabilities(configuration: Configuration) -> tuple[int, ...]:
@@ -129,28 +235,32 @@ def needed_capabilities(configuration: Configuration) -> tuple[int, ...]:
     return (CAP_NET_ADMIN, CAP_KILL, *entering)
 
 
-def harden() -> None:
-    """Forbid core dumps, which would hold secrets; raise the limit of fds; have the kernel load its TLS."""
+def harden() -> Probe[frozenset[int]]:
+    """Forbid core dumps, which would hold secrets; raise the limit of fds; have the kernel load its TLS.
+
+    Returns what the kernel's TLS can do.
+    """
     forbid_core_dumps()
     raise_fd_limit()
-    supported_ciphers()
+    answer = supported_ciphers()
+    if not isinstance(answer, Yes):
+        # What the kernel lacks is doctor's to say; that nobody could look is a fault of the surroundings.
+        tell = _log.info if isinstance(answer, No) else _log.warning
+        tell("no session can be handed to the kernel", reason=answer.reason, certain=isinstance(answer, No))
+    return answer
 
 
 def within_fd_limit(configuration: Configuration) -> Configuration:
-    """Return the configuration with no more requests at once than half of the fds that this process may have.
-
-    Each request holds one, and connections take the rest.  An ACCEPT that fails for want of an fd ends a request.
-    """
+    """Return the configuration with no more requests for each group than the fds of this process are enough for."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    total = min(configuration.limits.total, max(1, most // 2))
-    return dataclasses.replace(configuration, limits=dataclasses.replace(configuration.limits, total=total))
-
-
-def notify_service_manager(state: str) -> None:
-    """Send a state as sd_notify(3) does, if NOTIFY_SOCKET is set."""
-    path = os.environ.get("NOTIFY_SOCKET")
-    if not path:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
-        notify.connect("\0" + path[1:] if path.startswith("@") else path)
-        notify.send(state.encode())
+    if most == resource.RLIM_INFINITY:
+        return configuration
+    limited = within_fds(configuration, most)
+    if limited != configuration:
+        _log.info(
+            "the limit of open files lowers limits.per-source",
+            open_files=most,
+            per_source=limited.limits.per_source,
+            configured=configuration.limits.per_source,
+        )
+    return limited

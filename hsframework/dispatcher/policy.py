@@ -1,8 +1,9 @@
 """Policy of the local sockets, whose peers are known by SO_PEERCRED.
 
 Root and the dispatcher's own user may do everything.  Others may submit what an ``[[allow]]`` rule gives them, and may
-join a group when ``[groups.NAME] users`` names them.  Users are names or numbers; a name that does not exist is an
-error at start.  Checks raise, they never return a boolean.
+join a group when ``[groups.NAME] users`` names them, or when they are the user of a plugin's agent
+(:mod:`hsframework.configuration.agent_users`) and the rule gives that plugin the group.  Users are names or numbers; a
+name that does not exist is an error at start.  Checks raise, they never return a boolean.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import socket
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from hsframework.configuration.settings import AllowRule, Configuration
 from hsframework.errors import ConfigurationError, RequestRefused
@@ -52,10 +54,31 @@ class _Rule:
     profiles: frozenset[str]
 
 
-class Policy:
-    """Rules of the configuration, with every name resolved, so that no look-up happens later."""
+class PluginAgents(Protocol):
+    """Agents of installed plugins, known by their users (:class:`hsframework.dispatcher.grants.KnownAgents`)."""
 
-    def __init__(self, configuration: Configuration, *, agent_uids: Mapping[str, Iterable[int]] | None = None) -> None:
+    def known(self, uid: int) -> bool:
+        """True if the user is that of a plugin's agent."""
+
+    def refused(self, uid: int, group: str) -> str | None:
+        """Return what to change if the agent that runs as this user should join the group; None: it may."""
+
+
+class Policy:
+    """Rules of the configuration, with every name resolved, so that no look-up happens later.
+
+    ``agent_uids``: by group, further user ids that may join it.  ``plugin_agents``: agents that are known by their
+    users; None: a supervisor names their users by :meth:`allow_join`.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        agent_uids: Mapping[str, Iterable[int]] | None = None,
+        plugin_agents: PluginAgents | None = None,
+    ) -> None:
+        self._agents = plugin_agents
         self._privileged = frozenset({0, os.geteuid()})
         self._rules = tuple(_resolve(rule, index) for index, rule in enumerate(configuration.allow))
         self._joiners: dict[str, frozenset[int]] = {
@@ -80,10 +103,22 @@ class Policy:
         if profile is not None and not any(profile in rule.profiles for rule in rules):
             raise _refused(f"user {peer.uid} may not use the profile {profile!r}; add it to an [[allow]] rule")
 
+    def check_overview(self, peer: PeerCredentials) -> None:
+        """Raise RequestRefused (EACCES) if the peer may not know who is served, and by whom."""
+        if peer.uid not in self._privileged:
+            raise _refused(f"user {peer.uid} may not ask for the groups; root and the service's own user may")
+
     def check_join(self, peer: PeerCredentials, group: str) -> None:
         """Raise RequestRefused (EACCES) if the peer may not join the group."""
-        if peer.uid not in self._privileged and peer.uid not in self._joiners.get(group, ()):
-            raise _refused(f"user {peer.uid} may not join the group {group!r}; add it to [groups.{group}] users")
+        if peer.uid in self._privileged or peer.uid in self._joiners.get(group, ()):
+            return
+        problem = "add it to [groups." + group + "] users"
+        if self._agents is not None and self._agents.known(peer.uid):
+            refused = self._agents.refused(peer.uid, group)
+            if refused is None:
+                return
+            problem = refused
+        raise _refused(f"user {peer.uid} may not join the group {group!r}; {problem}")
 
     def allow_join(self, uid: int, groups: Iterable[str]) -> None:
         """Allow a user to join these groups: that of an agent that the supervisor has started."""
@@ -92,7 +127,8 @@ class Policy:
 
     def check_restore(self, peer: PeerCredentials) -> None:
         """Raise RequestRefused (EACCES) if the peer may join no group, and so may not give requests back."""
-        if peer.uid not in self._privileged and not any(peer.uid in uids for uids in self._joiners.values()):
+        known = peer.uid in self._privileged or (self._agents is not None and self._agents.known(peer.uid))
+        if not known and not any(peer.uid in uids for uids in self._joiners.values()):
             raise _refused(f"user {peer.uid} is no agent's user")
 
 

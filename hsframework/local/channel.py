@@ -6,6 +6,8 @@ Rules:
 * An fd that is sent stays the sender's: if it cannot be sent at once, a duplicate is sent later and then closed.
 * If the peer does not read, its own messages are not read either, so that its queue here stays bounded.
 * All messages that a peer sent before it closed are received, also if a failed send shows first that it has closed.
+* What passes by itself ends no link: too many fds under way in all (ETOOMANYREFS), short memory (ENOMEM, ENOBUFS), and
+  no room for an fd here (EMFILE): sending is tried again, and a packet whose fds were lost is dropped.
 * Closing may block for as long as a peer likes: an unwanted fd, or a socket with unread messages, may hold the last
   copy of a socket with SO_LINGER.  A process that serves untrusted peers passes ``close_fd``, which closes in a thread.
 """
@@ -14,10 +16,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import select
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+
+import structlog
 
 from hsframework.errors import MessageError
 from hsframework.local.packets import (
@@ -31,8 +37,16 @@ from hsframework.local.packets import (
     taken_apart,
 )
 
+PASSING = frozenset({errno.ETOOMANYREFS, errno.ENOMEM, errno.ENOBUFS})
+"""Errors of sending that pass by themselves."""
+
+RETRY = 0.01
+"""Seconds until a packet is sent again that met with one of them."""
+
 _OVERHEAD = 64
 """Bytes of a send buffer that no packet may use (net/unix/af_unix.c), twice the present number."""
+
+_log = structlog.get_logger("hsframework.local")
 
 LOCAL_MESSAGE_TYPE = 0x20
 """``nlmsg_type`` of every message of the local family."""
@@ -74,8 +88,16 @@ class PacketChannel:
         # The kernel refuses a packet larger than the send buffer; a small buffer may still take single messages.
         self._most_gathered = min(MAX_PACKET, sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - _OVERHEAD)
         self._reading = False
+        self._retry: asyncio.TimerHandle | None = None
         self.closed = False
         self._resume_reading()
+
+    @property
+    def peer_has_closed(self) -> bool:
+        """True if the peer has closed its end, although what it sent before may not have been received yet."""
+        poll = select.poll()
+        poll.register(self._socket, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def send(self, data: bytes, fd: int | None = None) -> None:
         """Send a message, or queue it.  It is dropped if the channel or its peer has closed.
@@ -95,7 +117,10 @@ class PacketChannel:
         except BlockingIOError:
             self._wait_to_send(data, [*map(os.dup, fds)])
         except OSError as error:
-            self._fail_soon(error)
+            if error.errno in PASSING:
+                self._send_later(data, [*map(os.dup, fds)])
+            else:
+                self._fail_soon(error)
 
     def send_soon(self, data: bytes, fd: int | None = None) -> None:
         """Send a message before the loop next waits, in one packet with the others that are sent in this way.
@@ -135,6 +160,9 @@ class PacketChannel:
             self._wait_to_send(data, fds)
             return
         except OSError as error:
+            if error.errno in PASSING:
+                self._send_later(data, fds)
+                return
             self._fail_soon(error)
         for fd in fds:
             os.close(fd)
@@ -150,6 +178,8 @@ class PacketChannel:
                     send_packet(self._socket, data, *fds)
             self._queue.append((b"", fds))
         self.closed = True
+        if self._retry is not None:
+            self._retry.cancel()
         self._loop.remove_reader(self._socket.fileno())
         self._loop.remove_writer(self._socket.fileno())
         self._close_fd(self._socket.detach())
@@ -166,6 +196,10 @@ class PacketChannel:
         self._enqueue(data, fds)
         self._loop.add_writer(self._socket.fileno(), self._flush)
 
+    def _send_later(self, data: bytes, fds: Sequence[int]) -> None:
+        self._enqueue(data, fds)
+        self._retry = self._loop.call_later(RETRY, self._flush)
+
     def _enqueue(self, data: bytes, fds: Sequence[int]) -> None:
         self._queue.append((data, fds))
         if len(self._queue) >= self.HIGH_WATER and self._reading:
@@ -178,9 +212,14 @@ class PacketChannel:
             try:
                 send_packet(self._socket, data, *fds)
             except BlockingIOError:
+                self._loop.add_writer(self._socket.fileno(), self._flush)
                 return
             except OSError as error:
-                self._receive_rest(error)
+                if error.errno not in PASSING:
+                    self._receive_rest(error)
+                    return
+                self._loop.remove_writer(self._socket.fileno())
+                self._retry = self._loop.call_later(RETRY, self._flush)
                 return
             self._queue.popleft()
             for fd in fds:
@@ -217,6 +256,9 @@ class PacketChannel:
             # The peer closed with unread messages of ours.  Reported once; its own messages can still be received.
             return 1
         except (MessageError, OSError) as error:
+            if isinstance(error, OSError) and error.errno == errno.EMFILE:
+                _log.error("a message is lost: its file descriptors find no room in this process")
+                return 1
             self._fail(error)
             return 0
         self._on_packet(messages)

@@ -5,6 +5,9 @@
     dispatcher                  supervisor                    keeper
         │                           │◄───────── Loaded ──────────│   once, and first: the plugin is imported
         │────────── Ready ─────────►│                            │   once: both sockets are served
+        │───────── Served ─────────►│                            │   once: every required group has an agent
+        │───── DispatcherAlive ────►│                            │   after Ready, every few seconds
+        │                           │◄─────── KeeperAlive ───────│   after Loaded, every few seconds
         │◄────── AgentStarted ──────│                            │   after a Loaded; after a Ready, one for each agent
         │────────── Known ─────────►│                            │   the agent's user may join its groups
         │                           │──────────── Go ───────────►│   after each Known: workers may start
@@ -88,6 +91,27 @@ class Ready(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Served(Message):
+    """Report that every required group has an agent."""
+
+    event = "served"
+
+
+@dataclass(frozen=True, slots=True)
+class DispatcherAlive(Message):
+    """Report that the dispatcher's loop turns."""
+
+    event = "dispatcher-alive"
+
+
+@dataclass(frozen=True, slots=True)
+class KeeperAlive(Message):
+    """Report that the keeper's loop turns."""
+
+    event = "keeper-alive"
+
+
+@dataclass(frozen=True, slots=True)
 class Known(Message):
     """Report that the dispatcher lets the agent of that name join its groups."""
 
@@ -155,8 +179,8 @@ M = TypeVar("M", bound=Message)
 Sent = TypeVar("Sent", bound=Message)
 Received = TypeVar("Received", bound=Message)
 
-FromDispatcher = Ready | Known
-FromKeeper = Loaded | Serving | WorkerJoined | WorkerDied | Failed
+FromDispatcher = Ready | Served | DispatcherAlive | Known
+FromKeeper = Loaded | KeeperAlive | Serving | WorkerJoined | WorkerDied | Failed
 
 
 class Direction(Generic[M]):
@@ -186,11 +210,13 @@ class Direction(Generic[M]):
         return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
-DISPATCHER_TO_SUPERVISOR: Direction[FromDispatcher] = Direction("dispatcher", "supervisor", Ready, Known)
+DISPATCHER_TO_SUPERVISOR: Direction[FromDispatcher] = Direction(
+    "dispatcher", "supervisor", Ready, Served, DispatcherAlive, Known
+)
 SUPERVISOR_TO_DISPATCHER: Direction[AgentStarted] = Direction("supervisor", "dispatcher", AgentStarted)
 SUPERVISOR_TO_KEEPER: Direction[Go] = Direction("supervisor", "keeper", Go)
 KEEPER_TO_SUPERVISOR: Direction[FromKeeper] = Direction(
-    "keeper", "supervisor", Loaded, Serving, WorkerJoined, WorkerDied, Failed
+    "keeper", "supervisor", Loaded, KeeperAlive, Serving, WorkerJoined, WorkerDied, Failed
 )
 DIRECTIONS: tuple[Direction[Any], ...] = (
     DISPATCHER_TO_SUPERVISOR,

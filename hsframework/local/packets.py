@@ -6,13 +6,15 @@ The rules:
   its length in its header.  Of several, those with :data:`HAS_FD` among their flags have one fd each, in their order.
 * A packet that was cut off (MSG_TRUNC), whose fds were cut off (MSG_CTRUNC), or whose fds do not match its messages is
   refused: every fd of it is closed, and :class:`~hsframework.errors.MessageError` raised.  In a packet without fds the
-  flag is ignored; the reader of the message reports the missing fd.
+  flag is ignored; the reader of the message reports the missing fd.  Where the fds find no room in this process, which
+  is no fault of the sender, the packet is dropped with OSError (EMFILE).
 * An fd that is sent stays the sender's.  An fd that is received belongs to the receiver, close-on-exec.
 """
 
 from __future__ import annotations
 
 import array
+import errno
 import os
 import socket
 import sys
@@ -75,7 +77,8 @@ def send_packet(sock: socket.socket, data: bytes, *fds: int) -> None:
 def receive_packet(sock: socket.socket, close_fd: Callable[[int], None] = os.close) -> tuple[bytes, list[int]]:
     """Receive one packet and its fds; ``(b"", [])`` if the peer has closed.
 
-    ``close_fd``: closes the fds of a packet that is refused.  Raises MessageError (see the rules), OSError.
+    ``close_fd``: closes the fds of a packet that is refused.  Raises MessageError (see the rules), OSError; with EMFILE
+    the next packet may be received all the same.
     """
     size, control, flags, _ = sock.recvmsg_into([_buffer.memory], _CONTROL_SIZE, _CLOEXEC)
     if not control and not flags & (_TRUNC | _CTRUNC):
@@ -84,8 +87,20 @@ def receive_packet(sock: socket.socket, close_fd: Callable[[int], None] = os.clo
     if flags & _TRUNC:
         raise _refused(f"a message of more than {MAX_PACKET} bytes", fds, close_fd)
     if flags & _CTRUNC:
-        raise _refused("file descriptors were cut off a message", fds, close_fd)
+        refused = _refused("file descriptors were cut off a message", fds, close_fd)
+        if _out_of_descriptors(sock):
+            raise OSError(errno.EMFILE, "a message's file descriptors find no room in this process")
+        raise refused
     return bytes(_buffer.view[:size]), fds
+
+
+def _out_of_descriptors(sock: socket.socket) -> bool:
+    """True if this process may have no further file descriptor."""
+    try:
+        os.close(os.dup(sock.fileno()))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    return False
 
 
 def joined(items: Iterable[Item]) -> bytes:

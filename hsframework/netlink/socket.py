@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any, Protocol
@@ -32,9 +33,11 @@ SOL_NETLINK = 270
 NETLINK_ADD_MEMBERSHIP = 1
 NETLINK_DROP_MEMBERSHIP = 2
 NETLINK_NO_ENOBUFS = 5
+NETLINK_LIST_MEMBERSHIPS = 9
 NETLINK_CAP_ACK = 10
 NETLINK_EXT_ACK = 11
 SO_RCVBUFFORCE = 33
+SO_NETNS_COOKIE = 71
 NLM_F_DUMP = 0x300
 
 ANSWER_TIMEOUT = 5.0
@@ -42,6 +45,8 @@ ANSWER_TIMEOUT = 5.0
 _RECEIVE_SIZE = 64 * 1024
 _NOTIFICATION_QUEUE = 8 * 1024 * 1024
 _NOTIFICATIONS_AT_ONCE = 4096
+_MEMBERSHIP_BYTES = 128
+"""Room for 1024 groups."""
 _KERNEL = (0, 0)
 """Netlink address of the kernel: port and groups."""
 
@@ -166,6 +171,29 @@ class NotificationSocket:
 
     def __init__(self, protocol: int) -> None:
         self._socket = _open(protocol)
+        self._prepare()
+
+    @classmethod
+    def adopt(cls, fd: int, protocol: int) -> NotificationSocket:
+        """Go on with a socket of another process, its memberships and what waits in it.  Takes the fd over.
+
+        Raises NetlinkError if it is none of this netlink family and of our network namespace.
+        """
+        adopted = cls.__new__(cls)
+        try:
+            adopted._socket = socket.socket(fileno=fd)
+        except OSError as error:
+            os.close(fd)
+            raise NetlinkError(f"fd {fd}, which was passed: {error.strerror}", errno=errno.ENOTSOCK) from None
+        try:
+            check_same_kind(adopted._socket, protocol)
+        except BaseException:
+            adopted.close()
+            raise
+        adopted._prepare()
+        return adopted
+
+    def _prepare(self) -> None:
         self._socket.setblocking(False)
         for level, option, value in (
             (socket.SOL_SOCKET, SO_RCVBUFFORCE, _NOTIFICATION_QUEUE),
@@ -180,6 +208,16 @@ class NotificationSocket:
     def fileno(self) -> int:
         """Return the fd, for the event loop: readable when notifications wait."""
         return self._socket.fileno()
+
+    def memberships(self) -> frozenset[int]:
+        """Return the numbers of the groups that were joined.  Raises NetlinkError."""
+        try:
+            words = self._socket.getsockopt(SOL_NETLINK, NETLINK_LIST_MEMBERSHIPS, _MEMBERSHIP_BYTES)
+        except OSError as error:
+            number = error.errno or errno.EIO
+            raise NetlinkError(f"memberships: {errno_name(number)}", errno=number) from None
+        bits = int.from_bytes(words, sys.byteorder)
+        return frozenset(number + 1 for number in range(bits.bit_length()) if bits >> number & 1)
 
     def join(self, group: int) -> None:
         """Join a group by its number.  Raises NetlinkError."""
@@ -225,6 +263,21 @@ def open_netlink(protocol: int) -> socket.socket:
     It is for :meth:`RequestSocket.adopt`, here or in another process.
     """
     return _open(protocol)
+
+
+def check_same_kind(sock: socket.socket, protocol: int) -> None:
+    """Raise NetlinkError unless a socket has this netlink family and is in our network namespace."""
+    if sock.family != socket.AF_NETLINK or sock.proto != protocol:
+        raise NetlinkError(f"a socket that was passed is none of netlink family {protocol}", errno=errno.EPROTOTYPE)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
+        try:
+            cookies = {each.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8) for each in (sock, own)}
+        except OSError as error:
+            raise NetlinkError(
+                f"the namespace of a socket is not told: {error.strerror}", errno=error.errno or errno.EIO
+            ) from None
+    if len(cookies) != 1:
+        raise NetlinkError("a socket that was passed is in another network namespace", errno=errno.EXDEV)
 
 
 def _open(protocol: int) -> socket.socket:

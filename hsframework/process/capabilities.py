@@ -37,12 +37,18 @@ def keep_capabilities(capabilities: Iterable[int]) -> None:
         return
     kept = set(capabilities)
     clear_bounding_set(kept)
-    set_capabilities(_capabilities()[1] & sum(1 << capability for capability in kept))
+    set_capabilities(_capability_sets()[1] & sum(1 << capability for capability in kept))
 
 
 def set_capabilities(mask: int) -> None:
-    """Make these capabilities permitted and effective, one bit each, and none inheritable or ambient."""
+    """Make these capabilities permitted and effective, one bit each, and none inheritable or ambient.
+
+    Nothing is called if it is so: a sandbox that has taken the others away may have taken capset(2) too.  Raises
+    OSError.
+    """
     prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    if _capability_sets() == (mask, mask, 0):
+        return
     low, high = mask & 0xFFFFFFFF, mask >> 32
     header = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), 8)
     data = ctypes.create_string_buffer(struct.pack("=6I", low, low, 0, high, high, 0), 24)
@@ -64,17 +70,17 @@ def keep_capabilities_through_setuid(keep: bool) -> None:
 
 def capable(capability: int) -> bool:
     """Return True if the capability is effective."""
-    return bool(_capabilities()[0] >> capability & 1)
+    return bool(_capability_sets()[0] >> capability & 1)
 
 
-def _capabilities() -> tuple[int, int]:
-    """Return the effective and the permitted capabilities, one bit each."""
+def _capability_sets() -> tuple[int, int, int]:
+    """Return the effective, the permitted and the inheritable capabilities, one bit each."""
     header = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), 8)
     data = ctypes.create_string_buffer(24)
     if libc().capget(header, data):
         raise OSError(ctypes.get_errno(), "capget")
-    low_effective, low, _, high_effective, high, _ = struct.unpack("=6I", data.raw)
-    return low_effective | high_effective << 32, low | high << 32
+    low_effective, low, low_kept, high_effective, high, high_kept = struct.unpack("=6I", data.raw)
+    return low_effective | high_effective << 32, low | high << 32, low_kept | high_kept << 32
 
 
 def forbid_core_dumps() -> None:

@@ -5,7 +5,8 @@
 * A plugin is recorded with its error and skipped whole if it was written for another version, cannot be imported, has
   hooks that do not fit their specifications or protocols of the wrong shape, or takes a name that is taken.  Other
   plugins are not affected.
-* Plugins are loaded in the order of their names, so that of two with the same name always the same one is used.
+* Plugins are loaded in the order of their names.  Of two with the same name that one is used whose distribution bears
+  the name, else the first by the distribution's; both are told of the other.
 * Hooks are plain functions.  A call of a coroutine or a generator as ``hsframework_authorize`` would decide nothing, so
   both are refused.  An ``authorize`` that returns a value instead of None refuses the handshake.
 """
@@ -15,7 +16,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
@@ -27,14 +27,12 @@ from hsframework.errors import ConfigurationError, HandshakeError, HsframeworkEr
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.registry.checks import check_hook, check_plugin, check_protocol, check_settings_type
 from hsframework.registry.compatibility import check_distribution
+from hsframework.registry.installed import Broken, Found, installed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from hsframework.interface import PeerIdentity, Protocol, Request, Result
-
-ENTRY_POINT_GROUP = "hsframework"
-"""Entry point group in which distributions name their plugins."""
 
 _log = structlog.get_logger("hsframework.registry")
 
@@ -51,6 +49,8 @@ class PluginRecord:
     """Names of the protocols that it serves."""
     error: str | None = None
     """Reason for which it was skipped; None: it is in use."""
+    rivals: tuple[str, ...] = ()
+    """Other distributions that name a plugin so, with their versions."""
 
     @property
     def message(self) -> str:
@@ -83,6 +83,8 @@ class PluginRegistry:
         self._manager.add_hookspecs(hookspecs)
         self.records: list[PluginRecord] = []
         self.protocols: dict[str, RegisteredProtocol] = {}
+        self.broken: tuple[Broken, ...] = ()
+        """Distributions on the path whose metadata cannot be used."""
         self._settings: dict[str, type[Any]] = {}
         self._refresh()
 
@@ -100,20 +102,21 @@ class PluginRegistry:
         """Register a module or an object as a plugin.  An error is in the returned record, and is not raised."""
         return self._admit(name, distribution, version, lambda: plugin)
 
-    def load(self, entry_point: metadata.EntryPoint) -> PluginRecord:
+    def load(self, found: Found) -> PluginRecord:
         """Import and register the plugin of an entry point.  An error is in the returned record, and is not raised."""
-        distribution = entry_point.dist
 
         def load() -> object:
-            check_distribution(distribution)
-            return entry_point.load()
+            check_distribution(found.metadata)
+            return found.entry_point.load()
 
-        return self._admit(
-            entry_point.name,
-            distribution.name if distribution is not None else "",
-            distribution.version if distribution is not None else "",
-            load,
-        )
+        if found.rivals:
+            _log.warning(
+                "a plugin's name is claimed by several distributions; uninstall all but one",
+                plugin=found.name,
+                distribution=f"{found.distribution} {found.version}",
+                others=found.rivals,
+            )
+        return self._admit(found.name, found.distribution, found.version, load, found.rivals)
 
     def skip(self, record: PluginRecord) -> None:
         """Add the record of a plugin that is not to be used."""
@@ -133,13 +136,21 @@ class PluginRegistry:
                 "take it out of required-plugins"
             )
 
-    def _admit(self, name: str, distribution: str, version: str, load: Callable[[], object]) -> PluginRecord:
+    def _admit(
+        self,
+        name: str,
+        distribution: str,
+        version: str,
+        load: Callable[[], object],
+        rivals: tuple[str, ...] = (),
+    ) -> PluginRecord:
         protocols: tuple[Protocol, ...] = ()
         problem = None
         registered = False
         try:
             if self._manager.has_plugin(name):
-                raise PluginError(f"the plugin name {name!r} is taken by another plugin; uninstall one of them")
+                owner = ", ".join(rivals) or "another plugin"
+                raise PluginError(f"the plugin name {name!r} is taken by {owner}; uninstall one of them")
             plugin = load()
             check_plugin(plugin)
             registered = True
@@ -155,7 +166,7 @@ class PluginRegistry:
             if registered and self._manager.has_plugin(name):
                 self._manager.unregister(name=name)
             _log.error("a plugin is skipped", plugin=name, distribution=distribution, reason=problem)
-        record = PluginRecord(name, distribution, version, tuple(item.name for item in protocols), problem)
+        record = PluginRecord(name, distribution, version, tuple(item.name for item in protocols), problem, rivals)
         self.records.append(record)
         self.protocols.update((item.name, RegisteredProtocol(item, record)) for item in protocols)
         self._refresh()
@@ -289,16 +300,19 @@ def load_plugins(
     for name, reason in (unfit or {}).items():
         refused[name] = reason
         _log.error("a plugin is skipped", plugin=name, reason=reason)
-    found = metadata.entry_points(group=ENTRY_POINT_GROUP)
-    for entry_point in sorted(found, key=lambda item: (item.name, item.dist.name if item.dist else "")):
-        if only is not None and entry_point.name not in only:
+    found = installed()
+    for broken in found.broken:
+        _log.warning("a distribution cannot be read, and is passed over", where=broken.where, reason=broken.reason)
+    registry.broken = found.broken
+    for each in found.plugins:
+        if only is not None and each.name not in only:
             continue
-        if entry_point.name in refused:
-            distribution = entry_point.dist
-            origin = (distribution.name, distribution.version) if distribution is not None else ("", "")
-            registry.skip(PluginRecord(entry_point.name, *origin, error=refused[entry_point.name]))
+        if each.name in refused:
+            registry.skip(
+                PluginRecord(each.name, each.distribution, each.version, error=refused[each.name], rivals=each.rivals)
+            )
             continue
-        registry.load(entry_point)
+        registry.load(each)
     return registry
 
 

@@ -12,14 +12,13 @@ import select
 import signal
 import time
 from collections.abc import Collection
-from importlib import metadata
 from typing import NoReturn
 
 from hsframework.process.capabilities import die_with_parent
 from hsframework.process.forks import our_own_fork
 from hsframework.process.signals import expect_children
 from hsframework.registry.compatibility import check_distribution
-from hsframework.registry.plugins import ENTRY_POINT_GROUP
+from hsframework.registry.installed import Found, installed
 
 TIMEOUT = 10.0
 """Seconds for all trials together: long, because a skipped plugin authorizes nobody."""
@@ -35,8 +34,7 @@ def unfit_plugins(exempt: Collection[str] = (), *, timeout: float = TIMEOUT) -> 
     raises an exception is not unfit, because its importer can handle that.
     """
     expect_children()
-    found = [item for item in metadata.entry_points(group=ENTRY_POINT_GROUP) if item.name not in exempt]
-    trials = [(entry_point.name, _begin(entry_point)) for entry_point in found]
+    trials = [(each.name, _begin(each)) for each in installed().plugins if each.name not in exempt]
     deadline = time.monotonic() + timeout
     problems = {}
     for name, pid in trials:
@@ -46,21 +44,21 @@ def unfit_plugins(exempt: Collection[str] = (), *, timeout: float = TIMEOUT) -> 
     return problems
 
 
-def _begin(entry_point: metadata.EntryPoint) -> int:
+def _begin(found: Found) -> int:
     parent = os.getpid()
     with our_own_fork():
         pid = os.fork()
-    return pid or _try(entry_point, parent)
+    return pid or _try(found, parent)
 
 
-def _try(entry_point: metadata.EntryPoint, parent: int) -> NoReturn:
+def _try(found: Found, parent: int) -> NoReturn:
     try:
         die_with_parent(parent)
         silence = os.open(os.devnull, os.O_WRONLY)
         for fd in (1, 2):
             os.dup2(silence, fd)
-        check_distribution(entry_point.dist)
-        plugin = entry_point.load()
+        check_distribution(found.metadata)
+        plugin = found.entry_point.load()
         list(plugin.hsframework_protocols())
     except BaseException:
         os._exit(_SURVIVED)

@@ -8,6 +8,8 @@ Rules:
 * A child that ends is started again, at once the first time and then with growing pauses; one that has run for a while
   starts as if it were new.  One whose configuration is wrong (exit status 2) is not started again, and one that is not
   essential and ends with status 0 neither.
+* A child that has reported once is to report every few seconds; one that does not for the limit is killed, because it
+  hangs or is stopped, and started again as one that ended.
 * A child that sends nonsense, or more than :data:`MOST_MESSAGES` in :data:`FLOOD_WINDOW` seconds, is killed and started
   again as one that ended.  Of each child one message is read in a turn, so none keeps the supervisor from the others;
   of one that has ended, all that it had sent.
@@ -30,6 +32,8 @@ import structlog
 
 from hsframework.errors import ConfigurationError, MessageError
 from hsframework.local.control import ControlSocket, Direction, Received, Sent
+from hsframework.local.liveness import Liveness
+from hsframework.process.kept import Shelf
 from hsframework.process.signals import SignalSocket, stop_signals
 
 EXIT_CONFIGURATION = 2
@@ -110,16 +114,23 @@ AnyChild = Child[Any, Any]
 class Children:
     """All child processes, and the signals that end the supervisor.
 
-    ``status``: the exit status of the whole, once it is to end; None before.
+    ``limit``: seconds without a report after which a child is killed; None: none is.  ``status``: the exit status of
+    the whole, once it is to end; None before.
     """
 
-    def __init__(self, children: Iterable[AnyChild]) -> None:
+    def __init__(self, children: Iterable[AnyChild], *, limit: float | None = None) -> None:
         self._children = tuple(children)
         self.status: int | None = None
+        self._liveness: Liveness[AnyChild] | None = None if limit is None else Liveness(limit)
+        self._look_at = 0.0
         self._stop_signals = stop_signals()
         self._signals = SignalSocket((signal.SIGCHLD, *self._stop_signals))
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._signals, selectors.EVENT_READ, None)
+
+    def watch(self, source: Shelf, act: Callable[[], None]) -> None:
+        """Call ``act`` in :meth:`wait` whenever there is something to read."""
+        self._selector.register(source, selectors.EVENT_READ, act)
 
     def start_due(self) -> None:
         """Start every child whose time has come."""
@@ -135,17 +146,40 @@ class Children:
     def wait(self) -> Iterator[tuple[AnyChild, Any]]:
         """Wait until something happens, and yield messages of children: one of each, all of those that have ended."""
         due = [child.due for child in self._children if child.due is not None]
+        if self._liveness is not None:
+            due.append(self._look_at)
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
         for key, _ in self._selector.select(timeout):
             if key.data is None:
                 if self._signals.take().intersection(self._stop_signals):
                     self.status = 0
+            elif not isinstance(key.data, Child):
+                key.data()
             elif (message := self._receive(key.data)) is not None:
+                self._heard(key.data)
                 yield key.data, message
+        self._end_silent()
         for child, status in self._reaped():
             while (message := self._receive(child)) is not None:
                 yield child, message
             self._after(child, status)
+
+    def _heard(self, child: AnyChild) -> None:
+        if self._liveness is not None:
+            self._liveness.heard(child, time.monotonic())
+
+    def _end_silent(self) -> None:
+        """Kill every child that has not reported for the limit."""
+        now = time.monotonic()
+        if self._liveness is None or now < self._look_at:
+            return
+        self._look_at = now + self._liveness.interval
+        for child in self._liveness.silent(now):
+            if child.pid:
+                _log.error(
+                    "does not turn and is killed", child=child.name, process=child.pid, limit=self._liveness.limit
+                )
+                os.kill(child.pid, signal.SIGKILL)
 
     def break_off(self, child: AnyChild, error: MessageError) -> None:
         """End a child that breaks the protocol; it is started again as one that ended by itself."""
@@ -241,6 +275,8 @@ class Children:
     def _after(self, child: AnyChild, status: int) -> None:
         """Decide if and when a child that has ended is started again."""
         self._close_control(child)
+        if self._liveness is not None:
+            self._liveness.forget(child)
         child.ended = True
         if status == EXIT_CONFIGURATION or (status == 0 and not child.essential):
             log = _log.error if status else _log.info

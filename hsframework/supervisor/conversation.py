@@ -2,35 +2,39 @@
 :mod:`hsframework.local.control`.
 
 An agent's user may join the groups of its plugin: the keeper names them, the supervisor passes those that it grants
-(:mod:`hsframework.supervisor.grants`) to the dispatcher, and the keeper's workers start once the dispatcher knows.
+(:mod:`hsframework.dispatcher.grants`) to the dispatcher, and the keeper's workers start once the dispatcher knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import assert_never
 
 import structlog
 
+from hsframework.agent.warmup import ExitStatus
 from hsframework.configuration.plugin_tables import unread_tables
 from hsframework.configuration.settings import Configuration
+from hsframework.dispatcher.grants import refused_groups
 from hsframework.errors import MessageError
 from hsframework.local.control import (
     AgentStarted,
+    DispatcherAlive,
     Failed,
     FromDispatcher,
     FromKeeper,
     Go,
+    KeeperAlive,
     Known,
     Loaded,
     Ready,
+    Served,
     Serving,
     WorkerDied,
     WorkerJoined,
 )
 from hsframework.supervisor.children import Child
-from hsframework.supervisor.grants import refused_groups
 
 _log = structlog.get_logger("hsframework.supervisor")
 
@@ -56,7 +60,10 @@ class Agent:
 
 
 class Conversation:
-    """State of the conversation: each agent, and how far it is."""
+    """State of the conversation: each agent, and how far it is.
+
+    ``served``: called whenever a dispatcher reports that every required group has an agent.
+    """
 
     def __init__(
         self,
@@ -64,12 +71,17 @@ class Conversation:
         dispatcher: Child[AgentStarted, FromDispatcher],
         agents: Iterable[Agent],
         installed: Collection[str],
+        served: Callable[[], None] = lambda: None,
     ) -> None:
         self._configuration = configuration
         self._dispatcher = dispatcher
         self._agents = {agent.keeper.name: agent for agent in agents}
         self._installed = installed
+        self._served = served
         self._tables_checked = False
+        self._has_served = False
+        self.unusable: str | None = None
+        """Reason why nothing can be served, and no agent ever did: a required plugin cannot be used."""
 
     def granted(self) -> dict[str, set[int]]:
         """Return the groups of the agents that have loaded, with the user ids that may join each."""
@@ -91,7 +103,14 @@ class Conversation:
                     known.keeper.send(Go())
             case Loaded():
                 self._loaded(self._agents[sender], message)
-            case Serving() | WorkerJoined() | WorkerDied() | Failed():
+            case Served():
+                self._served()
+            case WorkerJoined():
+                self._has_served = True
+            case Failed():
+                if message.status == ExitStatus.REQUIRED and not self._has_served:
+                    self.unusable = message.message
+            case Serving() | WorkerDied() | DispatcherAlive() | KeeperAlive():
                 pass
             case _:
                 assert_never(message)

@@ -12,7 +12,8 @@ alive.
 Rules:
 
 * The supervisor opens the listening sockets and keeps them: while the dispatcher is started anew, connects wait in the
-  backlog and are not refused.
+  backlog and are not refused.  It keeps the dispatcher's sockets that have joined the kernel's groups too, so that the
+  kernel announces requests to them meanwhile (:mod:`hsframework.process.kept`).
 * It holds no secret and imports no plugin: a keeper that is forked later has nothing to inherit.
 * How its children are started, started again and ended: :mod:`hsframework.supervisor.children`.  When one of them must
   not be started again and that is the dispatcher, everything ends.
@@ -23,11 +24,13 @@ Rules:
 from __future__ import annotations
 
 import gc
+import math
 import socket
 import stat
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
+
+import structlog
 
 from hsframework.agent.main import run_keeper
 from hsframework.agent.privileges import AgentUser, agent_user
@@ -41,26 +44,46 @@ from hsframework.local.control import (
     SUPERVISOR_TO_DISPATCHER,
     SUPERVISOR_TO_KEEPER,
 )
+from hsframework.process.kept import CONFIGURATION, Kept, Shelf
 from hsframework.process.lock import lock_memory, prepare_protection
-from hsframework.registry.plugins import ENTRY_POINT_GROUP
+from hsframework.process.service_manager import ServiceManager
+from hsframework.registry.installed import plugin_names
 from hsframework.supervisor.children import Child, Children
 from hsframework.supervisor.conversation import Agent, Conversation
+
+EXIT_UNUSABLE = 1
+"""Exit status where a required plugin cannot be used: to be tried again, for a busy machine may be the reason."""
+
+_log = structlog.get_logger("hsframework.supervisor")
 
 
 class Supervisor:
     """Process of `hsframework run`."""
 
-    def __init__(self, configuration: Configuration, listeners: Mapping[str, socket.socket]) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        listeners: Mapping[str, socket.socket],
+        manager: ServiceManager,
+        shelf: Shelf,
+    ) -> None:
         self._configuration = configuration
         self._listeners = listeners
+        self._manager = manager
+        self._shelf = shelf
         installed = plugin_names()
         self._dispatcher = Child(
             "dispatcher", self._run_dispatcher, SUPERVISOR_TO_DISPATCHER, DISPATCHER_TO_SUPERVISOR, essential=True
         )
         agents = [self._agent(name) for name in installed if name not in configuration.blocked_plugins]
         self._keepers = [agent.keeper for agent in agents]
-        self._conversation = Conversation(configuration, self._dispatcher, agents, installed)
-        self._children = Children([self._dispatcher, *self._keepers])
+        self._plugins = [agent.plugin for agent in agents]
+        self._conversation = Conversation(
+            configuration, self._dispatcher, agents, installed, lambda: manager.tell("READY=1")
+        )
+        limit = min(configuration.timeouts.watchdog, manager.watchdog or math.inf)
+        self._children = Children([self._dispatcher, *self._keepers], limit=limit)
+        self._children.watch(shelf, shelf.receive)
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT, or until the dispatcher cannot be started again.  Returns the exit status."""
@@ -68,6 +91,8 @@ class Supervisor:
         children = self._children
         try:
             while children.status is None:
+                self._manager.tell("WATCHDOG=1")
+                self._shelf.receive()
                 children.start_due()
                 self._conversation.check_tables()
                 for child, message in children.wait():
@@ -75,7 +100,11 @@ class Supervisor:
                         self._conversation.take(child.name, message)
                     except MessageError as error:
                         children.break_off(child, error)
+                if self._conversation.unusable is not None:
+                    _log.error("the service ends: it can serve nothing", reason=self._conversation.unusable)
+                    children.status = EXIT_UNUSABLE
         finally:
+            self._manager.tell("STOPPING=1")
             # Agents first, so that they can still say DONE; the dispatcher last.
             children.stop(self._keepers, [self._dispatcher])
         return children.status
@@ -88,32 +117,48 @@ class Supervisor:
 
         def start(control: socket.socket) -> int:
             close_listeners(self._listeners)
+            self._shelf.close()
+            self._manager.leave()
             return run_keeper(plugin, self._configuration, settings=settings, user=user, control=control)
 
         keeper = Child(f"agent of {plugin}", start, SUPERVISOR_TO_KEEPER, KEEPER_TO_SUPERVISOR)
         return Agent(plugin, None if user is None else user.uid, keeper)
 
     def _run_dispatcher(self, control: socket.socket) -> int:
+        self._manager.leave()
         agents = self._conversation.granted()
         return dispatcher_main.run(
             self._configuration,
-            listeners=self._listeners,
-            agent_uids=agents,
-            expected_groups=agents,
-            control=control,
+            dispatcher_main.Surroundings(
+                listeners=self._listeners,
+                kept=self._shelf.kept(),
+                control=control,
+                agent_uids=agents,
+                expected_groups=agents,
+                plugins=self._plugins,
+            ),
         )
 
 
-def run(configuration: Configuration) -> int:
-    """Run the whole service in the foreground.  Returns the exit status; raises ConfigurationError."""
+def run(configuration: Configuration, manager: ServiceManager, kept: Kept) -> int:
+    """Run the whole service in the foreground.  Returns the exit status; raises ConfigurationError.
+
+    ``manager``: the one that has started this process.  ``kept``: the descriptors that it has passed.
+    """
     _check_required(configuration)
+    _check_any(configuration)
     dispatcher_main.harden()
     prepare_protection(configuration.memory)
     lock_memory(configuration.memory, populate=True)
-    listeners = open_listeners(configuration.runtime_dir)
+    listeners = open_listeners(configuration.runtime_dir, kept)
+    shelf = Shelf(kept.take_all(), manager)
     try:
-        return Supervisor(configuration, listeners).run()
+        status = Supervisor(configuration, listeners, manager, shelf).run()
+        if status == 0:
+            kept.remove(CONFIGURATION)
+        return status
     finally:
+        shelf.close()
         close_listeners(listeners)
 
 
@@ -126,6 +171,15 @@ def _check_required(configuration: Configuration) -> None:
             )
 
 
+def _check_any(configuration: Configuration) -> None:
+    """Raise ConfigurationError if there is no plugin to run."""
+    names = plugin_names()
+    if not names:
+        raise ConfigurationError("no plugin is installed; install one, for example hsframework-tls13")
+    if not set(names) - set(configuration.blocked_plugins):
+        raise ConfigurationError("blocked-plugins has every plugin that is installed; take one out of it")
+
+
 def _check_reachable(folder: Path, user: AgentUser) -> None:
     """Raise ConfigurationError when an agent's user cannot get to the sockets."""
     for path in (folder, *folder.absolute().parents):
@@ -136,8 +190,3 @@ def _check_reachable(folder: Path, user: AgentUser) -> None:
                 f"{path}: the agents' user {user.name} cannot pass through it to {folder}; allow it by chmod o+x, or "
                 "choose another --runtime-dir"
             )
-
-
-def plugin_names() -> list[str]:
-    """Return the installed plugins' names, from their metadata: nothing is imported."""
-    return sorted({entry.name for entry in metadata.entry_points(group=ENTRY_POINT_GROUP)})

@@ -6,6 +6,8 @@
   Warnings and errors that Python itself would print with source lines (in destructors and threads) become events.
 * A line is written whole or dropped: if the reader of stderr has stopped, the process waits at most :data:`PATIENCE`
   once, and the number of dropped lines is written when the reader continues.
+* Where stderr is the journal's, each line has its priority (sd-daemon(3)), and no time, level and process id, which the
+  journal has itself.
 * Text that a peer chose, such as a name in a certificate, cannot forge a line: characters that are not printable are
   escaped.
 """
@@ -33,6 +35,7 @@ from typing import Any, TextIO
 import structlog
 
 from hsframework.interface import Secret
+from hsframework.telemetry.journal import is_journal, with_priority
 
 PATIENCE = 0.1
 """Seconds that a line waits for the reader; after a dropped line, the next ones do not wait."""
@@ -55,13 +58,15 @@ def configure(level: str = "info", format: str = "console", *, fd: int = 2) -> N
     """
     writer = LineWriter(fd)
     number = _LEVELS[level]
+    journal = is_journal(fd, os.environ)
     structlog.configure(
         processors=[
             _add_origin,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             format_exceptions,
             redact,
-            render_json if format == "json" else render_console,
+            render_json if format == "json" else render_for_journal if journal else render_console,
+            *([prefix_priority] if journal else []),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=lambda *names: _LineLogger(str(names[0]) if names else "hsframework", writer),
@@ -169,10 +174,26 @@ def render_json(logger: Any, method: str, event: _Event) -> str:
     return json.dumps(event, ensure_ascii=False)
 
 
+def render_for_journal(logger: Any, method: str, event: _Event) -> str:
+    """Render an event as ``logger: event key=value`` (a structlog processor)."""
+    return _lines(f"{event.pop('logger').removeprefix('hsframework.')}: ", event)
+
+
+def prefix_priority(logger: Any, method: str, line: Any) -> str:
+    """Put the priority before each line of a rendered event, as ``<6>`` (a structlog processor)."""
+    return with_priority(line, method)
+
+
 def render_console(logger: Any, method: str, event: _Event) -> str:
     """Render an event as ``time level logger: event key=value``, with a traceback below it (a structlog processor)."""
+    head = f"{event['timestamp']} {event['level']:7} {event.pop('logger')}[{event['pid']}]: "
+    return _lines(head, event)
+
+
+def _lines(head: str, event: _Event) -> str:
     frames = event.pop("exception", None)
-    head = f"{event.pop('timestamp')} {event.pop('level'):7} {event.pop('logger')}[{event.pop('pid')}]: "
+    for name in ("timestamp", "level", "pid"):
+        event.pop(name, None)
     line = head + _printable(str(event.pop("event", "")))
     line += "".join(f" {_printable(str(key))}={_word(value)}" for key, value in event.items())
     if frames:

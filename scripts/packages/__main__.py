@@ -25,21 +25,22 @@ def main(names: list[str]) -> int:
     if unknown := set(names) - RELEASES.keys():
         print(f"no release is named {', '.join(sorted(unknown))}; known are {', '.join(RELEASES)}", file=sys.stderr)
         return 2
+    revision = os.environ.get("DEB_REVISION", "1")
     output = Path(os.environ.get("DEB_OUTPUT", str(environment.ROOT / "dist" / "debian")))
     with tempfile.TemporaryDirectory(prefix="hsframework-deb-") as folder:
         wheels = environment.build_wheels(Path(folder))
         for name in names or RELEASES:
-            for path in build(RELEASES[name], wheels, output / name, Path(folder) / name):
+            for path in build(RELEASES[name], wheels, output / name, Path(folder) / name, revision):
                 print(path)
     return 0
 
 
-def build(release: Release, wheels: list[Path], output: Path, work: Path) -> list[Path]:
+def build(release: Release, wheels: list[Path], output: Path, work: Path, revision: str = "1") -> list[Path]:
     """Build the packages of one release from our wheels; return their paths."""
     settings = debian.Build(
         release=release,
         architecture=os.environ.get("DEB_ARCHITECTURE") or _say("dpkg", "--print-architecture"),
-        revision=os.environ.get("DEB_REVISION", "1"),
+        revision=revision,
         maintainer=os.environ.get("DEB_MAINTAINER", "The hsframework authors <hsframework@example.org>"),
         date=int(os.environ.get("SOURCE_DATE_EPOCH") or _say(*LAST_COMMIT)),
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from hsframework import __version__
-from hsframework.cli.units import Plugin, core_files, places, plugin_files, plugin_links
+from hsframework.cli.units import Plugin, Target, core_files, drop_in_file, drop_ins, places, plugin_files, plugin_links
 from hsframework.registry.plugins import load_plugins
 from scripts.packages.completions import completions
 from scripts.packages.environment import CORE, HOME, PLUGINS, ROOT, Distributions, copy, make_environment, name_of
@@ -29,7 +29,6 @@ PROGRAM = "/usr/bin/hsframework"
 LIBC = "libc6 (>= 2.28)"
 """Relation to the C library that the wheels want."""
 
-STATE = "/run/hsframework /var/lib/hsframework /var/cache/hsframework"
 
 TITLES = {
     CORE: "transport security handshakes as a service",
@@ -94,22 +93,22 @@ def fill_core(package: Package, distributions: Distributions, build: Build) -> N
     """Add the files of the core."""
     copy(distributions.of(CORE), distributions.folder, package.tree, build.release)
     make_environment(package.tree, build.release)
-    for path, text in core_files(places(Path("/usr")), PROGRAM).items():
+    target = Target(PROGRAM, build.release.systemd)
+    for path, text in core_files(places(Path("/usr")), target).items():
         package.add(path, text)
+    for name in drop_ins():
+        for path, text in drop_in_file(places(Path("/usr")), name, target).items():
+            package.add(f"usr/share/doc/hsframework/examples/{path.name}", text)
     package.add(CONFIGURATION, (ROOT / "packaging" / "hsframework.toml").read_text())
-    drop_in = "usr/share/doc/hsframework/examples/netns.conf"
-    package.add(drop_in, (ROOT / "packaging" / "systemd" / "drop-ins" / "netns.conf").read_text())
     for name, text in manuals().items():
         package.add(f"usr/share/man/man{name[-1]}/{name}.gz", gzip.compress(text.encode(), mtime=0))
     for shells_file, text in completions().items():
         package.add(shells_file, text)
     package.words = {
-        "SYSUSERS": "",
-        "TMPFILES": "hsframework.conf",
+        "MAKE": "systemd-tmpfiles --create hsframework.conf",
         "RUNNING": "hsframework.service 'hsframework-agent@*.service'",
-        "STOPPED": "'hsframework-agent@*.service' hsframework.service hsframework.socket hsframework-agents.socket",
-        "STATE": STATE,
-        "ENABLED": "'hsframework*.service' 'hsframework*.socket'",
+        "STOPPED": "'hsframework-agent@*.service' hsframework.service",
+        "PURGE": (DEBIAN / "purge").read_text(),
     }
     systemd = ("sysusers", "tmpfiles")
     helpers = ", ".join(f"systemd | systemd-standalone-{name} | systemd-{name}" for name in systemd)
@@ -131,12 +130,10 @@ def fill_plugin(package: Package, distributions: Distributions, build: Build) ->
         package.link(link, aim)
     agents = " ".join(f"hsframework-agent@{protocol}.service" for protocol in plugin.protocols)
     package.words = {
-        "SYSUSERS": " ".join(path.name for path in users),
-        "TMPFILES": "",
+        "MAKE": f"systemd-sysusers {' '.join(path.name for path in users)}",
         "RUNNING": agents,
         "STOPPED": agents,
-        "STATE": "",
-        "ENABLED": "",
+        "PURGE": "",
     }
     required = {Requirement(text).name for text in metadata.requires(package.name) or ()}
     needed = [name for name in (CORE, *PLUGINS) if name in required]

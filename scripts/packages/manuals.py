@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
 
@@ -27,7 +26,6 @@ STATUS = (
 
 def manuals() -> dict[str, str]:
     """Return all pages, name of the file → text."""
-    os.environ["COLUMNS"] = "1000"
     pages = {f"{PROGRAM}.1": _overview(), "hsframework.toml.5": _configuration()}
     return pages | {
         f"{PROGRAM}-{name}.1": _command(name, parser) for name, parser in command_parsers(build_parser(tuple(COMMANDS)))

@@ -7,16 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A release of Debian.  ``number``: its version, ``python``: that of its own Python."""
+    """A release of Debian.  ``number``: its version, ``python`` and ``systemd``: those of its own."""
 
     name: str
     number: int
     python: str
+    systemd: int
 
 
 RELEASES = {
     release.name: release
-    for release in (Release("bookworm", 12, "3.11"), Release("trixie", 13, "3.13"), Release("forky", 14, "3.14"))
+    for release in (
+        Release("bookworm", 12, "3.11", 252),
+        Release("trixie", 13, "3.13", 257),
+        Release("forky", 14, "3.14", 262),
+    )
 }
 
 ARCHITECTURES = {"amd64": "x86_64", "arm64": "aarch64"}

@@ -102,7 +102,7 @@ async def play(scripts: list[tuple[str, list[Packet]]]) -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
     kept: list[int] = []
     try:
-        async with house(Configuration(limits=Limits(total=6))) as home:
+        async with house(Configuration(limits=Limits(per_source=6))) as home:
             sockets = []
             for name, _ in scripts:
                 sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

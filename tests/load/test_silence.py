@@ -25,6 +25,7 @@ MOST_MEMORY = 64
 
 LIMITS = f"""
 [limits]
+groups = 2
 per-consumer = {2 * SILENT}
 per-address = {2 * SILENT}
 """

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.peers
 
 def test_it_runs_and_ends() -> None:
     """An agent in each group, a folder that is gone afterwards, and everything that was logged."""
-    with running_service(groups=("tls13",), configuration="[limits]\ntotal = 7\n") as service:
+    with running_service(groups=("tls13",), configuration="[limits]\nper-source = 7\n") as service:
         assert (service.runtime_dir / "consumer.sock").is_socket()
         assert "the dispatcher is ready" in {event["event"] for event in service.events()}
     assert not service.folder.exists()

@@ -156,7 +156,7 @@ async def house(
     with tempfile.TemporaryDirectory() as folder:
         configuration = configuration or Configuration()
         loop = asyncio.get_running_loop()
-        listeners = open_listeners(Path(folder) / "run", {})
+        listeners = open_listeners(Path(folder) / "run")
         dispatcher = Dispatcher(configuration, expected_groups=expected_groups)
         policy, trusts = Policy(configuration), TrustFiles()
         agents = AgentServer(dispatcher, policy, trusts, listeners["agent"], configuration.limits, loop=loop)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from hsframework.configuration.settings import Configuration
+from hsframework.configuration.settings import Configuration, Timeouts
 from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
@@ -19,20 +19,21 @@ from hsframework.dispatcher.sources.kernel.source import KernelSource
 from hsframework.dispatcher.sources.kernel.wire import Wire
 from hsframework.interface import PresharedKey, Secret
 from hsframework.netlink.socket import NetlinkError
-from tests.support.house import House, house
+from tests.support.house import House, Peer, house
 
 GROUP, OTHER = "tlshd", "other"
 GROUPS = {GROUP, OTHER, "third"}
+NUMBERS = {GROUP: 14, OTHER: 15, "third": 16}
 CLIENT = {"message-type": 1, "auth-mode": 1}
 PSK_CLIENT = {"message-type": 1, "auth-mode": 2, "peer-identity": [7]}
 
 
 class Service:
-    """The kernel's side: queue, members, what was told to it, and whether it is there."""
+    """The kernel's side: a queue for each group, members, what was told to it, and whether it is there."""
 
     def __init__(self) -> None:
         self.there = True
-        self.queue: deque[Mapping[str, Any]] = deque()
+        self.queues: dict[str, deque[Mapping[str, Any]]] = {group: deque() for group in GROUPS}
         self.members: set[str] = set()
         self.told: list[tuple[int, list[int]]] = []
         self._opened = 0
@@ -83,14 +84,15 @@ class PlayedWire(Wire):
         self._service.count(-1)
 
     def _group(self, group: str) -> int:
-        raise NotImplementedError
+        return NUMBERS[group]
 
     def accept(self, group: str) -> Mapping[str, Any] | None:
         self._vanished()
         self._service.accepts += 1
         if group in self._service.not_accepted:
             raise NetlinkError("it takes no ACCEPT", errno=self._service.not_accepted[group])
-        return self._service.queue.popleft() if self._service.queue else None
+        queue = self._service.queues[group]
+        return queue.popleft() if queue else None
 
     def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
         self._vanished()
@@ -138,6 +140,11 @@ class Stage:
         self.wires: list[PlayedWire] = []
         self.source = KernelSource("played", home.dispatcher, requests, self._open, GROUPS, self._miss, loop=loop)
 
+    async def leaves(self, agent: Peer, group: str = GROUP) -> None:
+        """The last agent leaves, and none comes in the time in which one is expected."""
+        await agent.ask("leave", {"group": [group]})
+        await self.until(lambda: not self.home.dispatcher.groups[group].open)
+
     def _open(self) -> Wire:
         self.wires.append(PlayedWire(self.service))
         return self.wires[-1]
@@ -145,14 +152,14 @@ class Stage:
     def _miss(self) -> None:
         self.missing += 1
 
-    def submit(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT) -> None:
+    def submit(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT, group: str = GROUP) -> None:
         """A kernel consumer asks, and it is announced."""
-        self.ask(sock, values)
+        self.ask(sock, values, group)
         self.announce()
 
-    def ask(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT) -> None:
+    def ask(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT, group: str = GROUP) -> None:
         """A kernel consumer asks, and its announcement is lost."""
-        self.service.queue.append({**values, "sockfd": os.dup(sock.fileno())})
+        self.service.queues[group].append({**values, "sockfd": os.dup(sock.fileno())})
 
     def announce(self) -> None:
         os.write(self.wires[-1].writer, b"!")
@@ -165,9 +172,12 @@ class Stage:
 
 @contextlib.asynccontextmanager
 async def stage(**values: Any) -> AsyncIterator[Stage]:
-    configuration = Configuration(**values)
+    configuration = Configuration(**{"timeouts": Timeouts(agent_restart=0.001), **values})
     async with house(configuration) as home:
         made = Stage(home, configuration)
         yield made
         home.dispatcher.stop()
         made.source.close()
+        for queue in made.service.queues.values():
+            for left in queue:
+                os.close(left["sockfd"])

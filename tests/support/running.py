@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from hsframework.supervisor.main import plugin_names
+from hsframework.registry.installed import plugin_names
 
 ROOT = Path(__file__).parents[2]
 WAIT = 30.0

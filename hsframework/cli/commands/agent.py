@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 
-from hsframework.cli.options.service import add_configuration, start_configuration
+from hsframework.cli.options.service import add_configuration, start_configuration, surroundings
+from hsframework.process.kept import CONFIGURATION
 
 MAX_PROCESSES = 256
 
@@ -22,10 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    settings = start_configuration(arguments)
+    manager, kept = surroundings()
+    settings = start_configuration(arguments, kept)
     from hsframework.agent.main import run_agent
 
-    return run_agent(arguments.name, settings, processes=arguments.processes, user=arguments.user) or 0
+    status = run_agent(arguments.name, settings, manager, processes=arguments.processes, user=arguments.user)
+    if status == 0:
+        kept.remove(CONFIGURATION)
+    return status
 
 
 def _processes(text: str) -> int:

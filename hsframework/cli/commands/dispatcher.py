@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hsframework.cli.options.service import add_configuration, add_kernel, add_tlshd, start_configuration
+from hsframework.cli.options.service import add_configuration, add_kernel, add_tlshd, start_configuration, surroundings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    settings = start_configuration(arguments)
+    manager, kept = surroundings()
+    settings = start_configuration(arguments, kept)
     from hsframework.dispatcher import main
+    from hsframework.registry.installed import plugin_names
 
-    return main.run(settings) or 0
+    plugins = [name for name in plugin_names() if name not in settings.blocked_plugins]
+    return main.run(settings, main.Surroundings(kept=kept, manager=manager, plugins=plugins))

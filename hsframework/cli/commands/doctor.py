@@ -24,18 +24,20 @@ from hsframework.client import Client
 from hsframework.configuration.plugin_tables import unread_tables
 from hsframework.configuration.settings import Configuration
 from hsframework.configuration.toml import settings_from_table
-from hsframework.dispatcher.sources.kernel.others import NotSeen, form_groups
+from hsframework.dispatcher.requests.limits import places, reserve, within_fds
+from hsframework.dispatcher.sources.kernel.groups import form_groups
 from hsframework.errors import ConfigurationError, HsframeworkError
 from hsframework.local.places import consumer_socket
 from hsframework.netlink.holders import Unnamed
+from hsframework.probes import NotSeen
 from hsframework.process.lock import why_not_locked, why_not_scored
 
 if TYPE_CHECKING:
     from hsframework.registry.plugins import PluginRegistry
 
 Verdict = Literal["ok", "missing", "note"]
-FD_RESERVE = 256
-"""File descriptors that the dispatcher needs beside those of pending requests."""
+LEAST_SHARE = 64
+"""Requests of one source in one group that any service should have room for: more than the kernel's queue holds."""
 
 _MARKS: dict[Verdict, str] = {"ok": "ok", "missing": "MISSING", "note": "note"}
 
@@ -162,16 +164,20 @@ def check_dispatcher(settings: Configuration) -> Finding:
 
 
 def check_file_descriptors(settings: Configuration) -> Finding:
-    """Check that the limit of open files covers ``limits.total`` pending requests and ``FD_RESERVE`` more."""
+    """Check that the limit of open files covers ``limits.per-source`` requests of each source in each group."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = settings.limits.total + FD_RESERVE
-    if hard == resource.RLIM_INFINITY or hard >= wanted:
-        return Finding("open files", "ok", f"{'unlimited' if hard == resource.RLIM_INFINITY else hard} are allowed")
+    if hard == resource.RLIM_INFINITY:
+        return Finding("open files", "ok", "unlimited")
+    allowed, wanted = within_fds(settings, hard).limits.per_source, settings.limits.per_source
+    if allowed == wanted:
+        return Finding("open files", "ok", f"{hard} are allowed")
+    enough = wanted * places(settings) + reserve(settings)
     return Finding(
         "open files",
-        "missing",
-        f"{hard} are allowed and limits.total = {settings.limits.total} needs {wanted}",
-        f"LimitNOFILE={wanted} in the unit (or 'ulimit -Hn {wanted}'), or a lower limits.total",
+        "note" if allowed >= LEAST_SHARE else "missing",
+        f"{hard} are allowed: each source has room for {allowed} requests in each group, not for limits.per-source = "
+        f"{wanted}",
+        f"LimitNOFILE={enough} in the unit (or 'ulimit -Hn {enough}'), or lower limits.groups or limits.per-source",
     )
 
 

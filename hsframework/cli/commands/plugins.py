@@ -1,17 +1,19 @@
 """List the installed plugins: versions, protocols, multicast groups, and the errors of those that are broken.
 
-Exit status 0, unless one that the configuration requires is not in use.
+Exit status 0, unless one that the configuration requires is not in use, or none is although some are installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hsframework.cli.options.quiet import silence_logs
 from hsframework.cli.options.service import add_configuration, configuration
+from hsframework.cli.options.table import columns
 
 if TYPE_CHECKING:
     from hsframework.registry.plugins import PluginRegistry
@@ -33,8 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
     registry = try_plugins(settings.blocked_plugins)
     rows = plugin_facts(registry)
     print(json.dumps(rows, indent=2) if arguments.json else table(rows))
+    for broken in registry.broken:
+        print(f"hsframework: passed over: {broken.where}: {broken.reason}", file=sys.stderr)
     registry.require(settings.required_plugins)
-    return 0
+    return 1 if registry.records and not any(record.error is None for record in registry.records) else 0
 
 
 def plugin_facts(registry: PluginRegistry) -> list[dict[str, Any]]:
@@ -50,6 +54,7 @@ def plugin_facts(registry: PluginRegistry) -> list[dict[str, Any]]:
                 "protocols": list(record.protocols),
                 "groups": sorted({group for protocol in served for group in protocol.groups}),
                 "error": record.error,
+                "rivals": list(record.rivals),
             }
         )
     return rows
@@ -59,13 +64,13 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """Format the rows in columns, each error on a line of its own below its row."""
     if not rows:
         return NONE_INSTALLED
-    cells = [_HEADER, *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADER))]
     lines = []
-    for line, row in zip(cells, [None, *rows], strict=True):
-        lines.append("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    for line, row in zip(columns([_HEADER, *map(_cells, rows)]), [None, *rows], strict=True):
+        lines.append(line)
         if row is not None and row["error"] is not None:
             lines.append(f"    not in use: {row['error']}")
+        if row is not None and row["rivals"]:
+            lines.append(f"    the name is claimed by {', '.join(row['rivals'])} too; uninstall all but one")
     return "\n".join(lines)
 
 

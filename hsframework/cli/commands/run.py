@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from hsframework.cli.options.service import add_configuration, add_kernel, add_tlshd, start_configuration
+from hsframework.cli.options.service import add_configuration, add_kernel, add_tlshd, start_configuration, surroundings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    settings = start_configuration(arguments)
+    manager, kept = surroundings()
+    settings = start_configuration(arguments, kept)
     from hsframework.supervisor.main import run as supervise
 
-    return supervise(settings)
+    return supervise(settings, manager, kept)

@@ -6,12 +6,14 @@ them already.  Repeat it after a plugin has been installed or removed.
 example:
   hsframework units --print
   hsframework units --install
+  hsframework units --install --drop-in tlshd
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -20,11 +22,25 @@ import sysconfig
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from hsframework.cli.units import Places, Plugin, core_files, places, plugin_files, plugin_links, unit_names
+from hsframework.cli.units import (
+    Places,
+    Plugin,
+    Target,
+    core_files,
+    drop_in_file,
+    drop_ins,
+    places,
+    plugin_files,
+    plugin_links,
+    unit_names,
+)
 from hsframework.errors import ConfigurationError
 
 UNSEEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 """Folders that the units cannot see: ``ProtectHome=yes`` and ``PrivateTmp=yes``."""
+
+PACKAGED = Path("/usr/lib/systemd/system")
+"""Folder of the units that packages bring."""
 
 SYSTEMD = Path("/run/systemd/system")
 """It exists where systemd is the init system."""
@@ -35,24 +51,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     action.add_argument("--install", action="store_true", help="write the files, as root, and make the users")
     action.add_argument("--print", action="store_true", help="print the files, each below its path")
     parser.add_argument(
+        "--drop-in",
+        metavar="NAME",
+        action="append",
+        default=[],
+        choices=drop_ins(),
+        help=f"no units but a drop-in for the service: {' or '.join(drop_ins())}; may be repeated",
+    )
+    parser.add_argument(
         "--prefix", metavar="DIR", type=Path, help="write below DIR/lib, such as /usr/local (default: below /etc)"
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     where = places(None if arguments.prefix is None else arguments.prefix.absolute())
-    plugins = installed_plugins()
-    files, links = _everything(where, plugins)
+    target = Target(program(), systemd_version())
+    files, links = _drop_ins(where, arguments.drop_in, target) if arguments.drop_in else _everything(where, target)
     if arguments.print:
         print(_listing(files, links), end="")
         return 0
     check_root(os.geteuid())
-    check_reachable(Path(sys.prefix))
+    if not arguments.drop_in:
+        check_not_packaged(PACKAGED)
+        check_reachable(Path(sys.prefix))
     write(files, links)
     for path in (*files, *links):
         print(path)
     _tell_systemd(where, files)
-    _advise(links)
+    print(_advice(links, arguments.drop_in))
     return 0
 
 
@@ -67,6 +93,24 @@ def installed_plugins() -> list[Plugin]:
 def program() -> str:
     """Return the path of this installation's program ``hsframework``."""
     return str(Path(sysconfig.get_path("scripts")) / "hsframework")
+
+
+def systemd_version() -> int:
+    """Return the version of this machine's systemd; without one, that of Debian 13."""
+    try:
+        said = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False).stdout
+    except FileNotFoundError:
+        said = ""
+    found = re.match(r"systemd (\d+)", said)
+    return int(found[1]) if found else 257
+
+
+def check_not_packaged(folder: Path) -> None:
+    """Raise ConfigurationError if a package has brought units, which those in /etc would hide."""
+    if (folder / "hsframework.service").exists():
+        raise ConfigurationError(
+            f"units --install: a package has its units in {folder}; use those, or remove the package first"
+        )
 
 
 def check_root(user: int) -> None:
@@ -110,9 +154,16 @@ def write(files: Mapping[Path, str], links: Mapping[Path, str]) -> None:
         path.symlink_to(target)
 
 
-def _everything(where: Places, plugins: Iterable[Plugin]) -> tuple[dict[Path, str], dict[Path, str]]:
-    files, links = core_files(where, program()), dict[Path, str]()
-    for plugin in plugins:
+def _drop_ins(where: Places, names: Iterable[str], target: Target) -> tuple[dict[Path, str], dict[Path, str]]:
+    files: dict[Path, str] = {}
+    for name in names:
+        files |= drop_in_file(where, name, target)
+    return files, {}
+
+
+def _everything(where: Places, target: Target) -> tuple[dict[Path, str], dict[Path, str]]:
+    files, links = core_files(where, target), dict[Path, str]()
+    for plugin in installed_plugins():
         files |= plugin_files(where, plugin)
         links |= plugin_links(where, plugin)
     return files, links
@@ -135,7 +186,10 @@ def _tell_systemd(where: Places, files: Mapping[Path, str]) -> None:
         subprocess.run(["systemctl", "daemon-reload"], check=True)
 
 
-def _advise(links: Mapping[Path, str]) -> None:
+def _advice(links: Mapping[Path, str], names: Iterable[str]) -> str:
+    """Return what to do next."""
+    if names:
+        return "\nNext:\n    systemctl restart hsframework"
     agents = ", ".join(unit_names(links))
-    print(f"\nIt starts {agents}." if agents else "\nNo plugin is installed, so that no agent is started.")
-    print("Next:\n    systemctl enable --now hsframework")
+    started = f"It starts {agents}." if agents else "No plugin is installed, so that no agent is started."
+    return f"\n{started}  Next:\n    systemctl enable --now hsframework"

@@ -10,8 +10,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from hsframework.dispatcher.sources.kernel.others import FormGroups, Member, NotSeen, members
+from hsframework.dispatcher.sources.kernel.groups import FormGroups
+from hsframework.dispatcher.sources.kernel.others import Member, members
 from hsframework.netlink.holders import Holder, Unnamed, holder_by_port, holders
+from hsframework.probes import NotSeen
 
 UNIX = Path("/proc/thread-self/net/unix")
 _LISTENS = 0x10000

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hsframework.configuration.settings import Configuration
 from hsframework.configuration.toml import DEFAULT_PATH, load_configuration
+from hsframework.errors import ConfigurationError
 from hsframework.local.places import default_runtime_dir
+
+if TYPE_CHECKING:
+    from hsframework.process.kept import Kept
+    from hsframework.process.service_manager import ServiceManager
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("console", "json")
@@ -85,14 +93,81 @@ def _configuration(arguments: argparse.Namespace) -> tuple[Configuration, tuple[
     return replace(result, log=log, runtime_dir=runtime_dir, kernel=kernel), warnings
 
 
-def start_configuration(arguments: argparse.Namespace) -> Configuration:
-    """Load the configuration as :func:`configuration` does, and set up logging by it.  Raises ConfigurationError."""
+def surroundings() -> tuple[ServiceManager, Kept]:
+    """Return the service manager that has started this process, and the descriptors that it has passed."""
+    from hsframework.process.kept import Kept
+    from hsframework.process.service_manager import ServiceManager, passed_descriptors
+
+    manager = ServiceManager(os.environ)
+    return manager, Kept(passed_descriptors(os.environ), manager)
+
+
+def start_configuration(arguments: argparse.Namespace, kept: Kept) -> Configuration:
+    """Load the configuration as :func:`configuration` does, and set up logging by it.  Raises ConfigurationError.
+
+    ``kept``: descriptors of a predecessor.  One that died has left its configuration there, which is used if the files
+    have become wrong meanwhile.
+    """
     import structlog
 
     from hsframework.telemetry.log import configure
 
-    settings, warnings = _configuration(arguments)
+    log = structlog.get_logger("hsframework.configuration")
+    before = _configuration_before(kept)
+    try:
+        settings, warnings = _configuration(arguments)
+    except ConfigurationError as error:
+        if before is None:
+            raise
+        settings, warnings = before, (f"the configuration has become wrong; the one before is used: {error}",)
     configure(settings.log.level, settings.log.format)
     for warning in warnings:
-        structlog.get_logger("hsframework.configuration").warning(warning)
+        log.warning(warning)
+    _report_versions(arguments.command)
+    _keep_configuration(settings, kept)
     return settings
+
+
+def _configuration_before(kept: Kept) -> Configuration | None:
+    from hsframework.process.kept import CONFIGURATION
+    from hsframework.process.snapshot import thaw
+
+    fd = kept.take(CONFIGURATION)
+    if fd is None:
+        return None
+    try:
+        before = thaw(fd)
+    except ValueError:
+        return None
+    return before if isinstance(before, Configuration) else None
+
+
+def _keep_configuration(settings: Configuration, kept: Kept) -> None:
+    """Keep the configuration for a successor, should this process die."""
+    from hsframework.process.kept import CONFIGURATION
+    from hsframework.process.snapshot import freeze
+
+    with contextlib.suppress(OSError):
+        fd = freeze(CONFIGURATION, settings)
+        kept.put(CONFIGURATION, fd)
+        os.close(fd)
+
+
+def _report_versions(command: str) -> None:
+    """Log what is started, once and by the first process."""
+    import platform
+
+    import structlog
+
+    from hsframework import __version__
+    from hsframework.registry.installed import installed
+
+    found = installed()
+    structlog.get_logger("hsframework").info(
+        "hsframework starts",
+        command=command,
+        version=__version__,
+        plugins={each.name: each.version for each in found.plugins},
+        python=platform.python_version(),
+        kernel=platform.release(),
+    )

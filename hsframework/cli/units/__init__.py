@@ -1,20 +1,39 @@
 """Files for systemd, made for one installation: units, users (sysusers.d), folders (tmpfiles.d).
 
 The units are those of the folder ``systemd`` beside this module.  ``/usr/bin/hsframework`` in them becomes the
-program of the installation.  The command ``units`` writes the files, and so do the Debian packages' scripts.
+program of the installation, and settings that its systemd does not know are left out.  The command ``units`` writes the
+files, and so do the scripts of the Debian packages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 UNITS = Path(__file__).parent / "systemd"
 """Folder of the units."""
 
 PROGRAM = "/usr/bin/hsframework"
 """The program in the units as they are in the folder."""
+
+
+NEWER = {"RestartSteps": 254, "RestartMaxDelaySec": 254, "RestartMode": 254, "FileDescriptorStorePreserve": 254}
+"""Settings of the units that not every systemd knows, and the version that brought each.  Debian 12 has 252."""
+
+NEWER_VALUES = {"PrivateTmp=disconnected": (257, "PrivateTmp=yes")}
+"""Values likewise, and what stands in their place before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The installation that files are made for.
+
+    ``program``: path of the program ``hsframework``.  ``systemd``: version of systemd.
+    """
+
+    program: str
+    systemd: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +61,10 @@ def places(prefix: Path | None) -> Places:
     return Places(library / "systemd" / "system", library / "sysusers.d", library / "tmpfiles.d")
 
 
-def core_files(where: Places, program: str) -> dict[Path, str]:
-    """Return the files of the core, path → text.  ``program``: path of the program ``hsframework``."""
-    files = {where.units / name: text for name, text in _units(program).items()}
+def core_files(where: Places, target: Target) -> dict[Path, str]:
+    """Return the files of the core, path → text."""
+    units = (path for path in sorted(UNITS.iterdir()) if path.is_file())
+    files = {where.units / path.name: for_target(path.read_text("utf-8"), target) for path in units}
     for path in sorted((UNITS / "tmpfiles.d").iterdir()):
         files[where.folders / path.name] = path.read_text("utf-8")
     return files
@@ -76,10 +96,22 @@ def unit_names(links: Iterable[Path]) -> list[str]:
     return sorted(path.name for path in links)
 
 
-def _units(program: str) -> Mapping[str, str]:
-    """Return the units and examples of drop-ins, path below the folder → text."""
-    found = {}
-    for path in sorted(UNITS.iterdir()):
-        if path.suffix in (".service", ".socket", ".target", ".path", ".timer"):
-            found[str(PurePosixPath(path.name))] = path.read_text("utf-8").replace(PROGRAM, program)
-    return found
+def drop_ins() -> list[str]:
+    """Return the names of the drop-ins for the service: ``netns`` for ``drop-ins/netns.conf``."""
+    return sorted(path.stem for path in (UNITS / "drop-ins").iterdir())
+
+
+def drop_in_file(where: Places, name: str, target: Target) -> dict[Path, str]:
+    """Return the file of a drop-in, path → text."""
+    text = (UNITS / "drop-ins" / f"{name}.conf").read_text("utf-8")
+    return {where.units / "hsframework.service.d" / f"{name}.conf": for_target(text, target)}
+
+
+def for_target(text: str, target: Target) -> str:
+    """Return the text of a unit as an installation wants it."""
+    lines = []
+    for line in text.replace(PROGRAM, target.program).splitlines(keepends=True):
+        if NEWER.get(line.partition("=")[0], 0) <= target.systemd:
+            since, before = NEWER_VALUES.get(line.rstrip(), (0, ""))
+            lines.append(line if since <= target.systemd else f"{before}\n")
+    return "".join(lines)

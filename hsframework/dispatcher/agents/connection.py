@@ -77,6 +77,7 @@ class AgentConnection:
         self.service = service
         self.name = f"pid {peer.pid}"
         self.phase = Phase.CONNECTED
+        self.protocol = ""
         self.groups: set[str] = set()
         self.socket_protocols: frozenset[int] = frozenset()
         self.tls_policies = False
@@ -167,7 +168,7 @@ class AgentConnection:
         self._on_closed(self)
         # First the members, so that nothing is announced to the one that is gone.
         groups, self.groups = self.groups, set()
-        dispatcher.left(self, groups, expected_back=True)
+        dispatcher.left(self, groups)
         dispatcher.agent_gone(requests)
         if self._pidfd is not None:
             os.close(self._pidfd)

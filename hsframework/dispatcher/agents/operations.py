@@ -29,11 +29,15 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 
 def join(agent: AgentConnection, message: Message, fd: int | None) -> None:
-    """Add the agent to groups."""
+    """Add the agent to groups, unless it has given up since: a connection may have waited for a dispatcher for long."""
+    if agent.channel.peer_has_closed:
+        raise RequestRefused("the agent has closed its connection", errno=errno.EPIPE)
     groups = message.wanted("group")
     for group in groups:
         agent.service.policy.check_join(agent.peer, group)
+    agent.service.dispatcher.check_groups(groups)
     agent.phase = Phase.JOINED
+    agent.protocol = message.values.get("protocol", "")[:64]
     agent.tls_policies = message.values.get("tls-policies", False)
     agent.socket_protocols = frozenset(message.values.get("socket-protocol", ()))
     agent.name = f"{message.values.get('agent', 'agent')[:64]} (pid {agent.peer.pid})"
@@ -43,12 +47,15 @@ def join(agent: AgentConnection, message: Message, fd: int | None) -> None:
 
 
 def leave(agent: AgentConnection, message: Message, fd: int | None) -> None:
-    """Remove the agent from groups.  It keeps the requests that it has in hand."""
+    """Remove the agent from groups.  It keeps the requests that it has in hand.
+
+    Another one is expected, as after a death: who restarts an agent has it leave first.
+    """
     groups = [group for group in message.wanted("group") if group in agent.groups]
     agent.groups.difference_update(groups)
     agent.announced.difference_update(groups)
     _log.info("an agent leaves", agent=agent.name, groups=groups)
-    agent.service.dispatcher.left(agent, groups, expected_back=False)
+    agent.service.dispatcher.left(agent, groups)
 
 
 def accept(agent: AgentConnection, message: Message, fd: int | None) -> None:

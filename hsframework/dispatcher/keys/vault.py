@@ -1,5 +1,8 @@
 """Identities, pre-shared keys and trust: loaded once at start, and given to requests by profile.
 
+A file that cannot be used ends a start that somebody waits for.  After a crash nobody does: the dispatcher that takes
+the place of the dead one goes on with what that one had.
+
 Only the dispatcher reads key files.  An agent gets the bytes that one request needs.
 """
 
@@ -10,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+import structlog
 
 from hsframework.configuration.settings import Configuration, Profile, TrustSettings
 from hsframework.credentials.identities import load_identity
@@ -22,6 +27,9 @@ from hsframework.tls.priorities import MAX_LENGTH
 DEFAULT_PROFILE = "default"
 _OWN = frozenset(("identity", "psk", "trust-anchor", "crl", "client-certificate", "alpn", "tls-priorities"))
 """Attributes that a consumer may bring in place of its profile's; of TLS policies, beside it."""
+
+
+_log = structlog.get_logger("hsframework.dispatcher")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +51,54 @@ class Credentials:
         return next((psk for psk in self.psks if psk.identity == identity), None)
 
 
-class Vault:
-    """Credentials that the configuration names, loaded.  Raises ConfigurationError that says what to change."""
+Part = tuple[str, str]
+"""A table of credentials by kind and name: ``("identities", "web")``."""
 
-    def __init__(self, configuration: Configuration) -> None:
+
+class Vault:
+    """Credentials that the configuration names, loaded.
+
+    ``before``: those of a predecessor that died, by part.  With them a file that cannot be used is no error: the part
+    goes on with what it was, and one that had nothing refuses its requests; ``faults`` has the reasons.  Without them
+    raises ConfigurationError that says what to change.
+    """
+
+    def __init__(self, configuration: Configuration, before: Mapping[Part, Any] | None = None) -> None:
         self._profiles = configuration.profiles
         self._resolved: dict[str | None, Credentials] = {}
-        self._identities = {
-            name: _named(f"identities.{name}", lambda item=item: load_identity(item.certificate, item.private_key))
-            for name, item in configuration.identities.items()
-        }
-        self._psks = {
-            name: _named(f"psks.{name}", lambda item=item: load_psk_file(item.file))
-            for name, item in configuration.psks.items()
-        }
-        self._trust = {
-            name: _named(f"trust.{name}", lambda item=item: _load_trust(item))
-            for name, item in configuration.trust.items()
-        }
+        self._before = before
+        self.faults: dict[Part, str] = {}
+        self._loaded: dict[Part, Any] = {}
+        for name, identity in configuration.identities.items():
+            self._load("identities", name, lambda item=identity: load_identity(item.certificate, item.private_key))
+        for name, psk in configuration.psks.items():
+            self._load("psks", name, lambda item=psk: load_psk_file(item.file))
+        for name, trust in configuration.trust.items():
+            self._load("trust", name, lambda item=trust: _load_trust(item))
+
+    def contents(self) -> Mapping[Part, Any]:
+        """Return all that is loaded, for a successor."""
+        return dict(self._loaded)
+
+    def _load(self, kind: str, name: str, load: Any) -> None:
+        try:
+            self._loaded[kind, name] = load()
+        except ConfigurationError as error:
+            reason = f"{kind}.{name}: {error}"
+            if self._before is None:
+                raise ConfigurationError(reason) from None
+            self.faults[kind, name] = reason
+            if (kind, name) in self._before:
+                self._loaded[kind, name] = self._before[kind, name]
+                _log.error("a file has become unusable; the service goes on with what it had", reason=reason)
+            else:
+                _log.error("a file is unusable; requests that need it are refused", reason=reason)
+
+    def _part(self, kind: str, name: str) -> Any:
+        """Return a part.  Raises RequestRefused (ENOKEY) for one that could not be loaded."""
+        if (kind, name) not in self._loaded:
+            raise RequestRefused(self.faults[kind, name], errno=errno.ENOKEY)
+        return self._loaded[kind, name]
 
     def resolve(self, profile_name: str | None, values: Mapping[str, Any]) -> Credentials:
         """Return the credentials of a profile, or in their place those that the consumer brought itself.
@@ -77,15 +115,16 @@ class Vault:
 
     def _resolve(self, profile_name: str | None, values: Mapping[str, Any]) -> Credentials:
         profile = self._profile(profile_name)
-        trust = self._trust[profile.trust] if profile.trust else None
+        trust: Trust | None = self._part("trust", profile.trust) if profile.trust else None
         if values.get("trust-anchor"):
             trust = Trust(tuple(values["trust-anchor"]), tuple(values.get("crl", ())))
         elif values.get("crl"):
             raise RequestRefused("revocation lists come with the trust anchors that issued them", errno=errno.EINVAL)
         demand = values.get("client-certificate")
         return Credentials(
-            identities=brought_identities(values) or tuple(self._identities[name] for name in profile.identities),
-            psks=brought_psks(values) or tuple(psk for name in profile.psks for psk in self._psks[name]),
+            identities=brought_identities(values)
+            or tuple(self._part("identities", name) for name in profile.identities),
+            psks=brought_psks(values) or tuple(psk for name in profile.psks for psk in self._part("psks", name)),
             trust=trust,
             client_certificate=CertificateDemand[profile.client_certificate.upper()]
             if demand is None
@@ -179,10 +218,3 @@ def _load_trust(settings: TrustSettings) -> Trust:
     if not settings.system:
         return own
     return Trust(own.anchors + system_trust().anchors, own.crls)
-
-
-def _named(where: str, load: Any) -> Any:
-    try:
-        return load()
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{where}: {error}") from None

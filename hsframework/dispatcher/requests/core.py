@@ -12,18 +12,17 @@ import asyncio
 import errno
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import structlog
 
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.custody import Closer, Custody
 from hsframework.dispatcher.offload import OffloadLookup
-from hsframework.dispatcher.planted import session_planted
 from hsframework.dispatcher.requests.groups import Group
 from hsframework.dispatcher.requests.lifecycle import TABLE, Action, Event, State
-from hsframework.dispatcher.requests.limits import PendingLimits
+from hsframework.dispatcher.requests.limits import Claim, PendingLimits
 from hsframework.dispatcher.requests.request import Agent, Outcome, PendingRequest, Source, Submission
+from hsframework.dispatcher.requests.success import missing_session
 from hsframework.errors import RequestRefused, errno_name
 from hsframework.local.deadlines import Deadlines
 from hsframework.netlink.messages import sequence_numbers
@@ -55,7 +54,8 @@ class Dispatcher:
         self._loop = loop or asyncio.get_running_loop()
         self._limits = PendingLimits(configuration.limits)
         self._inodes: set[int] = set()
-        self._starved: set[Source] = set()
+        self._starved: dict[tuple[str, str], Source] = {}
+        """Sources that wait for room, by group and by their own name."""
         self._numbers = sequence_numbers()
         self._closer = Closer()
         self._deadlines: Deadlines[PendingRequest] = Deadlines(self._loop, self._deadline)
@@ -68,8 +68,25 @@ class Dispatcher:
             Action.WATCH_AGENT: self._watch_agent,
             Action.RELEASE: self._release,
         }
-        for name in expected_groups:
-            self._await_agent(self._group(name))
+        self.members_changed: Callable[[], None] = lambda: None
+        """Called when an agent has joined groups, or left them."""
+        self._draining: asyncio.Event | None = None
+        """Set whenever a request has ended, once no more are taken of the kernel's."""
+        self.expect(expected_groups)
+
+    def expect(self, groups: Iterable[str]) -> None:
+        """Open groups whose agents are expected at once, for the grace period."""
+        for name in groups:
+            try:
+                self.check_groups([name])
+            except RequestRefused as error:
+                _log.error("an expected group is not served", group=name, reason=str(error))
+                continue
+            group = self._group(name)
+            if not group.open:
+                self._await_agent(group)
+                for source in self.sources.values():
+                    source.group_opened(name)
 
     # Called by sources
 
@@ -84,7 +101,7 @@ class Dispatcher:
         """Remove a source, and end its requests without completion: there is nobody to receive it."""
         if self.sources.get(source.name) is source:
             del self.sources[source.name]
-        self._starved.discard(source)
+        self._starved = {place: other for place, other in self._starved.items() if other is not source}
         for request in [request for request in self.requests.values() if request.submission.source is source]:
             request.custody.shut_down()
             self.consumer_gone(request)
@@ -107,11 +124,12 @@ class Dispatcher:
             number = next(self._numbers)
         now = self._loop.time()
         request = PendingRequest(submission, custody, origin, number, now, now + submission.timeout)
+        claim = _claim(submission, custody.peer_host)
         group.admit(request)
         try:
             if custody.inode in self._inodes:
                 raise RequestRefused("a handshake is under way on this socket", errno=errno.EBUSY)
-            self._limits.take(submission.consumer, submission.group, custody.peer_host)
+            self._limits.take(claim)
         except RequestRefused:
             group.remove(request)
             raise
@@ -127,9 +145,9 @@ class Dispatcher:
 
         If not, its ``room_made`` is called once there is room.
         """
-        if self._limits.room_for(source.name, group):
+        if self._draining is None and self._limits.room_for(Claim(group, source.name, source.name, None)):
             return True
-        self._starved.add(source)
+        self._starved[group, source.name] = source
         return False
 
     def cancel(self, request: PendingRequest) -> None:
@@ -141,6 +159,20 @@ class Dispatcher:
         self.happen(request, Event.CONSUMER_GONE)
 
     # Called by agents' connections
+
+    def check_groups(self, names: Iterable[str]) -> None:
+        """Raise RequestRefused (EAGAIN) if an agent cannot join these groups, because each further one needs a share.
+
+        See :attr:`~hsframework.configuration.settings.Limits.groups`.
+        """
+        served = {group.name for group in self.groups.values() if group.open}
+        served.update(request.submission.group for request in self.requests.values())
+        most = self.configuration.limits.groups
+        if len(served.union(names)) > most:
+            listed = ", ".join(sorted(served))
+            raise RequestRefused(
+                f"{most} groups are served at once ({listed}); raise limits.groups", errno=errno.EAGAIN
+            )
 
     def joined(self, agent: Agent, names: Iterable[str]) -> None:
         """Add an agent to groups, and announce to it the requests that wait in them."""
@@ -156,21 +188,16 @@ class Dispatcher:
                     source.group_opened(name)
             if len(group):
                 agent.announce(name)
+        self.members_changed()
 
-    def left(self, agent: Agent, names: Iterable[str], *, expected_back: bool) -> None:
-        """Remove an agent from groups.
-
-        ``expected_back``: it has not left by itself, so a group without further agents stays open for a grace period.
-        """
+    def left(self, agent: Agent, names: Iterable[str]) -> None:
+        """Remove an agent from groups.  One without further agents stays open for a grace period."""
         for name in names:
             group = self.groups[name]
             group.members.discard(agent)
-            if group.members:
-                continue
-            if expected_back:
+            if not group.members and group.grace is None:
                 self._await_agent(group)
-            else:
-                self._close_group(group)
+        self.members_changed()
 
     def pull(self, agent: Agent, name: str, most: int) -> list[PendingRequest]:
         """Return up to ``most`` requests of a group that the agent has joined; fewer if no more wait that it serves.
@@ -186,7 +213,7 @@ class Dispatcher:
     def not_handed_over(self, request: PendingRequest, reason: str) -> None:
         """Complete with EIO a request that was pulled and cannot be sent to its agent."""
         _log.error("a request cannot be handed over", request=request.id, error=reason)
-        self.happen(request, Event.FAILED, Outcome.failure(errno.EIO, f"the request cannot be handed over: {reason}"))
+        self.happen(request, Event.FAILED, Outcome.interrupted(f"the request cannot be handed over: {reason}"))
 
     def in_hand(self, agent: Agent, request_id: int) -> PendingRequest:
         """Return a request that the agent has in hand.  Raises RequestRefused (EBADF) for any other number."""
@@ -211,7 +238,7 @@ class Dispatcher:
             raise RequestRefused(f"request {request_id} is not in this agent's hands", errno=errno.EBADF)
         if outcome.status:
             self.happen(request, Event.FAILED, outcome)
-        elif (problem := _missing_session(request, outcome.values)) is not None:
+        elif (problem := missing_session(request, outcome.values)) is not None:
             _log.error("agent reported success without a session", request=request_id, agent=agent.name, reason=problem)
             self.happen(request, Event.FAILED, Outcome.failure(errno.EIO, problem))
         else:
@@ -222,7 +249,7 @@ class Dispatcher:
     def agent_gone(self, requests: Iterable[PendingRequest]) -> None:
         """Complete with EIO the requests that an agent had in hand when it died."""
         for request in requests:
-            self.happen(request, Event.AGENT_GONE, Outcome.failure(errno.EIO, "the agent died in mid-handshake"))
+            self.happen(request, Event.AGENT_GONE, Outcome.interrupted("the agent died in mid-handshake"))
 
     # The life of a request
 
@@ -274,11 +301,13 @@ class Dispatcher:
         del self.requests[request.id]
         self._inodes.discard(request.custody.inode)
         self._deadlines.remove(request, request.ticket)
-        self._limits.give_back(request.submission.consumer, request.submission.group, request.custody.peer_host)
-        if self._starved:
-            starved, self._starved = self._starved, set()
-            for source in starved:
-                self._loop.call_soon(source.room_made)
+        if self._draining is not None:
+            self._draining.set()
+        claim = _claim(request.submission, request.custody.peer_host)
+        self._limits.give_back(claim)
+        starved = self._starved.pop((claim.group, claim.source), None) if self._starved else None
+        if starved is not None:
+            self._loop.call_soon(starved.room_made, claim.group)
 
     def _deadline(self, request: PendingRequest) -> None:
         text = "the agent did not end the handshake by its deadline" if request.agent else "no agent took the request"
@@ -327,11 +356,25 @@ class Dispatcher:
         for source in self.sources.values():
             source.group_closed(group.name)
         for request in group:
-            self.happen(request, Event.GROUP_GONE, Outcome.failure(errno.EIO, "the last agent of the group is gone"))
+            self.happen(request, Event.GROUP_GONE, Outcome.interrupted("the last agent of the group is gone"))
 
     def close(self) -> None:
         """Wait for the closing of fds.  To be called last."""
         self._closer.stop()
+
+    async def drain(self, patience: float) -> None:
+        """Wait until the requests that agents have in hand are over, ``patience`` seconds at most.
+
+        From now on the kernel's requests wait in its own queue, for the dispatcher that comes after this one.
+        """
+        self._draining = asyncio.Event()
+        end = self._loop.time() + patience
+        while any(request.agent is not None for request in self.requests.values()):
+            self._draining.clear()
+            try:
+                await asyncio.wait_for(self._draining.wait(), end - self._loop.time())
+            except TimeoutError:
+                return
 
     def stop(self) -> None:
         """Complete every request with EIO."""
@@ -340,24 +383,10 @@ class Dispatcher:
                 group.grace.cancel()
                 group.grace = None
             for request in group:
-                self.happen(request, Event.GROUP_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
+                self.happen(request, Event.GROUP_GONE, Outcome.interrupted("the dispatcher stops"))
         for request in list(self.requests.values()):
-            self.happen(request, Event.AGENT_GONE, Outcome.failure(errno.EIO, "the dispatcher stops"))
+            self.happen(request, Event.AGENT_GONE, Outcome.interrupted("the dispatcher stops"))
 
 
-def _missing_session(request: PendingRequest, values: Mapping[str, Any]) -> str | None:
-    """Return the reason to reject a reported success, or None.
-
-    An agent's report is no proof: the socket is asked, or the exported session is there.  Only where a socket cannot be
-    asked for the sessions of its group is the report enough for a kernel consumer.
-    """
-    kernel_consumer = request.submission.kernel_consumer
-    if values.get("in-kernel"):
-        planted = session_planted(request.submission.group, request.custody)
-        has_one = kernel_consumer or values.get("session") if planted is None else planted
-        return None if has_one else "the agent reported a session in the kernel, and the socket has none"
-    if kernel_consumer:
-        return "the agent reported success without a session in the kernel"
-    if not values.get("session"):
-        return "the agent reported success without a session"
-    return None
+def _claim(submission: Submission, address: str) -> Claim:
+    return Claim(submission.group, submission.source.name, submission.consumer, address)

@@ -1,7 +1,7 @@
 """Multicast groups: their members, and the requests that wait in them.
 
-A group is *open* while an agent has joined it, and for a grace period after its last agent went away without having
-left (it crashed, and is expected back).  Requests are taken while the group is open.
+A group is *open* while an agent has joined it, and for a grace period after its last agent has left or died: it is
+started again, and expected back.  Requests are taken while the group is open.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.messages import Parameters
 from hsframework.dispatcher.offload import Offload
+from hsframework.dispatcher.policy import PeerCredentials
 from hsframework.dispatcher.requests.lifecycle import State
 from hsframework.interface import PresharedKey, Trust
 
@@ -20,17 +22,24 @@ class Outcome:
     """Outcome of a request, of which there is one.  ``status`` is 0 or a positive errno.
 
     ``values``: of the attribute set ``outcome``, without request id and status.  ``encoded``: the same of a success,
-    and the status, as the agent encoded them; b"" where they are still to be.
+    and the status, as the agent encoded them; b"" where they are still to be.  ``passing``: True if the service itself
+    was interrupted, so that the same request may succeed when it is made again.
     """
 
     status: int
     values: Mapping[str, Any] = field(default_factory=dict)
     encoded: bytes = field(default=b"", repr=False)
+    passing: bool = False
 
     @classmethod
     def failure(cls, status: int, message: str) -> Outcome:
         """Return an outcome that the dispatcher itself decides."""
         return cls(status, {"message": message})
+
+    @classmethod
+    def interrupted(cls, message: str) -> Outcome:
+        """Return the outcome of a request that fails because of the service, and not of the peer or the credentials."""
+        return cls(errno.EIO, {"message": message}, passing=True)
 
 
 class Source(Protocol):
@@ -50,8 +59,14 @@ class Source(Protocol):
         The dispatcher has forgotten the request.
         """
 
-    def room_made(self) -> None:
-        """Take requests again: the dispatcher was full when this source asked, and has room now."""
+    def room_made(self, group: str) -> None:
+        """Take requests of the group again: there was no room when this source asked, and now there is."""
+
+    def group_number(self, group: str) -> int | None:
+        """Return the number of the multicast group by which the group's requests are taken, 0 if that takes none.
+
+        None: none are taken.
+        """
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         """Complete a request that an earlier dispatcher had taken from this source.  Owns ``custody``."""
@@ -62,6 +77,9 @@ class Agent(Protocol):
 
     name: str
     """For logs."""
+    peer: PeerCredentials
+    protocol: str
+    """The protocol that it serves, by its own word."""
     socket_protocols: frozenset[int]
     """SO_PROTOCOL of the sockets that it serves; empty: any."""
 

@@ -21,6 +21,7 @@ from hsframework.dispatcher.connections import Listener
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keys.vault import Vault, auth_mode_of, brings_nothing, role_of
 from hsframework.dispatcher.messages import codec, parameters
+from hsframework.dispatcher.overview import overview
 from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import HIGHEST_URGENCY, Outcome, PendingRequest, Submission, no_key
@@ -75,8 +76,12 @@ class LocalSource:
     def group_closed(self, group: str) -> None:
         """Do nothing, likewise."""
 
-    def room_made(self) -> None:
+    def room_made(self, group: str) -> None:
         """Do nothing: a submit for which there was no room has been refused."""
+
+    def group_number(self, group: str) -> int:
+        """Return 0: submits name the group."""
+        return 0
 
     def complete(self, request: PendingRequest, outcome: Outcome) -> None:
         """Give the socket back and send the consumer its result."""
@@ -149,11 +154,9 @@ class ConsumerConnection:
             values = None
             if submission is None:
                 message = codec.decode(data)
-                if message.operation == "cancel":
-                    self._cancel(message)
-                    return
                 if message.operation != "submit":
-                    raise RequestRefused(f"{message.operation} is not for consumers", errno=errno.EOPNOTSUPP)
+                    self._other(message)
+                    return
                 values = message.values
                 submission = self._agree(values)
             handed, fd = fd, None
@@ -223,12 +226,23 @@ class ConsumerConnection:
             urgency=urgency,
         )
 
+    def _other(self, message: Message) -> None:
+        """Handle what is no submit."""
+        if message.operation == "cancel":
+            self._cancel(message)
+        elif message.operation == "groups":
+            self._source.policy.check_overview(self.peer)
+            for values in overview(self._source.dispatcher):
+                self._channel.send(codec.encode("groups", values, sequence=message.sequence))
+        else:
+            raise RequestRefused(f"{message.operation} is not for consumers", errno=errno.EOPNOTSUPP)
+        if message.flags & NLM_F_ACK:
+            self._channel.send(encode_error(0, message.sequence))
+
     def _cancel(self, message: Message) -> None:
         request = self._requests.get(message.values.get("request-id", 0))
         if request is not None:
             self._source.dispatcher.cancel(request)
-        if message.flags & NLM_F_ACK:
-            self._channel.send(encode_error(0, message.sequence))
 
     def _gone(self, error: Exception | None) -> None:
         self._source.listener.closed(self)

@@ -15,7 +15,10 @@ import os
 import socket
 import struct
 
+import structlog
+
 from hsframework.interface import Role, Secret
+from hsframework.probes import No, NotSeen, Yes
 from hsframework.tls import kernel as kernel_tls
 from hsframework.tls.kernel import SOL_TLS, TCP_ULP, TLS_RX, TLS_TX
 from hsframework_tls13.ciphers import (
@@ -28,6 +31,8 @@ from hsframework_tls13.ciphers import (
 )
 from hsframework_tls13.client_hello import TLS_1_3
 from hsframework_tls13.keyschedule import traffic_keys
+
+_log = structlog.get_logger("hsframework.agent")
 
 TLS_SET_RECORD_TYPE = 1
 TLS_GET_RECORD_TYPE = 2
@@ -82,7 +87,16 @@ def install(sock: socket.socket, role: Role, suite: CipherSuite, client_secret: 
 def supported_suites() -> frozenset[CipherSuite]:
     """Return the suites that this kernel takes.
 
-    Each is tried, so that its module is loaded now and not in mid-handshake.
+    Each is tried, so that its module is loaded now and not in mid-handshake.  Where none can be tried, all are
+    returned: the kernel is asked again with each session.
     """
-    ciphers = kernel_tls.supported_ciphers()
-    return frozenset(suite for suite in SUITES if CIPHER_TYPES[suite.code] in ciphers)
+    answer = kernel_tls.supported_ciphers()
+    match answer:
+        case Yes(ciphers):
+            return frozenset(suite for suite in SUITES if CIPHER_TYPES[suite.code] in ciphers)
+        case No(reason):
+            _log.info("sessions stay in user space", reason=reason)
+            return frozenset()
+        case NotSeen(reason):
+            _log.warning("the kernel's TLS could not be tried; each session will be", reason=reason)
+            return frozenset(SUITES)

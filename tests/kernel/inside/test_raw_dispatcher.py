@@ -159,7 +159,7 @@ def test_a_full_dispatcher_leaves_the_rest_in_the_module() -> None:
     raw.set_limit(4)
     try:
         with (
-            dispatcher(f"[limits]\ntotal = 2\n{RAW}") as process,
+            dispatcher(f"[limits]\nper-source = 2\n{RAW}") as process,
             ScriptedAgent(process.runtime_dir) as agent,
             tcp_pairs(7) as pairs,
             contextlib.ExitStack() as opened,

@@ -170,7 +170,7 @@ def test_no_fd_is_left(hosts: Consumers, serving: Running) -> None:
 
 def test_a_full_dispatcher_leaves_the_rest_in_the_kernel(clients: Connections) -> None:
     """With room for two, the others wait in the kernel's queue until one is done; none is refused."""
-    with dispatcher("[limits]\ntotal = 2\n") as process, ScriptedAgent(process.runtime_dir) as agent:
+    with dispatcher("[limits]\nper-source = 2\n") as process, ScriptedAgent(process.runtime_dir) as agent:
         for _ in range(6):
             clients.start()
         for _ in range(3):

@@ -27,6 +27,7 @@ from hsframework.local.control import (
     Failed,
     FromKeeper,
     Go,
+    KeeperAlive,
     Loaded,
     Serving,
     WorkerDied,
@@ -46,10 +47,13 @@ class House:
     control: socket.socket | None
 
     async def hear(self) -> FromKeeper:
-        """The keeper's next report."""
+        """The keeper's next report, but for its signs of life."""
         assert self.control is not None
-        data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.control, MAX_MESSAGE), WAIT)
-        return KEEPER_TO_SUPERVISOR.decode(data)
+        while True:
+            data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.control, MAX_MESSAGE), WAIT)
+            message = KEEPER_TO_SUPERVISOR.decode(data)
+            if message != KeeperAlive():
+                return message
 
     def go(self, data: bytes = SUPERVISOR_TO_KEEPER.encode(Go())) -> None:
         """What the supervisor sends once the dispatcher knows the agent's user."""

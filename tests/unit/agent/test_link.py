@@ -156,7 +156,7 @@ async def test_room_comes_back_when_the_dispatcher_dies() -> None:
 
 
 async def test_a_dispatcher_that_dies_while_the_agent_leaves() -> None:
-    """What is in hand is not kept for another dispatcher, its connection is left alone, and the host ends."""
+    """What is in hand is given back to the new dispatcher, without joining; its connection lives, and the host ends."""
     async with running(forever) as agent:
         with pair() as (ours, theirs):
             agent.peer.give(await agent.peer.asked(), ours.fileno())
@@ -164,6 +164,13 @@ async def test_a_dispatcher_that_dies_while_the_agent_leaves() -> None:
             agent.peer.refuse(await agent.peer.receive("leave"), 0)
             await settled(agent.peer)
             agent.dispatcher.die()
+            agent.dispatcher.start()
+            successor = await agent.dispatcher.connection()
+            message, fd = await successor.receive_with_fd("restore")
+            assert fd is not None
+            assert os.fstat(fd).st_ino == os.fstat(ours.fileno()).st_ino
+            os.close(fd)
+            successor.refuse(message, 0)
             await asyncio.wait_for(agent.task, WAIT)
             theirs.send(b"alive")
             assert ours.recv(5) == b"alive"

@@ -180,3 +180,33 @@ def drain(fd: int) -> str:
             parts.append(os.read(fd, 65536))
         except BlockingIOError:
             return b"".join(parts).decode()
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_the_journal_gets_priorities(lines: tuple[int, Path], form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where stderr is the journal's stream, each line begins with its level's priority, also those of a traceback."""
+    fd, path = lines
+    status = os.fstat(fd)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+    configure("debug", form, fd=fd)
+    log = structlog.get_logger("hsframework.agent")
+    log.info("ordinary", number=1)
+    log.warning("wrong")
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        log.exception("bad")
+    written = path.read_text().splitlines()
+    assert [line[:3] for line in written[:3]] == ["<6>", "<4>", "<3>"]
+    assert {line[:3] for line in written[3:]} <= {"<3>"}
+    if form == "console":
+        assert written[0] == "<6>agent: ordinary number=1", "the journal has time, level and process itself"
+
+
+def test_another_stream_than_the_journals(lines: tuple[int, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that stderr was redirected to gets lines as ever, whatever the environment says of another stream."""
+    fd, path = lines
+    monkeypatch.setenv("JOURNAL_STREAM", "1:2")
+    configure("debug", "console", fd=fd)
+    structlog.get_logger("hsframework.agent").info("ordinary")
+    assert path.read_text()[0].isdigit()

@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from hsframework.agent.privileges import AGENT_UIDS, FIRST_AGENT_UID, AgentUser, agent_user
+from hsframework.agent.privileges import AgentUser, agent_user
+from hsframework.configuration.agent_users import AGENT_UIDS, FIRST_AGENT_UID
 from hsframework.errors import ConfigurationError
 
 

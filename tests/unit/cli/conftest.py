@@ -20,15 +20,13 @@ SESSION = {"status": 0, "protocol": "tiny", "session": b"\x08\0\x01\0\x07\0\0\0"
 
 HIDE_OTHERS = """
 import importlib.metadata, pathlib
-_found = importlib.metadata.entry_points
+_found = importlib.metadata.distributions
 
 def _only_here(**wanted):
     here = pathlib.Path(__file__).parent
-    return importlib.metadata.EntryPoints(
-        item for item in _found(**wanted) if pathlib.Path(item.dist.locate_file("")) == here
-    )
+    return (item for item in _found(**wanted) if pathlib.Path(item.locate_file("")) == here)
 
-importlib.metadata.entry_points = _only_here
+importlib.metadata.distributions = _only_here
 """
 """A ``sitecustomize``: plugins that are installed in the environment of the tests are out of sight."""
 

@@ -92,10 +92,17 @@ def test_files_that_the_configuration_names(files: CredentialFiles, tmp_path: Pa
 
 
 def test_too_few_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hard limit must hold a socket for each pending request."""
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
+    """The hard limit must hold a socket for each pending request; a service with few is noted, one with none missed."""
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 1024))
     assert doctor.check_file_descriptors(Configuration()).verdict == "missing"
-    assert doctor.check_file_descriptors(Configuration(limits=Limits(total=1000))).verdict == "ok"
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
+    finding = doctor.check_file_descriptors(Configuration())
+    assert (finding.verdict, "LimitNOFILE=" in finding.mend) == ("note", True)
+    enough = int(finding.mend.partition("LimitNOFILE=")[2].split()[0])
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (enough, enough))
+    assert doctor.check_file_descriptors(Configuration()).verdict == "ok"
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 4096))
+    assert doctor.check_file_descriptors(Configuration(limits=Limits(per_source=100))).verdict == "ok"
     monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, resource.RLIM_INFINITY))
     assert doctor.check_file_descriptors(Configuration()).verdict == "ok"
 

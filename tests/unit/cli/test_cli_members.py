@@ -13,10 +13,12 @@ from hsframework.cli.commands import doctor
 from hsframework.cli.options import members as options
 from hsframework.cli.options.members import Members, Other, listening_sockets, told_apart
 from hsframework.configuration.settings import Configuration, KernelSettings
-from hsframework.dispatcher.sources.kernel.others import FormGroups, Member, NotSeen
+from hsframework.dispatcher.sources.kernel.groups import FormGroups
+from hsframework.dispatcher.sources.kernel.others import Member
 from hsframework.netlink.holders import Holder, Process, Unnamed
 from hsframework.netlink.members import NetlinkSocket
 from hsframework.netlink.socket import NetlinkError
+from hsframework.probes import NotSeen
 
 FORM = FormGroups("kernel", 16, {"tlshd": 14})
 OURS, TLSHD, PROGRAM, LISTENER = 1, 2, 3, 4

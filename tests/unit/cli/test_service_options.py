@@ -9,8 +9,9 @@ import pytest
 
 from hsframework.cli.main import build_parser
 from hsframework.cli.options.service import configuration
-from hsframework.configuration.settings import Configuration
+from hsframework.configuration.settings import Configuration, KernelSettings, RawSettings
 from hsframework.dispatcher.main import within_fd_limit
+from hsframework.dispatcher.requests.limits import reserve
 
 
 @pytest.mark.parametrize("command", ["run", "dispatcher"])
@@ -23,8 +24,31 @@ def test_network_namespaces_are_added_up(command: str, tmp_path: Path) -> None:
     assert configuration(arguments).kernel.namespaces == ("red", "blue", "/proc/1/ns/net")
 
 
-@pytest.mark.parametrize(("fds", "total"), [(64, 32), (1, 1), (1 << 20, Configuration().limits.total)])
-def test_no_more_requests_than_fds(monkeypatch: pytest.MonkeyPatch, fds: int, total: int) -> None:
-    """Half of what RLIMIT_NOFILE allows, if that is less than configured, and never none."""
+GROUPS = Configuration().limits.groups
+CONFIGURED = Configuration().limits.per_source
+TWO_NAMESPACES = KernelSettings(namespaces=("red",), raw=RawSettings(enabled=True))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "sources"),
+    [(KernelSettings(enabled=False), 1), (KernelSettings(), 2), (TWO_NAMESPACES, 5)],
+)
+@pytest.mark.parametrize("share", [1, 7, CONFIGURED - 1])
+def test_no_more_requests_than_fds(
+    monkeypatch: pytest.MonkeyPatch, kernel: KernelSettings, sources: int, share: int
+) -> None:
+    """Each source has an equal share in each group of what RLIMIT_NOFILE leaves for requests, half of it at least."""
+    configuration = Configuration(kernel=kernel)
+    wanted = share * sources * GROUPS
+    fds = min(2 * wanted, wanted + reserve(configuration))
     monkeypatch.setattr(resource, "getrlimit", lambda _: (fds, fds))
-    assert within_fd_limit(Configuration()).limits.total == total
+    assert within_fd_limit(configuration).limits.per_source == share
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (fds - 1, fds - 1))
+    assert within_fd_limit(configuration).limits.per_source == max(1, share - 1)
+
+
+@pytest.mark.parametrize("fds", [1 << 20, resource.RLIM_INFINITY])
+def test_as_many_requests_as_configured(monkeypatch: pytest.MonkeyPatch, fds: int) -> None:
+    """Where there are fds enough."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (fds, fds))
+    assert within_fd_limit(Configuration()).limits.per_source == CONFIGURED

@@ -15,6 +15,7 @@ import pytest
 from hsframework.configuration.settings import Configuration, Limits
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.messages import Parameters
+from hsframework.dispatcher.policy import PeerCredentials
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.lifecycle import TABLE, Event, State
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest, Submission
@@ -41,8 +42,11 @@ class PlayedSource:
     def group_closed(self, group: str) -> None:
         """Nothing to do."""
 
-    def room_made(self) -> None:
+    def room_made(self, group: str) -> None:
         """Nothing to do."""
+
+    def group_number(self, group: str) -> int:
+        return 0
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         raise NotImplementedError
@@ -57,7 +61,8 @@ class PlayedSource:
 
 
 class PlayedAgent:
-    name = "played"
+    name = protocol = "played"
+    peer = PeerCredentials(1, 0, 0)
     socket_protocols: frozenset[int] = frozenset()
 
     def __init__(self) -> None:
@@ -208,7 +213,7 @@ class Listening(PlayedAgent):
 
 async def test_the_first_reason_to_refuse_a_request_is_told() -> None:
     """ESRCH before EBUSY before EAGAIN; whichever it is, the request is neither queued, counted nor announced."""
-    async with stage(limits=Limits(total=1)) as played:
+    async with stage(limits=Limits(per_source=1)) as played:
         dispatcher = played.dispatcher
         dispatcher.joined(Listening(socket.IPPROTO_UDP), ["udp"])
 

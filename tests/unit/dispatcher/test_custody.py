@@ -37,7 +37,7 @@ async def test_a_refused_socket_is_as_it_was(reason: int) -> None:
     """Whatever the reason: no group, no room; a socket in a handshake is left in it."""
     with connected_pair() as (ours, _), connected_pair() as (other, _):
         before = own_options(ours)
-        async with house(Configuration(limits=Limits(total=1))) as home:
+        async with house(Configuration(limits=Limits(per_source=1))) as home:
             await home.agent("toy")
             consumer = await home.consumer()
             if reason != errno.ESRCH:

@@ -72,7 +72,7 @@ async def test_a_namespace_is_replaced_with_a_request_in_flight(monkeypatch: pyt
             )
             agent = await home.agent(GROUP)
             assert namespaces.services[OURS].members == namespaces.services[first].members == {GROUP}
-            namespaces.services[first].queue.append({**PSK_CLIENT, "sockfd": os.dup(ours.fileno())})
+            namespaces.services[first].queues[GROUP].append({**PSK_CLIENT, "sockfd": os.dup(ours.fileno())})
             os.write(namespaces.wires[first].writer, b"!")
             request = await agent.take_message(GROUP)
             old = home.dispatcher.sources[NAMED]
@@ -102,7 +102,7 @@ async def test_a_namespace_goes_with_a_request_in_flight(monkeypatch: pytest.Mon
                 home.dispatcher, Vault(configuration), configuration, loop=asyncio.get_running_loop()
             )
             agent = await home.agent(GROUP)
-            service.queue.append({**PSK_CLIENT, "sockfd": os.dup(ours.fileno())})
+            service.queues[GROUP].append({**PSK_CLIENT, "sockfd": os.dup(ours.fileno())})
             os.write(namespaces.wires[4, 1].writer, b"!")
             request = await agent.take_message(GROUP)
             namespaces.blue = None

@@ -37,7 +37,7 @@ async def test_sockets_are_open_while_they_are_needed() -> None:
             assert played.service.members == {GROUP}
             played.submit(ours)
             request = await agent.take_message(GROUP)
-            await agent.ask("leave", {"group": [GROUP]})
+            await played.leaves(agent)
             assert not played.service.members
             assert played.service.sockets() == 1
             agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
@@ -85,16 +85,16 @@ async def test_the_service_vanishes_while_accept_pauses() -> None:
                 played.service.there = True
                 played.ask(ours, {})
                 played.source.look()
-                assert not played.service.queue
+                assert not played.service.queues[GROUP]
 
 
 async def test_a_request_is_given_back() -> None:
-    """One that an earlier dispatcher took fails: its connection is ended first, and no socket stays open."""
+    """One that an earlier dispatcher took is to be made again: its connection is ended first, no socket stays open."""
     with connected_pair() as (ours, far):
         async with stage() as played:
             custody = Custody(os.dup(ours.fileno()), played.home.dispatcher.close_fd)
             played.source.restored(custody, {})
-            assert played.service.told == [(errno.EIO, [])]
+            assert played.service.told == [(errno.ETIMEDOUT, [])]
             assert not played.service.sockets()
             far.settimeout(5)
             assert far.recv(1) == b""
@@ -201,11 +201,11 @@ async def test_a_group_is_left_while_accept_pauses(since: str) -> None:
                 await played.until(lambda: played.service.accepts > 1)
             else:
                 played.ask(ours)
-            await agent.ask("leave", {"group": [GROUP]})
+            await played.leaves(agent)
             assert not played.service.members
             played.service.not_accepted.clear()
             await played.until(lambda: not played.service.sockets())
-            assert played.service.told == [(errno.EIO, [])]
+            assert played.service.told == [(errno.ETIMEDOUT, [])]
 
 
 async def test_a_group_that_was_left_cannot_be_joined_again() -> None:
@@ -215,7 +215,7 @@ async def test_a_group_that_was_left_cannot_be_joined_again() -> None:
             agent = await played.home.agent(GROUP)
             played.service.not_accepted[GROUP] = errno.EMFILE
             played.ask(ours)
-            await agent.ask("leave", {"group": [GROUP]})
+            await played.leaves(agent)
             played.service.not_joined.add(GROUP)
             await agent.ask("join", {"group": [GROUP], "protocol": "toy", "agent": "by hand"})
             assert not played.service.members
@@ -249,25 +249,25 @@ async def test_a_source_retires_with_a_request_in_flight() -> None:
 
 
 async def test_agents_for_other_sockets() -> None:
-    """A request whose kind of socket no agent serves fails with EIO: ESRCH would say that nobody listens."""
+    """A request whose kind of socket no agent serves fails with ETIMEDOUT: ESRCH would say that nobody listens."""
     with connected_pair() as (ours, _):
         async with stage() as played:
             await played.home.agent(GROUP, **{"socket-protocol": [socket.IPPROTO_UDP]})
             played.submit(ours)
             await played.until(lambda: played.service.told)
-            assert played.service.told == [(errno.EIO, [])]
+            assert played.service.told == [(errno.ETIMEDOUT, [])]
 
 
 async def test_a_group_is_left_by_a_full_dispatcher() -> None:
     """To refuse what waits in the kernel's queue takes no room."""
     with connected_pair() as (ours, _), connected_pair() as (other, _):
-        async with stage(limits=Limits(total=1)) as played:
+        async with stage(limits=Limits(per_source=1)) as played:
             agent = await played.home.agent(GROUP)
             played.submit(ours)
             await agent.take_message(GROUP)
             played.submit(other)
-            await agent.ask("leave", {"group": [GROUP]})
-            assert played.service.told == [(errno.EIO, [])]
+            await played.leaves(agent)
+            assert played.service.told == [(errno.ETIMEDOUT, [])]
 
 
 async def test_accept_brings_no_socket() -> None:
@@ -277,7 +277,7 @@ async def test_accept_brings_no_socket() -> None:
             agent = await played.home.agent(GROUP)
             reader, writer = os.pipe()
             os.close(writer)
-            played.service.queue.append({**PSK_CLIENT, "sockfd": reader})
+            played.service.queues[GROUP].append({**PSK_CLIENT, "sockfd": reader})
             await _served(played, agent, ours)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import Any, cast
 
@@ -124,6 +125,17 @@ def played_sockets() -> Iterator[None]:
         yield
 
 
+@dataclass
+class Pause:
+    """A timer of the loop."""
+
+    pauses: dict[str | None, Callable[[str | None], None]]
+    group: str | None
+
+    def cancel(self) -> None:
+        del self.pauses[self.group]
+
+
 class World:
     """The loop, the dispatcher and the meaning of requests, as far as a source calls them."""
 
@@ -132,7 +144,7 @@ class World:
         self.serves: set[str] = set()
         self.room = 2
         self.pending: list[PendingRequest] = []
-        self.pauses: list[Callable[[], None]] = []
+        self.pauses: dict[str | None, Callable[[str | None], None]] = {}
         self.announced: Callable[[], None] | None = None
         self.held = self.missing = 0
         self.retired = self.closes = False
@@ -160,13 +172,10 @@ class World:
         assert self.announced is not None
         self.announced = None
 
-    def call_later(self, delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
-        assert not self.pauses
-        self.pauses.append(call)
-        return cast("asyncio.TimerHandle", self)
-
-    def cancel(self) -> None:
-        self.pauses.clear()
+    def call_later(self, delay: float, call: Callable[[str | None], None], group: str | None) -> asyncio.TimerHandle:
+        assert group not in self.pauses
+        self.pauses[group] = call
+        return cast("asyncio.TimerHandle", Pause(self.pauses, group))
 
     # The dispatcher
 
@@ -245,7 +254,8 @@ class World:
     def complete(self, group: str) -> None:
         if self.pending:
             self.source.complete(self.pending.pop(0), Outcome(0))
-            self.source.room_made()
+            for each in GROUPS:
+                self.source.room_made(each)
 
     def given_back(self, group: str) -> None:
         """An earlier dispatcher took a request."""
@@ -254,8 +264,10 @@ class World:
         self.source.restored(cast("Custody", custody), {})
 
     def pause_over(self, group: str) -> None:
-        if self.pauses:
-            self.pauses.pop()()
+        """Of the group, and of all groups; where none is named, each."""
+        for paused in [each for each in self.pauses if each in (None, group) or not group]:
+            if paused in self.pauses:
+                self.pauses.pop(paused)(paused)
 
     def vanish(self, group: str) -> None:
         self.service.there = False
@@ -273,6 +285,9 @@ class World:
 
     def run_out_of_fds(self, group: str) -> None:
         self.service.fails[f"accept {group}"] = errno.EMFILE
+
+    def lose_requests(self, group: str) -> None:
+        self.service.fails[f"accept {group}"] = errno.EKEYREVOKED
 
     def mend(self, group: str) -> None:
         self.service.fails.clear()
@@ -296,6 +311,7 @@ STEPS = [
     World.refuse_membership,
     World.lack,
     World.run_out_of_fds,
+    World.lose_requests,
     World.mend,
 ]
 WALK = st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from(GROUPS)), max_size=40)

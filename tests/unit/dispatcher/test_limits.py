@@ -9,24 +9,31 @@ import pytest
 from hypothesis import given, strategies as st
 
 from hsframework.configuration.settings import Limits
-from hsframework.dispatcher.requests.limits import PendingLimits
+from hsframework.dispatcher.requests.limits import Claim, PendingLimits
 from hsframework.errors import RequestRefused
 from tests.support.house import connected_pair
 from tests.support.played_kernel import GROUP, stage
 
-OF_CONNECTIONS = {"connections", "connections_per_user"}
+NOT_OF_REQUESTS = {"connections", "connections_per_user", "groups"}
 """Limits that never refuse a request."""
 
 SHOWN_BY_ACCEPT = {"per_address"}
 """Limits on what is unknown before ACCEPT."""
 
-ASKED = [item.name for item in dataclasses.fields(Limits) if item.name not in OF_CONNECTIONS | SHOWN_BY_ACCEPT]
+ASKED = [item.name for item in dataclasses.fields(Limits) if item.name not in NOT_OF_REQUESTS | SHOWN_BY_ACCEPT]
 """All others, also those that are still to be written."""
 
-CONSUMERS, GROUPS, ADDRESSES = ("one", "two"), ("tlshd", "quic"), ("192.0.2.1", "192.0.2.2")
+GROUPS, SOURCES = ("tlshd", "quic"), ("local", "kernel:red")
+CONSUMERS, ADDRESSES = ("one", "two"), ("192.0.2.1", "192.0.2.2")
 SMALL = st.integers(1, 4)
 SMALL_LIMITS = st.builds(Limits, **dict.fromkeys([*ASKED, *SHOWN_BY_ACCEPT], SMALL))
-CLAIMS = st.tuples(st.sampled_from(CONSUMERS), st.sampled_from(GROUPS), st.sampled_from(ADDRESSES))
+CLAIMS = st.builds(
+    Claim,
+    group=st.sampled_from(GROUPS),
+    source=st.sampled_from(SOURCES),
+    consumer=st.sampled_from(CONSUMERS),
+    address=st.sampled_from(ADDRESSES),
+)
 
 
 @pytest.mark.parametrize("name", ASKED)
@@ -40,7 +47,7 @@ async def test_a_full_dispatcher_takes_nothing_from_the_kernel(name: str) -> Non
             announced = played.service.drains
             played.submit(two)
             await played.until(lambda: played.service.drains > announced)
-            assert len(played.service.queue) == 1
+            assert len(played.service.queues[GROUP]) == 1
             assert not played.service.told
             agent.send("done", {"request-id": first.values["request-id"], "status": errno.EACCES})
             second = await agent.take_message(GROUP)
@@ -61,32 +68,40 @@ async def test_an_address_is_shown_by_accept() -> None:
 
 
 @given(SMALL_LIMITS, st.lists(CLAIMS, max_size=12), CLAIMS)
-def test_room_is_promised_exactly_where_it_is(
-    limits: Limits, taken: list[tuple[str, str, str]], claim: tuple[str, str, str]
-) -> None:
+def test_room_is_promised_exactly_where_it_is(limits: Limits, taken: list[Claim], claim: Claim) -> None:
     """Whatever is pending: a request from an address without any is taken if and only if room was promised."""
     pending = PendingLimits(limits)
     for other in taken:
-        _takes(pending, *other)
-    consumer, group, _ = claim
-    promised = pending.room_for(consumer, group)
-    assert _takes(pending, consumer, group, "192.0.2.3") is promised
+        _takes(pending, other)
+    promised = pending.room_for(claim)
+    assert _takes(pending, claim._replace(address="192.0.2.3")) is promised
+
+
+@given(SMALL_LIMITS, st.lists(CLAIMS, max_size=24))
+def test_groups_and_sources_take_nothing_from_each_other(limits: Limits, claims: list[Claim]) -> None:
+    """What one source in one group is allowed is what it would be allowed if it were alone."""
+    together = PendingLimits(limits)
+    alone = {(group, source): PendingLimits(limits) for group in GROUPS for source in SOURCES}
+    for claim in claims:
+        own = alone[claim.group, claim.source]
+        assert together.room_for(claim) is own.room_for(claim)
+        assert _takes(together, claim) is _takes(own, claim)
 
 
 @given(SMALL_LIMITS, st.lists(CLAIMS, max_size=12))
-def test_what_is_given_back_leaves_nothing(limits: Limits, claims: list[tuple[str, str, str]]) -> None:
+def test_what_is_given_back_leaves_nothing(limits: Limits, claims: list[Claim]) -> None:
     """After the last request is completed every limit allows as many as before, and a refusal has counted nothing."""
     pending = PendingLimits(limits)
-    taken = [claim for claim in claims if _takes(pending, *claim)]
+    taken = [claim for claim in claims if _takes(pending, claim)]
     for claim in taken:
-        pending.give_back(*claim)
-    again = [claim for claim in claims if _takes(pending, *claim)]
+        pending.give_back(claim)
+    again = [claim for claim in claims if _takes(pending, claim)]
     assert again == taken
 
 
-def _takes(pending: PendingLimits, consumer: str, group: str, address: str) -> bool:
+def _takes(pending: PendingLimits, claim: Claim) -> bool:
     try:
-        pending.take(consumer, group, address)
+        pending.take(claim)
     except RequestRefused as error:
         assert error.errno == errno.EAGAIN
         return False

@@ -18,12 +18,14 @@ from hypothesis import given, settings, strategies as st
 
 from hsframework.configuration.settings import AllowRule, Configuration, GroupSettings, Limits, Profile
 from hsframework.dispatcher.keys.vault import Vault
-from hsframework.dispatcher.listeners import BACKLOG, close_listeners, open_listeners, passed_listeners
+from hsframework.dispatcher.listeners import BACKLOG, close_listeners, open_listeners
 from hsframework.dispatcher.policy import PeerCredentials, Policy, peer_credentials
 from hsframework.errors import ConfigurationError, RequestRefused
 from hsframework.local.channel import LOCAL_MESSAGE_TYPE
 from hsframework.local.packets import MAX_PACKET
 from hsframework.netlink.spec import builtin_specification
+from hsframework.process.kept import Kept
+from hsframework.process.service_manager import passed_descriptors
 from tests.support.house import REQUEST, Peer, codec, connected_pair, house, open_fds, serves
 
 
@@ -345,18 +347,18 @@ def test_a_default_profile_is_not_for_everybody() -> None:
 
 def test_a_second_dispatcher_is_refused(tmp_path: Path) -> None:
     """A folder in use is an error that says so; what a dead dispatcher left is replaced."""
-    first = open_listeners(tmp_path / "run", {})
+    first = open_listeners(tmp_path / "run")
     with pytest.raises(ConfigurationError, match="another dispatcher listens here"):
-        open_listeners(tmp_path / "run", {})
+        open_listeners(tmp_path / "run")
     for listener in first.values():
         listener.close()
-    for listener in open_listeners(tmp_path / "run", {}).values():
+    for listener in open_listeners(tmp_path / "run").values():
         listener.close()
 
 
 def test_a_busy_dispatcher_is_not_waited_for(tmp_path: Path) -> None:
     """A listener whose backlog is full is in use, too."""
-    first = open_listeners(tmp_path, {})
+    first = open_listeners(tmp_path)
     with contextlib.ExitStack() as stack:
         stack.callback(close_listeners, first)
         with contextlib.suppress(BlockingIOError):
@@ -365,7 +367,7 @@ def test_a_busy_dispatcher_is_not_waited_for(tmp_path: Path) -> None:
                 waiting.setblocking(False)
                 waiting.connect(str(tmp_path / "consumer.sock"))
         with pytest.raises(ConfigurationError, match="another dispatcher listens here"):
-            open_listeners(tmp_path, {})
+            open_listeners(tmp_path)
 
 
 def test_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
@@ -374,7 +376,7 @@ def test_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
     folder.mkdir()
     folder.chmod(0o777)
     with pytest.raises(ConfigurationError, match="writable by its owner alone"):
-        open_listeners(folder, {})
+        open_listeners(folder)
 
 
 def test_socket_activation_in_a_process_of_its_own(tmp_path: Path) -> None:
@@ -388,7 +390,7 @@ def test_socket_activation_in_a_process_of_its_own(tmp_path: Path) -> None:
                 sock.bind(str(tmp_path / f"passed{index}"))
                 os.dup2(sock.fileno(), 3 + index)
             environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2", "LISTEN_FDNAMES": "agent:consumer"}
-            found = passed_listeners(environment)
+            found = open_listeners(tmp_path / "none", Kept(passed_descriptors(environment)))
             names = {name: sock.getsockname() for name, sock in found.items()}
             expected = {"agent": str(tmp_path / "passed0"), "consumer": str(tmp_path / "passed1")}
             status = 0 if names == expected and not environment else 2
@@ -397,12 +399,12 @@ def test_socket_activation_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def test_socket_activation_with_wrong_names() -> None:
+def test_socket_activation_with_wrong_names(tmp_path: Path) -> None:
     """Names that are not ours stop the start with what to change in the socket unit."""
-    environment = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "web"}
-    with pytest.raises(ConfigurationError, match="FileDescriptorName"):
-        passed_listeners(environment)
-    assert passed_listeners({"LISTEN_PID": "1", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "agent:consumer"}) == {}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        passed = {"web": sock.fileno()}
+        with pytest.raises(ConfigurationError, match="FileDescriptorName"):
+            open_listeners(tmp_path, Kept(passed))
 
 
 async def test_trust_travels_once(tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ import structlog.testing
 
 from hsframework.configuration.settings import Configuration, KernelSettings, RawSettings
 from hsframework.dispatcher.sources.kernel import others
-from hsframework.dispatcher.sources.kernel.others import FormGroups, Member, NotSeen, Watch, form_groups, members
+from hsframework.dispatcher.sources.kernel.groups import FormGroups, form_groups
+from hsframework.dispatcher.sources.kernel.others import Member, Watch, members
 from hsframework.netlink.holders import Holder, Process, Unnamed
 from hsframework.netlink.members import NetlinkSocket
+from hsframework.probes import NotSeen
 
 FORM = FormGroups("kernel", 16, {"tlshd": 14})
 OURS, TLSHD, PROGRAM = 1, 2, 3

@@ -122,18 +122,35 @@ async def test_no_agent_comes_back() -> None:
             assert (await consumer.expect("error")).error == errno.ESRCH
 
 
-async def test_an_agent_that_leaves_is_not_waited_for() -> None:
-    """LEAVE closes the group at once; what the agent has in hand it may still finish."""
+async def test_an_agent_that_leaves_is_expected_back() -> None:
+    """A request of the time between LEAVE and the next JOIN is served; what the agent had in hand it still finishes."""
     with connected_pair() as (ours, _), connected_pair() as (second, _):
         async with house() as home:
             agent = await home.agent("toy")
             consumer = await submitted(home, ours)
             request = await agent.take_message()
-            agent.send("leave", {"group": ["toy"]})
+            await agent.ask("leave", {"group": ["toy"]})
             consumer.send("submit", REQUEST, second.fileno())
-            assert (await consumer.expect("error")).error == errno.ESRCH
             agent.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
             assert (await consumer.expect("result")).values["status"] == 0
+            successor = await home.agent("toy")
+            later = await successor.take_message()
+            successor.send("done", {"request-id": later.values["request-id"], "status": 0, **SESSION})
+            assert (await consumer.expect("result")).values["status"] == 0
+
+
+async def test_an_agent_that_does_not_come_back() -> None:
+    """The group is closed after the grace period: from then on nobody waits for an agent."""
+    with connected_pair() as (ours, _):
+        async with house(Configuration(timeouts=Timeouts(agent_restart=0.001))) as home:
+            agent = await home.agent("toy")
+            await agent.ask("leave", {"group": ["toy"]})
+            async with asyncio.timeout(5):
+                while home.dispatcher.groups["toy"].open:
+                    await asyncio.sleep(0)
+            consumer = await home.consumer()
+            consumer.send("submit", REQUEST, ours.fileno())
+            assert (await consumer.expect("error")).error == errno.ESRCH
 
 
 @pytest.mark.parametrize("group", ["tls13", "psp"])
@@ -297,7 +314,7 @@ async def test_one_socket_twice() -> None:
 @pytest.mark.parametrize(
     ("limits", "text"),
     [
-        (Limits(total=2), "in all"),
+        (Limits(per_source=2), "of this source"),
         (Limits(per_consumer=2), "of this consumer"),
         (Limits(per_address=2), "with 127.0.0.1"),
     ],

@@ -51,3 +51,39 @@ def test_the_dispatchers_priority() -> None:
     filters = unit["SystemCallFilter"]
     assert filters.index("sched_setscheduler") > filters.index("~@resources")
     assert settings("hsframework-agent@.service")["RestrictRealtime"] == ["yes"]
+
+
+@pytest.mark.parametrize("name", ["hsframework.service", "hsframework-agent@.service"])
+def test_what_is_never_given_up_and_what_is_not_tried_again(name: str) -> None:
+    """No start limit ends the service for good; a wrong configuration (status 2) is not tried again in a loop."""
+    unit = settings(name)
+    assert unit["StartLimitIntervalSec"] == ["0"]
+    assert unit["Restart"] == ["always"]
+    assert unit["RestartPreventExitStatus"] == ["2"]
+    assert unit["Type"] == ["notify"]
+
+
+def test_the_order_at_boot() -> None:
+    """Before what mounts, without the default dependencies, which may need a mount; and never beside tlshd."""
+    unit = settings("hsframework.service")
+    assert {"remote-fs-pre.target", "nvmf-autoconnect.service"} <= set(unit["Before"])
+    assert unit["DefaultDependencies"] == ["no"]
+    assert "tlshd.service" in unit["Conflicts"]
+    agent = settings("hsframework-agent@.service")
+    assert agent["PartOf"] == ["hsframework.service"]
+    assert "hsframework.service" not in agent["After"], "the dispatcher is ready when an agent has joined"
+
+
+def test_the_agent_tries_the_kernels_tls() -> None:
+    """Its probe takes AF_INET, in a network of its own; it needs no system call for capabilities."""
+    unit = settings("hsframework-agent@.service")
+    assert {"AF_INET", "AF_INET6"} <= set(unit["RestrictAddressFamilies"])
+    assert unit["PrivateNetwork"] == ["yes"]
+    assert "capset" not in unit["SystemCallFilter"]
+
+
+def test_the_configuration_may_be_readable_by_root_alone() -> None:
+    """An agent's user gets its content as a credential; without a file the defaults."""
+    unit = settings("hsframework-agent@.service")
+    assert unit["LoadCredential"] == ["hsframework.toml:/etc/hsframework/hsframework.toml"]
+    assert unit["SetCredential"][0].startswith("hsframework.toml:")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hsframework.supervisor.main import plugin_names
+from hsframework.registry.installed import plugin_names
 from tests.support.running import ROOT, install_plugin
 
 PLUGINS = {

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from hsframework.testing.certificates import Authority
 from tests.support.running import (
+    WAIT,
     Running,
     Service,
     await_end,
@@ -86,13 +88,70 @@ def test_broken_configuration(configuration: str, words: tuple[str, ...]) -> Non
 
 
 def test_a_port_in_use() -> None:
-    """The metrics' port taken by another: exit status 2, and the message names the setting."""
+    """The metrics' port taken by another: the service serves, says so, and takes the port once it is free."""
     with short_folder() as folder, socket.create_server(("127.0.0.1", 0)) as other:
         listen = f"127.0.0.1:{other.getsockname()[1]}"
-        with started(folder, f"[metrics]\nlisten = '{listen}'\n") as service:
-            said = failed(service)
-            assert "metrics.listen" in said
-            assert listen in said
+        with started(folder, only("tls13") + f"[metrics]\nlisten = '{listen}'\n") as service:
+            service.wait_for_agents()
+            said = service.log.wait("there are no metrics")
+            assert "metrics.listen" in said["setting"]
+            assert listen in said["setting"]
+            other.close()
+            service.log.wait("there are metrics again")
+            assert service.stop() == 0
+
+
+def test_a_wrong_address_of_the_metrics() -> None:
+    """What is no address at all is an error of the configuration: status 2."""
+    with short_folder() as folder, started(folder, "[metrics]\nlisten = '9464'\n") as service:
+        assert "metrics.listen" in failed(service)
+
+
+def test_a_file_breaks_while_the_service_runs() -> None:
+    """A certificate cut in half, then a crash: the service goes on with what it had, and says which file it is."""
+    with short_folder() as folder:
+        files = Authority("Test Root").issue(["server.example"]).write(folder)
+        tables = f"[identities.web]\ncertificate = '{files.certificate}'\nprivate-key = '{files.private_key}'\n"
+        with started(folder, only("tls13") + tables + "[profiles.web]\nidentities = ['web']\n") as service:
+            service.wait_for_agents()
+            whole = files.certificate.read_text()
+            files.certificate.write_text(whole[: len(whole) // 2])
+            mark = service.log.mark
+            os.kill(service.dispatcher, signal.SIGKILL)
+            said = service.log.wait("a file has become unusable; the service goes on with what it had", since=mark)
+            assert str(files.certificate) in said["reason"]
+            service.wait_for_agents(since=mark)
+            assert service.stop() == 0
+        with started(folder, only("tls13") + tables) as service:
+            assert str(files.certificate) in failed(service), "who starts it anew is told at once"
+
+
+def test_no_plugin_to_run() -> None:
+    """A service that could serve nothing does not start: status 2, and what to change."""
+    with short_folder() as folder, started(folder, only()) as service:
+        assert "blocked-plugins" in failed(service)
+
+
+@pytest.mark.parametrize("child", ["dispatcher", "agent of tls13"])
+def test_a_child_that_hangs_is_replaced(child: str) -> None:
+    """A dispatcher and a keeper that are stopped (SIGSTOP) are killed, and others serve in their place."""
+    with running_service(only("tls13") + "[timeouts]\nwatchdog = 2\n") as service:
+        mark = service.log.mark
+        os.kill(service.dispatcher if child == "dispatcher" else service.keeper(), signal.SIGSTOP)
+        service.log.wait("does not turn and is killed", child=child, since=mark)
+        service.wait_for_agents(since=mark)
+        assert service.stop() == 0
+
+
+def test_a_worker_that_hangs_is_replaced() -> None:
+    """The only agent process is stopped: its keeper kills it, and another joins."""
+    with running_service(only("tls13") + "[timeouts]\nwatchdog = 2\n") as service:
+        mark = service.log.mark
+        (worker,) = service.workers()
+        os.kill(worker, signal.SIGSTOP)
+        service.log.wait("a worker does not turn and is killed", process=worker, since=mark)
+        service.wait_for_agents(since=mark)
+        assert service.stop() == 0
 
 
 def test_a_runtime_dir_in_use() -> None:
@@ -137,10 +196,11 @@ def test_killed() -> None:
 
 @only_root
 def test_what_children_inherit() -> None:
-    """An agent has no socket of the supervisor or of the dispatcher; the dispatcher has the two listeners."""
+    """An agent has no socket of the supervisor or of the dispatcher; the dispatcher has the two listeners, and
+    the way to the copies that the supervisor keeps."""
     with running_service("[agents.tls13]\nprocesses = 2\n", agents=2) as service:
         supervisor, dispatcher = sockets(service.pid), sockets(service.dispatcher)
-        assert len(supervisor & dispatcher) == 2
+        assert len(supervisor & dispatcher) == 3
         for pid in (service.keeper(), *service.workers()):
             assert not sockets(pid) & (supervisor | dispatcher)
         one, other = map(sockets, service.workers())
@@ -226,19 +286,19 @@ def test_a_required_plugin_is_not_installed() -> None:
 
 
 def test_a_required_plugin_is_broken() -> None:
-    """No agent serves, and the log says why; without the requirement the others serve."""
+    """No agent serves, the log says why, and the service ends with status 1; without the requirement the others
+    serve."""
     broken = {"audit": "import left_pad\n"}
     with short_folder() as folder:
         install_plugin(folder / "site", "audit", broken["audit"])
         service = Service(folder, 'required-plugins = ["audit"]\n', folder / "site")
         try:
-            for child in ("agent of audit", "agent of tls13"):
-                service.log.wait("ended and is started again", child=child)
             event = service.log.wait("the agent cannot start")
             assert "the plugin 'audit' is required and cannot be used, so nothing is served" in event["reason"]
             assert "left_pad" in event["reason"]
+            assert service.process.wait(WAIT) == 1
+            assert service.log.wait("the service ends: it can serve nothing")["level"] == "error"
             assert not service.log.events("joined")
-            assert service.stop() == 0
         finally:
             service.clean_up()
     with running_service(plugins=broken):
@@ -285,10 +345,15 @@ def test_tables_that_nobody_reads() -> None:
 
 
 def test_tables_where_there_is_no_plugin() -> None:
-    """They are warned of although nobody loads anything."""
-    with short_folder() as folder, started(folder, only() + "[plugins.tiny]\n") as service:
-        assert service.log.wait(UNREAD)["table"] == "plugins.tiny"
-        assert service.stop() == 0
+    """They are warned of although the only plugin that is loaded cannot be used."""
+    with short_folder() as folder:
+        install_plugin(folder / "site", "broken", "raise RuntimeError('not today')\n")
+        service = Service(folder, only("broken") + "[plugins.tiny]\n", folder / "site")
+        try:
+            assert service.log.wait(UNREAD)["table"] == "plugins.tiny"
+            assert service.stop() == 0
+        finally:
+            service.clean_up()
 
 
 def test_memory_is_left_alone() -> None:

@@ -2,6 +2,7 @@
 
 * ``wire``: the interface of a form of the service, and the code that both forms share.  ``genl``: the kernel's own
   form, the ``handshake`` family of generic netlink.  ``raw``: the first published form, a netlink family of its own.
+* ``groups``: the groups that each form has, for all who ask: sources, the look for members, ``doctor``, grants.
 * ``request``: the meaning of the kernel's requests: keys by serial, keyrings, credentials, the peer that is reported.
 * ``source``: one form in one network namespace, made of ``states`` (the tables), ``memberships``, ``rounds`` (of
   ACCEPT), ``completion`` and ``sockets``.

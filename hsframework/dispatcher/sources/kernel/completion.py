@@ -1,4 +1,8 @@
-"""Completion of the kernel's requests by DONE, each exactly once."""
+"""Completion of the kernel's requests by DONE, each exactly once.
+
+NFS knows two failures: ETIMEDOUT, after which it connects again, and all others, which it takes for good.  So a request
+that fails because the service was interrupted is completed with ETIMEDOUT: nothing is known against the peer.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,10 @@ from hsframework.dispatcher.sources.kernel.sockets import Sockets
 from hsframework.errors import HsframeworkError
 
 RETRIED = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ENOTCONN, errno.EAGAIN})
-"""Statuses that are sent as ETIMEDOUT: NFS retries that one, and gives up on all others."""
+"""Statuses that are sent as ETIMEDOUT."""
+
+INTERRUPTED = errno.ETIMEDOUT
+"""Status of a request that fails because the service was interrupted."""
 
 _log = structlog.get_logger("hsframework.dispatcher")
 
@@ -35,7 +42,7 @@ class Completion:
         """Complete a request that was submitted.  It is over also if DONE is refused, which is logged."""
         self.pending -= 1
         with self._requests.peers(request, outcome) as peers:
-            self._done(request.custody, outcome.status, peers)
+            self._done(request.custody, INTERRUPTED if outcome.passing else outcome.status, peers)
 
     def refuse(self, custody: Custody, status: int) -> None:
         """Complete a request that was not submitted."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hsframework.dispatcher.sources.kernel.groups import NO_CLASS, handler_classes
 from hsframework.dispatcher.sources.kernel.wire import Wire
 from hsframework.netlink.control import accepted_attributes, find_family
 from hsframework.netlink.kernel_codec import KernelCodec
@@ -14,11 +15,6 @@ from hsframework.netlink.socket import NETLINK_GENERIC, NetlinkError, RequestSoc
 from hsframework.netlink.spec import builtin_specification
 
 _SPECIFICATION = builtin_specification("handshake")
-HANDLER_CLASSES = {"tlshd": 1}
-"""The handler class of each of the kernel's groups."""
-
-NO_CLASS = 0
-"""A handler class of which there are no requests."""
 
 
 class GenericWire(Wire):
@@ -35,6 +31,7 @@ class GenericWire(Wire):
             # Asked of the running kernel: one unknown attribute makes it refuse a DONE, and nothing completes.
             self._done_takes = accepted_attributes(requests, family, _SPECIFICATION, "done")
             self._groups = family.groups
+            self._classes = handler_classes(family.groups)
             super().__init__(requests, NETLINK_GENERIC, _SPECIFICATION, family.number)
         except BaseException:
             requests.close()
@@ -47,7 +44,7 @@ class GenericWire(Wire):
 
     def accept(self, group: str) -> Mapping[str, Any] | None:
         try:
-            answers = self._requests.request(self._codec, "accept", {"handler-class": HANDLER_CLASSES[group]})
+            answers = self._requests.request(self._codec, "accept", {"handler-class": self._classes[group]})
         except NetlinkError as error:
             if error.errno == errno.EAGAIN:
                 return None

@@ -52,6 +52,10 @@ class Memberships:
         """True if no group is served or to be drained."""
         return all(state is GroupState.UNSERVED for state in self._states.values())
 
+    def number(self, group: str) -> int | None:
+        """Return the number of the multicast group, or None while we are no member of it."""
+        return self._sockets.number(group) if self._states.get(group) is GroupState.JOINED else None
+
     def send(self, group: str, event: GroupEvent) -> None:
         """Move one group on.  A group that the form does not have is passed over.  Raises ServiceLost."""
         if group not in self._states:

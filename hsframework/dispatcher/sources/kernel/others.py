@@ -14,20 +14,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import structlog
 
-from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.namespaces import network_namespace
-from hsframework.dispatcher.sources.kernel.genl import HANDLER_CLASSES
+from hsframework.dispatcher.sources.kernel.groups import FormGroups
 from hsframework.errors import HsframeworkError
-from hsframework.netlink.control import loaded_family
 from hsframework.netlink.holders import Unnamed, holder_by_port
 from hsframework.netlink.members import NETLINK_SOCK_DIAG, NetlinkSocket, netlink_sockets
-from hsframework.netlink.socket import NETLINK_GENERIC, RequestSocket
-from hsframework.netlink.spec import builtin_specification
+from hsframework.netlink.socket import RequestSocket
+from hsframework.probes import NotSeen
 
 LOOK_INTERVAL = 2.0
 """Seconds between two looks."""
@@ -38,15 +36,6 @@ MOST_REPORTS = 8
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
-@dataclass(frozen=True)
-class FormGroups:
-    """The groups of one form of the service.  ``protocol``: the netlink family; ``groups``: numbers by name."""
-
-    form: str
-    protocol: int
-    groups: Mapping[str, int]
-
-
 @dataclass(frozen=True, slots=True)
 class Member:
     """A netlink socket that is a member of a group.  ``form``: ``kernel`` or ``kernel-raw``."""
@@ -54,31 +43,6 @@ class Member:
     form: str
     group: str
     socket: NetlinkSocket
-
-
-@dataclass(frozen=True, slots=True)
-class NotSeen:
-    """The answer that the members could not be looked up, and the reason."""
-
-    reason: str
-
-
-def form_groups(configuration: Configuration) -> list[FormGroups]:
-    """Return the groups of the forms that are configured and that this kernel has.  Raises HsframeworkError."""
-    found = []
-    if configuration.kernel.enabled:
-        sock = RequestSocket(NETLINK_GENERIC)
-        try:
-            family = loaded_family(sock, builtin_specification("handshake").name)
-        finally:
-            sock.close()
-        if family is not None:
-            served = {name: number for name, number in family.groups.items() if name in HANDLER_CLASSES}
-            found.append(FormGroups("kernel", NETLINK_GENERIC, served))
-        raw = configuration.kernel.raw
-        if raw.enabled:
-            found.append(FormGroups("kernel-raw", builtin_specification("handshake-raw").protonum or 0, raw.protocols))
-    return found
 
 
 def members(

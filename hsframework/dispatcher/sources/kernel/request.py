@@ -69,7 +69,11 @@ class KernelRequests:
     def _certificates(self) -> Iterator[bytes]:
         """Yield the certificates of the profiles' identities and authorities."""
         for role, name in self._profiles.items():
-            given = self._vault.resolve(name, {})
+            try:
+                given = self._vault.resolve(name, {})
+            except RequestRefused:
+                # A part of the profile is unusable, which the vault has logged.
+                continue
             yield from (identity.chain[0] for identity in given.identities)
             trust = self._load_system_trust() if name is None and role is Role.CLIENT else given.trust
             yield from () if trust is None else trust.anchors

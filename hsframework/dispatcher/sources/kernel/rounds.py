@@ -2,9 +2,12 @@
 
 Rules:
 
-* A round ends when nothing waits, or when the dispatcher is full: then the kernel's queue is the back-pressure.
+* A round ends when nothing waits, or when the dispatcher has no room in the group: then the kernel's queue is the
+  back-pressure.
 * The dispatcher's limits are asked before ACCEPT: a request that was taken and is then refused has failed.
-* An ACCEPT that fails has cost one request its life.  The next one, in whatever group, waits :data:`ACCEPT_PAUSE`.
+* After :data:`MOST_ACCEPTS` requests the group pauses for one turn of the loop, in which the other groups are served.
+* An ACCEPT that fails has cost one request its life.  The group pauses for :data:`ACCEPT_PAUSE`.  If this process is
+  short of something, every group does: each further ACCEPT would cost a request.
 * Every request that ACCEPT returned is completed by DONE: at once if it cannot be submitted.
 """
 
@@ -20,7 +23,7 @@ import structlog
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import Source
-from hsframework.dispatcher.sources.kernel.completion import Completion
+from hsframework.dispatcher.sources.kernel.completion import INTERRUPTED, Completion
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.sockets import ServiceLost, Sockets
 from hsframework.errors import HsframeworkError, RequestRefused
@@ -29,11 +32,16 @@ from hsframework.netlink.socket import NetlinkError
 ACCEPT_PAUSE = 0.05
 """Seconds until ACCEPT is tried again after one that failed for anything but an empty queue."""
 
+MOST_ACCEPTS = 64
+"""Requests of a group that are taken in one turn of the loop: more than the queue of the kernel's own form holds."""
+
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
 class Rounds:
-    """The rounds of one source.  ``resume``: called by the loop when a pause is over."""
+    """The rounds of one source.  ``resume``: called by the loop when a pause is over, with the group or None: all."""
 
     def __init__(
         self,
@@ -42,7 +50,7 @@ class Rounds:
         requests: KernelRequests,
         sockets: Sockets,
         completion: Completion,
-        resume: Callable[[], None],
+        resume: Callable[[str | None], None],
         *,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -53,32 +61,45 @@ class Rounds:
         self._completion = completion
         self._resume = resume
         self._loop = loop
-        self._pause: asyncio.TimerHandle | None = None
+        self._pauses: dict[str | None, asyncio.TimerHandle] = {}
+        """By group; None: every group pauses."""
 
     def serve(self, group: str) -> None:
         """Submit the requests that wait, while the dispatcher has room.
 
         Raises ServiceLost, and NetlinkError for a group that the service does not have.
         """
-        while self._pause is None and self._dispatcher.has_room(self._source, group):
+        for _ in range(MOST_ACCEPTS):
+            if self._pausing(group) or not self._dispatcher.has_room(self._source, group):
+                return
             if not self._accept(group, self._submit):
-                break
+                return
+        self._pause(group, 0.0)
 
     def refuse(self, group: str) -> bool:
-        """Complete the requests that wait with EIO, which takes no room.  Return True if none is left.
+        """Complete the requests that wait with ETIMEDOUT, which takes no room.  Return True if none is left.
 
         Raises ServiceLost, and NetlinkError for a group that the service does not have.
         """
-        while self._pause is None:
+        for _ in range(MOST_ACCEPTS):
+            if self._pausing(group):
+                return False
             if not self._accept(group, self._turn_away):
-                return self._pause is None
+                return not self._pausing(group)
+        self._pause(group, 0.0)
         return False
 
     def stop(self) -> None:
-        """End a pause without a further round."""
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
+        """End every pause without a further round."""
+        for pause in self._pauses.values():
+            pause.cancel()
+        self._pauses.clear()
+
+    def _pausing(self, group: str) -> bool:
+        return group in self._pauses or None in self._pauses
+
+    def _pause(self, group: str | None, seconds: float) -> None:
+        self._pauses[group] = self._loop.call_later(seconds, self._pause_over, group)
 
     def _accept(self, group: str, take: Callable[[str, Mapping[str, Any], Custody], int]) -> bool:
         """Take one request, and complete it if ``take`` returns an errno.  Return False if none was there."""
@@ -90,8 +111,7 @@ class Rounds:
             if isinstance(error, NetlinkError) and error.errno == errno.EINVAL:
                 raise
             _log.error("ACCEPT failed, and perhaps a request with it", source=self._source.name, error=str(error))
-            # Without an fd each further ACCEPT would cost one more request; other faults may go on for ever.
-            self._pause = self._loop.call_later(ACCEPT_PAUSE, self._pause_over)
+            self._pause(None if error.errno in SHORTAGES else group, ACCEPT_PAUSE)
             return False
         if values is None:
             return False
@@ -123,7 +143,7 @@ class Rounds:
         except HsframeworkError as error:
             _log.warning("a request of the kernel's is refused", source=self._source.name, error=str(error))
             # ESRCH means that nobody listens; this consumer's request was taken.
-            return errno.EIO if error.errno == errno.ESRCH else error.errno
+            return INTERRUPTED if error.errno == errno.ESRCH else error.errno
         except Exception as error:
             _log.error("a fault in the dispatcher", error=repr(error), during=f"a request of {self._source.name}")
             return errno.EIO
@@ -135,8 +155,8 @@ class Rounds:
         _log.warning(
             "a request of the kernel's is refused", source=self._source.name, error=f"the group {group!r} was left"
         )
-        return errno.EIO
+        return INTERRUPTED
 
-    def _pause_over(self) -> None:
-        self._pause = None
-        self._resume()
+    def _pause_over(self, group: str | None) -> None:
+        del self._pauses[group]
+        self._resume(group)

@@ -2,13 +2,16 @@
 
 Open sockets keep the namespace alive, and a module that offers the service.  They are opened by the first call that
 needs them; their owner closes them.  A service that is gone raises :class:`ServiceLost` out of every call but DONE.
+
+The socket that is a member of groups is kept for a successor of this process (:mod:`hsframework.process.kept`): until
+that one has read it, the kernel goes on announcing requests to it, and refuses none for want of a listener.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -16,6 +19,7 @@ import structlog
 from hsframework.dispatcher.sources.kernel.wire import GONE, Wire
 from hsframework.errors import HsframeworkError
 from hsframework.netlink.socket import NetlinkError
+from hsframework.process.kept import Kept
 
 _log = structlog.get_logger("hsframework.dispatcher")
 
@@ -27,8 +31,8 @@ class ServiceLost(HsframeworkError):
 class Sockets:
     """A :class:`~hsframework.dispatcher.sources.kernel.wire.Wire` that comes and goes.
 
-    ``open_wire``: opens the form in the namespace; raises HsframeworkError or OSError.  ``announced``: called by the
-    loop when a request was announced.
+    ``open_wire``: opens the form in the namespace, and goes on with a predecessor's socket if there is one; raises
+    HsframeworkError or OSError.  ``announced``: called by the loop when a request was announced.
     """
 
     def __init__(
@@ -38,10 +42,13 @@ class Sockets:
         announced: Callable[[], None],
         *,
         loop: asyncio.AbstractEventLoop,
+        kept: Kept,
     ) -> None:
         self._source = source
         self._open_wire = open_wire
         self._announced = announced
+        self._kept = kept
+        self._kept_name = kept_name(source)
         self._loop = loop
         self._wire: Wire | None = None
         self._problem = ""
@@ -50,6 +57,19 @@ class Sockets:
     def inode(self) -> int | None:
         """Inode of the socket that is a member of groups; None: it is not open."""
         return None if self._wire is None else os.fstat(self._wire.fileno()).st_ino
+
+    def held(self, groups: Iterable[str]) -> list[str]:
+        """Return those of the groups that a predecessor had joined, of which we are a member still.
+
+        Raises ServiceLost.
+        """
+        if self._kept_name not in self._kept.names():
+            return []
+        wire = self._opened()
+        try:
+            return [group for group in groups if wire.is_member(group)]
+        except NetlinkError as error:
+            raise _lost(error) from None
 
     def join(self, group: str) -> None:
         """Become a member of a group.  Raises ServiceLost, and NetlinkError when the membership is refused."""
@@ -62,6 +82,10 @@ class Sockets:
             self._open().leave(group)
         except NetlinkError as error:
             raise _lost(error) from None
+
+    def number(self, group: str) -> int:
+        """Return the number of a multicast group that was joined."""
+        return self._open().number(group)
 
     def drain(self) -> None:
         """Read every announcement.  Raises ServiceLost."""
@@ -98,6 +122,7 @@ class Sockets:
             self._loop.remove_reader(self._wire.fileno())
             self._wire.close()
             self._wire = None
+            self._kept.remove(self._kept_name)
 
     def _opened(self) -> Wire:
         """Return the wire, which is opened now if it is not open.  Raises ServiceLost."""
@@ -107,12 +132,18 @@ class Sockets:
             except (HsframeworkError, OSError) as error:
                 raise _lost(error) from None
             self._loop.add_reader(self._wire.fileno(), self._announced)
+            self._kept.put(self._kept_name, self._wire.fileno())
         return self._wire
 
     def _open(self) -> Wire:
         """Return the wire of a group that was joined: it is open until every group has been sent LOST."""
         assert self._wire is not None
         return self._wire
+
+
+def kept_name(source: str) -> str:
+    """Return the name of a source's kept socket: without a colon, which names of descriptors must not have."""
+    return source.replace(":", "@")
 
 
 def _lost(error: Exception) -> ServiceLost:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
@@ -26,7 +25,7 @@ import structlog
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest
-from hsframework.dispatcher.sources.kernel.completion import Completion
+from hsframework.dispatcher.sources.kernel.completion import INTERRUPTED, Completion
 from hsframework.dispatcher.sources.kernel.memberships import Memberships
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.rounds import Rounds
@@ -40,6 +39,7 @@ from hsframework.dispatcher.sources.kernel.states import (
     step_source,
 )
 from hsframework.dispatcher.sources.kernel.wire import Wire
+from hsframework.process.kept import Kept
 
 _log = structlog.get_logger("hsframework.dispatcher")
 
@@ -61,14 +61,15 @@ class KernelSource:
         missing: Callable[[], None],
         *,
         loop: asyncio.AbstractEventLoop,
+        kept: Kept | None = None,
     ) -> None:
         self.name = name
         self._groups = tuple(sorted(groups))
         self._missing = missing
         self._state = SourceState.OPEN
-        self._sockets = Sockets(name, open_wire, self._announced, loop=loop)
+        self._sockets = Sockets(name, open_wire, self._announced, loop=loop, kept=kept or Kept())
         self._completion = Completion(name, requests, self._sockets)
-        self._rounds = Rounds(self, dispatcher, requests, self._sockets, self._completion, self.room_made, loop=loop)
+        self._rounds = Rounds(self, dispatcher, requests, self._sockets, self._completion, self._resume, loop=loop)
         self._memberships = Memberships(name, self._groups, self._sockets, self._rounds, missing)
         self._actions: Mapping[SourceAction, Callable[[], None]] = {
             SourceAction.CLOSE_GROUPS: self._close_groups,
@@ -102,16 +103,27 @@ class KernelSource:
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         """Complete a request that an earlier dispatcher took: DONE works from any process on its own copy."""
         custody.shut_down()
-        self._completion.refuse(custody, errno.EIO)
+        self._completion.refuse(custody, INTERRUPTED)
         self._settle()
 
-    def room_made(self) -> None:
-        """Take the requests that wait: the dispatcher has room again, or a pause is over."""
+    def room_made(self, group: str) -> None:
+        """Take the requests of the group that wait: the dispatcher has room for them again."""
         with self._guarded():
-            self._memberships.send_all(GroupEvent.READY)
+            self._memberships.send(group, GroupEvent.READY)
         self._settle()
+
+    def group_number(self, group: str) -> int | None:
+        """Return the number of the multicast group, or None while we are no member of it."""
+        return self._memberships.number(group)
 
     # Calls of the owner
+
+    def held(self) -> list[str]:
+        """Return the groups that a predecessor had joined: the kernel counts us a listener of them still."""
+        held: list[str] = []
+        with self._guarded():
+            held.extend(self._sockets.held(self._groups))
+        return held
 
     def look(self) -> None:
         """Join the groups that are served and not joined yet, if the service is there."""
@@ -141,9 +153,19 @@ class KernelSource:
     # Calls of the loop
 
     def _announced(self) -> None:
+        """Ask every group: the one socket has the announcements of all, and may have lost some in an overrun."""
         with self._guarded():
             self._sockets.drain()
             self._memberships.send_all(GroupEvent.READY)
+        self._settle()
+
+    def _resume(self, group: str | None) -> None:
+        """Take the requests that wait, in one group or in all: a pause is over."""
+        with self._guarded():
+            if group is None:
+                self._memberships.send_all(GroupEvent.READY)
+            else:
+                self._memberships.send(group, GroupEvent.READY)
         self._settle()
 
     # The source's own life

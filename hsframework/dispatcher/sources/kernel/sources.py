@@ -6,6 +6,7 @@ The namespaces are our own and those that are configured, for as long as they ex
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +18,16 @@ from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.namespaces import network_namespace, which
 from hsframework.dispatcher.requests.core import Dispatcher
-from hsframework.dispatcher.sources.kernel.genl import HANDLER_CLASSES, GenericWire, refusal
-from hsframework.dispatcher.sources.kernel.others import Watch, form_groups
+from hsframework.dispatcher.sources.kernel.genl import GenericWire, refusal
+from hsframework.dispatcher.sources.kernel.groups import GENERIC, RAW, form_groups
+from hsframework.dispatcher.sources.kernel.others import Watch
 from hsframework.dispatcher.sources.kernel.raw import RawWire
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
+from hsframework.dispatcher.sources.kernel.sockets import kept_name
 from hsframework.dispatcher.sources.kernel.source import KernelSource
 from hsframework.dispatcher.sources.kernel.wire import Wire
+from hsframework.netlink.socket import NetlinkError
+from hsframework.process.kept import Kept
 
 LOOK_INTERVAL = 0.5
 """Seconds between two looks for namespaces that came or went, and for services that were missing."""
@@ -46,9 +51,16 @@ class KernelSources:
     """
 
     def __init__(
-        self, dispatcher: Dispatcher, vault: Vault, configuration: Configuration, *, loop: asyncio.AbstractEventLoop
+        self,
+        dispatcher: Dispatcher,
+        vault: Vault,
+        configuration: Configuration,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        kept: Kept | None = None,
     ) -> None:
         self._dispatcher = dispatcher
+        self._kept = kept or Kept()
         self._loop = loop
         self._own: list[KernelSource] = []
         self._further: dict[str, tuple[tuple[int, int], list[KernelSource]]] = {}
@@ -63,6 +75,8 @@ class KernelSources:
         self._requests = KernelRequests(vault, KernelKeys(configuration.kernel.keyrings), configuration)
         self._own = [self._open(form, None) for form in self._forms]
         self._look()
+        # Before the first look for others' members: what a predecessor had joined is ours.
+        dispatcher.expect({group for source in self._all() for group in source.held()})
         self._watch = Watch(form_groups(configuration), self._inodes, self._served, loop=loop)
 
     def close(self) -> None:
@@ -86,12 +100,29 @@ class KernelSources:
         return [*self._own, *(source for _, sources in self._further.values() for source in sources)]
 
     def _open(self, form: Form, namespace: str | None) -> KernelSource:
-        name, open_wire = form.name, form.open_wire
-        if namespace is not None:
-            name, open_wire = f"{name}:{namespace}", partial(_open_there, namespace, open_wire)
+        name = form.name if namespace is None else f"{form.name}:{namespace}"
         return KernelSource(
-            name, self._dispatcher, self._requests, open_wire, form.groups, self._look_later, loop=self._loop
+            name,
+            self._dispatcher,
+            self._requests,
+            partial(self._open_wire, form, namespace, kept_name(name)),
+            form.groups,
+            self._look_later,
+            loop=self._loop,
+            kept=self._kept,
         )
+
+    def _open_wire(self, form: Form, namespace: str | None, kept: str) -> Wire:
+        """Open a form in a namespace, and go on with the socket of a predecessor if there is one that fits."""
+        with contextlib.nullcontext() if namespace is None else network_namespace(namespace):
+            wire = form.open_wire()
+            fd = self._kept.take(kept)
+            if fd is not None:
+                try:
+                    wire.adopt(fd)
+                except NetlinkError as error:
+                    _log.warning("a socket of the dispatcher before is not used", name=kept, reason=str(error))
+            return wire
 
     def _look_later(self) -> None:
         if self._timer is None:
@@ -139,17 +170,14 @@ def served_forms(configuration: Configuration) -> list[Form]:
         return forms
     refused = refusal()
     if refused is None:
-        forms.append(Form("kernel", GenericWire, HANDLER_CLASSES))
+        forms += [
+            Form(GENERIC, GenericWire, found.groups) for found in form_groups(configuration) if found.form == GENERIC
+        ]
     else:
         tell = _log.warning if refused.forbidden else _log.info
         tell("no requests of the kernel's are taken", reason=refused.reason)
         if refused.forbidden:
             return forms
     if settings.raw.enabled:
-        forms.append(Form("kernel-raw", partial(RawWire, settings.raw.protocols), settings.raw.protocols))
+        forms.append(Form(RAW, partial(RawWire, settings.raw.protocols), settings.raw.protocols))
     return forms
-
-
-def _open_there(namespace: str, open_wire: Callable[[], Wire]) -> Wire:
-    with network_namespace(namespace):
-        return open_wire()

@@ -64,7 +64,7 @@ class GroupAction(enum.Enum):
     JOIN = "become a member: ends in JOINED or NOT_JOINED"
     LEAVE = "cease to be a member"
     ACCEPT = "submit the requests that wait while the dispatcher has room: may end in REFUSED"
-    REFUSE = "complete the requests that wait with EIO: may end in DRAINED or REFUSED"
+    REFUSE = "complete the requests that wait with ETIMEDOUT: may end in DRAINED or REFUSED"
     REPORT_JOINED = "log that it was joined"
     REPORT_LEFT = "log that it was left"
     ASK_LATER = "have RETRY sent later"

@@ -28,7 +28,21 @@ class Wire(ABC):
     def __init__(self, requests: RequestSocket, protocol: int, specification: Specification, message_type: int) -> None:
         self._requests = requests
         self._codec = KernelCodec(specification, message_type=message_type)
+        self._protocol = protocol
         self._notifications = NotificationSocket(protocol)
+
+    def adopt(self, fd: int) -> None:
+        """Go on with the notification socket of a predecessor, in place of the one that was opened.  Takes the fd over.
+
+        To be called in the wire's namespace.  Raises NetlinkError for one that does not fit, and then nothing changes.
+        """
+        adopted = NotificationSocket.adopt(fd, self._protocol)
+        self._notifications.close()
+        self._notifications = adopted
+
+    def is_member(self, group: str) -> bool:
+        """True if the notification socket has joined the group."""
+        return self._group(group) in self._notifications.memberships()
 
     def fileno(self) -> int:
         """Return the fd that is readable when a request was announced."""
@@ -45,6 +59,10 @@ class Wire(ABC):
     def leave(self, group: str) -> None:
         """Cease to be a member of the group."""
         self._notifications.leave(self._group(group))
+
+    def number(self, group: str) -> int:
+        """Return the number of the multicast group.  Raises NetlinkError."""
+        return self._group(group)
 
     def close(self) -> None:
         """Leave every group and close the sockets."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hsframework.configuration.settings import AgentSettings, Configuration, KernelSettings, RawSettings
-from hsframework.supervisor.grants import refused_groups
+from hsframework.dispatcher.grants import refused_groups
 
 INSTALLED = ("tls13", "quic", "psp", "noise")
 RAW = {"tlshd": 1, "psp": 3, "smb": 4}

@@ -1,12 +1,14 @@
-"""Rule for the groups that the agent of a plugin may join when a supervisor has started it.
+"""Rule for the groups that the agent of a plugin may join.
+
+It holds for agents that a supervisor has started, and for those that run as their plugin's user.
 
 A keeper runs its plugin's code, so the groups that it names are a wish.  What decides is what an administrator wrote or
 installed:
 
 * ``[agents.NAME] groups``, where it is set: these and no others;
-* else the kernel's own groups (``tlshd``) for the plugins in ``[kernel] plugins`` alone, those of ``[kernel.raw]
-  protocols`` for these and for the plugin of that name, none that bears the name of another installed plugin, and any
-  other.
+* else the kernel's own groups (``tlshd`` and whatever the running kernel names) for the plugins in ``[kernel] plugins``
+  alone, those of ``[kernel.raw] protocols`` for these and for the plugin of that name, none that bears the name of
+  another installed plugin, and any other.
 
 An agent that root or the dispatcher's own user runs is bound by neither: nobody could hold it to that.
 """
@@ -15,8 +17,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from hsframework.configuration.agent_users import plugin_users
 from hsframework.configuration.settings import AgentSettings, Configuration
-from hsframework.netlink.spec import builtin_specification
+from hsframework.dispatcher.sources.kernel.groups import GENERIC, RAW, form_of
+
+
+class KnownAgents:
+    """Agents of installed plugins that run as their plugins' users; ``plugins``: the plugins' names."""
+
+    def __init__(self, configuration: Configuration, plugins: Collection[str]) -> None:
+        self._configuration = configuration
+        self._plugins = plugins
+        self._owners = plugin_users(configuration, plugins)
+
+    def known(self, uid: int) -> bool:
+        """True if the user is that of a plugin's agent."""
+        return uid in self._owners
+
+    def refused(self, uid: int, group: str) -> str | None:
+        """Return what to change if the agent that runs as this user should join the group; None: it may."""
+        return refused_groups(self._owners[uid], [group], self._configuration, self._plugins).get(group)
 
 
 def refused_groups(
@@ -33,14 +53,10 @@ def _problem(
 ) -> str | None:
     if settings.groups is not None:
         return None if group in settings.groups else f"add it to agents.{plugin}.groups"
-    if group in builtin_specification("handshake").groups or (group != plugin and _is_raw(group, configuration)):
+    form = form_of(group, configuration)
+    if form == GENERIC or (form == RAW and group != plugin):
         named = plugin in configuration.kernel.plugins
         return None if named else f"it is the kernel's; add {plugin!r} to kernel.plugins"
     if group != plugin and group in installed:
         return f"it bears the name of another plugin; set agents.{plugin}.groups"
     return None
-
-
-def _is_raw(group: str, configuration: Configuration) -> bool:
-    raw = configuration.kernel.raw
-    return raw.enabled and group in raw.protocols

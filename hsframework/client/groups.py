@@ -1,0 +1,116 @@
+"""Groups that a dispatcher serves, asked over the consumers' socket; for root and the dispatcher's own user."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from hsframework.client.wire import codec, connect_error, link_lost, open_socket
+from hsframework.errors import HsframeworkError, MessageError, RequestRefused
+from hsframework.local.packets import MAX_PACKET, messages_of, send_packet
+from hsframework.local.places import consumer_socket
+from hsframework.netlink.messages import NLM_F_ACK, Message
+
+TIMEOUT = 5.0
+"""Seconds that the dispatcher has for the whole answer."""
+
+_SEQUENCE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class GroupAgent:
+    """Agent process that has joined the group.  ``in_flight``: the group's requests that it has in hand."""
+
+    name: str
+    protocol: str
+    process: int
+    user: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSource:
+    """Source that takes requests of the group.  ``number``: of the kernel's multicast group; None: it has none."""
+
+    name: str
+    number: int | None
+    waiting: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServedGroup:
+    """Group that is open, or has requests.  ``waiting``: requests that no agent has pulled yet."""
+
+    group: str
+    waiting: int
+    in_flight: int
+    agents: tuple[GroupAgent, ...]
+    sources: tuple[GroupSource, ...]
+
+
+def served_groups(runtime_dir: Path | str | None = None) -> list[ServedGroup]:
+    """Return the groups that a dispatcher serves, by name.
+
+    ``runtime_dir``: as for :class:`~hsframework.client.Client`.  Raises RequestRefused (EACCES: not for this user), and
+    another HsframeworkError when the dispatcher cannot be reached.
+    """
+    path = consumer_socket(runtime_dir)
+    with open_socket(path) as sock:
+        try:
+            sock.settimeout(TIMEOUT)
+            sock.connect(str(path))
+            send_packet(sock, codec().encode("groups", {}, sequence=_SEQUENCE, flags=NLM_F_ACK))
+        except OSError as error:
+            raise connect_error(path, error) from None
+        found = []
+        for message in _answers(sock):
+            if message.error:
+                raise RequestRefused(message.values.get("message", "the groups are not told"), errno=message.error)
+            if message.error == 0:
+                break
+            found.append(_group(message))
+    return found
+
+
+def _answers(sock: socket.socket) -> Iterator[Message]:
+    end = time.monotonic() + TIMEOUT
+    while True:
+        sock.settimeout(max(0.001, end - time.monotonic()))
+        try:
+            data = sock.recv(MAX_PACKET + 1)
+            if not data:
+                raise link_lost(None)
+            messages = [codec().decode(message) for message in messages_of(data)]
+        except TimeoutError:
+            raise HsframeworkError("the dispatcher does not answer; is it hung?", errno=errno.ETIMEDOUT) from None
+        except (OSError, MessageError) as error:
+            raise link_lost(error) from None
+        yield from messages
+
+
+def _group(message: Message) -> ServedGroup:
+    values = message.values
+    return ServedGroup(
+        values.get("group", ""),
+        values.get("waiting", 0),
+        values.get("in-flight", 0),
+        tuple(
+            GroupAgent(
+                each.get("name", ""),
+                each.get("protocol", ""),
+                each.get("process", 0),
+                each.get("user", 0),
+                each.get("in-flight", 0),
+            )
+            for each in values.get("agent", ())
+        ),
+        tuple(
+            GroupSource(each.get("name", ""), each.get("number"), each.get("waiting", 0), each.get("in-flight", 0))
+            for each in values.get("source", ())
+        ),
+    )

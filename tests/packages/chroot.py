@@ -1,0 +1,87 @@
+"""A root of a Debian release that a test may change: a layer over the cached one, which stays as it is.
+
+Each command runs in mount, process and network namespaces of its own, and nothing of it is left at its end.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from scripts.guests.releases import RELEASES
+
+PATIENCE = 300
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+    "DEBIAN_FRONTEND": "noninteractive",
+}
+ROOTS = {release.suite: release.root for release in RELEASES}
+
+
+def unavailable(suite: str) -> str | None:
+    """Return the reason why there is no root of a release here, or None."""
+    if os.geteuid() != 0:
+        return "chroot takes root"
+    if not ROOTS[suite].complete:
+        return f"there is no root of Debian {suite}; `make guests` makes it (about two minutes, once a machine)"
+    return None
+
+
+class Chroot:
+    """A root that a test may change.  ``said``: the output of the last installation."""
+
+    def __init__(self, suite: str, folder: Path) -> None:
+        self.suite = suite
+        self.said = ""
+        self._upper, self._work, self._root = (folder / name for name in ("upper", "work", "root"))
+        for path in (self._upper, self._work, self._root):
+            path.mkdir()
+        layers = f"lowerdir={ROOTS[suite].path / 'tree'},upperdir={self._upper},workdir={self._work}"
+        self._enter = (
+            f"mount -t overlay overlay -o {shlex.quote(layers)} {self._root} && "
+            f"mount -t proc proc {self._root}/proc && mount -t devpts devpts {self._root}/dev/pts && "
+            f'ip link set lo up && exec chroot {self._root} bash -c "$1"'
+        )
+
+    def add(self, path: str, text: str) -> None:
+        """Write a program into the root."""
+        target = self._upper / path
+        self._make(target.parent)
+        target.write_text(text)
+        target.chmod(0o755)
+
+    def copy(self, files: Iterable[Path], folder: str) -> None:
+        """Copy files into a folder of the root, which holds no others then."""
+        shutil.rmtree(self._upper / folder, ignore_errors=True)
+        self._make(self._upper / folder)
+        for file in files:
+            shutil.copy(file, self._upper / folder)
+
+    def run(self, command: str, *, status: int = 0) -> str:
+        """Run a command of bash's and return its output.  Raises AssertionError unless it ends with ``status``."""
+        unshare = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+        finished = subprocess.run(
+            [*unshare, "bash", "-c", self._enter, "bash", command],
+            env=ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert finished.returncode == status, f"{command}\n{finished.stdout}"
+        return finished.stdout
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder of the upper layer with the mode that each part has in the lower one."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in (folder, *folder.parents):
+            if path.is_relative_to(self._upper):
+                path.chmod(0o755)
