@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsframework.testing.certificates import Authority
+from hsframework.testing.certificates import Authority, to_pem
 from scripts.guests import wheels
 from scripts.guests.releases import RELEASES
 from tests.kernel import uml
@@ -54,7 +55,7 @@ def install_packages(guest: Guest, *plugins: str) -> None:
 
 
 def install_wheels(guest: Guest, *plugins: str, environment: str = "/opt/hsframework") -> None:
-    """Install our wheels and their requirements in a virtual environment, and the units with its paths."""
+    """Install our wheels and their requirements in a virtual environment."""
     release = next(release for release in RELEASES if release.suite == guest.suite)
     folder = guest.shared / "wheels"
     guest.put(wheels.needed(release).path / "wheels")
@@ -62,23 +63,34 @@ def install_wheels(guest: Guest, *plugins: str, environment: str = "/opt/hsframe
     names = " ".join(["hsframework", *(f"hsframework-{plugin}" for plugin in plugins)])
     pip = f"{environment}/bin/pip install --quiet --disable-pip-version-check --no-index --find-links /run/host/wheels"
     guest.run(f"python3 -m venv {environment} && {pip} {names}", timeout=300)
-    guest.run(f"{environment}/bin/hsframework units --install")
+
+
+def credentials(guest: Guest, folder: str, identities: Sequence[str], authorities: Sequence[str]) -> None:
+    """Write a certificate of the guest's names and its key for each identity, and our root for each authority.
+
+    NAME.pem and NAME.key; NAME.pem and NAME.crl.
+    """
+    credential = AUTHORITY.issue([SERVER, "guest", "localhost"])
+    for name in identities:
+        guest.write(f"{folder}/{name}.pem", credential.certificate_pem.decode())
+        guest.write(f"{folder}/{name}.key", credential.private_key_pem.decode(), 0o600)
+    for name in authorities:
+        guest.write(f"{folder}/{name}.pem", AUTHORITY.certificate_pem.decode())
+        guest.write(f"{folder}/{name}.crl", to_pem(AUTHORITY.crl([]), "X509 CRL").decode())
 
 
 def configure(guest: Guest) -> None:
     """Write a configuration for NFS with certificates, on both ends, and the names of the servers."""
     guest.run(f"grep -q {SERVER} /etc/hosts || echo 127.0.0.1 {SERVER} >>/etc/hosts")
-    credential = AUTHORITY.issue([SERVER, "guest", "localhost"])
-    folder = guest.shared / "host"
-    folder.mkdir(exist_ok=True)
-    files = credential.write(folder)
-    for path, name, mode in (
-        (files.certificate, "host.pem", 0o644),
-        (files.private_key, "host.key", 0o600),
-        (files.ca, "nfs.pem", 0o644),
-    ):
-        guest.write(f"{ETC}/{name}", path.read_text(), mode)
+    credentials(guest, ETC, ("host",), ("nfs",))
     guest.write(f"{ETC}/hsframework.toml", CONFIGURATION)
+
+
+def tlshd_configuration(folder: str) -> str:
+    """Return tlshd's configuration with the same credentials on both ends."""
+    files = {"x509.truststore": "nfs.pem", "x509.certificate": "host.pem", "x509.private_key": "host.key"}
+    lines = "".join(f"{option}={folder}/{name}\n" for option, name in files.items())
+    return f"[debug]\nloglevel=0\ntls=0\nnl=0\n[authenticate.client]\n{lines}[authenticate.server]\n{lines}"
 
 
 def export(guest: Guest, security: str = "mtls") -> None:

@@ -77,6 +77,12 @@ def main(fleet: Fleet) -> Guest:
 
 
 @pytest.fixture
+def howtos(fleet: Fleet) -> Guest:
+    """Debian trixie with the service installed by pip."""
+    return fleet["howtos"]
+
+
+@pytest.fixture
 def bookworm(fleet: Fleet) -> Guest:
     """Debian bookworm with the service installed and enabled."""
     return fleet["bookworm"]

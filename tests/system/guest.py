@@ -123,7 +123,7 @@ class Guest:
                 except ValueError:  # a line that a reboot cut off
                     continue
                 if "boot" in answer:
-                    # What the boot before was asked for is not answered any more.
+                    # What the boot before was asked for is no longer answered.
                     self._give_up({"code": None, "output": "ended by a reboot"})
                     self._booted.put(answer["boot"])
                 elif answer["id"] in self._answers:

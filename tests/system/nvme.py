@@ -26,9 +26,7 @@ WantedBy=multi-user.target
 
 def set_up(guest: Guest) -> None:
     """Make the keys, nvme-cli's files, and the target's unit; it starts with the next boot."""
-    guest.run(
-        "modprobe nvme-tcp; nvme gen-hostnqn >/etc/nvme/hostnqn; sed 's/.*uuid://' /etc/nvme/hostnqn >/etc/nvme/hostid"
-    )
+    guest.run("modprobe nvme-tcp; cd /etc/nvme; nvme gen-hostnqn >hostnqn; sed 's/.*uuid://' hostnqn >hostid")
     for name in (SUBSYSTEM, DISCOVERY):
         names = f"--hostnqn=$(cat /etc/nvme/hostnqn) --subsysnqn={name}"
         guest.run(f"nvme gen-tls-key --insert --keyring=.nvme --hmac=1 {names}")

@@ -12,6 +12,8 @@ from tests.system import administrator as admin, nvme
 from tests.system.guest import Guest
 
 BOOT_MOUNT = "/mnt/boot"
+LATER = ("remote-fs-pre.target", "nvmf-autoconnect.service", "mnt-boot.mount")
+"""Units of network storage, which start after the service is ready."""
 RECORDED: dict[str, str] = {}
 """Facts of the preparation of ``main``, by name."""
 
@@ -28,11 +30,14 @@ def main(guest: Guest) -> None:
     nvme.set_up(guest)
     guest.reboot()
     RECORDED["boot"] = admin.running(guest)
+    RECORDED["ready"] = admin.show(guest, "ActiveEnterTimestampMonotonic")
+    RECORDED.update({unit: admin.show(guest, "InactiveExitTimestampMonotonic", unit) for unit in LATER})
 
 
 def bookworm(guest: Guest) -> None:
     """Install by pip, configure and enable.  Debian 12's exportfs does not know xprtsec, so all kinds are admitted."""
     admin.install_wheels(guest, "tls13")
+    guest.run("/opt/hsframework/bin/hsframework units --install")
     admin.configure(guest)
     admin.export(guest, "")
     guest.ask(["systemctl", "enable", "--now", "hsframework"])
@@ -44,6 +49,12 @@ def forky(guest: Guest) -> None:
     admin.configure(guest)
     admin.export(guest)
     guest.ask(["systemctl", "enable", "--now", "hsframework"])
+
+
+def howtos(guest: Guest) -> None:
+    """Install by pip, with the program in everybody's path, and no more."""
+    admin.install_wheels(guest, "tls13")
+    guest.run("ln -s /opt/hsframework/bin/hsframework /usr/local/bin/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,7 @@ class Preparation:
 
 PREPARATIONS = {
     "main": Preparation("trixie", main),
+    "howtos": Preparation("trixie", howtos),
     "bookworm": Preparation("bookworm", bookworm),
     "forky": Preparation("forky", forky),
 }

@@ -6,7 +6,7 @@ import pytest
 
 from tests.system import administrator as admin
 from tests.system.guest import Guest
-from tests.system.prepared import BOOT_MOUNT, RECORDED
+from tests.system.prepared import BOOT_MOUNT, LATER, RECORDED
 
 
 def test_enable_now_starts_it(main: Guest) -> None:
@@ -30,6 +30,12 @@ def test_the_mount_of_fstab_is_there(main: Guest) -> None:
     """The mount with xprtsec=mtls was made by the boot itself, and takes a file."""
     assert "xprtsec=mtls" in main.run(f"findmnt --noheadings --output OPTIONS {BOOT_MOUNT}")
     main.run(f"echo written >{BOOT_MOUNT}/file; grep -q written /export/file")
+
+
+@pytest.mark.parametrize("later", LATER)
+def test_order(main: Guest, later: str) -> None:
+    """The service was ready before network storage was looked for."""
+    assert 0 < int(RECORDED["ready"]) <= int(RECORDED[later])
 
 
 def test_the_journal_has_no_warning(main: Guest) -> None:

@@ -15,15 +15,6 @@ def test_exposure(main: Guest, unit: str, most: float) -> None:
     assert done.code == 0, done.output
 
 
-@pytest.mark.parametrize("later", ["remote-fs-pre.target", "nvmf-autoconnect.service", "mnt-boot.mount"])
-def test_order(main: Guest, later: str) -> None:
-    """The service is ready before network storage is looked for."""
-    before = main.run("systemctl show --value --property ActiveEnterTimestampMonotonic hsframework")
-    stamp = "ActiveEnterTimestampMonotonic" if later != "nvmf-autoconnect.service" else "InactiveExitTimestampMonotonic"
-    after = main.run(f"systemctl show --value --property {stamp} {later}")
-    assert 0 < int(before) <= int(after)
-
-
 def test_no_other_agent_beside_it(main: Guest) -> None:
     """A start of tlshd stops the service, and the other way round: only one of the two serves the kernel."""
     main.run("systemctl start tlshd")
