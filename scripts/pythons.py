@@ -70,9 +70,8 @@ class Python:
         shutil.rmtree(self.folder, ignore_errors=True)
         offline = [] if self.chroot is None else ["--no-index", "--find-links", str(_wheels(DEBIAN))]
         constrained = ["--constraint", "constraints.txt", *offline]
-        done = (
-            self.run(self.program, ["-m", "venv", str(self.folder)])
-            and self.run(python, [*PIP, "install", *constrained, *EDITABLE])
+        done = self.run(self.program, ["-m", "venv", str(self.folder)]) and self.run(
+            python, [*PIP, "install", *constrained, *EDITABLE]
         )
         if done:
             stamp.touch()
