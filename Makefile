@@ -18,7 +18,7 @@ FUZZ_SECONDS ?= 60
 PYTEST_ARGS ?=
 DEB_RELEASES ?= bookworm trixie forky
 
-.PHONY: help venv demo test lint docs bench fuzz quick wheels deb constraints clean peers compiler kernel-if-possible
+.PHONY: help venv demo test lint docs bench fuzz quick wheels deb constraints clean peers compiler package-tools kernel-if-possible
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,13 +39,16 @@ $(STAMP): constraints.txt $(PROJECTS)
 peers: ## the Debian packages that demo and tests talk to
 	@scripts/apt-packages.sh peers
 
+package-tools: ## what checks the Debian packages and runs containers
+	@scripts/apt-packages.sh packages
+
 compiler: ## a C compiler, which tests want
 	@scripts/apt-packages.sh compiler
 
 demo: $(STAMP) peers ## the main job on this machine: TLS both ways with OpenSSL's own programs
 	@$(BIN)/hsframework demo
 
-test: $(STAMP) peers compiler lint docs kernel-if-possible ## everything: style, types, documentation, and every tier of tests
+test: $(STAMP) peers compiler package-tools lint docs kernel-if-possible ## everything: style, types, documentation, and every tier of tests
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # Where the test kernel cannot be built (not root, no Debian), its tests are skipped; in CI that is an error.

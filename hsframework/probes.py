@@ -39,3 +39,14 @@ class NotSeen:
 
 
 Probe = Yes[T_co] | No | NotSeen
+
+
+def describe(answer: Probe[object]) -> str:
+    """Return an answer for people: ``yes``, or ``no: `` or ``not seen: `` with the reason."""
+    match answer:
+        case Yes():
+            return "yes"
+        case No(reason):
+            return f"no: {reason}"
+        case NotSeen(reason):
+            return f"not seen: {reason}"

@@ -4,7 +4,8 @@
 #   scripts/apt-packages.sh base      a Python that can make virtual environments
 #   scripts/apt-packages.sh peers     the TLS and QUIC programs with which the demo and the tests exchange data
 #   scripts/apt-packages.sh compiler  a C compiler, for the agent in C among the tests
-#   scripts/apt-packages.sh deb       what builds and checks the Debian packages
+#   scripts/apt-packages.sh deb       what builds the Debian packages
+#   scripts/apt-packages.sh packages  what checks them, and runs them in a container
 set -eu
 
 missing=""
@@ -29,7 +30,12 @@ for tier in "$@"; do
             ;;
         deb)
             need dpkg-deb dpkg
+            ;;
+        packages)
+            need dpkg-deb dpkg
             need lintian lintian
+            need podman podman
+            PATH="$PATH:/usr/sbin" need runc runc
             need shellcheck shellcheck
             ;;
         *)

@@ -31,7 +31,8 @@ class AgentHost:
 
     ``on_joined`` is called when every protocol has joined its groups, and again after each reconnection;
     ``on_retired`` when this process is to be replaced.  ``capacity``: requests in hand; None: as many as the limit of
-    open files allows.  ``name``: for the dispatcher's log.
+    open files allows.  ``name``: for the dispatcher's log.  ``kernel_tls``: what this process can do with the kernel's
+    TLS, for people.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class AgentHost:
         capacity: int | None = None,
         on_joined: Callable[[], None] = lambda: None,
         on_retired: Callable[[], None] = lambda: None,
+        kernel_tls: str | None = None,
     ) -> None:
+        self._kernel_tls = kernel_tls
         self.served = tuple(served)
         check_no_overlap(self.served)
         self._path = Path(agent_socket_path)
@@ -80,7 +83,7 @@ class AgentHost:
         tasks: list[asyncio.Task[None]] = []
         for served in self.served:
             name = self._name or f"{served.name}-{os.getpid()}"
-            link = Link(served, self._shared, self._path, name, loop)
+            link = Link(served, self._shared, self._path, name, loop, kernel_tls=self._kernel_tls)
             self._links.append(link)
             tasks.append(loop.create_task(link.run(partial(self._link_joined, link))))
         stop = loop.create_task(self._stop.wait())

@@ -65,12 +65,16 @@ from hsframework.local.control import (
 )
 from hsframework.local.liveness import SHARE, Liveness
 from hsframework.local.pulse import Pulse
+from hsframework.probes import describe
 from hsframework.process.capabilities import die_with_parent
 from hsframework.process.forks import forbid_forks, forbid_programs, our_own_fork
 from hsframework.process.lock import lock_memory
+from hsframework.process.pidfds import open_pidfd
 from hsframework.process.signals import SignalSocket, expect_children, stop_signals
+from hsframework.process.title import set_title
 from hsframework.registry.plugins import PluginRegistry
 from hsframework.telemetry.log import exception_text
+from hsframework.tls.kernel import supported_ciphers
 
 MOST_DEATHS = 5
 DEATH_WINDOW = 10.0
@@ -97,6 +101,7 @@ def keeper_main(options: KeeperOptions) -> int:
     if options.control is not None:
         control = ControlSocket(options.control, KEEPER_TO_SUPERVISOR, SUPERVISOR_TO_KEEPER)
     forbid_forks()
+    set_title(f"hsframework agent {', '.join(options.ours)}")
     try:
         registry, served = warm_up(options)
         if not served:
@@ -155,6 +160,7 @@ class Keeper:
         self._deaths: collections.deque[float] = collections.deque()
         self._status: ExitStatus | None = None
         self._begun = control is None
+        self._kernel_tls = describe(supported_ciphers())
         self._announced = False
         self._liveness: Liveness[_Worker] = Liveness(options.watchdog)
         self._look_at = 0.0
@@ -229,7 +235,7 @@ class Keeper:
                 ours.close()
                 self._become_worker(theirs, keeper)
         theirs.close()
-        worker = _Worker(pid, os.pidfd_open(pid), ours)
+        worker = _Worker(pid, open_pidfd(pid), ours)
         self._workers[pid] = worker
         self._liveness.heard(worker, time.monotonic())
         self._selector.register(ours, selectors.EVENT_READ, lambda: self._worker_spoke(worker))
@@ -316,6 +322,7 @@ class Keeper:
         try:
             self._signals.leave()
             die_with_parent(keeper)
+            set_title(f"hsframework agent {', '.join(self._options.ours)}, worker")
             self._options.manager.leave()
             self._selector.close()
             for worker in self._workers.values():
@@ -361,6 +368,7 @@ class Keeper:
             self._options.agent_socket_path,
             on_joined=lambda: tell(_JOINED),
             on_retired=lambda: tell(_RETIRES),
+            kernel_tls=self._kernel_tls,
         )
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(unhandled)

@@ -42,10 +42,23 @@ _log = structlog.get_logger("hsframework.agent")
 
 
 class Link:
-    """The connection of one protocol to the dispatcher.  ``in_hand``: its requests."""
+    """The connection of one protocol to the dispatcher.
 
-    def __init__(self, served: Served, shared: Shared, path: Path, name: str, loop: asyncio.AbstractEventLoop) -> None:
+    ``in_hand``: its requests.  ``kernel_tls``: what this process can do with the kernel's TLS, for people.
+    """
+
+    def __init__(
+        self,
+        served: Served,
+        shared: Shared,
+        path: Path,
+        name: str,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        kernel_tls: str | None = None,
+    ) -> None:
         self._served = served
+        self._kernel_tls = kernel_tls
         self._retire = shared.retire
         self._path = path
         self._name = name
@@ -141,6 +154,7 @@ class Link:
                 "socket-protocol": sorted(protocol.socket_protocols),
                 "agent": self._name,
                 "tls-policies": protocol.tls_policies,
+                "kernel-tls": self._kernel_tls,
             },
         )
         self._joined = True

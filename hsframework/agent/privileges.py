@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -90,15 +91,27 @@ def drop_privileges(user: AgentUser | None, *, keep_read_search: bool = False) -
 
 
 def _become(user: AgentUser) -> None:
-    try:
-        os.setgroups([])
-        os.setresgid(user.gid, user.gid, user.gid)
-        os.setresuid(user.uid, user.uid, user.uid)
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot become user {user.name}: {error.strerror}; name another, or start the service with CAP_SETUID "
-            "and CAP_SETGID where this user id exists"
-        ) from None
+    """Become a user without groups.  Raises ConfigurationError that names the system call."""
+    ids = (user.uid,) * 3, (user.gid,) * 3
+    if (os.getresuid(), os.getresgid()) == ids and not set(os.getgroups()) - {user.gid}:
+        _log.warning(
+            "the agent runs as the user of the service: nothing but capabilities keeps them apart", uid=user.uid
+        )
+        return
+    changes: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("setgroups", lambda: os.setgroups([])),
+        ("setresgid", lambda: os.setresgid(*ids[1])),
+        ("setresuid", lambda: os.setresuid(*ids[0])),
+    )
+    for call, change in changes:
+        try:
+            change()
+        except OSError as error:
+            raise ConfigurationError(
+                f"{call}: {error.strerror}: cannot become user {user.name}; start the service with CAP_SETUID and "
+                "CAP_SETGID where this user id exists.  In a container with one user, agents.NAME.user = "
+                f"{str(os.getuid())!r} runs the agent as that one"
+            ) from None
 
 
 def drop_last_capability() -> None:

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, str] = {
     "plugins": "list the installed plugins",
     "plugin": "make the package of a new plugin",
     "units": "write the units for systemd, with the paths of this installation",
+    "config": "check a configuration without starting anything",
     "doctor": "say what is missing on this machine, and how to mend it",
     "demo": "run the main job on this machine and show what happened",
 }

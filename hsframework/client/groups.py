@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hsframework.client.wire import codec, connect_error, link_lost, open_socket
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
@@ -30,6 +32,10 @@ class GroupAgent:
     process: int
     user: int
     in_flight: int
+    kernel_tls: str = ""
+    """What it can do with the kernel's TLS, by its own word: ``yes``, or a reason."""
+    age: int = 0
+    """Seconds since it joined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +65,35 @@ def served_groups(runtime_dir: Path | str | None = None) -> list[ServedGroup]:
     ``runtime_dir``: as for :class:`~hsframework.client.Client`.  Raises RequestRefused (EACCES: not for this user), and
     another HsframeworkError when the dispatcher cannot be reached.
     """
+    return [_group(message) for message in _ask("groups", runtime_dir)]
+
+
+def service_status(runtime_dir: Path | str | None = None) -> dict[str, Any]:
+    """Return the state of the service, for doctor and for people: the members may change.  Raises as above."""
+    (message,) = _ask("status", runtime_dir)
+    try:
+        report = json.loads(message.values.get("report", ""))
+    except ValueError as error:
+        raise link_lost(error) from None
+    return dict(report)
+
+
+def _ask(operation: str, runtime_dir: Path | str | None) -> list[Message]:
     path = consumer_socket(runtime_dir)
     with open_socket(path) as sock:
         try:
             sock.settimeout(TIMEOUT)
             sock.connect(str(path))
-            send_packet(sock, codec().encode("groups", {}, sequence=_SEQUENCE, flags=NLM_F_ACK))
+            send_packet(sock, codec().encode(operation, {}, sequence=_SEQUENCE, flags=NLM_F_ACK))
         except OSError as error:
             raise connect_error(path, error) from None
         found = []
         for message in _answers(sock):
             if message.error:
-                raise RequestRefused(message.values.get("message", "the groups are not told"), errno=message.error)
+                raise RequestRefused(message.values.get("message", "it is not told"), errno=message.error)
             if message.error == 0:
                 break
-            found.append(_group(message))
+            found.append(message)
     return found
 
 
@@ -106,6 +126,8 @@ def _group(message: Message) -> ServedGroup:
                 each.get("process", 0),
                 each.get("user", 0),
                 each.get("in-flight", 0),
+                each.get("kernel-tls", ""),
+                each.get("age", 0),
             )
             for each in values.get("agent", ())
         ),

@@ -294,6 +294,9 @@ class Configuration:
     allow: tuple[AllowRule, ...] = ()
     plugins: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     """One table for each plugin, by its ``settings_type``."""
+    key_groups: tuple[str, ...] = ()
+    """Groups of users that may read files of private and pre-shared keys beside their owner, names or numbers: such a
+    file may have mode 0640 and one of these groups."""
     required_groups: tuple[str, ...] | None = None
     """Groups that an agent must have joined before the service reports that it is ready; unset: ``tlshd``, if the
     kernel is served and a plugin of ``kernel.plugins`` is installed."""
@@ -303,6 +306,8 @@ class Configuration:
     """Installed plugins that are not used."""
     folder: Path | None = field(default=None, metadata=NO_KEY)
     """Folder of the file, to which paths in ``plugins`` are relative."""
+    file: Path | None = field(default=None, metadata=NO_KEY)
+    """The file itself."""
 
     def __post_init__(self) -> None:
         for name in self.required_plugins:

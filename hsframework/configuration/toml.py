@@ -58,7 +58,7 @@ def parse_configuration(text: str, path: Path) -> Configuration:
         configuration = settings_from_table(Configuration, tree, "", base=path.absolute().parent)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from None
-    return dataclasses.replace(configuration, folder=path.absolute().parent)
+    return dataclasses.replace(configuration, folder=path.absolute().parent, file=path.absolute())
 
 
 def _is_there(path: Path) -> bool:

@@ -11,7 +11,7 @@ import binascii
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,16 +45,16 @@ def read_public(path: str | os.PathLike[str]) -> bytes:
     return _read(Path(path), MAX_PUBLIC_FILE, secret=False)
 
 
-def read_secret(path: str | os.PathLike[str]) -> bytes:
-    """Read a file of keys, up to 1 MiB.
+def read_secret(path: str | os.PathLike[str], groups: Collection[int] = ()) -> bytes:
+    """Read a file of keys, up to 1 MiB.  ``groups``: numbers of the groups that may read it beside its owner.
 
     Raises ``ConfigurationError``, also for a file that belongs neither to root nor to this user, or that other users
     may access.
     """
-    return _read(Path(path), MAX_SECRET_FILE, secret=True)
+    return _read(Path(path), MAX_SECRET_FILE, secret=True, groups=groups)
 
 
-def _read(path: Path, limit: int, *, secret: bool) -> bytes:
+def _read(path: Path, limit: int, *, secret: bool, groups: Collection[int] = ()) -> bytes:
     try:
         # Without O_NONBLOCK opening a FIFO would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -67,22 +67,23 @@ def _read(path: Path, limit: int, *, secret: bool) -> bytes:
         if status.st_size > limit:
             raise ConfigurationError(f"{path} has {status.st_size} bytes, more than the {limit} that are read")
         if secret:
-            _check_private(path, status)
+            _check_private(path, status, groups)
         with open(descriptor, "rb", closefd=False) as file:
             return file.read(limit)
     finally:
         os.close(descriptor)
 
 
-def _check_private(path: Path, status: os.stat_result) -> None:
+def _check_private(path: Path, status: os.stat_result, groups: Collection[int]) -> None:
     if status.st_uid not in (0, os.geteuid()):
         raise ConfigurationError(
             f"{path} belongs to user {status.st_uid}, who can read and replace the key: run 'chown root {path}'"
         )
-    if status.st_mode & 0o077:
+    if status.st_mode & (0o037 if status.st_gid in groups else 0o077):
         mode = stat.S_IMODE(status.st_mode)
         raise ConfigurationError(
-            f"{path} has mode {mode:04o}, and others than its owner can get at the key: run 'chmod 600 {path}'"
+            f"{path} has mode {mode:04o}, and others than its owner can get at the key: run 'chmod 600 {path}', or "
+            f"name the group that may read it (mode 0640, group {status.st_gid}) in key-groups"
         )
 
 

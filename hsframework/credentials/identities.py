@@ -10,7 +10,7 @@ Trust and pre-shared keys have modules of their own, and can be imported from he
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -40,13 +40,21 @@ PrivateKey = (
 _KEY_LABELS = frozenset({"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"})
 
 
-def load_identity(certificate: str | os.PathLike[str], private_key: str | os.PathLike[str] | None = None) -> Identity:
-    """Load an identity; without ``private_key`` the file has both.  Raises ``ConfigurationError``."""
+def load_identity(
+    certificate: str | os.PathLike[str],
+    private_key: str | os.PathLike[str] | None = None,
+    *,
+    key_groups: Collection[int] = (),
+) -> Identity:
+    """Load an identity; without ``private_key`` the file has both.  Raises ``ConfigurationError``.
+
+    ``key_groups``: numbers of the groups that may read the file with the key, beside its owner.
+    """
     if private_key is None:
-        both = read_secret(certificate)
+        both = read_secret(certificate, key_groups)
         return identity_from_bytes(both, both, names=(os.fspath(certificate),) * 2)
     names = (os.fspath(certificate), os.fspath(private_key))
-    return identity_from_bytes(read_public(certificate), read_secret(private_key), names=names)
+    return identity_from_bytes(read_public(certificate), read_secret(private_key, key_groups), names=names)
 
 
 def identity_from_bytes(

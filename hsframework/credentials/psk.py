@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 
 from hsframework.credentials.files import read_secret
 from hsframework.errors import ConfigurationError
@@ -32,12 +33,12 @@ _NVME_HASHES = {b"01": "sha256", b"02": "sha384"}
 _HEX = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
 
 
-def load_psk_file(path: str | os.PathLike[str]) -> tuple[PresharedKey, ...]:
-    """Load the keys of a file, in order.
+def load_psk_file(path: str | os.PathLike[str], *, key_groups: Collection[int] = ()) -> tuple[PresharedKey, ...]:
+    """Load the keys of a file, in order.  ``key_groups``: numbers of the groups that may read it, beside its owner.
 
     Raises ``ConfigurationError``, which names file and line and shows neither identity nor key.
     """
-    return parse_psks(read_secret(path), os.fspath(path))
+    return parse_psks(read_secret(path, key_groups), os.fspath(path))
 
 
 def parse_psks(data: bytes, name: str) -> tuple[PresharedKey, ...]:

@@ -7,9 +7,11 @@ import gc
 import math
 import os
 import resource
+import signal
 import socket
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
@@ -28,6 +30,7 @@ from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.limits import within_fds
 from hsframework.dispatcher.sources.consumers import LocalSource
 from hsframework.dispatcher.sources.kernel import KernelSources
+from hsframework.dispatcher.status import Status
 from hsframework.local.control import DispatcherAlive, Served
 from hsframework.local.liveness import SHARE
 from hsframework.local.pulse import Pulse
@@ -45,6 +48,7 @@ from hsframework.process.lock import lock_memory, prepare_protection
 from hsframework.process.service_manager import ServiceManager
 from hsframework.process.signals import stop_signals
 from hsframework.process.snapshot import freeze, thaw
+from hsframework.process.title import set_title
 from hsframework.telemetry.metrics import Endpoint
 from hsframework.tls.kernel import supported_ciphers
 
@@ -87,6 +91,7 @@ class Surroundings:
 
 def run(configuration: Configuration, surroundings: Surroundings) -> int:
     """Serve until SIGTERM or SIGINT.  Returns the exit status; raises ConfigurationError."""
+    set_title("hsframework dispatcher")
     kernel_tls = harden()
     prepare_protection(configuration.memory)
     configuration = within_fd_limit(configuration)
@@ -113,6 +118,7 @@ async def _serve(
     stop = asyncio.Event()
     for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _not_read_again)
     dispatcher = Dispatcher(configuration, expected_groups=surroundings.expected_groups)
     dispatcher.metrics.gauges = {"hsframework_requests_pending": lambda: len(dispatcher.requests)}
     dispatcher.offload = OffloadLookup()
@@ -129,21 +135,43 @@ async def _serve(
     surroundings.kept.drop_rest()
     required = required_groups(configuration, serves_kernel=serves_kernel, plugins=surroundings.plugins)
     reports = Reports(surroundings, dispatcher, policy, required, kernel_tls, stop, loop=loop)
+    status = Status(
+        vault,
+        agents,
+        kernel_tls,
+        required,
+        ready=lambda: reports.ready,
+        problem_of_metrics=lambda: None if metrics is None else metrics.problem,
+    )
+    local.status = status.report
     await stop.wait()
+    parts = (local, agents, kernel, trusts, reports, metrics, dispatcher.offload, dispatcher)
+    await _end(dispatcher, reports, surroundings.kept, [part for part in parts if part is not None])
+    return 0
+
+
+class _Part(Protocol):
+    def close(self) -> None: ...
+
+
+async def _end(dispatcher: Dispatcher, reports: Reports, kept: Kept, parts: Iterable[_Part]) -> None:
+    """Let the handshakes under way end, complete the other requests, and close everything."""
     _log.info("the dispatcher stops", pending=len(dispatcher.requests))
     reports.stopping()
     await dispatcher.drain(DRAIN_TIME)
     # Whoever starts the service after an orderly end wants to hear of a file that cannot be used.
-    surroundings.kept.remove(VAULT)
-    surroundings.kept.remove(CONFIGURATION)
-    surroundings.kept.freeze()
+    kept.remove(VAULT)
+    kept.remove(CONFIGURATION)
+    kept.freeze()
     dispatcher.stop()
     # One turn of the loop, so that the results that were queued go out.
     await asyncio.sleep(0)
-    for part in (local, agents, kernel, trusts, reports, metrics, dispatcher.offload, dispatcher):
-        if part is not None:
-            part.close()
-    return 0
+    for part in parts:
+        part.close()
+
+
+def _not_read_again() -> None:
+    _log.info("SIGHUP: files are read at the start; a restart reads them, and loses no request")
 
 
 def _settle(configuration: Configuration, loop: asyncio.AbstractEventLoop, *, ahead: bool) -> None:
@@ -202,6 +230,11 @@ class Reports:
         self._readiness = Readiness(dispatcher, required, kernel_tls, self._ready, self._status)
         limit = min(dispatcher.configuration.timeouts.watchdog, self._manager.watchdog or math.inf)
         self._pulse = Pulse(loop, limit / SHARE, self._beat)
+
+    @property
+    def ready(self) -> bool:
+        """True if each required group has had an agent."""
+        return self._readiness.ready
 
     def stopping(self) -> None:
         """Report that the service stops."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -23,6 +24,7 @@ def overview(dispatcher: Dispatcher) -> Iterator[dict[str, Any]]:
 
 def _group(dispatcher: Dispatcher, group: Group, requests: list[PendingRequest]) -> dict[str, Any]:
     in_flight = Counter(request.agent for request in requests if request.agent is not None)
+    now = asyncio.get_running_loop().time()
     agents = [
         {
             "name": agent.name,
@@ -30,6 +32,8 @@ def _group(dispatcher: Dispatcher, group: Group, requests: list[PendingRequest])
             "process": agent.peer.pid,
             "user": agent.peer.uid,
             "in-flight": in_flight[agent],
+            "kernel-tls": agent.kernel_tls,
+            "age": max(0, int(now - agent.joined_at)),
         }
         for agent in sorted(group.members, key=lambda agent: agent.name)
     ]

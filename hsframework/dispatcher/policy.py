@@ -68,7 +68,8 @@ class Policy:
     """Rules of the configuration, with every name resolved, so that no look-up happens later.
 
     ``agent_uids``: by group, further user ids that may join it.  ``plugin_agents``: agents that are known by their
-    users; None: a supervisor names their users by :meth:`allow_join`.
+    users; None: a supervisor names their users by :meth:`allow_join`.  ``own_uid``: the dispatcher's user; None: this
+    process's.
     """
 
     def __init__(
@@ -77,9 +78,10 @@ class Policy:
         *,
         agent_uids: Mapping[str, Iterable[int]] | None = None,
         plugin_agents: PluginAgents | None = None,
+        own_uid: int | None = None,
     ) -> None:
         self._agents = plugin_agents
-        self._privileged = frozenset({0, os.geteuid()})
+        self._privileged = frozenset({0, os.geteuid() if own_uid is None else own_uid})
         self._rules = tuple(_resolve(rule, index) for index, rule in enumerate(configuration.allow))
         self._joiners: dict[str, frozenset[int]] = {
             name: frozenset(user_id(user, f"groups.{name}.users") for user in group.users)
@@ -142,15 +144,16 @@ def user_id(user: str, where: str) -> int:
         raise ConfigurationError(f"{where}: there is no user {user!r}; create it or name another") from None
 
 
+def group_id(group: str, where: str) -> int:
+    """Return the number of a group of users: ``"ssl-cert"`` or ``"108"`` → 108.  Raises ConfigurationError."""
+    try:
+        return int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise ConfigurationError(f"{where}: there is no group {group!r}; create it or name another") from None
+
+
 def _resolve(rule: AllowRule, index: int) -> _Rule:
-    gids = set()
-    for name in rule.groups:
-        try:
-            gids.add(int(name) if name.isdigit() else grp.getgrnam(name).gr_gid)
-        except KeyError:
-            raise ConfigurationError(
-                f"allow[{index}].groups: there is no group {name!r}; create it or name another"
-            ) from None
+    gids = {group_id(name, f"allow[{index}].groups") for name in rule.groups}
     uids = {user_id(user, f"allow[{index}].users") for user in rule.users}
     return _Rule(frozenset(uids), frozenset(gids), frozenset(rule.profiles))
 

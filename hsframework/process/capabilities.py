@@ -14,6 +14,8 @@ import struct
 from collections.abc import Iterable
 from functools import cache
 
+import structlog
+
 CAP_DAC_READ_SEARCH = 2
 CAP_KILL = 5
 CAP_NET_ADMIN = 12
@@ -23,12 +25,14 @@ CAP_SYS_RESOURCE = 24
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_KEEPCAPS = 8
+_PR_SET_NAME = 15
 _PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _MAX_CAPABILITIES = 64
+_log = structlog.get_logger("hsframework.process")
 
 
 def keep_capabilities(capabilities: Iterable[int]) -> None:
@@ -37,7 +41,11 @@ def keep_capabilities(capabilities: Iterable[int]) -> None:
         return
     kept = set(capabilities)
     clear_bounding_set(kept)
-    set_capabilities(_capability_sets()[1] & sum(1 << capability for capability in kept))
+    try:
+        set_capabilities(_capability_sets()[1] & sum(1 << capability for capability in kept))
+    except OSError as error:
+        # A sandbox that allows more than is needed, and forbids to give it up: that is its administrator's to say.
+        _log.warning("capabilities cannot be given up", call="capset", reason=error.strerror)
 
 
 def set_capabilities(mask: int) -> None:
@@ -53,7 +61,8 @@ def set_capabilities(mask: int) -> None:
     header = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), 8)
     data = ctypes.create_string_buffer(struct.pack("=6I", low, low, 0, high, high, 0), 24)
     if libc().capset(header, data):
-        raise OSError(ctypes.get_errno(), "capset")
+        code = ctypes.get_errno()
+        raise OSError(code, f"capset: {os.strerror(code)}")
 
 
 def clear_bounding_set(kept: Iterable[int] = ()) -> None:
@@ -78,7 +87,8 @@ def _capability_sets() -> tuple[int, int, int]:
     header = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), 8)
     data = ctypes.create_string_buffer(24)
     if libc().capget(header, data):
-        raise OSError(ctypes.get_errno(), "capget")
+        code = ctypes.get_errno()
+        raise OSError(code, f"capget: {os.strerror(code)}")
     low_effective, low, low_kept, high_effective, high, high_kept = struct.unpack("=6I", data.raw)
     return low_effective | high_effective << 32, low | high << 32, low_kept | high_kept << 32
 
@@ -113,8 +123,14 @@ def prctl(option: int, argument: int, *, must: bool = False) -> bool:
     """Call prctl(2).  Returns False, or raises OSError if it ``must`` succeed, when the kernel refuses."""
     result = libc().prctl(option, *(ctypes.c_ulong(item) for item in (argument, 0, 0, 0)))
     if result < 0 and must:
-        raise OSError(ctypes.get_errno(), f"prctl {option}")
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl {option}: {os.strerror(code)}")
     return bool(result >= 0)
+
+
+def set_thread_name(name: bytes) -> None:
+    """Set the name of this thread, of which the kernel keeps 15 bytes."""
+    libc().prctl(_PR_SET_NAME, ctypes.c_char_p(name), *(ctypes.c_ulong(0) for _ in range(3)))
 
 
 @cache

@@ -1,6 +1,7 @@
 """Calls of keyctl(2) on the kernel's keys, as the dispatcher and the agents need them.
 
-A serial is a positive number.  Every call raises OSError with the kernel's errno.  libc has no wrappers for these, and
+A serial is a positive number.  Every call raises OSError with the kernel's errno, whose text names
+the call.  libc has no wrappers for these, and
 their numbers differ between machines.
 """
 
@@ -27,6 +28,7 @@ _NUMBERS = {
     "s390x": (278, 280),
     "ppc64le": (269, 271),
 }
+_CALLS = ("keyctl", "add_key")
 _FIRST_SIZE = 4096
 
 
@@ -135,7 +137,7 @@ def _call(number: int, *arguments: object) -> int:
     result: int = _libc().syscall(ctypes.c_long(number), *arguments)
     if result < 0:
         code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+        raise OSError(code, f"{_CALLS[number == _numbers()[0]]}: {os.strerror(code)}")
     return result
 
 

@@ -24,6 +24,12 @@ def stop_signals() -> tuple[signal.Signals, ...]:
     return (signal.SIGTERM, signal.SIGINT)
 
 
+def ignore_hangup() -> None:
+    """Ignore SIGHUP, in this process and those forked from it: who sends it wants files read again, and nothing
+    ended."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
 def expect_children() -> None:
     """Make waitpid(2) find ended children, also where SIGCHLD is ignored, by which the kernel reaps them itself."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from hsframework.process.capabilities import die_with_parent
 from hsframework.process.forks import our_own_fork
+from hsframework.process.pidfds import open_pidfd
 from hsframework.process.signals import expect_children
 from hsframework.registry.compatibility import check_distribution
 from hsframework.registry.installed import Found, installed
@@ -66,7 +67,7 @@ def _try(found: Found, parent: int) -> NoReturn:
 
 
 def _end(pid: int, deadline: float, timeout: float) -> str | None:
-    pidfd = os.pidfd_open(pid)
+    pidfd = open_pidfd(pid)
     try:
         if not select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))[0]:
             with contextlib.suppress(ProcessLookupError):

@@ -47,6 +47,7 @@ from hsframework.local.control import (
 from hsframework.process.kept import CONFIGURATION, Kept, Shelf
 from hsframework.process.lock import lock_memory, prepare_protection
 from hsframework.process.service_manager import ServiceManager
+from hsframework.process.title import set_title
 from hsframework.registry.installed import plugin_names
 from hsframework.supervisor.children import Child, Children
 from hsframework.supervisor.conversation import Agent, Conversation
@@ -147,6 +148,7 @@ def run(configuration: Configuration, manager: ServiceManager, kept: Kept) -> in
     """
     _check_required(configuration)
     _check_any(configuration)
+    set_title("hsframework run")
     dispatcher_main.harden()
     prepare_protection(configuration.memory)
     lock_memory(configuration.memory, populate=True)

@@ -100,6 +100,16 @@ class Metrics:
             yield GaugeMetricFamily(name, name.replace("_", " "), value=read())
 
 
+def check_address(listen: str) -> tuple[str, int]:
+    """Return host and port of ``address:port``; an empty text gives an empty host.  Raises ConfigurationError."""
+    host, _, port = listen.rpartition(":")
+    if not listen:
+        return "", 0
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigurationError(f"metrics.listen = {listen!r}: write it as address:port, for example 127.0.0.1:9464")
+    return host.strip("[]"), int(port)
+
+
 class Endpoint:
     """The endpoint at ``listen`` (``address:port``) for Prometheus.
 
@@ -112,14 +122,10 @@ class Endpoint:
     def __init__(self, metrics: Metrics, listen: str, loop: asyncio.AbstractEventLoop) -> None:
         from prometheus_client import CollectorRegistry, start_http_server
 
-        host, _, port = listen.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
-            raise ConfigurationError(
-                f"metrics.listen = {listen!r}: write it as address:port, for example 127.0.0.1:9464"
-            )
+        host, port = check_address(listen)
         registry = CollectorRegistry()
         registry.register(metrics)
-        self._begin: Callable[[], object] = partial(start_http_server, int(port), host.strip("[]"), registry)
+        self._begin: Callable[[], object] = partial(start_http_server, port, host, registry)
         self._listen = listen
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None

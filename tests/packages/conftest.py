@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from scripts.guests.chroot import Chroot, unavailable
 from scripts.packages.__main__ import build
 from scripts.packages.environment import build_wheels
 from scripts.packages.targets import RELEASES
-from tests.packages.chroot import Chroot, unavailable
 
 LIMIT = 600
 """Seconds for one test, with the building of the packages."""

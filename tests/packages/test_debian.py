@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import re
 
+from scripts.guests.chroot import Chroot
 from scripts.packages.targets import RELEASES
-from tests.packages.chroot import Chroot
 from tests.packages.conftest import Packages
 
 USERS = {f"hsframework-{protocol}" for protocol in ("tls13", "quic", "kernel-quic", "psp")}

@@ -18,7 +18,7 @@ from tests.packages.conftest import Packages
 def _program(name: str) -> str:
     path = shutil.which(name)
     if path is None:
-        pytest.skip(f"{name} is not installed; scripts/apt-packages.sh deb installs it")
+        pytest.skip(f"{name} is not installed; scripts/apt-packages.sh packages installs it")
     return path
 
 

@@ -19,6 +19,7 @@ from hsframework.dispatcher.sources.kernel.source import KernelSource
 from hsframework.dispatcher.sources.kernel.wire import Wire
 from hsframework.interface import PresharedKey, Secret
 from hsframework.netlink.socket import NetlinkError
+from hsframework.process.kept import Kept
 from tests.support.house import House, Peer, house
 
 GROUP, OTHER = "tlshd", "other"
@@ -67,6 +68,9 @@ class PlayedWire(Wire):
     def drain(self) -> None:
         os.read(self._reader, 100)
         self._service.drains += 1
+
+    def is_member(self, group: str) -> bool:
+        return group in self._service.members
 
     def join(self, group: str) -> None:
         if group in self._service.not_joined:
@@ -130,15 +134,18 @@ class Keys:
 class Stage:
     """A dispatcher with one source that asks ``service``."""
 
-    def __init__(self, home: House, configuration: Configuration) -> None:
+    def __init__(self, home: House, configuration: Configuration, kept: Kept | None = None) -> None:
         self.home = home
+        self._kept = kept or Kept()
         self.service = Service()
         self.keys = Keys()
         self.missing = 0
         requests = KernelRequests(Vault(configuration), cast("KernelKeys", self.keys), configuration)
         loop = asyncio.get_running_loop()
         self.wires: list[PlayedWire] = []
-        self.source = KernelSource("played", home.dispatcher, requests, self._open, GROUPS, self._miss, loop=loop)
+        self.source = KernelSource(
+            "played", home.dispatcher, requests, self._open, GROUPS, self._miss, loop=loop, kept=self._kept
+        )
 
     async def leaves(self, agent: Peer, group: str = GROUP) -> None:
         """The last agent leaves, and none comes in the time in which one is expected."""
@@ -147,6 +154,9 @@ class Stage:
 
     def _open(self) -> Wire:
         self.wires.append(PlayedWire(self.service))
+        passed = self._kept.take("played")
+        if passed is not None:
+            os.close(passed)
         return self.wires[-1]
 
     def _miss(self) -> None:
@@ -171,10 +181,10 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def stage(**values: Any) -> AsyncIterator[Stage]:
+async def stage(kept: Kept | None = None, **values: Any) -> AsyncIterator[Stage]:
     configuration = Configuration(**{"timeouts": Timeouts(agent_restart=0.001), **values})
     async with house(configuration) as home:
-        made = Stage(home, configuration)
+        made = Stage(home, configuration, kept)
         yield made
         home.dispatcher.stop()
         made.source.close()

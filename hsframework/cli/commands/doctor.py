@@ -1,5 +1,8 @@
 """Say what is missing on this machine for handshakes to be served, and how to mend it.
 
+The running service is asked: its agents, since when, with which kernel TLS, and the files that it has read; systemd is
+asked for its units; and a handshake is tried.
+
 Exit status 0: nothing that is needed is missing.  What only some uses need is marked as such.
 """
 
@@ -11,16 +14,21 @@ import os
 import pwd
 import resource
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
+from hsframework.cli.checks.certificates import check_certificates
+from hsframework.cli.checks.consumers import check_profiles
+from hsframework.cli.checks.finding import Finding, report
+from hsframework.cli.checks.rehearsal import GROUP, check_handshake
+from hsframework.cli.checks.service import check_service
+from hsframework.cli.checks.units import check_units, loaded_units
 from hsframework.cli.options.installed import try_plugins
-from hsframework.cli.options.kernel import has_family, has_ktls, has_raw_form
+from hsframework.cli.options.kernel import has_raw_form, probe_family
 from hsframework.cli.options.members import Other, told_apart
 from hsframework.cli.options.quiet import silence_logs
 from hsframework.cli.options.service import add_configuration, configuration
-from hsframework.client import Client
 from hsframework.configuration.plugin_tables import unread_tables
 from hsframework.configuration.settings import Configuration
 from hsframework.configuration.toml import settings_from_table
@@ -29,31 +37,18 @@ from hsframework.dispatcher.sources.kernel.groups import form_groups
 from hsframework.errors import ConfigurationError, HsframeworkError
 from hsframework.local.places import consumer_socket
 from hsframework.netlink.holders import Unnamed
-from hsframework.probes import NotSeen
+from hsframework.probes import No, NotSeen, Yes
 from hsframework.process.lock import why_not_locked, why_not_scored
+from hsframework.tls.kernel import supported_ciphers
 
 if TYPE_CHECKING:
     from hsframework.registry.plugins import PluginRegistry
 
-Verdict = Literal["ok", "missing", "note"]
 LEAST_SHARE = 64
 """Requests of one source in one group that any service should have room for: more than the kernel's queue holds."""
 
-_MARKS: dict[Verdict, str] = {"ok": "ok", "missing": "MISSING", "note": "note"}
 
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check.
-
-    ``verdict``: ``missing`` if the service does not work without it, ``note`` if only some uses need it.
-    ``mend``: advice; empty if there is nothing to do.
-    """
-
-    subject: str
-    verdict: Verdict
-    detail: str
-    mend: str = ""
+NEEDED = "mend {}; the service does not start without"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,13 +66,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 def examine(settings: Configuration) -> list[Finding]:
     """Run every check; the findings are in the order in which to act on them."""
+    units = loaded_units()
+    service = list(check_service(settings))
     return [
         *check_plugins(settings),
         *check_credentials(settings),
-        check_dispatcher(settings),
+        *check_certificates(settings),
+        *check_units(settings, units),
+        *service,
+        *(check_handshake(settings) if rehearsed(service) else ()),
+        *check_profiles(settings),
         check_file_descriptors(settings),
         *check_users(settings),
-        *check_memory(settings),
+        # What the units may do counts, not what this shell may.
+        *(() if units else check_memory(settings)),
         check_openssl(),
         check_handshake_family(),
         *check_raw_form(settings),
@@ -86,14 +88,10 @@ def examine(settings: Configuration) -> list[Finding]:
     ]
 
 
-def report(findings: Sequence[Finding]) -> str:
-    """Format findings for people: a line for each, and its advice below it."""
-    lines = []
-    for finding in findings:
-        lines.append(f"{_MARKS[finding.verdict]:8} {finding.subject}: {finding.detail}")
-        if finding.mend:
-            lines.append(f"{'':8}   to mend: {finding.mend}")
-    return "\n".join(lines)
+def rehearsed(findings: Iterable[Finding]) -> bool:
+    """True if a handshake can be tried: agents serve TLS, and none of them is known to hang."""
+    about = [finding for finding in findings if finding.subject == f"group {GROUP}"]
+    return bool(about) and all(finding.verdict == "ok" for finding in about)
 
 
 def check_plugins(settings: Configuration) -> Iterable[Finding]:
@@ -144,23 +142,23 @@ def check_credentials(settings: Configuration) -> Iterable[Finding]:
     """Check that every key, certificate and revocation list that the configuration names can be loaded by this user."""
     from hsframework.dispatcher.keys.vault import Vault
 
-    try:
-        Vault(settings)
-    except ConfigurationError as error:
+    # As after a crash: with nothing to fall back on, each part that cannot be loaded is one of the faults.
+    for reason in Vault(settings, {}).faults.values():
         yield Finding(
-            "credentials", "missing", str(error), "mend the file or its entry; the service does not start without"
+            "credentials", "missing", reason, "mend the file or its entry; the service does not start without"
         )
 
 
-def check_dispatcher(settings: Configuration) -> Finding:
-    """Check that a dispatcher can be reached."""
-    client = Client(settings.runtime_dir)
-    try:
-        with client:
-            return Finding("dispatcher", "ok", f"listens at {client.path}")
-    except HsframeworkError as error:
-        reason, _, mend = str(error).rpartition(": ")
-        return Finding("dispatcher", "missing", reason, mend)
+def check_rules(settings: Configuration) -> Iterable[Finding]:
+    """Check that the rules of the configuration can be resolved: users, groups of users, the address of the metrics."""
+    from hsframework.dispatcher.policy import Policy
+    from hsframework.telemetry.metrics import check_address
+
+    for check in (lambda: Policy(settings), lambda: check_address(settings.metrics.listen)):
+        try:
+            check()
+        except ConfigurationError as error:
+            yield Finding("rules", "missing", str(error), NEEDED.format("the entry"))
 
 
 def check_file_descriptors(settings: Configuration) -> Finding:
@@ -245,16 +243,17 @@ def check_openssl() -> Finding:
 
 def check_handshake_family() -> Finding:
     """Check that the kernel has the ``handshake`` family (Linux 6.4 and later, with CONFIG_NET_HANDSHAKE)."""
-    found = has_family("handshake")
-    if found:
-        return Finding("kernel consumers", "ok", "the kernel has the netlink family 'handshake'")
-    detail = "the kernel has no netlink family 'handshake'" if found is False else "the kernel cannot be asked"
-    return Finding(
-        "kernel consumers",
-        "note",
-        f"{detail}; NFS and NVMe/TCP on this machine cannot be served",
-        "use Linux 6.4 or later with CONFIG_NET_HANDSHAKE",
-    )
+    unserved = "NFS and NVMe/TCP on this machine cannot be served"
+    match probe_family("handshake"):
+        case Yes():
+            return Finding("kernel consumers", "ok", "the kernel has the netlink family 'handshake'")
+        case No(reason):
+            mend = "use Linux 6.4 or later with CONFIG_NET_HANDSHAKE"
+            return Finding("kernel consumers", "note", f"{reason}; {unserved}", mend)
+        case NotSeen(reason):
+            return Finding(
+                "kernel consumers", "note", f"the kernel cannot be asked: {reason}", "run doctor outside of the sandbox"
+            )
 
 
 def check_raw_form(settings: Configuration) -> Iterable[Finding]:
@@ -318,14 +317,19 @@ def _other_member(subject: str, other: Other) -> Finding:
 
 def check_ktls() -> Finding:
     """Check that the kernel has kTLS, which kernel consumers need and consumers in user space do not."""
-    if has_ktls():
-        return Finding("kTLS", "ok", "the kernel can protect TLS connections")
-    return Finding(
-        "kTLS",
-        "note",
-        "not available; sessions stay in user space, and kernel consumers cannot be served",
-        "load the module: modprobe tls (CONFIG_TLS)",
-    )
+    answer = supported_ciphers()
+    match answer:
+        case Yes():
+            return Finding("kTLS", "ok", "the kernel can protect TLS connections")
+        case No(reason):
+            return Finding(
+                "kTLS",
+                "note",
+                f"{reason}; sessions stay in user space, and kernel consumers cannot be served",
+                "load the module: modprobe tls (CONFIG_TLS)",
+            )
+        case NotSeen(reason):
+            return Finding("kTLS", "note", f"it cannot be tried: {reason}", "run doctor outside of the sandbox")
 
 
 def _user_name(uid: int) -> str:

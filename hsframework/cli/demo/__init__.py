@@ -10,7 +10,7 @@ meeting        a peer program and our socket to it
 peers          OpenSSL's programs, in both roles
 quic_peers     aioquic, in both roles
 aioquic_peer   the program that they run; aioquic itself comes with hsframework-quic
-psp_peers      our own commands, in both roles: no other program has this key exchange for PSP
+psp_peers      our own commands, in both roles: no other program speaks this key exchange for PSP
 scenarios      the handshakes to run and their expected outcomes
 exchange       one scenario: socket, handshake, data in both directions
 picture        the drawing of one handshake, and the table of outcomes

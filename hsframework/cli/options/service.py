@@ -110,8 +110,10 @@ def start_configuration(arguments: argparse.Namespace, kept: Kept) -> Configurat
     """
     import structlog
 
+    from hsframework.process.signals import ignore_hangup
     from hsframework.telemetry.log import configure
 
+    ignore_hangup()
     log = structlog.get_logger("hsframework.configuration")
     before = _configuration_before(kept)
     try:

@@ -14,9 +14,10 @@ import errno
 import os
 import signal
 import socket
+from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -28,6 +29,8 @@ from hsframework.errors import HsframeworkError, MessageError, RequestRefused
 from hsframework.interface import Trust
 from hsframework.local.channel import AsyncChannel
 from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error, sequence_of
+
+MOST_REFUSALS = 8
 
 HANG_GRACE = 1.0
 """Seconds in which an agent that missed a deadline must show that it lives."""
@@ -61,6 +64,8 @@ class Service:
     trusts: TrustFiles
     operations: Mapping[tuple[Phase, str], Operation]
     loop: asyncio.AbstractEventLoop
+    refused: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=MOST_REFUSALS))
+    """The last agents that were not allowed to join, for people."""
 
 
 class AgentConnection:
@@ -80,6 +85,9 @@ class AgentConnection:
         self.protocol = ""
         self.groups: set[str] = set()
         self.socket_protocols: frozenset[int] = frozenset()
+        self.kernel_tls = ""
+        """What the agent can do with the kernel's TLS, as it has said."""
+        self.joined_at = 0.0
         self.tls_policies = False
         """True if the agent has said that it keeps to the TLS policies of requests."""
         self.announced: set[str] = set()

@@ -8,6 +8,7 @@ groups are here, and those on the requests that an agent has in hand in ``in_han
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Mapping
 
 import structlog
@@ -18,6 +19,9 @@ from hsframework.dispatcher.messages import accept_reply
 from hsframework.dispatcher.requests.request import Outcome
 from hsframework.errors import RequestRefused
 from hsframework.netlink.messages import Message, encode_error
+
+MOST_TEXT = 200
+"""Characters that are kept of what an agent says for people."""
 
 MAX_COUNT = 1024
 """Requests that one ACCEPT may ask for."""
@@ -33,11 +37,20 @@ def join(agent: AgentConnection, message: Message, fd: int | None) -> None:
     if agent.channel.peer_has_closed:
         raise RequestRefused("the agent has closed its connection", errno=errno.EPIPE)
     groups = message.wanted("group")
-    for group in groups:
-        agent.service.policy.check_join(agent.peer, group)
+    try:
+        for group in groups:
+            agent.service.policy.check_join(agent.peer, group)
+    except RequestRefused as error:
+        peer = agent.peer
+        agent.service.refused.append(
+            {"time": time.time(), "process": peer.pid, "user": peer.uid, "reason": str(error)[:MOST_TEXT]}
+        )
+        raise
     agent.service.dispatcher.check_groups(groups)
     agent.phase = Phase.JOINED
     agent.protocol = message.values.get("protocol", "")[:64]
+    agent.kernel_tls = message.values.get("kernel-tls", "")[:MOST_TEXT]
+    agent.joined_at = agent.service.loop.time()
     agent.tls_policies = message.values.get("tls-policies", False)
     agent.socket_protocols = frozenset(message.values.get("socket-protocol", ()))
     agent.name = f"{message.values.get('agent', 'agent')[:64]} (pid {agent.peer.pid})"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from hsframework.configuration.settings import Limits
 from hsframework.dispatcher.agents.connection import AgentConnection, Service
@@ -36,6 +38,11 @@ class AgentServer:
             close_fd=dispatcher.close_fd,
             loop=loop,
         )
+
+    @property
+    def refused(self) -> Iterable[Mapping[str, Any]]:
+        """The last agents that were not allowed to join: ``time``, ``process``, ``user``, ``reason``."""
+        return self._service.refused
 
     def close(self) -> None:
         """Stop serving agents."""

@@ -42,10 +42,19 @@ _PSK_TYPE = "psk"
 
 
 class KernelKeys:
-    """Keys of the kernel that the dispatcher can see.  Made in the main thread, before any other thread."""
+    """Keys of the kernel that the dispatcher can see.  Made in the main thread, before any other thread.
+
+    Raises ConfigurationError where there are no keyrings for us.
+    """
 
     def __init__(self, keyrings: Iterable[str] = ()) -> None:
-        self._process = keyctl.process_keyring()
+        try:
+            self._process = keyctl.process_keyring()
+        except OSError as error:
+            raise ConfigurationError(
+                f"{error.strerror}: the kernel's requests name keys; allow the system calls keyctl and add_key in this "
+                "sandbox, or set kernel.enabled = false"
+            ) from None
         self._table = keyctl.KeyTable()
         self._keyrings: list[int] = []
         self._missing = list(keyrings)

@@ -16,10 +16,12 @@ from typing import Any
 
 import structlog
 
+from hsframework.configuration.files import stamps
 from hsframework.configuration.settings import Configuration, Profile, TrustSettings
 from hsframework.credentials.identities import load_identity
 from hsframework.credentials.psk import load_psk_file
 from hsframework.credentials.trust import load_trust, system_trust
+from hsframework.dispatcher.policy import group_id
 from hsframework.errors import ConfigurationError, RequestRefused
 from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Secret, Trust
 from hsframework.tls.priorities import MAX_LENGTH
@@ -64,15 +66,22 @@ class Vault:
     """
 
     def __init__(self, configuration: Configuration, before: Mapping[Part, Any] | None = None) -> None:
+        # Before they are read: what changes meanwhile is newer than what is in use.
+        self.files = stamps(configuration)
         self._profiles = configuration.profiles
         self._resolved: dict[str | None, Credentials] = {}
         self._before = before
         self.faults: dict[Part, str] = {}
         self._loaded: dict[Part, Any] = {}
+        groups = frozenset(group_id(group, "key-groups") for group in configuration.key_groups)
         for name, identity in configuration.identities.items():
-            self._load("identities", name, lambda item=identity: load_identity(item.certificate, item.private_key))
+            self._load(
+                "identities",
+                name,
+                lambda item=identity: load_identity(item.certificate, item.private_key, key_groups=groups),
+            )
         for name, psk in configuration.psks.items():
-            self._load("psks", name, lambda item=psk: load_psk_file(item.file))
+            self._load("psks", name, lambda item=psk: load_psk_file(item.file, key_groups=groups))
         for name, trust in configuration.trust.items():
             self._load("trust", name, lambda item=trust: _load_trust(item))
 

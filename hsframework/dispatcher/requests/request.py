@@ -80,6 +80,10 @@ class Agent(Protocol):
     peer: PeerCredentials
     protocol: str
     """The protocol that it serves, by its own word."""
+    kernel_tls: str
+    """What it can do with the kernel's TLS, by its own word."""
+    joined_at: float
+    """On the loop's clock."""
     socket_protocols: frozenset[int]
     """SO_PROTOCOL of the sockets that it serves; empty: any."""
 

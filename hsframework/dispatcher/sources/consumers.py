@@ -11,7 +11,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import structlog
@@ -60,6 +60,8 @@ class LocalSource:
         self.vault = vault
         self.timeouts = configuration.timeouts
         self.loop = loop
+        self.status: Callable[[], str] = lambda: "{}"
+        """The state of the service, as a JSON object."""
         self.listener = Listener(
             sock,
             lambda peer_socket, peer: ConsumerConnection(self, peer_socket, peer),
@@ -234,6 +236,10 @@ class ConsumerConnection:
             self._source.policy.check_overview(self.peer)
             for values in overview(self._source.dispatcher):
                 self._channel.send(codec.encode("groups", values, sequence=message.sequence))
+        elif message.operation == "status":
+            self._source.policy.check_overview(self.peer)
+            report = {"report": self._source.status()}
+            self._channel.send(codec.encode("status", report, sequence=message.sequence))
         else:
             raise RequestRefused(f"{message.operation} is not for consumers", errno=errno.EOPNOTSUPP)
         if message.flags & NLM_F_ACK:

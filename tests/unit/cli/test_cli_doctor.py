@@ -19,6 +19,7 @@ from hsframework.configuration.settings import (
     Limits,
     RawSettings,
 )
+from hsframework.probes import No, NotSeen, Probe, Yes
 from hsframework.registry.plugins import load_plugins
 from hsframework.testing.certificates import CredentialFiles
 from tests.unit.cli.conftest import Command
@@ -107,13 +108,16 @@ def test_too_few_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.check_file_descriptors(Configuration()).verdict == "ok"
 
 
-@pytest.mark.parametrize(("family", "ktls"), [(True, True), (False, False), (None, None)])
-def test_kernel(monkeypatch: pytest.MonkeyPatch, family: bool | None, ktls: bool | None) -> None:
-    """What the kernel lacks is a note: consumers in user space do without."""
-    monkeypatch.setattr(doctor, "has_family", lambda name: family)
-    monkeypatch.setattr(doctor, "has_ktls", lambda: ktls)
-    verdicts = {doctor.check_handshake_family().verdict, doctor.check_ktls().verdict}
-    assert verdicts == ({"ok"} if family else {"note"})
+@pytest.mark.parametrize("answer", [Yes(frozenset()), No("it has none"), NotSeen("a sandbox forbids it")])
+def test_kernel(monkeypatch: pytest.MonkeyPatch, answer: Probe[frozenset[int]]) -> None:
+    """What the kernel lacks is a note: consumers in user space do without.  That nobody could look is said as such."""
+    monkeypatch.setattr(doctor, "probe_family", lambda name: answer)
+    monkeypatch.setattr(doctor, "supported_ciphers", lambda: answer)
+    findings = doctor.check_handshake_family(), doctor.check_ktls()
+    assert {finding.verdict for finding in findings} == ({"ok"} if isinstance(answer, Yes) else {"note"})
+    if isinstance(answer, NotSeen):
+        assert all("a sandbox forbids it" in finding.detail for finding in findings)
+        assert not any("no netlink family" in finding.detail for finding in findings)
 
 
 @pytest.mark.parametrize("there", [True, False])

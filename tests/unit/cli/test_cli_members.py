@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hsframework.cli.checks.finding import Finding
 from hsframework.cli.commands import doctor
 from hsframework.cli.options import members as options
 from hsframework.cli.options.members import Members, Other, listening_sockets, told_apart
@@ -88,7 +89,7 @@ def test_listening_sockets(tmp_path: Path) -> None:
 # The findings
 
 
-def _found(monkeypatch: pytest.MonkeyPatch, found: Members | NotSeen, *namespaces: str) -> list[doctor.Finding]:
+def _found(monkeypatch: pytest.MonkeyPatch, found: Members | NotSeen, *namespaces: str) -> list[Finding]:
     monkeypatch.setattr(doctor, "form_groups", lambda settings: [FORM])
     monkeypatch.setattr(doctor, "told_apart", lambda forms, namespace, listener: found)
     return list(doctor.check_members(Configuration(kernel=KernelSettings(namespaces=namespaces))))

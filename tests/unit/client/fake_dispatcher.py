@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import queue
 import socket
@@ -12,12 +13,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from hsframework import __version__
 from hsframework.local.channel import LOCAL_MESSAGE_TYPE
 from hsframework.local.packets import receive_packet, send_packet, taken_apart
 from hsframework.netlink.messages import Message, MessageCodec, encode_error
 from hsframework.netlink.spec import builtin_specification
 
 CODEC = MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("request",))
+STATE: Mapping[str, Mapping[str, Any]] = {
+    "status": {"report": json.dumps({"version": __version__})},
+    "groups": {"group": "tiny", "agent": [{"name": "tiny", "protocol": "tiny", "process": os.getpid(), "user": 0}]},
+}
+"""Answers about itself: one agent serves the group ``tiny``."""
 SUCCESS: Mapping[str, Any] = {"status": 0, "protocol": "tiny", "session": b"\x01\x02"}
 
 
@@ -113,5 +120,11 @@ class FakeDispatcher:
         if submission.message.operation == "submit":
             with contextlib.suppress(OSError):
                 self.on_submit(submission)
+        elif submission.message.operation in STATE:
+            name = submission.message.operation
+            with contextlib.suppress(OSError):
+                answer = CODEC.encode(name, STATE[name], sequence=submission.message.sequence)
+                send_packet(submission.connection, answer)
+                submission.refuse(0)
         for fd in submission.fds:
             os.close(fd)

@@ -121,6 +121,20 @@ def test_key_files_are_private(leaf: Credential, tmp_path: Path, mode: int) -> N
         load_identity(files.certificate, files.private_key)
 
 
+def test_a_key_file_for_a_named_group(leaf: Credential, tmp_path: Path) -> None:
+    """Mode 0640 with a group that is named, and no other group and no further right."""
+    files = leaf.write(tmp_path)
+    files.private_key.chmod(0o640)
+    group = files.private_key.stat().st_gid
+    assert load_identity(files.certificate, files.private_key, key_groups={group}).private_key
+    with pytest.raises(ConfigurationError, match=f"mode 0640.*group {group}.*key-groups"):
+        load_identity(files.certificate, files.private_key, key_groups={group + 1})
+    for mode in (0o660, 0o644, 0o650):
+        files.private_key.chmod(mode)
+        with pytest.raises(ConfigurationError, match=f"mode {mode:04o}"):
+            load_identity(files.certificate, files.private_key, key_groups={group})
+
+
 def test_key_files_belong_to_root_or_us(leaf: Credential, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key file of another user is refused, even though we could read it."""
     files = leaf.write(tmp_path)

@@ -120,6 +120,8 @@ class Agent:
     socket_protocols: frozenset[int]
     name: str = "played"
     protocol: str = "played"
+    kernel_tls: str = "yes"
+    joined_at: float = 0.0
     peer: PeerCredentials = field(default_factory=lambda: PeerCredentials(1, 0, 0))
 
     def announce(self, group: str) -> None:

@@ -62,6 +62,8 @@ class PlayedSource:
 
 class PlayedAgent:
     name = protocol = "played"
+    kernel_tls = "yes"
+    joined_at = 0.0
     peer = PeerCredentials(1, 0, 0)
     socket_protocols: frozenset[int] = frozenset()
 

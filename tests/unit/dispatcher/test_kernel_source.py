@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 from structlog.testing import capture_logs
 
-from hsframework.configuration.settings import Configuration, IdentitySettings, Limits, Profile, TrustSettings
+from hsframework.configuration.settings import Configuration, IdentitySettings, Limits, Profile, Timeouts, TrustSettings
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keys import vault as vault_module
 from hsframework.dispatcher.keys.keyring import KernelKeys
@@ -23,6 +23,7 @@ from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.errors import ConfigurationError
 from hsframework.interface import Trust
 from hsframework.netlink.socket import has_family
+from hsframework.process.kept import Kept
 from hsframework.testing.certificates import Authority, Credential
 from tests.support.house import Peer, connected_pair, house
 from tests.support.played_kernel import CLIENT, GROUP, GROUPS, OTHER, PSK_CLIENT, Keys, Stage, stage
@@ -418,3 +419,63 @@ def test_which_families_there_are() -> None:
     """Netlink's routing family is in every kernel; a number beyond all is in none."""
     assert has_family(0)
     assert not has_family(31)
+
+
+class Copies:
+    """What a keeper of copies was asked for."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def put(self, name: str, fd: int) -> None:
+        self.names.append(f"put {name}")
+
+    def remove(self, name: str) -> None:
+        self.names.append(f"remove {name}")
+
+
+async def test_the_member_is_kept_for_a_successor() -> None:
+    """While a group is joined another process has a copy of the member; a dispatcher that ends leaves it there."""
+    copies = Copies()
+    kept = Kept(copies=copies)
+    async with stage(kept=kept) as played:
+        agent = await played.home.agent(GROUP)
+        assert copies.names[-1] == "put played"
+        await played.leaves(agent)
+        await played.until(lambda: not played.service.sockets())
+        assert copies.names[-1] == "remove played"
+        await agent.ask("join", {"group": [GROUP], "protocol": "toy", "agent": "again"})
+        assert copies.names[-1] == "put played"
+        kept.freeze()
+    assert copies.names[-1] == "put played"
+
+
+async def test_what_a_predecessor_had_joined() -> None:
+    """Its groups are open from the start, for the time that an agent takes to come, and requests of it are served."""
+    with connected_pair() as (ours, _):
+        reader, writer = os.pipe()
+        kept = Kept({"played": reader})
+        async with stage(kept=kept, timeouts=Timeouts(agent_restart=60)) as played:
+            played.service.members.add(GROUP)
+            played.ask(ours)
+            assert played.source.held() == [GROUP]
+            played.home.dispatcher.expect([GROUP])
+            assert played.home.dispatcher.groups[GROUP].open
+            agent = await played.home.agent(GROUP)
+            request = await agent.take_message(GROUP)
+            agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+            await played.until(lambda: played.service.told == [(errno.EACCES, [])])
+        os.close(writer)
+
+
+async def test_a_predecessor_whose_agents_do_not_come() -> None:
+    """What it had joined is left after the grace period: then the kernel knows that nobody listens."""
+    with connected_pair() as (ours, _):
+        reader, writer = os.pipe()
+        async with stage(kept=Kept({"played": reader})) as played:
+            played.service.members.add(GROUP)
+            played.home.dispatcher.expect(played.source.held())
+            played.ask(ours)
+            await played.until(lambda: not played.service.sockets())
+            assert played.service.members == set()
+        os.close(writer)

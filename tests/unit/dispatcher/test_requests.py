@@ -752,3 +752,44 @@ async def test_requests_are_handed_over_where_no_fd_is_left(monkeypatch: pytest.
                     assert message.operation == "accept"
                     assert fd is not None
                     os.close(fd)
+
+
+async def test_a_dispatcher_that_stops_lets_handshakes_end() -> None:
+    """What an agent has in hand may end well while the dispatcher drains; what waits for an agent is not waited for."""
+    with connected_pair() as (ours, _), connected_pair() as (second, _):
+        async with house() as home:
+            agent = await home.agent("toy")
+            consumer = await submitted(home, ours)
+            request = await agent.take_message()
+            consumer.send("submit", REQUEST, second.fileno())
+            draining = asyncio.create_task(home.dispatcher.drain(30))
+            await asyncio.sleep(0)
+            assert not draining.done()
+            agent.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
+            await asyncio.wait_for(draining, 5)
+            assert (await consumer.expect("result")).values["status"] == 0
+
+
+async def test_a_drain_has_an_end() -> None:
+    """An agent that takes its time is not waited for any longer than that."""
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            agent = await home.agent("toy")
+            await submitted(home, ours)
+            await agent.take_message()
+            await asyncio.wait_for(home.dispatcher.drain(0.01), 5)
+            assert len(home.dispatcher.requests) == 1
+
+
+async def test_a_connection_that_was_given_up_does_not_join() -> None:
+    """An agent that closed while its JOIN waited in the backlog is no member, and no request waits for it."""
+    async with house() as home:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as early:
+            early.connect(str(home.folder / "agent.sock"))
+            early.send(codec.encode("join", {"group": ["toy"], "protocol": "toy", "agent": "early"}, sequence=1))
+        agent = await home.agent("well")
+        async with asyncio.timeout(5):
+            while len(home.agents.listener.connections) > 1:
+                await asyncio.sleep(0)
+        assert "toy" not in home.dispatcher.groups
+        agent.close()

@@ -425,3 +425,21 @@ def test_a_plugin_that_writes_to_the_supervisor(data: str) -> None:
         os.kill(service.keeper(), signal.SIGKILL)
         service.wait_for_agents(since=mark)
         assert service.stop() == 0
+
+
+def test_titles_and_versions() -> None:
+    """Each process says what it is, to ps and to top; the log begins with the versions."""
+    with running_service() as service:
+        (worker,) = service.workers()
+        titles = {
+            service.pid: "hsframework run",
+            service.dispatcher: "hsframework dispatcher",
+            service.keeper(): "hsframework agent tls13",
+            worker: "hsframework agent tls13, worker",
+        }
+        for pid, title in titles.items():
+            assert Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").decode() == title
+            assert Path(f"/proc/{pid}/comm").read_text().strip() == title.removeprefix("hsframework ")[:15].strip()
+        started = service.log.events("hsframework starts")
+        assert len(started) == 1
+        assert {"version", "python", "plugins", "kernel"} <= started[0].keys()

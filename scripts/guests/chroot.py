@@ -1,4 +1,4 @@
-"""A root of a Debian release that a test may change: a layer over the cached one, which stays as it is.
+"""A root of a Debian release that may be changed: a layer over the cached one, which stays as it is.
 
 Each command runs in mount, process and network namespaces of its own, and nothing of it is left at its end.
 """
@@ -34,18 +34,23 @@ def unavailable(suite: str) -> str | None:
 
 
 class Chroot:
-    """A root that a test may change.  ``said``: the output of the last installation."""
+    """A root that may be changed.
 
-    def __init__(self, suite: str, folder: Path) -> None:
+    ``folder``: for the layer; ``bind``: a folder of this machine that is at the same path in the root.  ``said``: the
+    output of the last installation.
+    """
+
+    def __init__(self, suite: str, folder: Path, *, bind: Path | None = None) -> None:
         self.suite = suite
         self.said = ""
         self._upper, self._work, self._root = (folder / name for name in ("upper", "work", "root"))
         for path in (self._upper, self._work, self._root):
-            path.mkdir()
+            path.mkdir(parents=True, exist_ok=True)
         layers = f"lowerdir={ROOTS[suite].path / 'tree'},upperdir={self._upper},workdir={self._work}"
         self._enter = (
             f"mount -t overlay overlay -o {shlex.quote(layers)} {self._root} && "
             f"mount -t proc proc {self._root}/proc && mount -t devpts devpts {self._root}/dev/pts && "
+            f"{_bound(bind, self._root)}"
             f'ip link set lo up && exec chroot {self._root} bash -c "$1"'
         )
 
@@ -63,11 +68,15 @@ class Chroot:
         for file in files:
             shutil.copy(file, self._upper / folder)
 
+    def command(self, command: str) -> list[str]:
+        """Return the command that runs a command of bash's in the root; ``ENVIRONMENT`` is its environment."""
+        unshare = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--propagation", "private"]
+        return [*unshare, "bash", "-c", self._enter, "bash", command]
+
     def run(self, command: str, *, status: int = 0) -> str:
         """Run a command of bash's and return its output.  Raises AssertionError unless it ends with ``status``."""
-        unshare = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--propagation", "private"]
         finished = subprocess.run(
-            [*unshare, "bash", "-c", self._enter, "bash", command],
+            self.command(command),
             env=ENVIRONMENT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -85,3 +94,11 @@ class Chroot:
         for path in (folder, *folder.parents):
             if path.is_relative_to(self._upper):
                 path.chmod(0o755)
+
+
+def _bound(folder: Path | None, root: Path) -> str:
+    """Return the part of the script that binds a folder into the root."""
+    if folder is None:
+        return ""
+    place = shlex.quote(f"{root}{folder}")
+    return f"mkdir -p {place} && mount --bind {shlex.quote(str(folder))} {place} && "

@@ -1,0 +1,63 @@
+"""State of the service, as its answer to ``status``: what doctor, and people, want to know of the running process.
+
+The answer is made when it is asked for, and opens no file but /proc's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hsframework import __version__
+from hsframework.configuration.files import Stamp
+from hsframework.dispatcher.agents import AgentServer
+from hsframework.dispatcher.keys.vault import Vault
+from hsframework.probes import Probe, describe
+from hsframework.process.lock import oom_score
+
+
+class Status:
+    """State of one dispatcher.  ``ready``, ``problem_of_metrics``: asked for at each report."""
+
+    def __init__(
+        self,
+        vault: Vault,
+        agents: AgentServer,
+        kernel_tls: Probe[object],
+        required: tuple[str, ...],
+        *,
+        ready: Callable[[], bool],
+        problem_of_metrics: Callable[[], str | None],
+    ) -> None:
+        self._vault = vault
+        self._agents = agents
+        self._kernel_tls = describe(kernel_tls)
+        self._required = required
+        self._ready = ready
+        self._problem_of_metrics = problem_of_metrics
+        self._started = time.time()
+
+    def report(self) -> str:
+        """Return the state as a JSON object."""
+        return json.dumps(
+            {
+                "version": __version__,
+                "process": os.getpid(),
+                "started": self._started,
+                "ready": self._ready(),
+                "required-groups": list(self._required),
+                "kernel-tls": self._kernel_tls,
+                "oom-score-adjust": oom_score(),
+                "files": {path: _stamp(stamp) for path, stamp in self._vault.files.items()},
+                "faults": list(self._vault.faults.values()),
+                "metrics": self._problem_of_metrics(),
+                "refused-agents": [dict(each) for each in self._agents.refused],
+            }
+        )
+
+
+def _stamp(stamp: Stamp) -> Mapping[str, Any]:
+    return {"modified": stamp.modified, "size": stamp.size}
