@@ -16,9 +16,10 @@ PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
 FUZZ_SECONDS ?= 60
 PYTEST_ARGS ?=
+PYTHONS ?=
 DEB_RELEASES ?= bookworm trixie forky
 
-.PHONY: help venv demo test lint docs bench fuzz quick wheels deb constraints clean peers compiler package-tools kernel-if-possible
+.PHONY: help venv demo test lint docs bench fuzz quick test-pythons test-service wheels deb constraints clean peers compiler package-tools kernel-if-possible
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +55,12 @@ test: $(STAMP) peers compiler package-tools lint docs kernel-if-possible ## ever
 # Where the test kernel cannot be built (not root, no Debian), its tests are skipped; in CI that is an error.
 kernel-if-possible:
 	@$(MAKE) --no-print-directory kernel || { [ "$${CI:-}" != true ] && echo "The kernel tests will be skipped."; }
+
+test-pythons: $(STAMP) ## the unit tests on every Python that is supported: minutes each; make test-pythons PYTHONS=3.12
+	$(BIN)/python -m scripts.pythons $(PYTHONS)
+
+test-service: $(STAMP) ## the service and its demonstration on every Python that is supported
+	$(BIN)/python -m scripts.pythons --service $(PYTHONS)
 
 quick: $(STAMP) ## the unit tests alone, for use while writing
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)

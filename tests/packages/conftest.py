@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,9 +39,11 @@ class Packages:
 
 
 @pytest.fixture(scope="session")
-def packages(tmp_path_factory: pytest.TempPathFactory) -> Packages:
-    """The packages, built when they are asked for."""
-    return Packages(tmp_path_factory.mktemp("packages"))
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Packages]:
+    """The packages, built when they are asked for, and compressed in a hurry."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DPKG_DEB_COMPRESSOR_LEVEL", "0")
+        yield Packages(tmp_path_factory.mktemp("packages"))
 
 
 @pytest.fixture(scope="session", params=list(RELEASES))
