@@ -17,8 +17,9 @@ UNITS = ("hsframework.service", "hsframework-agent@tls13.service")
 
 
 def active() -> bool:
-    """Return True if both units are active."""
-    return subprocess.run(["systemctl", "is-active", "--quiet", *UNITS], check=False).returncode == 0
+    """Return True if both units are active.  The exit code of ``is-active`` is 0 if one of them is."""
+    done = subprocess.run(["systemctl", "is-active", *UNITS], capture_output=True, text=True, check=False)
+    return done.stdout.split() == ["active"] * len(UNITS)
 
 
 def main() -> None:
