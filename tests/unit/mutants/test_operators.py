@@ -59,6 +59,7 @@ def test_each_operator_makes_its_fault(operator: str, tmp_path: Path) -> None:
         "@wraps(a, b)\ndef f(x: Literal[1, 2]) -> Literal[3]: ...\n",
         'x = f"{a + 1}"\n',
         "if TYPE_CHECKING:\n    import x\n",
+        "__all__ = ['a', 'b']\n",
     ],
 )
 def test_no_fault_where_none_would_be_one(text: str, tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ WRONG = {
     ),
     "a key twice in a list": (f"name: f\n{SETS}  - {{name: b, name: c}}", "the key 'name' is there twice"),
     "a key twice behind an alias": (
-        "name: f\ndefinitions: [&e {type: enum, name: e, entries: []}, *e]\nmcast-groups: {list: [], list: []}",
+        "name: f\nmcast-groups: {list: [], list: []}\ndefinitions: [&e {type: enum, name: e, entries: []}, *e]",
         "the key 'list' is there twice",
     ),
     "an enum of mappings": ("name: f\ndefinitions: [{type: enum, name: e, entries: [{}]}]", "not a list of names"),

@@ -63,6 +63,44 @@ def test_sending_waits_for_the_peer(pair: Pair) -> None:
     assert pair.own.streams.try_send(stream, data) == SEND_BUFFER
 
 
+def test_the_last_byte_of_room_is_used(pair: Pair) -> None:
+    """With one byte of room one is taken over; with none the caller waits, unless it has nothing to send."""
+    stream = opened(pair.own.streams.try_open(False))
+    assert pair.own.streams.try_send(stream, memoryview(bytes(SEND_BUFFER - 1))) == SEND_BUFFER - 1
+    assert pair.own.streams.try_send(stream, memoryview(b"xy")) == 1
+    assert pair.own.streams.try_send(stream, memoryview(b"y")) is LATER
+    assert pair.own.streams.try_send(stream, memoryview(b"")) == 0
+
+
+def test_data_of_a_stopped_stream_takes_no_room() -> None:
+    """Data that was under way when the stream was stopped is dropped, and its credit given back for other streams."""
+    window = 64 * 1024
+    with joined({"max_data": window, "max_stream_data": window}) as ends:
+        pair = Pair(ends)
+        pair.peer.send_stream_data(1, b"x")
+        pair.settle()
+        stopped = opened(pair.own.streams.try_accept(None))
+        pair.own.streams.stop(stopped, 7)
+        # The peer has sent before it reads that.
+        pair.peer.send_stream_data(1, bytes(window // 2))
+        for _ in range(50):
+            pair.now += 0.03
+            for data, _address in pair.peer.datagrams_to_send(pair.now):
+                pair.own.receive(data, pair.now)
+            for data in pair.own.output(pair.now):
+                pair.peer.receive_datagram(data, pair.address, pair.now)
+        assert not stopped.chunks
+        pair.peer.send_stream_data(5, bytes(window), end_stream=True)
+        pair.settle()
+        other = opened(pair.own.streams.try_accept(None))
+        received = b""
+        while part := pair.own.streams.try_receive(other, window):
+            assert isinstance(part, bytes), "no credit is left"
+            received += part
+            pair.settle()
+        assert received == bytes(window)
+
+
 def test_a_peer_waits_for_the_application() -> None:
     """Data that nobody reads stays within the window; reading opens it again, and everything arrives."""
     window = 64 * 1024

@@ -173,6 +173,13 @@ def test_records_that_do_not_begin_one(data: bytes, failure: Failure) -> None:
     assert caught.value.failure is failure
 
 
+def test_the_longest_client_hello() -> None:
+    """64 KiB with its header are waited for, and one byte more is refused as soon as it is announced."""
+    assert ClientHelloReader().feed(record(b"\x01" + (65_536 - 4).to_bytes(3, "big"))) is None
+    with pytest.raises(HandshakeFailed, match="a ClientHello of 65537 bytes"):
+        ClientHelloReader().feed(record(b"\x01" + (65_537 - 4).to_bytes(3, "big")))
+
+
 def test_an_alert_has_its_name() -> None:
     """The peer's wish is reported where its alert tells it; each alert that we send has a name, others their number."""
     with pytest.raises(HandshakeFailed, match=r"alert 116 \(certificate_required\): it wants a certificate of ours$"):

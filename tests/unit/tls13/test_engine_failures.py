@@ -86,10 +86,17 @@ def test_without_trust_nobody_is_believed() -> None:
 
 
 def test_an_error_of_verification_itself_fails_closed() -> None:
-    """An error of any kind while judging: INTERNAL, and no session."""
-    client, server = client_engine(verify=lambda chain: chain[99:] + (1 // 0,)), server_engine()
+    """An error of any kind while judging: INTERNAL with its own alert, on either side, and no session."""
+
+    def faulty(chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        raise ZeroDivisionError
+
+    client, server = client_engine(verify=faulty), server_engine()
     feed(server, client.data_to_send())
     assert refusal(client, server, server.data_to_send()).failure is Failure.INTERNAL
+    client = client_engine(identities=(CLIENT,))
+    server = server_engine(verify=faulty, client_certificate=CertificateDemand.REQUEST)
+    assert server_refuses(client, server).failure is Failure.INTERNAL
 
 
 def test_a_certificate_that_openssl_finds_too_weak() -> None:
@@ -98,6 +105,28 @@ def test_a_certificate_that_openssl_finds_too_weak() -> None:
     with pytest.raises(HandshakeFailed) as caught:
         server_engine(identities=(weak,)).feed(next(records(client_engine().data_to_send())))
     assert caught.value.failure is Failure.NO_KEY
+
+
+@pytest.mark.parametrize("error", [66, 67, 68])
+def test_openssls_own_limits_stay_in_force(error: int) -> None:
+    """The key of a leaf, of an authority, or a hash in the chain is too weak: our verdict is not asked for."""
+    engine = server_engine(verify=lambda _: pytest.fail("a chain that is too weak is judged"))
+    assert engine.on_certificate(lambda: (), error) is Failure.BAD_CERTIFICATE
+    assert engine.on_certificate(lambda: (), 0) is Failure.BAD_CERTIFICATE
+
+
+def test_a_change_cipher_spec_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One moves nothing by itself; a second in its place does, so that none can come without end."""
+    client, server = client_engine(), server_engine()
+    feed(server, client.data_to_send())
+    steps: list[object] = []
+    monkeypatch.setattr(server, "_step", steps.append)
+    spec = b"\x14\3\3\0\1\1"
+    counts = []
+    for _ in range(4):
+        assert server.feed(spec) == len(spec)
+        counts.append(len(steps))
+    assert counts == [0, 1, 1, 2]
 
 
 def test_no_cipher_in_common() -> None:
@@ -234,6 +263,8 @@ def test_an_identity_that_is_of_no_use(identity: Identity, count: int) -> None:
     with pytest.raises(HandshakeFailed) as caught:
         client_engine(identities=(identity, SERVER)[:count])
     assert caught.value.failure is Failure.NO_KEY
+    # OpenSSL's reason alone, and no list of Python's.
+    assert "[" not in str(caught.value.detail)
     client, server = client_engine(), server_engine(identities=(identity, identity)[:count])
     assert refusal(server, client, client.data_to_send()).failure is Failure.NO_KEY
 

@@ -29,7 +29,7 @@ from hsframework.interface import (
 )
 from hsframework.netlink.attributes import attribute_codec
 from hsframework.testing.network import tcp_pair
-from hsframework_tls13 import hooks
+from hsframework_tls13 import hooks, ktls
 from hsframework_tls13.ciphers import AES_128_GCM
 from hsframework_tls13.driver import MAX_PSK_LOOKUPS
 from hsframework_tls13.engine import ClientEngine, Engine, Established, ServerEngine
@@ -346,6 +346,31 @@ def test_hooks() -> None:
     with near, far:
         assert isinstance(hooks.hsframework_attach_session(session, near, False), TlsStream)
         assert hooks.hsframework_attach_session(replace(session, protocol="quic"), near, False) is None
+
+
+@pytest.mark.parametrize("kernel_consumer", [False, True])
+@pytest.mark.parametrize("error", [ktls.HalfInstalled, ktls.KernelRefused])
+def test_a_kernel_that_refuses_the_session(
+    monkeypatch: pytest.MonkeyPatch, kernel_consumer: bool, error: type[ktls.KernelRefused]
+) -> None:
+    """With one direction in the kernel nobody has a session; with none, a consumer in user space has it there."""
+
+    def install(*_: object) -> None:
+        raise error("TLS_RX", OSError(errno.EIO, "no"))
+
+    handshaker = Tls13Protocol().prepare(Settings())
+    monkeypatch.setattr(handshaker, "_in_kernel", Settings().suites)
+    monkeypatch.setattr(ktls, "install", install)
+    client = replace(AS_CLIENT, kernel_consumer=kernel_consumer)
+    found, _ = run(both(client, AS_SERVER, handshaker))
+    if error is ktls.HalfInstalled or kernel_consumer:
+        assert isinstance(found, HandshakeFailed)
+        assert found.failure is Failure.NO_KERNEL_SESSION
+        assert "TLS_RX" in str(found)
+    else:
+        assert isinstance(found, Result)
+        assert not found.in_kernel
+        assert found.session
 
 
 def test_a_limited_handshaker() -> None:

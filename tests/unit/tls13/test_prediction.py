@@ -148,7 +148,9 @@ def test_what_is_known_is_bounded() -> None:
 def test_a_name_that_no_host_has_is_not_kept() -> None:
     """A consumer may send a name of any length; a server's request is nobody's."""
     assert _server_of(NEAR) == (None, "server.example", "192.0.2.1")
-    assert _server_of(replace(NEAR, peer_name="a" * (MAX_NAME + 1))) is None
+    assert _server_of(replace(NEAR, peer_name="a" * 254)) is None
+    assert _server_of(replace(NEAR, peer_name="a" * 253)) is not None
+    assert MAX_NAME == 253
     assert _server_of(replace(AS_SERVER, peer_address="192.0.2.1:2049")) is None
     predictions = Predictions()
     predictions.learn(None, CLASSIC, "x25519")

@@ -61,6 +61,12 @@ def test_no_settings_are_the_defaults() -> None:
     assert "X25519MLKEM768" in handshaker._settings.groups
 
 
+def test_numbers_at_their_bounds() -> None:
+    """The least that is allowed is allowed: one context, and the bounds of a record's payload."""
+    assert Settings(max_contexts=1).max_contexts == 1
+    assert [Settings(ktls_max_payload=size).ktls_max_payload for size in (0, 63, 16384)] == [0, 63, 16384]
+
+
 def test_ciphers_of_the_kernel() -> None:
     """All of them, or those that are named, in the order of preference."""
     assert Settings().kernel_suites == Settings().suites
