@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
 
 from hsframework.credentials.der import certificate_names
-from hsframework.credentials.files import pem_blocks, read_public, read_secret
+from hsframework.credentials.files import KEY_LABELS, pem_blocks, read_public, read_secret
 from hsframework.credentials.psk import load_psk_file
 from hsframework.credentials.trust import certificates_in, load_trust, system_trust
 from hsframework.errors import ConfigurationError
@@ -36,8 +36,6 @@ PrivateKey = (
     | mldsa.MLDSA87PrivateKey
 )
 """Types of private keys that an identity may have."""
-
-_KEY_LABELS = frozenset({"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"})
 
 
 def load_identity(certificate: str | os.PathLike[str], private_key: str | os.PathLike[str] | None = None) -> Identity:
@@ -72,7 +70,7 @@ def identity_from_bytes(
 
 
 def _read_key(data: bytes, name: str) -> PrivateKey:
-    blocks = [block for block in pem_blocks(data, name) if block.label in _KEY_LABELS]
+    blocks = [block for block in pem_blocks(data, name) if block.label in KEY_LABELS]
     if len(blocks) > 1:
         raise ConfigurationError(f"{blocks[1].where}: a second private key: leave one in the file")
     if not blocks and data[:1] != b"\x30":

@@ -57,13 +57,19 @@ def parse_ip_literal(name: str) -> IPAddress | None:
         return None
 
 
+def is_dns_pattern(name: str) -> bool:
+    """Return True for labels of letters, digits, ``-`` and ``_`` in 253 characters, the first of which may be ``*``."""
+    return len(name) <= _MAX_DNS_NAME and _DNS_PATTERN.fullmatch(name) is not None
+
+
 def describe_names(names: Sequence[x509.GeneralName]) -> str:
     """List the DNS names and addresses in ``names`` for a message: of bounded length, without control characters."""
-    shown = [printable(str(name.value), 64) for name in names if isinstance(name, (x509.DNSName, x509.IPAddress))]
-    if not shown:
+    known = [name for name in names if isinstance(name, (x509.DNSName, x509.IPAddress))]
+    if not known:
         return "no DNS name and no IP address"
-    rest = len(shown) - MAX_NAMES_SHOWN
-    return ", ".join(shown[:MAX_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(known) - MAX_NAMES_SHOWN
+    shown = [printable(str(name.value), 64) for name in known[:MAX_NAMES_SHOWN]]
+    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _has_address(names: Sequence[x509.GeneralName], address: IPAddress) -> bool:
