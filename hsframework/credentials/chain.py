@@ -25,6 +25,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from hsframework.credentials import openssl_judge
 from hsframework.credentials.certificate import ParsedCertificate
@@ -126,11 +127,12 @@ class ChainVerifier:
     ) -> Iterator[ParsedCertificate]:
         """Yield the other certificates of an issuer's name whose signature on its lists is believed.
 
-        They are anchors, or have a path of their own to the anchor of ``path`` (RFC 5280 section 6.3.3 (f)).
+        They are anchors, or in ``path``, or have a path of their own to its anchor (RFC 5280 section 6.3.3 (f)).
         """
-        yield from (anchor for anchor in self._anchors.named(issuer.subject) if anchor.der != issuer.der)
+        known = (*self._anchors.named(issuer.subject), *_others_of_its_name(issuer, path[1:]))
+        yield from (signer for signer in known if signer.der != issuer.der)
         for sent in search.sent.get(issuer.subject, ()):
-            if sent.der != issuer.der and self._may_sign_lists(sent, path[-1], search, now):
+            if sent not in path and self._may_sign_lists(sent, path[-1], search, now):
                 yield sent
 
     def _may_sign_lists(
@@ -145,11 +147,15 @@ class ChainVerifier:
                 check_validity(path, now)
                 check_authorities(path)
                 # Its own list may be the one that says whether it is revoked itself.
-                self._revocation.check(path, now, lambda issuer: (signer,))
+                self._revocation.check(path, now, partial(_others_of_its_name, path=path))
             except HandshakeFailed:
                 continue
             return True
         return False
+
+
+def _others_of_its_name(issuer: ParsedCertificate, path: Path) -> list[ParsedCertificate]:
+    return [other for other in path if other.subject == issuer.subject and other.der != issuer.der]
 
 
 def _digest(chain: Sequence[bytes]) -> bytes:

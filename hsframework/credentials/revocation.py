@@ -139,19 +139,20 @@ class RevocationLists:
                 raise HandshakeFailed(Failure.REVOKED, f"{facts.label}, serial number {facts.serial_number:x}")
         covered: frozenset[x509.ReasonFlags] = frozenset()
         used, problem = [], "" if own or others else "its signature does not verify"
-        for entry in own or others:
+        own_covers = any(coverage(entry.point, facts).reasons for entry in own)
+        for entry in own if own_covers else (*own, *others):
             found = coverage(entry.point, facts)
             trouble = found.problem or entry.problem_at(now)
             if not trouble:
                 covered |= found.reasons
                 used.append(entry)
             problem = problem or trouble
-        if own and _may_not_sign(issuer.facts):
+        if own_covers and _may_not_sign(issuer.facts):
             covered, problem = frozenset(), "its issuer's key usage has no cRLSign"
         if covered != ALL_REASONS:
             raise _may_be_revoked(facts, issuer.facts, problem or "it does not cover every reason of revocation")
         begin, end = _interval(used)
-        return begin, end, tuple(used) if own else ()
+        return begin, end, tuple(used) if own_covers else ()
 
     def _signed_by_others(
         self, issuer: ParsedCertificate, lists: list[RevocationList], own: list[RevocationList], signers: Signers

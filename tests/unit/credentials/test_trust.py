@@ -128,9 +128,7 @@ def test_mistakes_in_lists(tmp_path: Path) -> None:
     (tmp_path / "bad.crl").write_bytes(to_pem(ROOTS[0].crl()[:-3], "X509 CRL"))
     with pytest.raises(ConfigurationError, match=r"bad.crl, line 1: the revocation list is damaged"):
         load_trust([tmp_path / "ca.pem"], [tmp_path / "bad.crl"])
-    with pytest.raises(
-        ConfigurationError, match=r"ca.pem, line 1: a CERTIFICATE block, where a revocation list"
-    ):
+    with pytest.raises(ConfigurationError, match=r"ca.pem, line 1: a CERTIFICATE block, where a revocation list"):
         load_trust([tmp_path / "ca.pem"], [tmp_path / "ca.pem"])
 
 
