@@ -58,6 +58,12 @@ class Failure(enum.Enum):
         "the peer's certificate, or one above it, is expired or not valid yet",
     )
     WRONG_NAME = (42, errno.EKEYREJECTED, Blame.PEER, "the peer's certificate does not name the peer")
+    NO_PEER_NAME = (
+        80,
+        errno.EINVAL,
+        Blame.CONFIGURATION,
+        "the request names no peer, and does not say that any name will do",
+    )
     WRONG_KEY = (46, errno.EKEYREJECTED, Blame.PEER, "the peer's public key is not one of those that were asked for")
     NO_PEER_CERTIFICATE = (116, errno.EACCES, Blame.PEER, "the peer was required to show a certificate and showed none")
     UNKNOWN_PSK = (115, errno.ENOKEY, Blame.PEER, "no pre-shared key is known for the identity")

@@ -5,7 +5,7 @@ The rules:
 * A reference that is an IP literal is compared with iPAddress entries only; anything else is a DNS name and is
   compared with dNSName entries only.  The subject's common name is never used.
 * DNS names are compared without regard to case; one trailing dot of the reference is dropped.  Internationalised names
-  are given and compared as A-labels (``xn--``); a reference with other letters matches no name.
+  are compared as A-labels (``xn--``), to which a reference with other letters is converted (RFC 5891, UTS #46).
 * ``*`` matches exactly one whole left-most label, in a pattern of three labels or more, but no A-label.  A pattern that
   would be an IP address with a number for ``*`` matches no name.
 """
@@ -22,6 +22,7 @@ from service_identity.hazmat import DNS_ID, DNSPattern
 
 from hsframework.credentials.certificate import printable
 from hsframework.failures import Failure, HandshakeFailed
+from hsframework.tls.host_names import ascii_name
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -77,7 +78,7 @@ def _has_address(names: Sequence[x509.GeneralName], address: IPAddress) -> bool:
 
 
 def _has_dns_name(names: Sequence[x509.GeneralName], peer_name: str) -> bool:
-    reference = peer_name.removesuffix(".")
+    reference = ascii_name(peer_name).removesuffix(".")
     if len(reference) > _MAX_DNS_NAME or not _DNS_NAME.fullmatch(reference):
         return False
     try:

@@ -33,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("host", metavar="HOST", help="name or address of the server")
     add_port(parser)
     parser.add_argument("--servername", metavar="NAME", help="name that the server must prove (default: HOST)")
+    parser.add_argument(
+        "--any-name",
+        action="store_true",
+        help="accept a certificate of any name: whoever the trust certifies is believed",
+    )
     credentials.add_arguments(parser)
     attribute_options.add_argument(parser)
 
@@ -48,6 +53,7 @@ def client_options(arguments: argparse.Namespace) -> HandshakeOptions:
         role=Role.CLIENT,
         group=arguments.protocol,
         peer_name=arguments.servername or arguments.host,
+        any_peer_name=arguments.any_name,
         profile=arguments.profile,
         identities=credentials.identities(arguments),
         psks=credentials.presharedkeys(arguments),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,11 +16,13 @@ from hsframework.credentials.identities import load_identity
 from hsframework.credentials.psk import load_psk_file
 from hsframework.credentials.trust import load_trust, system_trust
 from hsframework.errors import ConfigurationError, RequestRefused
-from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Secret, Trust
+from hsframework.interface import AuthMode, CertificateDemand, CrlCheck, Identity, PresharedKey, Role, Secret, Trust
 from hsframework.tls.priorities import MAX_LENGTH
 
 DEFAULT_PROFILE = "default"
-_OWN = frozenset(("identity", "psk", "trust-anchor", "crl", "client-certificate", "alpn", "tls-priorities"))
+_OWN = frozenset(
+    ("identity", "psk", "trust-anchor", "crl", "crl-check", "client-certificate", "alpn", "tls-priorities")
+)
 """Attributes that a consumer may bring in place of its profile's; of TLS policies, beside it."""
 
 
@@ -79,8 +81,9 @@ class Vault:
         profile = self._profile(profile_name)
         trust = self._trust[profile.trust] if profile.trust else None
         if values.get("trust-anchor"):
-            trust = Trust(tuple(values["trust-anchor"]), tuple(values.get("crl", ())))
-        elif values.get("crl"):
+            check = _member(_crl_check, values.get("crl-check", 0), "crl-check")
+            trust = Trust(tuple(values["trust-anchor"]), tuple(values.get("crl", ())), check)
+        elif values.get("crl") or "crl-check" in values:
             raise RequestRefused("revocation lists come with the trust anchors that issued them", errno=errno.EINVAL)
         demand = values.get("client-certificate")
         return Credentials(
@@ -153,6 +156,12 @@ def _profile_policy(profile: Profile) -> tuple[str, ...]:
     return () if profile.tls_priorities is None else (profile.tls_priorities,)
 
 
+def _crl_check(number: int) -> CrlCheck:
+    if not 0 <= number < len(CrlCheck):
+        raise ValueError(number)
+    return tuple(CrlCheck)[number]
+
+
 def _member(kind: Any, value: int, name: str) -> Any:
     try:
         return kind(value)
@@ -175,10 +184,10 @@ def auth_mode_of(values: Mapping[str, Any]) -> AuthMode:
 
 
 def _load_trust(settings: TrustSettings) -> Trust:
-    own = load_trust(settings.bundle, settings.crl)
+    own = load_trust(settings.bundle, settings.crl, crl_check=CrlCheck(settings.crl_check))
     if not settings.system:
         return own
-    return Trust(own.anchors + system_trust().anchors, own.crls)
+    return replace(own, anchors=own.anchors + system_trust().anchors)
 
 
 def _named(where: str, load: Any) -> Any:
