@@ -124,9 +124,10 @@ class HandshakeOptions:
             "message-type": int(self.role),
             "auth-mode": int(self.effective_auth_mode),
             "peername": None if self.peer_name is None else ascii_name(self.peer_name),
-            "any-peer-name": self.any_peer_name,
             "profile": self.profile,
         }
+        if self.any_peer_name:
+            values["any-peer-name"] = True
         if self.timeout is not None:
             values["timeout"] = max(1, round(self.timeout * 1000))
         if self.identities:
@@ -138,7 +139,8 @@ class HandshakeOptions:
         if self.trust is not None:
             values["trust-anchor"] = self.trust.anchors
             values["crl"] = self.trust.crls
-            values["crl-check"] = list(CrlCheck).index(self.trust.crl_check)
+            if self.trust.crl_check is not CrlCheck.IF_PRESENT:
+                values["crl-check"] = list(CrlCheck).index(self.trust.crl_check)
         if self.client_certificate is not None:
             values["client-certificate"] = int(self.client_certificate)
         if self.alpn:

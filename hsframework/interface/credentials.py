@@ -86,6 +86,7 @@ class Trust:
     crls: tuple[bytes, ...] = ()
     """DER certificate revocation lists (RFC 5280 section 5)."""
     crl_check: CrlCheck = CrlCheck.IF_PRESENT
+    """What a certificate needs whose authority has no list here."""
 
     @cached_property
     def digest(self) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 from hsframework.client import HandshakeOptions
 from hsframework.client.submits import Submits, encode_submit
 from hsframework.errors import ConfigurationError, MessageError, RequestRefused
-from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Secret, Trust
+from hsframework.interface import AuthMode, CertificateDemand, CrlCheck, Identity, PresharedKey, Role, Secret, Trust
 from hsframework.local.packets import MAX_PACKET
 from hsframework.netlink.messages import without_sequence
 from tests.unit.client.fake_dispatcher import CODEC
@@ -77,7 +77,7 @@ def test_submit_carries_every_field() -> None:
         profile="p",
         identities=(IDENTITY,),
         psks=(KEY,),
-        trust=Trust((b"root",), (b"list",)),
+        trust=Trust((b"root",), (b"list",), CrlCheck.REQUIRE),
         client_certificate=CertificateDemand.NONE,
         alpn=("h2", "sunrpc"),
         timeout=1.5,
@@ -97,12 +97,25 @@ def test_submit_carries_every_field() -> None:
         "psk": [{"identity": b"me", "key": Secret(bytes(32)), "hash": "sha384"}],
         "trust-anchor": [b"root"],
         "crl": [b"list"],
+        "crl-check": 1,
         "client-certificate": 0,
         "alpn": ["h2", "sunrpc"],
         "urgency": 3,
         "tls-priorities": ["SECURE192"],
         "attributes": b"own",
     }
+
+
+def test_a_client_names_its_peer_or_says_that_any_name_will_do() -> None:
+    """Trust without a peer's name is refused; any_peer_name reaches the service; IDN names go as A-labels."""
+    trust = Trust((b"root",))
+    with pytest.raises(ConfigurationError, match="any_peer_name"):
+        HandshakeOptions(trust=trust)
+    values = CODEC.decode(encode_submit(HandshakeOptions(trust=trust, any_peer_name=True), None)).values
+    assert values["any-peer-name"] is True
+    assert HandshakeOptions(trust=trust, peer_name="b\u00fccher.example").submit_values()["peername"] == (
+        "xn--bcher-kva.example"
+    )
 
 
 def test_what_is_not_said_is_not_sent() -> None:
@@ -118,7 +131,7 @@ def test_timeout_is_at_least_a_millisecond() -> None:
 
 def test_a_request_too_large_for_a_message_is_refused() -> None:
     """Many anchors: the text says how many bytes, and what to do instead."""
-    options = HandshakeOptions(trust=Trust(tuple(bytes(60000) for _ in range(4))))
+    options = HandshakeOptions(trust=Trust(tuple(bytes(60000) for _ in range(4))), any_peer_name=True)
     with pytest.raises(RequestRefused, match=f"{MAX_PACKET} fit into one.*name a profile") as caught:
         encode_submit(options, None)
     assert caught.value.errno_name == "EMSGSIZE"
@@ -127,7 +140,7 @@ def test_a_request_too_large_for_a_message_is_refused() -> None:
 def test_an_item_too_large_for_an_attribute_is_refused() -> None:
     """One certificate of more than 64 KiB is named by its attribute."""
     with pytest.raises(RequestRefused, match="trust-anchor"):
-        encode_submit(HandshakeOptions(trust=Trust((bytes(70000),))), None)
+        encode_submit(HandshakeOptions(trust=Trust((bytes(70000),)), any_peer_name=True), None)
 
 
 def test_options_do_not_show_secrets() -> None:
