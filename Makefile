@@ -16,8 +16,9 @@ PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
 FUZZ_SECONDS ?= 60
 PYTEST_ARGS ?=
+MUTANTS_ARGS ?=
 
-.PHONY: help venv demo test lint docs bench fuzz quick wheels constraints clean peers compiler kernel-if-possible
+.PHONY: help venv demo test lint docs bench fuzz mutants quick wheels constraints clean peers compiler kernel-if-possible
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,11 +56,13 @@ quick: $(STAMP) ## the unit tests alone, for use while writing
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
 
 lint: $(STAMP) ## style and form (ruff), types (mypy), references that lead somewhere, plain first lines
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python -m scripts.lint.references
-	$(BIN)/python -m scripts.lint.prose
+	@failed=; check() { echo "$(BIN)/$$*"; "$(BIN)/$$@" || failed="$$failed, $$*"; }; \
+	check ruff check .; \
+	check ruff format --check .; \
+	check mypy; \
+	check python -m scripts.lint.references; \
+	check python -m scripts.lint.prose; \
+	[ -z "$$failed" ] || { echo "lint failed: $${failed#, }" >&2; exit 1; }
 
 docs: $(STAMP) ## the documentation, in docs/_build/html; a warning is an error, and so is a link that leads nowhere
 	$(BIN)/python -m sphinx -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
@@ -67,6 +70,9 @@ docs: $(STAMP) ## the documentation, in docs/_build/html; a warning is an error,
 
 fuzz: $(STAMP) ## random input for FUZZ_SECONDS seconds in all (60): make fuzz FUZZ_SECONDS=3600
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz -m fuzz --timeout=0 $(PYTEST_ARGS)
+
+mutants: $(STAMP) ## general faults in our own code, one at a time, each of which a test is to catch (an hour and more)
+	$(BIN)/python -m scripts.mutants run $(MUTANTS_ARGS)
 
 bench: $(STAMP) ## the measurements that the documentation quotes
 	@for script in benchmarks/*.py; do echo "== $$script"; \

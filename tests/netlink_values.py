@@ -15,7 +15,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 
 
 def attribute_values(specification: Specification, set_name: str) -> SearchStrategy[dict[str, Any]]:
-    """Values of an attribute set, as the codec takes and gives them."""
+    """Draw values of an attribute set, as the codec takes and gives them."""
     attributes = specification.sets[set_name].attributes
     return st.fixed_dictionaries(
         {}, optional={name: _values(specification, attribute) for name, attribute in attributes.items()}
@@ -23,7 +23,7 @@ def attribute_values(specification: Specification, set_name: str) -> SearchStrat
 
 
 def messages(specification: Specification) -> SearchStrategy[tuple[str, dict[str, Any]]]:
-    """An operation's name and values of its attribute set."""
+    """Draw an operation's name and values of its attribute set."""
     return st.sampled_from(sorted(specification.operations)).flatmap(
         lambda name: st.tuples(
             st.just(name), attribute_values(specification, specification.operations[name].attribute_set)

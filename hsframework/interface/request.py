@@ -140,4 +140,5 @@ class Request:
     kernel_consumer: bool = False
     """True if the consumer is in the kernel; a session that is not planted in the socket is of no use to it."""
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    """The protocol's own attributes, by the attribute set ``request`` of its specification."""
+    """The protocol's own attributes, by the attribute set ``request`` of its specification.  Those of a consumer in the
+    kernel have numbers from 64 on, and come by the raw-netlink form alone."""

@@ -32,6 +32,7 @@ class Result:
     session: Mapping[str, Any] = field(default_factory=dict)
     """The parameters of the session that a consumer in user space cannot find in the socket, by the attribute set
     ``session`` of the protocol's specification.  They go to the consumer that owns the socket and to nobody else.
-    Empty: the session is in the kernel alone."""
+    Empty: the session is in the kernel alone.  A consumer in the kernel is told those with numbers from 64 on, in the
+    raw-netlink form."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Short facts for logs and for the consumer, for example ``cipher`` and ``group``.  Never a secret."""

@@ -209,6 +209,28 @@ def walk(data: bytes) -> Iterator[tuple[int, bytes]]:
         offset += length + (-length & 3)
 
 
+def attributes_from(data: bytes, lowest: int) -> bytes:
+    """Return the attributes with numbers from ``lowest`` on, encoded as they are.
+
+    Raises MessageError for an attribute that is cut off.
+    """
+    found = []
+    offset = 0
+    for number, payload in walk(data):
+        length = 4 + len(payload)
+        if number >= lowest:
+            found.append(data[offset : offset + length] + _PADDING[length & 3])
+        offset += length + (-length & 3)
+    return b"".join(found)
+
+
+def encoded_nest(number: int, payload: bytes) -> bytes:
+    """Encode a nest whose attributes are encoded already.  Raises MessageError if they are too long."""
+    if len(payload) > MAX_PAYLOAD:
+        raise _too_long(f"nest {number}", len(payload))
+    return _HEADER.pack(len(payload) + 4, number | NLA_F_NESTED) + payload
+
+
 def _too_long(where: str, size: int) -> MessageError:
     return MessageError(f"{where}: {size} bytes are more than an attribute's {MAX_PAYLOAD}")
 

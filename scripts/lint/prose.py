@@ -9,8 +9,7 @@ The rules, by name:
   Exempt are properties and fixtures, which are named by nouns, and tests, whose line is a sentence.
 * ``longer``: "no longer" stands in place of "not ... any more", in comments too.
 
-Usage: ``python -m scripts.lint.prose [FILE_OR_FOLDER ...]``.  Files and folders that are named are held to every rule;
-without any, the whole repository is, but for what :data:`PENDING` lists.
+Usage: ``python -m scripts.lint.prose [FILE_OR_FOLDER ...]``; without arguments, the whole repository.
 """
 
 from __future__ import annotations
@@ -23,19 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.lint.sources import FOLDERS, ROOT, Function, comments, docstrings, python_files
-
-PENDING: dict[str, str] = {
-    "tests/foreign/": "verb",
-    "tests/fuzz/": "clause verb",
-    "tests/kernel/": "clause verb longer",
-    "tests/load/": "clause question verb",
-    "tests/netlink_values.py": "verb",
-    "tests/peers/": "clause verb",
-    "tests/support/": "clause question verb",
-    "tests/unit/": "clause question verb longer",
-    "tests/wheels/": "clause verb",
-}
-"""Beginnings of paths, and the rules that they do not keep yet.  An entry that is kept fails: strike it."""
 
 RULES = ("clause", "question", "verb", "longer")
 
@@ -108,26 +94,12 @@ def _is_exempt(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     )
 
 
-def _is_pending(problem: Problem) -> bool:
-    return any(problem.path.startswith(start) and problem.rule in rules.split() for start, rules in PENDING.items())
-
-
-def stale(found: list[Problem]) -> Iterator[str]:
-    """Yield a sentence for each rule in :data:`PENDING` that nothing breaks."""
-    for start, rules in PENDING.items():
-        for rule in rules.split():
-            if not any(problem.path.startswith(start) and problem.rule == rule for problem in found):
-                yield f"{start} keeps the rule {rule!r} now: strike it from PENDING in scripts/lint/prose.py"
-
-
 def main(arguments: list[str]) -> int:
     """Print what breaks the rules in the files and folders that are named, else in all, and return an exit status."""
     folders = [Path(argument).resolve() for argument in arguments] or [ROOT / name for name in FOLDERS]
     found = [problem for folder in folders for path in python_files(folder) for problem in problems(path)]
-    lines = [str(problem) for problem in found if arguments or not _is_pending(problem)]
-    lines += [] if arguments else stale(found)
-    print(*lines, sep="\n", end="\n" if lines else "")
-    return bool(lines)
+    print("".join(f"{problem}\n" for problem in found), end="")
+    return bool(found)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def client(dispatcher: Running, agent: Program) -> Iterator[Client]:
 
 @contextlib.contextmanager
 def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Our end and the peer's."""
+    """Connect two sockets; yield our end and the peer's."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         near = socket.create_connection(server.getsockname(), PATIENCE)
         far, _ = server.accept()
@@ -248,7 +248,7 @@ BYTES = re.compile(r"((?:[0-9a-f]{2} )*[0-9a-f]{2})(?:   .*)?")
 
 
 def shown() -> dict[str, tuple[str, bytes]]:
-    """The messages of the page by their headings: the direction, and the bytes."""
+    """Return the messages of the page by their headings: the direction, and the bytes."""
     found = {}
     for direction, name, lines in BLOCK.findall(PAGE.read_text("utf-8")):
         matches = [BYTES.fullmatch(line) for line in lines.splitlines()]

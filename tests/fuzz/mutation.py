@@ -12,7 +12,7 @@ _Piece = tuple[str, int, int, bytes]
 
 
 class Damage:
-    """What is done to any input; drawn before the input is known, which may differ from run to run."""
+    """Changes to any input; drawn before the input is known, which may differ from run to run."""
 
     def __init__(self, pieces: Sequence[_Piece], right_length: bool) -> None:
         self._pieces = pieces
@@ -42,7 +42,7 @@ class Damage:
 
 
 def damages(reach: int) -> SearchStrategy[Damage]:
-    """Up to four pieces changed, cut out, put in, repeated or cut off, in the first ``reach`` bytes.
+    """Change, cut out, put in, repeat or cut off up to four pieces in the first ``reach`` bytes.
 
     In half of the cases the first four bytes, the length of a netlink message, are put right afterwards.
     """
@@ -51,5 +51,5 @@ def damages(reach: int) -> SearchStrategy[Damage]:
 
 
 def damaged(good: bytes) -> SearchStrategy[bytes]:
-    """``good`` with such damage anywhere."""
+    """Draw ``good`` with such damage anywhere."""
     return damages(len(good)).map(lambda damage: damage(good))

@@ -104,7 +104,7 @@ def test_damaged_specs(fuzz: Fuzz) -> None:
 
 @pytest.mark.fuzz
 def test_damaged_names_of_secrets(fuzz: Fuzz) -> None:
-    """Whatever stands beside a spec, its secret is one, or there is a ConfigurationError."""
+    """A spec's secret is one or there is a ConfigurationError, with any file beside it."""
     words = "{ outer : [ secret ] }".split(" ")
 
     @given(st.lists(st.tuples(st.integers(0, len(words) - 1), st.sampled_from(TOKENS)), max_size=3))

@@ -1,4 +1,4 @@
-"""What a local user can send to a running dispatcher: packets and file descriptors of any kind, to both sockets."""
+"""Input of a local user to a running dispatcher: packets and file descriptors of any kind, to both sockets."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ SENSE: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "psk-lookup": {"request-id": st.integers(0, 4), "identity": st.binary(max_size=8)},
     "restore": {"request-id": st.integers(0, 4), "group": GROUPS, "source": st.sampled_from(["local", "x"])},
 }
-"""What makes a message likely to be taken; anything else that its operation allows may be added."""
+"""Values with which a message is likely to be taken; anything else that its operation allows may be added."""
 
 Packet = tuple[bytes, list[str]]
 
 
 @st.composite
 def packets(draw: st.DrawFn, *likely: str) -> Packet:
-    """Mostly one of the ``likely`` operations, some damaged, some noise; and which fds go with it."""
+    """Draw mostly one of the ``likely`` operations, some damaged, some noise; and the fds that go with it."""
     name = draw(st.sampled_from([*likely * 4, *SENSE]))
     operation = LOCAL.operations[name]
     values = {key: draw(strategy) for key, strategy in SENSE[name].items()}
@@ -76,7 +76,7 @@ def _detached(one: socket.socket, two: socket.socket) -> tuple[int, int]:
 
 
 def make(kind: str) -> tuple[int, int]:
-    """Two fds: the one to send and another to keep beside it."""
+    """Make two fds: the one to send and another to keep beside it."""
     if kind != "tcp":
         return MAKERS[kind]()
     with connected_pair() as (one, two):
@@ -97,7 +97,7 @@ def send(sock: socket.socket, packet: Packet) -> list[int]:
 
 
 async def play(scripts: list[tuple[str, list[Packet]]]) -> None:
-    """Each script is one connection's; they take turns packet by packet, and a request goes through at the end."""
+    """Play each script on a connection of its own, by turns, packet by packet, and then a whole request."""
     failures: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
     kept: list[int] = []
@@ -145,7 +145,7 @@ def test_packets(fuzz: Fuzz) -> None:
 
 
 def test_trust_files(fuzz: Fuzz) -> None:
-    """What a memfd with trust holds is decoded, or MessageError."""
+    """A memfd with trust is decoded, or MessageError."""
     good = encode_trust(Trust((b"anchor", b"another"), (b"list",)))
 
     @given(st.one_of(damaged(good), st.binary(max_size=60)))

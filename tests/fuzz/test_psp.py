@@ -1,4 +1,4 @@
-"""What a network peer can send to the PSP plugin: messages of the exchange, and packets."""
+"""Input of a network peer to the PSP plugin: messages of the exchange, and packets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.fuzz
 
 
 def messages() -> list[bytes]:
-    """Those of an exchange that goes well."""
+    """Return the messages of an exchange that goes well."""
     seen: list[bytes] = []
 
     def record(number: int, message: bytes) -> bytes:
@@ -49,7 +49,7 @@ def test_messages(fuzz: Fuzz) -> None:
 
 
 def test_exchanges(fuzz: Fuzz) -> None:
-    """Whatever is put in place of one message: both never succeed, and who has failed holds no key."""
+    """With anything in place of one message both never succeed, and an end that has failed holds no key."""
 
     @given(st.integers(0, 4), st.data())
     def target(number: int, choice: st.DataObject) -> None:

@@ -1,4 +1,4 @@
-"""What a network peer can send: QUIC datagrams in every state, 1-RTT payloads, and a session's parameters."""
+"""Input of a network peer: QUIC datagrams in every state, 1-RTT payloads, and a session's parameters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.fuzz
 
 
 def whole() -> tuple[Ours, Ours]:
-    """A client and a server that have their sessions."""
+    """Make a client and a server that have their sessions."""
     client, server = our_client(), our_server(issue=lambda session: b"ticket")
     assert Network(client, server).run(lambda: client.session is not None and server.session is not None)
     return client, server

@@ -1,4 +1,4 @@
-"""What a network peer can send: records, a ClientHello, and a session's protected records."""
+"""Input of a network peer: records, a ClientHello, and a session's protected records."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.fuzz
 
 
 def client_hello() -> bytes:
-    """The body of OpenSSL's own ClientHello record, with SNI and ALPN."""
+    """Return the body of OpenSSL's own ClientHello record, with SNI and ALPN."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_alpn_protos([b"h2", b"sunrpc"])
@@ -67,7 +67,7 @@ def test_client_hello(fuzz: Fuzz) -> None:
 
 
 def receiver(suite: CipherSuite) -> RecordLayer:
-    """The client's end of a session whose server's secret is SECRET."""
+    """Make the client's end of a session whose server's secret is SECRET."""
     return RecordLayer(Role.CLIENT, suite, Secret(b"c" * 48), SECRET)
 
 

@@ -14,7 +14,7 @@ from tests.kernel import uml
 
 
 def main() -> int:
-    """The command's exit code, or 125 where the kernel could not run it to its end."""
+    """Run the command and return its exit code, or 125 where the kernel could not run it to its end."""
     parser = argparse.ArgumentParser(prog="python -m tests.kernel", description="Run a command in the test kernel.")
     parser.add_argument("--memory", default=uml.MEMORY)
     parser.add_argument("--timeout", type=float, default=uml.TIMEOUT)

@@ -47,7 +47,7 @@ _SECCOMP, _SET_MODE_FILTER, _TSYNC, _PR_SET_NO_NEW_PRIVS = 317, 1, 1, 38
 
 
 def _filter() -> bytes:
-    """struct sock_filter[]: of another architecture, or forbidden, is death."""
+    """Return the filter, a struct sock_filter[]: another architecture or a forbidden call kills the process."""
     count = len(FORBIDDEN)
     code = [(_LOAD, 0, 0, 4), (_EQUAL, 0, count + 5, AUDIT_ARCH_X86_64), (_LOAD, 0, 0, 0)]
     code += [(_EQUAL, count + 3 - index, 0, number) for index, number in enumerate(FORBIDDEN.values())]
@@ -63,7 +63,7 @@ _program = ctypes.create_string_buffer(struct.pack("=H6xQ", len(FORBIDDEN) + 8, 
 
 
 def confine(number: int, frame: object) -> None:
-    """For every thread of this process, and whatever it forks."""
+    """Confine every thread of this process, and all that it forks."""
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if _libc.syscall(_SECCOMP, _SET_MODE_FILTER, _TSYNC, _program):
         os.abort()

@@ -48,7 +48,7 @@ def _runs_inside(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """The marker, before ``-m`` selects; and out here no alarm clock: a boot has one of its own."""
+    """Add the marker before ``-m`` selects; out here without a time limit, since a boot has one of its own."""
     if not _ours(item):
         return
     if item.get_closest_marker("kernel") is None:
@@ -92,7 +92,7 @@ class _InnerRun:
         return any("finished" in line for line in self._lines.get(nodeid, ()))
 
     def reports(self, nodeid: str) -> list[dict[str, Any]]:
-        """Serialized reports.  Raises KernelFailed."""
+        """Return serialized reports.  Raises KernelFailed."""
         self.boot.watch(lambda: self._finished(nodeid))
         if not self._finished(nodeid):
             raise uml.KernelFailed(self.boot.report(f"the test kernel ended before {nodeid} was through"))
@@ -112,7 +112,7 @@ class KernelRuns:
         self._done: set[str] = set()
 
     def reports(self, item: pytest.Item) -> Iterator[pytest.TestReport]:
-        """What the inner run says of the item, or one failure if the kernel did not live to say it."""
+        """Yield the inner run's reports of the item, or one failure if the kernel ended before it had reported."""
         memory = _memory(item)
         self._done.add(item.nodeid)
         try:
@@ -139,7 +139,7 @@ class KernelRuns:
         return run
 
     def _end(self, memory: str, text: str) -> None:
-        """The next test gets a new kernel, unless this one did not get as far as to run any test."""
+        """Give the next test a new kernel, unless this one did not get as far as to run any test."""
         run = self._runs.pop(memory, None)
         if run is not None:
             if not run.got_anywhere:
@@ -157,7 +157,7 @@ _RUNS = pytest.StashKey[KernelRuns]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """For a test of ``inside/``, outside: the reports of the inner run in the place of a run."""
+    """Report a test of ``inside/`` by the inner run, in the place of a run out here."""
     if not _runs_inside(item) or _in_the_kernel() or uml.unavailable():
         return None
     runs = item.session.stash.setdefault(_RUNS, KernelRuns())

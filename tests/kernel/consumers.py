@@ -20,13 +20,13 @@ HOST_NQN = "nqn.2014-08.org.nvmexpress:uuid:00000000-0000-4000-8000-000000000001
 
 
 def in_namespace(namespace: str | None, *command: str) -> tuple[str, ...]:
-    """The command as it is run in a network namespace, and in no other mount namespace (as by ``ip netns exec``)."""
+    """Return the command to run in a network namespace, and in no other mount namespace (as by ``ip netns exec``)."""
     return ("nsenter", f"--net=/run/netns/{namespace}", *command) if namespace else command
 
 
 @contextlib.contextmanager
 def joined_namespace(name: str, near: str, far: str) -> Iterator[str]:
-    """A network namespace, and a wire to it from ours with an address at each end."""
+    """Make a network namespace, and a wire to it from ours with an address at each end."""
     debian("ip", "netns", "add", name)
     try:
         debian("ip", "link", "add", f"to-{name}", "type", "veth", "peer", "name", "wire", "netns", name)
@@ -50,7 +50,7 @@ def until(met: Callable[[], object], what: str, timeout: float = 20.0) -> None:
 
 @contextlib.contextmanager
 def daemon(*command: str, namespace: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A program of the root in the background, and the end of it."""
+    """Run a program of the root in the background, and end it."""
     with subprocess.Popen(["chroot", str(DEBIAN), *in_namespace(namespace, *command)], stdin=subprocess.DEVNULL) as run:
         try:
             yield run
@@ -66,7 +66,7 @@ def tlshd(
     name: str = "tlshd",
     verbose: bool = True,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """The C agent with this configuration, once it listens.  Its process is the one that is given."""
+    """Run the C agent with this configuration, and yield its process once it listens."""
     tlshd_configuration(DEBIAN / "etc" / f"{name}.conf", sections, verbose=verbose)
     before = listeners(namespace)
     with daemon("tlshd", "-s", "-c", f"/etc/{name}.conf", namespace=namespace) as run:
@@ -75,7 +75,7 @@ def tlshd(
 
 
 def tlshd_configuration(path: Path, sections: Mapping[str, Mapping[str, str]], *, verbose: bool = True) -> None:
-    """A file for tlshd, or for `--tlshd-config`."""
+    """Write a file for tlshd, or for `--tlshd-config`."""
     lines = [
         f"[{section}]\n" + "".join(f"{k}={v}\n" for k, v in values.items()) for section, values in sections.items()
     ]
@@ -84,13 +84,13 @@ def tlshd_configuration(path: Path, sections: Mapping[str, Mapping[str, str]], *
 
 
 def listeners(namespace: str | None = None) -> int:
-    """Generic netlink sockets (protocol 16) that have joined a group."""
+    """Count the generic netlink sockets (protocol 16) that have joined a group."""
     table = debian(*in_namespace(namespace, "cat", "/proc/net/netlink")).splitlines()[1:]
     return sum(1 for line in table if line.split()[1] == "16" and int(line.split()[3], 16))
 
 
 def x509(credential: Credential, name: str) -> dict[str, str]:
-    """A section of tlshd's configuration, with its files in place."""
+    """Write the files of a section of tlshd's configuration, and return the section."""
     folder = DEBIAN / "etc" / "credentials" / name
     folder.mkdir(parents=True, exist_ok=True)
     files = credential.write(folder)
@@ -99,14 +99,14 @@ def x509(credential: Credential, name: str) -> dict[str, str]:
 
 
 def known_host(name: str, address: str) -> None:
-    """A line in the root's /etc/hosts."""
+    """Add a line to the root's /etc/hosts."""
     with open(DEBIAN / "etc" / "hosts", "a") as hosts:
         hosts.write(f"{address} {name}\n")
 
 
 @contextlib.contextmanager
 def mounted(kind: str, where: str, namespace: str | None = None) -> Iterator[Path]:
-    """A file system of that kind in the root; the directory as the test sees it.  Some are of a network namespace."""
+    """Mount a file system of that kind in the root and yield the directory as the test sees it."""
     place = DEBIAN / where.lstrip("/")
     place.mkdir(parents=True, exist_ok=True)
     debian(*in_namespace(namespace, "mount", "-t", kind, kind, where))
@@ -118,7 +118,7 @@ def mounted(kind: str, where: str, namespace: str | None = None) -> Iterator[Pat
 
 @contextlib.contextmanager
 def nfs_server(options: str, *, namespace: str | None = None) -> Iterator[Path]:
-    """/srv/nfs exported with these options, over NFS 4.2 alone; the directory as the test sees it."""
+    """Export /srv/nfs with these options over NFS 4.2 alone, and yield the directory as the test sees it."""
 
     def enter(*command: str) -> None:
         debian(*in_namespace(namespace, *command))
@@ -146,7 +146,7 @@ def nfs_server(options: str, *, namespace: str | None = None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def nfs_mount(server: str, options: str, *, namespace: str | None = None) -> Iterator[Path]:
-    """The server's root mounted; the directory as the test sees it.  Raises AssertionError with mount's words."""
+    """Mount the server's root and yield the directory as the test sees it.  AssertionError has mount's words."""
     (DEBIAN / "mnt" / "nfs").mkdir(exist_ok=True)
     # retry=0: no second attempt by mount itself, which would go on for two minutes.
     command = ("mount", "-t", "nfs", "-o", f"vers=4.2,retry=0,{options}", f"{server}:/", "/mnt/nfs")
@@ -159,7 +159,7 @@ def nfs_mount(server: str, options: str, *, namespace: str | None = None) -> Ite
 
 @contextlib.contextmanager
 def nvme_target(subsystem: str, address: str, *, tls: bool = True, namespace: str | None = None) -> Iterator[str]:
-    """A RAM disk offered over TCP to whoever shows a key; its device."""
+    """Offer a RAM disk over TCP to every holder of a key, and yield the disk's device."""
     load("nvmet-tcp", "nvme-tcp")
     backing = "/dev/ram0"
     space = NVME / "subsystems" / subsystem / "namespaces" / "1"
@@ -186,7 +186,7 @@ def nvme_target(subsystem: str, address: str, *, tls: bool = True, namespace: st
 
 
 def nvme_drop(subsystem: str, *, namespace: str | None = None) -> None:
-    """The target drops every connection to the subsystem, and takes new ones."""
+    """Make the target drop every connection to the subsystem, and take new ones."""
     offered = NVME / "ports" / "1" / "subsystems" / subsystem
     offered.unlink()
     debian(*in_namespace(namespace, "ln", "-s", str(NVME / "subsystems" / subsystem), str(offered)))
@@ -196,7 +196,7 @@ def nvme_drop(subsystem: str, *, namespace: str | None = None) -> None:
 def nvme_connection(
     subsystem: str, address: str, *options: str, attempts: int = 1, namespace: str | None = None
 ) -> Iterator[Path]:
-    """``nvme connect --tls``; the block device.  Raises AssertionError with its words."""
+    """Connect with ``nvme connect --tls`` and yield the block device.  Raises AssertionError with its words."""
     where = ("--transport=tcp", f"--traddr={address}", "--trsvcid=4420", f"--nqn={subsystem}")
     connect = ("nvme", "connect", *where, f"--hostnqn={HOST_NQN}", "--tls", "--nr-io-queues=1", *options)
     command = in_namespace(namespace, *connect)
@@ -215,7 +215,7 @@ def nvme_connection(
 
 
 def nvme_key(subsystem: str, hash_number: int) -> None:
-    """A new key for our host, alone in the keyring .nvme: 1 is SHA-256, 2 is SHA-384."""
+    """Put a new key for our host into the keyring .nvme, alone: 1 is SHA-256, 2 is SHA-384."""
     load("nvme-tcp")
     debian("keyctl", "clear", "%:.nvme")
     names = (f"--hostnqn={HOST_NQN}", f"--subsysnqn={subsystem}")

@@ -24,12 +24,12 @@ Attributes = list[tuple[int, bytes]]
 
 
 def attribute(kind: int, payload: bytes) -> bytes:
-    """One attribute, padded."""
+    """Encode one attribute, padded."""
     return struct.pack("=HH", 4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
 
 
 def attributes(data: bytes) -> Attributes:
-    """The attributes in ``data``; the flags in their types are dropped."""
+    """Return the attributes in ``data``; the flags in their types are dropped."""
     found: Attributes = []
     while len(data) >= 4:
         length, kind = struct.unpack_from("=HH", data)
@@ -40,7 +40,7 @@ def attributes(data: bytes) -> Attributes:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What the kernel says of a family.  ``operations``: number → flags."""
+    """Family as the kernel describes it.  ``operations``: number → flags."""
 
     identifier: int
     groups: dict[str, int]
@@ -57,7 +57,7 @@ class GenericNetlink:
         self._sequence = 0
 
     def ask(self, family: int, command: int, payload: bytes = b"", *, dump: bool = False) -> list[Attributes]:
-        """The attributes of each message of the answer."""
+        """Return the attributes of each message of the answer."""
         self._sequence += 1
         flags = NLM_F_REQUEST | (NLM_F_DUMP if dump else NLM_F_ACK)
         body = struct.pack("=BBH", command, 1, 0) + payload
@@ -82,7 +82,7 @@ class GenericNetlink:
             data = data[(length + 3) & ~3 :]
 
     def family(self, name: str) -> Family:
-        """Raises FileNotFoundError where the kernel has no such family."""
+        """Return the family's description.  Raises FileNotFoundError where the kernel has no such family."""
         (answer,) = self.ask(GENL_ID_CTRL, CTRL_CMD_GETFAMILY, attribute(CTRL_ATTR_FAMILY_NAME, name.encode() + b"\0"))
         fields = dict(answer)
         operations = [dict(attributes(nest)) for _, nest in attributes(fields.get(CTRL_ATTR_OPS, b""))]
@@ -94,7 +94,7 @@ class GenericNetlink:
         )
 
     def policy(self, family: str) -> dict[int, dict[int, dict[int, bytes]]]:
-        """CTRL_CMD_GETPOLICY: policy index → attribute type → what the kernel checks of it."""
+        """Return the policies by CTRL_CMD_GETPOLICY: policy index → attribute type → the kernel's checks of it."""
         found: dict[int, dict[int, dict[int, bytes]]] = {}
         name = attribute(CTRL_ATTR_FAMILY_NAME, family.encode() + b"\0")
         for answer in self.ask(GENL_ID_CTRL, CTRL_CMD_GETPOLICY, name, dump=True):
@@ -104,7 +104,7 @@ class GenericNetlink:
         return found
 
     def operation_policies(self, family: str) -> dict[int, int]:
-        """Command → index of the policy of its do request."""
+        """Return for each command the index of the policy of its do request."""
         name = attribute(CTRL_ATTR_FAMILY_NAME, family.encode() + b"\0")
         found: dict[int, int] = {}
         for answer in self.ask(GENL_ID_CTRL, CTRL_CMD_GETPOLICY, name, dump=True):
@@ -124,5 +124,5 @@ def _number(payload: bytes) -> int:
 
 
 def numbers(found: Sequence[tuple[int, bytes]]) -> dict[int, int]:
-    """Attributes that are all integers."""
+    """Return the values of attributes that are all integers."""
     return {kind: _number(payload) for kind, payload in found}

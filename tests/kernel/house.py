@@ -17,6 +17,7 @@ from tests.support.running import (
     Running,
     Service,
     install_plugin,
+    install_project,
     only,
     short_folder,
     status_of,
@@ -29,13 +30,13 @@ ROOT = Authority("Kernel Test Root")
 
 @dataclass(frozen=True)
 class End:
-    """What a profile for the kernel's requests holds."""
+    """Content of a profile for the kernel's requests."""
 
     credential: Credential | None = None
     trust: Authority = ROOT
 
     def lines(self, folder: Path, name: str, *rest: str) -> list[str]:
-        """The tables of a configuration file, with their files in place."""
+        """Return the tables of a configuration file, and put their files in place."""
         bundle = self.trust.write(folder, f"{name}-trust")
         tables = [f"[trust.{name}]", f'bundle = ["{bundle}"]']
         identities = ""
@@ -61,7 +62,7 @@ class ConfinedHouse(House):
     program = (str(Path(confined.__file__)),)
 
     def confine(self) -> None:
-        """From now on a process that opens, looks up or executes a file is killed."""
+        """Confine the processes: one that opens, looks up or executes a file from now on is killed."""
         for pid in self.processes():
             os.kill(pid, signal.SIGUSR1)
             until(partial(_is_confined, pid), "the filter is in place")
@@ -76,7 +77,7 @@ def _is_confined(pid: int) -> bool:
 
 @contextlib.contextmanager
 def house(**options: Any) -> Iterator[House]:
-    """The options of :func:`house_of`."""
+    """Run a house with the options of :func:`house_of`."""
     with house_of(House, **options) as service:
         yield service
 
@@ -90,12 +91,14 @@ def house_of(
     words: Sequence[str] = (),
     namespaces: Sequence[str] = (),
     plugins: Mapping[str, str] | None = None,
+    projects: Sequence[Path] = (),
     installed: Sequence[str] = ("tls13",),
     more: str = "",
 ) -> Iterator[H]:
-    """`hsframework run` with these profiles, once it has joined the kernel's group.
+    """Run `hsframework run` with these profiles, and yield it once it has joined the kernel's group.
 
-    ``plugins``: source texts by name, beside those that are ``installed``, of which no others are started.
+    ``plugins``: source texts by name, and ``projects``: the folders of further ones, beside those that are
+    ``installed``, of which no others are started.
     """
     with short_folder() as folder:
         lines: list[str] = []
@@ -106,9 +109,10 @@ def house_of(
         words = [*words, *(word for name in namespaces for word in ("--netns", name))]
         for name, source in (plugins or {}).items():
             install_plugin(folder / "site", name, source)
-        service = kind(
-            folder, only(*installed) + "\n".join([more, *lines]), words, folder / "site" if plugins else None
-        )
+        for project in projects:
+            install_project(folder / "site", project)
+        site = folder / "site" if plugins or projects else None
+        service = kind(folder, only(*installed) + "\n".join([more, *lines]), words, site)
         try:
             service.wait_for_agents()
             yield service
@@ -121,7 +125,7 @@ def house_of(
 
 @contextlib.contextmanager
 def dispatcher(configuration: str = "", *words: str) -> Iterator[Running]:
-    """`hsframework dispatcher` alone."""
+    """Run `hsframework dispatcher` alone."""
     with short_folder() as folder:
         file = write_configuration(folder, configuration)
         process = Running(("dispatcher", "--config", str(file), *words), folder)
@@ -135,6 +139,6 @@ def dispatcher(configuration: str = "", *words: str) -> Iterator[Running]:
 
 
 def tls_sessions() -> int:
-    """The directions of kTLS that are in use, in this network namespace."""
+    """Count the directions of kTLS that are in use in this network namespace."""
     lines = (line.split() for line in Path("/proc/net/tls_stat").read_text().splitlines())
     return sum(int(value) for name, value in lines if name in ("TlsCurrTxSw", "TlsCurrRxSw"))

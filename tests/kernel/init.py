@@ -113,7 +113,7 @@ def _loopback_up() -> None:
 
 
 def _run(settings: dict[str, Any]) -> int:
-    """The command's exit code.  Its output goes to the exchange directory; orphans are reaped meanwhile."""
+    """Run the command and return its exit code; its output goes to the exchange directory, orphans are reaped."""
     with open(EXCHANGE / "output", "wb") as output:
         child = subprocess.Popen(
             settings["command"],
@@ -131,7 +131,7 @@ def _run(settings: dict[str, Any]) -> int:
 
 
 def main() -> None:
-    """Never returns."""
+    """Run the command and power off: never returns."""
     try:
         exchange = Path(sys.argv[1])
         settings = json.loads((exchange / "settings.json").read_text())

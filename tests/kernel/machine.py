@@ -36,12 +36,12 @@ def debian(*command: str, check: bool = True, timeout: float = 60) -> str:
 
 
 def load(*modules: str) -> None:
-    """modprobe."""
+    """Load modules with modprobe."""
     debian("modprobe", "--all", *modules)
 
 
 def loaded() -> set[str]:
-    """The names of the kernel's modules, with underscores."""
+    """Return the names of the kernel's modules, with underscores."""
     return {line.split()[0] for line in Path("/proc/modules").read_text().splitlines()}
 
 
@@ -55,26 +55,26 @@ def _system_call(number: int, *arguments: int | bytes | None) -> int:
 
 
 def add_key(kind: str, description: str, payload: bytes, keyring: int = KEY_SPEC_PROCESS_KEYRING) -> int:
-    """The new key's serial."""
+    """Add a key and return its serial."""
     return _system_call(_ADD_KEY, kind.encode(), description.encode(), payload, len(payload), keyring)
 
 
 def read_key(serial: int) -> bytes:
-    """The payload."""
+    """Return the key's payload."""
     buffer = ctypes.create_string_buffer(1 << 16)
     size = _system_call(_KEYCTL, KEYCTL_READ, serial, ctypes.addressof(buffer), len(buffer))
     return buffer.raw[:size]
 
 
 def describe_key(serial: int) -> list[str]:
-    """type, uid, gid, permissions, description."""
+    """Return the key's type, uid, gid, permissions and description."""
     buffer = ctypes.create_string_buffer(4096)
     size = _system_call(_KEYCTL, KEYCTL_DESCRIBE, serial, ctypes.addressof(buffer), len(buffer))
     return buffer.raw[: size - 1].decode().split(";", 4)
 
 
 def open_key(serial: int) -> None:
-    """Everybody may do everything with it."""
+    """Allow everybody everything with the key."""
     _system_call(_KEYCTL, KEYCTL_SETPERM, serial, 0x3F3F3F3F)
 
 
@@ -115,14 +115,14 @@ def unshare(flags: int) -> None:
 
 
 def members(keyring: int) -> list[int]:
-    """The serials in a keyring."""
+    """Return the serials in a keyring."""
     buffer = ctypes.create_string_buffer(1 << 16)
     size = _system_call(_KEYCTL, KEYCTL_READ, keyring, ctypes.addressof(buffer), len(buffer))
     return [serial for (serial,) in struct.iter_unpack("=i", buffer.raw[:size])]
 
 
 def nvme_keyring() -> int:
-    """The serial of ``.nvme``.  Linked where we may read it."""
+    """Return the serial of ``.nvme``, linked where we may read it."""
     lines = (line.split(None, 8) for line in Path("/proc/keys").read_text().splitlines())
     serial = next(int(fields[0], 16) for fields in lines if fields[7] == "keyring" and fields[8].startswith(".nvme:"))
     _system_call(_KEYCTL, 8, serial, KEY_SPEC_PROCESS_KEYRING)

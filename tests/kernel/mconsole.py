@@ -16,7 +16,7 @@ _SIZE = 512
 
 
 def ask(path: Path, request: str, timeout: float = 5.0) -> str:
-    """What the kernel answers to a command such as ``sysrq t``; why there is none, if there is none."""
+    """Return the kernel's answer to a command such as ``sysrq t``, or the reason why there is none."""
     text = request.encode()
     with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.settimeout(timeout)

@@ -33,12 +33,12 @@ class End:
     address6: str
 
     def family(self) -> PspFamily:
-        """The PSP family in this namespace; to be closed."""
+        """Open the PSP family in this namespace; the caller closes it."""
         with network_namespace(self.namespace):
             return PspFamily()
 
     def statistics(self) -> dict[str, int]:
-        """The device's counters."""
+        """Return the device's counters."""
         with self.family() as family:
             return family.statistics(self.device)
 
@@ -53,7 +53,7 @@ class End:
             family.enable(self.device, frozenset(versions))
 
     def plain_packets(self) -> int:
-        """What has been sent through the interface without PSP, but for IPv6's own messages (neighbours, groups)."""
+        """Count what was sent through the interface without PSP, but for IPv6's own messages (neighbours, groups)."""
         with self.family() as family:
             while True:
                 others = family.statistics(self.device)["tx-packets"], self._icmp()
@@ -75,7 +75,7 @@ class End:
 
 @contextlib.contextmanager
 def path() -> Iterator[tuple[End, End]]:
-    """Both ends, every version enabled."""
+    """Make both ends, every version enabled."""
     load("netdevsim")
     names = ("psp-near", "psp-far")
     with contextlib.ExitStack() as stack:
@@ -124,7 +124,7 @@ def _link(ends: tuple[End, ...]) -> None:
 
 
 def _introduce(near: End, far: End) -> None:
-    """Each knows the other's link-layer address, so that nothing but the test's own packets is on the way."""
+    """Give each end the other's link-layer address, so that nothing but the test's own packets is on the way."""
     for one, other in ((near, far), (far, near)):
         (link,) = json.loads(debian("ip", "-n", other.namespace, "-j", "link", "show", "psp0"))
         for address in (other.address, other.address6):
@@ -134,7 +134,7 @@ def _introduce(near: End, far: End) -> None:
 
 @contextlib.contextmanager
 def connection(near: End, far: End, *, ipv6: bool = False) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A TCP connection between the two."""
+    """Open a TCP connection between the two."""
     family = socket.AF_INET6 if ipv6 else socket.AF_INET
     with network_namespace(far.namespace):
         listener = socket.create_server((far.address6 if ipv6 else far.address, 0), family=family)
@@ -147,7 +147,7 @@ def connection(near: End, far: End, *, ipv6: bool = False) -> Iterator[tuple[soc
         try:
             yield client, server
         finally:
-            # Reset: an end whose peer takes nothing any more would send its FIN again and again, and be counted.
+            # Reset: an end whose peer no longer takes anything would send its FIN again and again, and be counted.
             for sock in (client, server):
                 with contextlib.suppress(OSError):
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 0))

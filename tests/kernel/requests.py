@@ -58,7 +58,7 @@ class Device:
         timeout: float = 0.0,
         psk: int = 0,
     ) -> None:
-        """Raises OSError with what the kernel refuses it with: EAGAIN, ESRCH."""
+        """Submit a request.  Raises OSError with the kernel's errno: EAGAIN, ESRCH."""
         made = self._refused.pop() if self._refused else raw.Submission()
         try:
             made.submit(
@@ -77,7 +77,7 @@ class Device:
         self._epoll.register(made.fd, select.EPOLLIN)
 
     def ended(self, timeout: float) -> list[Ended]:
-        """The requests that have ended, at least one; none: that took longer than ``timeout`` seconds."""
+        """Return the requests that have ended, at least one; none if that took longer than ``timeout`` seconds."""
         return [self._ended(fd) for fd, _ in self._epoll.poll(timeout)]
 
     def _ended(self, fd: int) -> Ended:
@@ -86,7 +86,7 @@ class Device:
             return Ended(number, made.read().status, time.monotonic())
 
     def close(self) -> None:
-        """What has not ended is withdrawn."""
+        """Withdraw what has not ended."""
         for made in (*self._refused, *(made for _, made in self._open.values())):
             made.close()
         self._epoll.close()
@@ -121,7 +121,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Ask:
-    """What both ends ask for.  ``name``: the server's.  ``psk``: the serial of the client's key."""
+    """Options of both ends.  ``name``: the server's.  ``psk``: the serial of the client's key."""
 
     name: str = ""
     client: int = raw.UNAUTH
@@ -140,7 +140,7 @@ class _Connection:
         self.server.close()
 
     def carries_data(self) -> bool:
-        """Through kTLS, which is in place at both ends."""
+        """True if data goes through kTLS, which is in place at both ends."""
         try:
             self.client.send(_WORD)
             return self.server.recv(4096) == _WORD
@@ -232,7 +232,7 @@ class _Round:
 
 
 def make_requests(device: Device, number: int, at_once: int, ask: Ask) -> Tally:
-    """So many requests, an even number, with so many under way at a time."""
+    """Make so many requests, an even number, with so many under way at a time."""
     return _Round(device, number // 2, at_once, ask).run()
 
 
@@ -245,7 +245,7 @@ class Silent:
         self.pairs: list[tuple[socket.socket, socket.socket]] = []
 
     def add(self, number: int, speech: bytes = b"", timeout: float = 60.0) -> None:
-        """As many more, one after the other where the kernel takes no more at a time."""
+        """Add as many more, one after the other where the kernel takes no more at a time."""
         for _ in range(number):
             near = socket.create_connection(self._listener.getsockname())
             near.sendall(speech)
@@ -261,25 +261,25 @@ class Silent:
                     time.sleep(AGAIN)
 
     def ended(self, number: int, patience: float = PATIENCE) -> list[Ended]:
-        """The ends of so many."""
+        """Return the ends of so many requests."""
         found: list[Ended] = []
         while len(found) < number and (more := self._device.ended(patience)):
             found += more
         return found
 
     def answered(self) -> None:
-        """Until each peer has heard something."""
+        """Wait until each peer has received something."""
         for near, _ in self.pairs:
             near.settimeout(PATIENCE)
             assert near.recv(1)
 
     def hang_up(self) -> None:
-        """The peers go away; each request ends with that."""
+        """Close the peers; each request ends with that."""
         for near, _ in self.pairs:
             near.close()
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Close all that is open."""
         for pair in self.pairs:
             for end in pair:
                 end.close()

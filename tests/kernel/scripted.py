@@ -42,11 +42,11 @@ class Consumer:
         return not self._ended.done()
 
     def status(self) -> int:
-        """Well before it would give up by itself, after 10 s."""
+        """Return the exit status, waiting less than the 10 s after which it would give up by itself."""
         return self._ended.result(8)
 
     def heard(self) -> bytes:
-        """Everything that it ever sent to its server, once its connection has ended."""
+        """Return everything that it ever sent to its server, once its connection has ended."""
         data = b""
         with contextlib.suppress(ConnectionResetError):
             while piece := self.peer.recv(4096):
@@ -64,7 +64,7 @@ class Consumers:
         self._pool = ThreadPoolExecutor(64)
 
     def start(self, *options: str) -> Consumer:
-        """One more."""
+        """Start one more."""
         ended = self._pool.submit(_connect, self._listener.getsockname()[1], *options)
         sock, _ = self._listener.accept()
         sock.settimeout(20)
@@ -94,7 +94,7 @@ class Connections:
         self.all: list[socket.socket] = []
 
     def start(self) -> socket.socket:
-        """One more."""
+        """Start one more."""
         sock = socket.create_connection(("127.0.0.1", 4420), timeout=8)
         self.all.append(sock)
         return sock
@@ -105,7 +105,7 @@ class Connections:
 
 
 def refused(sock: socket.socket) -> bool:
-    """The target closes the connection, and has said nothing, but for a TLS alert."""
+    """True if the target closes the connection and has sent nothing but a TLS alert."""
     with contextlib.suppress(ConnectionResetError):
         while piece := sock.recv(4096):
             assert piece[0] == 21
@@ -132,10 +132,14 @@ def consumers() -> Iterator[Consumers]:
 
 
 class ScriptedAgent:
-    """An agent of one group that answers nothing by itself.  ``accept`` gives a request's values and socket."""
+    """An agent of one group that answers nothing by itself.  ``accept`` gives a request's values and socket.
 
-    def __init__(self, runtime_dir: Path, group: str = "tlshd") -> None:
+    ``tls_policies``: says that it keeps to them, without which it gets no request that has one.
+    """
+
+    def __init__(self, runtime_dir: Path, group: str = "tlshd", *, tls_policies: bool = False) -> None:
         self._group = group
+        self._tls_policies = tls_policies
         self._codec = MessageCodec(
             builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("reply", "event")
         )
@@ -146,14 +150,15 @@ class ScriptedAgent:
 
     def join(self) -> None:
         """Come into the group."""
-        self._acknowledged("join", {"group": [self._group], "protocol": "scripted", "agent": "scripted"})
+        values = {"group": [self._group], "protocol": "scripted", "agent": "scripted"}
+        self._acknowledged("join", {**values, "tls-policies": self._tls_policies})
 
     def leave(self) -> None:
         """Go out of it by one's own word."""
         self._acknowledged("leave", {"group": [self._group]})
 
     def accept(self, number: int = 1) -> list[tuple[int, socket.socket]]:
-        """The next requests: their ids and sockets."""
+        """Accept the next requests, and return their ids and sockets."""
         found: list[tuple[int, socket.socket]] = []
         while len(found) < number:
             self._send("accept", {"group": self._group, "count": number - len(found)})
@@ -172,7 +177,7 @@ class ScriptedAgent:
         return found
 
     def done(self, request: int, status: int, **values: Any) -> None:
-        """The end of a request, as the agent tells it; its socket is closed before."""
+        """End a request as an agent does; its socket is closed before."""
         self._handed.pop(request).close()
         self._acknowledged("done", {"request-id": request, "status": status, **values})
 
@@ -182,18 +187,18 @@ class ScriptedAgent:
         self._acknowledged("restore", values, sock.fileno())
 
     def close(self) -> None:
-        """Gone, without a word."""
+        """Close everything, without a message."""
         for sock in (self._socket, *self._handed.values()):
             sock.close()
 
     def lost(self) -> None:
-        """Until the dispatcher is gone.  The requests in hand stay."""
+        """Wait until the dispatcher is gone.  The requests in hand stay."""
         while receive_packet(self._socket)[0]:
             pass
         self._socket.close()
 
     def connect(self, runtime_dir: Path) -> None:
-        """To the next dispatcher."""
+        """Connect to the next dispatcher."""
         self._heard.clear()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.settimeout(20)

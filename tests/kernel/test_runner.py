@@ -1,4 +1,4 @@
-"""What runs in the test kernel comes back as it was, and what goes wrong there is told."""
+"""The runner of the test kernel: results come back as they were, and faults in there are reported."""
 
 from __future__ import annotations
 

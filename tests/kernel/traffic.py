@@ -8,7 +8,7 @@ from hsframework.interface import Stream
 
 
 def receive(stream: Stream, size: int) -> bytes:
-    """Exactly so many bytes."""
+    """Receive exactly so many bytes."""
     data = bytearray()
     while len(data) < size:
         piece = stream.receive()
@@ -18,7 +18,7 @@ def receive(stream: Stream, size: int) -> bytes:
 
 
 def both_ways(one: Stream, other: Stream, data: bytes) -> None:
-    """``data`` each way, at once."""
+    """Send ``data`` each way, at once."""
     with ThreadPoolExecutor(3) as pool:
         sending = [pool.submit(one.send, data), pool.submit(other.send, data[::-1])]
         received = pool.submit(receive, other, len(data))

@@ -45,7 +45,7 @@ class KernelFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the command did.  ``console`` is the kernel's log."""
+    """Outcome of the command.  ``console`` is the kernel's log."""
 
     exit_code: int
     output: str
@@ -53,14 +53,14 @@ class Outcome:
 
 
 def unavailable() -> str | None:
-    """Why there is no test kernel here, or None."""
+    """Return the reason why there is no test kernel here, or None."""
     if not all((BUILT / name).exists() for name in ("linux", "modules", "root")):
         return "the test kernel is not built; `make kernel` does it (about ten minutes, once a machine)"
     return None
 
 
 def _host_directories() -> list[str]:
-    """What the command needs of the host, wherever it is."""
+    """Return what the command needs of the host, wherever it is."""
     needed = {CHECKOUT, Path(sys.prefix), Path(sys.base_prefix)}
     needed.update(Path(entry) for entry in sys.path if entry and Path(entry).is_dir())
     needed.update(module.resolve().parent for module in (BUILT / "ko").glob("*.ko"))
@@ -81,7 +81,7 @@ def _environment(extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def _scratch_memory(exchange: Path, size: int) -> Path:
-    """Where the kernel's memory is kept: in RAM if the machine has the room there, else on disk."""
+    """Return the place for the kernel's memory: in RAM if the machine has the room there, else on disk."""
     shared = Path("/dev/shm")
     if shared.is_dir():
         room = os.statvfs(shared)
@@ -99,7 +99,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def _prepare() -> None:
-    """In the kernel's process, before it starts: it dies with us, and it may have as many files open as can be.
+    """Prepare the kernel's process before it starts: it dies with us, and may have as many files open as can be.
 
     hostfs holds a descriptor for each file whose inode the kernel remembers.
     """
@@ -155,12 +155,12 @@ class Boot:
         return None if self.running or not written.exists() else int(written.read_text())
 
     def read(self, name: str) -> str:
-        """A file of the exchange directory; empty if it is not there."""
+        """Read a file of the exchange directory; empty if it is not there."""
         path = self.exchange / name
         return path.read_text(errors="replace") if path.exists() else ""
 
     def watch(self, done: Callable[[], bool], timeout: float = TIMEOUT) -> None:
-        """Until ``done()`` or the kernel has ended; raises KernelFailed when neither is so in time."""
+        """Wait until ``done()`` or the kernel has ended.  Raises KernelFailed when neither is so in time."""
         deadline = time.monotonic() + timeout
         while self.running and not done():
             if time.monotonic() > deadline:
@@ -171,7 +171,7 @@ class Boot:
             time.sleep(POLL)
 
     def wait(self, timeout: float = TIMEOUT) -> Outcome:
-        """Raises KernelFailed."""
+        """Wait for the end and return the outcome.  Raises KernelFailed."""
         self.watch(lambda: False, timeout)
         code = self.exit_code
         if code is None:
@@ -179,12 +179,12 @@ class Boot:
         return Outcome(code, self.read("output"), self.read("console"))
 
     def report(self, headline: str) -> str:
-        """The headline, then what there is to find out why."""
+        """Format the headline, and then all that helps to find the reason."""
         output, console = self.read("output"), self.read("console")
         return f"{headline}\n--- the command's output ---\n{output}\n--- the kernel's log ---\n{console}\n"
 
     def kill(self) -> None:
-        """The kernel's own process, and those that run its processes' code."""
+        """Kill the kernel's own process, and those that run its processes' code."""
         if self.running:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def root() -> None:
-    """Who may look into the service's processes: they hide from everybody else."""
+    """Root, who may look into the service's processes: they hide from everybody else."""
     if os.geteuid():
         pytest.skip("only root sees the open files and the memory of processes that are not dumpable")
 

@@ -41,19 +41,19 @@ class Apart:
         install_plugin(folder / "site", "census", CENSUS)
 
     def start(self, *words: str) -> Running:
-        """One command with this configuration."""
+        """Start one command with this configuration."""
         process = Running((*words, "--config", str(self.file)), self.folder, self.folder / "site")
         self._stack.callback(process.clean_up)
         return process
 
     def dispatcher(self) -> Running:
-        """A dispatcher, ready."""
+        """Start a dispatcher, and wait until it is ready."""
         process = self.start("dispatcher")
         process.log.wait("the dispatcher is ready")
         return process
 
     def agent(self) -> Running:
-        """An agent, joined."""
+        """Start an agent, and wait until it has joined."""
         process = self.start("agent", "tls13")
         process.log.wait("joined")
         return process

@@ -34,7 +34,7 @@ RULES = {
 
 @contextmanager
 def collectors() -> Iterator[tuple[Path, socket.socket, socket.socket]]:
-    """A folder that agents may enter, with a datagram socket ``log`` in it; and one for metrics."""
+    """Make a folder that agents may enter, with a datagram socket ``log`` in it; and a socket for metrics."""
     unix, inet = (socket.socket(family, socket.SOCK_DGRAM) for family in (socket.AF_UNIX, socket.AF_INET))
     with short_folder() as folder, unix as log, inet as metrics:
         log.bind(str(folder / "log"))
@@ -74,7 +74,7 @@ prefix = "house"
 
 
 async def _server_hears(service: Service, credentials: Credentials, name: str) -> int:
-    """The errno of a server's handshake with a client of this name."""
+    """Return the errno of a server's handshake with a client of this name."""
     server = replace(credentials.server(), trust=credentials.trust, client_certificate=CertificateDemand.REQUIRE)
     client = replace(credentials.client(), identities=(credentials.authority.issue([name]).identity,))
     async with AsyncClient(service.runtime_dir) as consumer:

@@ -71,7 +71,7 @@ async def _many(service: Service, credentials: Credentials) -> None:
 
 
 async def _round(client: AsyncClient, credentials: Credentials, number: int) -> int:
-    """So many handshakes, some with certificates and some with a PSK.  How many have succeeded at both ends."""
+    """Run so many handshakes, some with certificates and some with a PSK; count those that succeed at both ends."""
     done = 0
 
     async def several(count: int, psk: bool) -> None:
@@ -88,7 +88,7 @@ async def _round(client: AsyncClient, credentials: Credentials, number: int) -> 
 
 
 async def _tasks(service: Service, client: AsyncClient, credentials: Credentials) -> int:
-    """Tasks in the agent at the end of a handshake beside which there is no other.
+    """Count the tasks in the agent at the end of a handshake beside which there is no other.
 
     The least of several: the other end's task may be there still.
     """

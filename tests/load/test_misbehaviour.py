@@ -43,7 +43,7 @@ async def _check(service: Service, credentials: Credentials) -> None:
 
 
 def toy(behaviour: str, timeout: float = LONG) -> HandshakeOptions:
-    """A request for the toy."""
+    """Return options for the toy."""
     return HandshakeOptions(group="toy", peer_name=behaviour, timeout=timeout)
 
 
@@ -107,7 +107,7 @@ async def _misbehave(service: Service, credentials: Credentials, options: Handsh
 
 
 def test_what_a_plugin_prints(service: Service, credentials: Credentials) -> None:
-    """What a plugin writes to stdout and stderr goes there and into no message."""
+    """A plugin's output goes to stdout and stderr, and into no message."""
     asyncio.run(_misbehave(service, credentials, toy("prints"), 0))
     until(lambda: "the toy complains" in service.log.text, "stderr was written")
 
@@ -281,6 +281,6 @@ def test_in_prepare(credentials: Credentials) -> None:
 
 
 def _blamed(service: Service, plugin: str, reason: str) -> bool:
-    """Does a line of the log at level error name the plugin and the reason?"""
+    """True if a line of the log at level error names the plugin and the reason."""
     events = service.log.events(level="error")
     return any(plugin in str(event) and reason in str(event) for event in events)

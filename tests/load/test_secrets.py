@@ -1,4 +1,4 @@
-"""What must stay secret, looked for from outside: in the log, in processes, and on others' connections."""
+"""Secrets, looked for from outside: in the log, in processes, and on others' connections."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def _sessions(service: Service, credentials: Credentials) -> list[bytes]:
 
 
 async def many_kinds(client: AsyncClient, credentials: Credentials) -> list[bytes]:
-    """Handshakes that succeed and handshakes that fail; the secrets of those that succeed."""
+    """Run handshakes that succeed and handshakes that fail; return the secrets of those that succeed."""
     secrets: list[bytes] = []
     for psk in (False, True):
         with tcp_pairs() as (pair,):

@@ -31,25 +31,25 @@ class Credentials:
         self.psk = PresharedKey(b"load test", Secret(bytes(range(100, 132))))
 
     def client(self, timeout: float | None = DEADLINE, *, alpn: tuple[str, ...] = ()) -> HandshakeOptions:
-        """A client that verifies its server."""
+        """Return options of a client that verifies its server."""
         return HandshakeOptions(peer_name=NAME, trust=self.trust, timeout=timeout, alpn=alpn)
 
     def server(self, timeout: float | None = DEADLINE) -> HandshakeOptions:
-        """The server that it expects."""
+        """Return options of the server that it expects."""
         return HandshakeOptions(role=Role.SERVER, identities=(self.identity,), timeout=timeout)
 
     def psk_client(self) -> HandshakeOptions:
-        """A client with the pre-shared key."""
+        """Return options of a client with the pre-shared key."""
         return HandshakeOptions(psks=(self.psk,), timeout=DEADLINE)
 
     def psk_server(self) -> HandshakeOptions:
-        """A server that looks the key up."""
+        """Return options of a server that looks the key up."""
         return HandshakeOptions(role=Role.SERVER, psks=(self.psk,), timeout=DEADLINE)
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a handshake ended: its errno (0: it succeeded), and when, on the monotonic clock."""
+    """End of a handshake: its errno (0: it succeeded), and its time on the monotonic clock."""
 
     errno: int
     at: float
@@ -68,14 +68,14 @@ async def outcome(client: AsyncClient, sock: socket.socket, options: HandshakeOp
 async def handshake_pair(
     client: AsyncClient, pair: tuple[socket.socket, socket.socket], credentials: Credentials, *, psk: bool = False
 ) -> tuple[AsyncSession, AsyncSession]:
-    """A handshake with both ends ours.  The sessions of client and server."""
+    """Run a handshake with both ends ours, and return the sessions of client and server."""
     near = credentials.psk_client() if psk else credentials.client()
     far = credentials.psk_server() if psk else credentials.server()
     return await asyncio.gather(client.handshake(pair[0], near), client.handshake(pair[1], far))
 
 
 async def check_served(client: AsyncClient, credentials: Credentials) -> None:
-    """A fresh handshake succeeds, with data in both directions."""
+    """Check that a fresh handshake succeeds, with data in both directions."""
     with tcp_pairs() as (pair,):
         near, far = (session.stream() for session in await handshake_pair(client, pair, credentials))
         for one, other in ((near, far), (far, near)):
@@ -84,7 +84,7 @@ async def check_served(client: AsyncClient, credentials: Credentials) -> None:
 
 
 async def served_again(client: AsyncClient, credentials: Credentials) -> None:
-    """The same, while nobody may be there to serve: a handshake that is refused or ends with a process is repeated."""
+    """Check the same while nobody may serve: repeat a handshake that is refused or ends with a process."""
     end = time.monotonic() + WAIT
     while True:
         try:
@@ -97,7 +97,7 @@ async def served_again(client: AsyncClient, credentials: Credentials) -> None:
 
 
 async def spoken_to(peers: Sequence[socket.socket]) -> None:
-    """Until every peer has something to read, which stays there: all these handshakes are under way."""
+    """Wait until every peer has something to read, which stays there: all these handshakes are under way."""
     async with asyncio.timeout(WAIT):
         for peer in peers:
             await _readable(peer)
@@ -105,7 +105,7 @@ async def spoken_to(peers: Sequence[socket.socket]) -> None:
 
 
 async def hung_up(peers: Sequence[socket.socket]) -> float:
-    """Until the connection of every peer has been ended.  When that was seen, on the monotonic clock."""
+    """Wait until the connection of every peer has been ended, and return the time of that on the monotonic clock."""
     async with asyncio.timeout(WAIT):
         for peer in peers:
             with contextlib.suppress(ConnectionResetError):

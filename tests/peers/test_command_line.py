@@ -25,7 +25,7 @@ def hsframework(service: Service, *words: object) -> Program:
 
 
 def facts(program: Program) -> dict[str, Any]:
-    """The line of --json."""
+    """Return the line of --json."""
     found: dict[str, Any] = json.loads(program.wait_for(r'^\{"ok": .*\}$')[0])
     return found
 
@@ -38,7 +38,7 @@ def psk_file(folder: Path, *keys: PresharedKey) -> Path:
 
 
 def talk(program: Program, peer: Peer) -> None:
-    """Both ways: standard input of one is standard output of the other."""
+    """Check both ways: standard input of one is standard output of the other."""
     program.send(b"from hsframework\n")
     assert peer.read(17) == b"from hsframework\n"
     peer.send(b"from openssl\n")

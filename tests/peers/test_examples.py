@@ -27,7 +27,7 @@ pytestmark = pytest.mark.peers
 
 
 def example(page: str, name: str) -> str:
-    """The code of an example."""
+    """Return the code of an example."""
     found = dict(EXAMPLE.findall((ROOT / page).read_text("utf-8")))
     code: str = found[name]
     return code
@@ -41,7 +41,7 @@ class Place:
     runtime: Path
 
     def start(self, code: str, *, port: int = 0, listener: socket.socket | None = None) -> subprocess.Popen[str]:
-        """An example as a program of its own; ``port`` is where its server is, ``listener`` what it accepts on."""
+        """Start an example as a program; ``port``: of its server; ``listener``: on which it accepts."""
         fds = [] if listener is None else [listener.fileno()]
         code = code.replace('("server.example", 4433)', f'("127.0.0.1", {port})')
         code = code.replace('socket.create_server(("127.0.0.1", 0))', f"socket.socket(fileno={fds and fds[0]})")
@@ -72,7 +72,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @contextlib.contextmanager
 def s_server(place: Place, what: str) -> Iterator[int]:
-    """The port of OpenSSL's s_server; ``what`` it does with a client."""
+    """Run OpenSSL's s_server and yield its port.  ``what``: its option for what it does with a client."""
     command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-cert", "server.pem", "-key", "server.key", what]
     with subprocess.Popen(command, cwd=place.folder, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None

@@ -60,47 +60,47 @@ class Row:
 
 
 def shows(what: str) -> Callable[[Pki], Setup]:
-    """The peer shows a certificate with a property."""
+    """Let the peer show a certificate with a property."""
     return lambda pki: Setup(identity=pki.files(what))
 
 
 def does(**changes: Any) -> Callable[[Pki], Setup]:
-    """The peer shows a good certificate, and is otherwise as said."""
+    """Let the peer show a good certificate, and be otherwise as said."""
     return lambda pki: Setup(**{"identity": pki.files("good"), **changes})
 
 
 def anonymous(**changes: Any) -> Callable[[Pki], Setup]:
-    """The peer shows no certificate, and is as said."""
+    """Let the peer show no certificate, and be as said."""
     return lambda pki: Setup(**changes)
 
 
 def verifies(ca: Literal["ca", "strange_ca"], name: str | None = None) -> Callable[[Pki], Setup]:
-    """The peer is a client that trusts one authority and wants a name."""
+    """Let the peer be a client that trusts one authority and wants a name."""
     return lambda pki: Setup(trust=getattr(pki, ca), name=name)
 
 
 def wants(**changes: Any) -> Callable[[Pki], HandshakeOptions]:
-    """We are a client, as said."""
+    """Let us be a client, as said."""
     return lambda pki: pki.client(**changes)
 
 
 def serves(**changes: Any) -> Callable[[Pki], HandshakeOptions]:
-    """We are a server, as said."""
+    """Let us be a server, as said."""
     return lambda pki: pki.server(**changes)
 
 
 def shows_ours(what: str) -> Callable[[Pki], HandshakeOptions]:
-    """We are a server whose certificate has a property."""
+    """Let us be a server whose certificate has a property."""
     return lambda pki: pki.server(identities=(pki.leaf(what).identity,))
 
 
 def demands(pki: Pki) -> HandshakeOptions:
-    """We are a server that requires a certificate."""
+    """Let us be a server that requires a certificate."""
     return pki.server(trust=pki.trust, client_certificate=CertificateDemand.REQUIRE)
 
 
 def revoking(pki: Pki) -> Trust:
-    """The lists of every authority; the good certificate and one intermediate are revoked."""
+    """Return trust with the lists of every authority; the good certificate and one intermediate are revoked."""
     return pki.root.trust(pki.issuing.crl([pki.leaf("good")]), pki.root.crl([pki.retired]), pki.retired.crl())
 
 
@@ -198,7 +198,7 @@ def test_as_server(kind: Kind, row: Row, sync_door: Door, pki: Pki, tmp_path: Pa
 
 
 def check(role: Role, kind: Kind, row: Row, door: Door, pki: Pki, folder: Path) -> None:
-    """The handshake fails in the way that the row says, for both sides."""
+    """Check that the handshake fails in the way that the row says, for both sides."""
     with meeting(role, kind, row.setup(pki), folder) as (peer, sock):
         with pytest.raises(HandshakeError) as caught:
             door.handshake(sock, row.options(pki))

@@ -73,14 +73,14 @@ def profile(name: str, role: Role, **more: Any) -> HandshakeOptions:
 
 
 def setup_of(pki: Pki, role: Role, **more: Any) -> Setup:
-    """A peer for our role that takes anything of TLS 1.3."""
+    """Set up a peer for our role that takes anything of TLS 1.3."""
     if role is Role.CLIENT:
         return Setup(identity=pki.files("good"), **more)
     return Setup(trust=pki.ca, name="server.example", **more)
 
 
 def saw_policy(peer: Peer, name: str) -> None:
-    """The peer itself has the cipher and the group of the policy, and OpenSSL has dumped the hellos."""
+    """Check that the peer itself has the policy's cipher and group, and that OpenSSL has dumped the hellos."""
     _, suite, group, words = POLICIES[name]
     if peer.kind == "gnutls":
         peer.saw(rf"Description: \(TLS1\.3.*{words}")
@@ -91,13 +91,13 @@ def saw_policy(peer: Peer, name: str) -> None:
 
 
 def _dumped(peer: Peer, message: str) -> bytes:
-    """The last message of a kind in OpenSSL's log, without its header."""
+    """Return the last message of a kind in OpenSSL's log, without its header."""
     found = peer.saw(rf"(?s).*(?:<<<|>>>) [^\n]*, {message}\n((?: +[0-9a-f ]+\n)+)")
     return bytes.fromhex(found[1])[4:]
 
 
 def offered(peer: Peer) -> ClientHello:
-    """The ClientHello that OpenSSL has received or sent."""
+    """Return the ClientHello that OpenSSL has received or sent."""
     return parse_client_hello(_dumped(peer, "ClientHello"))
 
 

@@ -36,7 +36,7 @@ def _listed(text: str) -> str:
 
 @cache
 def _known_words() -> frozenset[str]:
-    """The words behind a sign that the installed GnuTLS knows, and that are known here too."""
+    """Return the words behind a sign that the installed GnuTLS knows, and that are known here too."""
     listed = subprocess.run(["gnutls-cli", "--list"], capture_output=True, text=True, check=True, timeout=20).stdout
     words = set(re.findall(r"[\w.-]+", listed.partition("Certificate types:")[2].upper()))
     bulk = {word for word in WORDS if word.endswith("-ALL") and "GOST" not in word}
@@ -45,7 +45,7 @@ def _known_words() -> frozenset[str]:
 
 @cache
 def _known_options() -> tuple[str, ...]:
-    """The options that can be kept here, and that the installed GnuTLS knows."""
+    """Return the options that can be kept here, and that the installed GnuTLS knows."""
     kept = (f"%{name}" for name, kept in OPTIONS.items() if kept)
     return tuple(option for option in kept if "Ciphers:" in _listed(f"NORMAL:{option}"))
 
@@ -84,7 +84,7 @@ def _ours(text: str) -> Lists | None:
 
 
 def _compare(text: str) -> None:
-    """Both have the same lists in the same order; where one refuses, the other does, or has nothing that is offered."""
+    """Compare the lists and their order; where one refuses, the other does, or has nothing that is offered."""
     ours, theirs = _ours(text), _theirs(text)
     if ours is None:
         assert theirs is None or _nothing_is_left(theirs) or _asks_for_more(text), text
@@ -138,7 +138,7 @@ def test_the_same_lists(text: str) -> None:
      "NORMAL:+GROUP-FOO", "NORMAL:+SIGN-FOO", "NORMAL:+CTYPE-FOO"],
 )  # fmt: skip
 def test_both_refuse(text: str) -> None:
-    """What GnuTLS calls a mistake is one here."""
+    """A mistake by GnuTLS's judgement is one here."""
     assert (_ours(text), _theirs(text)) == (None, None)
 
 

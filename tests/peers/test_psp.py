@@ -45,7 +45,7 @@ def options(pki: Pki, role: Role, **changes: object) -> HandshakeOptions:
 
 
 def both(client: Client, near: HandshakeOptions, far: HandshakeOptions) -> tuple[Session, Session]:
-    """Handshakes on both ends of a connection, whose sockets the sessions have."""
+    """Run handshakes on both ends of a connection, whose sockets the sessions have."""
     one, two = tcp_pair(TIMEOUT)
     with ThreadPoolExecutor(1) as pool:
         serving = pool.submit(client.handshake, two, far)
@@ -115,7 +115,7 @@ def test_no_two_sessions_share_a_key(psp_service: Service, pki: Pki) -> None:
 
 
 def command(service: Service, *words: object) -> Program:
-    """`hsframework connect` or `listen`, with its first word."""
+    """Run `hsframework connect` or `listen`, with its first word."""
     program = [sys.executable, "-m", "hsframework", str(words[0]), "--runtime-dir", str(service.runtime)]
     environment = {"PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"}
     return Program([*program, *map(str, words[1:]), "--protocol", "psp", "--json"], env=environment)
@@ -165,7 +165,7 @@ def test_the_example(psp_service: Service, pki: Pki, tmp_path: Path) -> None:
 
 
 def test_the_example_of_the_readme(psp_service: Service, pki: Pki, capsys: pytest.CaptureFixture[str]) -> None:
-    """What it does with a session, to a peer that answers; the packet that it prints is one for the peer."""
+    """The example serves a session with a peer that answers; the packet that it prints is one for the peer."""
     names: dict[str, Any] = {}
     exec(compile(example("plugins/psp/README.md", "session"), "<example>", "exec"), names)
     with Client(psp_service.runtime) as client, ThreadPoolExecutor(1) as pool:

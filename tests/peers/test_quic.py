@@ -64,7 +64,7 @@ _PATH = os.environ.get("PATH", "") + ":/usr/sbin"
 
 
 def quic(options: HandshakeOptions, **changes: Any) -> HandshakeOptions:
-    """The same in the group of QUIC."""
+    """Return the same options in the group of QUIC."""
     values = {name: getattr(options, name) for name in options.__dataclass_fields__}
     return HandshakeOptions(**(values | {"group": "quic", "alpn": ("h3",)} | changes))
 
@@ -74,7 +74,7 @@ def quic(options: HandshakeOptions, **changes: Any) -> HandshakeOptions:
 
 @contextmanager
 def ngtcp2_server(pki: Pki, folder: Path, *words: str, identity: str = "good") -> Iterator[tuple[str, int]]:
-    """gtlsserver, which serves the folder over HTTP/3."""
+    """Run gtlsserver, which serves the folder over HTTP/3."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -95,7 +95,7 @@ def _listens(port: int) -> bool:
 
 @contextmanager
 def ngtcp2_client(sock: socket.socket, *words: str, path: str = "/file") -> Iterator[Program]:
-    """gtlsclient on its way to a socket of ours."""
+    """Run gtlsclient on its way to a socket of ours."""
     port = sock.getsockname()[1]
     command = ["gtlsclient", "-q", "--exit-on-all-streams-close", *words, "127.0.0.1", str(port)]
     with Program([*command, f"https://server.example:{port}{path}"]) as running:

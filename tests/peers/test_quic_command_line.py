@@ -142,7 +142,7 @@ def test_a_tls_policy_that_quic_cannot_keep(house: Service, pki: Pki) -> None:
 
 
 def test_refusals(house: Service, pki: Pki) -> None:
-    """What QUIC cannot do, and what other protocols cannot: said before anything is sent, with what to change."""
+    """QUIC's missing features, and other protocols', are refused before anything is sent, with what to change."""
     for words, said in (
         (["--protocol", "quic", "--psk", "me:00", "127.0.0.1", 1], "by certificates alone"),
         (["--protocol", "tls13", "--qlog", "/tmp", "127.0.0.1", 1], "writes no qlogs"),

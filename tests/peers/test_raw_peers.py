@@ -27,7 +27,7 @@ ROLES = pytest.mark.parametrize("role", list(Role))
 
 @contextlib.contextmanager
 def plain_connection() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Ours and theirs."""
+    """Connect two sockets, ours and theirs."""
     ours, theirs = tcp_pair(PATIENCE)
     with ours, theirs:
         yield ours, theirs
@@ -38,7 +38,7 @@ def options(role: Role, pki: Pki, timeout: float = PATIENCE) -> HandshakeOptions
 
 
 def received(theirs: socket.socket) -> bytes:
-    """Everything until the end."""
+    """Receive everything until the end."""
     parts = bytearray()
     while data := theirs.recv(65536):
         parts += data
@@ -46,7 +46,7 @@ def received(theirs: socket.socket) -> bytes:
 
 
 def last_alert(data: bytes) -> int | None:
-    """The description of the fatal alert that ends these records; None: they do not end in one."""
+    """Return the description of the fatal alert that ends these records; None: they do not end in one."""
     records = []
     while data:
         end = 5 + int.from_bytes(data[3:5], "big")
@@ -122,7 +122,7 @@ def check(role: Role, sent: bytes, failure: Failure, door: Door, pki: Pki) -> No
 
 
 def test_key_exchange_with_a_server_of_keys_alone(door: Door) -> None:
-    """Where a key must be offered, a ClientHello without one is answered by an alert before OpenSSL is asked."""
+    """A ClientHello without a key, which must have one, is answered by an alert before OpenSSL is asked."""
     with plain_connection() as (ours, theirs):
         theirs.sendall(record(22, CLIENT_HELLO_12))
         with pytest.raises(HandshakeError) as caught:

@@ -1,4 +1,4 @@
-"""What happens on a session that was made through the whole path: data, new keys, goodbyes."""
+"""Sessions that were made through the whole path: data, new keys, goodbyes."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ MIB = 1024 * 1024
 
 
 def sides(role: Role, pki: Pki, *, commands: bool = False) -> tuple[Setup, HandshakeOptions]:
-    """What the peer is to do, and what we want."""
+    """Return the peer's setup and our options."""
     setup = Setup(identity=pki.files("good") if role is Role.CLIENT else None, commands=commands)
     return setup, pki.client() if role is Role.CLIENT else pki.server()
 
 
 def text_lines(size: int) -> bytes:
-    """Lines of 128 letters and digits."""
+    """Make lines of 128 letters and digits."""
     return b"".join(os.urandom(63).hex().encode() + b".\n" for _ in range(size // 128))
 
 
@@ -81,7 +81,7 @@ def test_peer_changes_its_keys(kind: Kind, role: Role, door: Door, pki: Pki, tmp
 
 
 def chat_with_commands(talk: Talk, peer: Peer) -> None:
-    """A line each way; no letter of these is a command.  What the peer says besides is passed over."""
+    """Send a line each way; no letter of these is a command.  Other output of the peer is passed over."""
     talk.send(b"to the peer\n")
     peer.wait_for_next(b"to the peer\n")
     peer.send(b"from the peer\n")

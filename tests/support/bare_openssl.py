@@ -23,7 +23,7 @@ from OpenSSL._util import lib
 
 
 def context(arguments: argparse.Namespace) -> SSL.Context:
-    """What the arguments say."""
+    """Make the context that the arguments ask for."""
     result = SSL.Context(SSL.TLS_SERVER_METHOD if arguments.role == "server" else SSL.TLS_CLIENT_METHOD)
     result.set_min_proto_version(SSL.TLS1_3_VERSION)
     if arguments.cert:

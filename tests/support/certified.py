@@ -1,4 +1,4 @@
-"""Who meets whom in the conformance tests of plugins that know certificates, and who is refused."""
+"""Meetings of the conformance tests of plugins with certificates: those that succeed, and those that are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OTHER_PROTOCOL = "nfs"
 
 
 def mutual(group: str, *, alpn: tuple[str, ...] = ()) -> Meeting:
-    """Both ends show certificates, and the server demands its client's."""
+    """Return options with which both ends show certificates, and the server demands its client's."""
     client = HandshakeOptions(
         group=group,
         peer_name="server.example",
@@ -38,7 +38,7 @@ def mutual(group: str, *, alpn: tuple[str, ...] = ()) -> Meeting:
 
 
 def refused_servers(client: HandshakeOptions, server: HandshakeOptions) -> dict[str, Meeting]:
-    """What the client does not accept; another application protocol where it names one."""
+    """Return servers that the client does not accept; another application protocol where it names one."""
     refused = {
         "a server that is not trusted": (client, replace(server, identities=_stranger("server.example"))),
         "a server with another name": (replace(client, peer_name="other.example"), server),
@@ -49,7 +49,7 @@ def refused_servers(client: HandshakeOptions, server: HandshakeOptions) -> dict[
 
 
 def refused_clients(client: HandshakeOptions, server: HandshakeOptions) -> dict[str, Meeting]:
-    """What a server that demands a certificate does not accept."""
+    """Return clients that a server does not accept which demands a certificate."""
     return {
         "a client that is not trusted": (replace(client, identities=_stranger("client.example")), server),
         "a client without a certificate": (replace(client, identities=()), server),

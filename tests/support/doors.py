@@ -43,7 +43,7 @@ class Talk(ABC):
         """Send ``data`` and receive as many bytes, both at once."""
 
     def receive_exactly(self, size: int) -> bytes:
-        """``size`` bytes; fewer when the peer closes before."""
+        """Receive ``size`` bytes; fewer when the peer closes before."""
         parts = bytearray()
         while len(parts) < size and (data := self.receive(size - len(parts))):
             parts += data
@@ -76,7 +76,7 @@ class AsyncDoor(Door):
 
 @contextlib.contextmanager
 def open_door(kind: str, runtime: Path, registry: Registry | None = None) -> Iterator[Door]:
-    """``kind``: sync or async."""
+    """Open the door of a kind: sync or async."""
     if kind == "sync":
         with Client(runtime, registry=registry) as client:
             yield SyncDoor(client)

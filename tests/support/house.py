@@ -44,18 +44,18 @@ class House:
     peers: list[Peer] = field(default_factory=list)
 
     async def agent(self, *groups: str, **values: Any) -> Peer:
-        """An agent that has joined ``groups``."""
+        """Connect an agent that has joined ``groups``."""
         peer = self._connect("agent.sock")
         answer = await peer.ask("join", {"group": list(groups), "protocol": "toy", "agent": "by hand", **values})
         assert answer.error == 0, answer
         return peer
 
     async def stranger(self) -> Peer:
-        """Somebody connected to the agents' socket who has joined nothing."""
+        """Connect to the agents' socket without joining anything."""
         return self._connect("agent.sock")
 
     async def consumer(self) -> Peer:
-        """A consumer's connection."""
+        """Connect a consumer."""
         return self._connect("consumer.sock")
 
     async def queued(self, number: int, group: str = "toy") -> None:
@@ -94,7 +94,7 @@ class Peer:
         self.channel.send(data, fd)
 
     async def receive(self) -> tuple[Message, int | None]:
-        """The next message and its fd.  AssertionError when the dispatcher has closed the connection."""
+        """Return the next message and its fd.  Raises AssertionError when the dispatcher has closed the connection."""
         item = await asyncio.wait_for(self.inbox.get(), WAIT)
         assert item is not None, "the dispatcher closed the connection"
         return item
@@ -129,13 +129,13 @@ class Peer:
                 self.send("accept", {"group": group})
 
     async def take_message(self, group: str = "toy") -> Message:
-        """The same, for a test that has no use for the socket."""
+        """Take a request and return its message, for a test that has no use for the socket."""
         message, fd = await self.take(group)
         os.close(fd)
         return message
 
     async def expect(self, operation: str) -> Message:
-        """The next message of this operation; READY and EAGAIN in between are passed over."""
+        """Return the next message of this operation; READY and EAGAIN in between are passed over."""
         while True:
             message, fd = await self.receive()
             if message.operation == operation:
@@ -152,7 +152,7 @@ class Peer:
 async def house(
     configuration: Configuration | None = None, *, expected_groups: Iterable[str] = ()
 ) -> AsyncIterator[House]:
-    """A dispatcher that serves for the length of the block; afterwards it must hold no fd and no request."""
+    """Run a dispatcher for the length of the block; afterwards it must hold no fd and no request."""
     with tempfile.TemporaryDirectory() as folder:
         configuration = configuration or Configuration()
         loop = asyncio.get_running_loop()
@@ -177,14 +177,14 @@ async def house(
 
 @contextlib.contextmanager
 def connected_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two ends of a TCP connection over loopback."""
+    """Make two ends of a TCP connection over loopback."""
     one, two = tcp_pair()
     with one, two:
         yield one, two
 
 
 async def serves(home: House) -> None:
-    """A request still goes through from end to end."""
+    """Check that a request still goes through from end to end."""
     with connected_pair() as (ours, _):
         agent, consumer = await home.agent("well"), await home.consumer()
         consumer.send("submit", {**REQUEST, "group": "well"}, ours.fileno())
@@ -196,7 +196,7 @@ async def serves(home: House) -> None:
 
 
 def open_fds() -> int:
-    """How many fds this process has open."""
+    """Count the open fds of this process."""
     return len(os.listdir("/proc/self/fd"))
 
 

@@ -1,4 +1,4 @@
-"""Who meets whom: credentials for both sides, and a peer with our end of a connection to it."""
+"""Meetings with a peer: credentials for both sides, and a peer with our end of a connection to it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Pki:
         self.trust = self.root.trust()
 
     def leaf(self, what: str) -> Credential:
-        """A certificate with a property, all for ``server.example`` or ``client.example`` and 127.0.0.1."""
+        """Return a certificate with a property, all for ``server.example`` or ``client.example`` and 127.0.0.1."""
         if what not in self._leaves:
             self._leaves[what] = self._make(what)
         return self._leaves[what]
@@ -73,7 +73,7 @@ class Pki:
         return self.issuing.issue(names, what)
 
     def files(self, credential: Credential | str) -> CredentialFiles:
-        """The same on disk."""
+        """Return the files of a certificate."""
         if isinstance(credential, str):
             credential = self.leaf(credential)
         key = id(credential)
@@ -83,12 +83,12 @@ class Pki:
         return self._files[key]
 
     def client(self, **changes: object) -> HandshakeOptions:
-        """We are an anonymous client that trusts the root and wants server.example."""
+        """Return options of an anonymous client that trusts the root and wants server.example."""
         values = {"peer_name": "server.example", "trust": self.trust, "timeout": TIMEOUT, **changes}
         return HandshakeOptions(**values)  # type: ignore[arg-type]
 
     def server(self, **changes: object) -> HandshakeOptions:
-        """We are a server with a good certificate that asks its client for none."""
+        """Return options of a server with a good certificate that asks its client for none."""
         values = {"role": Role.SERVER, "timeout": TIMEOUT, **changes}
         if "psks" not in values:
             values.setdefault("identities", (self.leaf("good").identity,))
@@ -97,7 +97,7 @@ class Pki:
 
 @contextlib.contextmanager
 def meeting(role: Role, kind: Kind, setup: Setup, folder: Path) -> Iterator[tuple[Peer, socket.socket]]:
-    """A peer and our end of a connection to it; both are gone afterwards.  ``role`` is ours."""
+    """Run a peer, with our end of a connection to it; both are gone afterwards.  ``role`` is ours."""
     if role is Role.CLIENT:
         peer = start_server(kind, setup, folder)
         try:
@@ -116,7 +116,7 @@ def meeting(role: Role, kind: Kind, setup: Setup, folder: Path) -> Iterator[tupl
 
 
 def chat(talk: Talk, peer: Peer) -> None:
-    """A line to the peer and one back."""
+    """Send a line to the peer and receive one back."""
     talk.send(b"to the peer\n")
     if peer.echoes_itself:
         assert talk.receive_exactly(12) == b"to the peer\n"

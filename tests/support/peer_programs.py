@@ -38,11 +38,11 @@ class Peer(Program):
         self._log = log
 
     def said(self) -> str:
-        """Its output, its errors and its log file."""
+        """Return its output, its errors and its log file."""
         return super().said() + (self._log.read_text(errors="replace") if self._log and self._log.exists() else "")
 
     def connect(self) -> socket.socket:
-        """A connection to a server."""
+        """Connect to a server."""
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
 
     def saw(self, pattern: str) -> re.Match[str]:
@@ -63,7 +63,7 @@ class Peer(Program):
         return found
 
     def alert(self) -> int:
-        """The fatal alert that it has received: waits for it."""
+        """Wait for the fatal alert that it has received, and return it."""
         found = self.saw(_ALERT[self.kind])
         return int(found[found.lastindex or 0], 10 if self.kind == "gnutls" else 16)
 
@@ -84,7 +84,7 @@ _CLOSE_NOTIFY = {
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What a peer is to do, in words that both implementations understand.
+    """Instructions for a peer, in words that both implementations understand.
 
     ``trust``: PEM file of authorities; a server with it demands a certificate.  ``psk``: its own key.  ``priority``
     and ``version``: only these.  ``openssl`` and ``gnutls``: further options of the one and the other.
@@ -105,7 +105,7 @@ class Setup:
 
 
 def start_server(kind: Kind, setup: Setup, folder: Path) -> Peer:
-    """A server that listens when this returns."""
+    """Start a server that listens when this returns."""
     log = folder / f"{kind}-{next(_log_names)}.log"
     words = _openssl_server(setup, folder, log) if kind == "openssl" else _gnutls_server(setup, folder)
     peer = Peer(kind, words, log if kind == "openssl" else None)
@@ -121,14 +121,14 @@ def start_server(kind: Kind, setup: Setup, folder: Path) -> Peer:
 
 
 def start_client(kind: Kind, setup: Setup, folder: Path, port: int) -> Peer:
-    """A client that connects to a port of this machine."""
+    """Start a client that connects to a port of this machine."""
     log = folder / f"{kind}-{next(_log_names)}.log"
     words = _openssl_client(setup, folder, log, port) if kind == "openssl" else _gnutls_client(setup, log, port)
     return Peer(kind, words, log)
 
 
 def accepted(kind: Kind, setup: Setup, folder: Path) -> tuple[Peer, socket.socket]:
-    """A client, and our end of its connection."""
+    """Start a client, and accept our end of its connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(PATIENCE)
         peer = start_client(kind, setup, folder, listener.getsockname()[1])
@@ -219,7 +219,7 @@ def _gnutls_client(setup: Setup, log: Path, port: int) -> list[str | Path]:
 
 
 def _gnutls_identity(key: PresharedKey) -> bytes:
-    """Names that its file format cannot hold are written in hexadecimal digits behind a ``#``."""
+    """Write the identity of a key: in hexadecimal digits behind a ``#`` where the file format cannot hold it."""
     if re.fullmatch(rb"[\w.@-]+", key.identity):
         return key.identity
     return b"#" + key.identity.hex().encode()

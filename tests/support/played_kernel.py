@@ -8,7 +8,7 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, cast
 
 from hsframework.configuration.settings import Configuration
@@ -16,7 +16,7 @@ from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.source import KernelSource
-from hsframework.dispatcher.sources.kernel.wire import Wire
+from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending, Wire
 from hsframework.interface import PresharedKey, Secret
 from hsframework.netlink.socket import NetlinkError
 from tests.support.house import House, house
@@ -32,18 +32,21 @@ class Service:
 
     def __init__(self) -> None:
         self.there = True
-        self.queue: deque[Mapping[str, Any]] = deque()
+        self.queue: deque[Accepted] = deque()
         self.members: set[str] = set()
         self.told: list[tuple[int, list[int]]] = []
+        self.endings: list[Ending] = []
         self._opened = 0
         self.refuses_done = False
         self.not_joined: set[str] = set()
         self.not_accepted: dict[str, int] = {}
+        self.withheld: set[str] = set()
+        """Groups of which no more is handed over at present, though requests wait."""
         self.accepts = 0
         self.drains = 0
 
     def sockets(self) -> int:
-        """How many wires are open."""
+        """Count the wires that are open."""
         return self._opened
 
     def count(self, number: int) -> None:
@@ -85,18 +88,21 @@ class PlayedWire(Wire):
     def _group(self, group: str) -> int:
         raise NotImplementedError
 
-    def accept(self, group: str) -> Mapping[str, Any] | None:
+    def accept(self, group: str) -> Accepted | None:
         self._vanished()
         self._service.accepts += 1
         if group in self._service.not_accepted:
             raise NetlinkError("it takes no ACCEPT", errno=self._service.not_accepted[group])
-        return self._service.queue.popleft() if self._service.queue else None
+        if group in self._service.withheld or not self._service.queue:
+            return None
+        return self._service.queue.popleft()
 
-    def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
+    def done(self, fd: int, ending: Ending) -> None:
         self._vanished()
         if self._service.refuses_done:
             raise NetlinkError("not of mine", errno=errno.EBUSY)
-        self._service.told.append((status, list(peers)))
+        self._service.told.append((ending.status, list(ending.peers)))
+        self._service.endings.append(ending)
 
     def _vanished(self) -> None:
         if not self._service.there:
@@ -104,7 +110,7 @@ class PlayedWire(Wire):
 
 
 class Keys:
-    """What is asked of KernelKeys, without a kernel."""
+    """Keys in place of KernelKeys, without a kernel."""
 
     def __init__(self) -> None:
         self.held: list[int] = []
@@ -145,14 +151,14 @@ class Stage:
     def _miss(self) -> None:
         self.missing += 1
 
-    def submit(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT) -> None:
-        """A kernel consumer asks, and it is announced."""
-        self.ask(sock, values)
+    def submit(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT, **further: Any) -> None:
+        """Submit a request of a kernel consumer, and announce it.  ``further``: of :class:`Accepted`."""
+        self.ask(sock, values, **further)
         self.announce()
 
-    def ask(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT) -> None:
-        """A kernel consumer asks, and its announcement is lost."""
-        self.service.queue.append({**values, "sockfd": os.dup(sock.fileno())})
+    def ask(self, sock: socket.socket, values: Mapping[str, Any] = PSK_CLIENT, **further: Any) -> None:
+        """Submit a request of a kernel consumer whose announcement is lost."""
+        self.service.queue.append(Accepted({**values, "sockfd": os.dup(sock.fileno())}, **further))
 
     def announce(self) -> None:
         os.write(self.wires[-1].writer, b"!")

@@ -80,7 +80,7 @@ class Program:
         return self._process.poll() is None
 
     def said(self) -> str:
-        """Everything so far: its output, then its errors."""
+        """Return everything so far: its output, then its errors."""
         with self._changed:
             return (bytes(self._output) + b"\n" + bytes(self._errors)).decode(errors="replace")
 
@@ -97,7 +97,7 @@ class Program:
         return found[0]
 
     def read(self, size: int) -> bytes:
-        """The next ``size`` bytes of its standard output."""
+        """Return the next ``size`` bytes of its standard output."""
         self._wait(lambda: len(self._output) - self._taken >= size, f"{size} bytes")
         with self._changed:
             data = bytes(self._output[self._taken : self._taken + size])
@@ -111,7 +111,7 @@ class Program:
             self._taken = self._output.find(data, self._taken) + len(data)
 
     def send(self, data: bytes) -> None:
-        """All of ``data`` to its standard input."""
+        """Write all of ``data`` to its standard input."""
         assert self._process.stdin is not None
         descriptor = self._process.stdin.fileno()
         view = memoryview(data)
@@ -119,7 +119,7 @@ class Program:
             view = view[os.write(descriptor, view) :]
 
     def send_in_background(self, data: bytes) -> None:
-        """The same without waiting until it is taken."""
+        """Send the same without waiting until it is taken."""
         threading.Thread(target=self._send_quietly, args=(data,), daemon=True).start()
 
     def _send_quietly(self, data: bytes) -> None:
@@ -127,7 +127,7 @@ class Program:
             self.send(data)
 
     def echo(self) -> None:
-        """From now on what it writes to its standard output goes back to its standard input."""
+        """Write what comes from its standard output to its standard input, from now on."""
         threading.Thread(target=self._pump, daemon=True).start()
 
     def _pump(self) -> None:
@@ -144,13 +144,13 @@ class Program:
                 return
 
     def close_input(self) -> None:
-        """The end of its standard input."""
+        """Close its standard input."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
 
     def wait(self) -> int:
-        """Its exit status, once it has ended by itself and all that it said is there."""
+        """Return its exit status, once it has ended by itself and all its output is there."""
         status = self._process.wait(PATIENCE)
         for reader in self._readers:
             reader.join(PATIENCE)
@@ -170,12 +170,12 @@ class Program:
             assert time.monotonic() < end, f"no {what} within {PATIENCE} s: {self.said()}"
 
     def kill(self) -> None:
-        """SIGKILL; its connections are closed by the kernel."""
+        """Kill it with SIGKILL; its connections are closed by the kernel."""
         self._process.kill()
         self.wait()
 
     def end(self) -> None:
-        """SIGTERM, and SIGKILL for one that does not heed it; nothing stays open."""
+        """End it with SIGTERM, and SIGKILL for one that does not heed it; nothing stays open."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -197,7 +197,7 @@ class Program:
 
 
 def listening_port(pid: int) -> int | None:
-    """The IPv4 TCP port on which a process listens; None: none yet."""
+    """Return the IPv4 TCP port on which a process listens; None: none yet."""
     sockets = set()
     with contextlib.suppress(OSError):
         for entry in Path(f"/proc/{pid}/fd").iterdir():
@@ -210,7 +210,7 @@ def listening_port(pid: int) -> int | None:
 
 
 def unread(local: int, remote: int) -> int:
-    """Bytes that have come to a connection (IPv4) between two ports of this machine, and that nobody has read."""
+    """Count the bytes that came to a connection (IPv4) between two ports of this machine, and that nobody has read."""
     for fields in _tcp_table():
         if (_port(fields[1]), _port(fields[2])) == (local, remote):
             return int(fields[4].partition(":")[2], 16)

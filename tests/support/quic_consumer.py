@@ -26,7 +26,7 @@ PATIENCE = 20.0
 
 
 class Consumer:
-    """What the service handed over, on its socket."""
+    """Session of the service, on its socket."""
 
     def __init__(self, sock: socket.socket, session: Session) -> None:
         self.session = session
@@ -65,7 +65,7 @@ class Consumer:
 
     @property
     def ended(self) -> events.ConnectionTerminated | None:
-        """How the connection ended."""
+        """Return the event with which the connection ended."""
         return next((item for item in self.events if isinstance(item, events.ConnectionTerminated)), None)
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class Http:
             self.whole.append(item.stream_id)
 
     def get(self, path: str) -> bytes:
-        """The body of what is at ``path``."""
+        """Get the body at ``path``."""
         stream = self.consumer.quic.get_next_available_stream_id()
         fields = [(":method", "GET"), (":scheme", "https"), (":authority", "server.example"), (":path", path)]
         self.http.send_headers(stream, [(name.encode(), value.encode()) for name, value in fields], end_stream=True)
@@ -117,7 +117,7 @@ class Http:
 
 
 def connected_udp(address: tuple[str, int]) -> socket.socket:
-    """A client's socket."""
+    """Connect a client's socket."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.connect(address)
     return sock
@@ -125,7 +125,7 @@ def connected_udp(address: tuple[str, int]) -> socket.socket:
 
 @contextlib.contextmanager
 def listening_udp() -> Iterator[socket.socket]:
-    """A socket on loopback that waits for one client."""
+    """Make a socket on loopback that waits for one client."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         sock.settimeout(PATIENCE)
@@ -133,7 +133,7 @@ def listening_udp() -> Iterator[socket.socket]:
 
 
 def first_datagram(sock: socket.socket) -> bytes:
-    """From the first client that comes; the socket is connected to it from then on."""
+    """Receive from the first client that comes; the socket is connected to it from then on."""
     data, address = sock.recvfrom(65535)
     sock.connect(address)
     return data

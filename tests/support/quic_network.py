@@ -36,7 +36,7 @@ from hsframework_quic.settings import Settings
 
 NAME = "server.example"
 START = 1000.0
-"""When virtual time begins, in seconds."""
+"""Beginning of virtual time, in seconds."""
 
 
 @cache
@@ -50,7 +50,7 @@ def identity(name: str = NAME) -> Identity:
 
 
 def client_options(**changes: object) -> TlsOptions:
-    """A client that trusts the authority and wants ``server.example``."""
+    """Return options of a client that trusts the authority and wants ``server.example``."""
     verifier = verifier_for(authority().trust())
 
     def verify(chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
@@ -61,7 +61,7 @@ def client_options(**changes: object) -> TlsOptions:
 
 
 def server_options(**changes: object) -> TlsOptions:
-    """A server that asks its client for nothing, or verifies what it asked for."""
+    """Return options of a server that asks its client for nothing, or verifies what it asked for."""
     verifier = verifier_for(authority().trust())
 
     def verify(chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
@@ -183,7 +183,7 @@ class Bare:
 
     @property
     def complete(self) -> bool:
-        """Has its handshake completed?"""
+        """True if its handshake has completed."""
         return any(isinstance(event, events.HandshakeCompleted) for event in self.events)
 
 
@@ -196,7 +196,7 @@ def take_events(quic: QuicConnection, received: bytearray, seen: list[events.Qui
 
 
 def bare_client(now: float, **changes: object) -> Bare:
-    """aioquic as a client that trusts the authority."""
+    """Make aioquic a client that trusts the authority."""
     values: dict[str, object] = {"is_client": True, "alpn_protocols": ["test"], "server_name": NAME}
     values["cadata"] = authority().certificate_pem
     values["max_datagram_frame_size"] = 65535
@@ -206,7 +206,7 @@ def bare_client(now: float, **changes: object) -> Bare:
 
 
 def bare_server(original_destination: bytes, **changes: object) -> Bare:
-    """aioquic as a server with a certificate of the authority."""
+    """Make aioquic a server with a certificate of the authority."""
     shown = identity()
     values: dict[str, object] = {"is_client": False, "alpn_protocols": ["test"], "max_datagram_frame_size": 65535}
     values["certificate"] = x509.load_der_x509_certificate(shown.chain[0])
@@ -234,7 +234,7 @@ class Badness:
     delay: float = 0.0
 
     def fates(self, chance: random.Random) -> list[float]:
-        """After how many seconds each copy of a datagram arrives."""
+        """Return the delays in seconds with which copies of a datagram arrive."""
         if chance.random() < self.drop:
             return []
         copies = 2 if chance.random() < self.duplicate else 1
@@ -256,7 +256,7 @@ class Network:
     now: float = START
     tap: Callable[[Side, bytes], bytes | None] = lambda source, datagram: datagram
     fates: list[list[float]] = field(default_factory=list)
-    """What happens to the first datagrams, one after the other: the delay of each copy."""
+    """Fates of the first datagrams, one after the other: the delay of each copy."""
 
     def __post_init__(self) -> None:
         self._chance = random.Random(self.seed)
@@ -274,7 +274,7 @@ class Network:
         return True
 
     def _step(self, end: float) -> bool:
-        """To the next thing that happens."""
+        """Go on to the next thing that happens."""
         timers = [(at, side) for side in (self.client, self.server) if (at := side.timer()) is not None]
         arrival = self._under_way[0][0] if self._under_way else None
         times = [at for at, _ in timers] + ([] if arrival is None else [arrival])
@@ -306,7 +306,7 @@ class Network:
 
 
 def errno_of(side: Ours) -> int | None:
-    """How a handshake failed."""
+    """Return the errno of a failed handshake."""
     error: HandshakeError | None = side.handshake.error
     return None if error is None else error.errno
 
@@ -316,7 +316,7 @@ def _have(size: int, *sides: Ours | Bare) -> bool:
 
 
 def exchange(network: Network, client: Ours | Bare, server: Ours | Bare, size: int = 20_000) -> None:
-    """A stream each way, a datagram each way, a key update by each, more data, and the client's close."""
+    """Exchange a stream and a datagram each way, a key update by each, more data, and the client's close."""
     assert client.quic is not None
     assert server.quic is not None
     upload, download = random.Random(1).randbytes(size), random.Random(2).randbytes(size)

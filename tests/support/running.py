@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,7 +36,7 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], what: str, timeout: float = WAIT) -> T:
-    """What ``condition`` returns once that is true; for what has no event."""
+    """Return the result of ``condition`` once that is true; for what has no event."""
     end = time.monotonic() + timeout
     while not (found := condition()):
         assert time.monotonic() < end, f"waited {timeout} s in vain: {what}"
@@ -66,7 +67,7 @@ class Log:
             return len(self._lines)
 
     def events(self, event: str | None = None, *, since: int = 0, **values: object) -> list[dict[str, Any]]:
-        """The events with these values."""
+        """Return the events with these values."""
         with self._changed:
             lines = self._lines[since:]
         return [found for line in lines if (found := _parse(line)) and _matches(found, event, values)]
@@ -74,7 +75,7 @@ class Log:
     def wait(
         self, event: str | None = None, *, since: int = 0, number: int = 1, timeout: float = WAIT, **values: object
     ) -> dict[str, Any]:
-        """The event with these values (the last of ``number``), as soon as it is there.
+        """Return the event with these values (the last of ``number``), as soon as it is there.
 
         A value may be a function that says whether the event's is right.
         """
@@ -94,7 +95,7 @@ class Log:
                 self._changed.wait(remaining)
 
     def end(self) -> str:
-        """Everything, once every writer has closed the pipe."""
+        """Return everything, once every writer has closed the pipe."""
         self._thread.join(WAIT)
         assert not self._thread.is_alive(), "somebody holds the log open"
         return self.text
@@ -125,7 +126,7 @@ def _matches(found: Mapping[str, Any], event: str | None, values: Mapping[str, o
 
 
 def python_path(*further: Path) -> str:
-    """PYTHONPATH with these folders before what it has."""
+    """Return PYTHONPATH with these folders before what it has."""
     words = [*map(str, further), str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return os.pathsep.join(dict.fromkeys(filter(None, words)))
 
@@ -172,12 +173,12 @@ class Running:
 
     @property
     def output(self) -> str:
-        """What was written to stdout."""
+        """Return what was written to stdout."""
         self._output.seek(0)
         return self._output.read().decode()
 
     def processes(self) -> list[int]:
-        """Every live process of the session."""
+        """Return the pids of all live processes of the session."""
         return [pid for pid, (state, _, session) in _processes() if session == self.pid and state not in "ZX"]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -189,7 +190,7 @@ class Running:
         return status
 
     def clean_up(self) -> None:
-        """Whatever the test has left behind ends here."""
+        """End whatever the test has left behind."""
         for pid in [] if self.process.poll() is not None and not self.processes() else [self.pid, *self.processes()]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -206,7 +207,7 @@ class Service(Running):
         super().__init__(("run", "--config", str(file)), folder, plugins)
 
     def wait_for_agents(self, number: int = 1, protocol: str = "tls13", *, since: int = 0) -> None:
-        """Until so many agents have joined since the mark."""
+        """Wait until so many agents have joined since the mark."""
         self.log.wait("joined", protocol=protocol, number=number, since=since)
 
     @property
@@ -215,16 +216,16 @@ class Service(Running):
         return int(self.log.events("started", child="dispatcher")[-1]["process"])
 
     def keeper(self, plugin: str = "tls13") -> int:
-        """The pid of a plugin's keeper."""
+        """Return the pid of a plugin's keeper."""
         return int(self.log.events("started", child=f"agent of {plugin}")[-1]["process"])
 
     def workers(self, plugin: str = "tls13") -> list[int]:
-        """The pids of a plugin's agent processes."""
+        """Return the pids of a plugin's agent processes."""
         return children(self.keeper(plugin))
 
 
 def write_configuration(folder: Path, configuration: str = "", *, name: str = "hsframework.toml") -> Path:
-    """A configuration file whose runtime directory is in the folder."""
+    """Write a configuration file whose runtime directory is in the folder."""
     file = folder / name
     log = "" if "[log]" in configuration else '[log]\nlevel = "debug"\nformat = "json"\n'
     file.write_text(f'runtime-dir = "{folder}/run"\n{configuration}\n{log}')
@@ -232,17 +233,17 @@ def write_configuration(folder: Path, configuration: str = "", *, name: str = "h
 
 
 def only(*plugins: str) -> str:
-    """The head of a configuration: of the installed plugins, these alone are started."""
+    """Return the head of a configuration: of the installed plugins, these alone are started."""
     return f"blocked-plugins = {[name for name in plugin_names() if name not in plugins]}\n"
 
 
 def children(pid: int) -> list[int]:
-    """The pids of a process's live children."""
+    """Return the pids of a process's live children."""
     return [child for child, (state, parent, _) in _processes() if parent == pid and state not in "ZX"]
 
 
 def _processes() -> Iterator[tuple[int, tuple[str, int, int]]]:
-    """``pid, (state, parent, session)`` of every process."""
+    """Yield ``pid, (state, parent, session)`` of every process."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError):
@@ -252,7 +253,7 @@ def _processes() -> Iterator[tuple[int, tuple[str, int, int]]]:
 
 @contextlib.contextmanager
 def short_folder() -> Iterator[Path]:
-    """A temporary folder that agents, who are other users, may enter; its path is short enough for a socket's."""
+    """Make a temporary folder that agents, who are other users, may enter; its path is short enough for a socket's."""
     folder = Path(tempfile.mkdtemp(prefix="hs-"))
     folder.chmod(0o755)
     try:
@@ -265,7 +266,7 @@ def short_folder() -> Iterator[Path]:
 def running_service(
     configuration: str = "", *, plugins: Mapping[str, str] | None = None, agents: int = 1
 ) -> Iterator[Service]:
-    """`hsframework run`, with as many agents of tls13 as are awaited.
+    """Run `hsframework run` with as many agents of tls13 as are awaited.
 
     ``plugins``: source texts by name, installed beside those of the environment, of which tls13 alone is started unless
     the configuration says which are blocked: a test that counts processes and files knows whose they are.
@@ -289,7 +290,7 @@ def running_service(
 
 @contextlib.contextmanager
 def running(words: tuple[str, ...], folder: Path) -> Iterator[Running]:
-    """Any long-running command; it is ended with the block."""
+    """Run any long-running command; it is ended with the block."""
     process = Running(words, folder)
     try:
         yield process
@@ -298,7 +299,7 @@ def running(words: tuple[str, ...], folder: Path) -> Iterator[Running]:
 
 
 def install_plugin(folder: Path, name: str, source: str) -> None:
-    """As pip would: a module, and a distribution whose entry point names it."""
+    """Install as pip would: a module, and a distribution whose entry point names it."""
     module = f"hs_{name}"
     information = folder / f"{module}-1.dist-info"
     information.mkdir(parents=True)
@@ -308,21 +309,35 @@ def install_plugin(folder: Path, name: str, source: str) -> None:
     (information / "entry_points.txt").write_text(f"[hsframework]\n{name} = {module}\n")
 
 
+def install_project(folder: Path, project: Path) -> None:
+    """As pip would: the package of a project, and a distribution with the entry points of its pyproject.toml."""
+    table = tomllib.loads((project / "pyproject.toml").read_text())
+    name, version = table["project"]["name"], table["project"]["version"]
+    for package in table["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
+        shutil.copytree(project / package, folder / package)
+    folder.chmod(0o755)
+    information = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    lines = [f"{entry} = {module}\n" for entry, module in table["project"]["entry-points"]["hsframework"].items()]
+    (information / "entry_points.txt").write_text("[hsframework]\n" + "".join(lines))
+
+
 # What /proc knows
 
 
 def open_fds(pid: int) -> int:
-    """How many files a process has open."""
+    """Count the files that a process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def await_fds(pid: int, number: int) -> None:
-    """Until a process has so many files open."""
+    """Wait until a process has so many files open."""
     until(lambda: open_fds(pid) == number, f"process {pid} has {open_fds(pid)} files open, where it had {number}")
 
 
 def settled_fds(pid: int) -> int:
-    """The same once it no longer changes: what is closed after a result was told is closed by then."""
+    """Count the files once their number no longer changes: what is closed after a result was told is closed by then."""
     number, same = -1, 0
     while same < 5:
         before, number = number, open_fds(pid)
@@ -332,12 +347,12 @@ def settled_fds(pid: int) -> int:
 
 
 def holds(pid: int, sock: socket.socket) -> bool:
-    """Has the process this very socket open?"""
+    """True if the process has this very socket open."""
     return f"socket:[{os.fstat(sock.fileno()).st_ino}]" in sockets(pid)
 
 
 def sockets(pid: int) -> set[str]:
-    """The sockets that a process has open."""
+    """Return the sockets that a process has open."""
     return {name for name in _open_files(pid) if name.startswith("socket:")}
 
 
@@ -348,7 +363,7 @@ def _open_files(pid: int) -> Iterator[str]:
 
 
 def proportional_memory(pid: int) -> int:
-    """Pss in KiB: shared pages count by the share."""
+    """Return Pss in KiB: shared pages count by the share."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1])
@@ -356,13 +371,13 @@ def proportional_memory(pid: int) -> int:
 
 
 def status_of(pid: int) -> dict[str, str]:
-    """/proc/PID/status."""
+    """Return the fields of /proc/PID/status."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def await_end(pid: int, timeout: float = WAIT) -> None:
-    """Until a process that is no child of ours has ended."""
+    """Wait until a process that is no child of ours has ended."""
     try:
         fd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -375,7 +390,7 @@ def await_end(pid: int, timeout: float = WAIT) -> None:
 
 @contextlib.contextmanager
 def tcp_pairs(number: int = 1) -> Iterator[list[tuple[socket.socket, socket.socket]]]:
-    """So many TCP connections over loopback, both ends; they are closed with the block.
+    """Connect so many TCP pairs over loopback; all ends are closed with the block.
 
     No two ends have the same address, so that an end is known by its address or by its peer's.
     """

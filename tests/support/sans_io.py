@@ -1,4 +1,4 @@
-"""What a sans-IO module imports: read from the source, so that nothing has to run."""
+"""Imports of a sans-IO module: read from the source, so that nothing has to run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FORBIDDEN = {"asyncio", "socket", "select", "selectors", "time", "datetime", "th
 
 
 def imports(source: Path) -> set[str]:
-    """Top-level names of all that a module imports."""
+    """Return the top-level names of all that a module imports."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source.read_text())):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""How a secret would look if it were in a text."""
+"""Forms in which a secret would be found in a text."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 
 def written(secret: bytes) -> Iterator[str]:
-    """The ways in which bytes find their way into texts."""
+    """Yield the ways in which bytes find their way into texts."""
     yield secret.hex()
     yield secret.hex(" ")
     yield secret.hex(":")

@@ -22,7 +22,7 @@ class Service(running.Service):
         return self.runtime_dir
 
     def wait_for_groups(self, *groups: str) -> None:
-        """Until an agent has joined each of these."""
+        """Wait until an agent has joined each of these."""
         for group in groups:
             self.log.wait("an agent joins", groups=partial(_has, group))
 
@@ -35,7 +35,7 @@ def _has(group: str, joined: Sequence[str]) -> bool:
 def running_service(
     *, configuration: str = "", groups: Sequence[str] = ("tls13",), plugins: Path | None = None
 ) -> Iterator[Service]:
-    """The service, until the end of the block.  ``plugins``: a further folder with some."""
+    """Run the service until the end of the block.  ``plugins``: a further folder with some."""
     with short_folder() as folder:
         service = Service(folder, configuration, plugins)
         try:

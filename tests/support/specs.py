@@ -1,6 +1,6 @@
 """The repository's netlink specs, the kernel's schemas for them, and the kernel's own tools for specs (YNL).
 
-``python -m tests.support.specs`` renews ``tests/foreign/hsframework.h``.
+``python -m tests.support.specs`` renews ``tests/foreign/hsframework.h``, after ``make kernel``, which has the tool.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LICENCE = "# SPDX-License-Identifier: ((GPL-2.0 WITH Linux-syscall-note) OR BSD-
 """First line of a spec; the kernel's generator refuses any other."""
 LOCAL = ROOT / "hsframework" / "netlink" / "specs" / "local.yaml"
 C_HEADER = ROOT / "tests" / "foreign" / "hsframework.h"
-"""What the kernel's generator makes of ``LOCAL``."""
+"""Header that the kernel's generator makes of ``LOCAL``."""
 
 _FOLDERS = ("hsframework", "plugins", "examples")
 
@@ -104,5 +104,7 @@ def _name(*parts: str) -> str:
 
 
 if __name__ == "__main__":
+    if not KERNEL.exists():
+        sys.exit("the kernel's generator is in the tree of the test kernel: run make kernel first")
     with tempfile.TemporaryDirectory() as made:
         shutil.copy(generate(LOCAL, Path(made), "uapi"), C_HEADER)

@@ -53,7 +53,7 @@ attribute-sets:
 
 
 def install(folder: Path) -> None:
-    """As pip would: a module, and a distribution whose entry point names it."""
+    """Install as pip would: a module, and a distribution whose entry point names it."""
     (folder / "hs_toy.py").write_text(Path(__file__).read_text("utf-8"), "utf-8")
     information = folder / "hs_toy-0.7.dist-info"
     information.mkdir()
@@ -113,7 +113,7 @@ async def _line(endpoint: Endpoint) -> bytes:
 
 
 def shifted(data: bytes, count: int) -> bytes:
-    """Every byte plus ``count``."""
+    """Return every byte plus ``count``."""
     return bytes((byte + count) % 256 for byte in data)
 
 

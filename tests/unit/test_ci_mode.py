@@ -22,7 +22,7 @@ SKIPS_WHOLE_FILE = 'import pytest\npytest.skip("no such module", allow_module_le
 
 
 def run(folder: Path, content: str, ci: bool) -> subprocess.CompletedProcess[str]:
-    """pytest in ``folder`` with this project's conftest and one test file."""
+    """Run pytest in ``folder`` with this project's conftest and one test file."""
     shutil.copy(Path(__file__).parents[1] / "conftest.py", folder)
     (folder / "test_it.py").write_text(content)
     (folder / "pytest.ini").write_text("[pytest]\n")

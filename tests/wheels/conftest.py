@@ -30,11 +30,11 @@ class Environment:
     empty: Path
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """A program of the environment.  Nothing of ours that is set outside reaches it."""
+        """Run a program of the environment.  Nothing of ours that is set outside reaches it."""
         return self._run([str(self.folder / "bin" / command[0]), *command[1:]], self.empty)
 
     def shell(self, command: str, folder: Path) -> str:
-        """What a command says that is typed in a folder with the environment activated; it must end well."""
+        """Return the output of a command typed in a folder with the environment activated; it must end well."""
         finished = self._run(["bash", "-c", command], folder)
         assert finished.returncode == 0, finished.stdout + finished.stderr
         return finished.stdout
@@ -46,13 +46,13 @@ class Environment:
         return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
     def python(self, program: str) -> str:
-        """What a program prints; it must end well."""
+        """Return the output of a program; it must end well."""
         finished = self.run("python", "-W", "error", "-c", program)
         assert finished.returncode == 0, finished.stderr
         return finished.stdout
 
     def pip(self, *arguments: str) -> None:
-        """pip, which must succeed."""
+        """Run pip, which must succeed."""
         finished = self.run("python", "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments)
         assert finished.returncode == 0, finished.stdout + finished.stderr
 
@@ -89,7 +89,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory, wheels: dict[str, Path
 
 
 def make_wheel(folder: Path, distribution: str, entry_point: str, module: str, source: str) -> Path:
-    """A wheel of one module that registers itself as the plugin ``entry_point``."""
+    """Make a wheel of one module that registers itself as the plugin ``entry_point``."""
     package = distribution.replace("-", "_")
     info = f"{package}-1.0.dist-info"
     files = {

@@ -62,7 +62,7 @@ class Shell:
         }
 
     def run(self, name: str, command: str) -> None:
-        """To its end, which must be a good one; then its output is checked."""
+        """Run a command to its end, which must be a good one, and check its output."""
         finished = subprocess.run(
             ["bash", "-c", self._real(command)],
             cwd=self.folder,
@@ -78,8 +78,10 @@ class Shell:
 
     @contextlib.contextmanager
     def running(self, name: str, command: str, first: str, last: str) -> Iterator[None]:
-        """In the background for the block, which begins with what it says ``first``.  Its output up to what it says
-        ``last`` is checked."""
+        """Run a command in the background for the block, which begins when it prints ``first``.
+
+        Its output up to ``last`` is checked.
+        """
         with Program(["bash", "-c", f"exec {self._real(command)}"], cwd=self.folder, env=self._environment) as program:
             program.wait_for(first)
             yield
@@ -88,7 +90,7 @@ class Shell:
         self._check(name, command, said)
 
     def enter(self, folder: str) -> None:
-        """As ``cd`` does."""
+        """Change the folder, as ``cd`` does."""
         self.folder /= folder
 
     def _real(self, command: str) -> str:
@@ -114,7 +116,7 @@ class Shell:
 
 
 def comparable(text: str) -> list[str]:
-    """What must be the same.  The lines of a log come in any order, and what the kernel has differs."""
+    """Return what must be the same.  The lines of a log come in any order, and those on the kernel differ."""
     for pattern, word in NEVER_THE_SAME:
         text = pattern.sub(word, text)
     lines = [line for line in text.splitlines() if line.strip() and "the kernel's" not in line]

@@ -33,7 +33,7 @@ def test_its_own_tests(wheels: dict[str, Path], tmp_path: Path) -> None:
 
 
 def build(folder: Path) -> Path:
-    """Its wheel."""
+    """Build its wheel."""
     command = ["-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(NOISE)]
     subprocess.run([sys.executable, *command], check=True, capture_output=True)
     return next(folder.glob("*.whl"))

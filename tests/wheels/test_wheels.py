@@ -42,7 +42,7 @@ def hsframework_protocols():
 
 
 def plugins(environment: Environment) -> dict[tuple[str, str], dict[str, Any]]:
-    """What ``hsframework plugins --json`` lists, by plugin and distribution."""
+    """Return the list of ``hsframework plugins --json``, by plugin and distribution."""
     finished = environment.run("hsframework", "plugins", "--json")
     assert finished.returncode == 0, finished.stderr
     return {(entry["name"], entry["distribution"]): entry for entry in json.loads(finished.stdout)}
@@ -50,7 +50,7 @@ def plugins(environment: Environment) -> dict[tuple[str, str], dict[str, Any]]:
 
 @contextmanager
 def installed(environment: Environment, **wheels: Path) -> Iterator[None]:
-    """The wheels, by the name of their distribution with underscores, for as long as the block lasts."""
+    """Install the wheels, by the name of their distribution with underscores, for as long as the block lasts."""
     environment.install(*wheels.values())
     try:
         yield
@@ -77,7 +77,7 @@ def test_what_is_in_them(wheels: dict[str, Path]) -> None:
 
 
 def test_the_source_tree_is_out_of_reach(environment: Environment) -> None:
-    """What is tested here is what was installed."""
+    """The code under test here is the installed one."""
     assert str(environment.folder) in environment.python("import hsframework; print(hsframework.__file__)")
 
 

@@ -16,16 +16,16 @@ import errno
 import socket
 import sys
 import time
+from dataclasses import replace
 
-from hsframework.cli.options import attributes as attribute_options, credentials
 from hsframework.cli.options.address import add_port, format_address
 from hsframework.cli.options.facts import report_failure, report_session
+from hsframework.cli.options.handshake import add_handshake, handshake_options
 from hsframework.cli.options.pump import pump
 from hsframework.cli.options.stream import open_stream
-from hsframework.cli.options.transport import check_protocol, connect
+from hsframework.cli.options.transport import connect
 from hsframework.client import AsyncClient, AsyncSession, HandshakeOptions
 from hsframework.errors import HandshakeError, RequestRefused
-from hsframework.interface import Role
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="accept a certificate of any name: whoever the trust certifies is believed",
     )
-    credentials.add_arguments(parser)
-    attribute_options.add_argument(parser)
+    add_handshake(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -48,20 +47,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def client_options(arguments: argparse.Namespace) -> HandshakeOptions:
     """Return the options of the handshake that the command line asks for.  Raises ConfigurationError."""
-    check_protocol(arguments)
-    return HandshakeOptions(
-        role=Role.CLIENT,
-        group=arguments.protocol,
+    return replace(
+        handshake_options(arguments),
         peer_name=arguments.servername or arguments.host,
         any_peer_name=arguments.any_name,
-        profile=arguments.profile,
-        identities=credentials.identities(arguments),
-        psks=credentials.presharedkeys(arguments),
-        trust=credentials.trust(arguments),
-        alpn=credentials.alpn(arguments),
-        tls_priorities=arguments.tls_priorities,
-        attributes=attribute_options.attributes(arguments),
-        timeout=arguments.timeout,
     )
 
 

@@ -19,12 +19,12 @@ import sys
 import time
 from contextlib import closing
 
-from hsframework.cli.options import attributes as attribute_options, credentials
 from hsframework.cli.options.address import format_address, port_number
 from hsframework.cli.options.facts import report_failure, report_session
+from hsframework.cli.options.handshake import add_handshake, handshake_options
 from hsframework.cli.options.pump import echo, pump, receive_output
 from hsframework.cli.options.stream import open_stream
-from hsframework.cli.options.transport import ListeningSocket, Newcomer, check_protocol, listen
+from hsframework.cli.options.transport import ListeningSocket, Newcomer, listen
 from hsframework.client import AsyncClient, HandshakeOptions
 from hsframework.errors import ConfigurationError, HsframeworkError, RequestRefused, errno_name
 from hsframework.interface import AddressValidation, CertificateDemand, Role
@@ -55,8 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "handshakes are under way)",
     )
     parser.add_argument("--once", action="store_true", help="serve one client, then end")
-    credentials.add_arguments(parser)
-    attribute_options.add_argument(parser)
+    add_handshake(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -76,36 +75,21 @@ def listen_address(words: list[str]) -> tuple[str, int]:
 
 def server_options(arguments: argparse.Namespace) -> HandshakeOptions:
     """Return the options of the handshakes that the command line asks for.  Raises ConfigurationError."""
-    check_protocol(arguments)
-    identities = credentials.identities(arguments)
-    psks = credentials.presharedkeys(arguments)
-    attributes = attribute_options.attributes(arguments)
-    if not (identities or psks or arguments.profile or attributes):
+    options = handshake_options(arguments)
+    if not (options.identities or options.psks or options.profile or options.attributes):
         raise ConfigurationError(
             "a server must prove who it is: give --cert and --key, --psk-file, or --profile; a protocol with other "
             "means takes them by --attribute"
         )
-    if identities and psks:
+    if options.identities and options.psks:
         raise ConfigurationError("a server uses certificates or pre-shared keys: give --cert or --psk-file, not both")
     demand = arguments.client_certificate
-    trust = credentials.trust(arguments)
-    if demand in ("request", "require") and trust is None and not arguments.profile:
+    if demand in ("request", "require") and options.trust is None and not options.profile:
         raise ConfigurationError(
             f"--client-certificate {demand}: name the clients' authority with --ca or --system-trust"
         )
-    return HandshakeOptions(
-        role=Role.SERVER,
-        group=arguments.protocol,
-        profile=arguments.profile,
-        identities=identities,
-        psks=psks,
-        trust=trust,
-        client_certificate=None if demand is None else CertificateDemand[demand.upper()],
-        alpn=credentials.alpn(arguments),
-        tls_priorities=arguments.tls_priorities,
-        timeout=arguments.timeout,
-        attributes=attributes,
-    )
+    asked = None if demand is None else CertificateDemand[demand.upper()]
+    return dataclasses.replace(options, role=Role.SERVER, client_certificate=asked)
 
 
 async def _listen(host: str, port: int, arguments: argparse.Namespace, options: HandshakeOptions) -> int:

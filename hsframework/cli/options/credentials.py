@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hsframework.cli.options.service import add_runtime_dir
 from hsframework.credentials.identities import load_identity
 from hsframework.credentials.psk import load_psk_file, parse_psks
 from hsframework.credentials.trust import load_trust, system_trust
@@ -17,21 +16,17 @@ from hsframework.interface import CrlCheck, Identity, PresharedKey, Trust
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that ``connect`` and ``listen`` share."""
-    parser.add_argument("--protocol", metavar="NAME", default="tls13", help="protocol to use (default: tls13)")
-    parser.add_argument(
-        "--profile", metavar="NAME", help="profile of the dispatcher's configuration, with its keys and trust"
-    )
+    """Add the options for keys, certificates and trust."""
     parser.add_argument(
         "--ca",
         metavar="FILE",
         action="append",
-        type=_file,
+        type=file_name,
         help="trust these authorities: PEM bundle, DER file or folder; may be repeated",
     )
     parser.add_argument("--system-trust", action="store_true", help="trust the authorities that the system trusts")
     parser.add_argument(
-        "--crl", metavar="FILE", action="append", type=_file, help="revocation list, PEM or DER; may be repeated"
+        "--crl", metavar="FILE", action="append", type=file_name, help="revocation list, PEM or DER; may be repeated"
     )
     parser.add_argument(
         "--crl-check",
@@ -43,11 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cert",
         metavar="FILE",
         action="append",
-        type=_file,
+        type=file_name,
         help="our certificate and its chain, the leaf first; may be repeated",
     )
     parser.add_argument(
-        "--key", metavar="FILE", action="append", type=_file, help="private key of --cert (default: in the same file)"
+        "--key",
+        metavar="FILE",
+        action="append",
+        type=file_name,
+        help="private key of --cert (default: in the same file)",
     )
     parser.add_argument(
         "--psk",
@@ -56,28 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pre-shared key, ':sha384' may follow; every user of this machine sees it in the process list",
     )
     parser.add_argument(
-        "--psk-file", metavar="FILE", action="append", type=_file, help="pre-shared keys, one such line each"
-    )
-    _add_choices(parser)
-    parser.add_argument("--json", action="store_true", help="facts of the session as one line of JSON on stderr")
-    parser.add_argument("--quiet", action="store_true", help="say nothing about sessions on stderr")
-    parser.add_argument("--key-update", action="store_true", help="change our keys before the first data")
-    add_runtime_dir(parser)
-
-
-def _add_choices(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the handshake that name no keys."""
-    parser.add_argument("--alpn", metavar="A,B", help="application protocols, in order of preference")
-    parser.add_argument(
-        "--tls-priorities",
-        metavar="STRING",
-        help="TLS policy in GnuTLS's syntax, such as SECURE192 or NORMAL:-CIPHER-ALL:+CHACHA20-POLY1305",
-    )
-    parser.add_argument(
-        "--timeout", metavar="SECONDS", type=_seconds, help="for the handshake (default: the dispatcher's)"
-    )
-    parser.add_argument(
-        "--qlog", metavar="DIR", type=_file, help="write what happens on each connection as qlog (QUIC; qvis opens it)"
+        "--psk-file", metavar="FILE", action="append", type=file_name, help="pre-shared keys, one such line each"
     )
 
 
@@ -119,22 +97,8 @@ def trust(arguments: argparse.Namespace) -> Trust | None:
     return replace(named, anchors=tuple(dict.fromkeys(anchors))) if anchors else None
 
 
-def alpn(arguments: argparse.Namespace) -> tuple[str, ...]:
-    """Split the value of --alpn: ``h2,http/1.1`` → ``("h2", "http/1.1")``."""
-    return tuple(arguments.alpn.split(",")) if arguments.alpn is not None else ()
-
-
-def _file(text: str) -> Path:
+def file_name(text: str) -> Path:
+    """Return the path of a file or folder.  Raises argparse.ArgumentTypeError."""
     if not text:  # an empty shell variable; the path "" would be the current folder
         raise argparse.ArgumentTypeError("the name is empty; give a file's name, or leave the option out")
     return Path(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
-    if not 0 < value <= 3600:
-        raise argparse.ArgumentTypeError(f"{text} must be more than 0 and at most 3600 seconds")
-    return value

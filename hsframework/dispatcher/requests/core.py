@@ -321,9 +321,6 @@ class Dispatcher:
         self._close_group(group)
 
     def _close_group(self, group: Group) -> None:
-        if group.grace is not None:
-            group.grace.cancel()
-            group.grace = None
         for source in self.sources.values():
             source.group_closed(group.name)
         for request in group:

@@ -16,7 +16,7 @@ NEAR, FAR = "192.0.2.1", "192.0.2.2"
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Where client and server are: None is our own network namespace, which our agents serve in any case."""
+    """Namespaces of client and server.  None is our own network namespace, which our agents serve in any case."""
 
     client: str | None
     server: str | None

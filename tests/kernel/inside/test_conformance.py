@@ -22,7 +22,7 @@ class TestInTheKernel(ConformanceSuite):
 
 
 def test_it_is_in_the_kernel() -> None:
-    """What the suite has tried there is what it says."""
+    """The sessions that the suite tries here are in the kernel."""
 
     async def scene() -> None:
         async with serving("tls13", settings=SETTINGS) as service:

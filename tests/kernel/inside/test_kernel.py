@@ -144,7 +144,7 @@ def test_seccomp_filter() -> None:
 
 
 def _refuse_open() -> None:
-    """seccomp(2)'s filter: openat (257 on x86-64) → EACCES, all else allowed."""
+    """Set a filter of seccomp(2): openat (257 on x86-64) → EACCES, all else allowed."""
     code = [(0x20, 0, 0, 0), (0x15, 0, 1, 257), (0x06, 0, 0, 0x00050000 | errno.EACCES), (0x06, 0, 0, 0x7FFF0000)]
     program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in code))
     descriptor = ctypes.create_string_buffer(struct.pack("=H6xQ", len(code), ctypes.addressof(program)))
@@ -168,7 +168,7 @@ def test_network_namespaces() -> None:
 
 
 def test_programs_of_the_root() -> None:
-    """What the kernel's consumers need in user space is there and starts."""
+    """The programs in user space that the kernel's consumers need are there and start."""
     assert "tlshd" in debian("tlshd", "--help", check=False)
     assert "nvme version" in debian("nvme", "version")
     assert "mount.nfs" in debian("mount.nfs", "-V", check=False)

@@ -37,7 +37,7 @@ SERVER, CLIENT = ROOT.issue(["nfs.test"]), ROOT.issue(["client.test"])
 
 @contextlib.contextmanager
 def keyring(name: str) -> Iterator[int]:
-    """A keyring of root's."""
+    """Make a keyring of root's."""
     serial = debian("keyctl", "newring", name, "@u").strip()
     try:
         yield int(serial)
@@ -46,7 +46,7 @@ def keyring(name: str) -> Iterator[int]:
 
 
 def process_keyrings() -> list[str]:
-    """What /proc/keys says of the process keyrings that there are: how many keys each holds."""
+    """Return the number of keys in each process keyring that /proc/keys lists."""
     table = Path("/proc/keys").read_text().splitlines()
     found = sorted(line.split()[-1] for line in table if " _pid:" in line)
     assert found
@@ -186,7 +186,7 @@ def test_the_keyring_of_a_request_is_unlinked(service: House) -> None:
 
 
 def test_certificates_by_serial(service: House) -> None:
-    """mtls with certificate and private key from keys in .nfs; the peer's certificate is no key any more afterwards."""
+    """mtls with certificate and private key from keys in .nfs; the peer's certificate is no longer a key afterwards."""
     nfs = int(debian("keyctl", "id", "%:.nfs"))
     form = (serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     certificate = add_key("user", "client certificate", CLIENT.certificate, nfs)

@@ -63,7 +63,7 @@ class Session:
 
 
 def _channel(sock: socket.socket, end: Established, where: Where) -> Channel:
-    """As a consumer makes it, from what the agent told it."""
+    """Make a channel as a consumer makes it, from the agent's report."""
     if where == "kernel":
         ktls.install(sock, end.role, end.suite, end.client_secret, end.server_secret)
     established = EstablishedSession(
@@ -90,7 +90,7 @@ def _exactly(sock: socket.socket, size: int) -> bytes:
 
 
 def _shake_hands(sock: socket.socket, engine: Engine) -> Established:
-    """One end, to its end: one record at a time, nothing read beyond the last."""
+    """Run one end to its end: one record at a time, nothing read beyond the last."""
     while True:
         sock.sendall(engine.data_to_send())
         if engine.finished:
@@ -101,7 +101,7 @@ def _shake_hands(sock: socket.socket, engine: Engine) -> Established:
 
 @contextmanager
 def session(suite: CipherSuite) -> Iterator[Session]:
-    """A real handshake over a real connection."""
+    """Run a real handshake over a real connection."""
     client = ClientEngine(CONTEXTS, server_name="server.example", verify=believe, suites=(suite,))
     server = ServerEngine(CONTEXTS, identities=(SERVER,), verify=believe)
     with ExitStack() as stack:
@@ -122,7 +122,7 @@ def _counters() -> dict[str, int]:
 
 @contextmanager
 def counting(**expected: int) -> Iterator[None]:
-    """/proc/net/tls_stat's counters grow by this much, and none of its errors."""
+    """Assert that /proc/net/tls_stat's counters grow by this much, and none of its errors."""
     before = _counters()
     yield
     grown = {name: value - before[name] for name, value in _counters().items()}
@@ -140,7 +140,7 @@ def test_all_four_are_supported() -> None:
 
 @each_suite
 def test_plain_sockets_after_the_handshake(suite: CipherSuite) -> None:
-    """What a kernel consumer does: read and write the socket.  The kernel tells version and cipher, and no key."""
+    """A kernel consumer can read and write the socket.  The kernel tells version and cipher, and no key."""
     with session(suite) as made, counting(TlsTxSw=2, TlsRxSw=2), ThreadPoolExecutor(1) as pool:
         made.in_kernel()
         for sock, other in ((made.near, made.far), (made.far, made.near)):

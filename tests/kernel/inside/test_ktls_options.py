@@ -55,7 +55,7 @@ IN_USER_SPACE = Tls13Protocol().prepare(Settings(kernel_offload=False))
 def _shake_hands(
     near: socket.socket, far: socket.socket, handshaker: Tls13Handshaker, **client: Any
 ) -> tuple[Result, Result]:
-    """A client with these settings, whose session is in the kernel, and a server in user space."""
+    """Connect a client with these settings, whose session is in the kernel, with a server in user space."""
 
     async def scene() -> tuple[Result | BaseException, Result | BaseException]:
         readiness = Readiness(asyncio.get_running_loop())
@@ -84,7 +84,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def _by_the_kernel(sock: socket.socket) -> KernelTls | None:
-    """What inet_diag says of the socket."""
+    """Return the session as inet_diag describes it for the socket."""
     diag = RequestSocket(NETLINK_SOCK_DIAG)
     try:
         cookie = sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8)
@@ -94,7 +94,7 @@ def _by_the_kernel(sock: socket.socket) -> KernelTls | None:
 
 
 def _peer(result: Result) -> RecordLayer:
-    """The server's own record layer."""
+    """Return the server's own record layer."""
     client, server = (result.session[f"{end}-traffic-secret"] for end in ("client", "server"))
     assert isinstance(client, Secret)
     assert isinstance(server, Secret)
@@ -102,7 +102,7 @@ def _peer(result: Result) -> RecordLayer:
 
 
 def _data(layer: RecordLayer, record: bytes) -> bytes:
-    """The data of one record."""
+    """Return the data of one record."""
     (event,) = layer.receive_data(record)
     assert isinstance(event, Data)
     return bytes(event.data)
@@ -157,7 +157,7 @@ def test_all_of_them(pair: tuple[socket.socket, socket.socket]) -> None:
 
 
 def test_records_are_no_longer(pair: tuple[socket.socket, socket.socket]) -> None:
-    """What is sent is cut into records of that size: 1000 bytes in 10 records of 100, each with 22 bytes around it."""
+    """Sent data is cut into records of that size: 1000 bytes in 10 records of 100, each with 22 bytes around it."""
     _, server = _shake_hands(*pair, Tls13Protocol().prepare(Settings(ktls_max_payload=100)))
     pair[0].sendall(bytes(1000))
     records = [_record(pair[1]) for _ in range(10)]
@@ -176,7 +176,7 @@ def test_padding_that_was_not_expected(pair: tuple[socket.socket, socket.socket]
 
 
 def _padded(server: Result, data: bytes) -> bytes:
-    """The server's first record, with 40 zeros behind its type (RFC 8446 section 5.4)."""
+    """Encrypt the server's first record, with 40 zeros behind its type (RFC 8446 section 5.4)."""
     suite = BY_NAME[server.tags["cipher"]]
     keys = traffic_keys(suite, server.session["server-traffic-secret"].reveal())
     inner = data + b"\x17" + bytes(40)
@@ -223,7 +223,7 @@ def test_a_refusal_of_what_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_refusal_in_a_session(
     monkeypatch: pytest.MonkeyPatch, pair: tuple[socket.socket, socket.socket], required: bool
 ) -> None:
-    """What was taken at start and is refused by a session's socket: tagged, or no session where it is required."""
+    """An option taken at start and refused by a session's socket: tagged, or no session where it is required."""
     monkeypatch.setattr(ktls_options, "wanted", lambda settings: (UNKNOWN,))
     monkeypatch.setattr(ktls_options, "refused_here", lambda suite, options: {})
     handshaker = Tls13Protocol().prepare(Settings(ktls_no_pad=True, ktls_require=("ktls-no-pad",) if required else ()))

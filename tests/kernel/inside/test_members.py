@@ -1,4 +1,4 @@
-"""Who else is a member of the kernel's groups: tlshd, a program without rights; as the log and ``doctor`` name them."""
+"""Other members of the kernel's groups, as the log and ``doctor`` name them: tlshd, a program without rights."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ input()
 
 @contextlib.contextmanager
 def squatter(namespace: str | None = None) -> Iterator[int]:
-    """A program of the user nobody that joins the kernel's group and serves nothing; its pid."""
+    """Run a program of the user nobody that joins the kernel's group and serves nothing; yield its pid."""
     with GenericNetlink() as kernel:
         group = kernel.family("handshake").groups["tlshd"]
     # nsenter and Python replace one another: the pid stays.
@@ -57,7 +57,7 @@ def squatter(namespace: str | None = None) -> Iterator[int]:
 
 
 def doctor_says(process: Running, configuration: str = "") -> tuple[int, list[dict[str, Any]]]:
-    """Its exit status, and what it finds of members."""
+    """Return the exit status of ``doctor``, and what it finds of members."""
     file = write_configuration(process.folder, configuration, name="doctor.toml")
     command = [sys.executable, "-m", "hsframework", "doctor", "--json", "--config", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -16,7 +16,7 @@ both_ends_ours = pytest.mark.parametrize("arrangement", ["ours-ours"], indirect=
 
 
 def block_both_ways(device: Path, backing: str) -> None:
-    """A block written through the connection is on the target's disk, and comes back through the connection."""
+    """Check that a block written through the connection is on the target's disk, and comes back."""
     block = os.urandom(4096)
     with open(device, "r+b", buffering=0) as disk:
         disk.write(block)
@@ -28,7 +28,7 @@ def block_both_ways(device: Path, backing: str) -> None:
 
 
 def key_in_use(device: Path) -> str:
-    """The description of the key that the connection's controller says that it uses."""
+    """Return the description of the key that the connection's controller uses by its own account."""
     serial = Path("/sys/class/nvme", device.name.removesuffix("n1"), "tls_key").read_text()
     return describe_key(int(serial, 16))[-1]
 

@@ -35,7 +35,7 @@ SOFTWARE = Offload("software", "software")
 
 
 def _counters() -> dict[str, int]:
-    """What /proc/net/tls_stat says of sessions that were begun."""
+    """Return the counters of begun sessions in /proc/net/tls_stat."""
     lines = (line.split() for line in Path("/proc/net/tls_stat").read_text().splitlines())
     return {name: int(value) for name, value in lines if name in ("TlsTxSw", "TlsRxSw", "TlsTxDevice", "TlsRxDevice")}
 
@@ -54,7 +54,7 @@ def service(more: str = "") -> Iterator[House]:
 
 
 def _exposed(port: int) -> dict[str, float]:
-    """The dispatcher's counters of sessions in the kernel, as Prometheus gets them."""
+    """Return the dispatcher's counters of sessions in the kernel, as Prometheus gets them."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         lines = answer.read().decode().splitlines()
     found = (line.split() for line in lines if line.startswith("hsframework_kernel_sessions_total{"))
@@ -103,7 +103,7 @@ def test_consumers_in_user_space(in_kernel: bool, place: str) -> None:
 def connected(
     address: str, *, peer: str | None = None, bound_to: bytes | None = None
 ) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A connection to an address of ours.  ``bound_to``: the interface to which the client's socket is bound."""
+    """Open a connection to an address of ours.  ``bound_to``: the interface to which the client's socket is bound."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listening = socket.create_server((address, 0), family=family, dualstack_ipv6=address == "::")
     with listening as server, socket.socket(family) as near:
@@ -123,7 +123,7 @@ def _plant(sock: socket.socket) -> None:
 
 
 def _found(sock: socket.socket) -> Offload:
-    """What the dispatcher finds of a session in this socket."""
+    """Return what the dispatcher finds of a session in this socket."""
     lookup, custody = OffloadLookup(), Custody(os.dup(sock.fileno()), os.close)
     try:
         return lookup.of("tlshd", custody, {"in-kernel": True})
@@ -164,7 +164,7 @@ def test_link_local_and_another_namespace() -> None:
 
 
 def _link_local(device: str) -> str | None:
-    """The interface's link-local address in the namespace of the thread, once it may be used."""
+    """Return the interface's link-local address in the namespace of the thread, once it may be used."""
     for line in Path("/proc/thread-self/net/if_inet6").read_text().splitlines():
         digits, _, _, _, flags, name = line.split()
         if name == device and digits.startswith("fe80") and not int(flags, 16) & IFA_F_TENTATIVE:
@@ -189,7 +189,7 @@ def test_one_direction() -> None:
 
 
 def test_no_session() -> None:
-    """Is not taken for one in software."""
+    """No session is not taken for one in software."""
     with connected("127.0.0.1") as (near, _):
         found = _found(near)
         assert (found.summary, found.reason) == ("unknown", "the kernel names no TLS in the socket")

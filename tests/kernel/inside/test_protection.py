@@ -1,4 +1,4 @@
-"""What the service asks of the kernel for itself, where it is really root."""
+"""The service's requests to the kernel for itself, where it is really root."""
 
 from __future__ import annotations
 

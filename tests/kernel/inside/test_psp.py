@@ -75,7 +75,7 @@ def ends() -> Iterator[Path]:
 
 
 async def _one(sock: socket.socket, request: Request, handshaker: Handshaker, seconds: float) -> Outcome:
-    """One end as the agent runs it: cancelled when its time is over, its socket closed when it has failed."""
+    """Run one end as the agent runs it: cancelled when its time is over, its socket closed when it has failed."""
     readiness = Readiness(asyncio.get_running_loop())
     endpoint = StreamEndpoint(sock, readiness)
     try:
@@ -100,7 +100,7 @@ def shake(
     as_server: Request = AS_SERVER,
     seconds: float = 20,
 ) -> tuple[Outcome, Outcome]:
-    """Both ends."""
+    """Run both ends."""
 
     async def scene() -> tuple[Outcome, Outcome]:
         return await asyncio.gather(
@@ -118,7 +118,7 @@ def results(ends: Path, sockets: tuple[socket.socket, socket.socket]) -> tuple[R
 
 
 def attach(end: End, result: Result, role: Role, sock: socket.socket) -> PspStream:
-    """As a consumer in the socket's namespace does it."""
+    """Attach a session as a consumer in the socket's namespace does it."""
     sock.settimeout(20)
     with network_namespace(end.namespace):
         stream = hooks.hsframework_attach_session(established(result, role), sock, False)
@@ -128,7 +128,7 @@ def attach(end: End, result: Result, role: Role, sock: socket.socket) -> PspStre
 
 @contextlib.contextmanager
 def session(ends: Path, *, ipv6: bool = False) -> Iterator[tuple[PspStream, PspStream]]:
-    """A connection under PSP."""
+    """Make a connection under PSP."""
     with connection(ends.near, ends.far, ipv6=ipv6) as sockets:
         first, second = results(ends, sockets)
         client = attach(ends.near, first, Role.CLIENT, sockets[0])
@@ -183,7 +183,7 @@ def test_what_is_handed_over(ends: Path) -> None:
 
 @pytest.mark.parametrize("version", list(Version), ids=lambda version: version.label)
 def test_every_version(ends: Path, version: Version) -> None:
-    """What one of the devices has enabled is what both get."""
+    """Both ends get the version that is all that one of the devices has enabled."""
     ends.far.enable(version)
     try:
         with connection(ends.near, ends.far) as sockets:
@@ -419,7 +419,7 @@ def test_plain_data_at_the_switch(ends: Path, monkeypatch: pytest.MonkeyPatch) -
 def _with_a_client_that(
     ends: Path, does: Callable[[_Run], object], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Outcome, Outcome]:
-    """Instead of its switch a client does this, in plain TCP behind KEYS, and is gone."""
+    """Run a client that does this instead of its switch, in plain TCP behind KEYS, and is gone."""
     switch = _Run._switch
     with monkeypatch.context() as patched, connection(ends.near, ends.far) as sockets:
 
@@ -449,7 +449,7 @@ def test_an_association_that_is_there_already(ends: Path) -> None:
 
 
 def test_somebody_else_has_made_the_tx_association(ends: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who holds a copy of the socket can: EOPNOTSUPP at once, and not a wait for plain data that nobody sends."""
+    """A holder of a copy of the socket can: EOPNOTSUPP at once, and not a wait for plain data that nobody sends."""
     switch = KernelAssociation.switch
 
     def forestalled(self: KernelAssociation, grant: Grant) -> None:
@@ -525,7 +525,7 @@ def _planted(sock: socket.socket) -> bool | None:
 
 @contextlib.contextmanager
 def _silence(*ends: End) -> Iterator[None]:
-    """Nothing leaves these ends."""
+    """Let nothing leave these ends."""
     for end in ends:
         debian("tc", "-n", end.namespace, "qdisc", "add", "dev", "psp0", "root", "netem", "loss", "100%")
     try:
@@ -577,7 +577,7 @@ def test_watching_from_elsewhere(ends: Path) -> None:
 
 
 def test_keys_are_wiped(ends: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether it succeeds or fails: no receive key stays in the agent."""
+    """No receive key stays in the agent, whether the handshake succeeds or fails."""
     kept: list[Association] = []
     make = _Run._make_rx
 

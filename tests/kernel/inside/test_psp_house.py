@@ -61,7 +61,7 @@ def ends() -> Iterator[tuple[End, End]]:
 
 @contextlib.contextmanager
 def service(*namespaces: str) -> Iterator[Path]:
-    """`hsframework run` serving these namespaces beside its own; the folder of its socket."""
+    """Run `hsframework run` for these namespaces beside its own, and yield the folder of its socket."""
     with short_folder() as folder:
         words = [word for name in namespaces for word in ("--netns", name)]
         running = House(folder, "", words, None)
@@ -88,7 +88,7 @@ def both(client: Client, sockets: tuple[socket.socket, socket.socket]) -> tuple[
 
 
 def stream(end: End, session: Session) -> PspStream:
-    """As a consumer in the socket's namespace has it."""
+    """Return the stream as a consumer in the socket's namespace has it."""
     with network_namespace(end.namespace):
         made = session.stream()
     assert isinstance(made, PspStream)

@@ -141,7 +141,7 @@ def test_groups_that_the_module_has_not(pair: Pair) -> None:
 
 
 def test_the_consumer_cancels(serving: Running, pair: Pair) -> None:
-    """What the agent says later changes nothing, and the next request on the socket is served."""
+    """A late report of the agent changes nothing, and the next request on the socket is served."""
     with ScriptedAgent(serving.runtime_dir) as agent:
         with submitted(pair[0]) as request:
             ((handed, _),) = agent.accept()
@@ -347,7 +347,7 @@ def _submit_until_refused(opened: contextlib.ExitStack, pairs: list[Pair], form:
 
 
 async def _serve(agent: Peer, request: Submission) -> None:
-    """Any request of those that wait; the outcome of this one."""
+    """Serve any request of those that wait, and assert the outcome of this one."""
     message, fd = await agent.take("tlshd")
     os.close(fd)
     agent.send("done", {"request-id": message.values["request-id"], "status": errno.EACCES})
@@ -355,6 +355,6 @@ async def _serve(agent: Peer, request: Submission) -> None:
 
 
 def _drops() -> int:
-    """Announcements that found the queue of a member of family 23 full."""
+    """Count the announcements that found the queue of a member of family 23 full."""
     rows = [line.split() for line in Path("/proc/net/netlink").read_text().splitlines()[1:]]
     return sum(int(row[8]) for row in rows if row[1] == "23")

@@ -17,10 +17,24 @@ import pytest
 
 from hsframework.testing.network import udp_pair
 from tests.kernel import raw
-from tests.kernel.house import ROOT, End, House, house
+from tests.kernel.house import End, House, house
 from tests.kernel.machine import add_key, debian, describe_key, load
 from tests.kernel.raw import Outcome, Submission, submitted
-from tests.kernel.raw_house import PSP, QUIC, RAW, SOURCE, TOY, Pair, await_joined
+from tests.kernel.raw_house import (
+    CLIENT,
+    PSP,
+    QUIC,
+    RAW,
+    SERVER,
+    SOURCE,
+    TOY,
+    Pair,
+    await_joined,
+    peer_context,
+    talk,
+    tls_peer,
+    toy_peer,
+)
 from tests.support.running import tcp_pairs, until
 
 SOL_TLS, TLS_TX = 282, 1
@@ -29,7 +43,6 @@ POLICIES = (
     ("NORMAL:-CIPHER-ALL:+AES-256-GCM:-GROUP-ALL:+GROUP-SECP384R1", "TLS_AES_256_GCM_SHA384", "secp384r1", 52),
 )
 """Priority strings, with the cipher, the group and the kernel's number of the cipher that follow from them."""
-SERVER, CLIENT = ROOT.issue(["server.test"]), ROOT.issue(["client.test"])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -70,46 +83,6 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield made
 
 
-def peer_context(folder: Path, *, server: bool) -> ssl.SSLContext:
-    """What :func:`tls_peer` needs, made from files in the folder."""
-    files = (SERVER if server else CLIENT).write(folder)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.load_verify_locations(files.ca)
-    context.load_cert_chain(files.certificate, files.private_key)
-    if server:
-        context.num_tickets = 0
-    return context
-
-
-def tls_peer(sock: socket.socket, context: ssl.SSLContext) -> str:
-    """OpenSSL at the other end: a handshake, a line each way.  Return its cipher suite."""
-    sock.settimeout(20)
-    server = context.protocol == ssl.PROTOCOL_TLS_SERVER
-    with context.wrap_socket(sock.dup(), server_side=server) as session:
-        session.sendall(b"from OpenSSL")
-        assert session.recv(100) == b"from the consumer"
-        cipher = session.cipher()
-        assert cipher is not None
-        return cipher[0]
-
-
-def talk(sock: socket.socket) -> None:
-    """The consumer's side of it, in plain text as it sees it."""
-    sock.settimeout(20)
-    assert sock.recv(100) == b"from OpenSSL"
-    sock.sendall(b"from the consumer")
-
-
-def toy_peer(sock: socket.socket, name: str) -> bytes:
-    """The other end of a toy's handshake; what the agent said."""
-    sock.settimeout(20)
-    said = sock.recv(100)
-    sock.send(f"{name} SERVER\n".encode())
-    return said
-
-
 def test_three_protocols_at_once(service: House, pool: ThreadPoolExecutor, tmp_path: Path) -> None:
     """TLS with OpenSSL and two toys, over TCP and UDP, interleaved: each is served by the agent of its own group."""
     mark = service.log.mark
@@ -142,7 +115,7 @@ def test_three_protocols_at_once(service: House, pool: ThreadPoolExecutor, tmp_p
 
 
 def test_a_group_without_an_agent(service: House, pair: Pair) -> None:
-    """Is not joined, whoever serves the others: ESRCH at once."""
+    """A group without an agent is not joined, even while others are served: ESRCH at once."""
     with Submission() as request, pytest.raises(OSError) as refused:
         request.submit(pair[0].fileno(), protocol=4)
     assert refused.value.errno == errno.ESRCH

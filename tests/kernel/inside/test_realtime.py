@@ -32,7 +32,7 @@ def test_the_dispatcher_runs_ahead() -> None:
 
 
 def ahead(loop: asyncio.AbstractEventLoop, *, used: Callable[[], float]) -> None:
-    """This process runs ahead, as the dispatcher does, and has no capability left.  Quiet is what ``used`` says."""
+    """Let this process run ahead, as the dispatcher does, without capabilities.  ``used`` says when it is quiet."""
     turns = Turns(loop, quiet_time=0.01, used=used)
     turns.run_ahead()
     turns.bound()
@@ -41,7 +41,7 @@ def ahead(loop: asyncio.AbstractEventLoop, *, used: Callable[[], float]) -> None
 
 
 def spin() -> None:
-    """Until the priority is given up."""
+    """Spin until the priority is given up."""
     assert os.sched_getscheduler(0) == AHEAD
     while os.sched_getscheduler(0) & os.SCHED_RR:
         pass

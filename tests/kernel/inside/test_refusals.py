@@ -46,5 +46,5 @@ def test_refusals(client: End, server: End, security: str, client_status: str, s
 
 
 def _outcomes(service: House) -> dict[bool, str]:
-    """The statuses of the client's and of the server's handshakes, by whether it is the client's."""
+    """Return the statuses of the client's and of the server's handshakes, by whether it is the client's."""
     return {event["peer"].endswith(":2049"): event["status"] for event in service.log.events("handshake")}

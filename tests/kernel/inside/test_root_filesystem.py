@@ -32,7 +32,7 @@ CIPHERS = (
 
 @contextlib.contextmanager
 def no_module_is_loaded() -> Iterator[None]:
-    """Nor does the kernel have one loaded on anybody's behalf."""
+    """Keep the kernel from loading modules on anybody's behalf."""
     path = Path("/proc/sys/kernel/modprobe")
     before = path.read_text()
     path.write_text("\n")
@@ -55,7 +55,7 @@ def service() -> Iterator[ConfinedHouse]:
 
 
 def test_the_filter_kills(service: ConfinedHouse) -> None:
-    """What this file rests on: every process is confined, and a confined one that opens a file dies."""
+    """The ground of this file: every process is confined, and a confined one that opens a file dies."""
     assert {status_of(pid)["Seccomp"] for pid in service.processes()} == {"2"}
     pid = os.fork()
     if not pid:
@@ -98,7 +98,7 @@ def _serve_all(service: ConfinedHouse, device: Device) -> None:
 
 
 def _served_with(device: Device, cipher: str) -> int:
-    """The status of a server's request, whose peer knows one cipher alone and reads what the kernel encrypts by it."""
+    """Return the status of a server's request; its peer has one cipher and reads what the kernel encrypts by it."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_tls13_ciphersuites(cipher.encode())
     context.set_alpn_protos([b"sunrpc"])
@@ -119,7 +119,7 @@ def _served_with(device: Device, cipher: str) -> int:
 
 
 def _fail(service: ConfinedHouse, device: Device) -> None:
-    """A wrong name, an unknown authority, nonsense, a hang-up, silence until the deadline."""
+    """Fail by a wrong name, an unknown authority, nonsense, a hang-up, silence until the deadline."""
     wrong = make_requests(device, 2, 2, Ask("wrong.test"))
     assert wrong.lost == wrong.served == 0
     assert wrong.failed["EACCES"] >= 1

@@ -37,7 +37,7 @@ QUICK = "[timeouts]\nagent-restart = 0.05\nmaximum = 0.3\n"
 
 @pytest.fixture(scope="module", autouse=True)
 def key() -> None:
-    """What nvme-tcp needs before it asks."""
+    """Make the key that nvme-tcp needs before it asks."""
     nvme_key(SUBSYSTEM, 1)
 
 
@@ -181,7 +181,7 @@ def test_a_full_dispatcher_leaves_the_rest_in_the_kernel(clients: Connections) -
 
 
 def test_the_group_is_left_with_requests_queued(hosts: Consumers, serving: Running) -> None:
-    """What no agent had taken when the last one went is EIO at once."""
+    """A request that no agent had taken when the last one went is EIO at once."""
     with ScriptedAgent(serving.runtime_dir) as agent:
         consumer = hosts.start()
         serving.log.wait("an agent joins")
@@ -204,7 +204,7 @@ def test_the_family_is_missing(monkeypatch: pytest.MonkeyPatch, raw_form: bool) 
 
 
 def test_what_the_kernel_takes() -> None:
-    """Is asked of it: the attributes of each operation, by its policy."""
+    """The kernel takes the attributes that each operation is sent with, by its policy."""
     specification = builtin_specification("handshake")
     sock = RequestSocket(NETLINK_GENERIC)
     try:
@@ -282,7 +282,7 @@ def test_nagle_is_off_meanwhile(serving: Running) -> None:
 
 
 def test_a_dispatcher_is_killed(hosts: Consumers) -> None:
-    """What was in flight is given back to the next one, which completes it: the consumer hears EIO, not silence."""
+    """The next dispatcher gets what was in flight and completes it: the consumer gets EIO, not silence."""
     with short_folder() as folder:
         words = ("dispatcher", "--config", str(write_configuration(folder)))
         first = Running(words, folder)

@@ -53,7 +53,7 @@ def ynl() -> Iterator[Any]:
 
 @contextlib.contextmanager
 def agent(ynl: Any, specification: Path, group: str) -> Iterator[Any]:
-    """An agent that has joined a group; the spec was checked by the schema of its protocol."""
+    """Start an agent that has joined a group; the spec was checked by the schema of its protocol."""
     schema = SCHEMAS / f"{tree_of(specification)['protocol']}.yaml"
     with ynl.YnlFamily(str(specification), schema=str(schema)) as family:
         family.ntf_subscribe(group)
@@ -61,14 +61,14 @@ def agent(ynl: Any, specification: Path, group: str) -> Iterator[Any]:
 
 
 def announcement(family: Any) -> dict[str, Any]:
-    """The next one, waited for."""
+    """Wait for the next announcement and return it."""
     found: dict[str, Any] = next(family.poll_ntf(duration=PATIENCE))
     return found
 
 
 @contextlib.contextmanager
 def closed_on_failure(fd: int) -> Iterator[None]:
-    """A descriptor that DONE closes: without DONE its loan would keep the module from being unloaded."""
+    """Close a descriptor by DONE on failure: without DONE its loan would keep the module from being unloaded."""
     try:
         yield
     except BaseException:

@@ -51,7 +51,7 @@ Behaviour = Callable[[Request, Endpoint], Awaitable[Any]]
 
 
 async def greet(request: Request, endpoint: Endpoint) -> Result:
-    """The toy handshake."""
+    """Run the toy handshake."""
     await endpoint.send(b"\x05hello")
     record = await endpoint.receive_record(1, lambda header: header[0])
     return Result(session={"key": b"k" * 16}, tags={"answer": record[1:].decode()})
@@ -59,13 +59,13 @@ async def greet(request: Request, endpoint: Endpoint) -> Result:
 
 @dataclass(frozen=True)
 class ToySettings:
-    """What a test may set."""
+    """Settings that a test may set."""
 
     greeting: str = "hello"
 
 
 class ToyHandshaker(Handshaker):
-    """Does what ``behaviour`` says."""
+    """Handshaker that does what ``behaviour`` says."""
 
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
@@ -124,7 +124,7 @@ class Audit:
 
 
 def registry_with(*plugins: object) -> PluginRegistry:
-    """A registry with these plugins; each must be acceptable."""
+    """Return a registry with these plugins; each must be acceptable."""
     registry = PluginRegistry()
     for number, plugin in enumerate(plugins):
         record = registry.register(plugin, f"plugin-{number}")
@@ -152,13 +152,13 @@ class AgentPeer:
         self.inbox.put_nowait((codec.decode(data), fd))
 
     async def receive(self, operation: str) -> Message:
-        """The next message, which must be this operation."""
+        """Receive the next message, which must be this operation."""
         message, fd = await self.receive_with_fd(operation)
         assert fd is None
         return message
 
     async def receive_with_fd(self, operation: str) -> tuple[Message, int | None]:
-        """The same, with the fd that came along."""
+        """Receive the same, with the fd that came along."""
         item = await asyncio.wait_for(self.inbox.get(), WAIT)
         assert item is not None, "the agent closed the connection"
         message, fd = item
@@ -188,7 +188,7 @@ class AgentPeer:
         return message
 
     async def asked(self, group: str = "toy") -> Message:
-        """READY, and the ACCEPT that follows."""
+        """Send READY and receive the ACCEPT that follows."""
         self.send("ready", {"group": group})
         return await self.receive("accept")
 
@@ -237,17 +237,17 @@ class FakeDispatcher:
         self._peers.put_nowait(peer)
 
     async def agent(self) -> AgentPeer:
-        """The next agent that connects, joined."""
+        """Return the next agent that connects, joined."""
         peer = await self.connection()
         await peer.joined()
         return peer
 
     async def connection(self) -> AgentPeer:
-        """The next agent that connects."""
+        """Return the next agent that connects."""
         return await asyncio.wait_for(self._peers.get(), WAIT)
 
     def die(self) -> None:
-        """As kill -9 would: listening socket and connections are gone."""
+        """Close listening socket and connections, as kill -9 would."""
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
@@ -259,7 +259,7 @@ class FakeDispatcher:
 
 @contextlib.asynccontextmanager
 async def dispatcher() -> AsyncIterator[FakeDispatcher]:
-    """A dispatcher that listens, in a folder of its own."""
+    """Run a dispatcher that listens, in a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         fake = FakeDispatcher(Path(folder) / "agent.sock")
         fake.start()
@@ -284,7 +284,7 @@ class Running:
 async def running(
     behaviour: Behaviour = greet, *plugins: object, protocol: Protocol | None = None, capacity: int | None = None
 ) -> AsyncIterator[Running]:
-    """A host with the toy protocol, joined; stopped at the end, when no task of it and no fd of it may be left."""
+    """Run a host with the toy protocol, joined; at the end no task of it and no fd of it may be left."""
     gc.collect()  # what earlier tests have left goes now, and not in between
     fds_before, tasks_before = open_fds(), asyncio.all_tasks()
     registry = registry_with(ToyPlugin(protocol or ToyProtocol(behaviour)), *plugins)
@@ -304,7 +304,7 @@ async def running(
 
 @contextlib.contextmanager
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Two ends of a stream connection: the one that is handed over, and the peer's."""
+    """Make two ends of a stream connection: the one that is handed over, and the peer's."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.settimeout(WAIT)
@@ -312,12 +312,12 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def open_fds() -> int:
-    """How many fds this process has open."""
+    """Count the open fds of this process."""
     return len(os.listdir("/proc/self/fd"))
 
 
 async def forever(request: Request, endpoint: Endpoint) -> Result:
-    """A handshake that never ends by itself."""
+    """Wait without end."""
     await asyncio.Event().wait()
     raise AssertionError
 
@@ -337,19 +337,19 @@ async def one(behaviour: Behaviour, *plugins: object, **values: Any) -> Message:
 
 
 async def read(sock: socket.socket, size: int) -> bytes:
-    """From the peer's end, without blocking the loop."""
+    """Read from the peer's end, without blocking the loop."""
     sock.setblocking(False)
     return await asyncio.get_running_loop().sock_recv(sock, size)
 
 
 async def settled(peer: AgentPeer) -> None:
-    """The agent has read everything up to here, and has said nothing else."""
+    """Wait until the agent has read everything up to here; it must have sent nothing else."""
     peer.send("cancel", {"request-id": 999, "reason": errno.ECANCELED}, flags=NLM_F_ACK)
     await acknowledged(peer)
 
 
 async def acknowledged(peer: AgentPeer) -> None:
-    """The agent's next message is an acknowledgement."""
+    """Check that the agent's next message is an acknowledgement."""
     item = await asyncio.wait_for(peer.inbox.get(), WAIT)
     assert item is not None
     assert item[0].error == 0

@@ -26,19 +26,19 @@ from tests.unit.agent.fakes import Behaviour, ToyPlugin, ToyProtocol, greet, reg
 
 
 async def kill(request: Request, endpoint: Endpoint) -> Result:
-    """A crash in a native library."""
+    """Kill the process, as a crash in a native library does."""
     os.kill(os.getpid(), signal.SIGKILL)
     await asyncio.Event().wait()
     raise AssertionError
 
 
 async def fail(request: Request, endpoint: Endpoint) -> Result:
-    """A plugin's fault, with a traceback for the log."""
+    """Fail by a plugin's fault, with a traceback for the log."""
     raise ValueError("a fault in the toy")
 
 
 async def status(request: Request, endpoint: Endpoint) -> Result:
-    """What the kernel says about this process."""
+    """Return what the kernel reports about this process."""
     lines = Path("/proc/self/status").read_text().splitlines()  # noqa: ASYNC240  (a file that never blocks)
     wanted = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs")
     facts = {line.split(":")[0]: " ".join(line.split(":")[1].split()) for line in lines}
@@ -67,7 +67,7 @@ BEHAVIOURS: dict[str, Behaviour] = {"greet": greet, "kill": kill, "fail": fail, 
 
 
 def watch_files() -> None:
-    """From the end of the warm-up on."""
+    """Report opened files from the end of the warm-up on."""
     warm_up = warmup.warm_up
     events = ("open", "import", "os.listdir", "os.scandir", "ctypes.dlopen", "subprocess.Popen", "os.exec")
 

@@ -27,13 +27,13 @@ def refused(function, *arguments):
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
-    """In a new interpreter."""
+    """Run a program in a new interpreter."""
     words = [sys.executable, "-c", BEGIN + textwrap.dedent(program)]
     return subprocess.run(words, capture_output=True, text=True, timeout=60)
 
 
 def succeeds(program: str) -> None:
-    """Its assertions hold."""
+    """Check that a program's assertions hold."""
     ended = run(program)
     assert ended.returncode == 0, ended.stderr
 
@@ -115,5 +115,5 @@ def test_time_ends() -> None:
     ],
 )
 def test_exhaustion(error: BaseException, said: str) -> None:
-    """What tells that a process should be replaced."""
+    """The errors that show that a process should be replaced."""
     assert exhaustion(error) == said

@@ -38,7 +38,7 @@ async def stream_endpoint() -> AsyncIterator[tuple[StreamEndpoint, socket.socket
 
 
 def watched() -> set[int]:
-    """The fds in any epoll of this process."""
+    """Return the fds in any epoll of this process."""
     text = ""
     for path in Path("/proc/self/fdinfo").iterdir():
         with contextlib.suppress(FileNotFoundError):
@@ -80,7 +80,7 @@ def test_every_split_and_what_follows_stays(bodies: list[bytes], trailing: bytes
 
 
 def rest(endpoint: StreamEndpoint) -> bytes:
-    """What is left in the socket."""
+    """Return the data that is left in the socket."""
     try:
         return endpoint.socket.recv(4096)
     except BlockingIOError:
@@ -88,7 +88,7 @@ def rest(endpoint: StreamEndpoint) -> bytes:
 
 
 async def test_header_that_is_refused_ends_the_reading() -> None:
-    """When body_size raises, its error passes through and only the header was taken."""
+    """An error that body_size raises passes through, and only the header was taken."""
 
     def refuse(header: bytes) -> int:
         raise HandshakeError(f"no record begins with {header.hex()}", errno=71)
@@ -203,7 +203,7 @@ async def test_a_wait_that_was_given_up_can_be_taken_up() -> None:
 
 
 async def test_two_waiting_reads_are_an_error() -> None:
-    """Two coroutines cannot wait for one endpoint: who would get the bytes?"""
+    """Two coroutines cannot wait for one endpoint: the bytes would go to either."""
     async with stream_endpoint() as (endpoint, peer):
         first = asyncio.create_task(endpoint.receive_exactly(1))
         await turns()

@@ -88,7 +88,7 @@ def not_a_coroutine(request: Request, endpoint: Endpoint) -> Any:
     ],
 )
 async def test_nonsense_is_eio_and_is_blamed(behaviour: Behaviour, capfd: pytest.CaptureFixture[str]) -> None:
-    """Whatever a plugin does against the interface costs its consumer one EIO; the log names the plugin."""
+    """A plugin's offence against the interface costs its consumer one EIO; the log names the plugin."""
     from hsframework.telemetry.log import configure
 
     configure("info", "console")
@@ -188,7 +188,7 @@ async def test_swallowed_cancellation_does_not_keep_the_request() -> None:
 
 
 def waiting(agent: Running) -> set[asyncio.Task[Any]]:
-    """The host's own tasks."""
+    """Return the host's own tasks."""
     return {task for task in asyncio.all_tasks() if "Link.run" in repr(task) or "Event.wait" in repr(task)}
 
 

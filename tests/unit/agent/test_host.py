@@ -96,7 +96,7 @@ async def test_stop_finishes_what_is_in_hand() -> None:
 
 
 async def test_stop_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not end in time is ended with EIO."""
+    """A handshake that does not end in time is ended with EIO."""
     monkeypatch.setattr("hsframework.agent.host.STOP_TIME", 0.01)
     async with running(forever) as agent:
         with pair() as (ours, _):
@@ -111,12 +111,12 @@ async def test_stop_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def hoards(request: Request, endpoint: Endpoint) -> Result:
-    """Memory ends."""
+    """Run out of memory."""
     raise MemoryError
 
 
 async def opens_too_much(request: Request, endpoint: Endpoint) -> Result:
-    """File descriptors end."""
+    """Run out of file descriptors."""
     raise OSError(errno.EMFILE, "Too many open files")
 
 

@@ -189,7 +189,7 @@ async def test_a_request_without_a_socket() -> None:
 
 
 async def test_a_fault_of_the_agent_costs_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What fails within the agent itself is the dispatcher's deadline's business; the next request is asked for."""
+    """A fault within the agent itself is left to the dispatcher's deadline; the next request is asked for."""
     async with running(succeeds, capacity=1) as agent:
         with pair() as (ours, _):
             accept = await agent.peer.asked()
@@ -203,7 +203,7 @@ async def test_a_fault_of_the_agent_costs_no_room(monkeypatch: pytest.MonkeyPatc
 
 
 def faulty(*values: object, **named: object) -> Request:
-    """Not an error that anybody foresees."""
+    """Raise an error that nobody foresees."""
     raise RecursionError
 
 

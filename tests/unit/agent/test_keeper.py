@@ -46,13 +46,13 @@ class House:
     control: socket.socket | None
 
     async def hear(self) -> FromKeeper:
-        """The keeper's next report."""
+        """Receive the keeper's next report."""
         assert self.control is not None
         data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(self.control, MAX_MESSAGE), WAIT)
         return KEEPER_TO_SUPERVISOR.decode(data)
 
     def go(self, data: bytes = SUPERVISOR_TO_KEEPER.encode(Go())) -> None:
-        """What the supervisor sends once the dispatcher knows the agent's user."""
+        """Send what the supervisor sends once the dispatcher knows the agent's user."""
         assert self.control is not None
         self.control.send(data)
 
@@ -63,14 +63,14 @@ class House:
         return self.process.returncode, log.decode()
 
     async def stop(self) -> tuple[int, str]:
-        """SIGTERM, and the end."""
+        """Send SIGTERM, and wait for the end."""
         self.process.send_signal(signal.SIGTERM)
         return await self.ended()
 
 
 @contextlib.asynccontextmanager
 async def keeper(*, controlled: bool = False, **options: Any) -> AsyncIterator[House]:
-    """A keeper with these options (see keeper_process); killed at the end when it is still there."""
+    """Run a keeper with these options (see keeper_process); killed at the end when it is still there."""
     async with dispatcher() as fake:
         # The agent's user must get through to the socket, as in a real runtime directory.
         fake.path.parent.chmod(0o755)
@@ -95,7 +95,7 @@ async def keeper(*, controlled: bool = False, **options: Any) -> AsyncIterator[H
 
 
 async def shake(peer: AgentPeer, number: int = 1) -> dict[str, Any]:
-    """One toy handshake through a worker; the values of its DONE."""
+    """Run one toy handshake through a worker, and return the values of its DONE."""
     with pair() as (ours, theirs):
         theirs.send(b"\x05world")
         peer.give(await peer.asked(), ours.fileno(), number)
@@ -206,7 +206,7 @@ async def test_what_keeps_a_keeper_from_starting(options: dict[str, Any], said: 
 
 @pytest.mark.parametrize("data", [b"nonsense", b'{"event": "stop"}', WorkerJoined(1).encode(), b"[" * 50_000])
 async def test_nonsense_from_the_supervisor(data: bytes) -> None:
-    """Is logged, and changes nothing."""
+    """A message that makes no sense is logged, and changes nothing."""
     async with keeper(controlled=True) as house:
         assert isinstance(await house.hear(), Loaded)
         house.go(data)

@@ -70,7 +70,7 @@ async def test_dispatcher_that_comes_later() -> None:
 
 
 async def test_stop_before_the_dispatcher_has_answered() -> None:
-    """Whoever waits in the backlog of a dispatcher that has ended too has nothing to leave, and asks nobody."""
+    """An agent in the backlog of a dispatcher that has ended too has nothing to leave, and asks nobody."""
     registry = registry_with(ToyPlugin(ToyProtocol()))
     async with dispatcher() as fake:
         host = AgentHost([prepare(registry, "toy")], registry, fake.path)
@@ -119,7 +119,7 @@ async def test_restore_after_the_dispatcher_died() -> None:
 
 
 async def test_restore_survives_a_second_death_and_a_refusal() -> None:
-    """What was not acknowledged is given back again; what a dispatcher refuses is shut down."""
+    """An unacknowledged request is given back again; one that a dispatcher refuses is shut down."""
     async with running(forever) as agent:
         fake, peer = agent.dispatcher, agent.peer
         with pair() as (ours, theirs):
@@ -137,7 +137,7 @@ async def test_restore_survives_a_second_death_and_a_refusal() -> None:
 
 
 async def test_room_comes_back_when_the_dispatcher_dies() -> None:
-    """What was in hand and what had been asked for take no room any more: the new dispatcher is asked for all."""
+    """Requests in hand and requests asked for no longer take room: the new dispatcher is asked for all."""
     async with running(forever, capacity=3) as agent:
         fake, peer = agent.dispatcher, agent.peer
         with pair() as (ours, _):
@@ -156,7 +156,7 @@ async def test_room_comes_back_when_the_dispatcher_dies() -> None:
 
 
 async def test_a_dispatcher_that_dies_while_the_agent_leaves() -> None:
-    """What is in hand is not kept for another dispatcher, its connection is left alone, and the host ends."""
+    """A request in hand is not kept for another dispatcher, its connection is left alone, and the host ends."""
     async with running(forever) as agent:
         with pair() as (ours, theirs):
             agent.peer.give(await agent.peer.asked(), ours.fileno())

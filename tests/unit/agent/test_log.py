@@ -173,7 +173,7 @@ def test_a_reader_that_stops_does_not_stop_us(kind: str) -> None:
 
 
 def drain(fd: int) -> str:
-    """All that is there."""
+    """Read all that is there."""
     parts = []
     while True:
         try:

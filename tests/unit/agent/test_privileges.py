@@ -1,4 +1,4 @@
-"""What a process gives up, as the kernel tells it: each test in a process of its own."""
+"""Privileges that a process gives up, by the kernel's account: each test in a process of its own."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_fd_limit_goes_to_the_hard_one() -> None:
 
 
 def test_session_keyring_of_its_own() -> None:
-    """Where the kernel has keys the session keyring changes; elsewhere the answer is False, and no error."""
+    """The session keyring changes on a kernel that has keys; elsewhere the answer is False, and no error."""
     code = (
         "libc = ctypes.CDLL(None); get = lambda: libc.syscall(250, 0, -3, 0)\n"
         "before = get(); joined = join_own_session_keyring(); print(joined == (get() != before))"

@@ -12,12 +12,12 @@ from hsframework.agent.room import FD_RESERVE, MAX_IN_HAND, Room, default_capaci
 
 
 def never() -> None:
-    """For a link that finds room."""
+    """Fail: for a link that finds room."""
     raise AssertionError
 
 
 def test_room_is_reserved_up_to_the_capacity() -> None:
-    """What was taken is gone until it is given back; a request that nobody asked for takes room all the same."""
+    """Room that was taken is gone until it is given back; a request that nobody asked for takes room all the same."""
     shared = Room(5)
     assert shared.take(3, never) == 3
     shared.occupy()

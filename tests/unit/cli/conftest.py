@@ -34,7 +34,7 @@ importlib.metadata.entry_points = _only_here
 
 
 def install(folder: Path, name: str, source: str) -> None:
-    """As pip would: a module, and a distribution whose entry point names it."""
+    """Install as pip would: a module, and a distribution whose entry point names it."""
     (folder / f"hs_{name}.py").write_text(source)
     information = folder / f"hs_{name}-1.2.dist-info"
     information.mkdir()

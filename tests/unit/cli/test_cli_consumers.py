@@ -31,7 +31,7 @@ LEAF = self_signed(["peer.example"])
 
 @contextlib.contextmanager
 def reversing_server() -> Iterator[int]:
-    """Reads one connection to its end, sends it back reversed, and closes.  Gives the port."""
+    """Run a server that reads one connection to its end, sends it back reversed, and closes; yield its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -52,7 +52,7 @@ def reversing_server() -> Iterator[int]:
 
 @contextlib.contextmanager
 def listening(command: Command, *words: object) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """``hsframework listen`` once it listens, and its port."""
+    """Run ``hsframework listen``, and yield it once it listens, with its port."""
     process = command.start("listen", 0, *words)
     try:
         assert process.stderr is not None
@@ -240,7 +240,7 @@ def test_connect_refused(command: Command, dispatcher: FakeDispatcher) -> None:
 
 
 def test_connect_key_update_of_a_protocol_without(command: Command, dispatcher: FakeDispatcher) -> None:
-    """What the protocol cannot do is said, not passed over."""
+    """A feature that the protocol has not is reported, not passed over."""
     with reversing_server() as port:
         words = ("connect", "127.0.0.1", port, "--protocol", "tiny", "--runtime-dir", dispatcher.directory)
         status, _, messages = command.run(*words, "--key-update", "--quiet")

@@ -1,4 +1,4 @@
-"""What ``doctor`` finds, and what it says to do."""
+"""Findings of ``doctor``, and its advice."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_too_few_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("family", "ktls"), [(True, True), (False, False), (None, None)])
 def test_kernel(monkeypatch: pytest.MonkeyPatch, family: bool | None, ktls: bool | None) -> None:
-    """What the kernel lacks is a note: consumers in user space do without."""
+    """A missing feature of the kernel is a note: consumers in user space do without."""
     monkeypatch.setattr(doctor, "has_family", lambda name: family)
     monkeypatch.setattr(doctor, "has_ktls", lambda: ktls)
     verdicts = {doctor.check_handshake_family().verdict, doctor.check_ktls().verdict}
@@ -111,7 +111,7 @@ def test_kernel(monkeypatch: pytest.MonkeyPatch, family: bool | None, ktls: bool
 
 @pytest.mark.parametrize("there", [True, False])
 def test_the_raw_form(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
-    """Is looked for where it is to be served, and nowhere else."""
+    """The raw form is looked for where it is to be served, and nowhere else."""
     monkeypatch.setattr(doctor, "has_raw_form", lambda: there)
     assert not list(doctor.check_raw_form(Configuration()))
     settings = Configuration(kernel=KernelSettings(raw=RawSettings(enabled=True)))

@@ -163,7 +163,7 @@ def test_a_name_that_no_plugin_serves(capsys: pytest.CaptureFixture[str], tmp_pa
 
 
 def test_a_word_that_never_ends(capsys: pytest.CaptureFixture[str]) -> None:
-    """What was given is said back in short."""
+    """A word of the command line is repeated in short."""
     status, said = complain(capsys, "x" * 100_000)
     assert (status, len(said) < 500) == (2, True)
 

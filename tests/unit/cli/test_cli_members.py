@@ -1,4 +1,4 @@
-"""Who else is a member of the kernel's groups, as ``doctor`` finds and tells it."""
+"""Other members of the kernel's groups, as ``doctor`` finds and reports them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_socket_that_the_service_manager_keeps(host: dict[int, list[Process]])
 
 
 def test_without_root_nobody_is_accused(monkeypatch: pytest.MonkeyPatch, host: dict[int, list[Process]]) -> None:
-    """Where the files of processes are not shown, a member may be ours."""
+    """A member may be ours where the files of processes are not shown."""
     monkeypatch.setattr(options, "holders", lambda inodes: ({inode: [] for inode in inodes}, False))
     monkeypatch.setattr(options, "holder_by_port", lambda inode, port: Holder(SERVICE, certain=False))
     found = told_apart([FORM], None, Path("/run/hsframework/consumer.sock"))

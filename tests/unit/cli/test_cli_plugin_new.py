@@ -54,7 +54,7 @@ def test_it_is_in_good_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("project", [TEMPLATE, ROOT / "examples" / "noise"], ids=["template", "noise"])
 def test_versions_that_fit(project: Path) -> None:
-    """What they say they work with is what they are tested with."""
+    """The versions that a new plugin names are those that it is tested with."""
     table = tomllib.loads((project / "pyproject.toml").read_text("utf-8"))
     needed = next(item for item in table["project"]["dependencies"] if item.startswith("hsframework"))
     assert Requirement(needed).specifier.contains(__version__)

@@ -57,7 +57,7 @@ def test_json(command: Command) -> None:
 
 @pytest.mark.usefixtures("tiny")
 def test_agent_of_a_plugin_that_is_not_there(command: Command, plugins: Path) -> None:
-    """What is installed is named, and for a broken plugin its error."""
+    """The installed plugins are named, and for a broken plugin its error."""
     words = ("agent", "quic", "--runtime-dir", plugins)
     status, _, messages = command.run(*words)
     assert (status, "tiny" in messages) == (2, True)

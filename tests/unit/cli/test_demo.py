@@ -28,7 +28,7 @@ DEMO = (sys.executable, "-P", "-m", "hsframework", "demo")
 
 
 def children_in(folder: Path) -> list[int]:
-    """Processes whose command line names the folder."""
+    """Return the processes whose command line names the folder."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -41,7 +41,7 @@ def children_in(folder: Path) -> list[int]:
 
 @pytest.fixture
 def temporary(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the demonstration makes its folder; others may pass through, and the path is short."""
+    """Make the folder in which the demonstration makes its own; others may pass through, and the path is short."""
     folder = Path(f"/tmp/hsframework-test-{os.getpid()}-{tmp_path_factory.mktemp('demo').name}")
     folder.mkdir(mode=0o711)
     return folder
@@ -89,7 +89,7 @@ def test_ended_in_the_middle(temporary: Path) -> None:
 
 
 def test_without_the_quic_plugin(tmp_path: Path) -> None:
-    """What is not installed is not shown, and not needed."""
+    """A protocol that is not installed is not shown, and not needed."""
     credentials = Credentials(tmp_path)
     assert {scenario.peers.protocol for scenario in scenarios(credentials, ["tls13"], tmp_path)} == {"tls13"}
     assert {scenario.peers.protocol for scenario in scenarios(credentials, ["tls13", "quic"], tmp_path)} == {
@@ -110,7 +110,7 @@ def test_without_openssl() -> None:
 
 
 def outcome(**changes: Any) -> Outcome:
-    """One that came out well, unless it is changed."""
+    """Return an outcome that is a success, unless it is changed."""
     scenario = Scenario("a title", HandshakeOptions(role=Role.CLIENT), ())
     values = {"peer_pid": 4, "handshake": 0.0123, "transfer": 0.5, "data_ok": True, "tags": {"cipher": "TLS_AES"}}
     return Outcome(scenario, **{**values, **changes})
@@ -189,7 +189,7 @@ def test_a_service_that_ends_says_why(tmp_path: Path) -> None:
 
 
 def test_a_peer_that_cannot_start(tmp_path: Path) -> None:
-    """What OpenSSL said last is at hand."""
+    """The last output of OpenSSL is at hand."""
 
     async def main() -> None:
         peer = await start_peer("s_client", "127.0.0.1:1", ["-no-such-option"], tmp_path)

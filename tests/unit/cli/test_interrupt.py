@@ -61,7 +61,7 @@ def test_while_it_is_imported(command: Command, tmp_path: Path, door: tuple[str,
 
 
 def test_an_interrupt_that_is_ignored(command: Command, tmp_path: Path) -> None:
-    """What a shell starts in the background is not interrupted."""
+    """A process that a shell starts in the background is not interrupted."""
     with (command.plugins / "sitecustomize.py").open("a") as file:
         file.write("import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n")
         file.write(INTERRUPTED_IMPORT.format(name="hsframework.cli.main"))

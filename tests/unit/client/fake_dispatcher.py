@@ -69,7 +69,7 @@ class FakeDispatcher:
         self.stop()
 
     def stop(self) -> None:
-        """As if the dispatcher had died."""
+        """Stop as if the dispatcher had died."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

@@ -40,7 +40,7 @@ def _attach(*, session: EstablishedSession, socket: socket.socket, asynchronous:
 
 
 def tiny_registry(**changes: Any) -> Any:
-    """What ``load_plugins`` gives, as far as the client looks at it."""
+    """Return what ``load_plugins`` gives, as far as the client looks at it."""
     protocol = SimpleNamespace(name="tiny", groups=("tls13",), specification=SPECIFICATION)
     values = {
         "protocols": {"tiny": SimpleNamespace(protocol=protocol)},

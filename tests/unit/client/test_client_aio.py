@@ -20,7 +20,7 @@ Pair = tuple[socket.socket, socket.socket]
 
 
 async def from_thread(get: Callable[[], Any]) -> Any:
-    """What another thread puts into a queue, without holding the loop up."""
+    """Return the next item that another thread puts into a queue, without holding the loop up."""
     return await asyncio.wait_for(asyncio.to_thread(get), 10)
 
 

@@ -1,7 +1,8 @@
-"""What a consumer may ask for, and the message that follows from it."""
+"""Options of a consumer, and the message that follows from them."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -12,10 +13,29 @@ from hsframework.errors import ConfigurationError, MessageError, RequestRefused
 from hsframework.interface import AuthMode, CertificateDemand, CrlCheck, Identity, PresharedKey, Role, Secret, Trust
 from hsframework.local.packets import MAX_PACKET
 from hsframework.netlink.messages import without_sequence
+from hsframework.netlink.spec import builtin_specification
 from tests.unit.client.fake_dispatcher import CODEC
 
 IDENTITY = Identity((b"leaf", b"issuer"), Secret(b"key"))
 KEY = PresharedKey(b"me", Secret(bytes(32)), "sha384")
+
+OPTIONS: dict[str, Any] = {
+    "role": Role.SERVER,
+    "group": "g",
+    "auth_mode": AuthMode.X509,
+    "profile": "p",
+    "identities": (IDENTITY,),
+    "psks": (KEY,),
+    "trust": Trust((b"root",), (b"list",), CrlCheck.REQUIRE),
+    "client_certificate": CertificateDemand.NONE,
+    "alpn": ("h2", "sunrpc"),
+    "timeout": 1.5,
+    "attributes": b"own",
+    "urgency": 3,
+    "tls_priorities": "SECURE192",
+}
+"""A value for each field that a server has."""
+CLIENT_ALONE = {"peername": "server.example", "any-peer-name": True}
 
 
 @pytest.mark.parametrize(
@@ -69,23 +89,8 @@ def test_auth_mode_follows_from_the_other_fields(fields: dict[str, Any], mode: A
 
 
 def test_submit_carries_every_field() -> None:
-    """What the dispatcher decodes is what the options say."""
-    options = HandshakeOptions(
-        role=Role.SERVER,
-        group="g",
-        auth_mode=AuthMode.X509,
-        profile="p",
-        identities=(IDENTITY,),
-        psks=(KEY,),
-        trust=Trust((b"root",), (b"list",), CrlCheck.REQUIRE),
-        client_certificate=CertificateDemand.NONE,
-        alpn=("h2", "sunrpc"),
-        timeout=1.5,
-        attributes=b"own",
-        urgency=3,
-        tls_priorities="SECURE192",
-    )
-    message = CODEC.decode(Submits(None).encode(options, 77))
+    """The dispatcher decodes the values of the options."""
+    message = CODEC.decode(Submits(None).encode(HandshakeOptions(**OPTIONS), 77))
     assert message.sequence == 77
     assert message.values == {
         "group": "g",
@@ -116,6 +121,14 @@ def test_a_client_names_its_peer_or_says_that_any_name_will_do() -> None:
     assert HandshakeOptions(trust=trust, peer_name="b\u00fccher.example").submit_values()["peername"] == (
         "xn--bcher-kva.example"
     )
+
+
+def test_every_field_and_every_attribute_is_tried() -> None:
+    """A new field of the options, or attribute of ``submit``, has its line in the test above, and in the message."""
+    fields = {field.name for field in dataclasses.fields(HandshakeOptions)}
+    assert {*OPTIONS, "peer_name", "any_peer_name"} == fields, "say the new field in OPTIONS"
+    values = {**HandshakeOptions(**OPTIONS).submit_values(b"own"), **CLIENT_ALONE}
+    assert values.keys() == builtin_specification("local").operations["submit"].request
 
 
 def test_what_is_not_said_is_not_sent() -> None:

@@ -1,4 +1,4 @@
-"""What a consumer makes of a result."""
+"""Sessions and errors of a consumer, made from a result."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ PLAIN = HandshakeOptions(peer_name="server.example", profile="client")
 
 
 def test_the_same_options_have_the_same_submit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is kept is what would be encoded anew, for each of several options, under a number of its own."""
+    """The cached message equals one that is encoded anew, for each of several options, under a number of its own."""
     submits = Submits(None)
     several = [HandshakeOptions(peer_name=f"server{number}.example") for number in range(3 * Submits.MOST)]
     for _ in range(2):
@@ -28,7 +28,7 @@ def test_the_same_options_have_the_same_submit(monkeypatch: pytest.MonkeyPatch) 
 
 
 def encoded_anew(options: HandshakeOptions, registry: object) -> bytes:
-    """For options that are kept."""
+    """Fail: for options that are kept."""
     raise AssertionError
 
 

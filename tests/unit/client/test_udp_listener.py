@@ -46,7 +46,7 @@ class ToyGate:
 
 
 def registry(gate: Gate | None) -> Any:
-    """A registry with one protocol whose clients pass this gate."""
+    """Return a registry with one protocol whose clients pass this gate."""
     return SimpleNamespace(protocols={"toy": SimpleNamespace(protocol=SimpleNamespace(gate=lambda validation: gate))})
 
 
@@ -154,7 +154,7 @@ def test_the_moment_before_a_clients_socket_is_connected(
 
 
 def test_silence_and_answers(listener: UdpListener) -> None:
-    """What the gate ignores gets nothing, what it answers gets that; neither makes a client."""
+    """A datagram that the gate ignores gets nothing, one that it answers gets that; neither makes a client."""
     with client(listener) as sock:
         for junk in (b"", b"junk", os.urandom(1200)):
             sock.send(junk)

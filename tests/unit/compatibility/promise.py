@@ -1,7 +1,7 @@
 """The promise of docs/reference/compatibility.md, as lines of text.
 
-``python -m tests.unit.compatibility.promise`` renews ``promised_names.txt``.  Before a name is taken from it, the
-changelog has a line and INTERFACE_VERSION is raised.
+``python -m tests.unit.compatibility.promise`` renews ``promised_names.txt``: with each name that is new.  Before a name
+is taken from it, the changelog has a line and INTERFACE_VERSION is raised.
 """
 
 from __future__ import annotations

@@ -49,13 +49,13 @@ class Files:
 
     @classmethod
     def write(cls, folder: Path) -> Files:
-        """The module's credentials, written into a folder."""
+        """Write the module's credentials into a folder."""
         crl = folder / "ca.crl"
         crl.write_bytes(to_pem(CRL, "X509 CRL"))
         return cls(folder, CLASSICAL.write(folder), POST_QUANTUM.write(folder, "pq"), crl)
 
     def fill(self, text: str) -> str:
-        """``text`` with the paths for {ca}, {crl}, {crt}, {key}, {pqcrt}, {pqkey} and {dir}."""
+        """Fill ``text`` with the paths for {ca}, {crl}, {crt}, {key}, {pqcrt}, {pqkey} and {dir}."""
         places = {"ca": self.classical.ca, "crl": self.crl, "crt": self.classical.certificate, "dir": self.folder}
         places |= {"key": self.classical.private_key, "pqcrt": self.post_quantum.certificate}
         places |= {"pqkey": self.post_quantum.private_key}
@@ -64,7 +64,7 @@ class Files:
         return text
 
     def config(self, text: str) -> Path:
-        """A file of tlshd's with this text."""
+        """Write a file of tlshd's with this text."""
         path = self.folder / "tlshd.config"
         path.write_text(self.fill(text))
         return path
@@ -141,7 +141,7 @@ def test_profiles_are_the_kernels() -> None:
     ],
 )
 def test_single_options(files: Files, text: str, expected: dict[str, Any]) -> None:
-    """What is left out: the system's trust, no lists, no certificate; and an empty section makes no profile."""
+    """Options that are left out: the system's trust, no lists, no certificate; an empty section makes no profile."""
     found = load_tlshd_configuration(files.config(f"[authenticate.client]\n{text}\n")).configuration
     if not expected:
         assert (found.profiles, found.trust, found.identities) == ({}, {}, {})
@@ -195,7 +195,7 @@ def test_keyrings(files: Files, value: str, further: tuple[str, ...]) -> None:
     ids=["blanks and line ends", "repeated", "comments and escapes"],
 )
 def test_syntax(files: Files, text: bytes) -> None:
-    """What GLib's key files allow."""
+    """GLib's syntax of key files is read."""
     (files.folder / "ca link").symlink_to(files.classical.ca)
     path = files.folder / "tlshd.config"
     places = {b"{ca}": files.classical.ca, b"{dir}": files.folder}
@@ -244,7 +244,7 @@ def test_no_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_unknown(files: Files, text: str, warning: str) -> None:
-    """What is not known is passed over with a warning that says where, and nothing comes of it."""
+    """An unknown name is passed over with a warning that has its place, and nothing comes of it."""
     path = files.config(text)
     loaded = load_tlshd_configuration(path)
     assert len(loaded.warnings) == 1
@@ -316,7 +316,7 @@ _PIECES = (
 @given(st.lists(st.one_of(st.sampled_from(_PIECES), st.binary(max_size=4))))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_any_bytes(tmp_path: Path, pieces: list[bytes]) -> None:
-    """Whatever is in the file: it is read, or it is a ConfigurationError that names it."""
+    """A file of any bytes is read, or it is a ConfigurationError that names it."""
     path = tmp_path / "tlshd.config"
     path.write_bytes(b"".join(pieces))
     try:
@@ -335,7 +335,7 @@ def test_value_that_is_no_text(files: Files, value: bytes) -> None:
 
 
 def test_directory_in_place_of_the_file(tmp_path: Path) -> None:
-    """What cannot be read is an error that names it."""
+    """A file that cannot be read is an error that names it."""
     with pytest.raises(ConfigurationError, match=f"^{tmp_path}: cannot be read: Is a directory"):
         load_tlshd_configuration(tmp_path)
 
@@ -415,7 +415,7 @@ def test_quiet_file_leaves_the_log_alone(files: Files, level: str) -> None:
     ],
 )
 def test_conflicts(files: Files, settings: dict[str, Any], clash: str) -> None:
-    """What both set is an error that names it."""
+    """An option that both set is an error that names it."""
     path = files.config(WHOLE)
     loaded = load_tlshd_configuration(path)
     with pytest.raises(ConfigurationError, match=f"^{path} and the service's own configuration both set {clash}: "):

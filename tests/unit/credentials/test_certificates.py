@@ -21,7 +21,7 @@ def leaf() -> Credential:
 
 
 def test_files(leaf: Credential, tmp_path: Path) -> None:
-    """What is written is what the loaders read, the key is private, and a second writing replaces it."""
+    """The loaders read what is written, the key is private, and a second writing replaces it."""
     for _ in range(2):
         files = leaf.write(tmp_path, "server")
         assert files.private_key.stat().st_mode & 0o777 == 0o600

@@ -51,7 +51,7 @@ def refused(
     peer_name: str | None = NAME,
     at: datetime | None = None,
 ) -> str:
-    """The detail of the failure, which is the one expected."""
+    """Verify a chain that must fail as expected, and return the failure's detail."""
     with pytest.raises(HandshakeFailed) as caught:
         verify(chain, trust, purpose=purpose, peer_name=peer_name, at=at)
     assert caught.value.failure is failure, str(caught.value)
@@ -215,7 +215,7 @@ def test_wrong_signatures(root: Authority) -> None:
 
 
 def test_malformed(root: Authority) -> None:
-    """What is not a certificate is BAD_CERTIFICATE, as leaf, behind it, cut short or with bytes behind it."""
+    """Bytes that are no certificate are BAD_CERTIFICATE, as leaf, behind it, cut short or with bytes behind it."""
     leaf = root.issue([NAME]).certificate
     for chain in ((b"",), (b"\x30\x00",), (b"nonsense",), (leaf[:-1],), (leaf + b"\0",), (leaf, b"nonsense")):
         refused(chain, root.trust(), Failure.BAD_CERTIFICATE)
@@ -417,7 +417,7 @@ def test_success_is_kept_until_it_expires(root: Authority, monkeypatch: pytest.M
 
 
 def test_success_is_kept_for_its_name_and_purpose_only(root: Authority) -> None:
-    """What was believed for one name or purpose is checked anew for another."""
+    """A chain that was accepted for one name or purpose is checked anew for another."""
     leaf = root.issue([NAME], usages=[SERVER])
     verifier = ChainVerifier(root.trust())
     verifier.verify(leaf.chain, purpose=Purpose.SERVER_AUTH, peer_name=NAME, now=now())

@@ -40,7 +40,7 @@ def allowed(
     critical: bool = True,
     **options: Any,
 ) -> bool:
-    """Is a leaf with ``names`` believed below an intermediate with these constraints?"""
+    """True if a leaf with ``names`` is accepted below an intermediate with these constraints."""
     extension = x509.NameConstraints(permitted, excluded)
     issuing = ROOT.intermediate("Constrained", extensions=[(extension, critical)])
     options.setdefault("subject", x509.Name([]))

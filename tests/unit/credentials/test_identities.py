@@ -65,7 +65,7 @@ def test_openssl_writes_it(tmp_path: Path) -> None:
 
 
 def test_order(leaf: Credential) -> None:
-    """What follows the leaf is put in order; what does not belong to the path stays behind it."""
+    """The certificates behind the leaf are put in order; one that is not of the path stays behind it."""
     stranger = Authority("Stranger").certificate
     certificate, lower, upper = leaf.chain
     shuffled = b"".join(map(to_pem, (certificate, stranger, upper, lower)))

@@ -23,7 +23,7 @@ CRL = ISSUING.crl([1, 2, 3])
 
 
 def outcome(chain: tuple[bytes, ...], trust: Trust) -> bool:
-    """True: believed.  Any exception but the two documented ones fails the test."""
+    """True if the chain is accepted.  Any exception but the two documented ones fails the test."""
     try:
         verifier = ChainVerifier(trust)
         verifier.verify(chain, purpose=Purpose.SERVER_AUTH, peer_name=NAME, now=datetime.now(UTC))

@@ -125,7 +125,7 @@ def matches(names: list[x509.GeneralName], peer: str) -> bool:
 
 
 def by_the_book(pattern: str, name: str) -> bool:
-    """RFC 9525 section 6.3 written the plain way, but for patterns that read as addresses, which match nothing."""
+    """Match by RFC 9525 section 6.3 written the plain way; patterns that read as addresses match nothing."""
     if parse_ip_literal(pattern.replace("*", "1")) is not None:
         return False
     pattern_labels, labels = pattern.lower().split("."), name.lower().split(".")
@@ -147,7 +147,7 @@ def test_against_the_rule_written_plainly(name: str, pattern: str, wildcard: boo
 
 @given(presented=st.text(st.characters(max_codepoint=127), min_size=1, max_size=40), peer=st.text(max_size=40))
 def test_any_text(presented: str, peer: str) -> None:
-    """Whatever stands in certificate and request, the answer is a match or WRONG_NAME with a printable detail."""
+    """The answer to any certificate and any request is a match, or WRONG_NAME with a printable detail."""
     failed: HandshakeFailed | None = None
     try:
         check_peer_name(dns(presented), peer)

@@ -49,9 +49,9 @@ class Case:
     chain: tuple[bytes, ...]
     trust: Trust
     expected: bool
-    """What OpenSSL answers."""
+    """OpenSSL's answer."""
     ours: bool | None = None
-    """What we answer, where that differs."""
+    """Our answer, where that differs."""
     purpose: Purpose = Purpose.SERVER_AUTH
     name: str | None = NAME
     partial: bool = False

@@ -125,7 +125,7 @@ IDENTITY = st.text(st.characters(blacklist_categories=["C", "Z"]), min_size=1, m
     name=IDENTITY.filter(lambda s: not s.startswith("#")), key=st.binary(min_size=16, max_size=64), named=st.booleans()
 )
 def test_round_trip(name: str, key: bytes, named: bool) -> None:
-    """Whatever the identity, what was written is what is read."""
+    """A written key is read as it was, with any identity."""
     line = f"{name}:{key.hex()}" + (":sha384" if named else "")
     assert parse(line) == (PresharedKey(name.encode(), Secret(key), "sha384" if named else "sha256"),)
 

@@ -29,7 +29,7 @@ def root() -> Authority:
 
 
 def outcome(leaf: Credential, trust: Trust, detail: str = "") -> Failure | None:
-    """None: believed."""
+    """Verify a leaf and return the failure; None: it is accepted."""
     try:
         verify_chain(leaf.chain, trust, purpose=Purpose.SERVER_AUTH, peer_name=None, now=datetime.now(UTC))
     except HandshakeFailed as error:

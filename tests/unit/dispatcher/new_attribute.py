@@ -1,4 +1,4 @@
-"""A program for test_messages.py: the local family has an attribute ``label`` that no code knows."""
+"""A program for test_messages.py: the local family has an attribute :data:`NAME` that no code knows."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ import yaml
 
 from hsframework.netlink import spec
 
-LABEL = "blue"
+NAME = "an-attribute-that-is-new"
+"""A name that no attribute will have."""
+
+VALUE = "blue"
 
 
-def _with_a_label() -> spec.Specification:
+def _with_one_more() -> spec.Specification:
     specs = resources.files("hsframework.netlink") / "specs"
     tree = yaml.safe_load((specs / "local.yaml").read_text("utf-8"))
     sensitive = (specs / "local.sensitive.yaml").read_text("utf-8")
     (attributes,) = (item["attributes"] for item in tree["attribute-sets"] if item["name"] == "request")
-    attributes.append({"name": "label", "type": "string"})
+    attributes.append({"name": NAME, "type": "string"})
     forms = {operation["name"]: operation.get("do", {}) for operation in tree["operations"]["list"]}
-    forms["submit"]["request"]["attributes"].append("label")
-    forms["accept"]["reply"]["attributes"].append("label")
+    forms["submit"]["request"]["attributes"].append(NAME)
+    forms["accept"]["reply"]["attributes"].append(NAME)
     return spec.parse_specification(yaml.safe_dump(tree), sensitive=sensitive)
 
 
 def _change_the_specification() -> None:
-    """Before anything is imported that is made from it."""
-    builtin, local = spec.builtin_specification, _with_a_label()
+    """Change it before anything is imported that is made from it."""
+    builtin, local = spec.builtin_specification, _with_one_more()
     changed = cache(lambda name: local if name == "local" else builtin(name))
     spec.builtin_specification = changed
 
@@ -41,9 +44,9 @@ async def _through_a_dispatcher() -> str:
     with connected_pair() as (ours, _):
         async with house() as home:
             agent, consumer = await home.agent("toy"), await home.consumer()
-            consumer.send("submit", {**REQUEST, "label": LABEL}, ours.fileno())
-            label: str = (await agent.take_message()).values["label"]
-            return label
+            consumer.send("submit", {**REQUEST, NAME: VALUE}, ours.fileno())
+            value: str = (await agent.take_message()).values[NAME]
+            return value
 
 
 async def _in_memory() -> str:
@@ -53,9 +56,9 @@ async def _in_memory() -> str:
     from tests.support.house import codec, connected_pair
     from tests.unit.testing.toy_plugin import KEY, ToyPlugin
 
-    class Labelled(HandshakeOptions):
+    class WithOneMore(HandshakeOptions):
         def submit_values(self, attributes: bytes | None = None) -> dict[str, Any]:
-            return {**super().submit_values(attributes), "label": LABEL}
+            return {**super().submit_values(attributes), NAME: VALUE}
 
     sent: list[bytes] = []
     send = PacketChannel.send
@@ -69,18 +72,18 @@ async def _in_memory() -> str:
     with connected_pair() as (ours, theirs):
         theirs.close()
         async with serving(ToyPlugin()) as service:
-            await service.handshake(ours, Labelled(group="toy", attributes={"key": KEY}))
+            await service.handshake(ours, WithOneMore(group="toy", attributes={"key": KEY}))
     (reply,) = sent
-    label: str = codec.decode(reply).values["label"]
-    return label
+    value: str = codec.decode(reply).values[NAME]
+    return value
 
 
 def main() -> None:
-    """Print the label that an agent gets, by each dispatcher."""
+    """Print the value that an agent gets, by each dispatcher."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     _change_the_specification()
-    for name, label in (("dispatcher", _through_a_dispatcher()), ("in-memory", _in_memory())):
-        print(f"{name}: {asyncio.run(label)}")
+    for name, value in (("dispatcher", _through_a_dispatcher()), ("in-memory", _in_memory())):
+        print(f"{name}: {asyncio.run(value)}")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ async def test_an_agent_is_made_known() -> None:
 
 
 async def test_nonsense() -> None:
-    """Is logged and not answered, a file descriptor with it is closed, and the next message counts."""
+    """A message that makes no sense is logged, not answered, its file descriptor closed, and the next one counts."""
     supervisor = Supervisor()
     assert await supervisor.hears() == Ready()
     with capture_logs() as log:

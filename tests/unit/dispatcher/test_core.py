@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
+import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from hsframework.configuration.settings import Configuration, Limits
 from hsframework.dispatcher.custody import Custody
@@ -19,6 +23,7 @@ from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.lifecycle import TABLE, Event, State
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest, Submission
 from hsframework.errors import RequestRefused
+from hsframework.testing import virtual_time
 from tests.support.house import connected_pair
 
 GROUP = "toy"
@@ -34,15 +39,16 @@ class PlayedSource:
         self.fault = fault
         self.keeps = keeps
         self.completed: list[tuple[object, int]] = []
+        self.closed: list[str] = []
 
     def group_opened(self, group: str) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def group_closed(self, group: str) -> None:
-        """Nothing to do."""
+        self.closed.append(group)
 
     def room_made(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
         raise NotImplementedError
@@ -71,7 +77,7 @@ class PlayedAgent:
         self.withdrawn.append((request_id, reason))
 
     def watch(self) -> None:
-        raise NotImplementedError
+        """Nothing to do."""
 
 
 class Stage:
@@ -88,6 +94,11 @@ class Stage:
         )
         custody = Custody(os.dup(fd), self.dispatcher.close_fd, trusted=True)
         self.request = self.dispatcher.submit(self.submission, custody, "its origin")
+
+    def another(self, sock: socket.socket, origin: object = None, **changed: Any) -> PendingRequest:
+        """Return a further request of the source's."""
+        custody = Custody(os.dup(sock.fileno()), self.dispatcher.close_fd, trusted=True)
+        return self.dispatcher.submit(replace(self.submission, **changed), custody, origin)
 
     def pulled(self) -> PendingRequest:
         (request,) = self.dispatcher.pull(self.agent, GROUP, 1)
@@ -232,3 +243,126 @@ async def test_the_first_reason_to_refuse_a_request_is_told() -> None:
             custody = Custody(os.dup(other.fileno()), dispatcher.close_fd, trusted=True)
             second = dispatcher.submit(played.submission, custody)
             assert list(dispatcher.requests.values()) == list(dispatcher.groups[GROUP]) == [second]
+
+
+def test_the_deadline_is_the_agents_and_200_milliseconds() -> None:
+    """Until then the agent may still report; the log says how long it was."""
+
+    async def body() -> None:
+        loop = asyncio.get_running_loop()
+        async with stage() as played:
+            began = loop.time()
+            played.pulled()
+            await asyncio.sleep(100.19)
+            assert played.request.state is State.IN_FLIGHT
+            with capture_logs() as logs:
+                while not played.source.completed:
+                    await asyncio.sleep(0.005)
+            assert played.source.completed == [("its origin", errno.ETIMEDOUT)]
+            assert 100.2 <= loop.time() - began < 100.23
+            (event,) = (it for it in logs if it["event"] == "handshake")
+            assert 100_200 <= event["milliseconds"] < 100_230
+
+    virtual_time.run(body())
+
+
+async def test_an_agent_leaves_each_of_its_groups() -> None:
+    """A group that keeps another member stays open; those behind it are closed all the same."""
+    async with stage() as played:
+        dispatcher = played.dispatcher
+        dispatcher.joined(played.agent, ["first", "last"])
+        dispatcher.joined(PlayedAgent(), ["first"])
+        dispatcher.left(played.agent, ["first", "last"], expected_back=False)
+        assert played.source.closed == ["last"]
+        assert [dispatcher.groups[name].open for name in ("first", "last")] == [True, False]
+
+
+async def test_the_agent_learns_why_its_request_is_over() -> None:
+    """ECANCELED where the consumer is gone, and the outcome's status in every other case."""
+    for event, outcome, reason in (
+        (Event.CONSUMER_GONE, None, errno.ECANCELED),
+        (Event.CANCELLED, Outcome.failure(errno.ECANCELED, "withdrawn"), errno.ECANCELED),
+        (Event.DEADLINE, Outcome.failure(errno.ETIMEDOUT, "late"), errno.ETIMEDOUT),
+    ):
+        async with stage() as played:
+            request = played.pulled()
+            played.dispatcher.happen(request, event, outcome)
+            assert played.agent.withdrawn == [(request.id, reason)]
+
+
+async def test_requests_that_are_passed_over_keep_their_order() -> None:
+    """An agent of other sockets takes its own from between them; the rest is handed out as it came, once each."""
+    async with stage() as played:
+        with connected_pair() as (two, _), connected_pair() as (three, _), udp_socket() as datagrams:
+            for number, sock in enumerate((two, datagrams, three), 2):
+                played.another(sock, number)
+            udp, anything = Listening(socket.IPPROTO_UDP), PlayedAgent()
+            for agent in (udp, anything):
+                played.dispatcher.joined(agent, [GROUP])
+            assert [it.origin for it in played.dispatcher.pull(udp, GROUP, 9)] == [3]
+            assert [it.origin for it in played.dispatcher.groups[GROUP]] == ["its origin", 2, 4]
+            assert played.dispatcher.pull(udp, GROUP, 9) == []
+            assert [it.origin for it in played.dispatcher.pull(anything, GROUP, 9)] == ["its origin", 2, 4]
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+async def test_a_request_that_ends_while_it_waits_leaves_the_queue_alone(which: int) -> None:
+    """Whether it is the first, the last or one between: those that stay are handed out as they came, and no other."""
+    async with stage() as played:
+        with connected_pair() as (two, _), connected_pair() as (three, _):
+            waiting = [played.request, played.another(two, "two"), played.another(three, "three")]
+            ended = waiting.pop(which)
+            played.dispatcher.cancel(ended)
+            assert len(played.dispatcher.groups[GROUP]) == 2
+            assert played.dispatcher.pull(played.agent, GROUP, 9) == waiting
+            assert played.source.completed == [(ended.origin, errno.ECANCELED)]
+
+
+async def test_the_refusal_of_a_socket_names_its_kind() -> None:
+    """The text says which sockets the group's agents do not serve."""
+    async with stage() as played:
+        played.dispatcher.joined(Listening(132), ["sctp"])
+        one, two = socket.socketpair()
+        with one, two, connected_pair() as (tcp, _), udp_socket() as datagrams:
+            for sock, kind in ((one, "unix"), (tcp, "TCP"), (datagrams, "UDP")):
+                custody = Custody(os.dup(sock.fileno()), played.dispatcher.close_fd, trusted=True)
+                with pytest.raises(RequestRefused, match=f"serves {kind} sockets") as refused:
+                    played.dispatcher.submit(replace(played.submission, group="sctp"), custody)
+                assert refused.value.errno == errno.ESRCH
+                custody.release()
+
+
+async def test_an_urgent_request_overtakes_those_that_name_no_urgency() -> None:
+    """A submission without an urgency has the lowest."""
+    async with stage() as played:
+        with connected_pair() as (two, _), connected_pair() as (three, _):
+            for number, sock in enumerate((two, three), 1):
+                played.another(sock, number, urgency=number)
+            assert [it.origin for it in played.dispatcher.pull(played.agent, GROUP, 9)] == [2, 1, "its origin"]
+
+
+async def test_no_text_of_a_request_shows_what_is_encoded() -> None:
+    """Parameters hold keys, and an outcome a session: neither is in a repr."""
+    async with stage() as played:
+        outcome = Outcome(0, {}, b"a session")
+        submission = replace(played.submission, parameters=Parameters(b"its own", b"a key"))
+        for text in map(repr, (outcome, submission, submission.parameters)):
+            assert not any(secret in text for secret in ("a session", "its own", "a key", "Parameters(own"))
+
+
+async def test_a_log_of_warnings_alone_has_no_handshakes() -> None:
+    """At a higher level than that of the event nothing is written, and the metrics count all the same."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    with capture_logs() as logs:
+        async with stage() as played:
+            played.dispatcher.done(played.agent, played.pulled().id, FAILED)
+            assert played.dispatcher.metrics.outcomes == {(GROUP, errno.EACCES): 1}
+    assert [it["event"] for it in logs] == []
+
+
+@contextlib.contextmanager
+def udp_socket() -> Iterator[socket.socket]:
+    """A connected UDP socket."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.1", 9))
+        yield sock

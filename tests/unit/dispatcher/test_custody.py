@@ -34,7 +34,7 @@ def own_options(sock: socket.socket) -> tuple[int, bool, int]:
 
 @pytest.mark.parametrize("reason", [errno.ESRCH, errno.EAGAIN, errno.EBUSY])
 async def test_a_refused_socket_is_as_it_was(reason: int) -> None:
-    """Whatever the reason: no group, no room; a socket in a handshake is left in it."""
+    """A refusal for any reason, no group or no room; a socket in a handshake is left in it."""
     with connected_pair() as (ours, _), connected_pair() as (other, _):
         before = own_options(ours)
         async with house(Configuration(limits=Limits(total=1))) as home:

@@ -15,7 +15,7 @@ from hsframework.configuration.settings import Configuration, KernelSettings
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.sources.kernel import sources as sources_module
 from hsframework.dispatcher.sources.kernel.sources import Form, KernelSources
-from hsframework.dispatcher.sources.kernel.wire import Wire
+from hsframework.dispatcher.sources.kernel.wire import Accepted, Wire
 from tests.support.house import connected_pair, house
 from tests.support.played_kernel import GROUP, GROUPS, PSK_CLIENT, Keys, PlayedWire, Service
 
@@ -72,7 +72,7 @@ async def test_a_namespace_is_replaced_with_a_request_in_flight(monkeypatch: pyt
             )
             agent = await home.agent(GROUP)
             assert namespaces.services[OURS].members == namespaces.services[first].members == {GROUP}
-            namespaces.services[first].queue.append({**PSK_CLIENT, "sockfd": os.dup(ours.fileno())})
+            namespaces.services[first].queue.append(Accepted({**PSK_CLIENT, "sockfd": os.dup(ours.fileno())}))
             os.write(namespaces.wires[first].writer, b"!")
             request = await agent.take_message(GROUP)
             old = home.dispatcher.sources[NAMED]
@@ -102,7 +102,7 @@ async def test_a_namespace_goes_with_a_request_in_flight(monkeypatch: pytest.Mon
                 home.dispatcher, Vault(configuration), configuration, loop=asyncio.get_running_loop()
             )
             agent = await home.agent(GROUP)
-            service.queue.append({**PSK_CLIENT, "sockfd": os.dup(ours.fileno())})
+            service.queue.append(Accepted({**PSK_CLIENT, "sockfd": os.dup(ours.fileno())}))
             os.write(namespaces.wires[4, 1].writer, b"!")
             request = await agent.take_message(GROUP)
             namespaces.blue = None

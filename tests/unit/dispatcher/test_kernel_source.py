@@ -20,6 +20,7 @@ from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.planted import session_planted
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
+from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending
 from hsframework.errors import ConfigurationError
 from hsframework.interface import Trust
 from hsframework.netlink.socket import has_family
@@ -116,7 +117,7 @@ async def test_the_service_vanishes_with_a_request_in_flight() -> None:
 
 
 async def test_a_done_that_is_refused() -> None:
-    """Is the end of the request for us, and the next one is served."""
+    """A refused DONE is the end of the request for us, and the next one is served."""
     with connected_pair() as (ours, _):
         async with stage() as played:
             agent = await played.home.agent(GROUP)
@@ -130,7 +131,7 @@ async def test_a_done_that_is_refused() -> None:
 
 
 async def _served(played: Stage, agent: Peer, sock: socket.socket) -> None:
-    """A request of :data:`GROUP` goes to the agent, and what it says goes back."""
+    """Check that a request of :data:`GROUP` goes to the agent, and its answer back."""
     played.service.told.clear()
     played.submit(sock)
     request = await agent.take_message(GROUP)
@@ -191,7 +192,7 @@ async def test_accepts_that_fail_again_and_again() -> None:
 
 @pytest.mark.parametrize("since", ["before", "by leaving"])
 async def test_a_group_is_left_while_accept_pauses(since: str) -> None:
-    """What waits in it is refused once ACCEPT works again, and then the sockets are closed."""
+    """A request that waits in it is refused once ACCEPT works again, and then the sockets are closed."""
     with connected_pair() as (ours, _):
         async with stage() as played:
             agent = await played.home.agent(GROUP)
@@ -208,8 +209,25 @@ async def test_a_group_is_left_while_accept_pauses(since: str) -> None:
             assert played.service.told == [(errno.EIO, [])]
 
 
+async def test_a_group_is_left_at_the_limit_of_lent_sockets() -> None:
+    """ACCEPT hands over no more while one is in hand: what waits is refused as soon as that one is done."""
+    with connected_pair() as (ours, _), connected_pair() as (other, _):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(ours)
+            request = await agent.take_message(GROUP)
+            played.service.withheld.add(GROUP)
+            played.submit(other)
+            await agent.ask("leave", {"group": [GROUP]})
+            assert not played.service.told
+            played.service.withheld.clear()
+            agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+            await played.until(lambda: not played.service.sockets())
+            assert played.service.told == [(errno.EACCES, []), (errno.EIO, [])]
+
+
 async def test_a_group_that_was_left_cannot_be_joined_again() -> None:
-    """What waited in it is served by the agents that came back, once ACCEPT works again."""
+    """A request that waited in it is served by the agents that came back, once ACCEPT works again."""
     with connected_pair() as (ours, _):
         async with stage() as played:
             agent = await played.home.agent(GROUP)
@@ -277,7 +295,7 @@ async def test_accept_brings_no_socket() -> None:
             agent = await played.home.agent(GROUP)
             reader, writer = os.pipe()
             os.close(writer)
-            played.service.queue.append({**PSK_CLIENT, "sockfd": reader})
+            played.service.queue.append(Accepted({**PSK_CLIENT, "sockfd": reader}))
             await _served(played, agent, ours)
 
 
@@ -312,7 +330,7 @@ def test_the_systems_trust_is_read_at_start(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def _with_a_certificate(folder: Path, credential: Credential, *roles: str) -> dict[str, Any]:
-    """Settings: a profile for the client with trust, and for these roles with the certificate."""
+    """Return settings: a profile for the client with trust, and for these roles with the certificate."""
     files = credential.write(folder)
     return {
         "identities": {"own": IdentitySettings(certificate=files.certificate, private_key=files.private_key)},
@@ -373,7 +391,7 @@ async def test_urgencies(asked: int | None, given: int) -> None:
 
 
 async def test_a_name_that_no_message_can_hold() -> None:
-    """What the kernel says need not be UTF-8; a request that no agent can be handed is EIO at once."""
+    """A string of the kernel need not be UTF-8; a request that no agent can be handed is EIO at once."""
     with connected_pair() as (ours, _):
         async with stage() as played:
             agent = await played.home.agent(GROUP)
@@ -397,6 +415,32 @@ async def test_what_the_agent_gets_of_a_kernel_consumer(asked: dict[str, Any], t
     assert values.get("urgency") == told
     assert [psk["key"].reveal() for psk in values["psk"]] == [b"k" * 32]
     assert not {"user", "profile"} & set(values)
+
+
+@pytest.mark.parametrize(("status", "told"), [(0, b"session"), (errno.EACCES, b"")])
+async def test_attributes_of_a_mechanism(status: int, told: bytes) -> None:
+    """Go to the agent as they came, and a success's session to DONE, which is sent in the dialect of its ACCEPT."""
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            agent = await played.home.agent(OTHER)
+            played.submit(ours, PSK_CLIENT, mechanism=b"own", dialect="dialect")
+            request = await agent.take_message(OTHER)
+            assert request.values["attributes"] == b"own"
+            outcome = {"status": status, "in-kernel": True, "session": b"session"}
+            agent.send("done", {"request-id": request.values["request-id"], **outcome})
+            await played.until(lambda: played.service.endings)
+            assert played.service.endings == [Ending(status, (), told, "dialect")]
+
+
+async def test_a_request_that_is_refused_keeps_its_dialect() -> None:
+    """And one that an earlier dispatcher took has none that is known."""
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            await played.home.agent(GROUP)
+            played.submit(ours, {}, dialect="dialect")
+            await played.until(lambda: played.service.endings)
+            played.source.restored(Custody(os.dup(ours.fileno()), played.home.dispatcher.close_fd), {})
+            assert played.service.endings == [Ending(errno.EOPNOTSUPP, dialect="dialect"), Ending(errno.EIO)]
 
 
 async def test_sessions_that_can_be_asked_for() -> None:

@@ -62,7 +62,7 @@ def test_pairs_of_sources_are_listed_or_refused() -> None:
 
 @pytest.mark.parametrize("state", GroupState)
 def test_an_action_ends_in_events_of_its_state(state: GroupState) -> None:
-    """Whatever an action of a row ends in, the state that the row leads to has a row for it."""
+    """Each event in which an action of a row may end has a row in the state that the row leads to."""
     for (_, event), (following, actions) in GROUPS.items():
         if following is state:
             for action in actions:
@@ -117,7 +117,7 @@ class Group:
 
 @given(st.lists(st.sampled_from(OUTSIDE), max_size=20), st.data())
 def test_groups_tell_the_truth(events: list[GroupEvent], data: st.DataObject) -> None:
-    """Whatever happens and however the actions end: a group is a member in JOINED alone, and served in its states."""
+    """A group is a member in JOINED alone, and served in its states, after any events and ends of actions."""
     group = Group()
     for event in events:
         group.send(event, data)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from itertools import count
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from hypothesis import given, strategies as st
@@ -19,7 +19,7 @@ from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest, Submission
 from hsframework.dispatcher.sources.kernel.request import KernelOrigin, KernelRequests
 from hsframework.dispatcher.sources.kernel.source import KernelSource
-from hsframework.dispatcher.sources.kernel.wire import Wire
+from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending, Wire
 from hsframework.netlink.socket import NetlinkError
 
 GROUPS = ("quic", "tlshd")
@@ -65,22 +65,22 @@ class Service(Wire):
         self.open = False
         self.members.clear()
 
-    def accept(self, group: str) -> Mapping[str, Any] | None:
+    def accept(self, group: str) -> Accepted | None:
         assert self.open
         self._check("accept", group)
         if not self.queues[group]:
             return None
         self.queues[group] -= 1
-        return {"sockfd": self.taken(), "keyring": 7}
+        return Accepted({"sockfd": self.taken(), "keyring": 7})
 
-    def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
+    def done(self, fd: int, ending: Ending) -> None:
         self._check()
         assert fd not in self.completed
         self.completed.add(fd)
         self.outstanding.discard(fd)
 
     def taken(self) -> int:
-        """A request is taken; its file descriptor."""
+        """Take a request, and return its file descriptor."""
         fd = next(self._numbers)
         self.outstanding.add(fd)
         return fd
@@ -96,7 +96,7 @@ class Service(Wire):
 
 
 class Socket:
-    """What is asked of custody."""
+    """Custody, as far as it is asked."""
 
     peer_host = "192.0.2.1"
 
@@ -107,13 +107,13 @@ class Socket:
         return self._fd
 
     def shut_down(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def restore(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def release(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -171,7 +171,7 @@ class World:
     # The dispatcher
 
     def add_source(self, source: KernelSource) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def remove_source(self, source: KernelSource) -> None:
         assert self.closes, "from within a call of the dispatcher"
@@ -198,7 +198,7 @@ class World:
         self.held -= 1
 
     def take(
-        self, source: KernelSource, group: str, values: Mapping[str, Any], custody: Custody
+        self, source: KernelSource, group: str, accepted: Accepted, custody: Custody
     ) -> tuple[Submission, KernelOrigin]:
         parameters = Parameters(b"", b"")
         submission = Submission(source=source, consumer=source.name, group=group, timeout=1.0, parameters=parameters)
@@ -208,13 +208,13 @@ class World:
         self.held -= 1
 
     @contextlib.contextmanager
-    def peers(self, request: PendingRequest, outcome: Outcome) -> Iterator[list[int]]:
-        yield []
+    def ending(self, request: PendingRequest, outcome: Outcome) -> Iterator[Ending]:
+        yield Ending(outcome.status)
 
     # The owner
 
     def close(self) -> None:
-        """The dispatcher forgets its source here and nowhere else."""
+        """Close the source: the dispatcher forgets it here and nowhere else."""
         self.closes = True
         self.source.close()
 
@@ -248,7 +248,7 @@ class World:
             self.source.room_made()
 
     def given_back(self, group: str) -> None:
-        """An earlier dispatcher took a request."""
+        """Give back a request that an earlier dispatcher took."""
         fd = self.service.taken() if self.service.there else 0
         custody = Socket(fd, self.close_fd, trusted=False, connected=False)
         self.source.restored(cast("Custody", custody), {})
@@ -315,7 +315,7 @@ def walked(world: World, walk: list[tuple[Callable[[World, str], None], str]]) -
 
 @given(WALK)
 def test_all_is_well_in_the_end(walk: list[tuple[Callable[[World, str], None], str]]) -> None:
-    """Whatever happened: once everything works, groups are joined as agents serve them, and every request is over."""
+    """Once everything works, groups are joined as agents serve them, and every request is over."""
     with capture_logs() as logs:
         world = World()
         walked(world, walk)

@@ -24,7 +24,7 @@ GARBAGE = b"x" * 40
 
 
 def lingering() -> tuple[socket.socket, socket.socket]:
-    """A connection whose first end takes an hour to close: its send buffer is full and the other end does not read."""
+    """Make a connection whose first end takes an hour to close: its buffer is full and the other end does not read."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         one = socket.create_connection(server.getsockname())
         two, _ = server.accept()
@@ -108,6 +108,21 @@ def test_one_socket_that_blocks_holds_up_no_other() -> None:
     closer.stop()
 
 
+@pytest.mark.parametrize(("linger", "apart"), [((0, 0), False), ((0, 5), False), ((1, 0), False), ((1, 5), True)])
+def test_a_trusted_socket_is_closed_apart_where_closing_may_block(linger: tuple[int, int], apart: bool) -> None:
+    """SO_LINGER with a time blocks; one that is off does not, nor one that resets at once.  Anybody else's: always."""
+    for trusted in (True, False):
+        with connected_pair() as (ours, _):
+            handed: list[int] = []
+            custody = Custody(os.dup(ours.fileno()), handed.append, trusted=trusted)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", *linger))
+            custody.release()
+            assert len(handed) == (1 if apart or not trusted else 0)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 0, 0))
+            for fd in handed:
+                os.close(fd)
+
+
 def test_sockets_of_any_family_have_an_address() -> None:
     """The first part of a netlink address is a number; such a socket is taken or refused, and no fault."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
@@ -124,7 +139,7 @@ def test_sockets_of_any_family_have_an_address() -> None:
 
 
 def test_last_words_are_heard() -> None:
-    """What a peer sent before it closed arrives, though it left messages unread and we were sending to it."""
+    """Data that a peer sent before it closed arrives, though it left messages unread and we were sending to it."""
 
     async def test(send_first: bool) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

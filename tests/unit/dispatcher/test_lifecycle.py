@@ -17,7 +17,7 @@ def run(events: list[Event]) -> tuple[State, list[Action]]:
 
 
 def followed(events: list[Event]) -> tuple[list[State], list[Action]]:
-    """Every state that is come to, and the actions."""
+    """Return every state that is come to, and the actions."""
     states = [State.QUEUED]
     done: list[Action] = []
     for event in events:
@@ -55,7 +55,7 @@ def test_every_request_can_be_brought_to_its_end(events: list[Event]) -> None:
 
 @pytest.mark.parametrize("event", [Event.DEADLINE, Event.CANCELLED, Event.AGENT_GONE, Event.CONSUMER_GONE])
 def test_the_connection_is_dead_before_the_consumer_hears(event: Event) -> None:
-    """Where an agent may still write to the socket, SHUT_DOWN comes before everything else."""
+    """SHUT_DOWN comes before everything else in states in which an agent may still write to the socket."""
     _, actions = TABLE[State.IN_FLIGHT, event]
     assert actions[0] is Action.SHUT_DOWN
 

@@ -64,7 +64,7 @@ async def test_an_address_is_shown_by_accept() -> None:
 def test_room_is_promised_exactly_where_it_is(
     limits: Limits, taken: list[tuple[str, str, str]], claim: tuple[str, str, str]
 ) -> None:
-    """Whatever is pending: a request from an address without any is taken if and only if room was promised."""
+    """A request from an address without any is taken if and only if room was promised, with anything pending."""
     pending = PendingLimits(limits)
     for other in taken:
         _takes(pending, *other)

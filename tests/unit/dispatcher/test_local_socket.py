@@ -28,7 +28,7 @@ from tests.support.house import REQUEST, Peer, codec, connected_pair, house, ope
 
 
 def message(operation: int, attributes: bytes, *, kind: int = LOCAL_MESSAGE_TYPE, length: int | None = None) -> bytes:
-    """A message put together by hand."""
+    """Make a message by hand."""
     size = 20 + len(attributes) if length is None else length
     return struct.pack("=IHHIIBBH", size, kind, 0, 77, 0, operation, 1, 0) + attributes
 
@@ -73,7 +73,7 @@ async def test_bad_messages_are_answered_and_harm_nobody(name: str) -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=20))
 def test_noise_harms_nobody(packets: list[bytes]) -> None:
-    """Whatever bytes come, each packet gets one error and the connection lives."""
+    """Each packet of any bytes gets one error, and the connection lives."""
 
     async def make_noise() -> None:
         async with house() as home:
@@ -246,7 +246,7 @@ BY_PHASE = {
 
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_operations_by_phase(name: str) -> None:
-    """What stands in the table for the phase is done, and nothing else; only restore takes a socket."""
+    """The table's operations for the phase are carried out, and no others; only restore takes a socket."""
     sent_here = {name for name, operation in builtin_specification("local").operations.items() if operation.request}
     assert set(OPERATIONS) == sent_here
     with connected_pair() as (ours, _):
@@ -369,7 +369,7 @@ def test_a_busy_dispatcher_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
-    """Whoever could replace the sockets could be the dispatcher."""
+    """A user who could replace the sockets could be the dispatcher."""
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(0o777)

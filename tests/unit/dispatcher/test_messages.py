@@ -1,4 +1,4 @@
-"""What an agent gets of a request: by the specification's lists, and from one place."""
+"""Parameters of a request for its agent: by the specification's lists, and from one place."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IDENTITY = {"certificate": [b"leaf"], "private-key": b"key"}
 
 
 def _listed(name: str, *operations: str) -> Specification:
-    """The local family with one more name in the reply to accept, or in the request of submit."""
+    """Return the local family with one more name in the reply to accept, or in the request of submit."""
     changed = dict(LOCAL.operations)
     for operation in operations:
         form = {"accept": "reply", "submit": "request"}[operation]

@@ -1,4 +1,4 @@
-"""Where a session in the kernel is protected: what the look-up makes of the kernel's answers, event and metrics."""
+"""Protection of a session in the kernel: the look-up of the kernel's answers, event and metrics."""
 
 from __future__ import annotations
 
@@ -13,13 +13,20 @@ import structlog.testing
 
 from hsframework.dispatcher import offload
 from hsframework.dispatcher.custody import Custody
-from hsframework.dispatcher.offload import IN_A_DEVICE, IN_USER_SPACE, Offload, OffloadLookup, unknown
-from hsframework.netlink.socket import NetlinkError, RequestSocket
+from hsframework.dispatcher.offload import (
+    IN_A_DEVICE,
+    IN_USER_SPACE,
+    Offload,
+    OffloadLookup,
+    unknown,
+)
+from hsframework.netlink.socket import NetlinkError, RequestSocket, open_netlink
 from hsframework.netlink.tcp_diag import Connection, KernelTls
 from hsframework.telemetry.metrics import Metrics
 from tests.support.house import REQUEST, connected_pair, house
 
 IN_KERNEL = {"in-kernel": True}
+SO_BINDTOIFINDEX, SOCK_DIAG = 62, 4
 BOTH = Offload("software", "software")
 
 
@@ -118,12 +125,45 @@ def test_a_kernel_that_cannot_be_asked(kernel: Kernel, custody: Custody) -> None
 def test_a_socket_bound_to_an_interface(
     kernel: Kernel, lookup: OffloadLookup, custody: Custody, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Is not found without it, and is asked for again with it."""
+    """A socket that is bound to an interface is not found without it, and is asked for again with it."""
     kernel.bound_to = 7
     assert lookup.of("tlshd", custody, IN_KERNEL).summary == "unknown"
     monkeypatch.setattr(offload, "_interface", lambda _: 7)
     assert lookup.of("tlshd", custody, IN_KERNEL) == BOTH
     assert [asked.interface for asked in kernel.asked[-2:]] == [0, 7]
+
+
+def test_the_interface_is_the_one_that_the_socket_is_bound_to(custody: Custody) -> None:
+    """0: it is bound to none."""
+    loopback = socket.if_nametoindex("lo")
+    assert offload._interface(custody) == 0
+    with socket.socket(fileno=os.dup(custody.fileno())) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, loopback)
+        assert offload._interface(custody) == loopback
+
+
+def test_a_socket_is_looked_up_in_its_own_namespace(
+    lookup: OffloadLookup, custody: Custody, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another namespace is asked through a socket that is opened there for the question; ours, through the one kept."""
+    opened: list[tuple[int, int]] = []
+
+    def beside(fd: int, family: int) -> socket.socket:
+        opened.append((fd, family))
+        return open_netlink(family)
+
+    monkeypatch.setattr(offload, "netlink_beside", beside)
+    assert lookup.of("tlshd", custody, IN_KERNEL) == BOTH
+    assert not opened
+    lookup._here = b"another "
+    assert lookup.of("tlshd", custody, IN_KERNEL) == BOTH
+    assert opened == [(custody.fileno(), SOCK_DIAG)]
+
+
+def test_the_question_at_the_start_takes_a_port_that_is_free(kernel: Kernel, lookup: OffloadLookup) -> None:
+    """Its connection is over loopback, at a port of the kernel's choice."""
+    assert kernel.asked[0].peer[0] == "127.0.0.1"
+    assert kernel.asked[0].peer[1] >= 1024
 
 
 @pytest.mark.parametrize(
@@ -157,7 +197,7 @@ class Looked(OffloadLookup):
 
 
 async def _finished(lookup: Looked, **done: Any) -> tuple[dict[str, Any], Metrics]:
-    """The event of a request that ended so, and the metrics."""
+    """Finish a request so, and return its event and the metrics."""
     with structlog.testing.capture_logs() as events:
         async with house() as home:
             home.dispatcher.offload = lookup
@@ -184,7 +224,7 @@ async def test_event_and_metrics() -> None:
 
 
 async def test_a_session_in_user_space() -> None:
-    """Is in the event, and not among the kernel's sessions."""
+    """A session in user space is in the event, and not among the kernel's sessions."""
     event, metrics = await _finished(Looked(IN_USER_SPACE), status=0, session=b"s")
     assert event["offload"] == "none"
     assert not metrics.kernel_sessions

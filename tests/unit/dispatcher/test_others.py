@@ -45,7 +45,7 @@ class Host:
         return [Member("kernel", "tlshd", NetlinkSocket(0, inode, 1 << 13)) for inode in sorted(answer)]
 
     async def looked(self) -> None:
-        """Two whole looks from now on."""
+        """Wait for two whole looks from now on."""
         enough = self.looks + 2 * len(self.answers)
         async with asyncio.timeout(5):
             while self.looks < enough:
@@ -54,7 +54,7 @@ class Host:
 
 @contextlib.asynccontextmanager
 async def watched(host: Host) -> AsyncIterator[Callable[[], list[Any]]]:
-    """The watch of a host; the function returns the events since it was called last."""
+    """Watch a host; the function returns the events since it was called last."""
     with structlog.testing.capture_logs() as events:
 
         def new() -> list[Any]:
@@ -79,7 +79,7 @@ async def test_ours_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_each_is_named_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is there at the start, who comes later, and who goes and comes again; not at every look."""
+    """Members at the start, later ones, and those that go and come again are each named, not at every look."""
     host = Host(monkeypatch)
     host.answers[None] = {OURS, TLSHD}
     async with watched(host) as new:
@@ -134,7 +134,7 @@ async def test_each_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_flood_of_members(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever joins a thousand times fills no log: some are named, the others are counted."""
+    """A program that joins a thousand times fills no log: some are named, the others are counted."""
     host = Host(monkeypatch)
     host.answers[None] = {OURS, *range(1000, 2000)}
     async with watched(host) as new:
@@ -144,7 +144,7 @@ async def test_a_flood_of_members(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_to_watch() -> None:
-    """Where the kernel is not served, no group is looked at."""
+    """No group is looked at where the kernel is not served."""
     assert form_groups(Configuration(kernel=KernelSettings(enabled=False))) == []
 
 

@@ -10,8 +10,12 @@ from typing import cast
 
 import pytest
 
+from hsframework.dispatcher import planted as dispatcher_planted
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.planted import IPPROTO_QUIC, session_planted
+from hsframework.errors import RequestRefused
+from hsframework.netlink.socket import NetlinkError, RequestSocket
+from tests.support.house import connected_pair
 
 TLS, TX, RX = 282, 1, 2
 QUIC, CONNECTION_ID = 288, 4
@@ -70,3 +74,51 @@ def test_a_group_without_a_row() -> None:
     """The kernel's TLS is found there too; of anything else nothing can be said."""
     assert planted("further", socket.IPPROTO_TCP, ENCRYPTED) is True
     assert planted("further", socket.IPPROTO_TCP, {}) is None
+
+
+class Asked:
+    """The kernel's psp family, played.  ``answer``: of the question whether the socket sends protected packets."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: bool | Exception, *, reached: bool = True) -> None:
+        self.beside: list[tuple[int, int]] = []
+        self.closed = 0
+        self._answer = answer
+        self._reached = reached
+        monkeypatch.setattr(dispatcher_planted, "netlink_beside", self._netlink_beside)
+        monkeypatch.setattr(dispatcher_planted, "sends_protected", self._sends_protected)
+        monkeypatch.setattr(RequestSocket, "adopt", lambda _: self)
+
+    def _netlink_beside(self, fd: int, family: int) -> None:
+        if not self._reached:
+            raise RequestRefused("out of reach", errno=errno.EPERM)
+        self.beside.append((fd, family))
+
+    def _sends_protected(self, sock: Asked, fd: int) -> bool:
+        assert sock is self
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.mark.parametrize("answer", [True, False, NetlinkError("no", errno=errno.EINVAL)], ids=str)
+def test_psp(monkeypatch: pytest.MonkeyPatch, answer: bool | Exception) -> None:
+    """The socket's own namespace is asked, over generic netlink; a kernel that gives no answer has found none."""
+    with connected_pair() as (ours, _):
+        custody = Custody(os.dup(ours.fileno()), os.close)
+        asked = Asked(monkeypatch, answer)
+        assert session_planted("psp", custody) is (answer is True)
+        assert asked.beside == [(custody.fileno(), 16)]
+        assert asked.closed == 1
+        custody.release()
+
+
+def test_psp_that_cannot_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a right to its namespace the socket has no session."""
+    with connected_pair() as (ours, _):
+        custody = Custody(os.dup(ours.fileno()), os.close)
+        Asked(monkeypatch, True, reached=False)
+        assert session_planted("psp", custody) is False
+        custody.release()

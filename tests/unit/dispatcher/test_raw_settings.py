@@ -34,7 +34,7 @@ def test_protocols(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong(tmp_path: Path, text: str, problem: str) -> None:
-    """Is named with its place."""
+    """A wrong value is named with its place."""
     with pytest.raises(ConfigurationError) as error:
         _load(tmp_path, text)
     assert problem in str(error.value)

@@ -25,7 +25,7 @@ SESSION = {"session": b"exported"}
 
 
 async def submitted(home: House, sock: socket.socket, **values: Any) -> Peer:
-    """A consumer that has submitted ``sock``."""
+    """Connect a consumer that has submitted ``sock``."""
     consumer = await home.consumer()
     consumer.send("submit", {**REQUEST, **values}, sock.fileno())
     return consumer
@@ -109,7 +109,7 @@ async def test_an_agent_that_dies_costs_one_error_at_once() -> None:
 
 
 async def test_no_agent_comes_back() -> None:
-    """When the grace period ends, what waits gets EIO and new requests ESRCH."""
+    """The end of the grace period gives waiting requests EIO and new ones ESRCH."""
     configuration = Configuration(timeouts=Timeouts(agent_restart=0.05))
     with connected_pair() as (ours, _):
         async with house(configuration) as home:
@@ -672,7 +672,7 @@ async def test_nothing_of_a_requests_keys_is_shown() -> None:
 
 
 async def packet(sock: socket.socket) -> list[tuple[Message, int | None]]:
-    """The messages of the next packet."""
+    """Return the messages of the next packet."""
     async with asyncio.timeout(10):
         while True:
             try:
@@ -685,7 +685,7 @@ async def packet(sock: socket.socket) -> list[tuple[Message, int | None]]:
 
 @pytest.mark.parametrize("count", [None, 1, 3, 8])
 async def test_sockets_share_a_packet_where_several_were_asked_for(count: int | None) -> None:
-    """Who asks for one at a time gets one in each packet, as is promised to agents in other languages."""
+    """An agent that asks for one at a time gets one in each packet, as is promised to agents in other languages."""
     asked = {"group": "toy"} if count is None else {"group": "toy", "count": count}
     with contextlib.ExitStack() as stack:
         pairs = [stack.enter_context(connected_pair()) for _ in range(5)]

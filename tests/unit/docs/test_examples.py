@@ -36,7 +36,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def blocks(language: str) -> list[pytest.ParameterSet]:
-    """Every block of a language, with the page and line that it stands at."""
+    """Return every block of a language, with its page and line."""
     found = []
     for page in PAGES:
         text = page.read_text("utf-8")
@@ -58,7 +58,7 @@ def test_python_blocks(code: str) -> None:
 
 
 def is_whole(code: str) -> bool:
-    """Does a block bring all the names that it uses, and make no connection?"""
+    """True if a block brings all the names that it uses, and makes no connection."""
     tree = ast.parse(code)
     made = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     made |= {alias.asname or alias.name.partition(".")[0] for node in ast.walk(tree)

@@ -29,7 +29,7 @@ STORAGE, OFFICE = ROOT.intermediate("Storage CA"), ROOT.intermediate("Office CA"
 
 
 def member(authority: Authority, name: str, unit: str) -> Identity:
-    """A certificate with an organisational unit."""
+    """Issue a certificate with an organisational unit."""
     subject = x509.Name(
         [x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit), x509.NameAttribute(NameOID.COMMON_NAME, name)]
     )
@@ -55,7 +55,7 @@ KEY = (PresharedKey(b"host-1", Secret(bytes(32)), "sha256"),)
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    """What configuring a module sets in it goes with the test."""
+    """Undo at the end of the test what configuring a module sets in it."""
     yield
     allowlist.hsframework_configure(allowlist.Settings())
     audit.hsframework_configure(audit.Settings())
@@ -70,7 +70,7 @@ def meet(
     base: Path | None = None,
     protocol: str = "tls13",
 ) -> tuple[Outcome, Outcome]:
-    """One handshake, with the plugin beside the protocol's."""
+    """Run one handshake, with the plugin beside the protocol's."""
     connect = BadNetwork.datagrams if protocol == "quic" else BadNetwork.streams
     further = {"beside": {"rule": plugin}, "tables": {"rule": table}, "base": base}
 
@@ -168,7 +168,7 @@ def listener(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 def heard(sock: socket.socket) -> list[str]:
-    """Every datagram that has come."""
+    """Return every datagram that has come."""
     found = []
     try:
         while True:

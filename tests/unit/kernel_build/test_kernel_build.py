@@ -1,4 +1,4 @@
-"""What builds the test kernel: apt's sources are read rightly, lost options found, cache entries told apart."""
+"""Build of the test kernel: apt's sources are read rightly, lost options found, cache entries told apart."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts.lint import prose
+from scripts.lint.sources import FOLDERS
 
 FUNCTION = '{decorator}\ndef {name}():\n    """{line}"""\n'
 
@@ -84,11 +85,16 @@ class Peer:
     ]
 
 
-def test_pending_rules_must_be_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An entry of the list that nothing breaks is named, so that the list shrinks."""
-    monkeypatch.setattr(prose, "PENDING", {"folder/": "clause verb", "other/": "longer"})
-    found = [prose.Problem("folder/module.py", 1, "clause", "What?"), prose.Problem("another.py", 1, "longer", "")]
-    assert [sentence.partition(":")[0] for sentence in prose.stale(found)] == [
-        "folder/ keeps the rule 'verb' now",
-        "other/ keeps the rule 'longer' now",
-    ]
+def test_without_arguments_everything_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each of the repository's folders, tests too, and no folder or rule is left out."""
+    assert "tests" in FOLDERS
+    for name in FOLDERS:
+        (tmp_path / name / "inner").mkdir(parents=True)
+        (tmp_path / name / "inner" / "module.py").write_text('"""What it is?"""\n')
+    monkeypatch.setattr(prose, "ROOT", tmp_path)
+    assert prose.main([]) == 1
+    shown = capsys.readouterr().out.splitlines()
+    rules = ("clause", "question")
+    assert shown == [f"{name}/inner/module.py:1: {rule}: What it is?" for name in FOLDERS for rule in rules]

@@ -27,7 +27,7 @@ from hsframework.local.packets import (
 
 
 def message(payload: bytes) -> bytes:
-    """A message with nothing but its length and a payload."""
+    """Make a message with nothing but its length and a payload."""
     return struct.pack("=IHHII", 16 + len(payload), 0x20, 0, 1, 0) + payload
 
 
@@ -61,7 +61,7 @@ class Ends:
 
 
 def inode(fd: int | None) -> int | None:
-    """What a copy of an fd is told by."""
+    """Return the inode, by which a copy of an fd is known."""
     return None if fd is None else os.fstat(fd).st_ino
 
 
@@ -136,7 +136,7 @@ async def test_fds_share_a_packet() -> None:
 
 
 async def test_packets_with_fds_wait_for_a_slow_reader() -> None:
-    """What does not go out at once is kept with its fds, in order; what is never sent is closed."""
+    """A packet that does not go out at once is kept with its fds, in order; one that is never sent is closed."""
     ends = Ends()
     with tempfile.TemporaryFile() as file:
         for number in range(600):
@@ -204,7 +204,7 @@ async def test_one_connection_does_not_keep_the_loop() -> None:
     st.one_of(st.none(), st.integers(0, 7)),
 )
 def test_no_fd_is_lost(messages: list[tuple[bytes, bool]], rest: bytes, number: int | None) -> None:
-    """Whatever a packet holds, each of its fds comes out once, with a message that has one, or is closed."""
+    """Each fd of any packet comes out once, with a message that has one, or is closed."""
     items = [(message(payload), 1 if marked else None) for payload, marked in messages]
     data = joined(items) + rest
     fds = [100 + index for index in range(sum(marked for _, marked in messages) if number is None else number)]
@@ -222,7 +222,7 @@ def test_no_fd_is_lost(messages: list[tuple[bytes, bool]], rest: bytes, number: 
 
 
 async def test_a_handler_that_fails_costs_no_fd() -> None:
-    """What it was given is its own; what the packet brings behind that is closed."""
+    """The fds that a handler was given are its own; the rest of the packet's are closed."""
     ours, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
@@ -285,7 +285,7 @@ async def test_a_small_send_buffer_is_minded() -> None:
 
 @given(st.lists(st.binary(max_size=40), max_size=8), st.binary(max_size=40))
 def test_taking_a_packet_apart(payloads: list[bytes], rest: bytes) -> None:
-    """Whatever comes, nothing is lost or made up, and whole messages come out whole."""
+    """Packets of any form are taken apart without loss or invention, and whole messages come out whole."""
     whole = [message(payload) for payload in payloads]
     data = b"".join(whole) + rest
     parts = messages_of(data)

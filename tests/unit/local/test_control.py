@@ -61,7 +61,7 @@ EVERY_DIRECTION = pytest.mark.parametrize(
 
 
 def kinds(root: type[Message] = Message) -> set[type[Message]]:
-    """Every message that is defined."""
+    """Return every message that is defined."""
     return set(root.__subclasses__())
 
 
@@ -85,7 +85,7 @@ def test_the_drawn_protocol_is_the_table() -> None:
 @EVERY_DIRECTION
 @given(message=st.one_of(*MESSAGES))
 def test_there_and_back(direction: Direction[Any], message: Message) -> None:
-    """What may go this way arrives as it was; what may not is refused at both ends."""
+    """A message that may go this way arrives as it was; one that may not is refused at both ends."""
     if type(message) in direction.messages.values():
         assert direction.decode(direction.encode(message)) == message
     else:
@@ -96,7 +96,7 @@ def test_there_and_back(direction: Direction[Any], message: Message) -> None:
 
 
 def decoded(direction: Direction[Any], data: bytes) -> Message | None:
-    """The message of these bytes; None: they are refused."""
+    """Decode the message of these bytes; None: they are refused."""
     try:
         return direction.decode(data)  # type: ignore[no-any-return]
     except MessageError as error:
@@ -135,7 +135,7 @@ def test_a_byte_that_has_changed(message: Message, position: int, value: int) ->
 
 @given(message=st.one_of(MESSAGES[4:]), length=st.integers(0))
 def test_a_message_that_was_cut(message: Message, length: int) -> None:
-    """Is none."""
+    """A message that was cut is none."""
     data = message.encode()
     assert decoded(KEEPER_TO_SUPERVISOR, data[: length % len(data)]) is None
 
@@ -143,7 +143,7 @@ def test_a_message_that_was_cut(message: Message, length: int) -> None:
 @pytest.mark.parametrize("shape", ["[", '{"a":', '{"event":"worker-joined","pid":'])
 @pytest.mark.parametrize("depth", [10, 300, *range(900, 1000, 3), 5_000, 9_000])
 def test_deep_nesting(shape: str, depth: int) -> None:
-    """Whatever the depth: what can be read can also be shown in the error."""
+    """A message of any depth that can be read can also be shown in the error."""
     opened, closed = ("[", "]") if shape != '{"a":' else ('{"a":', "}")
     data = opened * depth + "1" + closed * depth
     if shape.startswith('{"event"'):
@@ -199,7 +199,7 @@ def test_what_is_not_a_message(data: bytes, problem: str) -> None:
     ],
 )
 def test_a_message_that_cannot_be_made(make: Any) -> None:
-    """What could not be sent or read is refused where it is made."""
+    """A message that could not be sent or read is refused where it is made."""
     with pytest.raises(MessageError):
         make()
 
@@ -216,7 +216,7 @@ def test_any_reason_to_fail(text: str) -> None:
 
 @contextmanager
 def ends() -> Iterator[tuple[ControlSocket[Go, FromKeeper], socket.socket]]:
-    """The supervisor's end with a keeper, and the keeper's plain socket."""
+    """Make the supervisor's end with a keeper, and the keeper's plain socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         theirs.setblocking(False)
@@ -274,7 +274,7 @@ def test_file_descriptors_are_refused() -> None:
 
 
 def test_what_the_dispatcher_sends() -> None:
-    """Is what it sent before the messages had types, so that packets can be read in a trace."""
+    """The dispatcher sends the same as before the messages had types, so that packets can be read in a trace."""
     assert json.loads(DISPATCHER_TO_SUPERVISOR.encode(Known("agent of toy"))) == {
         "event": "known",
         "name": "agent of toy",

@@ -17,7 +17,7 @@ class Item:
 
 
 async def all_past(loop: asyncio.AbstractEventLoop, when: float) -> None:
-    """Until every deadline up to ``when`` has had its turn."""
+    """Wait until every deadline up to ``when`` has had its turn."""
     reached = loop.create_future()
     loop.call_at(when + 2 * GRAIN, reached.set_result, None)
     await reached
@@ -26,7 +26,7 @@ async def all_past(loop: asyncio.AbstractEventLoop, when: float) -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 0.05), st.booleans()), max_size=40))
 def test_each_once_and_none_early(plan: list[tuple[float, bool]]) -> None:
-    """Whatever the order: an item passes once, after its time, unless it was given up before."""
+    """An item passes once, after its time, unless it was given up before, in any order."""
 
     async def body() -> None:
         loop = asyncio.get_running_loop()
@@ -46,7 +46,7 @@ def test_each_once_and_none_early(plan: list[tuple[float, bool]]) -> None:
 
 
 async def test_one_may_give_up_another_of_the_same_moment() -> None:
-    """What passes first gives up the second, and may begin a third."""
+    """The first that passes gives up the second, and may begin a third."""
     loop = asyncio.get_running_loop()
     passed: list[str] = []
     when = loop.time() + GRAIN

@@ -24,7 +24,7 @@ SOCK_DIAG = load("sock_diag.yaml")
 
 @contextlib.contextmanager
 def answering(*answers: str) -> Iterator[tuple[RequestSocket, socket.socket]]:
-    """A RequestSocket whose first requests have these answers in hexadecimal; the other end has the requests."""
+    """Make a RequestSocket whose first requests have these answers in hexadecimal; the other end has the requests."""
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for answer in answers:
         far.send(bytes.fromhex(answer))

@@ -1,4 +1,4 @@
-"""What a spec does not allow is a MessageError that names the place: never another exception, never accepted."""
+"""Messages that a spec does not allow are a MessageError that names the place: never another exception or accepted."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ def test_the_request_in_an_error_is_not_believed() -> None:
 @pytest.mark.parametrize("family", ["handshake", "handshake-raw", "handshake-raw-published", "local"])
 @given(data=st.data())
 def test_round_trip(family: str, data: st.DataObject) -> None:
-    """Whatever a spec allows comes back as it went in, in every form of every operation."""
+    """Values that a spec allows come back as they went in, in every form of every operation."""
     specification = builtin_specification(family)
     name, values = data.draw(messages(specification))
     operation = specification.operations[name]

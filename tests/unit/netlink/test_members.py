@@ -148,7 +148,7 @@ def test_a_process_that_is_gone() -> None:
 
 
 def test_a_name_that_a_process_gave_itself() -> None:
-    """What would break a line or a terminal is not passed on."""
+    """A character that would break a line or a terminal is not passed on."""
     code = "open('/proc/self/comm', 'w').write('tls\\x1bhd'); print(flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as renamed:
         assert renamed.stdout is not None

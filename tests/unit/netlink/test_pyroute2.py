@@ -42,7 +42,7 @@ def test_encoders_agree(family: str, data: st.DataObject, sequence: int, port: i
 @pytest.mark.parametrize("family", FAMILIES)
 @given(data=st.data())
 def test_decoders_agree(family: str, data: st.DataObject) -> None:
-    """What ours has encoded, pyroute2 decodes to the same values."""
+    """Messages that ours has encoded, pyroute2 decodes to the same values."""
     specification = builtin_specification(family)
     operation, content = data.draw(messages(specification))
     used = specification.operations[operation].attribute_set
@@ -110,13 +110,13 @@ def test_what_a_kernel_may_say() -> None:
     ids=["unknown operation", "another family's", "no generic header", "cut off", "half an error"],
 )
 def test_what_no_kernel_says(data: bytes) -> None:
-    """Is a MessageError."""
+    """A message that no kernel sends is a MessageError."""
     with pytest.raises(MessageError):
         KernelCodec(builtin_specification("handshake"), message_type=TYPE).decode(data)
 
 
 def test_what_does_not_fit() -> None:
-    """Is a MessageError before it is sent."""
+    """A value that does not fit is a MessageError before it is sent."""
     codec = KernelCodec(builtin_specification("handshake"), message_type=TYPE)
     for operation, content in (("done", {"status": 2**32}), ("ready", {"colour": 1}), ("paint", {})):
         with pytest.raises(MessageError):

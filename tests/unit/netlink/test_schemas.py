@@ -92,7 +92,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "groups": ("mcast-groups",),
     "group": ("mcast-groups", "list", "items"),
 }
-"""Where the loader's places are in a schema."""
+"""The loader's places in a schema."""
 
 REFUSED = {
     "netlink-raw": {"sub-messages"},
@@ -172,7 +172,7 @@ def test_handshake_is_the_kernels_but_for_ready() -> None:
 
 
 def test_psp_is_a_part_of_the_kernels() -> None:
-    """What we have of it has the kernel's numbers and types; counters of either size are binary here."""
+    """Our part of it has the kernel's numbers and types; counters of either size are binary here."""
     ours, theirs = _ours_and_theirs("psp")
     assert len(ours) > 30
     for place, entry in ours.items():

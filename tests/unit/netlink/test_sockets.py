@@ -42,7 +42,7 @@ def test_nobody_answers_in_the_kernels_place(
 
 
 def test_announcements_of_others(stranger: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a stranger announces is passed over, nonsense too; and no flood of it holds the reader up."""
+    """Announcements of a stranger are passed over, nonsense too; and no flood of them holds the reader up."""
     monkeypatch.setattr(netlink, "_NOTIFICATIONS_AT_ONCE", 3)
     made = NotificationSocket(USERSOCK)
     try:

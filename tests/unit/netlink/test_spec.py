@@ -166,7 +166,7 @@ def test_wrong_names_of_secrets(text: str, problem: str) -> None:
 
 
 def test_secrets_are_named_beside_the_spec() -> None:
-    """What is named is secret and nothing else, also in a set of the same attribute; `{}` says that nothing is."""
+    """A named attribute is secret and nothing else, also in a set of the same attribute; `{}` says that nothing is."""
     attributes = parse_specification(SECRETS, sensitive="b: [key]").sets["b"].attributes
     assert {name: attribute.sensitive for name, attribute in attributes.items()} == {"key": True, "salt": False}
     attributes = parse_specification(SECRETS, sensitive="{}").sets["b"].attributes

@@ -56,7 +56,7 @@ def test_no_such_connection() -> None:
 
 
 def _with_tls(*attributes: tuple[int, bytes]) -> bytes:
-    """An answer whose TLS nest has these attributes."""
+    """Return an answer whose TLS nest has these attributes."""
 
     def packed(kind: int, payload: bytes) -> bytes:
         return struct.pack("=HH", 4 + len(payload), kind) + payload + bytes(-len(payload) & 3)

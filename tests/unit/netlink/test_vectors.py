@@ -31,7 +31,7 @@ def wire(vector: dict[str, Any]) -> bytes:
 
 
 def plain(values: Values) -> Values:
-    """With secrets revealed, for comparison."""
+    """Reveal secrets, for comparison."""
 
     def reveal(value: Any) -> Any:
         if isinstance(value, Secret):
@@ -87,7 +87,7 @@ def test_decode_error(vector: dict[str, Any]) -> None:
 @little_endian
 @pytest.mark.parametrize("index", [1, 3])
 def test_encode_error(index: int) -> None:
-    """What the service answers, byte by byte.
+    """The service's answer, byte by byte.
 
     It is always capped, of the request's header it echoes the length 16 and the sequence number alone, and
     NLMSGERR_ATTR_OFFS is not in it.

@@ -15,7 +15,7 @@ UNITS = Path(__file__).parents[3] / "packaging" / "systemd"
 
 
 def settings(*names: str) -> dict[str, list[str]]:
-    """Of a unit and its drop-ins, with lists put together and emptied as systemd does it."""
+    """Return the settings of a unit and its drop-ins, with lists put together and emptied as systemd does it."""
     found: dict[str, list[str]] = collections.defaultdict(list)
     for name in names:
         for line in (UNITS / name).read_text().splitlines():

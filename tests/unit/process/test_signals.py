@@ -21,7 +21,7 @@ EVERY_PYTHON = pytest.mark.parametrize("interpreter", interpreters().values(), i
 
 
 def succeeds(program: str, interpreter: str = sys.executable) -> None:
-    """Its assertions hold."""
+    """Check that a program's assertions hold."""
     ended = run_in(interpreter, BEGIN + textwrap.dedent(program))
     assert ended.returncode == 0, ended.stderr
 

@@ -52,7 +52,7 @@ def exactly(sock: socket.socket, size: int) -> bytes:
 
 
 async def shake(sock: socket.socket, request: Request, handshaker: Handshaker = PSP) -> Outcome:
-    """One end; when it has failed its socket is closed, as the service does."""
+    """Run one end; when it has failed its socket is closed, as the service does."""
     readiness = Readiness(asyncio.get_running_loop())
     endpoint = StreamEndpoint(sock, readiness)
     try:
@@ -94,7 +94,7 @@ def results(client: Request = AS_CLIENT, server: Request = AS_SERVER, *handshake
 
 
 def established(result: Result, role: Role) -> EstablishedSession:
-    """As the consumer gets it: through the specification."""
+    """Return the session as the consumer gets it: through the specification."""
     codec = attribute_codec(PspProtocol().specification, "session")
     return EstablishedSession(
         protocol="psp",

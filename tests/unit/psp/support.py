@@ -26,7 +26,7 @@ def binding(secret: Secret = EXPORTER) -> Binding:
 
 
 def grant_for(role: Role, version: Version) -> Grant:
-    """What the side's device gives out: always the same."""
+    """Return what the side's device grants: always the same."""
     return Grant(0x11111111 * role, Key(bytes([role]) * version.key_size))
 
 
@@ -47,7 +47,7 @@ class Side:
         self._follow(self.exchange.message(message))
 
     def grant_for(self, version: Version) -> Grant:
-        """What the device gives out."""
+        """Return what the device grants."""
         return grant_for(self.exchange.role, version)
 
     @property
@@ -82,7 +82,7 @@ def side(role: Role, choices: Sequence[Choice] = CHOICES, secret: Secret = EXPOR
 def run(
     client: Side, server: Side, on_the_way: Callable[[int, bytes], bytes] = lambda number, message: message
 ) -> None:
-    """Both to their end; ``on_the_way`` may change the message with this number.  Raises what either raises."""
+    """Run both to their end; ``on_the_way`` may change the message with this number.  Raises the errors of either."""
     client.begin()
     server.begin()
     number = 0

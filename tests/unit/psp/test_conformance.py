@@ -16,7 +16,7 @@ SERVER = replace(SERVER, client_certificate=None)
 
 
 def scenario_for(client: HandshakeOptions, server: HandshakeOptions, refused: dict[str, Meeting]) -> Scenario:
-    """What all have in common."""
+    """Return the scenario with what all have in common."""
     return Scenario(
         plugin="psp",
         client=client,

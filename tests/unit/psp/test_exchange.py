@@ -27,7 +27,7 @@ DOCUMENTED = {
 
 
 def script() -> list[bytes]:
-    """The five messages of an exchange that went well."""
+    """Return the five messages of an exchange that went well."""
     seen: list[bytes] = []
 
     def record(number: int, message: bytes) -> bytes:
@@ -40,7 +40,7 @@ def script() -> list[bytes]:
 
 
 def wiped(*ends: Side) -> bool:
-    """Nothing is left in the exchange, nor in what was given to it."""
+    """True if nothing is left in the exchange, nor in what was given to it."""
     return all(not end.exchange.keys and all(grant.key.wiped for grant in end.given) for end in ends)
 
 

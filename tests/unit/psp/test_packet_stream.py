@@ -64,7 +64,7 @@ def test_every_flipped_bit() -> None:
 
 
 def test_good_data_comes_before_the_error() -> None:
-    """What stood in front of a broken packet is given first."""
+    """The data in front of a broken packet is given first."""
     sender, receiver = ends()
     first, second = sender.encrypt(b"first"), bytearray(sender.encrypt(b"second"))
     second[-1] ^= 1

@@ -41,7 +41,7 @@ def pair(version: Version) -> tuple[PacketSealer, PacketOpener]:
     next_header=st.integers(0, 255),
 )
 def test_round_trip(version: Version, payload: bytes, offset: int, cookie: bytes | None, next_header: int) -> None:
-    """What is sealed opens to the same; the part before the crypt offset is in clear, the rest is not."""
+    """A sealed packet opens to the same; the part before the crypt offset is in clear, the rest is not."""
     sealer, opener = pair(version)
     content = (cookie or b"") + payload
     offset = min(offset, len(content) // 4) * 4

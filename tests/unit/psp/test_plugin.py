@@ -198,7 +198,7 @@ def test_a_session_that_makes_no_sense() -> None:
 
 
 def test_forked_workers_share_no_device() -> None:
-    """What a worker gives out, another never does: after a fork the device is another one, with other keys."""
+    """A key that a worker grants, another never does: after a fork the device is another one, with other keys."""
     handshaker = PspHandshaker(Settings(device="software"))
     ours = handshaker._packets.get().associate(Version.AES_GCM_256).grant
     reading, writing = os.pipe()

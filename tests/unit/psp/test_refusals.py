@@ -89,7 +89,7 @@ def test_a_peer_without_psp(psp: Role, alpn: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", bytes(64), b"\x16\x03\x01\xff\xff"])
 def test_garbage(garbage: bytes) -> None:
-    """What is no TLS at all ends it with EPROTO."""
+    """Bytes that are no TLS at all end it with EPROTO."""
     near, far = tcp_pair()
     with near, far:
         near.sendall(garbage)
@@ -225,7 +225,7 @@ def test_records_without_a_message(records: int, good: bool, monkeypatch: pytest
 
 @pytest.mark.parametrize("silent", list(Role), ids=lambda role: role.name)
 def test_proof_that_does_not_come(silent: Role, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits for it says so, just before its deadline; ETIMEDOUT, and what the device thinks."""
+    """The end that waits for it reports so, just before its deadline; ETIMEDOUT, and the device's counters."""
     say = _Run._say_behind
 
     def nothing(self: _Run, message: bytes) -> None:

@@ -25,7 +25,7 @@ from tests.unit.psp.handshakes import PSP, both, established, run
 
 
 def test_the_devices_complaints(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it has counted since the association, by the kernel's names; that it is gone is one, too."""
+    """The device's counters since the association, by the kernel's names; that it is gone is one, too."""
     family: Any = _Counting()
     near, far = tcp_pair()
     with near, far:

@@ -62,7 +62,7 @@ def test_spis_wrap_around() -> None:
 
 
 def test_the_last_spi(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a device key has no SPI left, the device rotates by itself."""
+    """The device rotates by itself when a device key has no SPI left."""
     allocator = SpiAllocator(5, phase=False)
     monkeypatch.setattr(allocator, "_left", 1)
     assert allocator.allocate() == 6
@@ -105,7 +105,7 @@ def test_versions_that_are_not_enabled() -> None:
 
 
 def test_closing_wipes_the_device_keys() -> None:
-    """Nothing can be opened or given out any more."""
+    """A closed device can no longer open or grant anything."""
     device = SoftwareDevice(os.urandom)
     packet = sealed(Version.AES_GCM_128, device.allocate(Version.AES_GCM_128))
     device.close()

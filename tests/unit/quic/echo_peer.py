@@ -47,7 +47,7 @@ class EchoPeer:
         os.close(self._stop)
 
     def wait(self) -> events.ConnectionTerminated:
-        """Until its connection has terminated."""
+        """Wait until its connection has terminated."""
         self._thread.join(30)
         assert self.terminated is not None
         return self.terminated

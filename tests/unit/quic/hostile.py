@@ -16,7 +16,7 @@ from tests.support.quic_network import START, Ours, our_client, server_options
 
 
 def first_flight(settings: Settings | None = None) -> tuple[Ours, bytes]:
-    """A client and the datagram that it begins with."""
+    """Make a client, and return it with the datagram that it begins with."""
     client = our_client(settings=settings)
     (datagram,) = client.output(START)
     return client, datagram
@@ -27,7 +27,7 @@ def connection_of(handshake: Handshake) -> HandshakeConnection | None:
 
 
 def initial(payload: bytes, *, size: int = 1200, version: int = VERSION_1, destination: bytes = b"12345678") -> bytes:
-    """An Initial packet as a client would protect it, with any payload."""
+    """Make an Initial packet as a client would protect it, with any payload."""
     pair = CryptoPair()
     pair.setup_initial(cid=destination, is_client=True, version=version)
     builder = QuicPacketBuilder(
@@ -41,7 +41,7 @@ def initial(payload: bytes, *, size: int = 1200, version: int = VERSION_1, desti
 
 
 def crypto(data: bytes, offset: int = 0) -> bytes:
-    """A CRYPTO frame."""
+    """Make a CRYPTO frame."""
     buffer = Buffer(capacity=len(data) + 32)
     buffer.push_uint8(0x06)
     buffer.push_uint_var(offset)

@@ -59,7 +59,7 @@ def _address(quic: QuicConnection) -> Any:
 
 
 def sockets(host: str = "127.0.0.1") -> tuple[socket.socket, socket.socket]:
-    """Two UDP sockets that are connected with each other."""
+    """Make two UDP sockets that are connected with each other."""
     family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
     one, other = socket.socket(family, socket.SOCK_DGRAM), socket.socket(family, socket.SOCK_DGRAM)
     one.bind((host, 0))
@@ -87,7 +87,7 @@ def server_configuration(**options: Any) -> QuicConfiguration:
 def joined(
     client_options: dict[str, Any] | None = None, server_options: dict[str, Any] | None = None
 ) -> Iterator[Ends]:
-    """The ends of a connection; DATAGRAM frames are allowed unless the options say something else."""
+    """Make the ends of a connection; DATAGRAM frames are allowed unless the options say something else."""
     common = {"max_datagram_frame_size": 65535}
     one, other = sockets()
     with one, other:

@@ -22,7 +22,7 @@ SERVER_KEY = bytes(range(64))
 
 
 class Endpoint:
-    """What a handshaker gets; only the socket is of use here."""
+    """Endpoint of a handshaker, of which only the socket is of use here."""
 
     def __init__(self, sock: Any) -> None:
         self.socket = sock
@@ -46,7 +46,7 @@ class StandInDoor:
         return sock
 
     async def server(self, *, options: dict[int, bytes]) -> tuple[tuple[str, int], Any]:
-        """The address, and the socket's future."""
+        """Make a server, and return its address and the socket's future."""
         sock = StandIn(is_client=False)
         self._stack.callback(sock.close)
         self._set(sock, {kernel.SESSION_TICKET: SERVER_KEY, **options})

@@ -49,7 +49,7 @@ async def meet(
     version: int = 1,
     chunk: int = 65536,
 ) -> tuple[Any, Any, Any, Any]:
-    """Both ends are ours: the two sockets, and what became of each: a result or an error."""
+    """Let both ends be ours, and return the two sockets and the outcome of each: a result or an error."""
     address, accepted = await door.server(options={**ALPN, **(server_options or {})})
     ours = await door.client(address, options={**ALPN, **(client_options or {})}, version=version)
 
@@ -77,7 +77,7 @@ async def result_of(handshake: Awaitable[Result]) -> Any:
 
 
 async def exchange(door: Door, ours: Any, theirs: Any) -> None:
-    """The session is there and is the consumer's."""
+    """Check that the session is there and is the consumer's."""
     assert is_established(door, ours)
     assert is_established(door, theirs)
     door.send_application_data(ours, b"to the server" * 500)

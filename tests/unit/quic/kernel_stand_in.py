@@ -37,7 +37,7 @@ _UNUSED: Any = object()
 
 
 def config(*, cipher: int = 0, ticket: int = 0, certificate: int = 0, version: int = 0) -> bytes:
-    """The option CONFIG as a socket's owner sets it."""
+    """Encode the option CONFIG as a socket's owner sets it."""
     return CONFIG.pack(version, 0, 0, cipher, 0, 0, 0, ticket, certificate, 0)
 
 
@@ -46,7 +46,7 @@ def refuse(number: int) -> OSError:
 
 
 class _Mailbox(tls.Context):
-    """Where aioquic has its TLS: puts what comes into the socket's queue."""
+    """Stand-in for aioquic's TLS: puts what comes into the socket's queue."""
 
     def __init__(self, owner: StandIn, is_client: bool) -> None:
         super().__init__(is_client=is_client)
@@ -75,7 +75,7 @@ class _Connection(QuicConnection):
         super()._handle_crypto_frame(context, frame_type, buf)
 
     def establish(self) -> None:
-        """What aioquic does when its own TLS has ended."""
+        """Establish the connection, as aioquic does when its own TLS has ended."""
         self._handshake_complete = True
         if not self._is_client:
             self._confirm_handshake()
@@ -157,7 +157,7 @@ class StandIn(asyncio.DatagramProtocol):
         self._connection = connection
 
     def close(self) -> None:
-        """The only abort: the peer sees 0x0c."""
+        """Close it by the only abort: the peer sees 0x0c."""
         if self._timer is not None:
             self._timer.cancel()
         if self._connection is not None and not self.closed:
@@ -382,7 +382,7 @@ class StandIn(asyncio.DatagramProtocol):
 
 
 def module_is_here() -> bool:
-    """Has this kernel the real thing?"""
+    """True if this kernel has the real module."""
     try:
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM, kernel.IPPROTO_QUIC).close()
     except OSError:

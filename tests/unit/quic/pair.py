@@ -48,7 +48,7 @@ class Pair:
             self.peer.handle_timer(self.now)
 
     def got(self, kind: type[Any]) -> list[Any]:
-        """Events of one kind at the peer."""
+        """Return the events of one kind at the peer."""
         return [event for event in self.events if isinstance(event, kind)]
 
     def data(self, stream_id: int) -> bytes:

@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 
 def test_both_ways(pair: Pair) -> None:
-    """What is sent on a stream comes out at the peer in order with its end, and the other way round."""
+    """Data on a stream comes out at the peer in order with its end, and the other way round."""
     stream = opened(pair.own.streams.try_open(False))
     assert pair.own.streams.try_send(stream, memoryview(b"hello")) == 5
     pair.own.streams.send_eof(stream)
@@ -64,7 +64,7 @@ def test_sending_waits_for_the_peer(pair: Pair) -> None:
 
 
 def test_a_peer_waits_for_the_application() -> None:
-    """What nobody reads stays within the window; reading opens it again, and everything arrives."""
+    """Data that nobody reads stays within the window; reading opens it again, and everything arrives."""
     window = 64 * 1024
     with joined({"max_data": 4 * window, "max_stream_data": window}) as ends:
         pair = Pair(ends)

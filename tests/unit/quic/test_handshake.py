@@ -27,14 +27,14 @@ from tests.support.quic_network import (
 
 
 def bare_server_for(client: Ours) -> Bare:
-    """aioquic's server for one client of ours."""
+    """Make aioquic's server for one client of ours."""
     connection = client.handshake._connection
     assert connection is not None
     return bare_server(connection.original_destination_connection_id)
 
 
 def sides(ours: str, settings: Settings | None = None) -> tuple[Ours | Bare, Ours | Bare]:
-    """Client and server; ``ours``: which of them is."""
+    """Make client and server; ``ours``: the one that is ours."""
     client = our_client(settings=settings) if ours != "server" else bare_client(START)
     if ours == "client":
         assert isinstance(client, Ours)

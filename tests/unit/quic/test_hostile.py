@@ -134,7 +134,7 @@ def test_a_validated_address_is_not_limited() -> None:
 
 
 def junk() -> Iterator[bytes]:
-    """Datagrams of all kinds."""
+    """Yield datagrams of all kinds."""
     chance = random.Random(42)
     for size in (0, 1, 5, 20, 21, 100, 1200, 1452, 65000):
         for first in (0x00, 0x40, 0x80, 0xC0, 0xFF):
@@ -234,7 +234,7 @@ def test_a_withdrawn_request_is_told_to_the_peer(step: int) -> None:
 
 
 def codes_heard_by(side: Ours) -> set[int]:
-    """With which the peer has closed the connection."""
+    """Return the codes with which the peer has closed the connection."""
     error = side.handshake.error
     told = {0x100 + error.peer_alert} if isinstance(error, HandshakeFailed) and error.peer_alert is not None else set()
     return told | {event.error_code for event in side.events if isinstance(event, ConnectionTerminated)}
@@ -256,7 +256,7 @@ def test_a_handshake_that_has_failed_does_not_finish(behind: bytes) -> None:
 
 
 def one_rtt(quic: QuicConnection, number: int, payload: bytes) -> bytes:
-    """A 1-RTT packet as this end would protect it."""
+    """Make a 1-RTT packet as this end would protect it."""
     builder = QuicPacketBuilder(
         host_cid=quic.host_cid,
         peer_cid=quic._peer_cid.cid,

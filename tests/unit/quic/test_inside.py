@@ -30,7 +30,7 @@ READ = {
 
 
 def test_the_pin_is_exact() -> None:
-    """What is installed is what the distribution demands, and demands exactly."""
+    """The installed version is the one that the distribution demands, and it demands it exactly."""
     demands = [item for item in metadata.requires("hsframework-quic") or () if item.startswith("aioquic")]
     assert demands == [f"aioquic=={metadata.version('aioquic')}"]
 

@@ -227,7 +227,7 @@ def test_a_ticket_comes_back() -> None:
 
 @given(st.binary(max_size=200))
 def test_a_ticket_that_is_none(data: bytes) -> None:
-    """Whatever is in the option: a session, or nothing."""
+    """Any bytes in the option are a session, or nothing."""
     assert kernel_tickets.unpack(data, POLICY) is None
     kernel_tickets.unpack(b"hsfquic1" + POLICY + data, POLICY)
     assert kernel_tickets.SealedTickets(Secret(b"k" * 64), POLICY).find(data) is None

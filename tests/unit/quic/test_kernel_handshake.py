@@ -61,7 +61,7 @@ def sent(actions: list[Action]) -> list[Send]:
 
 
 def shape(actions: list[Action]) -> list[tuple[str, object]]:
-    """For comparing: what is done, with level and direction."""
+    """Return the actions with level and direction, for comparing."""
     shown: list[tuple[str, object]] = []
     for action in actions:
         if isinstance(action, Install):

@@ -248,7 +248,7 @@ def test_a_ticket_resumes_and_judges_again(kind: Kind) -> None:
 
 @pytest.mark.parametrize("spoil", [b"\0" * 64, b"hsfquic1" + b"\0" * 200])
 def test_a_ticket_that_is_none(kind: Kind, spoil: bytes) -> None:
-    """What cannot be read is no error: the handshake is a full one."""
+    """A ticket that cannot be read is no error: the handshake is a full one."""
 
     async def scenario(door: Door) -> None:
         ours, theirs, client, _ = await meet(door, client_options={kernel.SESSION_TICKET: spoil})

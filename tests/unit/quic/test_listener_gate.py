@@ -157,7 +157,7 @@ def test_version_negotiation() -> None:
     "what", ["short", "handshake", "0-RTT", "no fixed bit", "short connection id", "empty", "small unknown"]
 )
 def test_silence(what: str) -> None:
-    """What no client begins with gets no answer at all."""
+    """A datagram with which no client begins gets no answer at all."""
     first = bytearray(Client().send())
     match what:
         case "short":

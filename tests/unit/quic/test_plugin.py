@@ -66,7 +66,7 @@ def run(coroutine: Coroutine[Any, Any, Made]) -> Made:
 
 @contextlib.asynccontextmanager
 async def endpoints() -> AsyncIterator[tuple[DatagramEndpoint, DatagramEndpoint]]:
-    """Two ends of a UDP path; afterwards nothing of them is left in the loop."""
+    """Make two ends of a UDP path; afterwards nothing of them is left in the loop."""
     loop = asyncio.get_running_loop()
     socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
     for sock in socks:
@@ -86,7 +86,7 @@ async def endpoints() -> AsyncIterator[tuple[DatagramEndpoint, DatagramEndpoint]
 
 
 async def meet(client: Request, server: Request, settings: Settings | None = None) -> list[Result | BaseException]:
-    """Both ends, each by a handshaker of its own."""
+    """Run both ends, each by a handshaker of its own."""
     ours, theirs = QuicHandshaker(settings or Settings()), QuicHandshaker(settings or Settings())
     try:
         async with endpoints() as (one, two):

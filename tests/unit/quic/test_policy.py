@@ -35,7 +35,7 @@ def asked(policy: str, role: Role = Role.CLIENT, **changes: Any) -> Request:
 
 
 def engine_options(policy: str, **bound: Any) -> dict[str, Any]:
-    """What a policy leaves of a client's options, for an engine."""
+    """Return what a policy leaves of a client's options, for an engine."""
     found = narrowed(TlsOptions(role=Role.CLIENT, **bound), asked(policy))
     return {"cipher_suites": found.cipher_suites, "groups": found.groups, "signatures": found.signatures}
 
@@ -91,7 +91,7 @@ def test_a_client_takes_no_signature_that_its_policy_lacks() -> None:
 
 
 def _with_any_signature(client: Any) -> dict[Epoch, bytes]:
-    """The ClientHello of an engine that offers every signature, and believes it has offered fewer."""
+    """Return the ClientHello of an engine that offers every signature, while it takes fewer for offered."""
     wanted = client._signature_algorithms
     client._signature_algorithms = list(TlsOptions(role=Role.CLIENT).signatures)
     flight = start(client)
@@ -131,7 +131,7 @@ def test_what_cannot_be_kept(policy: str, role: Role) -> None:
 
 
 def test_a_policy_is_never_wider_than_the_settings() -> None:
-    """Whatever it asks for."""
+    """A policy is never wider than the settings, with any words in it."""
     narrow = QuicHandshaker(Settings(ciphers=("TLS_AES_256_GCM_SHA384",), groups=("P-384",), key_shares=("P-384",)))
     for role in Role:
         options = narrow._options(asked("NORMAL", role))

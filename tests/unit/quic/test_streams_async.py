@@ -118,7 +118,7 @@ async def test_closes() -> None:
 
 
 async def test_our_close() -> None:
-    """What was sent arrives before it, and calls afterwards are EBADF."""
+    """Data that was sent arrives before it, and calls afterwards are EBADF."""
     async with connection() as (own, peer):
         await own.send(bytes(100_000))
         await own.close()

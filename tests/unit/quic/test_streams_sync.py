@@ -97,7 +97,7 @@ def test_streams_from_many_threads(own: QuicConnection) -> None:
 
 
 def test_unidirectional_streams(own: QuicConnection) -> None:
-    """What goes out on one of ours comes back on one of the peer's."""
+    """Data on one of ours comes back on one of the peer's."""
     with own.open_stream(unidirectional=True) as stream:
         stream.send(b"one way")
     incoming = own.accept_stream(unidirectional=True)
@@ -124,7 +124,7 @@ def test_key_updates_of_both_sides(own: QuicConnection, peer: EchoPeer) -> None:
 
 
 def test_close_delivers_first(own: QuicConnection, peer: EchoPeer) -> None:
-    """What was sent before close arrives, and then code 0; the owner's socket stays open."""
+    """Data sent before close arrives, and then code 0; the owner's socket stays open."""
     peer.drop_every, peer.drop_until = 3, 60
     own.send(bytes(100_000))
     own.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -48,6 +48,10 @@ OTHERS = {
     "user": replace(REQUEST, user=1000),
     "TLS policy": replace(REQUEST, tls_priorities=("SECURE192",)),
 }
+OF_NO_CONCERN = {"id", "deadline", "local_address", "kernel_consumer"}
+"""Fields that may differ between a session and its resumption."""
+UNKNOWN_TO_QUIC = {"psks", "psk_lookup", "open_netlink", "authorize", "attributes"}
+"""Fields that QUIC has no use for, that are checked anew, or that are this one request's datagrams."""
 
 
 def resumable(name: str = "one") -> Resumable:
@@ -76,6 +80,17 @@ def test_another_policy_gets_no_session(what: str) -> None:
     same = replace(REQUEST, id=7, deadline=9.0, local_address="192.0.2.9:1")
     assert tickets.take(policy(same)) is not None
     assert tickets.find(policy(same), name) is not None
+
+
+def test_every_field_of_a_request_is_judged() -> None:
+    """A new field of Request is a part of the policy, or stands in one of the lists above."""
+    differing = {
+        field.name
+        for field in fields(Request)
+        for other in OTHERS.values()
+        if getattr(other, field.name) != getattr(REQUEST, field.name)
+    }
+    assert differing | OF_NO_CONCERN | UNKNOWN_TO_QUIC == {field.name for field in fields(Request)}
 
 
 def test_a_ticket_is_used_once_and_the_newest_first() -> None:

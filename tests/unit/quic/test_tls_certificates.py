@@ -150,7 +150,7 @@ def test_a_server_without_a_certificate() -> None:
 
 @pytest.mark.parametrize("role", ["client", "server"])
 def test_a_certificate_that_is_none(role: str) -> None:
-    """What cannot be parsed is a bad certificate."""
+    """Bytes that cannot be parsed are a bad certificate."""
     spoil = lambda whole: whole[:12] + b"\xff" * 8 + whole[20:]  # noqa: E731
     if role == "client":
         ours = client()
@@ -252,7 +252,7 @@ def test_the_content_that_is_signed() -> None:
 
 
 def test_a_signature_of_the_other_role() -> None:
-    """What a client has signed proves no server: the context string is part of it."""
+    """A client's signature proves no server: the context string is part of it."""
     content = b" " * 64 + CLIENT_CONTEXT + b"\0" + b"h" * 32
     signature = sign(SERVER.identity, 0x0403, content)
     key = x509.load_der_x509_certificate(SERVER.certificate).public_key()

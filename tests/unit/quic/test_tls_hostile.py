@@ -84,13 +84,13 @@ CLIENT_HELLOS: dict[str, tuple[Failure, Callable[[bytes], bytes]]] = {
 
 @pytest.mark.parametrize("case", CLIENT_HELLOS)
 def test_client_hellos(case: str) -> None:
-    """What a ClientHello may not be; nothing is answered."""
+    """Malformed ClientHellos are refused; nothing is answered."""
     failure, change = CLIENT_HELLOS[case]
     assert failure_of(server(), replaced(start(client()), CLIENT_HELLO, change)) is failure
 
 
 def _asked_again() -> VerifiedContext:
-    """A server that has asked for another ClientHello."""
+    """Make a server that has asked for another ClientHello."""
     ours = server()
     p521 = with_extensions(lambda found: [(n, b"\0\x06\0\x19\0\x02xx" if n == 51 else v) for n, v in found])
     wide = instead(10, b"\0\x04\0\x19\0\x1d")
@@ -147,7 +147,7 @@ SERVER_HELLOS: dict[str, tuple[Failure, Callable[[bytes], bytes]]] = {
 
 @pytest.mark.parametrize("case", SERVER_HELLOS)
 def test_server_hellos(case: str) -> None:
-    """What a ServerHello may not be."""
+    """Malformed ServerHellos are refused."""
     failure, change = SERVER_HELLOS[case]
     ours = client()
     assert failure_of(ours, replaced(feed(server(), start(ours)), SERVER_HELLO, change)) is failure
@@ -169,7 +169,7 @@ ENCRYPTED: dict[str, tuple[Failure, Callable[[bytes], bytes]]] = {
 
 @pytest.mark.parametrize("case", ENCRYPTED)
 def test_encrypted_extensions(case: str) -> None:
-    """What EncryptedExtensions may not be."""
+    """Malformed EncryptedExtensions are refused."""
     failure, change = ENCRYPTED[case]
     ours = client()
     assert failure_of(ours, replaced(feed(server(), start(ours)), ENCRYPTED_EXTENSIONS, change)) is failure
@@ -198,7 +198,7 @@ OTHERS: dict[str, tuple[Failure, int, Callable[[bytes], bytes]]] = {
 
 @pytest.mark.parametrize("case", OTHERS)
 def test_the_rest_of_a_servers_flight(case: str) -> None:
-    """What the other messages may not be."""
+    """Malformed other messages are refused."""
     failure, kind, change = OTHERS[case]
     ours = client()
     flight = feed(server(client_certificate=CertificateDemand.REQUEST), start(ours))

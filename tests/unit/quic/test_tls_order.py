@@ -125,7 +125,7 @@ def test_what_has_failed_stays_failed() -> None:
 
 
 def test_an_error_of_our_own_fails_closed() -> None:
-    """Whatever goes wrong while judging: internal_error, and no session."""
+    """An error of any kind while judging: internal_error, and no session."""
 
     def broken(chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
         raise ZeroDivisionError
@@ -239,7 +239,7 @@ def _started(context: VerifiedContext) -> VerifiedContext:
 
 
 def test_bare_aioquic_takes_what_we_refuse() -> None:
-    """Why all this is here: aioquic's own engine goes on where ours stops."""
+    """The reason for all this: aioquic's own engine goes on where ours stops."""
     theirs = bare_client()
     flight = feed(bare_server(), start(theirs))
     theirs.handle_message(

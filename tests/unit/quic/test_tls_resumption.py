@@ -54,7 +54,7 @@ class Store:
 
 
 def ticket(store: Store, demand: CertificateDemand = CertificateDemand.NONE) -> Resumable:
-    """A first handshake's."""
+    """Run a first handshake, and return its ticket."""
     shaken = client(identities=(CLIENT.identity,), **store.client)
     exchange(shaken, server(client_certificate=demand, **store.server))
     return store.kept[-1]
@@ -124,7 +124,7 @@ def test_another_demand(first: CertificateDemand, second: CertificateDemand) -> 
 
 
 def test_a_wrong_binder() -> None:
-    """Who has a ticket and not its secret is refused (decrypt_error)."""
+    """A holder of a ticket without its secret is refused (decrypt_error)."""
     store = Store()
     session = ticket(store)
     stolen = replace(session, ticket=replace(session.ticket, resumption_secret=bytes(32)))

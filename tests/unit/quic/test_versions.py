@@ -87,7 +87,7 @@ def test_retry_repeats_the_client_hello() -> None:
 
 
 def client_hello(datagram: bytes, destination: bytes) -> bytes:
-    """The CRYPTO data of a client's Initial."""
+    """Return the CRYPTO data of a client's Initial."""
     buffer = Buffer(data=datagram)
     header = pull_quic_header(buffer)
     pair = CryptoPair()

@@ -63,7 +63,7 @@ def server(**options: Any) -> VerifiedContext:
 
 
 def bare_server(credential: Credential = SERVER, kind: type[tls.Context] = tls.Context) -> tls.Context:
-    """aioquic's own."""
+    """Make a server of aioquic's own."""
     context = kind(is_client=False, alpn_protocols=["h3"])
     context.certificate, *chain = (x509.load_der_x509_certificate(der) for der in credential.chain)
     context.certificate_chain = chain
@@ -72,7 +72,7 @@ def bare_server(credential: Credential = SERVER, kind: type[tls.Context] = tls.C
 
 
 def bare_client(credential: Credential | None = None, kind: type[tls.Context] = tls.Context) -> tls.Context:
-    """aioquic's own; checks our CertificateVerify, and believes no authority but ours."""
+    """Make a client of aioquic's own; it checks our CertificateVerify, and trusts no authority but ours."""
     context = kind(is_client=True, alpn_protocols=["h3"], server_name="server.example", cadata=to_pem(ROOT.anchor))
     if credential is not None:
         context.certificate = x509.load_der_x509_certificate(credential.certificate)
@@ -86,7 +86,7 @@ def _with_parameters(context: Engine) -> Engine:
 
 
 def feed(context: tls.Context, flight: Flight) -> Flight:
-    """What it answers.  Raises what it raises."""
+    """Feed a flight, and return the answer.  Raises the errors of the context."""
     buffers = {level: Buffer(capacity=1 << 17) for level in LEVELS}
     for level in LEVELS:
         if flight.get(level):
@@ -97,21 +97,21 @@ def feed(context: tls.Context, flight: Flight) -> Flight:
 
 
 def start(context: tls.Context) -> Flight:
-    """A client's first flight."""
+    """Return a client's first flight."""
     buffers = {level: Buffer(capacity=1 << 17) for level in LEVELS}
     context.handle_message(b"", buffers)
     return {Epoch.INITIAL: buffers[Epoch.INITIAL].data}
 
 
 def exchange(one: tls.Context, other: tls.Context) -> None:
-    """To the end.  Raises what either raises."""
+    """Run both to the end.  Raises the errors of either."""
     flight, receiver = start(one), other
     while flight:
         flight, receiver = feed(receiver, flight), (one if receiver is other else other)
 
 
 def failed(context: VerifiedContext, flight: Flight) -> HandshakeError:
-    """The error that ``flight`` ends in; what the connection is told carries the table's alert."""
+    """Return the error that ``flight`` ends in; the connection is given the table's alert."""
     with pytest.raises((tls.Alert, QuicConnectionError)) as caught:
         feed(context, flight)
     failure = context.failure
@@ -141,7 +141,7 @@ def of_type(data: bytes, kind: int) -> bytes:
 
 
 def replaced(flight: Flight, kind: int, change: Callable[[bytes], bytes]) -> Flight:
-    """The flight with each message of one type changed."""
+    """Return the flight with each message of one type changed."""
     return {
         level: b"".join(change(message) if message[0] == kind else message for message in messages(data))
         for level, data in flight.items()
@@ -153,7 +153,7 @@ def message(kind: int, body: bytes) -> bytes:
 
 
 def with_extensions(change: Callable[[Extensions], Extensions]) -> Callable[[bytes], bytes]:
-    """A change of a ClientHello's, ServerHello's or EncryptedExtensions' extensions."""
+    """Change the extensions of a ClientHello, ServerHello or EncryptedExtensions."""
 
     def changed(whole: bytes) -> bytes:
         at = _extensions_at(whole)

@@ -57,7 +57,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 
 def names(registry: PluginRegistry) -> dict[str, str | None]:
-    """Plugins and their errors."""
+    """Return plugins and their errors."""
     return {record.name: record.error for record in registry.records}
 
 
@@ -88,7 +88,7 @@ def test_a_good_plugin_is_found(install: Install) -> None:
     ],
 )
 def test_import_that_fails_is_recorded(install: Install, source: str, said: str) -> None:
-    """Whatever an import raises, the plugin is listed with it and the others are loaded."""
+    """A plugin whose import raises anything is listed with the error, and the others are loaded."""
     install("bad", source)
     install("good", GOOD.format(name="good"))
     registry = load("bad", "good")
@@ -374,7 +374,7 @@ def test_a_table_that_nobody_wants(install: Install) -> None:
 
 
 def test_a_plugin_that_fails_to_take_its_settings(install: Install) -> None:
-    """It is skipped whole: none of its hooks is called any more, and who requires it is told."""
+    """It is skipped whole: none of its hooks is called from then on, and a plugin that requires it is told."""
     install("paint", CONFIGURED + textwrap.dedent(GOOD.format(name="paint")).replace("\n", "\n    "))
     install("good", GOOD.format(name="good"))
     registry = load("good", "paint")

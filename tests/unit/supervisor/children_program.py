@@ -41,21 +41,21 @@ def dispatcher(start: Start) -> AnyChild:
 
 
 def answers(control: socket.socket) -> int:
-    """Be a dispatcher that answers every AgentStarted, until its socket is closed."""
+    """Act as a dispatcher that answers every AgentStarted, until its socket is closed."""
     while data := control.recv(65536):
         control.send(Known(SUPERVISOR_TO_DISPATCHER.decode(data).name).encode())
     return 0
 
 
 def serves(control: socket.socket) -> int:
-    """Be a keeper that waits until its socket is closed."""
+    """Act as a keeper that waits until its socket is closed."""
     while control.recv(65536):
         pass
     return 0
 
 
 def stays(_: socket.socket) -> NoReturn:
-    """Be a process that only SIGKILL ends."""
+    """Act as a process that only SIGKILL ends."""
     die_with_parent(os.getppid())
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     while True:

@@ -23,13 +23,13 @@ EVERY_PYTHON = pytest.mark.parametrize("interpreter", interpreters().values(), i
 
 @dataclass
 class Seen:
-    """What a supervisor has printed and logged."""
+    """Output and log of a supervisor."""
 
     messages: list[str]
     log: list[dict[str, Any]]
 
     def events(self, event: str, **values: object) -> list[dict[str, Any]]:
-        """The lines of the log with these values."""
+        """Return the lines of the log with these values."""
         return [line for line in self.log if {"event": event, **values}.items() <= line.items()]
 
 
@@ -154,7 +154,7 @@ def test_a_child_that_closes_its_socket() -> None:
 
 
 def test_a_child_that_does_not_read() -> None:
-    """What is sent to it is lost, which is logged, and nobody waits for it."""
+    """A message to it is lost, which is logged, and nobody waits for it."""
     seen = supervised("""
         toy = keeper("toy", stays)
         def full():
@@ -171,7 +171,7 @@ def test_a_child_that_does_not_read() -> None:
 
 
 def test_last_words() -> None:
-    """What a child had sent is read before its end counts, however much it is."""
+    """Messages that a child had sent are read before its end counts, however many."""
     seen = supervised("""
         def ends(control):
             for number in range(20):

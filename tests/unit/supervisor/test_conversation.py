@@ -52,7 +52,7 @@ class Cast:
         return Agent(plugin, uid, Child(f"agent of {plugin}", lambda _: 0, SUPERVISOR_TO_KEEPER, KEEPER_TO_SUPERVISOR))
 
     def start(self, *children: AnyChild) -> None:
-        """As if these were forked: each has a new control socket."""
+        """Act as if these were forked: each has a new control socket."""
         for child in children:
             self.end(child)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -60,14 +60,14 @@ class Cast:
             self.ends[child.name] = ControlSocket(theirs, child.receives, child.sends)
 
     def end(self, child: AnyChild) -> None:
-        """As if it had ended."""
+        """Act as if it had ended."""
         if child.control is not None:
             child.control.close()
             child.control = None
             self.ends.pop(child.name).close()
 
     def sent(self, child: AnyChild) -> list[Message]:
-        """What the supervisor has sent to a child since the last call."""
+        """Return what the supervisor has sent to a child since the last call."""
         return list(iter(self.ends[child.name].receive, None))
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ def test_no_dispatcher(cast: Cast) -> None:
 
 
 def test_groups_that_are_not_granted(cast: Cast) -> None:
-    """Are not passed on, and the log says what to change; without any, the keeper still goes on."""
+    """Groups that are not granted are not passed on, and the log has advice; without any, the keeper goes on."""
     with capture_logs() as log:
         cast.conversation.take("agent of toy", Loaded(("tls13", "tlshd"), ("toy",)))
     assert [(line["child"], line["group"]) for line in log] == [("agent of toy", "tls13"), ("agent of toy", "tlshd")]
@@ -138,7 +138,7 @@ def test_a_keeper_that_loads_twice(cast: Cast) -> None:
 
 
 def test_a_keeper_that_has_not_loaded(cast: Cast) -> None:
-    """Is not told to go on by what the dispatcher knows of the process before it; nor is a name that no agent has."""
+    """A keeper does not go on by what the dispatcher knows of a process before it, nor a name without an agent."""
     cast.conversation.take("agent of toy", Loaded(("toy",), ("toy",)))
     cast.start(cast.toy.keeper)
     cast.conversation.take("dispatcher", Known("agent of toy"))
@@ -150,7 +150,7 @@ def test_a_keeper_that_has_not_loaded(cast: Cast) -> None:
 
 @pytest.mark.parametrize("message", [WorkerJoined(5), WorkerDied(5, -9), Serving((5,)), Failed("why", 1)])
 def test_reports(cast: Cast, message: Any) -> None:
-    """What a keeper reports of its workers changes nothing."""
+    """A keeper's reports of its workers change nothing."""
     cast.conversation.take("agent of toy", message)
     assert cast.sent(cast.dispatcher) == cast.sent(cast.toy.keeper) == []
 

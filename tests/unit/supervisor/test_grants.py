@@ -1,4 +1,4 @@
-"""Which groups the agent of a plugin may join."""
+"""Groups that the agent of a plugin may join."""
 
 from __future__ import annotations
 

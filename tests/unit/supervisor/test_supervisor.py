@@ -30,7 +30,7 @@ only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root sees the ope
 
 @contextlib.contextmanager
 def started(folder: Path, configuration: str = "") -> Iterator[Service]:
-    """A service in a folder that outlives it; nobody waits for its agents."""
+    """Start a service in a folder that outlives it; nobody waits for its agents."""
     service = Service(folder, configuration)
     try:
         yield service
@@ -59,7 +59,7 @@ def test_stops_while_it_starts(child: str) -> None:
 
 
 def failed(service: Service) -> str:
-    """A service that must not start: it ends with status 2 and leaves nothing.  What it said."""
+    """Check that a service does not start: it ends with status 2 and leaves nothing.  Return its output."""
     assert service.process.wait(30) == 2
     assert not service.processes()
     return service.log.end()
@@ -212,7 +212,7 @@ def test_a_plugin_claims_groups_that_are_not_its_own() -> None:
 
 @only_root
 def test_a_plugin_is_given_groups() -> None:
-    """What the configuration grants it may join, whatever they are called."""
+    """A plugin may join the groups that the configuration grants it, by any name."""
     granted = '[agents.greedy]\ngroups = ["greedy", "tlshd", "tls13", "other"]\n'
     with running_service(granted, plugins={"greedy": GREEDY}) as service:
         service.log.wait("joined", protocol="greedy")
@@ -257,7 +257,7 @@ UNREAD = "nobody reads a table"
 
 
 def test_tables_that_nobody_reads() -> None:
-    """Are warned of, once, with what to do; that of a protocol is read, whatever its plugin is called."""
+    """Tables that nobody reads are warned of once, with advice; a protocol's is read, by any name of its plugin."""
     tables = "[plugins.tls31]\n[plugins.tls13]\n[plugins.greedy]\n[agents.audit]\nprocesses = 2\n[agents.tls13]\n"
     with running_service(tables, plugins={"several": GREEDY, "broken": "import left_pad\n"}) as service:
         service.log.wait(UNREAD, number=2)

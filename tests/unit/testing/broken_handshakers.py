@@ -20,7 +20,7 @@ from tests.unit.testing.toy_exchange import NONCE, Exchange, body_size
 from tests.unit.testing.toy_plugin import DatagramHandshaker, ToyHandshaker, ToySettings
 
 kept: list[object] = []
-"""What plugins that leak hold on to."""
+"""Objects that plugins that leak hold on to."""
 
 
 def forget() -> None:
@@ -137,7 +137,7 @@ class ReadsAhead(ToyHandshaker):
 
 
 class ExpectsWholeMessages(ToyHandshaker):
-    """What one end sends at once the other receives at once, on the author's machine."""
+    """Handshaker that expects to receive at once what one end sends at once, as on the author's machine."""
 
     async def receive(self, endpoint: Endpoint) -> bytes:
         waiting = await endpoint.peek(4096)

@@ -1,1 +1,1 @@
-"""What a plugin imports in mid-handshake."""
+"""A module that a plugin imports in mid-handshake."""

@@ -68,7 +68,7 @@ class Careless(ToySettings):
 
 @dataclass(frozen=True)
 class Terse(ToySettings):
-    """Does not say which setting is wrong."""
+    """Settings whose error does not say which of them is wrong."""
 
     def __post_init__(self) -> None:
         if self.tries < 1:
@@ -87,7 +87,7 @@ class PreparesRudely(ToyProtocol):
 
 
 def with_settings(kind: type[ToySettings]) -> ToyPlugin:
-    """The toy with other settings."""
+    """Return the toy with other settings."""
     return ToyPlugin(type("Changed", (ToyProtocol,), {"settings_type": kind}))
 
 
@@ -102,7 +102,7 @@ class Fault:
     works: bool = True
 
     def suite(self) -> ConformanceSuite:
-        """The conformance test of this plugin."""
+        """Return the conformance test of this plugin."""
         scenario = scenario_for(self.plugin, **self.changes)
 
         class Suite(ConformanceSuite):
@@ -113,7 +113,7 @@ class Fault:
 
 
 def found_by(check: str, handshaker: type[ToyHandshaker], says: str, *, works: bool = True) -> Any:
-    """A handshaker that breaks a rule."""
+    """Return the parameter of a handshaker that breaks a rule."""
     base = DatagramProtocol if issubclass(handshaker, DatagramHandshaker) else ToyProtocol
     changes = {"streams": False} if base is DatagramProtocol else {}
     fault = Fault(check, says, plugin_with(handshaker, base), changes, works)
@@ -121,7 +121,7 @@ def found_by(check: str, handshaker: type[ToyHandshaker], says: str, *, works: b
 
 
 def other(check: str, name: str, says: str, plugin: object, *, works: bool = True, **changes: Any) -> Any:
-    """A plugin that breaks a rule elsewhere."""
+    """Return the parameter of a plugin that breaks a rule elsewhere."""
     return pytest.param(Fault(check, says, plugin, changes, works), id=f"{check}-{name}")
 
 

@@ -1,4 +1,4 @@
-"""What the suite sees: secrets in any writing, imports that do input and output, what is left behind."""
+"""Observations of the suite: secrets in any writing, imports that do input and output, what is left behind."""
 
 from __future__ import annotations
 

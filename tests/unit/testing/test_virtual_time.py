@@ -32,7 +32,7 @@ def test_waiting_costs_nothing() -> None:
 
 
 def test_time_stands_still_while_anything_happens() -> None:
-    """What is in a socket is heard before any timer, and a thread's work is waited for."""
+    """Data in a socket is read before any timer, and a thread's work is waited for."""
 
     async def scene() -> None:
         loop = asyncio.get_running_loop()
@@ -72,7 +72,7 @@ def test_idle_comes_before_time_moves() -> None:
 
 @pytest.mark.parametrize("wait", [time.sleep, lambda seconds: threading.Event().wait(seconds), lambda _: _read()])
 def test_what_blocks_is_interrupted(wait: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it hangs, with the place in ``blocked``."""
+    """A call that blocks is interrupted where it hangs, with the place in ``blocked``."""
     monkeypatch.setattr(virtual_time, "BLOCKED_AFTER", 0.2)
     loop = VirtualTimeLoop()
 
@@ -104,7 +104,7 @@ def test_errors_that_nobody_handles() -> None:
 
 
 def test_tasks_are_not_left() -> None:
-    """What still runs at the end is cancelled, also what has to be told twice."""
+    """A task that still runs at the end is cancelled, also one that has to be told twice."""
     told: list[bool] = []
 
     async def stubborn() -> None:

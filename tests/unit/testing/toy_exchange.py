@@ -18,7 +18,7 @@ LARGEST = 64
 
 
 def body_size(header: bytes) -> int:
-    """How many bytes follow a header.  Raises HandshakeFailed."""
+    """Return the number of bytes that follow a header.  Raises HandshakeFailed."""
     size = int.from_bytes(header, "big")
     if not 1 <= size <= LARGEST:
         raise HandshakeFailed(Failure.GARBAGE, f"a message of {size} bytes")
@@ -40,7 +40,7 @@ class Exchange:
         self.finished = False
 
     def begin(self) -> bytes:
-        """What goes out first."""
+        """Return what goes out first."""
         return frame(self._ours) if self._role is Role.CLIENT else b""
 
     def feed(self, message: bytes) -> bytes:
@@ -76,6 +76,6 @@ class Exchange:
 
 
 def keystream(key: Secret, role: Role, number: int, size: int) -> bytes:
-    """For record ``number`` of what ``role`` sends.  A toy: nothing is authenticated."""
+    """Make the keystream for record ``number`` of what ``role`` sends.  A toy: nothing is authenticated."""
     seed = bytes([role]) + number.to_bytes(8, "big")
     return hashlib.shake_256(key.reveal() + seed).digest(size)

@@ -148,7 +148,7 @@ class ToyStream:
         await self._send_record(b"")
 
     async def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""
 
 
 class ToyProtocol(Protocol):
@@ -191,7 +191,7 @@ class ToyPlugin:
 
 
 def plugin_with(handshaker: type[ToyHandshaker], base: type[ToyProtocol] = ToyProtocol, **names: Any) -> ToyPlugin:
-    """The toy with another handshaker; ``names``: further attributes of the protocol."""
+    """Return the toy with another handshaker; ``names``: further attributes of the protocol."""
     protocol = type("Changed", (base,), {"handshaker": handshaker, **names})
     return ToyPlugin(protocol, None if issubclass(base, DatagramProtocol) else ToyStream)
 
@@ -203,7 +203,7 @@ STRANGER = HandshakeOptions(group="toy", role=Role.SERVER, attributes={"key": OT
 
 
 def scenario_for(plugin: object, **changes: Any) -> Scenario:
-    """The toy's scenario."""
+    """Return the toy's scenario."""
     given: dict[str, Any] = {
         "client": CLIENT,
         "server": SERVER,

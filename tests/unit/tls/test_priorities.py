@@ -100,7 +100,7 @@ def test_words_of_older_versions(words: str) -> None:
 
 
 def test_the_default_of_the_published_form() -> None:
-    """What a kernel of the published form asks for by itself is understood whole."""
+    """The default policy of a kernel of the published form is understood whole."""
     policy = parse_priorities(
         "NORMAL:-VERS-ALL:+VERS-TLS1.3:%NO_TICKETS:-CIPHER-ALL:"
         "+AES-256-GCM:+AES-128-GCM:+CHACHA20-POLY1305:+AES-128-CCM"
@@ -213,7 +213,7 @@ def test_every_spelling_is_read_in_either_case() -> None:
 
 
 def test_two_policies_hold_together() -> None:
-    """What both allow, in the order of the first; the stricter of each option."""
+    """A policy holds what both allow, in the order of the first; the stricter of each option."""
     first = parse_priorities("PERFORMANCE:%SERVER_PRECEDENCE")
     both = first.within(parse_priorities("SECURE192:%NO_TICKETS"))
     assert both.ciphers == (AES_256, CHACHA20)

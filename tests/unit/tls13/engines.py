@@ -36,7 +36,7 @@ def first_alert(client: ClientEngine, data: bytes) -> int | None:
 def bare_peer(
     method: int, *, version: int = SSL.TLS1_3_VERSION, sigalgs: bytes = b"", alpn: bytes = b""
 ) -> SSL.Connection:
-    """OpenSSL without our engine, limited to one version."""
+    """Make a peer of OpenSSL without our engine, limited to one version."""
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import load_der_private_key
 
@@ -60,7 +60,7 @@ def bare_peer(
 
 
 def peer_output(peer: SSL.Connection) -> bytes:
-    """What it writes as its next step."""
+    """Return what it writes as its next step."""
     with pytest.raises(SSL.WantReadError):
         peer.do_handshake()
     return peer.bio_read(1 << 16)
@@ -71,7 +71,7 @@ def peer_takes(peer: SSL.Connection, data: bytes) -> None:
 
 
 def bare_hears(refused: Engine, peer: SSL.Connection, data: bytes) -> Failure:
-    """``data`` makes ``refused`` fail; bare OpenSSL hears the alert of the table.  Returns the failure."""
+    """Check that ``data`` makes ``refused`` fail, and bare OpenSSL gets the table's alert.  Return the failure."""
     error = failed(refused, data)
     peer_takes(peer, refused.data_to_send())
     with pytest.raises(SSL.Error):
@@ -82,7 +82,7 @@ def bare_hears(refused: Engine, peer: SSL.Connection, data: bytes) -> Failure:
 
 
 def alert_of_bare(peer: SSL.Connection, error: HandshakeFailed) -> bool:
-    """OpenSSL is broken for good by a fatal alert: a second attempt fails without any input."""
+    """True if OpenSSL is broken for good by a fatal alert: a second attempt fails without any input."""
     with pytest.raises(SSL.Error):
         peer.do_handshake()
     return error.failure.alert is not None

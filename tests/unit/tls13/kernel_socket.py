@@ -22,7 +22,7 @@ SOL_TLS, TLS_TX, TLS_RX, RECORD_TYPE_SET, RECORD_TYPE_GET = 282, 1, 2, 1, 2
 
 class _Key:
     def __init__(self, info: bytes) -> None:
-        """``struct tls12_crypto_info_aes_gcm_128``: version, cipher type, iv 8, key 16, salt 4, sequence 8."""
+        """Take ``struct tls12_crypto_info_aes_gcm_128``: version, cipher type, iv 8, key 16, salt 4, sequence 8."""
         assert info[:4] == b"\x04\x03\x33\x00"
         assert len(info) == 40
         iv, key, salt, self.sequence = info[4:12], info[12:28], info[28:32], int.from_bytes(info[32:], "big")
@@ -73,7 +73,7 @@ class KernelTlsSocket:
         return self._send(record_type[0], b"".join(buffers))
 
     def _send(self, record_type: int, data: bytes) -> int:
-        """A record that was begun is sent whole, by the kernel itself where the caller does not wait."""
+        """Send a record that was begun whole, by the kernel itself where the caller does not wait."""
         if self._sending is not None and self._sending.is_alive():
             raise BlockingIOError
         header = b"\x17\x03\x03" + (len(data) + 17).to_bytes(2, "big")

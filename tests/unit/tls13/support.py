@@ -31,12 +31,12 @@ def rfc8448(name: str) -> bytes:
 
 
 def believe(chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
-    """Verification that believes what it is shown: for tests of something else."""
+    """Accept any chain: for tests of something else."""
     return chain
 
 
 def records(data: bytes) -> Iterator[bytes]:
-    """Whole records."""
+    """Yield whole records."""
     position = 0
     while position < len(data):
         end = position + 5 + int.from_bytes(data[position + 3 : position + 5], "big")
@@ -64,14 +64,14 @@ def feed(engine: Engine, data: bytes, psk: PresharedKey | None = None) -> None:
 
 
 def failed(engine: Engine, data: bytes, psk: PresharedKey | None = None) -> HandshakeFailed:
-    """The error that ``data`` ends in."""
+    """Return the error that ``data`` ends in."""
     with pytest.raises(HandshakeFailed) as caught:
         feed(engine, data, psk)
     return caught.value
 
 
 def refusal(refused: Engine, told: Engine, data: bytes, psk: PresharedKey | None = None) -> HandshakeFailed:
-    """``data`` makes ``refused`` fail, and its peer hears the alert that the table names for the failure."""
+    """Check that ``data`` makes ``refused`` fail, and that its peer gets the alert that the table names."""
     error = failed(refused, data, psk)
     heard = failed(told, refused.data_to_send())
     assert heard.failure is Failure.PEER_REFUSED
@@ -80,7 +80,7 @@ def refusal(refused: Engine, told: Engine, data: bytes, psk: PresharedKey | None
 
 
 def session_layers(suite: CipherSuite = SUITES[0], sequence: int = 0) -> tuple[RecordLayer, RecordLayer]:
-    """A client's and a server's record layer of one session."""
+    """Make a client's and a server's record layer of one session."""
     size = 32 if suite.hash == "sha256" else 48
     client, server = Secret(b"c" * size), Secret(b"s" * size)
     ends = (Role.CLIENT, Role.SERVER)

@@ -38,7 +38,7 @@ def handshaker() -> Tls13Handshaker:
 
 
 def bare(role: Role, secrets: dict[bytes, bytes] | None = None) -> SSL.Connection:
-    """The library's own connection, as our peer; its secrets by label go into ``secrets``."""
+    """Make the library's own connection, as our peer; its secrets by label go into ``secrets``."""
     context = SSL.Context(SSL.TLS_METHOD)
 
     def log(_: SSL.Connection, line: bytes) -> None:
@@ -57,7 +57,7 @@ def bare(role: Role, secrets: dict[bytes, bytes] | None = None) -> SSL.Connectio
 
 
 def step(connection: SSL.Connection) -> bytes:
-    """One step of the handshake, and what it gives to send."""
+    """Take one step of the handshake, and return what it gives to send."""
     with suppress(SSL.WantReadError):
         connection.do_handshake()
     try:
@@ -67,7 +67,7 @@ def step(connection: SSL.Connection) -> bytes:
 
 
 async def run(role: Role, ours: socket.socket) -> Result:
-    """Our side of the handshake."""
+    """Run our side of the handshake."""
     loop = asyncio.get_running_loop()
     request = Request(
         id=1,
@@ -94,7 +94,7 @@ def send_split(sock: socket.socket, data: bytes, splits: list[int]) -> None:
 
 
 def decrypted(result: Result, role: Role, data: bytes) -> bytes:
-    """What the session makes of the bytes that were left in the socket."""
+    """Decrypt the bytes that were left in the socket."""
     suite = BY_CODE[result.session["cipher"]]
     secrets = (result.session["client-traffic-secret"], result.session["server-traffic-secret"])
     layer = RecordLayer(role, suite, *secrets)
@@ -102,7 +102,7 @@ def decrypted(result: Result, role: Role, data: bytes) -> bytes:
 
 
 def left_over(sock: socket.socket) -> bytes:
-    """All that is left in a socket whose peer has closed."""
+    """Return all that is left in a socket whose peer has closed."""
     sock.setblocking(True)
     return b"".join(iter(lambda: sock.recv(65536), b""))
 
@@ -165,7 +165,7 @@ def ending(peer: Callable[[], None], sock: socket.socket) -> None:
 
 
 def drained(connection: SSL.Connection) -> bytes:
-    """All that waits to be sent."""
+    """Return all that waits to be sent."""
     parts = []
     while True:
         try:

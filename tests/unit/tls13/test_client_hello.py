@@ -24,7 +24,7 @@ def extension(number: int, body: bytes) -> bytes:
 
 
 def hello(*extensions: bytes, session: bytes = b"", suites: bytes = b"\x13\x01", tail: bytes = b"") -> bytes:
-    """A ClientHello's body."""
+    """Make a ClientHello's body."""
     joined = b"".join(extensions)
     return (
         b"\x03\x03"
@@ -167,14 +167,14 @@ def test_what_nobody_should_send(case: str) -> None:
     ids=["data", "ccs", "empty", "server hello", "alert", "endless", "followed"],
 )
 def test_records_that_do_not_begin_one(data: bytes, failure: Failure) -> None:
-    """What cannot be the beginning of a ClientHello, by its record."""
+    """Records that cannot be the beginning of a ClientHello are known by their header."""
     with pytest.raises(HandshakeFailed) as caught:
         ClientHelloReader().feed(data)
     assert caught.value.failure is failure
 
 
 def test_an_alert_has_its_name() -> None:
-    """What the peer wants is said, where its alert tells; every alert that we send has a name; others their number."""
+    """The peer's wish is reported where its alert tells it; each alert that we send has a name, others their number."""
     with pytest.raises(HandshakeFailed, match=r"alert 116 \(certificate_required\): it wants a certificate of ours$"):
         ClientHelloReader().feed(record(b"\x02\x74", 21))
     sent = {failure.alert for failure in Failure} - {None}

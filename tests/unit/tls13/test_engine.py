@@ -183,7 +183,7 @@ def test_the_peers_signature_algorithms_choose(
 
 
 def limited_contexts(algorithms: str) -> Contexts:
-    """Contexts whose peers are offered these signature algorithms alone."""
+    """Make contexts whose peers are offered these signature algorithms alone."""
 
     class Limited(Contexts):
         def _make(self, *arguments: object) -> SSL.Context:

@@ -86,7 +86,7 @@ def test_without_trust_nobody_is_believed() -> None:
 
 
 def test_an_error_of_verification_itself_fails_closed() -> None:
-    """Whatever goes wrong while judging: INTERNAL, and no session."""
+    """An error of any kind while judging: INTERNAL, and no session."""
     client, server = client_engine(verify=lambda chain: chain[99:] + (1 // 0,)), server_engine()
     feed(server, client.data_to_send())
     assert refusal(client, server, server.data_to_send()).failure is Failure.INTERNAL

@@ -24,7 +24,7 @@ from hsframework_tls13.ktls import (
 
 
 def layout(iv: int, key: int, salt: int) -> type[ctypes.Structure]:
-    """``struct tls12_crypto_info_*`` of linux/tls.h."""
+    """Return ``struct tls12_crypto_info_*`` of linux/tls.h."""
 
     class Info(ctypes.Structure):
         _fields_ = (

@@ -66,7 +66,7 @@ def known(*keys: PresharedKey) -> Any:
 async def both(
     client: Request, server: Request, handshaker: Tls13Handshaker = HANDSHAKER
 ) -> tuple[Result | BaseException, Result | BaseException]:
-    """Both ends of a connection, each by the plugin."""
+    """Run both ends of a connection, each by the plugin."""
     near, far = tcp_pair()
     with near, far:
         loop = asyncio.get_running_loop()
@@ -120,7 +120,7 @@ def test_psk(key: PresharedKey) -> None:
 
 
 def test_the_session_travels() -> None:
-    """What the result holds goes through the plugin's own specification and comes back the same, secrets as secrets."""
+    """The session goes through the plugin's own specification and comes back the same, secrets as secrets."""
     result, _ = results(AS_CLIENT, AS_SERVER)
     specification = Tls13Protocol().specification
     codec = attribute_codec(specification, "session")
@@ -269,7 +269,7 @@ class Peer:
 
 
 async def last_flight_with_data(role: Role, cut: int) -> bytes:
-    """A peer sends its last flight and data of its session at once, in two pieces; what is left in our socket?"""
+    """Return what is left in our socket after a last flight and data of the session, sent together in two pieces."""
     near, far = tcp_pair()
     with near, far:
         loop = asyncio.get_running_loop()
@@ -326,7 +326,7 @@ def test_many_at_once() -> None:
 
 
 def test_hooks() -> None:
-    """What is registered, and which sessions the plugin takes for its own."""
+    """The plugin's hooks are registered, and take its own sessions alone."""
     (protocol,) = hooks.hsframework_protocols()
     assert (protocol.name, protocol.groups) == ("tls13", ("tls13", "tlshd"))
     assert protocol.settings_type is Settings

@@ -37,14 +37,14 @@ def offer(policy: str, **settings: Any) -> Offer:
 
 
 def hello(policy: str) -> ClientHello:
-    """The ClientHello of a client with this policy."""
+    """Return the ClientHello of a client with this policy."""
     offered = CONTEXTS.offer(asked(AS_CLIENT, policy), CONTEXTS.settings.suites)
     data = client_engine(suites=offered.suites, choices=offered.choices).data_to_send()
     return parse_client_hello(data[HEADER_SIZE + 4 :])
 
 
 def agreed(client: Request, server: Request, handshaker: Tls13Handshaker | None = None) -> tuple[str, str]:
-    """Cipher and group of a handshake that succeeds."""
+    """Return cipher and group of a handshake that succeeds."""
     first, second = run(both(client, server, *([handshaker] if handshaker else [])))
     assert isinstance(first, Result), first
     assert isinstance(second, Result), second
@@ -53,7 +53,7 @@ def agreed(client: Request, server: Request, handshaker: Tls13Handshaker | None 
 
 
 def refused(client: Request, server: Request, handshaker: Tls13Handshaker | None = None) -> list[Failure]:
-    """How a handshake fails at each end."""
+    """Return the failures of a handshake at each end."""
     ends = run(both(client, server, *([handshaker] if handshaker else [])))
     failures = []
     for end in ends:
@@ -183,7 +183,7 @@ def test_what_cannot_be_kept(policies: tuple[str, ...], words: str, role: str) -
 
 
 def test_a_policy_is_never_wider_than_the_settings() -> None:
-    """Whatever it asks for, in whatever order."""
+    """A policy is never wider than the settings, with any words in any order."""
     narrow = {"ciphers": ("TLS_AES_256_GCM_SHA384",), "groups": ("P-384", "X25519"), "key_shares": ("X25519",)}
     for policy in ("NORMAL", "PERFORMANCE", "NORMAL:+GROUP-X448"):
         found = offer(policy, **narrow)

@@ -1,4 +1,4 @@
-"""Which key shares a client sends: all of those that are configured, or the best alone where it was taken before."""
+"""Key shares that a client sends: all that are configured, or the best alone where it was taken before."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Hellos:
 def handshake(
     hellos: Hellos, client: Tls13Handshaker, server: Tls13Handshaker, request: Request = NEAR
 ) -> Sequence[tuple[int, ...]]:
-    """The key shares of each ClientHello of one handshake, which succeeds."""
+    """Return the key shares of each ClientHello of one handshake, which succeeds."""
 
     class Both:
         async def handshake(self, asked: Request, endpoint: Any) -> Result:
@@ -76,7 +76,7 @@ def test_the_second_handshake_sends_one_key_share(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_server_that_takes_another_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It gets what it wants in a second ClientHello, and is not predicted any more; nor is one that never took it."""
+    """It gets what it wants in a second ClientHello, and is no longer predicted; nor is one that never took it."""
     hellos, client = Hellos(monkeypatch), handshaker()
     classic = handshaker(groups=("P-384",), key_shares=("P-384",))
     handshake(hellos, client, handshaker())
@@ -86,7 +86,7 @@ def test_a_server_that_takes_another_group(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_failure_takes_the_prediction_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the reason: a server that one key share breaks is tried with all."""
+    """A server that one key share breaks is tried with all, for any reason."""
     hellos, client, server = Hellos(monkeypatch), handshaker(), handshaker()
     handshake(hellos, client, server)
     stranger = replace(AS_SERVER, identities=(ROOT.issue(["other.example"]).identity,))

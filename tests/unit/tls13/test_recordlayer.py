@@ -32,7 +32,7 @@ def data_of(events: list[Event]) -> bytes:
 
 
 def hostile_server() -> tuple[RecordLayer, Sealer]:
-    """A client's layer, and the means to write anything under the keys of its server."""
+    """Make a client's layer, and the means to write anything under the keys of its server."""
     client, _ = session_layers(AES_128_GCM)
     return client, Sealer(AES_128_GCM, Secret(b"s" * 32))
 
@@ -44,7 +44,7 @@ def broken_by(records: bytes, layer: RecordLayer) -> SessionBroken:
 
 
 def alert_heard(client: RecordLayer) -> int | None:
-    """The alert in what ``client`` has to say, as its server reads it."""
+    """Return the alert that ``client`` sends, as its server reads it."""
     _, server = session_layers(AES_128_GCM)
     with pytest.raises(SessionBroken) as caught:
         server.receive_data(client.data_to_send())
@@ -79,7 +79,7 @@ def test_data_passes_under_every_suite(suite: CipherSuite, size: int) -> None:
 
 
 def conversation() -> bytes:
-    """What a client says: data, a KeyUpdate with a wish, data, a KeyUpdate without, data, close_notify."""
+    """Encrypt data, a KeyUpdate with a wish, data, a KeyUpdate without, data, close_notify."""
     client, _ = session_layers()
     said = client.encrypt(b"one") + client.update_keys(True) + client.encrypt(b"two" * 100)
     return said + client.update_keys() + client.encrypt(b"three") + client.close()
@@ -112,7 +112,7 @@ def test_input_may_be_split_into_many(cuts: list[int]) -> None:
 @hypothesis_settings(deadline=None)
 @given(st.integers(0, len(CONVERSATION) * 8 - 1))
 def test_a_flipped_bit_is_never_accepted(bit: int) -> None:
-    """Whatever is changed on the way: a documented error, and no event from the changed record on."""
+    """A change on the way is a documented error, and no event comes from the changed record on."""
     _, server = session_layers()
     spoilt = bytearray(CONVERSATION)
     spoilt[bit // 8] ^= 1 << bit % 8
@@ -194,7 +194,7 @@ def sealed(*inner: tuple[int, bytes]) -> Callable[[Sealer], bytes]:
 
 
 def padded(content: bytes, padding: int) -> Callable[[Sealer], bytes]:
-    """A record whose plaintext ends in zeros: ``content`` has its type as its last byte."""
+    """Seal a record whose plaintext ends in zeros: ``content`` has its type as its last byte."""
 
     def make(sealer: Sealer) -> bytes:
         inner = content + bytes(padding)

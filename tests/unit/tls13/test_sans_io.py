@@ -1,4 +1,4 @@
-"""What is called sans-IO imports no I/O: checked in the source, so that nobody has to remember."""
+"""Modules that are called sans-IO import no I/O: checked in the source, so that nobody has to remember."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def test_data_before_an_error_is_delivered(pair: Pair, channel: MakeChannel) -> 
 
 
 def test_a_key_update_is_answered_while_reading(pair: Pair, channel: MakeChannel) -> None:
-    """Who only reads answers too; both directions go on under new keys."""
+    """A stream that only reads answers too; both directions go on under new keys."""
     client, server = TlsStream(channel(pair[0], Role.CLIENT)), TlsStream(user_space(pair[1], Role.SERVER))
     server.update_keys(request_peer=True)
     server.send(b"under new keys")
@@ -219,7 +219,7 @@ def test_timeouts(pair: Pair, channel: MakeChannel) -> None:
 
 
 def test_a_send_that_timed_out_goes_on(pair: Pair) -> None:
-    """What a full socket did not take goes first next time; no record is cut or sent twice."""
+    """A record that a full socket did not take goes first next time; none is cut or sent twice."""
     client, server = TlsStream(user_space(pair[0], Role.CLIENT)), TlsStream(user_space(pair[1], Role.SERVER))
     for end in pair:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 17)
@@ -331,7 +331,7 @@ def test_parameters_make_the_channel(pair: Pair) -> None:
 
 
 def test_a_session_that_is_not_in_the_socket(pair: Pair) -> None:
-    """What is said to be in the kernel is looked for there: else everything would be sent in plain text."""
+    """A session that should be in the kernel is looked for there: else everything would be sent in plain text."""
     with pytest.raises(StreamError, match="plain text"):
         channel_for(established(True), pair[0])
 

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from hsframework.dispatcher.sources.kernel.wire import Wire
+from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending, Wire
 from hsframework.netlink.control import accepted_attributes, find_family
+from hsframework.netlink.handler_classes import NO_CLASS, handler_classes
 from hsframework.netlink.kernel_codec import KernelCodec
 from hsframework.netlink.socket import NETLINK_GENERIC, NetlinkError, RequestSocket
 from hsframework.netlink.spec import builtin_specification
 
 _SPECIFICATION = builtin_specification("handshake")
-HANDLER_CLASSES = {"tlshd": 1}
-"""The handler class of each of the kernel's groups."""
-
-NO_CLASS = 0
-"""A handler class of which there are no requests."""
 
 
 class GenericWire(Wire):
@@ -35,27 +29,29 @@ class GenericWire(Wire):
             # Asked of the running kernel: one unknown attribute makes it refuse a DONE, and nothing completes.
             self._done_takes = accepted_attributes(requests, family, _SPECIFICATION, "done")
             self._groups = family.groups
-            super().__init__(requests, NETLINK_GENERIC, _SPECIFICATION, family.number)
+            self._classes = handler_classes(family)
+            codec = KernelCodec(_SPECIFICATION, message_type=family.number)
+            super().__init__(requests, NETLINK_GENERIC, codec)
         except BaseException:
             requests.close()
             raise
 
     def _group(self, group: str) -> int:
-        if group not in self._groups:
+        if group not in self._classes:
             raise NetlinkError(f"the kernel's family has no group {group!r}", errno=errno.EINVAL)
         return self._groups[group]
 
-    def accept(self, group: str) -> Mapping[str, Any] | None:
+    def accept(self, group: str) -> Accepted | None:
         try:
-            answers = self._requests.request(self._codec, "accept", {"handler-class": HANDLER_CLASSES[group]})
+            answers = self._requests.request(self._codec, "accept", {"handler-class": self._classes[group]})
         except NetlinkError as error:
             if error.errno == errno.EAGAIN:
                 return None
             raise
-        return answers[0].values
+        return Accepted(answers[0].values)
 
-    def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
-        values = {"status": status, "sockfd": fd, "remote-auth": peers}
+    def done(self, fd: int, ending: Ending) -> None:
+        values = {"status": ending.status, "sockfd": fd, "remote-auth": ending.peers}
         accepted = {name: value for name, value in values.items() if name in self._done_takes}
         self._requests.request(self._codec, "done", accepted, acknowledge=True)
 
@@ -89,3 +85,13 @@ def refusal() -> Refusal | None:
     finally:
         requests.close()
     return None
+
+
+def kernel_groups() -> frozenset[str]:
+    """Return the groups that the running kernel has; none where it has no such family.  Raises NetlinkError."""
+    requests = RequestSocket(NETLINK_GENERIC)
+    try:
+        family = find_family(requests, _SPECIFICATION.name)
+    finally:
+        requests.close()
+    return frozenset() if family is None else frozenset(handler_classes(family))

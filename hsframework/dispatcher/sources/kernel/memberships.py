@@ -70,6 +70,11 @@ class Memberships:
         for group in self._states:
             self.send(group, event)
 
+    def drain(self, group: str) -> None:
+        """Refuse what waits in a group that was left.  Raises ServiceLost."""
+        if self._states.get(group) is GroupState.LEFT:
+            self.send(group, GroupEvent.READY)
+
     def _perform(self, group: str, actions: Iterable[GroupAction]) -> GroupEvent | None:
         """Perform the actions of a row up to the first whose result is an event, and return that."""
         for action in actions:

@@ -21,9 +21,9 @@ import structlog
 
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.namespaces import network_namespace
-from hsframework.dispatcher.sources.kernel.genl import HANDLER_CLASSES
 from hsframework.errors import HsframeworkError
 from hsframework.netlink.control import loaded_family
+from hsframework.netlink.handler_classes import handler_classes
 from hsframework.netlink.holders import Unnamed, holder_by_port
 from hsframework.netlink.members import NETLINK_SOCK_DIAG, NetlinkSocket, netlink_sockets
 from hsframework.netlink.socket import NETLINK_GENERIC, RequestSocket
@@ -73,7 +73,7 @@ def form_groups(configuration: Configuration) -> list[FormGroups]:
         finally:
             sock.close()
         if family is not None:
-            served = {name: number for name, number in family.groups.items() if name in HANDLER_CLASSES}
+            served = {name: family.groups[name] for name in handler_classes(family)}
             found.append(FormGroups("kernel", NETLINK_GENERIC, served))
         raw = configuration.kernel.raw
         if raw.enabled:

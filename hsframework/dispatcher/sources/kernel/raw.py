@@ -2,16 +2,24 @@
 
 A kernel has it where a module offers it, which may come and go while we run.  The module cannot be removed while any
 process has a socket of the family open.  ``docs/design/raw-netlink.md`` has the bytes, and the choices that are ours.
+The contents of the nests are in :mod:`~hsframework.dispatcher.sources.kernel.raw_dialects`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+import socket
+from collections.abc import Mapping
 
-from hsframework.dispatcher.sources.kernel.wire import Wire
+import structlog
+
+from hsframework.dispatcher.sources.kernel.raw_codec import RawCodec
+from hsframework.dispatcher.sources.kernel.raw_dialects import MECHANISM, UNKNOWN, Dialect, dialect_named, dialect_of
+from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending, Wire
+from hsframework.errors import MessageError
+from hsframework.netlink.attributes import MAX_PAYLOAD, attributes_from
 from hsframework.netlink.messages import Message
 from hsframework.netlink.socket import NetlinkError, RequestSocket, has_family
 from hsframework.netlink.spec import builtin_specification
@@ -24,6 +32,8 @@ _ERRNO = {
     _STATUS["notready"]: errno.EAGAIN,
     _STATUS["systemfault"]: errno.EIO,
 }
+
+_log = structlog.get_logger("hsframework.dispatcher")
 
 
 class RawWire(Wire):
@@ -40,7 +50,7 @@ class RawWire(Wire):
         self._protocols = protocols
         requests = RequestSocket(protocol)
         try:
-            super().__init__(requests, protocol, _SPECIFICATION, 0)
+            super().__init__(requests, protocol, RawCodec(_SPECIFICATION))
             self._spare = os.dup(self.fileno())
         except BaseException:
             requests.close()
@@ -49,21 +59,24 @@ class RawWire(Wire):
     def _group(self, group: str) -> int:
         return self._protocols[group]
 
-    def accept(self, group: str) -> Mapping[str, Any] | None:
+    def accept(self, group: str) -> Accepted | None:
         (answer,) = self._requests.request(self._codec, "accept", {"protocol": self._protocols[group]})
         if answer.values.get("msg-status") == _STATUS["notready"]:
             return None
         _check("ACCEPT", answer)
-        return {**answer.values.get("accept-resp", {}), "sockfd": answer.values.get("sockfd", -1)}
+        return _accepted(answer)
 
-    def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
+    def done(self, fd: int, ending: Ending) -> None:
+        dialect = dialect_named(ending.dialect)
         # DONE closes the descriptor that it names: the spare one, which exists even if no further fd can be had.
         os.dup2(fd, self._spare, inheritable=False)
         try:
-            values = {"sockfd": self._spare, "done-args": {"status": status, "remote-auth": peers}}
+            values = {"sockfd": self._spare, "done-args": _done_args(dialect, ending)}
             for answer in self._requests.request(self._codec, "done", values, acknowledge=True):
                 _check("DONE", answer)
         except BaseException:
+            if ending.status and dialect.closing_may_succeed:
+                _shut_down(fd)
             os.dup2(self.fileno(), self._spare, inheritable=False)
             raise
         self._spare = os.dup(self.fileno())
@@ -71,6 +84,40 @@ class RawWire(Wire):
     def close(self) -> None:
         os.close(self._spare)
         super().close()
+
+
+def _accepted(answer: Message) -> Accepted:
+    """Return the request of an ACCEPT.  One that cannot be read has its socket alone, and so is refused."""
+    fd, nest = answer.values.get("sockfd", -1), answer.values.get("accept-resp", b"")
+    try:
+        dialect = dialect_of(nest)
+        return Accepted({**dialect.accepted(nest), "sockfd": fd}, attributes_from(nest, MECHANISM), dialect.name)
+    except MessageError as error:
+        _log.error("ACCEPT brought a request that cannot be read", error=str(error))
+        return Accepted({"sockfd": fd})
+
+
+def _done_args(dialect: Dialect, ending: Ending) -> bytes:
+    """Encode DONE_ARGS.  A success whose attributes make no nest is a failure."""
+    try:
+        nest = dialect.done(ending) + attributes_from(ending.mechanism, MECHANISM)
+        if len(nest) <= MAX_PAYLOAD:
+            return nest
+        problem = f"{len(nest)} bytes are more than a nest's {MAX_PAYLOAD}"
+    except MessageError as error:
+        problem = str(error)
+    _log.error("a session's attributes cannot be told to a kernel consumer", error=problem)
+    return UNKNOWN.done(ending)
+
+
+def _shut_down(fd: int) -> None:
+    """End the connection of a request that failed, and whose socket is about to be closed without DONE."""
+    with contextlib.suppress(OSError):
+        sock = socket.socket(fileno=fd)
+        try:
+            sock.shutdown(socket.SHUT_RDWR)
+        finally:
+            sock.detach()
 
 
 def _check(operation: str, answer: Message) -> None:

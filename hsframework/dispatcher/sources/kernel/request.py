@@ -28,6 +28,7 @@ from hsframework.dispatcher.requests.request import (
     Submission,
     no_key,
 )
+from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending
 from hsframework.errors import ConfigurationError, MessageError, RequestRefused
 from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Trust
 
@@ -50,6 +51,8 @@ class KernelOrigin:
     """Held to the end of a request whose peer names the key; else until the dispatcher has taken the request."""
     serials: dict[bytes, int]
     """Serials of its pre-shared keys, by identity; one that is looked up is added."""
+    dialect: str = ""
+    """That of its DONE."""
 
 
 class KernelRequests:
@@ -85,13 +88,9 @@ class KernelRequests:
             _log.info("the kernel's requests with certificates will be refused", reason=str(error))
             return None
 
-    def take(
-        self, source: Source, group: str, values: Mapping[str, Any], custody: Custody
-    ) -> tuple[Submission, KernelOrigin]:
-        """Return the submission for a reply to ACCEPT, and its origin.
-
-        ``values``: attribute set ``accept``.  Raises RequestRefused and HandshakeFailed.
-        """
+    def take(self, source: Source, group: str, accepted: Accepted, custody: Custody) -> tuple[Submission, KernelOrigin]:
+        """Return the submission for a reply to ACCEPT, and its origin.  Raises RequestRefused and HandshakeFailed."""
+        values = accepted.values
         if not custody.peer_host:
             raise RequestRefused("the connection has ended", errno=errno.ENOTCONN)
         if values.get("handshake-type", INITIAL) != INITIAL:
@@ -108,8 +107,10 @@ class KernelRequests:
             "profile": self._profiles[role],
             "peername": (values.get("peername") or None) if role is Role.CLIENT else None,
             "urgency": urgency or None,
+            "attributes": accepted.mechanism or None,
         }
-        origin = KernelOrigin(values.get("keyring"), {identity: serial for identity, (_, serial) in psks.items()})
+        serials = {identity: serial for identity, (_, serial) in psks.items()}
+        origin = KernelOrigin(values.get("keyring"), serials, accepted.dialect)
         looks_up = auth_mode is AuthMode.PSK and role is Role.SERVER
         submission = Submission(
             source=source,
@@ -130,13 +131,18 @@ class KernelRequests:
             self.keys.forget(origin.keyring)
 
     @contextlib.contextmanager
-    def peers(self, request: PendingRequest, outcome: Outcome) -> Iterator[list[int]]:
-        """Yield the serials of the keys that name the peer in a DONE; they are valid within the block."""
+    def ending(self, request: PendingRequest, outcome: Outcome) -> Iterator[Ending]:
+        """Yield the arguments of a request's DONE; the keys that name its peer are valid within the block."""
         origin = request.origin
         assert isinstance(origin, KernelOrigin)
         serial, added = self._peer(origin, outcome)
         try:
-            yield [] if serial is None else [serial]
+            yield Ending(
+                outcome.status,
+                () if serial is None else (serial,),
+                mechanism=_session(outcome),
+                dialect=origin.dialect,
+            )
         finally:
             if added and serial is not None:
                 self.keys.remove(serial)
@@ -209,6 +215,12 @@ class KernelRequests:
         timeouts = self._timeouts
         asked = values.get("timeout", 0) / 1000
         return min(asked, timeouts.maximum) if asked else timeouts.client if role is Role.CLIENT else timeouts.server
+
+
+def _session(outcome: Outcome) -> bytes:
+    """Return the attributes of a session, encoded; none of a failure."""
+    session = None if outcome.status else outcome.values.get("session")
+    return b"" if session is None else session.reveal()
 
 
 def _own_policy(values: Mapping[str, Any]) -> tuple[str, ...]:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import structlog
 
@@ -23,6 +22,7 @@ from hsframework.dispatcher.requests.request import Source
 from hsframework.dispatcher.sources.kernel.completion import Completion
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.sockets import ServiceLost, Sockets
+from hsframework.dispatcher.sources.kernel.wire import Accepted
 from hsframework.errors import HsframeworkError, RequestRefused
 from hsframework.netlink.socket import NetlinkError
 
@@ -67,11 +67,13 @@ class Rounds:
     def refuse(self, group: str) -> bool:
         """Complete the requests that wait with EIO, which takes no room.  Return True if none is left.
 
+        While requests of the group are pending, ACCEPT may hand over no more and yet some wait.
+
         Raises ServiceLost, and NetlinkError for a group that the service does not have.
         """
         while self._pause is None:
             if not self._accept(group, self._turn_away):
-                return self._pause is None
+                return self._pause is None and group not in self._completion.pending
         return False
 
     def stop(self) -> None:
@@ -80,10 +82,10 @@ class Rounds:
             self._pause.cancel()
             self._pause = None
 
-    def _accept(self, group: str, take: Callable[[str, Mapping[str, Any], Custody], int]) -> bool:
+    def _accept(self, group: str, take: Callable[[str, Accepted, Custody], int]) -> bool:
         """Take one request, and complete it if ``take`` returns an errno.  Return False if none was there."""
         try:
-            values = self._sockets.accept(group)
+            accepted = self._sockets.accept(group)
         except ServiceLost:
             raise
         except HsframeworkError as error:
@@ -93,19 +95,20 @@ class Rounds:
             # Without an fd each further ACCEPT would cost one more request; other faults may go on for ever.
             self._pause = self._loop.call_later(ACCEPT_PAUSE, self._pause_over)
             return False
-        if values is None:
+        if accepted is None:
             return False
-        custody = self._custody(values)
+        custody = self._custody(accepted)
         if custody is not None:
-            self._requests.keys.hold(values.get("keyring"))
-            status = take(group, values, custody)
+            keyring = accepted.values.get("keyring")
+            self._requests.keys.hold(keyring)
+            status = take(group, accepted, custody)
             if status:
-                self._completion.refuse(custody, status)
-                self._requests.keys.forget(values.get("keyring"))
+                self._completion.refuse(custody, status, accepted.dialect)
+                self._requests.keys.forget(keyring)
         return True
 
-    def _custody(self, values: Mapping[str, Any]) -> Custody | None:
-        fd = values.get("sockfd", -1)
+    def _custody(self, accepted: Accepted) -> Custody | None:
+        fd = accepted.values.get("sockfd", -1)
         if fd < 0:
             _log.error("ACCEPT brought no socket", source=self._source.name)
             return None
@@ -115,10 +118,10 @@ class Rounds:
             _log.error("ACCEPT brought a file that is not a socket", source=self._source.name, error=str(error))
             return None
 
-    def _submit(self, group: str, values: Mapping[str, Any], custody: Custody) -> int:
+    def _submit(self, group: str, accepted: Accepted, custody: Custody) -> int:
         """Give the request to the dispatcher.  Return 0, or the errno with which it is refused."""
         try:
-            submission, origin = self._requests.take(self._source, group, values, custody)
+            submission, origin = self._requests.take(self._source, group, accepted, custody)
             self._dispatcher.submit(submission, custody, origin)
         except HsframeworkError as error:
             _log.warning("a request of the kernel's is refused", source=self._source.name, error=str(error))
@@ -127,11 +130,11 @@ class Rounds:
         except Exception as error:
             _log.error("a fault in the dispatcher", error=repr(error), during=f"a request of {self._source.name}")
             return errno.EIO
-        self._completion.pending += 1
+        self._completion.submitted(group)
         self._requests.taken(submission, origin)
         return 0
 
-    def _turn_away(self, group: str, values: Mapping[str, Any], custody: Custody) -> int:
+    def _turn_away(self, group: str, accepted: Accepted, custody: Custody) -> int:
         _log.warning(
             "a request of the kernel's is refused", source=self._source.name, error=f"the group {group!r} was left"
         )

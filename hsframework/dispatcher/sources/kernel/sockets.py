@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import structlog
 
-from hsframework.dispatcher.sources.kernel.wire import GONE, Wire
+from hsframework.dispatcher.sources.kernel.wire import GONE, Accepted, Ending, Wire
 from hsframework.errors import HsframeworkError
 from hsframework.netlink.socket import NetlinkError
 
@@ -70,8 +69,8 @@ class Sockets:
         except HsframeworkError as error:
             raise _lost(error) from None
 
-    def accept(self, group: str) -> Mapping[str, Any] | None:
-        """Return the next request of the group (attribute set ``accept``), or None if none waits.
+    def accept(self, group: str) -> Accepted | None:
+        """Return the next request of the group, or None if none waits.
 
         Raises ServiceLost; NetlinkError with EINVAL when the service has no such group; HsframeworkError.
         """
@@ -82,9 +81,9 @@ class Sockets:
                 raise _lost(error) from None
             raise
 
-    def done(self, fd: int, status: int, peers: Sequence[int]) -> None:
-        """Complete a request.  ``peers``: serials of keys.  Raises HsframeworkError and OSError."""
-        self._opened().done(fd, status, peers)
+    def done(self, fd: int, ending: Ending) -> None:
+        """Complete a request.  Raises HsframeworkError and OSError."""
+        self._opened().done(fd, ending)
 
     def report(self, error: ServiceLost) -> None:
         """Log the reason once, until a group has been joined again."""

@@ -96,6 +96,8 @@ class KernelSource:
         """Send DONE to the kernel.  One that is refused ends the request, too."""
         try:
             self._completion.deliver(request, outcome)
+            with self._guarded():
+                self._memberships.drain(request.submission.group)
         finally:
             self._settle()
 

@@ -17,7 +17,7 @@ from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.namespaces import network_namespace, which
 from hsframework.dispatcher.requests.core import Dispatcher
-from hsframework.dispatcher.sources.kernel.genl import HANDLER_CLASSES, GenericWire, refusal
+from hsframework.dispatcher.sources.kernel.genl import GenericWire, kernel_groups, refusal
 from hsframework.dispatcher.sources.kernel.others import Watch, form_groups
 from hsframework.dispatcher.sources.kernel.raw import RawWire
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
@@ -139,7 +139,7 @@ def served_forms(configuration: Configuration) -> list[Form]:
         return forms
     refused = refusal()
     if refused is None:
-        forms.append(Form("kernel", GenericWire, HANDLER_CLASSES))
+        forms.append(Form("kernel", GenericWire, kernel_groups()))
     else:
         tell = _log.warning if refused.forbidden else _log.info
         tell("no requests of the kernel's are taken", reason=refused.reason)

@@ -13,10 +13,11 @@ import pytest
 
 from tests.kernel import raw
 from tests.kernel.genl import attribute, attributes
+from tests.kernel.greeter_plugin import PROTOCOL, Greeting
 from tests.kernel.raw import Agent
 from tests.kernel.raw_published import put, put_u32
 
-PROTOCOL, TOPIC, GREETING = 4, 64, 65
+TOPIC, GREETING = 64, 65
 Pair = tuple[socket.socket, socket.socket]
 
 
@@ -35,32 +36,6 @@ def agent() -> Iterator[Agent]:
     """Of the greeter's mechanism."""
     with Agent(PROTOCOL) as made:
         yield made
-
-
-class Greeting:
-    """An open file of the greeter's device."""
-
-    def __init__(self) -> None:
-        self.fd = os.open(f"/dev/{raw.GREETER}", os.O_RDWR | os.O_CLOEXEC)
-
-    def start(self, sock: socket.socket, topic: str = "weather") -> Greeting:
-        """Hand over a connection.  Raises OSError."""
-        os.write(self.fd, f"{sock.fileno()} {topic}\n".encode())
-        return self
-
-    def status(self) -> int:
-        """Wait for the outcome."""
-        return int(os.read(self.fd, 16))
-
-    def close(self) -> None:
-        """Withdraw it, if it waits."""
-        os.close(self.fd)
-
-    def __enter__(self) -> Greeting:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def test_a_handshake_of_its_own_mechanism(pair: Pair, agent: Agent) -> None:

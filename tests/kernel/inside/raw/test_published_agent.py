@@ -7,7 +7,6 @@ import errno
 import socket
 import ssl
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,11 +14,12 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from hsframework.testing.certificates import Authority, Credential
-from tests.kernel import raw, uml
+from hsframework.testing.certificates import Authority
+from tests.kernel import raw
 from tests.kernel.house import ROOT
 from tests.kernel.machine import KEY_SPEC_USER_KEYRING, add_key, load, unlink_key
 from tests.kernel.raw import Outcome, submitted
+from tests.kernel.raw_house import agent_files, published_agent
 from tests.support.running import tcp_pairs
 
 Pair = tuple[socket.socket, socket.socket]
@@ -34,30 +34,17 @@ def module() -> Iterator[None]:
     raw.remove()
 
 
-def write(folder: Path, credential: Credential) -> None:
-    """Write the files of the agent and its peers: a server's certificate and key, and whom to trust."""
-    (folder / "ca.pem").write_bytes(ROOT.write(folder).read_bytes())
-    (folder / "certificate.pem").write_bytes(credential.certificate_pem)
-    (folder / "key.pem").write_bytes(credential.private_key_pem)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write(tmp_path, ROOT.issue(["server.test"]))
+    agent_files(tmp_path, ROOT.issue(["server.test"]))
     return tmp_path
 
 
 @pytest.fixture
 def process(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """The agent, which has joined its group."""
-    command = [sys.executable, "-m", "tests.kernel.raw_published", str(folder)]
-    with subprocess.Popen(command, cwd=uml.CHECKOUT, stdout=subprocess.PIPE, text=True) as made:
-        assert made.stdout is not None
-        try:
-            assert made.stdout.readline() == "joined\n"
-            yield made
-        finally:
-            made.kill()
+    with published_agent(folder) as made:
+        yield made
 
 
 @contextlib.contextmanager
@@ -129,7 +116,7 @@ def test_its_failures_reach_the_consumer(folder: Path, pair: Pair, process: subp
     """A peer that is not trusted is rejected, EACCES; keys that are not there are a fault, EIO."""
     stranger = folder / "stranger"
     stranger.mkdir()
-    write(stranger, Authority("Another Root").issue(["server.test"]))
+    agent_files(stranger, Authority("Another Root").issue(["server.test"]))
     assert process.stdout is not None
     with ThreadPoolExecutor() as pool, submitted(pair[0]) as request:
         failing = pool.submit(peer, pair[1], stranger, server=True, verify=False)

@@ -1,0 +1,45 @@
+"""Subjects: files, the tests that are to catch their mutants, and how many of these are run (``subjects.toml``)."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scripts.lint.sources import ROOT
+from scripts.mutants.mutants import Mutant, chosen, mutants_of
+
+FILE = Path(__file__).with_name("subjects.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Files with the same tests."""
+
+    name: str
+    files: tuple[str, ...]
+    tests: tuple[str, ...]
+    most: int
+    mutants: tuple[Mutant, ...] = field(repr=False)
+    """Every one that there is."""
+
+    def chosen(self, seed: str, most: int | None = None) -> list[Mutant]:
+        """Return the mutants that are run: those of ``most`` that the seed chooses."""
+        return chosen(self.mutants, self.most if most is None else most, seed)
+
+
+def subjects(path: Path = FILE, root: Path = ROOT) -> Iterator[Subject]:
+    """Yield the subjects.  Raises ValueError for a pattern that matches no file of its own."""
+    taken: set[str] = set()
+    for entry in tomllib.loads(path.read_text())["subject"]:
+        files: list[str] = []
+        for pattern in entry["files"]:
+            matching = sorted(str(found.relative_to(root)) for found in root.glob(pattern))
+            own = [name for name in matching if name not in taken]
+            if not own:
+                raise ValueError(f"{path.name}: {entry['name']}: {pattern}: no file matches that is not another's")
+            taken.update(own)
+            files.extend(own)
+        found = tuple(mutant for name in files for mutant in mutants_of(root / name, root))
+        yield Subject(entry["name"], tuple(files), tuple(entry["tests"]), entry["most"], found)

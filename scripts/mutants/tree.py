@@ -1,0 +1,164 @@
+"""Copy of the tree in which mutants are run, one at a time, each in processes of its own that end with it.
+
+* The copy comes first on the path, before the checkout that is installed.
+* A run is over at its limit, whatever it does: all of its processes are ended from outside.  Where a process may have a
+  PID namespace of its own, the run has one, so that it cannot send a signal to anybody else's process either.
+* Hypothesis chooses its examples by a fixed seed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scripts.lint.sources import ROOT
+from scripts.mutants.mutants import Mutant
+from scripts.mutants.plugin import VARIABLE
+
+NICE = 10
+SECONDS_OF_A_TEST = 30
+"""Limit of one test, by pytest-timeout: a test at which a mutant hangs has caught it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Outcome of a run.  ``caught``: the test that failed, another reason in brackets, or None: the mutant escaped."""
+
+    caught: str | None
+    report: dict[str, Any]
+    output: str
+
+
+class Tree:
+    """Copy of the files that are under version control or would be."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "tree"
+        self._scratch = folder / "t"
+        listed = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT,
+            check=True,
+            stdout=subprocess.PIPE,
+        )
+        for name in filter(None, os.fsdecode(listed.stdout).split("\0")):
+            if (ROOT / name).is_file():
+                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, self.root / name)
+        for name in (".venv", "build"):
+            if (ROOT / name).exists():
+                (self.root / name).symlink_to(ROOT / name)
+
+    def run(self, tests: Sequence[str], seconds: float, *, mutant: Mutant | None = None) -> Verdict:
+        """Run the tests, with a mutant or, if there is none, with a record of the functions that each of them calls.
+
+        The run has failed after ``seconds``.
+        """
+        with self._applied(mutant):
+            self._scratch.mkdir()
+            try:
+                return self._run(tests, seconds, {"record": mutant is None})
+            finally:
+                shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _run(self, tests: Sequence[str], seconds: float, told: dict[str, Any]) -> Verdict:
+        told["report"] = str(self._scratch / "report.json")
+        (self._scratch / "told.json").write_text(json.dumps(told))
+        output = self._scratch / "output"
+        command = [*_apart(), sys.executable, "-m", "pytest", "-p", "scripts.mutants.plugin", "-q", "-x"]
+        command += ["-p", "no:cacheprovider", "--hypothesis-seed=0", "--no-header", "--tb=short"]
+        command += ["--timeout", str(SECONDS_OF_A_TEST), *tests]
+        with output.open("wb") as file:
+            process = subprocess.Popen(
+                command,
+                cwd=self.root,
+                env=self._environment(record=told["record"]),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+            try:
+                status = process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                status = None
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        text = output.read_text(errors="replace")
+        try:
+            report = json.loads(Path(told["report"]).read_text())
+        except (OSError, ValueError):
+            report = {"failed": None, "tests": {}}
+        return Verdict(_caught(status, report["failed"], text), report, text)
+
+    def _environment(self, *, record: bool) -> dict[str, str]:
+        packages = [self.root, *sorted((self.root / "plugins").iterdir())]
+        further = {
+            "PYTHONPATH": os.pathsep.join(map(str, packages)),
+            "TMPDIR": str(self._scratch),
+            VARIABLE: str(self._scratch / "told.json"),
+        }
+        # Bytecode is written by the run without a mutant alone: it goes by a file's time and size, which may be equal.
+        if not record:
+            further["PYTHONDONTWRITEBYTECODE"] = "1"
+        return {**{name: value for name, value in os.environ.items() if name != "CI"}, **further}
+
+    @contextlib.contextmanager
+    def _applied(self, mutant: Mutant | None) -> Iterator[None]:
+        if mutant is None:
+            yield
+            return
+        path = self.root / mutant.path
+        source = path.read_bytes()
+        for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*.pyc"):
+            compiled.unlink()
+        path.write_bytes(mutant.applied(source))
+        try:
+            yield
+        finally:
+            path.write_bytes(source)
+
+
+@contextlib.contextmanager
+def copied() -> Iterator[Tree]:
+    """Return a copy of the tree, which is removed in the end.  Its path is short: sockets are bound below it."""
+    with tempfile.TemporaryDirectory(prefix="m-", dir="/tmp") as folder:
+        yield Tree(Path(folder))
+
+
+def _caught(status: int | None, failed: str | None, output: str) -> str | None:
+    if failed is not None:
+        return failed
+    if status == 0:
+        return None
+    if status is None:
+        return "[the limit in time]"
+    if "error" in output.lower() and status in (2, 3, 4):
+        return "[the import fails]"
+    return f"[exit status {status}]"
+
+
+@functools.cache
+def _apart() -> list[str]:
+    """Return the command in front of a run: low priority and, where it may be had, a PID namespace of its own."""
+    nice = ["nice", "-n", str(NICE)]
+    own = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    for command in (own, [*own, "--user", "--map-current-user"]):
+        with contextlib.suppress(OSError):
+            if subprocess.run([*command, "true"], stderr=subprocess.DEVNULL).returncode == 0:
+                # The first process of a namespace is a shell: it reaps what is left to it.
+                return [*nice, *command, "sh", "-c", '"$@"; exit $?', "sh"]
+    return nice

@@ -1,0 +1,230 @@
+"""Custody of the kernel's keys, with the kernel played: what is linked is unlinked, and what is looked for is found.
+
+The real keyrings are asked in tests/kernel.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+import pytest
+
+from hsframework.dispatcher.keys import keyring as module
+from hsframework.dispatcher.keys.keyring import KernelKeys
+from hsframework.errors import ConfigurationError
+from hsframework.failures import HandshakeFailed
+from hsframework.process import keyctl
+from hsframework.process.keyctl import KeyDescription
+
+PROCESS, NVME, OWN = 1, 20, 30
+
+
+class Kernel:
+    """Keys and keyrings, by serial; ``names``: the keyrings in /proc/keys."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.keys: dict[int, tuple[str, str, bytes]] = {}
+        self.rings: dict[int, list[int]] = {PROCESS: []}
+        self.names: dict[str, int] = {}
+        self.types: set[str] = {"asymmetric", "user"}
+        self.refusal = errno.EBADMSG
+        self.room = 99
+        self.added: list[str] = []
+        for function in ("process_keyring", "describe", "read", "members", "add", "link", "unlink"):
+            monkeypatch.setattr(keyctl, function, getattr(self, function))
+        monkeypatch.setattr(keyctl, "KeyTable", lambda: self)
+
+    def find_keyring(self, name: str) -> int | None:
+        return self.names.get(name)
+
+    def process_keyring(self) -> int:
+        return PROCESS
+
+    def describe(self, serial: int) -> KeyDescription:
+        kind, description, _ = self._key(serial)
+        return KeyDescription(kind, 0, 0, 0, description)
+
+    def read(self, serial: int) -> bytes:
+        return self._key(serial)[2]
+
+    def members(self, ring: int) -> tuple[int, ...]:
+        if ring not in self.rings:
+            raise OSError(errno.ENOKEY, os.strerror(errno.ENOKEY))
+        return tuple(self.rings[ring])
+
+    def add(self, kind: str, description: str, payload: bytes, ring: int) -> int:
+        self.added.append(kind)
+        if self.room == len(self.keys):
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        if kind not in self.types:
+            raise OSError(self.refusal, os.strerror(self.refusal))
+        serial = 100 + len(self.keys)
+        self.keys[serial] = (kind, description, payload)
+        self.rings[ring].append(serial)
+        return serial
+
+    def link(self, key: int, ring: int) -> None:
+        if key not in self.rings and key not in self.keys:
+            raise OSError(errno.ENOKEY, os.strerror(errno.ENOKEY))
+        self.rings[ring].append(key)
+
+    def unlink(self, key: int, ring: int) -> None:
+        self.rings[ring].remove(key)
+
+    def _key(self, serial: int) -> tuple[str, str, bytes]:
+        if serial not in self.keys:
+            raise OSError(errno.ENOKEY, os.strerror(errno.ENOKEY))
+        return self.keys[serial]
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    return Kernel(monkeypatch)
+
+
+def found(keys: KernelKeys, identity: bytes, ring: int | None = None) -> int | None:
+    """Return the serial of what is found."""
+    answer = keys.find_psk(identity, ring)
+    return None if answer is None else answer[1]
+
+
+def test_a_key_is_found_by_its_whole_name_and_type(kernel: Kernel) -> None:
+    """Neither by a beginning of it, nor where a key of another type has it; the bytes are the key's."""
+    kernel.names, kernel.rings[NVME] = {".nvme": NVME}, [40, 41, 42, 43]
+    kernel.keys = {
+        40: ("user", "alice", b"no psk"),
+        41: ("psk", "alice2", b"another"),
+        42: ("psk", "alice", b"right"),
+        43: ("psk", "bob", b"bob's"),
+    }
+    keys = KernelKeys([".nvme"])
+    answer = keys.find_psk(b"alice")
+    assert answer is not None
+    assert (answer[0].identity, answer[0].key.reveal(), answer[0].hash, answer[1]) == (b"alice", b"right", "sha256", 42)
+    assert found(keys, b"ali") is None
+    assert found(keys, b"bob") == 43
+
+
+def test_the_requests_own_keyring_comes_first(kernel: Kernel) -> None:
+    """Then the configured ones; a ring or a key that cannot be read hides nothing behind it."""
+    kernel.names, kernel.rings[NVME], kernel.rings[OWN] = {".nvme": NVME}, [40], [39, 41]
+    kernel.keys = {40: ("psk", "alice", b"1"), 41: ("psk", "alice", b"2")}
+    keys = KernelKeys([".nvme"])
+    assert found(keys, b"alice", OWN) == 41
+    assert found(keys, b"alice") == found(keys, b"alice", 77) == 40
+
+
+def test_a_keyring_that_appears_later_is_linked_then(kernel: Kernel) -> None:
+    """A module makes its own when it is loaded; what stays away is asked for again, and what is there only once."""
+    keys = KernelKeys([".nvme", "25", ".nfs"])
+    assert kernel.rings[PROCESS] == []
+    kernel.rings[NVME], kernel.names[".nvme"], kernel.keys[40] = [40], NVME, ("psk", "alice", b"1")
+    assert found(keys, b"alice") == 40
+    assert found(keys, b"alice") == 40
+    assert kernel.rings[PROCESS] == [NVME]
+
+
+def test_a_keyring_is_named_by_its_number_too(kernel: Kernel) -> None:
+    """A number needs no look-up by name."""
+    kernel.rings[25] = []
+    KernelKeys(["25"])
+    assert kernel.rings[PROCESS] == [25]
+
+
+def test_a_lent_keyring_is_unlinked_after_its_last_request(kernel: Kernel) -> None:
+    """ACCEPT linked it; several requests have it, and one that was never counted changes nothing."""
+    keys = KernelKeys()
+    kernel.rings[OWN] = []
+    kernel.link(OWN, PROCESS)
+    keys.hold(OWN)
+    keys.hold(OWN)
+    keys.hold(None)
+    keys.forget(None)
+    keys.forget(99)
+    keys.forget(OWN)
+    assert kernel.rings[PROCESS] == [OWN]
+    keys.forget(OWN)
+    assert kernel.rings[PROCESS] == []
+    keys.forget(OWN)
+
+
+@pytest.mark.parametrize("configured_first", [True, False])
+def test_a_configured_keyring_stays_linked(kernel: Kernel, configured_first: bool) -> None:
+    """Also where a request brings it, before or after it was found by its name."""
+    kernel.rings[NVME] = []
+    if configured_first:
+        kernel.names[".nvme"] = NVME
+    keys = KernelKeys([".nvme"])
+    keys.hold(NVME)
+    if not configured_first:
+        kernel.names[".nvme"] = NVME
+        kernel.link(NVME, PROCESS)
+        keys.link_keyrings()
+    linked = list(kernel.rings[PROCESS])
+    keys.forget(NVME)
+    assert kernel.rings[PROCESS] == linked
+    assert NVME in linked
+
+
+def test_a_peers_certificate_becomes_a_key_and_goes_again(kernel: Kernel) -> None:
+    """As the kernel's own type of it, else as one that it does not parse."""
+    keys = KernelKeys()
+    serial = keys.add_certificate(b"a certificate")
+    assert serial is not None
+    assert kernel.keys[serial][0] == "asymmetric"
+    assert kernel.rings[PROCESS] == [serial]
+    keys.remove(serial)
+    assert kernel.rings[PROCESS] == []
+    kernel.types = {"user"}
+    other = keys.add_certificate(b"a certificate that it cannot parse")
+    assert other is not None
+    assert kernel.keys[other] == ("user", kernel.keys[other][1], b"a certificate that it cannot parse")
+
+
+def test_without_room_for_a_key_no_other_type_is_tried(kernel: Kernel) -> None:
+    """The quota is one for all; a kernel that knows neither type is asked for both."""
+    keys = KernelKeys()
+    kernel.room = 0
+    assert keys.add_certificate(b"der") is None
+    assert kernel.added == ["asymmetric"]
+    kernel.room, kernel.types = 99, set()
+    assert keys.add_certificate(b"der") is None
+    assert kernel.added == ["asymmetric", "asymmetric", "user"]
+
+
+def test_practice_leaves_no_key(kernel: Kernel) -> None:
+    """Each certificate is parsed, also behind one that the kernel refuses."""
+    keys = KernelKeys()
+    keys.practise([b"one", b"two"])
+    assert kernel.added == ["asymmetric"] * 2
+    assert kernel.rings[PROCESS] == []
+    kernel.types = set()
+    keys.practise([b"one", b"two"])
+    assert kernel.added == ["asymmetric"] * 4
+
+
+@pytest.mark.parametrize("reason", [None, "bad"])
+def test_keys_that_cannot_be_had_are_no_identity(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, reason: str | None
+) -> None:
+    """Whether one of them is gone or makes no sense: NO_KEY, with the serials."""
+    kernel.keys = {50: ("user", "certificate", b"c"), 51: ("user", "key", b"k")}
+
+    def parsed(certificate: bytes, key: bytes) -> Any:
+        if reason:
+            raise ConfigurationError(reason)
+        return certificate, key
+
+    monkeypatch.setattr(module, "identity_from_bytes", parsed)
+    keys = KernelKeys()
+    if reason is None:
+        identity: object = keys.identity(50, 51)
+        assert identity == (b"c", b"k")
+    with pytest.raises(HandshakeFailed, match=r"50 and 5[12]") as failed:
+        keys.identity(50, 51 if reason else 52)
+    assert failed.value.failure.name == "NO_KEY"
+    with pytest.raises(HandshakeFailed, match="key 77") as failed:
+        keys.psk(77)
+    assert failed.value.failure.name == "NO_KEY"
