@@ -220,7 +220,7 @@ class TrustSettings:
     system: bool = False
     """Trust the system's authorities too."""
     crl_check: str = "if-present"
-    """What a certificate needs whose authority has no revocation list: nothing (if-present), or a list (require)."""
+    """For a certificate without a revocation list of its authority: believe it (if-present), or refuse it (require)."""
 
     def __post_init__(self) -> None:
         _one_of("crl-check", self.crl_check, ("if-present", "require"))

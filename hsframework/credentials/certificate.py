@@ -88,7 +88,7 @@ class Facts:
     subject_key_id: bytes | None
     authority_key_id: bytes | None
     distribution_points: tuple[x509.DistributionPoint, ...]
-    """Where its authority publishes the revocation list that covers it."""
+    """Points at which its authority publishes the revocation list that covers it."""
 
     @property
     def is_authority(self) -> bool:

@@ -24,7 +24,7 @@ MAX_PUBLIC_FILE = 1 << 26
 
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----(.*?)-----END \1-----", re.DOTALL)
 _BOUNDARY = re.compile(rb"--+ ?(?:BEGIN|END)\b[^\r\n]{0,64}", re.IGNORECASE)
-"""What begins or ends a block, or was meant to."""
+"""A line that begins or ends a block, or was meant to."""
 _PEM_HEADER = re.compile(rb"^[ \t]*[A-Za-z-]+:.*$", re.MULTILINE)
 KEY_LABELS = frozenset({"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"})
 """Labels of private keys."""

@@ -20,7 +20,7 @@ ALL_REASONS = frozenset(x509.ReasonFlags) - {x509.ReasonFlags.unspecified, x509.
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What one list says of one certificate: the reasons that it covers, or why it covers none."""
+    """Coverage of one certificate by one list: the reasons of revocation, or the problem if there are none."""
 
     reasons: frozenset[x509.ReasonFlags]
     problem: str = ""

@@ -103,7 +103,7 @@ def _check_crl(der: bytes, where: str) -> None:
 
 
 class _Kind(NamedTuple):
-    """What a file holds."""
+    """A kind of item that a file holds."""
 
     noun: str
     labels: Set[str]

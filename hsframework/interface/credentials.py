@@ -66,12 +66,12 @@ class PresharedKey:
 
 
 class CrlCheck(enum.StrEnum):
-    """What a certificate needs whose authority has no revocation list in the trust."""
+    """Treatment of a certificate whose authority has no revocation list in the trust."""
 
     IF_PRESENT = "if-present"
-    """Nothing: it is believed.  Lists that are there have to be usable, and to cover it."""
+    """Believe it.  Lists that are there have to be usable, and to cover it."""
     REQUIRE = "require"
-    """A list: it is refused."""
+    """Refuse it."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Trust:
     crls: tuple[bytes, ...] = ()
     """DER certificate revocation lists (RFC 5280 section 5)."""
     crl_check: CrlCheck = CrlCheck.IF_PRESENT
-    """What a certificate needs whose authority has no list here."""
+    """Treatment of a certificate whose authority has no list here."""
 
     @cached_property
     def digest(self) -> bytes:
