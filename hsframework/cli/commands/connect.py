@@ -16,7 +16,6 @@ import errno
 import socket
 import sys
 import time
-from dataclasses import replace
 
 from hsframework.cli.options.address import add_port, format_address
 from hsframework.cli.options.facts import report_failure, report_session
@@ -47,8 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def client_options(arguments: argparse.Namespace) -> HandshakeOptions:
     """Return the options of the handshake that the command line asks for.  Raises ConfigurationError."""
-    return replace(
-        handshake_options(arguments),
+    return handshake_options(
+        arguments,
         peer_name=arguments.servername or arguments.host,
         any_peer_name=arguments.any_name,
     )
