@@ -17,6 +17,11 @@ _SUBJECT_KEY_IDENTIFIER = bytes.fromhex("0603551d0e")
 """The object identifier 2.5.29.14, with tag and length."""
 
 
+RSA_ENCRYPTION = bytes.fromhex("300d06092a864886f70d0101010500")
+RSASSA_PSS = bytes.fromhex("300b06092a864886f70d01010a")
+"""Algorithms of RSA keys, as DER; the second without parameters (RFC 4055 section 3.1)."""
+
+
 class Names(NamedTuple):
     """Issuer and subject of a certificate, as DER with tag and length."""
 
@@ -33,6 +38,30 @@ def certificate_names(der: bytes) -> Names:
     issuer = reader.take(_SEQUENCE)
     reader.take(_SEQUENCE)  # validity
     return Names(issuer, reader.take(_SEQUENCE))
+
+
+def key_algorithm(der: bytes) -> bytes:
+    """Return the algorithm of the key in a DER certificate, as DER with its parameters."""
+    reader = _Reader(der, 0, len(der)).enter(_SEQUENCE).enter(_SEQUENCE)
+    reader.skip_optional(_EXPLICIT_VERSION)
+    reader.take(_INTEGER)  # serialNumber
+    for _ in range(4):  # signature, issuer, validity, subject
+        reader.take(_SEQUENCE)
+    return reader.enter(_SEQUENCE).take(_SEQUENCE)
+
+
+def private_key_info(algorithm: bytes, key: bytes) -> bytes:
+    """Return a PrivateKeyInfo (RFC 5958, version 0): the ``algorithm`` as DER, and the contents of the key."""
+    version = bytes((_INTEGER, 1, 0))
+    return _element(_SEQUENCE, version + algorithm + _element(_OCTET_STRING, key))
+
+
+def _element(tag: int, contents: bytes) -> bytes:
+    size = len(contents)
+    if size < 0x80:
+        return bytes((tag, size)) + contents
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(length))) + length + contents
 
 
 def subject_key_id(der: bytes) -> bytes | None:
