@@ -18,7 +18,7 @@ The rules:
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -61,6 +61,11 @@ class RevocationList:
     defect: str
     """Reason for which it can never be used, or an empty text."""
 
+    @property
+    def label(self) -> str:
+        """Its issuer's name, for messages."""
+        return printable(self.crl.issuer.rfc4514_string()) or "(empty name)"
+
     def problem_at(self, now: datetime) -> str:
         """Return the reason for which it cannot be used ``now``, or an empty text."""
         if self.defect:
@@ -98,11 +103,15 @@ class RevocationLists:
             entry = read_list(der, f"certificate revocation list {number} of the trust")
             self._by_issuer.setdefault(entry.issuer, []).append(entry)
 
+    def __iter__(self) -> Iterator[RevocationList]:
+        """Yield every list."""
+        return itertools.chain.from_iterable(self._by_issuer.values())
+
     def verify_signatures(self, signers: Iterable[ParsedCertificate]) -> None:
         """Verify the signatures of ``signers`` on their lists, and remember the results: a long list takes a while."""
         for signer in signers:
             for entry in self._by_issuer.get(signer.subject, ()):
-                self._signed_by(entry, signer)
+                self.signed_by(entry, signer)
 
     def check(self, path: Sequence[ParsedCertificate], now: datetime, signers: Signers) -> Clearance:
         """Check that no certificate of ``path`` (leaf first) is revoked.
@@ -132,7 +141,7 @@ class RevocationLists:
         signers: Signers,
     ) -> tuple[datetime, datetime, tuple[RevocationList, ...]]:
         facts = certificate.facts
-        own = [entry for entry in lists if self._signed_by(entry, issuer)]
+        own = [entry for entry in lists if self.signed_by(entry, issuer)]
         others = [] if len(own) == len(lists) else self._signed_by_others(issuer, lists, own, signers)
         for entry in (*own, *others):
             if facts.serial_number in entry.serials:
@@ -159,9 +168,9 @@ class RevocationLists:
     ) -> list[RevocationList]:
         candidates = [signer for signer in signers(issuer) if not _may_not_sign(signer.facts)]
         rest = [entry for entry in lists if entry not in own]
-        return [entry for entry in rest if any(self._signed_by(entry, signer) for signer in candidates)]
+        return [entry for entry in rest if any(self.signed_by(entry, signer) for signer in candidates)]
 
-    def _signed_by(self, entry: RevocationList, signer: ParsedCertificate) -> bool:
+    def signed_by(self, entry: RevocationList, signer: ParsedCertificate) -> bool:
         """Return True if ``signer`` signed the list; cached, since hashing a long list takes milliseconds."""
         key = (id(entry), signer.der)
         if key not in self._verified:
@@ -192,9 +201,8 @@ def read_list(der: bytes, name: str) -> RevocationList:
         ) from error
     unsupported = _unsupported(entry)
     if unsupported:
-        issuer = printable(entry.crl.issuer.rfc4514_string())
         raise ConfigurationError(
-            f"{name}: the revocation list of {issuer} is {unsupported}, which is not supported: "
+            f"{name}: the revocation list of {entry.label} is {unsupported}, which is not supported: "
             "use a complete list of the authority itself"
         )
     return entry

@@ -9,6 +9,7 @@ import os
 import resource
 import socket
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
 import structlog
 
@@ -85,7 +86,12 @@ async def _serve(
     for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
     dispatcher = Dispatcher(configuration, expected_groups=expected_groups)
-    dispatcher.metrics.gauges = {"hsframework_requests_pending": lambda: len(dispatcher.requests)}
+    dispatcher.metrics.gauges = {
+        "hsframework_requests_pending": lambda: len(dispatcher.requests),
+        "hsframework_credential_findings": lambda: len(vault.findings(datetime.now(UTC))),
+    }
+    for finding in vault.findings(datetime.now(UTC)):
+        _log.warning("a credential does not serve", where=finding.where, problem=finding.detail)
     dispatcher.offload = OffloadLookup()
     listen = configuration.metrics.listen
     start_metrics = metrics_server(dispatcher.metrics, listen) if listen else None

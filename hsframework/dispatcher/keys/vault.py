@@ -8,10 +8,12 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from hsframework.configuration.settings import Configuration, Profile, TrustSettings
+from hsframework.credentials.findings import CredentialFinding, TrustExamination, identity_findings
 from hsframework.credentials.identities import load_identity
 from hsframework.credentials.psk import load_psk_file
 from hsframework.credentials.trust import load_trust, system_trust
@@ -24,6 +26,10 @@ _OWN = frozenset(
     ("identity", "psk", "trust-anchor", "crl", "crl-check", "client-certificate", "alpn", "tls-priorities")
 )
 """Attributes that a consumer may bring in place of its profile's; of TLS policies, beside it."""
+
+
+_ROLES = {"kernel-client": (Role.CLIENT,), "kernel-server": (Role.SERVER,)}
+"""Roles of the profiles that have one role alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +102,25 @@ class Vault:
             alpn=tuple(values.get("alpn", ())) or profile.alpn,
             tls_priorities=_brought_policy(values) + _profile_policy(profile),
         )
+
+    def findings(self, now: datetime) -> list[CredentialFinding]:
+        """Return what does not serve ``now``: certificates and revocation lists, by the tables that name them."""
+        found = [finding for examination in self._examined.values() for finding in examination.findings(now)]
+        roles: dict[str, set[Role]] = {}
+        for name, profile in self._profiles.items():
+            for own in profile.identities:
+                roles.setdefault(own, set()).update(_ROLES.get(name, ()))
+                examination = self._examined.get(profile.trust) if profile.trust else None
+                if examination is not None and not examination.certifies(self._identities[own]):
+                    detail = f"profiles.{name} trusts {profile.trust!r}, which does not certify this identity"
+                    found.append(CredentialFinding(f"identities.{own}", detail))
+        for own, identity in self._identities.items():
+            found += identity_findings(f"identities.{own}", identity, tuple(roles.get(own, ())), now)
+        return found
+
+    @cached_property
+    def _examined(self) -> dict[str, TrustExamination]:
+        return {name: TrustExamination(f"trust.{name}", trust) for name, trust in self._trust.items()}
 
     @cached_property
     def system_trust(self) -> Trust:
