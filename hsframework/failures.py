@@ -132,11 +132,15 @@ class HandshakeFailed(HandshakeError):
     """A handshake that failed in one of the documented ways.
 
     ``detail`` says more (a name, a date, a serial number), and never holds a secret.  ``peer_alert``: the alert that
-    the peer sent, when it sent one.
+    the peer sent, when it sent one.  A peer that does not know the identity of our pre-shared key (alert 115) is
+    EKEYREJECTED: NVMe stops reconnecting for this errno alone.
     """
 
     def __init__(self, failure: Failure, detail: str = "", *, peer_alert: int | None = None) -> None:
-        super().__init__(f"{failure.meaning}: {detail}" if detail else failure.meaning, errno=failure.errno)
+        number = failure.errno
+        if failure is Failure.PEER_REFUSED and peer_alert == Failure.UNKNOWN_PSK.alert:
+            number = errno.EKEYREJECTED
+        super().__init__(f"{failure.meaning}: {detail}" if detail else failure.meaning, errno=number)
         self.failure = failure
         self.detail = detail
         self.peer_alert = peer_alert
