@@ -227,7 +227,7 @@ class TrustSettings:
     system: bool = False
     """Trust the system's authorities too."""
     crl_check: str = "if-present"
-    """For a certificate without a revocation list of its authority: believe it (if-present), or refuse it (require)."""
+    """A certificate without a revocation list of its authority is accepted (if-present), or refused (require)."""
 
     def __post_init__(self) -> None:
         _one_of("crl-check", self.crl_check, ("if-present", "require"))

@@ -125,7 +125,7 @@ class ChainVerifier:
     def _signers(
         self, issuer: ParsedCertificate, path: Path, search: Search, now: datetime
     ) -> Iterator[ParsedCertificate]:
-        """Yield the other certificates of an issuer's name whose signature on its lists is believed.
+        """Yield the other certificates of an issuer's name that may sign its lists.
 
         They are anchors, or in ``path``, or have a path of their own to its anchor (RFC 5280 section 6.3.3 (f)).
         """

@@ -30,7 +30,7 @@ FORMS = {
     89: "basic constraints of an authority that are not critical",
     92: "no key usage in an authority",
 }
-"""Refusals of ``X509_STRICT`` that concern the form alone, by OpenSSL's number: nothing follows for whom to believe.
+"""Refusals of ``X509_STRICT`` that concern the form alone, by OpenSSL's number: they say nothing about identity.
 
 ``openssl req -x509`` of every distribution makes authorities without key usage.
 """

@@ -43,7 +43,7 @@ _ALWAYS = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 _HANDLED_EXTENSIONS = (x509.AuthorityKeyIdentifier, x509.CRLNumber, x509.IssuingDistributionPoint)
 
 Signers = Callable[[ParsedCertificate], Iterable[ParsedCertificate]]
-"""Returns the certificates of an issuer's name, other than itself, whose signature on its lists is believed."""
+"""Returns the certificates of an issuer's name, other than itself, that may sign its lists."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -69,7 +69,7 @@ class CrlCheck(enum.StrEnum):
     """Treatment of a certificate whose authority has no revocation list in the trust."""
 
     IF_PRESENT = "if-present"
-    """Believe it.  Lists that are there have to be usable, and to cover it."""
+    """The certificate is accepted.  Lists that are there have to be usable, and to cover it."""
     REQUIRE = "require"
     """Refuse it."""
 
