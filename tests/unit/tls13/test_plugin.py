@@ -355,7 +355,7 @@ def test_a_kernel_that_refuses_the_session(
 ) -> None:
     """With one direction in the kernel nobody has a session; with none, a consumer in user space has it there."""
 
-    def install(*_: object) -> None:
+    def install(*_: object, **__: object) -> None:
         raise error("TLS_RX", OSError(errno.EIO, "no"))
 
     handshaker = Tls13Protocol().prepare(Settings())
