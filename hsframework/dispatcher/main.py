@@ -154,7 +154,7 @@ def within_fd_limit(configuration: Configuration) -> Configuration:
         return configuration
     limited = within_fds(configuration, most)
     if limited != configuration:
-        _log.info(
+        _log.debug(
             "the limit of open files lowers limits.per-source",
             open_files=most,
             per_source=limited.limits.per_source,
