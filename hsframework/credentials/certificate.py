@@ -78,8 +78,6 @@ class Facts:
     name_constraints: x509.NameConstraints | None
     unhandled_critical: tuple[str, ...]
     """Critical extensions that are not processed, as dotted object identifiers."""
-    limits_policies: bool
-    """True if it has policyConstraints: the policies of its path are processed."""
     policies: tuple[str, ...]
     """Policies that it states, as dotted object identifiers."""
     policy_mappings: tuple[tuple[str, str], ...]
@@ -130,6 +128,14 @@ class ParsedCertificate:
             raise HandshakeFailed(Failure.BAD_CERTIFICATE, f"cannot be read ({type(error).__name__})") from error
 
 
+def comparable_name(name: x509.Name) -> bytes:
+    """Return the form in which a name is compared.  Raises ``HandshakeFailed(BAD_CERTIFICATE)``."""
+    try:
+        return comparable(name.public_bytes())
+    except PARSE_ERRORS as error:
+        raise HandshakeFailed(Failure.BAD_CERTIFICATE, f"a name in it cannot be read: {error}") from error
+
+
 def printable(text: str, limit: int = 120) -> str:
     """Escape text from a certificate for a log: ASCII without control characters, cut at ``limit`` characters."""
     shown = ascii(text[:limit])[1:-1]
@@ -166,7 +172,6 @@ def _read_facts(certificate: x509.Certificate) -> Facts:
         names=tuple(names) if isinstance(names, x509.SubjectAlternativeName) else (),
         name_constraints=constraints if isinstance(constraints, x509.NameConstraints) else None,
         unhandled_critical=unhandled_critical(certificate.extensions, _HANDLED_EXTENSIONS, {_POLICY_MAPPINGS}),
-        limits_policies=x509.PolicyConstraints in found,
         policies=tuple(p.policy_identifier.dotted_string for p in policies)
         if isinstance(policies, x509.CertificatePolicies)
         else (),

@@ -24,16 +24,21 @@ _STRING_TYPES = {
 }
 MAX_ATTRIBUTES = 128
 """Attributes of one name."""
+MAX_REMEMBERED_SIZE = 512
+"""Size of an encoded name whose form is remembered, in bytes: names come from peers, and would fill the memory."""
 _TEXT = b"\x00"
 """Marks a normalised value; no DER tag is zero."""
 
 
-@lru_cache(maxsize=4096)
 def comparable(name: bytes) -> bytes:
-    """Return a form of an encoded name that is equal for equal names.
+    """Return a form of an encoded name that is equal for equal names; of a name that begins with another, so does it.
 
     ``name``: DER with tag and length.  Raises ``ValueError`` for bytes that are not such a structure.
     """
+    return _remembered(name) if len(name) <= MAX_REMEMBERED_SIZE else _comparable(name)
+
+
+def _comparable(name: bytes) -> bytes:
     relative_names = []
     left = MAX_ATTRIBUTES
     for attributes in name_attributes(name):
@@ -43,6 +48,9 @@ def comparable(name: bytes) -> bytes:
         values = sorted({_sized(oid) + _sized(_value(tag, contents)) for oid, tag, contents in attributes})
         relative_names.append(_sized(b"".join(values)))
     return b"".join(relative_names)
+
+
+_remembered = lru_cache(maxsize=4096)(_comparable)
 
 
 def normal_text(text: str) -> str:

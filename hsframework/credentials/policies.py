@@ -29,7 +29,7 @@ def check_policies(path: Sequence[ParsedCertificate]) -> None:
     ``path``: the leaf first, the anchor last, whose own extensions are not processed.  Raises
     ``HandshakeFailed(UNTRUSTED)``.
     """
-    if not any(certificate.facts.limits_policies for certificate in path[:-1]):
+    if all(certificate.facts.policy_constraints is None for certificate in path[:-1]):
         return
     level: _Level = {ANY_POLICY: frozenset({ANY_POLICY})}
     size = len(path) - 1

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 from cryptography import x509
 
-from hsframework.credentials.certificate import Facts
-from hsframework.credentials.distinguished import comparable
+from hsframework.credentials.certificate import Facts, comparable_name
 
 ALL_REASONS = frozenset(x509.ReasonFlags) - {x509.ReasonFlags.unspecified, x509.ReasonFlags.remove_from_crl}
 """Reasons for which a certificate may be revoked (RFC 5280 section 5.3.1)."""
@@ -59,9 +58,9 @@ def _names(
 ) -> set[tuple[str, object]]:
     """Return the comparable names of a distribution point; a relative one is below the ``issuer`` of the list."""
     if relative is not None:
-        return {("DirectoryName", comparable(x509.Name([*issuer.rdns, relative]).public_bytes()))}
+        return {("DirectoryName", comparable_name(x509.Name([*issuer.rdns, relative])))}
     return {
-        ("DirectoryName", comparable(name.value.public_bytes()))
+        ("DirectoryName", comparable_name(name.value))
         if isinstance(name, x509.DirectoryName)
         else (type(name).__name__, name.value)
         for name in names or ()

@@ -11,7 +11,10 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from hsframework.credentials import constraints as constraints_module
+from hsframework.credentials.certificate import ParsedCertificate
 from hsframework.credentials.chain import Purpose, verify_chain
+from hsframework.credentials.constraints import check_name_constraints
+from hsframework.credentials.distinguished import MAX_ATTRIBUTES
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.testing.certificates import Authority
 
@@ -139,6 +142,30 @@ def test_mailboxes(address: str, base: str, within: bool | None) -> None:
     assert allowed([], constraint, None, extensions=alternative) is bool(within)  # type: ignore[arg-type]
     assert allowed([], None, constraint, extensions=alternative) is (within is False)  # type: ignore[arg-type]
     assert allowed([], constraint, None, subject=directory(email=address)) is bool(within)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("address", ["joe", "evil@else.example@corp.example", "@corp.example"])
+def test_a_malformed_address_in_the_subject(address: str) -> None:
+    """An e-mail attribute that is no address is refused where addresses are constrained, by our own judge alone."""
+    nobody = [x509.RFC822Name("else.example")]
+    for constraints in (
+        x509.NameConstraints([x509.RFC822Name("corp.example")], None),
+        x509.NameConstraints(None, nobody),
+    ):
+        issuing = ROOT.intermediate("Constrained", extensions=[(constraints, True)])
+        leaf = issuing.issue(["a.example"], subject=directory(cn="a", email=address))
+        with pytest.raises(HandshakeFailed, match="may not certify"):
+            check_name_constraints([ParsedCertificate(der) for der in leaf.chain])
+
+
+def test_a_directory_name_that_cannot_be_compared() -> None:
+    """One with too many attributes is the certificate's fault, and no error of ours."""
+    huge = x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")] * (MAX_ATTRIBUTES + 1)))
+    issuing = ROOT.intermediate("Constrained", extensions=[(x509.NameConstraints([huge], None), True)])
+    leaf = issuing.issue(["a.example"], subject=directory(cn="a"))
+    with pytest.raises(HandshakeFailed, match="attributes") as refused:
+        check_name_constraints([ParsedCertificate(der) for der in leaf.chain])
+    assert refused.value.failure is Failure.BAD_CERTIFICATE
 
 
 @pytest.mark.parametrize(

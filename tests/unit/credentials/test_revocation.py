@@ -13,6 +13,7 @@ from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 
 from hsframework.credentials.chain import Purpose, verify_chain
+from hsframework.credentials.distinguished import MAX_ATTRIBUTES
 from hsframework.credentials.scope import ALL_REASONS
 from hsframework.credentials.trust import crls_in
 from hsframework.errors import ConfigurationError
@@ -156,6 +157,16 @@ def test_a_divided_list_covers_its_part(
     trust = root.trust(root.crl(extensions=[(extension, critical)]))
     assert outcome(leaf, trust) is (None if covered else Failure.UNTRUSTED)
     assert outcome(leaf, root.trust(root.crl([leaf], extensions=[(extension, critical)]))) is Failure.REVOKED
+
+
+def test_a_distribution_point_that_cannot_be_compared(root: Authority) -> None:
+    """A name with too many attributes in a certificate's distribution point is the certificate's fault."""
+    huge = x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")] * (MAX_ATTRIBUTES + 1)))
+    leaf = root.issue(
+        extensions=[(x509.CRLDistributionPoints([x509.DistributionPoint([huge], None, None, None)]), False)]
+    )
+    trust = root.trust(root.crl(extensions=[(point(full_name=[URI]), True)]))
+    assert outcome(leaf, trust, "attributes") is Failure.BAD_CERTIFICATE
 
 
 def test_parts_by_reason_clear_together(root: Authority) -> None:
