@@ -16,7 +16,6 @@ _INTEGER, _OCTET_STRING, _SEQUENCE, _EXPLICIT_VERSION, _EXTENSIONS = 0x02, 0x04,
 _SUBJECT_KEY_IDENTIFIER = bytes.fromhex("0603551d0e")
 """The object identifier 2.5.29.14, with tag and length."""
 
-
 RSA_ENCRYPTION = bytes.fromhex("300d06092a864886f70d0101010500")
 RSASSA_PSS = bytes.fromhex("300b06092a864886f70d01010a")
 """Algorithms of RSA keys, as DER; the second without parameters (RFC 4055 section 3.1)."""
@@ -31,20 +30,24 @@ class Names(NamedTuple):
 
 def certificate_names(der: bytes) -> Names:
     """Return issuer and subject of a DER certificate."""
-    reader = _Reader(der, 0, len(der)).enter(_SEQUENCE).enter(_SEQUENCE)
-    reader.skip_optional(_EXPLICIT_VERSION)
-    reader.take(_INTEGER)  # serialNumber
+    reader = _after_serial_number(der)
     reader.take(_SEQUENCE)  # signature
     issuer = reader.take(_SEQUENCE)
     reader.take(_SEQUENCE)  # validity
     return Names(issuer, reader.take(_SEQUENCE))
 
 
-def key_algorithm(der: bytes) -> bytes:
-    """Return the algorithm of the key in a DER certificate, as DER with its parameters."""
+def _after_serial_number(der: bytes) -> _Reader:
+    """Return a cursor within a certificate, behind its serial number."""
     reader = _Reader(der, 0, len(der)).enter(_SEQUENCE).enter(_SEQUENCE)
     reader.skip_optional(_EXPLICIT_VERSION)
-    reader.take(_INTEGER)  # serialNumber
+    reader.take(_INTEGER)
+    return reader
+
+
+def key_algorithm(der: bytes) -> bytes:
+    """Return the algorithm of the key in a DER certificate, as DER with its parameters."""
+    reader = _after_serial_number(der)
     for _ in range(4):  # signature, issuer, validity, subject
         reader.take(_SEQUENCE)
     return reader.enter(_SEQUENCE).take(_SEQUENCE)
@@ -66,13 +69,13 @@ def _element(tag: int, contents: bytes) -> bytes:
 
 def subject_key_id(der: bytes) -> bytes | None:
     """Return the subject key identifier of a DER certificate, or None if it has none."""
-    reader = _Reader(der, 0, len(der)).enter(_SEQUENCE).enter(_SEQUENCE)
-    outer = next(((start, end) for tag, _, start, end in reader.elements() if tag == _EXTENSIONS), None)
+    reader = _after_serial_number(der)
+    outer = next(((start, end) for tag, start, end in reader.elements() if tag == _EXTENSIONS), None)
     if outer is None:
         return None
     for extension in _Reader(der, *outer).enter(_SEQUENCE).children():
         if der.startswith(_SUBJECT_KEY_IDENTIFIER, extension.offset):
-            values = [der[start:end] for tag, _, start, end in extension.elements() if tag == _OCTET_STRING]
+            values = [der[start:end] for tag, start, end in extension.elements() if tag == _OCTET_STRING]
             return _Reader(values[0], 0, len(values[0])).contents(_OCTET_STRING) if values else None
     return None
 
@@ -82,7 +85,7 @@ def name_attributes(name: bytes) -> Iterator[list[tuple[bytes, int, bytes]]]:
     for relative in _Reader(name, 0, len(name)).enter(_SEQUENCE).children():
         attributes = []
         for attribute in relative.children():
-            parts = [(tag, name[start:end]) for tag, _, start, end in attribute.elements()]
+            parts = [(tag, name[start:end]) for tag, start, end in attribute.elements()]
             if len(parts) != 2:
                 raise ValueError("an attribute of a name is not a type and a value")
             attributes.append((parts[0][1], *parts[1]))
@@ -93,7 +96,7 @@ def policy_mappings(value: bytes) -> tuple[tuple[str, str], ...]:
     """Return the pairs in a policyMappings extension, as dotted object identifiers: the issuer's and the subject's."""
     pairs = []
     for pair in _Reader(value, 0, len(value)).enter(_SEQUENCE).children():
-        ours, theirs = (_dotted(value[start:end]) for _, _, start, end in pair.elements())
+        ours, theirs = (_dotted(value[start:end]) for _, start, end in pair.elements())
         pairs.append((ours, theirs))
     return tuple(pairs)
 
@@ -133,15 +136,15 @@ class _Reader:
         """Position of the cursor in the whole input."""
         return self._offset
 
-    def elements(self) -> Iterator[tuple[int, int, int, int]]:
-        """Yield tag, begin, start of the contents, and end of each element that is left."""
+    def elements(self) -> Iterator[tuple[int, int, int]]:
+        """Yield tag, start of the contents, and end of each element that is left."""
         while (begin := self._offset) < self._end:
             start, self._offset = self._header(None)
-            yield self._data[begin], begin, start, self._offset
+            yield self._data[begin], start, self._offset
 
     def children(self) -> Iterator[_Reader]:
         """Yield a cursor over the contents of each element that is left."""
-        for _, _, start, end in self.elements():
+        for _, start, end in self.elements():
             yield _Reader(self._data, start, end)
 
     def contents(self, tag: int) -> bytes:

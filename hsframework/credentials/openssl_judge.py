@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from cryptography import x509
 from OpenSSL import crypto
 from OpenSSL._util import lib as _lib
 
@@ -69,11 +70,23 @@ def ask(
 
     ``lists``: for each certificate below the anchor, the lists that clear it.
     """
+    try:
+        certificates = [crypto.load_certificate(crypto.FILETYPE_ASN1, certificate.der) for certificate in path]
+    except crypto.Error:
+        return Refusal("OpenSSL cannot read a certificate", None)
+    shown = [entry.crl for level in lists for entry in level if _is_shown(entry)]
     flags = crypto.X509StoreFlags.PARTIAL_CHAIN | _flags_of_lists(path, lists)
-    strict = _ask(path, purpose, now, lists, flags | crypto.X509StoreFlags.X509_STRICT)
-    if strict is not None and strict[0] in FORMS:
-        return _refusal(_ask(path, purpose, now, lists, flags))
-    return _refusal(strict)
+
+    def answer(further: int = 0) -> tuple[int, int, str] | None:
+        return _ask(path, certificates, shown, purpose, now, flags | further)
+
+    refused = answer(crypto.X509StoreFlags.X509_STRICT)
+    if refused is not None and refused[0] in FORMS:
+        refused = answer()
+    if refused is None:
+        return None
+    number, position, words = refused
+    return Refusal(f"OpenSSL: {words}", position if number in _BAD_SIGNATURES else None)
 
 
 def _flags_of_lists(path: Sequence[ParsedCertificate], lists: Sequence[Sequence[RevocationList]]) -> int:
@@ -93,21 +106,20 @@ def _is_shown(entry: RevocationList) -> bool:
 
 def _ask(
     path: Sequence[ParsedCertificate],
+    certificates: Sequence[crypto.X509],
+    lists: Sequence[x509.CertificateRevocationList],
     purpose: Purpose,
     now: datetime,
-    lists: Sequence[Sequence[RevocationList]],
     flags: int,
 ) -> tuple[int, int, str] | None:
-    """Return None if OpenSSL accepts the path, else its number, the position in the path, and its words."""
-    try:
-        certificates = [crypto.load_certificate(crypto.FILETYPE_ASN1, certificate.der) for certificate in path]
-    except crypto.Error:
-        return _OTHER, 0, "OpenSSL cannot read a certificate"
+    """Return None if OpenSSL accepts the path, else its number, the position in the path, and its words.
+
+    ``certificates``: the path as OpenSSL has read it.
+    """
     store = crypto.X509Store()
     store.add_cert(certificates[-1])
-    for level in lists:
-        for entry in filter(_is_shown, level):
-            store.add_crl(entry.crl)
+    for crl in lists:
+        store.add_crl(crl)
     store.set_flags(flags)
     store.set_time(now)
     _lib.X509_STORE_set_purpose(store._store, _PURPOSES[purpose])  # the binding has no method for it
@@ -120,10 +132,3 @@ def _ask(
     if [crypto.dump_certificate(crypto.FILETYPE_ASN1, each) for each in accepted] != [each.der for each in path]:
         return _OTHER, 0, "OpenSSL would take another path"
     return None
-
-
-def _refusal(answer: tuple[int, int, str] | None) -> Refusal | None:
-    if answer is None:
-        return None
-    number, position, words = answer
-    return Refusal(f"OpenSSL: {words}", position if number in _BAD_SIGNATURES else None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from functools import cached_property
 
 from cryptography import x509
 
@@ -28,16 +29,18 @@ class RevokedSerials:
 
     def __init__(self, crl: x509.CertificateRevocationList) -> None:
         self._crl = crl
-        self._index = array("Q", sorted(entry.serial_number & _MASK for entry in crl))
         self._confirmed: dict[int, bool] = {}
-        self.names_other_issuers = _CERTIFICATE_ISSUER in crl.tbs_certlist_bytes
+        signed = crl.tbs_certlist_bytes
+        self.names_other_issuers = _CERTIFICATE_ISSUER in signed
         """True if an entry names its certificate's issuer: the list is an indirect one."""
-        self.critical_extensions = _critical_extensions(crl)
+        # Reading the extensions of 100,000 entries takes seconds.
+        self.critical_extensions = _critical_extensions(crl) if _CRITICAL in signed else frozenset[str]()
         """Critical extensions of entries, as dotted object identifiers, other than the reason and the date."""
 
-    def __len__(self) -> int:
-        """Return the number of entries."""
-        return len(self._index)
+    @cached_property
+    def _index(self) -> array[int]:
+        """The low bits of every number, sorted; made at the first look-up, since whoever loads a list asks for none."""
+        return array("Q", sorted(entry.serial_number & _MASK for entry in self._crl))
 
     def __contains__(self, serial_number: int) -> bool:
         """Return True if the list names ``serial_number``."""
@@ -54,8 +57,6 @@ class RevokedSerials:
 
 
 def _critical_extensions(crl: x509.CertificateRevocationList) -> frozenset[str]:
-    if _CRITICAL not in crl.tbs_certlist_bytes:  # reading the extensions of 100,000 entries takes seconds
-        return frozenset()
     return frozenset(
         extension.oid.dotted_string
         for entry in crl

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs7, pkcs12
 
 from hsframework.credentials.chain import ChainVerifier
+from hsframework.credentials.findings import TrustExamination
+from hsframework.credentials.serials import RevokedSerials
 from hsframework.credentials.trust import SYSTEM_BUNDLES, load_trust, system_trust
 from hsframework.errors import ConfigurationError
 from hsframework.testing.certificates import Authority, to_pem
@@ -120,6 +123,15 @@ def test_every_block_is_read(text: bytes, tmp_path: Path) -> None:
     """A byte-order mark, joined blocks, indentation, other line ends and comments lose no block."""
     (tmp_path / "ca.pem").write_bytes(text)
     assert load_trust([tmp_path / "ca.pem"]).anchors == ANCHORS[:2]
+
+
+def test_loading_a_list_makes_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever loads a list looks nobody up, and a long one takes seconds to be indexed."""
+    monkeypatch.setattr(RevokedSerials, "_index", property(lambda _: pytest.fail("the list was indexed")))
+    (tmp_path / "ca.pem").write_bytes(to_pem(ANCHORS[0]))
+    (tmp_path / "a.crl").write_bytes(ROOTS[0].crl([7]))
+    trust = load_trust([tmp_path / "ca.pem"], [tmp_path / "a.crl"])
+    assert list(TrustExamination("trust.a", trust).findings(datetime.now(UTC))) == []
 
 
 def test_mistakes_in_lists(tmp_path: Path) -> None:
