@@ -1,29 +1,51 @@
 """Name constraints (RFC 5280 section 4.2.1.10): the names that an authority may certify.
 
-dNSName, iPAddress and directoryName are processed.  A constraint of another type, critical or not, refuses every
-certificate below it that has a name of that type.  The rules for each type:
+dNSName, iPAddress, directoryName, rfc822Name and uniformResourceIdentifier are processed.  A constraint of another
+type, critical or not, refuses every certificate below it that has a name of that type.  The rules for each type:
 
 * dNSName ``example.com`` contains the name and all names below it, ``.example.com`` only the names below it, an empty
   one all names.  A wildcard name is excluded if one of the names that it matches is excluded.
-* iPAddress: a network.  directoryName: the first relative names, compared without regard to case, string type and
-  runs of blanks.  The subject of a certificate counts as a directoryName, its e-mail attributes as rfc822Names.
+* iPAddress: a network.  directoryName: the first relative names, compared as RFC 5280 section 7.1 says.
+* rfc822Name: ``joe@example.com`` contains this mailbox, ``example.com`` the mailboxes at this host, ``.example.com``
+  those at the hosts below it.  The local part is compared with regard to case.
+* uniformResourceIdentifier: ``example.com`` contains the URIs at this host, ``.example.com`` those at the hosts below
+  it.  A URI without a host name is malformed.
+
+The subject of a certificate counts as a directoryName, its e-mail attributes as rfc822Names.  A malformed name is
+refused where its type is constrained.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from hsframework.credentials.certificate import Facts, ParsedCertificate, printable
+from hsframework.credentials.certificate import Facts, ParsedCertificate, comparable_name, printable
+from hsframework.credentials.names import is_dns_pattern
 from hsframework.failures import Failure, HandshakeFailed
 
-MAX_COMPARISONS = 1 << 15
+MAX_COMPARISONS = 1 << 14
 """Comparisons of names with constraints in one path; a chain that needs more is refused."""
 
-_RelativeNames = list[frozenset[tuple[str, str | bytes]]]
+_NameType = type[x509.GeneralName]
+_Name = tuple[_NameType, Any]
+_Subtrees = dict[_NameType, list[Any]]
+"""The subtrees of each type, read; of a type that is not processed, as they are."""
+
+
+class _Kind(NamedTuple):
+    """One type of names.  For each authority a name and a subtree are read once, and what was read is compared."""
+
+    read_name: Callable[[Any], Any]
+    """Returns None for a malformed name."""
+    read_base: Callable[[Any], Any]
+    within: Callable[[Any, Any, bool], bool]
+    """Returns True if a name is in a subtree; for an excluded one (True), if any name that it matches is."""
 
 
 def check_name_constraints(path: Sequence[ParsedCertificate]) -> None:
@@ -33,84 +55,130 @@ def check_name_constraints(path: Sequence[ParsedCertificate]) -> None:
     ``HandshakeFailed(UNTRUSTED)`` for a name that an authority may not certify, for constraints of types that are not
     supported, and for too many comparisons.
     """
+    bound: list[_Name] = []
     budget = MAX_COMPARISONS
-    for depth in range(1, len(path)):
-        constraints = path[depth].facts.name_constraints
-        if constraints is None:
-            continue
-        for below, certificate in enumerate(path[:depth]):
-            if below and certificate.self_issued:
-                continue
-            names = names_of(certificate.facts)
-            budget -= len(names) * sum(map(len, _subtrees(constraints)))
+    constrained = max((depth for depth, each in enumerate(path) if each.facts.name_constraints is not None), default=0)
+    for depth, authority in enumerate(path[: constrained + 1]):
+        constraints = authority.facts.name_constraints
+        if depth and constraints is not None:
+            permitted, excluded = constraints.permitted_subtrees or [], constraints.excluded_subtrees or []
+            budget -= len(bound) * (len(permitted) + len(excluded))
             if budget < 0:
                 raise HandshakeFailed(Failure.UNTRUSTED, "too many names and name constraints to compare")
-            _check(names, constraints, path[depth].facts.label)
+            _check(bound, _by_type(permitted), _by_type(excluded), authority.facts.label)
+        if not depth or not authority.self_issued:
+            bound += _names_of(authority.facts)
 
 
-def names_of(facts: Facts) -> list[x509.GeneralName]:
+def _names_of(facts: Facts) -> list[_Name]:
     """Return every name to which constraints apply: subjectAltName, subject unless empty, its e-mail addresses."""
-    names: list[x509.GeneralName] = list(facts.names)
+    found: list[_Name] = [(type(name), name.value) for name in facts.names]
     if facts.subject.rdns:
-        names.append(x509.DirectoryName(facts.subject))
-    # Only the type of an e-mail address matters: a constraint on addresses refuses all of them.
-    names.extend(x509.RFC822Name("subject") for _ in facts.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS))
-    return names
+        found.append((x509.DirectoryName, facts.subject))
+    addresses = facts.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)
+    return found + [(x509.RFC822Name, str(attribute.value)) for attribute in addresses]
 
 
-def _subtrees(constraints: x509.NameConstraints) -> tuple[list[x509.GeneralName], list[x509.GeneralName]]:
-    """Return the permitted and the excluded subtrees."""
-    return constraints.permitted_subtrees or [], constraints.excluded_subtrees or []
+def _by_type(subtrees: Sequence[x509.GeneralName]) -> _Subtrees:
+    found: _Subtrees = {}
+    for base in subtrees:
+        kind = _KINDS.get(type(base))
+        found.setdefault(type(base), []).append(base.value if kind is None else kind.read_base(base.value))
+    return found
 
 
-def _check(names: list[x509.GeneralName], constraints: x509.NameConstraints, authority: str) -> None:
-    permitted, excluded = _subtrees(constraints)
-    for name in names:
-        of_type = [base for base in permitted if type(base) is type(name)]
-        out = [base for base in excluded if type(base) is type(name)]
-        if (of_type or out) and not isinstance(name, (x509.DNSName, x509.IPAddress, x509.DirectoryName)):
-            detail = f"{authority} constrains names of type {type(name).__name__}, which is not supported"
+def _check(names: Sequence[_Name], permitted: _Subtrees, excluded: _Subtrees, authority: str) -> None:
+    for name_type, value in names:
+        inside, outside = permitted.get(name_type, ()), excluded.get(name_type, ())
+        if not inside and not outside:
+            continue
+        kind = _KINDS.get(name_type)
+        if kind is None:
+            detail = f"{authority} constrains names of type {name_type.__name__}, which is not supported"
             raise HandshakeFailed(Failure.UNTRUSTED, detail)
-        if any(_within(name, base, widest=True) for base in out) or (
-            of_type and not any(_within(name, base, widest=False) for base in of_type)
+        name = kind.read_name(value)
+        if (
+            name is None
+            or any(kind.within(name, base, True) for base in outside)
+            or (inside and not any(kind.within(name, base, False) for base in inside))
         ):
-            shown = printable(name.value.rfc4514_string() if isinstance(name, x509.DirectoryName) else str(name.value))
+            shown = printable(value.rfc4514_string() if isinstance(value, x509.Name) else str(value))
             raise HandshakeFailed(Failure.UNTRUSTED, f"{authority} may not certify the name {shown}")
 
 
-def _within(name: x509.GeneralName, base: x509.GeneralName, *, widest: bool) -> bool:
-    """Return True if ``name`` is in the subtree ``base``; with ``widest``, if any name that it matches is."""
-    if isinstance(name, x509.DNSName) and isinstance(base, x509.DNSName):
-        return _dns_within(name.value.lower().removesuffix("."), base.value.lower().removesuffix("."), widest=widest)
-    if isinstance(name, x509.IPAddress) and isinstance(base, x509.IPAddress):
-        return _address_within(name, base)
-    if isinstance(name, x509.DirectoryName) and isinstance(base, x509.DirectoryName):
-        prefix = _relative_names(base.value)
-        return _relative_names(name.value)[: len(prefix)] == prefix
-    return False
+def _host(name: str) -> str:
+    return name.lower().removesuffix(".")
 
 
-def _dns_within(name: str, base: str, *, widest: bool) -> bool:
+def _dns_name(name: str) -> str | None:
+    host = _host(name)
+    return host if is_dns_pattern(host) else None
+
+
+def _dns_within(name: str, base: str, excluded: bool) -> bool:
     if not base or name == base:
         return True
     if name.endswith(base if base.startswith(".") else f".{base}"):
         return True
     # *.example.com matches foo.example.com too.
-    return widest and name.startswith("*.") and base.partition(".")[2] == name[2:] and not base.startswith(".")
+    return excluded and name.startswith("*.") and base.partition(".")[2] == name[2:] and not base.startswith(".")
 
 
-def _address_within(name: x509.IPAddress, base: x509.IPAddress) -> bool:
-    network, address = base.value, name.value
-    if isinstance(address, (ipaddress.IPv4Network, ipaddress.IPv6Network)):
-        address = address.network_address
-    if isinstance(network, (ipaddress.IPv4Address, ipaddress.IPv6Address)):
-        return address == network
-    return address in network
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address | ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def _relative_names(name: x509.Name) -> _RelativeNames:
-    return [frozenset((a.oid.dotted_string, _normal(a.value)) for a in relative) for relative in name.rdns]
+def _address(value: _Address) -> _Address:
+    return value.network_address if isinstance(value, (ipaddress.IPv4Network, ipaddress.IPv6Network)) else value
 
 
-def _normal(value: str | bytes) -> str | bytes:
-    return value if isinstance(value, bytes) else " ".join(value.split()).casefold()
+def _address_within(address: Any, base: _Address, excluded: bool) -> bool:
+    if isinstance(base, (ipaddress.IPv4Address, ipaddress.IPv6Address)):
+        return bool(address == base)
+    return address in base
+
+
+def _mailbox(address: str) -> tuple[str, str] | None:
+    """Return local part and host."""
+    local, _, host = address.rpartition("@")
+    if not local or "@" in local or not is_dns_pattern(host) or host.startswith("*"):
+        return None
+    return local, host.lower()
+
+
+def _mailbox_base(base: str) -> tuple[str, str] | str:
+    """Return local part and host of a mailbox, or a subtree of hosts."""
+    local, at, host = base.rpartition("@")
+    return (local, host.lower()) if at else _host(base)
+
+
+def _mailbox_within(address: tuple[str, str], base: tuple[str, str] | str, excluded: bool) -> bool:
+    return _host_within(address[1], base, excluded) if isinstance(base, str) else address == base
+
+
+def _uri_host(uri: str) -> str | None:
+    try:
+        host = urlsplit(uri).hostname
+    except ValueError:
+        return None
+    if not host or host.replace(".", "").isdigit() or ":" in host:
+        return None
+    return _host(host)
+
+
+def _host_within(host: str, base: str, excluded: bool) -> bool:
+    """Return True if ``host`` is ``base``, or is below it where ``base`` begins with a dot; an empty one has all."""
+    return not base or host == base or (base.startswith(".") and host.endswith(base))
+
+
+def _directory_within(name: bytes, base: bytes, excluded: bool) -> bool:
+    return name.startswith(base)
+
+
+_KINDS: dict[_NameType, _Kind] = {
+    x509.DNSName: _Kind(_dns_name, _host, _dns_within),
+    x509.IPAddress: _Kind(_address, lambda network: network, _address_within),
+    x509.DirectoryName: _Kind(comparable_name, comparable_name, _directory_within),
+    x509.RFC822Name: _Kind(_mailbox, _mailbox_base, _mailbox_within),
+    x509.UniformResourceIdentifier: _Kind(_uri_host, _host, _host_within),
+}
+"""Types of names that are processed."""

@@ -11,6 +11,7 @@ import signal
 import socket
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Protocol
 
 import structlog
@@ -106,6 +107,16 @@ def run(configuration: Configuration, surroundings: Surroundings) -> int:
         close_listeners(sockets)
 
 
+def _observe(dispatcher: Dispatcher, vault: Vault) -> None:
+    """Set the gauges, and log the credentials that do not serve."""
+    dispatcher.metrics.gauges = {
+        "hsframework_requests_pending": lambda: len(dispatcher.requests),
+        "hsframework_credential_findings": lambda: len(vault.findings(datetime.now(UTC))),
+    }
+    for finding in vault.findings(datetime.now(UTC)):
+        _log.warning("a credential does not serve", where=finding.where, problem=finding.detail)
+
+
 async def _serve(
     configuration: Configuration,
     sockets: Mapping[str, socket.socket],
@@ -120,7 +131,7 @@ async def _serve(
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, _not_read_again)
     dispatcher = Dispatcher(configuration, expected_groups=surroundings.expected_groups)
-    dispatcher.metrics.gauges = {"hsframework_requests_pending": lambda: len(dispatcher.requests)}
+    _observe(dispatcher, vault)
     dispatcher.offload = OffloadLookup()
     listen = configuration.metrics.listen
     metrics = Endpoint(dispatcher.metrics, listen, loop) if listen else None
@@ -290,7 +301,7 @@ def within_fd_limit(configuration: Configuration) -> Configuration:
         return configuration
     limited = within_fds(configuration, most)
     if limited != configuration:
-        _log.info(
+        _log.debug(
             "the limit of open files lowers limits.per-source",
             open_files=most,
             per_source=limited.limits.per_source,

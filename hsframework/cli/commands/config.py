@@ -15,9 +15,9 @@ import argparse
 import json
 from dataclasses import asdict
 
-from hsframework.cli.checks.certificates import check_certificates
+from hsframework.cli.checks.credentials import check_credentials
 from hsframework.cli.checks.finding import report
-from hsframework.cli.commands.doctor import check_credentials, check_plugins, check_rules, check_users
+from hsframework.cli.commands.doctor import check_plugins, check_rules, check_users
 from hsframework.cli.options.quiet import silence_logs
 from hsframework.cli.options.service import add_configuration, add_kernel, add_tlshd, configuration
 
@@ -38,7 +38,6 @@ def run(arguments: argparse.Namespace) -> int:
     findings = [
         *check_plugins(settings),
         *check_credentials(settings),
-        *check_certificates(settings),
         *check_rules(settings),
         *check_users(settings),
     ]

@@ -18,8 +18,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from hsframework.cli.checks.certificates import check_certificates
 from hsframework.cli.checks.consumers import check_profiles
+from hsframework.cli.checks.credentials import check_credentials
 from hsframework.cli.checks.finding import Finding, report
 from hsframework.cli.checks.rehearsal import GROUP, check_handshake
 from hsframework.cli.checks.service import check_service
@@ -72,7 +72,6 @@ def examine(settings: Configuration) -> list[Finding]:
     return [
         *check_plugins(settings),
         *check_credentials(settings),
-        *check_certificates(settings),
         *check_units(settings, units),
         *service,
         *(check_handshake(settings) if rehearsed(service) else ()),
@@ -137,17 +136,6 @@ def check_tables(settings: Configuration, registry: PluginRegistry) -> Iterable[
                 settings_from_table(entry.protocol.settings_type, values, f"plugins.{name}", base=settings.folder)
             except ConfigurationError as error:
                 yield Finding("settings", "missing", str(error), "see the plugin's documentation")
-
-
-def check_credentials(settings: Configuration) -> Iterable[Finding]:
-    """Check that every key, certificate and revocation list that the configuration names can be loaded by this user."""
-    from hsframework.dispatcher.keys.vault import Vault
-
-    # As after a crash: with nothing to fall back on, each part that cannot be loaded is one of the faults.
-    for reason in Vault(settings, {}).faults.values():
-        yield Finding(
-            "credentials", "missing", reason, "mend the file or its entry; the service does not start without"
-        )
 
 
 def check_rules(settings: Configuration) -> Iterable[Finding]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hsframework.cli.checks.credentials import check_credentials
 from hsframework.cli.commands import doctor
 from hsframework.configuration.settings import (
     AgentSettings,
@@ -88,9 +89,9 @@ def test_settings_of_a_plugin() -> None:
 def test_files_that_the_configuration_names(files: CredentialFiles, tmp_path: Path) -> None:
     """They are read as the service will read them."""
     good = {"web": IdentitySettings(certificate=files.certificate, private_key=files.private_key)}
-    assert not list(doctor.check_credentials(Configuration(identities=good)))
+    assert not list(check_credentials(Configuration(identities=good)))
     bad = {"web": IdentitySettings(certificate=files.certificate, private_key=tmp_path / "nothing")}
-    (finding,) = doctor.check_credentials(Configuration(identities=bad))
+    (finding,) = check_credentials(Configuration(identities=bad))
     assert (finding.verdict, finding.detail.startswith("identities.web: ")) == ("missing", True)
 
 

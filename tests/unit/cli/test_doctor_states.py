@@ -12,10 +12,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from hsframework.cli.checks import service as checks, units
-from hsframework.cli.checks.certificates import check_certificates
 from hsframework.cli.checks.consumers import check_profiles
+from hsframework.cli.checks.credentials import check_credentials
 from hsframework.cli.checks.finding import Finding
 from hsframework.cli.checks.rehearsal import check_handshake
 from hsframework.client.groups import served_groups, service_status
@@ -142,11 +143,14 @@ def test_own_certificates(tmp_path: Path) -> None:
     identity = IdentitySettings(certificate=files.certificate, private_key=files.private_key)
     settings = Configuration(identities={"web": identity})
     now = datetime.now(UTC)
-    assert list(check_certificates(settings, now)) == []
-    (expired,) = check_certificates(settings, now + timedelta(days=20_000))
-    assert (expired.verdict, "has expired" in expired.detail) == ("missing", True)
-    clock, early = check_certificates(settings, datetime(2001, 1, 1, tzinfo=UTC))
+    assert list(check_credentials(settings, now)) == []
+    (expired,) = check_credentials(settings, now + timedelta(days=20_000))
+    assert (expired.subject, expired.verdict, "expired on" in expired.detail) == ("identities.web", "missing", True)
+    clock, early = check_credentials(settings, datetime(2001, 1, 1, tzinfo=UTC))
     assert (clock.subject, clock.verdict, "is valid from" in early.detail) == ("clock", "missing", True)
+    end = x509.load_pem_x509_certificate(files.certificate.read_bytes()).not_valid_after_utc
+    (soon,) = check_credentials(settings, end - timedelta(days=1))
+    assert (soon.subject, soon.verdict, "expires on" in soon.detail) == ("identities.web", "note", True)
 
 
 def unit(**values: str) -> units.Unit:

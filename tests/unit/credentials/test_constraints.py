@@ -11,7 +11,10 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from hsframework.credentials import constraints as constraints_module
+from hsframework.credentials.certificate import ParsedCertificate
 from hsframework.credentials.chain import Purpose, verify_chain
+from hsframework.credentials.constraints import check_name_constraints
+from hsframework.credentials.distinguished import MAX_ATTRIBUTES
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.testing.certificates import Authority
 
@@ -110,12 +113,80 @@ def test_directory_names() -> None:
 
 
 def test_unsupported_types_refuse_names_of_that_type() -> None:
-    """A constraint on e-mail addresses refuses certificates with any, in either place, and leaves others alone."""
-    for permitted, excluded in (([x509.RFC822Name("a@example")], None), (None, [x509.RFC822Name("a@example")])):
+    """A constraint on registered identifiers refuses certificates with any, and leaves others alone."""
+    name = x509.RegisteredID(x509.ObjectIdentifier("1.2.3"))
+    for permitted, excluded in (([name], None), (None, [name])):
         assert allowed(["a.example"], permitted, excluded)  # type: ignore[arg-type]
-        assert not allowed([], permitted, excluded, subject=directory(email="a@example"))  # type: ignore[arg-type]
-        alternative = x509.SubjectAlternativeName([x509.RFC822Name("a@example")])
+        alternative = x509.SubjectAlternativeName([name])
         assert not allowed([], permitted, excluded, extensions=[(alternative, False)])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("address", "base", "within"),
+    [
+        ("joe@corp.example", "corp.example", True),
+        ("joe@CORP.example", "corp.example", True),
+        ("joe@mail.corp.example", "corp.example", False),
+        ("joe@mail.corp.example", ".corp.example", True),
+        ("joe@corp.example", ".corp.example", False),
+        ("joe@corp.example", "joe@corp.example", True),
+        ("Joe@corp.example", "joe@corp.example", False),
+        ("joe@evilcorp.example", "corp.example", False),
+        ("corp.example", "corp.example", None),
+    ],
+)
+def test_mailboxes(address: str, base: str, within: bool | None) -> None:
+    """A mailbox is compared with mailboxes, hosts and domains, also in the subject; None: malformed, never allowed."""
+    constraint = [x509.RFC822Name(base)]
+    alternative = [(x509.SubjectAlternativeName([x509.RFC822Name(address)]), False)]
+    assert allowed([], constraint, None, extensions=alternative) is bool(within)  # type: ignore[arg-type]
+    assert allowed([], None, constraint, extensions=alternative) is (within is False)  # type: ignore[arg-type]
+    assert allowed([], constraint, None, subject=directory(email=address)) is bool(within)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("address", ["joe", "evil@else.example@corp.example", "@corp.example"])
+def test_a_malformed_address_in_the_subject(address: str) -> None:
+    """An e-mail attribute that is no address is refused where addresses are constrained, by our own judge alone."""
+    nobody = [x509.RFC822Name("else.example")]
+    for constraints in (
+        x509.NameConstraints([x509.RFC822Name("corp.example")], None),
+        x509.NameConstraints(None, nobody),
+    ):
+        issuing = ROOT.intermediate("Constrained", extensions=[(constraints, True)])
+        leaf = issuing.issue(["a.example"], subject=directory(cn="a", email=address))
+        with pytest.raises(HandshakeFailed, match="may not certify"):
+            check_name_constraints([ParsedCertificate(der) for der in leaf.chain])
+
+
+def test_a_directory_name_that_cannot_be_compared() -> None:
+    """One with too many attributes is the certificate's fault, and no error of ours."""
+    huge = x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "x")] * (MAX_ATTRIBUTES + 1)))
+    issuing = ROOT.intermediate("Constrained", extensions=[(x509.NameConstraints([huge], None), True)])
+    leaf = issuing.issue(["a.example"], subject=directory(cn="a"))
+    with pytest.raises(HandshakeFailed, match="attributes") as refused:
+        check_name_constraints([ParsedCertificate(der) for der in leaf.chain])
+    assert refused.value.failure is Failure.BAD_CERTIFICATE
+
+
+@pytest.mark.parametrize(
+    ("uri", "base", "within"),
+    [
+        ("spiffe://corp.example/web", "corp.example", True),
+        ("https://user@corp.example:8443/", "corp.example", True),
+        ("https://www.corp.example/", "corp.example", False),
+        ("https://www.corp.example/", ".corp.example", True),
+        ("https://corp.example/", ".corp.example", False),
+        ("https://192.0.2.1/", "corp.example", None),
+        ("https://[2001:db8::1]/", "corp.example", None),
+        ("urn:uuid:1", "corp.example", None),
+    ],
+)
+def test_uris(uri: str, base: str, within: bool | None) -> None:
+    """The host of a URI is compared with hosts and domains; None: without a host name, never allowed."""
+    constraint = [x509.UniformResourceIdentifier(base)]
+    alternative = [(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), False)]
+    assert allowed([], constraint, None, extensions=alternative) is bool(within)  # type: ignore[arg-type]
+    assert allowed([], None, constraint, extensions=alternative) is (within is False)  # type: ignore[arg-type]
 
 
 def test_they_bind_everything_below() -> None:
