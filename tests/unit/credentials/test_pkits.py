@@ -60,7 +60,7 @@ def certificates() -> dict[str, ParsedCertificate]:
 
 @cache
 def lists() -> tuple[tuple[bytes, bytes], ...]:
-    """Issuer and content of each list."""
+    """Return issuer and content of each list."""
     contents = [path.read_bytes() for path in sorted((DATA / "crls").glob("*.crl"))]
     return tuple((comparable(crl_issuer(der)), der) for der in contents)
 
@@ -72,7 +72,7 @@ def names() -> list[str]:
 
 
 def case(name: str) -> tuple[tuple[bytes, ...], Trust]:
-    """The chain and the trust of one test."""
+    """Return the chain and the trust of one test."""
     known = certificates()
     reached, todo = [name], [name]
     while todo:

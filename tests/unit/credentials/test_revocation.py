@@ -104,7 +104,7 @@ def test_critical_extensions_fail_closed(root: Authority) -> None:
 
 
 def point(**given: Any) -> x509.IssuingDistributionPoint:
-    """An issuing distribution point: what is not given is absent or False."""
+    """Make an issuing distribution point: fields that are not given are absent or False."""
     absent = dict.fromkeys(("full_name", "relative_name", "only_some_reasons"))
     kinds = ("only_contains_user_certs", "only_contains_ca_certs", "indirect_crl", "only_contains_attribute_certs")
     return x509.IssuingDistributionPoint(**{**absent, **dict.fromkeys(kinds, False), **given})
@@ -168,7 +168,7 @@ def test_parts_by_reason_clear_together(root: Authority) -> None:
 
 
 def respelled(name: str, kind: _ASN1Type = _ASN1Type.PrintableString) -> x509.Name:
-    """A common name in another string type."""
+    """Make a common name in another string type."""
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name, _type=kind)])
 
 
@@ -190,7 +190,7 @@ def test_an_issuer_is_found_however_it_is_spelled(root: Authority, spelling: x50
 
 
 def list_of(root: Authority, issuer: x509.Name, revoked: list[Credential]) -> bytes:
-    """A list whose issuer's name is spelled as given."""
+    """Make a list whose issuer's name is spelled as given."""
     builder = x509.CertificateRevocationListBuilder(issuer, NOW - timedelta(hours=1), NOW + timedelta(days=1))
     for credential in revoked:
         entry = x509.RevokedCertificateBuilder().serial_number(credential.serial_number)

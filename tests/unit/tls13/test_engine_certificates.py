@@ -29,7 +29,7 @@ LEAF = ISSUING.issue(["server.example"])
 
 
 def shown(*others: bytes) -> Identity:
-    """The leaf and ``others``, in this order."""
+    """Return the leaf and ``others``, in this order."""
     return Identity((LEAF.certificate, *others), LEAF.identity.private_key)
 
 
