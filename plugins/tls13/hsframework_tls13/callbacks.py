@@ -27,7 +27,7 @@ class Callbacks(ABC):
     def on_message(self, kind: int, body: bytes) -> None:
         """Take a message of the peer's, before OpenSSL does: ``CERTIFICATE`` or ``CERTIFICATE_REQUEST``.
 
-        Called where the context was made with ``messages`` (:func:`install_callbacks`).
+        Called where the context was made with ``messages`` (``install_callbacks``).
         """
 
     @abstractmethod
