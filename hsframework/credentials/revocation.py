@@ -64,7 +64,11 @@ class RevocationList:
     @property
     def label(self) -> str:
         """Its issuer's name, for messages."""
-        return printable(self.crl.issuer.rfc4514_string()) or "(empty name)"
+        try:
+            with no_warnings():
+                return printable(self.crl.issuer.rfc4514_string()) or "(empty name)"
+        except PARSE_ERRORS:
+            return "(a name that cannot be read)"
 
     def problem_at(self, now: datetime) -> str:
         """Return the reason for which it cannot be used ``now``, or an empty text."""

@@ -144,7 +144,9 @@ class Contexts:
         if choices.server_precedence:
             context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
         _load_identities(context, identities)
-        install_callbacks(context, verify_mode=verify_mode, psk=psk)
+        # A server's OpenSSL keeps the path that it found alone; a client has to choose among its identities.
+        messages = len(identities) > 1 if role is Role.CLIENT else verify_mode != SSL.VERIFY_NONE
+        install_callbacks(context, verify_mode=verify_mode, psk=psk, messages=messages)
         return context
 
 

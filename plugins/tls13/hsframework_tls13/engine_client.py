@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hsframework.credentials.judgement import Verify, no_trust
 from hsframework.credentials.selection import select_identity
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Identity, PresharedKey, Role
 from hsframework.tls.messages import check_certificate_request
+from hsframework_tls13.callbacks import CERTIFICATE_REQUEST
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.engine_core import Engine, suites_for
-from hsframework_tls13.openssl import CERTIFICATE_REQUEST, Connection
+from hsframework_tls13.openssl import Connection
 from hsframework_tls13.policy import Choices
 
 
@@ -61,12 +62,12 @@ class ClientEngine(Engine):
         if kind == CERTIFICATE_REQUEST and len(self._identities) > 1:
             self._choose(check_certificate_request(body))
 
-    def on_certificate(self) -> None:
+    def on_certificate(self, chain: Callable[[], tuple[bytes, ...]]) -> None:
         """Judge the server's certificates.
 
         After a refusal OpenSSL goes on up to the keys under which the alert has to go; its flight is dropped.
         """
-        super().on_certificate()
+        super().on_certificate(chain)
 
     def _judge(self, chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
         if self._psk is not None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from binascii import unhexlify
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from hsframework.credentials.judgement import Verify
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import PeerIdentity, PresharedKey, Role, Secret
 from hsframework.tls.messages import check_certificate
+from hsframework_tls13.callbacks import CERTIFICATE, Callbacks
 from hsframework_tls13.ciphers import BY_NAME, CipherSuite
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.openssl import (
-    CERTIFICATE,
-    Callbacks,
     Connection,
     Problem,
 )
@@ -143,10 +142,10 @@ class Engine(Callbacks):
         if kind == CERTIFICATE:
             self._sent = body
 
-    def on_certificate(self) -> Failure | None:
+    def on_certificate(self, chain: Callable[[], tuple[bytes, ...]]) -> Failure | None:
         if self._believed is None and self._refusal is None:
             try:
-                self._believed = self._judge(check_certificate(self._sent))
+                self._believed = self._judge(check_certificate(self._sent) if self._sent else chain())
             except HandshakeFailed as refusal:
                 self._refusal = _fresh(refusal)
         return None if self._refusal is None else self._refusal.failure

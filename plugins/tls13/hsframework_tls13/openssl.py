@@ -9,7 +9,6 @@ The binding under pyOpenSSL (``OpenSSL._util``) is used here and in no other mod
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from OpenSSL._util import ffi as _ffi, lib as _lib
 
 from hsframework.failures import Failure
 from hsframework.interface import Identity, PresharedKey
+from hsframework_tls13.callbacks import CERTIFICATE, CERTIFICATE_REQUEST, Callbacks
 
 MODE_NO_AUTO_CHAIN = 0x8
 MODE_RELEASE_BUFFERS = SSL.MODE_RELEASE_BUFFERS
@@ -39,49 +39,11 @@ _VERIFY_ERRORS = {
 }
 """The verification error from which OpenSSL makes the alert of each failure."""
 
-HANDSHAKE = 22
-"""Content type of handshake messages (RFC 8446 section 5.1)."""
-HANDSHAKE_HEADER_SIZE = 4
-CERTIFICATE, CERTIFICATE_REQUEST = 11, 13
-"""Types of handshake messages (RFC 8446 section 4)."""
-
-
-class Callbacks(ABC):
-    """The callbacks of one handshake."""
-
-    psk_identity_memory: Any = None
-    """The memory of the identity that OpenSSL was given; OpenSSL copies it after the callback has returned."""
-
-    def __init__(self) -> None:
-        self.key_log: list[bytes] = []
-        """Lines ``LABEL client_random secret``, in the order in which the secrets come to be."""
-
-    @abstractmethod
-    def on_message(self, kind: int, body: bytes) -> None:
-        """Take a message of the peer's, before OpenSSL does: ``CERTIFICATE`` or ``CERTIFICATE_REQUEST``."""
-
-    @abstractmethod
-    def on_certificate(self) -> Failure | None:
-        """Judge the peer's certificates.  OpenSSL calls this for each check of its own, at least once."""
-
-    @abstractmethod
-    def on_alpn(self, offered: tuple[bytes, ...]) -> bytes | None:
-        """Return the server's choice; None: nothing in common.  Not called when :attr:`wants_alpn` is false."""
-
-    @abstractmethod
-    def on_psk(self, identity: bytes | None) -> PresharedKey | None:
-        """Return the server's key for ``identity``, or the key that a client offers (``identity`` None)."""
-
-    @property
-    @abstractmethod
-    def wants_alpn(self) -> bool: ...
-
-    @abstractmethod
-    def callback_failed(self, error: Exception) -> None:
-        """Note that one of the other methods raised ``error``."""
-
+HANDSHAKE, HANDSHAKE_HEADER_SIZE = 22, 4
+"""Content type of handshake messages (RFC 8446 section 5.1), and bytes of a message's header (section 4)."""
 
 _running: ContextVar[Callbacks | None] = ContextVar("the handshake whose step runs here", default=None)
+_STORE_INDEX = _lib.SSL_get_ex_data_X509_STORE_CTX_idx()
 _memory = _ffi.new_allocator(should_clear_after_alloc=False)
 T = TypeVar("T")
 _INTERNAL: Failure | None = Failure.INTERNAL
@@ -120,7 +82,7 @@ def _message_callback(
 @_ffi.callback("int(*)(int, X509_STORE_CTX *)")  # type: ignore[untyped-decorator]
 def _verify_callback(_ok: int, store: Any) -> int:
     # OpenSSL's own opinion, about a path to no anchor, is not asked.
-    failure = _guarded(_INTERNAL, lambda handshake: handshake.on_certificate())
+    failure = _guarded(_INTERNAL, lambda handshake: handshake.on_certificate(lambda: _peer_chain(store)))
     if failure is None:
         return 1
     _lib.X509_STORE_CTX_set_error(store, _VERIFY_ERRORS.get(failure, _lib.X509_V_ERR_APPLICATION_VERIFICATION))
@@ -196,14 +158,38 @@ def _psk_session(ssl: Any, key: PresharedKey) -> Any:
     return session
 
 
-def install_callbacks(context: SSL.Context, *, verify_mode: int, psk: bool) -> None:
-    """Connect a context to the callbacks of this module."""
+def _peer_chain(store: Any) -> tuple[bytes, ...]:
+    """Return the server's certificates as it sent them.  A server's OpenSSL has them only afterwards: empty."""
+    stack = _lib.SSL_get_peer_cert_chain(_ffi.cast("SSL *", _lib.X509_STORE_CTX_get_ex_data(store, _STORE_INDEX)))
+    if stack == _ffi.NULL:
+        return ()
+    return tuple(_certificate_to_der(_lib.sk_X509_value(stack, index)) for index in range(_lib.sk_X509_num(stack)))
+
+
+def _certificate_to_der(certificate: Any) -> bytes:
+    bio = _lib.BIO_new(_lib.BIO_s_mem())
+    try:
+        if _lib.i2d_X509_bio(bio, certificate) != 1:
+            raise ValueError("OpenSSL cannot encode the peer's certificate")
+        data = _ffi.new("char **")
+        size = _lib.BIO_get_mem_data(bio, data)
+        return bytes(_ffi.buffer(data[0], size))
+    finally:
+        _lib.BIO_free(bio)
+
+
+def install_callbacks(context: SSL.Context, *, verify_mode: int, psk: bool, messages: bool) -> None:
+    """Connect a context to the callbacks of this module.
+
+    ``messages``: call ``on_message`` too; OpenSSL then calls back for every record and message, some 15 microseconds.
+    """
     pointer = context._context
     _lib.SSL_CTX_set_keylog_callback(pointer, _keylog_callback)
     _lib.SSL_CTX_set_alpn_select_cb(pointer, _alpn_callback, _ffi.NULL)
     if verify_mode != SSL.VERIFY_NONE:
         _lib.SSL_CTX_set_verify(pointer, verify_mode, _verify_callback)
         _lib.SSL_CTX_set_verify_depth(pointer, 0)  # it would verify signatures that our judge has not chosen
+    if messages:
         _lib.SSL_CTX_set_msg_callback(pointer, _message_callback)
     if psk:
         _lib.SSL_CTX_set_psk_use_session_callback(pointer, _use_psk_callback)

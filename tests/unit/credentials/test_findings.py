@@ -36,6 +36,15 @@ def test_lists(crl: bytes, words: str | None) -> None:
     assert words is None or words in found[0].detail
 
 
+def test_a_list_whose_name_cannot_be_read() -> None:
+    """Found by the fuzz target: the name is damaged in a way that only its text shows."""
+    crl = ROOT.crl()
+    damaged = crl.replace(b"\x0c\x0dFindings Root", b"\x00\x0dFindings Root", 1)
+    assert damaged != crl
+    found = list(TrustExamination("trust.t", Trust((ROOT.certificate,), (damaged,))).findings(NOW))
+    assert "(a name that cannot be read)" in found[0].detail
+
+
 def test_a_list_expires_while_the_service_runs() -> None:
     """The findings of one examination are those of the time that is asked about."""
     examination = TrustExamination("trust.t", Trust((ROOT.certificate,), (ROOT.crl(),)))
