@@ -60,11 +60,15 @@ def supported_ciphers() -> Probe[frozenset[int]]:
 
 def _try(server: socket.socket, cipher: int, size: int) -> OSError | None:
     """Return the kernel's refusal of a cipher, or None.  Raises OSError if there is no connection."""
-    with socket.create_connection(server.getsockname(), timeout=1) as client, server.accept()[0]:
-        try:
-            client.setsockopt(socket.IPPROTO_TCP, TCP_ULP, b"tls")
-            for direction in (TLS_TX, TLS_RX):
-                client.setsockopt(SOL_TLS, direction, struct.pack("=HH", TLS_1_3_VERSION, cipher) + bytes(size))
-        except OSError as error:
-            return error
-        return None
+    with socket.socket() as client:
+        # Not create_connection, which looks names up by modules of its own.
+        client.settimeout(1)
+        client.connect(server.getsockname())
+        with server.accept()[0]:
+            try:
+                client.setsockopt(socket.IPPROTO_TCP, TCP_ULP, b"tls")
+                for direction in (TLS_TX, TLS_RX):
+                    client.setsockopt(SOL_TLS, direction, struct.pack("=HH", TLS_1_3_VERSION, cipher) + bytes(size))
+            except OSError as error:
+                return error
+    return None

@@ -70,7 +70,7 @@ def failed(service: Service) -> str:
 @pytest.mark.parametrize(
     ("configuration", "words"),
     [
-        ("[limits]\ntotl = 3\n", ("limits.totl", "did you mean 'total'")),
+        ("[limits]\nper-sourc = 3\n", ("limits.per-sourc", "did you mean 'per-source'")),
         ("[limits\n", ("not TOML",)),
         ("[identities.web]\ncertificate = 'no.pem'\nprivate-key = 'no.key'\n", ("identities.web", "no.pem")),
         ("[trust.all]\nbundle = ['gone.pem']\n", ("trust.all", "gone.pem")),
