@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from hsframework.agent.privileges import agent_user
 from hsframework.client import AsyncClient
 from tests.load.test_many_handshakes import CENSUS
 from tests.load.traffic import Credentials, check_served, handshake_pair, outcome, served_again, spoken_to
@@ -34,10 +33,8 @@ class Apart:
     def __init__(self, folder: Path, stack: contextlib.ExitStack) -> None:
         self.folder = folder
         self._stack = stack
-        user = agent_user(None, "tls13")
-        assert user is not None
-        groups = "".join(f"[groups.{name}]\nusers = ['{user.uid}']\n" for name in ("tls13", "tlshd"))
-        self.file = write_configuration(folder, groups)
+        # No word of users: a dispatcher and an agent with the defaults of root go together.
+        self.file = write_configuration(folder, "[timeouts]\nagent-restart = 1\n")
         install_plugin(folder / "site", "census", CENSUS)
 
     def start(self, *words: str) -> Running:
@@ -91,13 +88,16 @@ async def _share(house: Apart, credentials: Credentials) -> None:
 
 
 def test_agents_come_and_go(credentials: Credentials) -> None:
-    """None: ESRCH at once.  One that leaves in good order ends what it has in hand; one that comes serves."""
+    """None: ESRCH at once.  One that leaves in good order ends what it has in hand; one that comes serves.
+
+    After the last has left, another one is expected for a while; then it is ESRCH again.
+    """
     with apart() as house:
-        house.dispatcher()
-        asyncio.run(_come_and_go(house, credentials))
+        dispatcher = house.dispatcher()
+        asyncio.run(_come_and_go(house, dispatcher, credentials))
 
 
-async def _come_and_go(house: Apart, credentials: Credentials) -> None:
+async def _come_and_go(house: Apart, dispatcher: Running, credentials: Credentials) -> None:
     async with AsyncClient(house.folder / "run") as client:
         with tcp_pairs() as ((near, far),):
             assert (await outcome(client, near, credentials.client())).errno == errno.ESRCH
@@ -113,6 +113,7 @@ async def _come_and_go(house: Apart, credentials: Credentials) -> None:
             assert (await begun).errno == 0
             assert first.process.wait(30) == 0
         assert second.stop() == 0
+        dispatcher.log.wait("no agent came back; the group is left", group="tls13")
         with tcp_pairs() as ((near, _),):
             assert (await outcome(client, near, credentials.client())).errno == errno.ESRCH
         house.agent()
