@@ -20,7 +20,7 @@ MUTANTS_ARGS ?=
 PYTHONS ?=
 DEB_RELEASES ?= bookworm trixie forky
 
-.PHONY: help venv demo test lint docs bench fuzz mutants quick test-pythons test-service wheels deb constraints clean peers compiler package-tools kernel-if-possible
+.PHONY: help venv demo test lint docs bench fuzz mutants quick test-pythons test-service wheels deb constraints clean peers compiler package-tools kernel-if-possible guests-if-possible
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,12 +50,15 @@ compiler: ## a C compiler, which tests want
 demo: $(STAMP) peers ## the main job on this machine: TLS both ways with OpenSSL's own programs
 	@$(BIN)/hsframework demo
 
-test: $(STAMP) peers compiler package-tools lint docs kernel-if-possible ## everything: style, types, documentation, and every tier of tests
+test: $(STAMP) peers compiler package-tools lint docs guests-if-possible ## everything: style, types, documentation, and every tier of tests
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest $(PYTEST_ARGS)
 
-# Where the test kernel cannot be built (not root, no Debian), its tests are skipped; in CI that is an error.
+# Where the test kernel or the guests cannot be built (not root, no Debian), their tests are skipped; in CI that is an error.
 kernel-if-possible:
 	@$(MAKE) --no-print-directory kernel || { [ "$${CI:-}" != true ] && echo "The kernel tests will be skipped."; }
+
+guests-if-possible: kernel-if-possible
+	@$(PYTHON) -m scripts.guests || { [ "$${CI:-}" != true ] && echo "The system tests will be skipped."; }
 
 test-pythons: $(STAMP) ## the unit tests on every Python that is supported: minutes each; make test-pythons PYTHONS=3.12
 	$(BIN)/python -m scripts.pythons $(PYTHONS)

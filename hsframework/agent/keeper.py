@@ -43,7 +43,7 @@ import structlog
 from hsframework.agent.containment import exhaustion
 from hsframework.agent.host import AgentHost
 from hsframework.agent.served import Served
-from hsframework.agent.warmup import ExitStatus, KeeperOptions, warm_up
+from hsframework.agent.warmup import ExitStatus, KeeperOptions, Warm, warm_up
 from hsframework.errors import (
     ConfigurationError,
     HsframeworkError,
@@ -67,16 +67,13 @@ from hsframework.local.control import (
 )
 from hsframework.local.liveness import SHARE, Liveness
 from hsframework.local.pulse import Pulse
-from hsframework.probes import describe
 from hsframework.process.capabilities import die_with_parent
 from hsframework.process.forks import forbid_forks, forbid_programs, our_own_fork
 from hsframework.process.lock import lock_memory
 from hsframework.process.pidfds import open_pidfd
 from hsframework.process.signals import SignalPipe, expect_children, stop_signals
 from hsframework.process.title import set_title
-from hsframework.registry.plugins import PluginRegistry
 from hsframework.telemetry.log import exception_text
-from hsframework.tls.kernel import supported_ciphers
 
 MOST_DEATHS = 5
 DEATH_WINDOW = 10.0
@@ -111,13 +108,13 @@ def keeper_main(options: KeeperOptions) -> int:
     forbid_forks()
     set_title(f"hsframework agent {options.plugin}")
     try:
-        registry, served = warm_up(options)
-        if not served:
+        warm = warm_up(options)
+        if not warm.served:
             _log.info("the plugin serves no protocol; no agent is needed", plugin=options.plugin)
             return ExitStatus.OK
         if control is not None:
-            control.send(_loaded(served))
-        return Keeper(options, registry, served, control, numbers).run()
+            control.send(_loaded(warm.served))
+        return Keeper(options, warm, control, numbers).run()
     except HsframeworkError as error:
         status = _status_of(error)
         _log.error("the agent cannot start", reason=str(error), status=status.name)
@@ -156,20 +153,17 @@ class Keeper:
     def __init__(
         self,
         options: KeeperOptions,
-        registry: PluginRegistry,
-        served: tuple[Served, ...],
+        warm: Warm,
         control: Control | None,
         stop_numbers: tuple[signal.Signals, ...],
     ) -> None:
         self._options = options
-        self._registry = registry
-        self._served = served
+        self._registry, self._served, self._kernel_tls = warm
         self._control = control
         self._workers: dict[int, _Worker] = {}
         self._deaths: collections.deque[float] = collections.deque()
         self._status: ExitStatus | None = None
         self._begun = control is None
-        self._kernel_tls = describe(supported_ciphers())
         self._announced = False
         self._next_fork = 0.0
         self._liveness: Liveness[_Worker] = Liveness(options.watchdog)

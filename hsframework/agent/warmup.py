@@ -14,7 +14,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -28,12 +28,14 @@ from hsframework.agent.privileges import (
 from hsframework.agent.served import Served, check_no_overlap, prepare
 from hsframework.configuration.settings import AgentSettings, MemorySettings
 from hsframework.errors import PluginError
+from hsframework.probes import describe
 from hsframework.process.capabilities import raise_fd_limit
 from hsframework.process.lock import lock_memory, prepare_protection
 from hsframework.process.service_manager import ServiceManager
 from hsframework.registry.plugins import PluginRegistry, load_plugins
 from hsframework.registry.trial import unfit_plugins
 from hsframework.telemetry.log import forbid_source_reading, traceback_lines
+from hsframework.tls.kernel import supported_ciphers
 
 _log = structlog.get_logger("hsframework.agent")
 
@@ -84,7 +86,15 @@ class KeeperOptions:
         return self.agent.processes
 
 
-def warm_up(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Served, ...]]:
+class Warm(NamedTuple):
+    """What a keeper has after its warm-up.  ``kernel_tls``: what it can do with the kernel's TLS, for people."""
+
+    registry: PluginRegistry
+    served: tuple[Served, ...]
+    kernel_tls: str
+
+
+def warm_up(options: KeeperOptions) -> Warm:
     """Give privileges up, import the plugins and prepare what is served.
 
     Raises ConfigurationError and PluginError.
@@ -100,6 +110,7 @@ def warm_up(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Served, ...]]
     unfit = {} if options.registry else unfit_plugins((options.plugin, *options.blocked))
     with limited_time(options.agent.start_timeout, options.plugin, ExitStatus.FAILED):
         registry, served = _load_and_prepare(options, unfit)
+    kernel_tls = describe(supported_ciphers())
     _practise()
     forbid_source_reading()
     drop_last_capability()
@@ -108,7 +119,7 @@ def warm_up(options: KeeperOptions) -> tuple[PluginRegistry, tuple[Served, ...]]
     gc.collect()
     gc.freeze()
     lock_memory(options.memory, populate=True)
-    return registry, served
+    return Warm(registry, served, kernel_tls)
 
 
 def _load_and_prepare(options: KeeperOptions, unfit: Mapping[str, str]) -> tuple[PluginRegistry, tuple[Served, ...]]:

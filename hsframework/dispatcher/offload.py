@@ -25,6 +25,7 @@ from hsframework.netlink import tcp_diag
 from hsframework.netlink.members import NETLINK_SOCK_DIAG
 from hsframework.netlink.socket import NetlinkError, RequestSocket
 from hsframework.netlink.tcp_diag import SO_BINDTOIFINDEX, SO_COOKIE, Connection, kernel_tls
+from hsframework.tls.kernel import connected
 
 SOFTWARE, DEVICE, NONE, UNKNOWN = "software", "device", "none", "unknown"
 _COOKIE_SIZE = 8
@@ -120,7 +121,7 @@ class OffloadLookup:
         assert self._diag is not None
         with (
             socket.create_server(("127.0.0.1", 0)) as server,
-            socket.create_connection(server.getsockname(), timeout=1) as client,
+            connected(server) as client,
         ):
             cookie = client.getsockopt(socket.SOL_SOCKET, SO_COOKIE, _COOKIE_SIZE)
             kernel_tls(self._diag, Connection(client.getsockname(), client.getpeername(), cookie))

@@ -58,9 +58,25 @@ def supported_ciphers() -> Probe[frozenset[int]]:
     return NotSeen(f"the kernel's TLS cannot be tried: {refusal.strerror}")
 
 
+def connected(server: socket.socket) -> socket.socket:
+    """Return a socket that is connected to a server on loopback, with a timeout of 1 s.  Raises OSError.
+
+    ``socket.create_connection`` looks up a codec for the address, which takes the interpreter's folder: an agent that
+    has given up its privileges may not read it.
+    """
+    client = socket.socket(server.family, socket.SOCK_STREAM)
+    try:
+        client.settimeout(1)
+        client.connect(server.getsockname())
+    except OSError:
+        client.close()
+        raise
+    return client
+
+
 def _try(server: socket.socket, cipher: int, size: int) -> OSError | None:
     """Return the kernel's refusal of a cipher, or None.  Raises OSError if there is no connection."""
-    with socket.create_connection(server.getsockname(), timeout=1) as client, server.accept()[0]:
+    with connected(server) as client, server.accept()[0]:
         try:
             client.setsockopt(socket.IPPROTO_TCP, TCP_ULP, b"tls")
             for direction in (TLS_TX, TLS_RX):

@@ -17,7 +17,8 @@ from tests.system.guest import Done, Guest
 HOWTO = CHECKOUT / "docs" / "howto"
 _PART = re.compile(r"(?ms)^```(?P<kind>\w*)\n(?P<block>.*?)^```$|`(?P<inline>sudo [^`]+)`")
 _SERVICE = re.compile(r"\bhsframework run\b")
-ENDED = "pgrep --full 'hsframework run' >/dev/null || exit 0; pkill -INT --full 'hsframework run'"
+_SERVING = "pgrep --parent $(pgrep --session $(cat /run/terminal) --exact sudo)"
+"""The service that sudo has started in the terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +72,19 @@ class Terminal:
         if not command.serves:
             return self._guest.ask(["bash", "-c", command.text])
         done: list[Done] = []
-        text = command.text.removesuffix("&")
+        # Each command that is asked for has a session of its own: here, the terminal's.
+        self._guest.run("rm -f /run/ended")
+        text = f"echo $$ >/run/terminal; {command.text.removesuffix('&')}; code=$?; >/run/ended; exit $code"
         thread = threading.Thread(target=lambda: done.append(self._guest.ask(["bash", "-c", text], 300)))
         thread.start()
         self._serving.append((command, thread, done))
         joined = "awk '$2 == 16 && $4 != \"00000000\"' /proc/net/netlink | grep -q ."
-        self._guest.run(f"until {joined}; do pgrep --full 'hsframework run' >/dev/null || exit 3; done")
+        self._guest.run(f"until {joined}; do test ! -e /run/ended || exit 3; done")
         return Done(0, "")
 
     def close(self) -> list[tuple[Command, Done]]:
         """End what serves, and return how it ended."""
-        self._guest.run(ENDED)
         for _, thread, _ in self._serving:
+            self._guest.run(f"kill -INT $({_SERVING})")
             thread.join()
         return [(command, done[0]) for command, _, done in self._serving]

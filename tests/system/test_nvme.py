@@ -18,6 +18,7 @@ def test_autoconnect(main: Guest) -> None:
 def test_it_connects_after_a_restart(main: Guest) -> None:
     """The target drops all connections and the service restarts: the device comes back, and keeps its data."""
     device = nvme.device(main)
-    offered = f"/sys/kernel/config/nvmet/ports/1/subsystems/{nvme.SUBSYSTEM}"
-    main.run(f"rm {offered}; systemctl restart hsframework; ln -s ../../subsystems/{nvme.SUBSYSTEM} {offered}")
+    nvmet = "/sys/kernel/config/nvmet"
+    offered = f"{nvmet}/ports/1/subsystems/{nvme.SUBSYSTEM}"
+    main.run(f"rm {offered}; systemctl restart hsframework; ln -s {nvmet}/subsystems/{nvme.SUBSYSTEM} {offered}")
     main.run(f"echo another | dd of=/dev/{device} bs=4096 conv=sync,fsync; grep -q another {nvme.DISK}")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from hsframework.errors import ConfigurationError
 from hsframework.interface import Role, Secret
-from hsframework.tls.kernel import SOL_TLS
+from hsframework.tls.kernel import SOL_TLS, connected
 from hsframework_tls13 import ktls
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.settings import Settings
@@ -74,7 +74,7 @@ def refused_here(suite: CipherSuite, options: Iterable[Option]) -> dict[str, str
     try:
         with (
             socket.create_server(("127.0.0.1", 0)) as server,
-            socket.create_connection(server.getsockname(), timeout=1) as client,
+            connected(server) as client,
             server.accept()[0],
         ):
             ktls.install(client, Role.CLIENT, suite, secret, secret)

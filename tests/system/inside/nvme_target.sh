@@ -3,8 +3,11 @@
 set -e
 subsystem=nqn.2014-08.org.example:system
 modprobe -a nvmet-tcp nvme-tcp
-# The host's keys and the target's are the same here: nvme-cli's file.
-nvme tls-key --import --keyfile /etc/nvme/tls-keys
+# Host and target have one keyring here.  nvme-cli 2.13 cannot import what it exports (tls-key), so each key is inserted.
+for name in $subsystem nqn.2014-08.org.nvmexpress.discovery; do
+    nvme check-tls-key --insert --keyring=.nvme --hostnqn="$(cat /etc/nvme/hostnqn)" --subsysnqn=$name \
+        --keydata="$(cat /etc/nvme/tls-key)"
+done
 test -f /var/lib/nvme-disk || truncate -s 64M /var/lib/nvme-disk
 device=$(losetup --find --show /var/lib/nvme-disk)
 cd /sys/kernel/config/nvmet

@@ -51,7 +51,7 @@ def test_json(command: Command) -> None:
     assert status == 0
     assert json.loads(output) == [
         {"name": "tiny", "distribution": "hs-tiny", "version": "1.2", "protocols": ["tiny"],
-         "groups": ["small", "tiny"], "error": None}
+         "groups": ["small", "tiny"], "error": None, "rivals": []}
     ]  # fmt: skip
 
 
