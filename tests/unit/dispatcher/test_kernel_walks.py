@@ -261,7 +261,7 @@ class World:
         """An earlier dispatcher took a request."""
         fd = self.service.taken() if self.service.there else 0
         custody = Socket(fd, self.close_fd, trusted=False, connected=False)
-        self.source.restored(cast("Custody", custody), {})
+        self.source.restored(cast("Custody", custody), {}, None)
 
     def pause_over(self, group: str) -> None:
         """Of the group, and of all groups; where none is named, each."""

@@ -44,6 +44,11 @@ class Completion:
         with self._requests.peers(request, outcome) as peers:
             self._done(request.custody, INTERRUPTED if outcome.passing else outcome.status, peers)
 
+    def restored(self, custody: Custody, outcome: Outcome) -> None:
+        """Complete a request of an earlier dispatcher, whose session is in the socket."""
+        with self._requests.peers_of(outcome) as peers:
+            self._done(custody, outcome.status, peers)
+
     def refuse(self, custody: Custody, status: int) -> None:
         """Complete a request that was not submitted."""
         self._done(custody, status, ())
