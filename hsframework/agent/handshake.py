@@ -6,6 +6,8 @@
   ends without it, also when it has swallowed the cancellation.
 * The socket is closed as soon as the handshaker is over, while the dispatcher surely holds its copy: so the close never
   is the last one, and never blocks.  Where DONE is not wanted, a thread does the last close if it may block.
+* An orphaned one, whose dispatcher is gone and whose consumer is the kernel, goes on to its end: its socket stays open
+  then, to be given back to another dispatcher with the outcome.
 * ``hsframework_handshake_started`` was called before; ``hsframework_handshake_finished`` is called once, at the end.
 """
 
@@ -59,6 +61,7 @@ class Handshake:
         "_ticket",
         "endpoint",
         "exhausted",
+        "orphaned",
         "request",
         "served",
         "source",
@@ -82,6 +85,8 @@ class Handshake:
         self.source = source
         self.exhausted = ""
         """The resource of the process that ran out while the handshake was under way, as a sentence; "": none."""
+        self.orphaned = False
+        """True once its dispatcher is gone; it goes on, and its socket stays open at its end."""
         self._callbacks = callbacks
         self._registry = registry
         self._on_end = on_end
@@ -130,8 +135,12 @@ class Handshake:
         except BaseException as raised:
             error = self._failure(raised)
         if not self._ended:
-            self.endpoint.close(last=self._silent)
+            self._close()
             self._end(error, result)
+
+    def _close(self) -> None:
+        if not self.orphaned:
+            self.endpoint.close(last=self._silent)
 
     def _force(self) -> None:
         if self._ended:
@@ -143,7 +152,7 @@ class Handshake:
                 protocol=self.served.name,
                 request=self.request.id,
             )
-        self.endpoint.close(last=self._silent)
+        self._close()
         self._end(self._reason)
 
     def _end(self, error: HsframeworkError | None, result: Any = None) -> None:

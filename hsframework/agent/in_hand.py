@@ -3,8 +3,9 @@
 * Room for a request is taken before it begins, and given back when it ends, on every way.
 * A request ends on the event loop's call (of its task, or of the timer of its grace), never within a call from here, so
   that a loop over the requests in hand may end them.
-* The end of all at once, when the link is lost, is the caller's: :meth:`RequestsInHand.abandon` returns the
-  handshakes with their sockets open, to be kept or closed.
+* When the link is lost, handshakes of the kernel's go on (:meth:`RequestsInHand.orphan`): each is the caller's with its
+  outcome when it ends.  The others end at once; :meth:`RequestsInHand.abandon` returns handshakes with their sockets
+  open, to be kept or closed.
 """
 
 from __future__ import annotations
@@ -58,9 +59,21 @@ class Shared:
 
 
 class RequestsInHand:
-    """The requests of one link."""
+    """The requests of one link.
 
-    def __init__(self, shared: Shared, conversation: Conversation, loop: asyncio.AbstractEventLoop) -> None:
+    ``orphan_ended(handshake, done)``: called by the loop when a handshake has ended whose dispatcher is gone, with the
+    DONE that it would have had; its socket is open, and the caller's.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        conversation: Conversation,
+        loop: asyncio.AbstractEventLoop,
+        orphan_ended: Callable[[Handshake, bytes | None], None] = lambda handshake, done: None,
+    ) -> None:
+        self._orphan_ended = orphan_ended
+        self._orphans: set[Handshake] = set()
         self.trusts = Trusts()
         self._shared = shared
         self._conversation = conversation
@@ -72,6 +85,11 @@ class RequestsInHand:
 
     def __len__(self) -> int:
         return len(self._handshakes)
+
+    @property
+    def has_orphans(self) -> bool:
+        """True if a handshake goes on whose dispatcher is gone."""
+        return bool(self._orphans)
 
     def begin(self, values: Mapping[str, Any], fd: int | None) -> bytes | None:
         """Begin a request, whose room is taken, with the values and the socket of the reply to ACCEPT.
@@ -106,13 +124,25 @@ class RequestsInHand:
 
     def stop(self, failure: Failure, detail: str) -> None:
         """End every request, each with its DONE."""
-        for handshake in self._handshakes.values():
+        for handshake in [*self._handshakes.values(), *self._orphans]:
             handshake.stop(failure, detail)
+
+    def orphan(self, failure: Failure, detail: str) -> list[Handshake]:
+        """Let the kernel's requests go on without a dispatcher, and end the others, as :meth:`abandon` does."""
+        orphans = [each for each in self._handshakes.values() if each.request.kernel_consumer]
+        for handshake in orphans:
+            handshake.orphaned = True
+            del self._handshakes[handshake.request.id]
+        self._orphans.update(orphans)
+        return self._abandoned(list(self._handshakes.values()), failure, detail)
 
     def abandon(self, failure: Failure, detail: str) -> list[Handshake]:
         """End every request at once, without DONE.  Return the handshakes; their endpoints are the caller's."""
-        handshakes = list(self._handshakes.values())
+        return self._abandoned([*self._handshakes.values(), *self._orphans], failure, detail)
+
+    def _abandoned(self, handshakes: list[Handshake], failure: Failure, detail: str) -> list[Handshake]:
         self._handshakes.clear()
+        self._orphans.difference_update(handshakes)
         self._none_left.set()
         for handshake in handshakes:
             handshake.abandon(failure, detail)
@@ -121,7 +151,7 @@ class RequestsInHand:
 
     async def drained(self) -> None:
         """Wait until no request is in hand."""
-        while self._handshakes:
+        while self._handshakes or self._orphans:
             self._none_left.clear()
             await self._none_left.wait()
 
@@ -162,12 +192,16 @@ class RequestsInHand:
         )
 
     def _ended(self, handshake: Handshake, done: bytes | None) -> None:
-        self._handshakes.pop(handshake.request.id, None)
-        if not self._handshakes:
+        if handshake.orphaned:
+            self._orphans.discard(handshake)
+            self._orphan_ended(handshake, done)
+        else:
+            self._handshakes.pop(handshake.request.id, None)
+            channel = self._conversation.channel
+            if done is not None and channel is not None:
+                channel.send_soon(done)
+        if not self._handshakes and not self._orphans:
             self._none_left.set()
-        channel = self._conversation.channel
-        if done is not None and channel is not None:
-            channel.send_soon(done)
         room = self._shared.room
         room.give_back(1)
         if reason := handshake.exhausted or room.shortage():

@@ -1,8 +1,9 @@
 """Life of one protocol's link to the dispatcher: connect, join, restore, again after it breaks, and leave.
 
-When the dispatcher dies, every handshake in hand is stopped, and its socket kept.  The link connects anew, joins, gives
-each socket back (RESTORE) and closes it when the new dispatcher has acknowledged.  A link that is to end does the same,
-without joining: both may be restarted at once.
+When the dispatcher dies, handshakes of the kernel's go on, and the others are stopped; the sockets of all are kept.
+The link connects anew, joins, gives each socket back whose handshake is over (RESTORE, with the outcome) and closes it
+when the new dispatcher has acknowledged.  A link that is to end does the same, without joining: both may be restarted
+at once.
 
 References go one way, and so do calls, but for the handlers of messages and what the event loop calls::
 
@@ -32,9 +33,12 @@ from hsframework.errors import RequestRefused, is_shortage
 from hsframework.failures import Failure
 
 if TYPE_CHECKING:
+    from hsframework.agent.handshake import Handshake
     from hsframework.agent.served import Served
 
 RESTORE_BATCH = 32
+MESSAGE_HEADER = 20
+"""Bytes before the attributes of a message."""
 RETRY_FIRST, RETRY_MOST = 0.02, 0.25
 """Seconds between two attempts to connect; each wait is half as long again as the one before."""
 
@@ -63,9 +67,13 @@ class Link:
         self._path = path
         self._name = name
         self._conversation = Conversation(loop)
-        self.in_hand = RequestsInHand(shared, self._conversation, loop)
+        self.in_hand = RequestsInHand(shared, self._conversation, loop, self._orphan_ended)
         self._pulling = Pulling(served.protocol.groups, self._conversation, self.in_hand, shared.room)
         self._stranded = StrandedRequests(loop)
+        self._loop = loop
+        self._giving: set[asyncio.Task[None]] = set()
+        """Under way: requests that are given back when their handshake has ended after the link had connected anew."""
+        self._connected = False
         self._lost = asyncio.Event()
         self._joined = False
         self._leaving = False
@@ -75,11 +83,12 @@ class Link:
         """Serve until cancelled.  Raises RequestRefused when the dispatcher does not let this agent join."""
         wait = RETRY_FIRST
         try:
-            while not self._leaving or len(self._stranded):
+            while not self._leaving or len(self._stranded) or self.in_hand.has_orphans:
                 try:
                     await self._connect()
                     if not self._leaving:
                         await self._join()
+                    self._connected = True
                     await self._restore()
                 except (Lost, OSError) as error:
                     self._drop_connection()
@@ -123,6 +132,8 @@ class Link:
     def close(self) -> None:
         """End the link and everything in hand."""
         self._leaving = True
+        for task in self._giving:
+            task.cancel()
         for handshake in self.in_hand.abandon(Failure.INTERNAL, "the agent stops"):
             handshake.endpoint.close(last=True)
         self._stranded.close()
@@ -180,11 +191,24 @@ class Link:
     async def _give_back(self, item: Stranded) -> None:
         try:
             await self._conversation.ask("restore", item.values, item.fileno())
-        except (RequestRefused, TimeoutError) as error:
+        except RequestRefused as error:
             _log.error("the dispatcher does not take a request back", reason=str(error))
             self._stranded.refused(item)
         else:
             self._stranded.taken(item)
+
+    def _orphan_ended(self, handshake: Handshake, done: bytes | None) -> None:
+        """Keep a handshake that has ended without a dispatcher, and give it back if there is one by now."""
+        item = self._stranded.keep(handshake, None if done is None else done[MESSAGE_HEADER:])
+        if self._connected:
+            task = self._loop.create_task(self._give_back_later(item))
+            self._giving.add(task)
+            task.add_done_callback(self._giving.discard)
+
+    async def _give_back_later(self, item: Stranded) -> None:
+        # One that is lost again stays among the stranded, for the next dispatcher.
+        with contextlib.suppress(Lost, OSError):
+            await self._give_back(item)
 
     def _closed(self, error: Exception | None) -> None:
         _log.warning(
@@ -193,13 +217,13 @@ class Link:
         self._drop_connection()
 
     def _drop_connection(self) -> None:
-        for handshake in self.in_hand.abandon(Failure.INTERNAL, "the dispatcher died"):
+        for handshake in self.in_hand.orphan(Failure.INTERNAL, "the dispatcher died"):
             self._stranded.keep(handshake)
         self._forget_connection()
         self._lost.set()
 
     def _forget_connection(self) -> None:
-        self._joined = False
+        self._joined = self._connected = False
         self._conversation.close()
         self._pulling.forget()
         self.in_hand.trusts.clear()

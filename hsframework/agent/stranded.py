@@ -56,8 +56,8 @@ class StrandedRequests:
         """Wait until none is kept."""
         await self._empty.wait()
 
-    def keep(self, handshake: Handshake) -> None:
-        """Keep the socket of a handshake that has ended."""
+    def keep(self, handshake: Handshake, outcome: bytes | None = None) -> Stranded:
+        """Keep the socket of a handshake that has ended; ``outcome``: its attribute set, None if it was interrupted."""
         handshake.endpoint.leave()
         request = handshake.request
         values = {
@@ -65,10 +65,12 @@ class StrandedRequests:
             "group": request.group,
             "source": handshake.source,
             "kernel-consumer": request.kernel_consumer,
+            "outcome": outcome,
         }
         item = Stranded(handshake.endpoint, values)
         self._empty.clear()
         self._items[item] = self._loop.call_later(KEEP, self._give_up, item)
+        return item
 
     def taken(self, item: Stranded) -> None:
         """Close a socket of which the dispatcher has a copy."""

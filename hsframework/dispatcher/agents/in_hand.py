@@ -12,11 +12,14 @@ from hsframework.dispatcher.messages import codec, psk_values
 from hsframework.dispatcher.namespaces import netlink_beside
 from hsframework.dispatcher.requests.request import Outcome
 from hsframework.errors import MessageError, RequestRefused
+from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.messages import Message
+from hsframework.netlink.spec import builtin_specification
 
 NETLINK_FAMILIES = (0, 16)
 """rtnetlink and generic netlink."""
 
+_outcomes = attribute_codec(builtin_specification("local"), "outcome")
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
@@ -59,7 +62,8 @@ def restore(agent: AgentConnection, message: Message, fd: int | None) -> None:
     dispatcher = agent.service.dispatcher
     try:
         agent.service.policy.check_restore(agent.peer)
-    except RequestRefused:
+        outcome = _outcome(message.values.get("outcome"))
+    except (RequestRefused, MessageError):
         dispatcher.close_fd(fd)
         raise
     # Its connection may have ended in the meantime; the source completes it all the same.
@@ -74,7 +78,16 @@ def restore(agent: AgentConnection, message: Message, fd: int | None) -> None:
         custody.shut_down()
         custody.release()
     else:
-        source.restored(custody, message.values)
+        source.restored(custody, message.values, outcome)
+
+
+def _outcome(encoded: bytes | None) -> Outcome | None:
+    """Return the outcome of a restored request; None: it was interrupted.  Raises MessageError."""
+    if encoded is None:
+        return None
+    values = dict(_outcomes.decode(encoded))
+    values.pop("request-id", None)
+    return Outcome(_status(values.pop("status", None)), values)
 
 
 def _status(value: int | None) -> int:

@@ -35,7 +35,8 @@ _log = structlog.get_logger("hsframework.dispatcher")
 def join(agent: AgentConnection, message: Message, fd: int | None) -> None:
     """Add the agent to groups, unless it has given up since: a connection may have waited for a dispatcher for long."""
     if agent.channel.peer_has_closed:
-        raise RequestRefused("the agent has closed its connection", errno=errno.EPIPE)
+        _log.info("an agent has given up while it waited for a dispatcher", process=agent.peer.pid)
+        return
     groups = message.wanted("group")
     try:
         for group in groups:

@@ -68,8 +68,11 @@ class Source(Protocol):
         None: none are taken.
         """
 
-    def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
-        """Complete a request that an earlier dispatcher had taken from this source.  Owns ``custody``."""
+    def restored(self, custody: Custody, values: Mapping[str, Any], outcome: Outcome | None) -> None:
+        """Complete a request that an earlier dispatcher had taken from this source.  Owns ``custody``.
+
+        ``outcome``: that of its handshake, by the agent's word; None: it was interrupted.
+        """
 
 
 class Agent(Protocol):

@@ -91,7 +91,7 @@ class LocalSource:
         assert isinstance(origin, _Origin)
         origin.connection.complete(origin.sequence, request, outcome)
 
-    def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
+    def restored(self, custody: Custody, values: Mapping[str, Any], outcome: Outcome | None) -> None:
         """End the connection: the consumer lost its link with the earlier dispatcher, so nobody waits."""
         custody.shut_down()
         custody.release()

@@ -12,7 +12,9 @@ import pytest
 from hsframework.agent.host import AgentHost
 from hsframework.agent.served import prepare
 from hsframework.errors import RequestRefused
+from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.messages import NLM_F_ACK
+from hsframework.netlink.spec import builtin_specification
 from tests.unit.agent.fakes import (
     WAIT,
     Audit,
@@ -92,7 +94,7 @@ async def test_restore_after_the_dispatcher_died() -> None:
         fake, peer = agent.dispatcher, agent.peer
         with pair() as (ours, theirs):
             accept = await peer.asked()
-            peer.give(accept, ours.fileno(), 4, source="kernel", kernel_consumer=True)
+            peer.give(accept, ours.fileno(), 4, source="local")
             peer.give(accept, ours.fileno(), 5, source="local")
             await settled(peer)
             assert agent.host.in_hand == 2
@@ -101,8 +103,7 @@ async def test_restore_after_the_dispatcher_died() -> None:
             new = await fake.agent()
             restored = [await new.receive_with_fd("restore") for _ in range(2)]
             values = [message.values for message, _ in restored]
-            assert values[0] == {"request-id": 4, "group": "toy", "source": "kernel", "kernel-consumer": True}
-            assert values[1] == {"request-id": 5, "group": "toy", "source": "local"}
+            assert values == [{"request-id": number, "group": "toy", "source": "local"} for number in (4, 5)]
             for message, fd in restored:
                 assert message.flags & NLM_F_ACK
                 assert fd is not None
@@ -116,6 +117,52 @@ async def test_restore_after_the_dispatcher_died() -> None:
             assert ours.recv(5) == b"alive"
     assert audit.started == [4, 5, 6]
     assert sorted(number for number, _ in audit.finished) == [4, 5, 6]
+
+
+@pytest.mark.parametrize("first", ["the handshake ends", "a dispatcher comes"])
+async def test_a_kernel_handshake_goes_on_without_a_dispatcher(first: str) -> None:
+    """It ends while there is none, or after one has come; the socket is given back with the outcome, once."""
+    async with running() as agent:
+        fake, peer = agent.dispatcher, agent.peer
+        with pair() as (ours, theirs):
+            peer.give(await peer.asked(), ours.fileno(), 4, source="kernel", kernel_consumer=True)
+            await settled(peer)
+            fake.die()
+            if first == "the handshake ends":
+                theirs.send(b"\x05world")
+                assert await read(theirs, 1)
+            fake.start()
+            new = await fake.agent()
+            if first == "a dispatcher comes":
+                theirs.send(b"\x05world")
+            message, fd = await new.receive_with_fd("restore")
+            assert fd is not None
+            os.close(fd)
+            given = dict(message.values)
+            outcome = attribute_codec(builtin_specification("local"), "outcome").decode(given.pop("outcome"))
+            assert given == {"request-id": 4, "group": "toy", "source": "kernel", "kernel-consumer": True}
+            assert (outcome["status"], outcome["protocol"]) == (0, "toy")
+            new.refuse(message, 0)
+            assert (await new.asked()).values["count"], "its room is free again"
+
+
+async def test_a_kernel_handshake_that_fails_without_a_dispatcher() -> None:
+    """Its peer is silent: the outcome is the deadline's, and the consumer hears it from the next dispatcher."""
+    async with running(forever) as agent:
+        fake, peer = agent.dispatcher, agent.peer
+        with pair() as (ours, _):
+            accept = await peer.asked()
+            peer.give(accept, ours.fileno(), 4, source="kernel", kernel_consumer=True, timeout=300)
+            await settled(peer)
+            fake.die()
+            fake.start()
+            new = await fake.agent()
+            message, fd = await new.receive_with_fd("restore")
+            assert fd is not None
+            os.close(fd)
+            codec = attribute_codec(builtin_specification("local"), "outcome")
+            assert codec.decode(message.values["outcome"])["status"] == errno.ETIMEDOUT
+            new.refuse(message, 0)
 
 
 async def test_restore_survives_a_second_death_and_a_refusal() -> None:

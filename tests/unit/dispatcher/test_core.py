@@ -54,7 +54,7 @@ class PlayedSource:
     def group_number(self, group: str) -> int:
         return 0
 
-    def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
+    def restored(self, custody: Custody, values: Mapping[str, Any], outcome: Outcome | None) -> None:
         raise NotImplementedError
 
     def complete(self, request: PendingRequest, outcome: Outcome) -> None:

@@ -20,6 +20,8 @@ from hsframework.dispatcher.keys import vault as vault_module
 from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.planted import session_planted
+from hsframework.dispatcher.requests.request import Outcome
+from hsframework.dispatcher.sources.kernel import source
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending
 from hsframework.errors import ConfigurationError
@@ -98,11 +100,39 @@ async def test_a_request_is_given_back() -> None:
     with connected_pair() as (ours, far):
         async with stage() as played:
             custody = Custody(os.dup(ours.fileno()), played.home.dispatcher.close_fd)
-            played.source.restored(custody, {})
+            played.source.restored(custody, {}, None)
             assert played.service.told == [(errno.ETIMEDOUT, [])]
             assert not played.service.sockets()
             far.settimeout(5)
             assert far.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("status", "planted", "told"),
+    [
+        (0, True, 0),
+        (0, False, errno.ETIMEDOUT),
+        (errno.EACCES, True, errno.EACCES),
+        (errno.EIO, True, errno.ETIMEDOUT),
+    ],
+)
+async def test_a_request_is_given_back_with_its_outcome(
+    monkeypatch: pytest.MonkeyPatch, status: int, planted: bool, told: int
+) -> None:
+    """A success counts if the session is in the socket; a failure of the peer's is told, one of the service is
+    passing."""
+    monkeypatch.setattr(source, "session_planted", lambda group, custody: planted)
+    with connected_pair() as (ours, far):
+        async with stage() as played:
+            custody = Custody(os.dup(ours.fileno()), played.home.dispatcher.close_fd)
+            played.source.restored(custody, {"group": GROUP}, Outcome(status))
+            assert played.service.told == [(told, [])]
+            far.setblocking(False)
+            if not told:
+                with pytest.raises(BlockingIOError):
+                    far.recv(1)
+            else:
+                assert far.recv(1) == b""
 
 
 async def test_the_service_vanishes_with_a_request_in_flight() -> None:
@@ -284,7 +314,7 @@ async def test_a_group_is_left_at_the_limit_of_lent_sockets() -> None:
             played.service.withheld.clear()
             agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
             await played.until(lambda: not played.service.sockets())
-            assert played.service.told == [(errno.EACCES, []), (errno.EIO, [])]
+            assert played.service.told == [(errno.EACCES, []), (errno.ETIMEDOUT, [])]
 
 
 async def test_a_group_that_was_left_cannot_be_joined_again() -> None:
@@ -500,8 +530,9 @@ async def test_a_request_that_is_refused_keeps_its_dialect() -> None:
             await played.home.agent(GROUP)
             played.submit(ours, {}, dialect="dialect")
             await played.until(lambda: played.service.endings)
-            played.source.restored(Custody(os.dup(ours.fileno()), played.home.dispatcher.close_fd), {})
-            assert played.service.endings == [Ending(errno.EOPNOTSUPP, dialect="dialect"), Ending(errno.EIO)]
+            custody = Custody(os.dup(ours.fileno()), played.home.dispatcher.close_fd)
+            played.source.restored(custody, {}, None)
+            assert played.service.endings == [Ending(errno.EOPNOTSUPP, dialect="dialect"), Ending(errno.ETIMEDOUT)]
 
 
 async def test_sessions_that_can_be_asked_for() -> None:

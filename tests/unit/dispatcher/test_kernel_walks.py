@@ -277,7 +277,7 @@ class World:
         """Give back a request that an earlier dispatcher took."""
         fd = self.service.taken() if self.service.there else 0
         custody = Socket(fd, self.close_fd, trusted=False, connected=False)
-        self.source.restored(cast("Custody", custody), {})
+        self.source.restored(cast("Custody", custody), {}, None)
 
     def pause_over(self, group: str) -> None:
         """End the pause of the group, and of all groups; where none is named, each."""

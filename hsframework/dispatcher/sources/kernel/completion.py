@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import errno
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -85,19 +86,30 @@ class Completion:
 
     def deliver(self, request: PendingRequest, outcome: Outcome) -> None:
         """Complete a request that was submitted.  It is over also if DONE is refused, which is logged."""
+        self._deliver(
+            request.custody, partial(self._requests.ending, request, outcome), outcome, group=request.submission.group
+        )
+
+    def restored(self, custody: Custody, outcome: Outcome) -> None:
+        """Complete a request of an earlier dispatcher, whose session is in the socket."""
+        self._deliver(custody, partial(self._requests.restored, outcome), outcome, None)
+
+    def _deliver(
+        self, custody: Custody, begin: Callable[[], AbstractContextManager[Ending]], outcome: Outcome, group: str | None
+    ) -> None:
         held = contextlib.ExitStack()
         # Last of all: our copy stays open until DONE is acknowledged, and its keys are taken out.
-        held.callback(request.custody.release)
+        held.callback(custody.release)
         endings: list[Ending] = []
 
         def send() -> None:
             if not endings:
-                ending = held.enter_context(self._requests.ending(request, outcome))
+                ending = held.enter_context(begin())
                 endings.append(replace(ending, status=INTERRUPTED) if outcome.passing else ending)
-            self._done(request.custody, endings[0])
+            self._done(custody, endings[0])
 
-        request.custody.restore()
-        self._complete(send, held.close, outcome.status, request.submission.group)
+        custody.restore()
+        self._complete(send, held.close, outcome.status, group)
 
     def refuse(self, custody: Custody, status: int, dialect: str = "", *, group: str | None = None) -> None:
         """Complete a request that was not submitted.

@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import structlog
 
 from hsframework.dispatcher.custody import Custody
+from hsframework.dispatcher.planted import session_planted
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest
 from hsframework.dispatcher.sources.kernel.completion import INTERRUPTED, Completion
@@ -102,10 +104,18 @@ class KernelSource:
         finally:
             self._settle()
 
-    def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
-        """Complete a request that an earlier dispatcher took: DONE works from any process on its own copy."""
-        custody.shut_down()
-        self._completion.refuse(custody, INTERRUPTED)
+    def restored(self, custody: Custody, values: Mapping[str, Any], outcome: Outcome | None) -> None:
+        """Complete a request that an earlier dispatcher took: DONE works from any process on its own copy.
+
+        A success is looked for in the socket, as ever.
+        """
+        if outcome is not None and not outcome.status and session_planted(values.get("group", ""), custody):
+            self._completion.restored(custody, outcome)
+        else:
+            custody.shut_down()
+            status = INTERRUPTED if outcome is None else outcome.status
+            # EIO is the agent's word for a fault of the service, such as a look-up that there was nobody to answer.
+            self._completion.refuse(custody, status if status not in (0, errno.EIO) else INTERRUPTED)
         self._settle()
 
     def room_made(self, group: str) -> None:
