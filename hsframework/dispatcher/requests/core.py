@@ -20,7 +20,7 @@ from hsframework.dispatcher.custody import Closer, Custody
 from hsframework.dispatcher.offload import OffloadLookup
 from hsframework.dispatcher.requests.groups import Group
 from hsframework.dispatcher.requests.lifecycle import TABLE, Action, Event, State
-from hsframework.dispatcher.requests.limits import Claim, PendingLimits
+from hsframework.dispatcher.requests.limits import Claim, PendingLimits, give_back
 from hsframework.dispatcher.requests.request import Agent, Outcome, PendingRequest, Source, Submission
 from hsframework.dispatcher.requests.success import missing_session
 from hsframework.errors import RequestRefused, errno_name, is_shortage
@@ -125,12 +125,12 @@ class Dispatcher:
             number = next(self._numbers)
         now = self._loop.time()
         request = PendingRequest(submission, custody, origin, number, now, now + submission.timeout)
-        claim = _claim(submission, custody.peer_host)
+        claim = Claim(submission.group, submission.source.name, submission.consumer, custody.peer_host)
         group.admit(request)
         try:
             if custody.inode in self._inodes:
                 raise RequestRefused("a handshake is under way on this socket", errno=errno.EBUSY)
-            self._limits.take(claim)
+            request.counted = self._limits.take(claim)
         except RequestRefused:
             group.remove(request)
             raise
@@ -322,11 +322,12 @@ class Dispatcher:
         self._deadlines.remove(request, request.ticket)
         if self._draining is not None:
             self._draining.set()
-        claim = _claim(request.submission, request.custody.peer_host)
-        self._limits.give_back(claim)
-        starved = self._starved.pop((claim.group, claim.source), None) if self._starved else None
-        if starved is not None:
-            self._loop.call_soon(starved.room_made, claim.group)
+        give_back(request.counted)
+        if self._starved:
+            submission = request.submission
+            starved = self._starved.pop((submission.group, submission.source.name), None)
+            if starved is not None:
+                self._loop.call_soon(starved.room_made, submission.group)
 
     def _deadline(self, request: PendingRequest) -> None:
         text = "the agent did not end the handshake by its deadline" if request.agent else "no agent took the request"
@@ -401,7 +402,3 @@ class Dispatcher:
                 self.happen(request, Event.GROUP_GONE, Outcome.interrupted("the dispatcher stops"))
         for request in list(self.requests.values()):
             self.happen(request, Event.AGENT_GONE, Outcome.interrupted("the dispatcher stops"))
-
-
-def _claim(submission: Submission, address: str) -> Claim:
-    return Claim(submission.group, submission.source.name, submission.consumer, address)

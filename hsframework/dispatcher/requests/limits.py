@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple
 
 from hsframework.configuration.settings import Configuration, Limits
@@ -51,14 +52,17 @@ class _Limit:
 def _limits(limits: Limits) -> tuple[_Limit, ...]:
     """Return every limit that may refuse a request."""
     return (
-        _Limit(limits.per_source, lambda _: "all", "of this source"),
-        _Limit(limits.per_consumer, lambda claim: claim.consumer, "of this consumer"),
-        _Limit(limits.per_address, lambda claim: claim.address, "with {key}"),
+        _Limit(limits.per_source, attrgetter("source"), "of this source"),
+        _Limit(limits.per_consumer, attrgetter("consumer"), "of this consumer"),
+        _Limit(limits.per_address, attrgetter("address"), "with {key}"),
     )
 
 
 _Place = tuple[dict[Hashable, int], ...]
 """Counts of one source's requests in one group: a dictionary for each limit."""
+
+Counted = Sequence[tuple[dict[Hashable, int], Hashable]]
+"""The counts in which a request is counted, each with the property."""
 
 
 class PendingLimits:
@@ -66,48 +70,53 @@ class PendingLimits:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = _limits(limits)
+        self._keys = tuple(limit.key for limit in self._limits)
+        self._most = tuple(limit.most for limit in self._limits)
         self._places: dict[tuple[str, str], _Place] = {}
         """By group and source."""
 
-    def take(self, claim: Claim) -> None:
+    def take(self, claim: Claim) -> Counted:
         """Count one more.  Raises RequestRefused with EAGAIN, and then counts nothing."""
-        place = self._places.get(claim[:2])
+        place = self._places.get((claim.group, claim.source))
         if place is None:
-            place = self._places[claim[:2]] = tuple({} for _ in self._limits)
-        reached = self._reached(place, claim)
+            place = self._places[claim.group, claim.source] = tuple({} for _ in self._limits)
+        counted = [(counts, key(claim)) for counts, key in zip(place, self._keys, strict=True)]
+        reached = self._reached(counted)
         if reached is not None:
-            whose = reached.text.format(key=reached.key(claim))
+            limit = self._limits[reached]
+            whose = limit.text.format(key=counted[reached][1])
             raise RequestRefused(
-                f"{reached.most} requests {whose} are pending in the group {claim.group!r}, the limit for one; try "
-                "again later",
+                f"{limit.most} requests {whose} are pending in the group {claim.group!r}, the limit for one; try again "
+                "later",
                 errno=errno.EAGAIN,
             )
-        for limit, counts in zip(self._limits, place, strict=True):
-            key = limit.key(claim)
+        for counts, key in counted:
             counts[key] = counts.get(key, 0) + 1
+        return counted
 
     def room_for(self, claim: Claim) -> bool:
         """Return True if :meth:`take` would count one more, as far as its address does not matter."""
-        place = self._places.get(claim[:2])
-        return place is None or self._reached(place, claim._replace(address=None)) is None
+        place = self._places.get((claim.group, claim.source))
+        if place is None:
+            return True
+        claim = claim._replace(address=None)
+        return self._reached([(counts, key(claim)) for counts, key in zip(place, self._keys, strict=True)]) is None
 
-    def give_back(self, claim: Claim) -> None:
-        """Count one less.  ``claim``: that of :meth:`take`."""
-        place = self._places[claim[:2]]
-        for limit, counts in zip(self._limits, place, strict=True):
-            key = limit.key(claim)
-            if counts[key] == 1:
-                del counts[key]
-            else:
-                counts[key] -= 1
-
-    def _reached(self, place: _Place, claim: Claim) -> _Limit | None:
-        """Return the first limit that allows no more, or None."""
-        for limit, counts in zip(self._limits, place, strict=True):
-            key = limit.key(claim)
-            if key is not None and counts.get(key, 0) >= limit.most:
-                return limit
+    def _reached(self, counted: Counted) -> int | None:
+        """Return the row of the first limit that allows no more, or None."""
+        for row, (counts, key) in enumerate(counted):
+            if counts.get(key, 0) >= self._most[row] and key is not None:
+                return row
         return None
+
+
+def give_back(counted: Counted) -> None:
+    """Count one less.  ``counted``: as :meth:`PendingLimits.take` returned it."""
+    for counts, key in counted:
+        if counts[key] == 1:
+            del counts[key]
+        else:
+            counts[key] -= 1
 
 
 def places(configuration: Configuration) -> int:

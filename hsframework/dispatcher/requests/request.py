@@ -12,6 +12,7 @@ from hsframework.dispatcher.messages import Parameters
 from hsframework.dispatcher.offload import Offload
 from hsframework.dispatcher.policy import PeerCredentials
 from hsframework.dispatcher.requests.lifecycle import State
+from hsframework.dispatcher.requests.limits import Counted
 from hsframework.interface import PresharedKey, Trust
 
 HIGHEST_URGENCY = 7
@@ -140,6 +141,8 @@ class PendingRequest:
     """On the loop's clock, as ``taken_at``."""
     ticket: int = 0
     """Of the deadline."""
+    counted: Counted = ()
+    """Of the limits."""
     state: State = State.QUEUED
     agent: Agent | None = None
     outcome: Outcome | None = None

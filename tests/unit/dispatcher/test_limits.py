@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from hsframework.configuration.settings import Limits
-from hsframework.dispatcher.requests.limits import Claim, PendingLimits
+from hsframework.dispatcher.requests.limits import Claim, Counted, PendingLimits, give_back
 from hsframework.errors import RequestRefused
 from tests.support.house import connected_pair
 from tests.support.played_kernel import GROUP, stage
@@ -92,17 +92,21 @@ def test_groups_and_sources_take_nothing_from_each_other(limits: Limits, claims:
 def test_what_is_given_back_leaves_nothing(limits: Limits, claims: list[Claim]) -> None:
     """After the last request is completed every limit allows as many as before, and a refusal has counted nothing."""
     pending = PendingLimits(limits)
-    taken = [claim for claim in claims if _takes(pending, claim)]
-    for claim in taken:
-        pending.give_back(claim)
-    again = [claim for claim in claims if _takes(pending, claim)]
-    assert again == taken
+    taken = [_taken(pending, claim) for claim in claims]
+    for counted in taken:
+        give_back(counted or ())
+    again = [_takes(pending, claim) for claim in claims]
+    assert again == [counted is not None for counted in taken]
 
 
 def _takes(pending: PendingLimits, claim: Claim) -> bool:
+    return _taken(pending, claim) is not None
+
+
+def _taken(pending: PendingLimits, claim: Claim) -> Counted | None:
+    """What is to be given back; None: it is refused."""
     try:
-        pending.take(claim)
+        return pending.take(claim)
     except RequestRefused as error:
         assert error.errno == errno.EAGAIN
-        return False
-    return True
+        return None
