@@ -14,7 +14,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -61,10 +61,10 @@ class Handshake:
         "_ticket",
         "endpoint",
         "exhausted",
+        "given_back",
         "orphaned",
         "request",
         "served",
-        "source",
     )
 
     def __init__(
@@ -73,7 +73,7 @@ class Handshake:
         callbacks: Callbacks,
         endpoint: StreamEndpoint | DatagramEndpoint,
         served: Served,
-        source: str | None,
+        given_back: Mapping[str, Any],
         registry: PluginRegistry,
         on_end: Callable[[Handshake, bytes | None], None],
         deadlines: Deadlines[Handshake],
@@ -82,7 +82,8 @@ class Handshake:
         self.request = request
         self.endpoint = endpoint
         self.served = served
-        self.source = source
+        self.given_back = given_back
+        """Attributes by which another dispatcher knows the request."""
         self.exhausted = ""
         """The resource of the process that ran out while the handshake was under way, as a sentence; "": none."""
         self.orphaned = False
@@ -135,12 +136,9 @@ class Handshake:
         except BaseException as raised:
             error = self._failure(raised)
         if not self._ended:
-            self._close()
+            if not self.orphaned:
+                self.endpoint.close(last=self._silent)
             self._end(error, result)
-
-    def _close(self) -> None:
-        if not self.orphaned:
-            self.endpoint.close(last=self._silent)
 
     def _force(self) -> None:
         if self._ended:
@@ -152,7 +150,8 @@ class Handshake:
                 protocol=self.served.name,
                 request=self.request.id,
             )
-        self._close()
+        if not self.orphaned:
+            self.endpoint.close(last=self._silent)
         self._end(self._reason)
 
     def _end(self, error: HsframeworkError | None, result: Any = None) -> None:

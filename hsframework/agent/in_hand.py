@@ -31,6 +31,7 @@ from hsframework.agent.trusts import Trusts
 from hsframework.errors import HandshakeError, HsframeworkError, is_shortage
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.local.deadlines import Deadlines
+from hsframework.netlink.spec import builtin_specification
 
 if TYPE_CHECKING:
     from hsframework.agent.conversation import Conversation, Received
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 
 DEFAULT_TIMEOUT = 4000
 """Milliseconds of a request that names none."""
+
+_RESTORED = builtin_specification("local").operations["restore"].request or frozenset()
+_GIVEN_BACK = _RESTORED - {"outcome"}
+"""Attributes of the reply to ACCEPT by which another dispatcher knows the request."""
 
 _log = structlog.get_logger("hsframework.agent")
 
@@ -161,6 +166,7 @@ class RequestsInHand:
         self._deadlines.close()
 
     def _begun(self, number: int, values: Mapping[str, Any], fd: int | None) -> Handshake:
+        given_back = {name: values[name] for name in _GIVEN_BACK if name in values}
         shared = self._shared
         sock = _socket_of(fd)
         endpoint = make_endpoint(sock, self._readiness)
@@ -186,9 +192,8 @@ class RequestsInHand:
             endpoint.close()
             raise
         shared.registry.handshake_started(request)
-        source = values.get("source")
         return Handshake(
-            request, callbacks, endpoint, served, source, shared.registry, self._ended, self._deadlines, self._loop
+            request, callbacks, endpoint, served, given_back, shared.registry, self._ended, self._deadlines, self._loop
         )
 
     def _ended(self, handshake: Handshake, done: bytes | None) -> None:

@@ -59,15 +59,7 @@ class StrandedRequests:
     def keep(self, handshake: Handshake, outcome: bytes | None = None) -> Stranded:
         """Keep the socket of a handshake that has ended; ``outcome``: its attribute set, None if it was interrupted."""
         handshake.endpoint.leave()
-        request = handshake.request
-        values = {
-            "request-id": request.id,
-            "group": request.group,
-            "source": handshake.source,
-            "kernel-consumer": request.kernel_consumer,
-            "outcome": outcome,
-        }
-        item = Stranded(handshake.endpoint, values)
+        item = Stranded(handshake.endpoint, {**handshake.given_back, "outcome": outcome})
         self._empty.clear()
         self._items[item] = self._loop.call_later(KEEP, self._give_up, item)
         return item

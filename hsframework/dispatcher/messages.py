@@ -29,7 +29,7 @@ MOMENT = frozenset(("request-id", "timeout", "local-address", "peer-address", "t
 CREDENTIALS = frozenset(
     ("message-type", "auth-mode", "identity", "psk", "client-certificate", "alpn", "tls-priorities")
 )
-SOURCE = frozenset(("user", "source", "kernel-consumer"))
+SOURCE = frozenset(("user", "source", "kernel-consumer", "dialect"))
 
 _specification = builtin_specification("local")
 _attributes = attribute_codec(_specification, _specification.operations["accept"].attribute_set)
@@ -75,16 +75,19 @@ def parameters(
     source: str,
     user: int | None = None,
     kernel_consumer: bool = False,
+    dialect: str = "",
 ) -> Parameters:
     """Encode the parameters of a request, for its agent.
 
     ``asked``: attribute set ``request`` of the submit, with the profile that the request is given.  ``source``: the
-    name of its source.  ``user``: the consumer's user id, for one in user space.  Raises MessageError.
+    name of its source.  ``user``: the consumer's user id, for one in user space.  ``dialect``: that of the kernel's
+    form, if it has any.  Raises MessageError.
     """
     own = {name: asked[name] for name in _PASSED_ON if name in asked}
     own["user"] = user
     own["source"] = source
     own["kernel-consumer"] = kernel_consumer
+    own["dialect"] = dialect or None
     return Parameters(_attributes.encode(own), _encoded_credentials(given, role, auth_mode), bool(given.tls_priorities))
 
 

@@ -205,7 +205,11 @@ class Dispatcher:
         for name in names:
             group = self.groups[name]
             group.members.discard(agent)
-            if not group.members and group.grace is None:
+            if group.members:
+                continue
+            if not expected_back:
+                self._close_group(group)
+            elif group.grace is None:
                 self._await_agent(group)
         self.members_changed()
 

@@ -23,7 +23,7 @@ from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keys.trusts import TrustFiles
 from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.dispatcher.requests.core import Dispatcher
-from hsframework.dispatcher.requests.request import Source
+from hsframework.dispatcher.requests.request import Outcome, Source
 from hsframework.local.channel import AsyncChannel
 from hsframework.testing import virtual_time
 from tests.support.house import REQUEST, codec, connected_pair, house
@@ -144,7 +144,7 @@ class Restoring:
         self.name = name
         self.names: list[str] = []
 
-    def restored(self, custody: Custody, values: Mapping[str, Any]) -> None:
+    def restored(self, custody: Custody, values: Mapping[str, Any], outcome: Outcome | None) -> None:
         self.names.append(values["source"])
         custody.release()
 

@@ -129,7 +129,7 @@ async def test_an_agent_that_leaves_is_expected_back() -> None:
             agent = await home.agent("toy")
             consumer = await submitted(home, ours)
             request = await agent.take_message()
-            await agent.ask("leave", {"group": ["toy"]})
+            await agent.ask("leave", {"group": ["toy"], "expected-back": True})
             consumer.send("submit", REQUEST, second.fileno())
             agent.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
             assert (await consumer.expect("result")).values["status"] == 0
@@ -144,7 +144,7 @@ async def test_an_agent_that_does_not_come_back() -> None:
     with connected_pair() as (ours, _):
         async with house(Configuration(timeouts=Timeouts(agent_restart=0.001))) as home:
             agent = await home.agent("toy")
-            await agent.ask("leave", {"group": ["toy"]})
+            await agent.ask("leave", {"group": ["toy"], "expected-back": True})
             async with asyncio.timeout(5):
                 while home.dispatcher.groups["toy"].open:
                     await asyncio.sleep(0)

@@ -90,9 +90,12 @@ class Completion:
             request.custody, partial(self._requests.ending, request, outcome), outcome, group=request.submission.group
         )
 
-    def restored(self, custody: Custody, outcome: Outcome) -> None:
-        """Complete a request of an earlier dispatcher, whose session is in the socket."""
-        self._deliver(custody, partial(self._requests.restored, outcome), outcome, None)
+    def restored(self, custody: Custody, outcome: Outcome, dialect: str) -> None:
+        """Complete a request of an earlier dispatcher, whose session is in the socket.
+
+        ``dialect``: that of its ACCEPT.
+        """
+        self._deliver(custody, partial(self._requests.restored, outcome, dialect), outcome, None)
 
     def _deliver(
         self, custody: Custody, begin: Callable[[], AbstractContextManager[Ending]], outcome: Outcome, group: str | None

@@ -121,7 +121,7 @@ class KernelRequests:
             consumer=source.name,
             group=group,
             timeout=self._timeout(values, role),
-            parameters=_parameters(asked, given, role, auth_mode, source.name),
+            parameters=_parameters(asked, given, role, auth_mode, source.name, accepted.dialect),
             trust=given.trust,
             psk_lookup=partial(self._look_up, origin) if looks_up else no_key,
             urgency=urgency,
@@ -154,17 +154,15 @@ class KernelRequests:
                 self.keys.forget(origin.keyring)
 
     @contextlib.contextmanager
-    def restored(self, outcome: Outcome) -> Iterator[Ending]:
-        """Yield the same for a request of an earlier dispatcher, whose keys are those of the configured keyrings.
-
-        Its dialect is unknown: a form that has dialects makes a failure of it.
-        """
+    def restored(self, outcome: Outcome, dialect: str) -> Iterator[Ending]:
+        """Yield the same for a request of an earlier dispatcher, whose keys are those of the configured keyrings."""
         identity = outcome.values.get("remote-psk-identity")
         found = None if identity is None else self.keys.find_psk(identity)
         origin = KernelOrigin(None, {} if found is None or identity is None else {identity: found[1]})
         serial, added = self._peer(origin, outcome)
         try:
-            yield Ending(outcome.status, () if serial is None else (serial,), mechanism=_session(outcome))
+            peers = () if serial is None else (serial,)
+            yield Ending(outcome.status, peers, mechanism=_session(outcome), dialect=dialect)
         finally:
             if added and serial is not None:
                 self.keys.remove(serial)
@@ -250,10 +248,10 @@ def _own_policy(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _parameters(
-    asked: Mapping[str, Any], given: Credentials, role: Role, auth_mode: AuthMode, source: str
+    asked: Mapping[str, Any], given: Credentials, role: Role, auth_mode: AuthMode, source: str, dialect: str
 ) -> Parameters:
     """Encode the parameters.  Raises RequestRefused: EIO, as for any request that cannot be handed over."""
     try:
-        return parameters(asked, given, role, auth_mode, source=source, kernel_consumer=True)
+        return parameters(asked, given, role, auth_mode, source=source, kernel_consumer=True, dialect=dialect)
     except MessageError as error:
         raise RequestRefused(f"the request cannot be handed over: {error}", errno=errno.EIO) from None

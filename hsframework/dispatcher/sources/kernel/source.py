@@ -109,13 +109,14 @@ class KernelSource:
 
         A success is looked for in the socket, as ever.
         """
+        dialect = values.get("dialect", "")
         if outcome is not None and not outcome.status and session_planted(values.get("group", ""), custody):
-            self._completion.restored(custody, outcome)
+            self._completion.restored(custody, outcome, dialect)
         else:
             custody.shut_down()
             status = INTERRUPTED if outcome is None else outcome.status
             # EIO is the agent's word for a fault of the service, such as a look-up that there was nobody to answer.
-            self._completion.refuse(custody, status if status not in (0, errno.EIO) else INTERRUPTED)
+            self._completion.refuse(custody, status if status not in (0, errno.EIO) else INTERRUPTED, dialect)
         self._settle()
 
     def room_made(self, group: str) -> None:
