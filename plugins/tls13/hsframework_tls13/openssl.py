@@ -20,6 +20,7 @@ from OpenSSL._util import ffi as _ffi, lib as _lib
 
 from hsframework.failures import Failure
 from hsframework.interface import Identity, PresharedKey
+from hsframework_tls13.records import HANDSHAKE
 
 MODE_NO_AUTO_CHAIN = 0x8
 MODE_RELEASE_BUFFERS = SSL.MODE_RELEASE_BUFFERS
@@ -39,8 +40,6 @@ _VERIFY_ERRORS = {
 }
 """The verification error from which OpenSSL makes the alert of each failure."""
 
-HANDSHAKE = 22
-"""Content type of handshake messages (RFC 8446 section 5.1)."""
 HANDSHAKE_HEADER_SIZE = 4
 CERTIFICATE, CERTIFICATE_REQUEST = 11, 13
 """Types of handshake messages (RFC 8446 section 4)."""
