@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tests.kernel import uml
 from tests.kernel.genl import Attributes, attribute, attributes
-from tests.kernel.machine import debian
+from tests.kernel.machine import debian, load
 
 MODULE = "hsframework_handshake"
 GREETER = "hsframework_greeter"
@@ -56,6 +56,31 @@ def remove(module: str = MODULE) -> None:
     """Unload the module, if it is there.  Raises AssertionError with rmmod's words: it is in use."""
     if present(module):
         debian("rmmod", module)
+
+
+@contextlib.contextmanager
+def loaded(module: str = MODULE, **parameters: int) -> Iterator[None]:
+    """Have the module loaded anew, with these parameters, within the block."""
+    insert(module, **parameters)
+    try:
+        yield
+    finally:
+        remove(module)
+
+
+@contextlib.contextmanager
+def published(*, protocols: int) -> Iterator[None]:
+    """Have the module, and kTLS, in the published dialect, with few that may wait."""
+    load("tls")
+    with loaded(protocols=protocols, limit=8, dialect=1):
+        yield
+
+
+@contextlib.contextmanager
+def with_greeter(protocol: int, *, limit: int = 8, **parameters: int) -> Iterator[None]:
+    """Have the module with the greeter on it, whose ``parameters`` are the further ones."""
+    with loaded(protocols=protocol, limit=limit), loaded(GREETER, protocol=protocol, **parameters):
+        yield
 
 
 def present(module: str = MODULE) -> bool:

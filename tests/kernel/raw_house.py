@@ -14,6 +14,7 @@ from hsframework.dispatcher.namespaces import network_namespace
 from hsframework.testing.certificates import Credential
 from tests.kernel import uml
 from tests.kernel.house import ROOT
+from tests.kernel.machine import KEY_SPEC_USER_KEYRING, add_key, unlink_key
 from tests.support.running import Running
 
 QUIC, PSP = "toyquic", "toypsp"
@@ -28,6 +29,18 @@ Pair = tuple[socket.socket, socket.socket]
 def await_joined(process: Running, group: str = "tlshd", source: str = SOURCE, since: int = 0) -> None:
     """Wait until requests of the group are taken."""
     process.log.wait("joined the kernel's group", group=group, source=source, since=since)
+
+
+@contextlib.contextmanager
+def certificate_keys(credential: Credential) -> Iterator[dict[str, int]]:
+    """Have keys with a certificate and its private key within the block; yield their serials."""
+    payloads = {"certificate": credential.certificate, "private_key": credential.identity.private_key.reveal()}
+    serials = {name: add_key("user", name, der, KEY_SPEC_USER_KEYRING) for name, der in payloads.items()}
+    try:
+        yield serials
+    finally:
+        for serial in serials.values():
+            unlink_key(serial, KEY_SPEC_USER_KEYRING)
 
 
 def peer_context(folder: Path, *, server: bool) -> ssl.SSLContext:

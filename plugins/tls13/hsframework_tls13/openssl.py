@@ -20,6 +20,7 @@ from OpenSSL._util import ffi as _ffi, lib as _lib
 from hsframework.failures import Failure
 from hsframework.interface import Identity, PresharedKey
 from hsframework_tls13.callbacks import CERTIFICATE, CERTIFICATE_REQUEST, Callbacks
+from hsframework_tls13.records import HANDSHAKE
 
 MODE_NO_AUTO_CHAIN = 0x8
 MODE_RELEASE_BUFFERS = SSL.MODE_RELEASE_BUFFERS
@@ -39,8 +40,8 @@ _VERIFY_ERRORS = {
 }
 """The verification error from which OpenSSL makes the alert of each failure."""
 
-HANDSHAKE, HANDSHAKE_HEADER_SIZE = 22, 4
-"""Content type of handshake messages (RFC 8446 section 5.1), and bytes of a message's header (section 4)."""
+HANDSHAKE_HEADER_SIZE = 4
+"""Bytes of the header of a handshake message (RFC 8446 section 4)."""
 
 _running: ContextVar[Callbacks | None] = ContextVar("the handshake whose step runs here", default=None)
 _STORE_INDEX = _lib.SSL_get_ex_data_X509_STORE_CTX_idx()

@@ -24,10 +24,8 @@ ASKED = {"protocol": raw.PSP, "auth": raw.X509, "peername": "server.test"}
 
 @pytest.fixture(scope="module")
 def ends() -> Iterator[tuple[End, End]]:
-    raw.insert(protocols=3)
-    with path() as both:
+    with raw.loaded(protocols=3), path() as both:
         yield both
-    raw.remove()
 
 
 @pytest.fixture(scope="module")

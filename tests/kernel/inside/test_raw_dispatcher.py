@@ -34,9 +34,8 @@ QUICK = f"[timeouts]\nagent-restart = 0.05\n{RAW}"
 
 @pytest.fixture(scope="module", autouse=True)
 def module() -> Iterator[None]:
-    raw.insert(protocols=4)
-    yield
-    raw.remove()
+    with raw.loaded(protocols=4):
+        yield
 
 
 @pytest.fixture(autouse=True)

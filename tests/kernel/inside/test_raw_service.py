@@ -47,9 +47,8 @@ POLICIES = (
 
 @pytest.fixture(scope="module", autouse=True)
 def module() -> Iterator[None]:
-    raw.insert(protocols=4)
-    yield
-    raw.remove()
+    with raw.loaded(protocols=4):
+        yield
 
 
 @pytest.fixture(autouse=True)

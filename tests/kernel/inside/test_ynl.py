@@ -37,9 +37,8 @@ THEIRS = SCHEMAS / "specs" / "handshake.yaml"
 
 @pytest.fixture(scope="module", autouse=True)
 def module() -> Iterator[None]:
-    raw.insert(protocols=4)
-    yield
-    raw.remove()
+    with raw.loaded(protocols=4):
+        yield
 
 
 @pytest.fixture(scope="module")

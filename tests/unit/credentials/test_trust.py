@@ -126,7 +126,7 @@ def test_every_block_is_read(text: bytes, tmp_path: Path) -> None:
 
 
 def test_loading_a_list_makes_no_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever loads a list looks nobody up, and a long one takes seconds to be indexed."""
+    """Loading a list looks nobody up, and a long one takes seconds to be indexed."""
     monkeypatch.setattr(RevokedSerials, "_index", property(lambda _: pytest.fail("the list was indexed")))
     (tmp_path / "ca.pem").write_bytes(to_pem(ANCHORS[0]))
     (tmp_path / "a.crl").write_bytes(ROOTS[0].crl([7]))

@@ -35,7 +35,7 @@ ACCEPT_PAUSE = 0.05
 MOST_ACCEPTS = 64
 """Requests of a group that are taken in one turn of the loop: more than the queue of the kernel's own form holds."""
 
-EVERYWHERE = SHORTAGES | {errno.EMFILE, errno.ENFILE}
+EVERYWHERE = SHORTAGES | {errno.EMFILE}
 """Errors of ACCEPT that the next one has too, in whatever group."""
 
 _log = structlog.get_logger("hsframework.dispatcher")

@@ -175,11 +175,11 @@ class KernelSource:
 
     def _resume(self, group: str | None) -> None:
         """Take the requests that wait, in one group or in all: a pause is over."""
+        if group is not None:
+            self.room_made(group)
+            return
         with self._guarded():
-            if group is None:
-                self._memberships.send_all(GroupEvent.READY)
-            else:
-                self._memberships.send(group, GroupEvent.READY)
+            self._memberships.send_all(GroupEvent.READY)
         self._settle()
 
     def _completed_later(self, group: str | None) -> None:

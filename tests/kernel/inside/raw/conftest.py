@@ -16,9 +16,8 @@ from tests.support.running import tcp_pairs
 @pytest.fixture(scope="module", autouse=True)
 def module() -> Iterator[None]:
     """With few that may wait."""
-    raw.insert(protocols=5, limit=8)
-    yield
-    raw.remove()
+    with raw.loaded(protocols=5, limit=8):
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -24,11 +24,8 @@ SETTINGS = f"[kernel.raw]\nenabled = true\nprotocols = {{tlshd = 1, {NAME} = {PR
 @pytest.fixture(scope="module", autouse=True)
 def module() -> Iterator[None]:
     """With the greeter on it."""
-    raw.insert(protocols=PROTOCOL, limit=8)
-    raw.insert(raw.GREETER, protocol=PROTOCOL, timeout_ms=20_000)
-    yield
-    raw.remove(raw.GREETER)
-    raw.remove()
+    with raw.with_greeter(PROTOCOL, timeout_ms=20_000):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,8 @@ Pair = tuple[socket.socket, socket.socket]
 @pytest.fixture(scope="module", autouse=True)
 def module(request: pytest.FixtureRequest) -> Iterator[None]:
     """With the greeter on it."""
-    raw.insert(protocols=5, limit=8)
-    raw.insert(raw.GREETER, protocol=PROTOCOL)
-    yield
-    raw.remove(raw.GREETER)
-    raw.remove()
+    with raw.loaded(protocols=5, limit=8), raw.loaded(raw.GREETER, protocol=PROTOCOL):
+        yield
 
 
 @pytest.fixture

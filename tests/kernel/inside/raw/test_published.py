@@ -15,7 +15,7 @@ import pytest
 from hsframework.dispatcher.namespaces import network_namespace
 from tests.kernel import raw, raw_published as published
 from tests.kernel.genl import attributes
-from tests.kernel.machine import debian, load
+from tests.kernel.machine import debian
 from tests.kernel.raw import Agent, Outcome, Submission, submitted
 from tests.kernel.raw_published import put, put_u32
 from tests.support.running import tcp_pairs
@@ -27,10 +27,8 @@ KEYS = struct.pack("=HH8s16s4s8s", 0x0304, 51, b"i" * 8, b"k" * 16, b"s" * 4, by
 @pytest.fixture(scope="module", autouse=True)
 def module() -> Iterator[None]:
     """In the published dialect."""
-    load("tls")
-    raw.insert(protocols=5, limit=8, dialect=1)
-    yield
-    raw.remove()
+    with raw.published(protocols=5):
+        yield
 
 
 def accepted(agent: Agent) -> tuple[int, list[tuple[int, bytes]]]:

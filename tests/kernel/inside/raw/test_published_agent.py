@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import socket
 import ssl
@@ -12,14 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from hsframework.testing.certificates import Authority
 from tests.kernel import raw
 from tests.kernel.house import ROOT
-from tests.kernel.machine import KEY_SPEC_USER_KEYRING, add_key, load, unlink_key
 from tests.kernel.raw import Outcome, submitted
-from tests.kernel.raw_house import agent_files, published_agent
+from tests.kernel.raw_house import CLIENT, agent_files, certificate_keys, published_agent
 from tests.support.running import tcp_pairs
 
 Pair = tuple[socket.socket, socket.socket]
@@ -28,10 +25,8 @@ Pair = tuple[socket.socket, socket.socket]
 @pytest.fixture(scope="module", autouse=True)
 def module() -> Iterator[None]:
     """In the published dialect."""
-    load("tls")
-    raw.insert(protocols=5, limit=8, dialect=1)
-    yield
-    raw.remove()
+    with raw.published(protocols=5):
+        yield
 
 
 @pytest.fixture
@@ -45,18 +40,6 @@ def process(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """The agent, which has joined its group."""
     with published_agent(folder) as made:
         yield made
-
-
-@contextlib.contextmanager
-def client_keys() -> Iterator[dict[str, int]]:
-    """Make keys with a consumer's certificate and private key; their serials."""
-    client = ROOT.issue(["client.test"])
-    private_key = client.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-    payloads = {"certificate": client.chain[0], "private_key": private_key}
-    serials = {name: add_key("user", name, der, KEY_SPEC_USER_KEYRING) for name, der in payloads.items()}
-    yield serials
-    for serial in serials.values():
-        unlink_key(serial, KEY_SPEC_USER_KEYRING)
 
 
 def peer(sock: socket.socket, folder: Path, *, server: bool, verify: bool = True) -> str | None:
@@ -95,7 +78,11 @@ def test_an_anonymous_client(folder: Path, pair: Pair) -> None:
 @pytest.mark.usefixtures("process")
 def test_a_client_with_a_certificate(folder: Path, pair: Pair) -> None:
     """The consumer names its keys by serial; the server verifies what they hold."""
-    with ThreadPoolExecutor() as pool, client_keys() as keys, submitted(pair[0], auth=raw.X509, **keys) as request:
+    with (
+        ThreadPoolExecutor() as pool,
+        certificate_keys(CLIENT) as keys,
+        submitted(pair[0], auth=raw.X509, **keys) as request,
+    ):
         other = pool.submit(peer, pair[1], folder, server=True)
         assert request.outcome() == Outcome(0)
         talk(pair[0])

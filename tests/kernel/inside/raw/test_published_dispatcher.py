@@ -14,7 +14,6 @@ import pytest
 
 from tests.kernel import raw
 from tests.kernel.house import dispatcher
-from tests.kernel.machine import load
 from tests.kernel.raw import Outcome, submitted
 from tests.kernel.raw_house import QUIC, RAW, SOURCE, Pair, await_joined, dialect
 from tests.kernel.scripted import ScriptedAgent
@@ -27,10 +26,8 @@ EIO = Outcome(errno.EIO)
 @pytest.fixture(scope="module", autouse=True)
 def module() -> Iterator[None]:
     """In the published dialect."""
-    load("tls")
-    raw.insert(protocols=4, limit=8, dialect=1)
-    yield
-    raw.remove()
+    with raw.published(protocols=4):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.kernel import raw
 from tests.kernel.house import ROOT, End, House, house
-from tests.kernel.machine import KEY_SPEC_USER_KEYRING, add_key, debian, describe_key, load, unlink_key
+from tests.kernel.machine import add_key, debian, describe_key, load
 from tests.kernel.raw import Outcome, submitted
 from tests.kernel.raw_house import (
     CLIENT,
@@ -28,6 +27,7 @@ from tests.kernel.raw_house import (
     TOY,
     Pair,
     await_joined,
+    certificate_keys,
     peer_context,
     talk,
     tls_peer,
@@ -43,10 +43,8 @@ PATIENT = "[timeouts]\nclient = 60\nserver = 60\n"
 @pytest.fixture(scope="module", autouse=True)
 def module() -> Iterator[None]:
     """In the published dialect."""
-    load("tls")
-    raw.insert(protocols=4, limit=8, dialect=1)
-    yield
-    raw.remove()
+    with raw.published(protocols=4):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +86,8 @@ def _is_gone(serial: int) -> bool:
 @pytest.fixture
 def own_keys() -> Iterator[dict[str, int]]:
     """Keys with another client's certificate and private key; their serials."""
-    other = ROOT.issue(["other.test"])
-    private_key = other.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-    payloads = {"certificate": other.chain[0], "private_key": private_key}
-    serials = {name: add_key("user", name, der, KEY_SPEC_USER_KEYRING) for name, der in payloads.items()}
-    yield serials
-    for serial in serials.values():
-        unlink_key(serial, KEY_SPEC_USER_KEYRING)
+    with certificate_keys(ROOT.issue(["other.test"])) as serials:
+        yield serials
 
 
 @pytest.mark.usefixtures("service")
@@ -166,7 +159,8 @@ def test_rejected(service: House, pair: Pair, pool: ThreadPoolExecutor, tmp_path
     mark = service.log.mark
     context = peer_context(tmp_path, server=True)
     context.set_ecdh_curve("secp384r1")
-    with submitted(pair[0], priorities="NORMAL:-GROUP-ALL:+GROUP-X25519") as request:
+    asked = {"auth": raw.X509, "peername": "server.test", "priorities": "NORMAL:-GROUP-ALL:+GROUP-X25519"}
+    with submitted(pair[0], **asked) as request:
         peer = pool.submit(tls_peer, pair[1], context)
         assert request.outcome() == Outcome(errno.EACCES)
         service.log.wait("handshake", source=SOURCE, status="EACCES", since=mark)
@@ -203,7 +197,7 @@ def test_faults(
 def test_its_timeout(service: House, pair: Pair) -> None:
     """TIMEOUT is a number of seconds, and a peer that is silent for so long is a fault."""
     mark = service.log.mark
-    with submitted(pair[0], timeout=1000) as request:
+    with submitted(pair[0], peername="server.test", timeout=1000) as request:
         assert pair[1].recv(1) == b"\x16"
         assert request.outcome() == Outcome(errno.EIO)
     service.log.wait("handshake", source=SOURCE, status="ETIMEDOUT", since=mark)
@@ -227,7 +221,8 @@ def test_the_dispatcher_is_killed_in_mid_handshake(
     service: House, pair: Pair, pool: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
     """Its successor completes what was in flight, of TLS and of another mechanism, and serves what comes."""
-    with tcp_pairs() as (other,), submitted(pair[0]) as tls, submitted(other[0], protocol=raw.PSP) as psp:
+    asked = submitted(pair[0], peername="server.test")
+    with tcp_pairs() as (other,), asked as tls, submitted(other[0], protocol=raw.PSP) as psp:
         assert pair[1].recv(1) == b"\x16"
         assert other[1].recv(100) == f"{PSP} CLIENT\n".encode()
         mark = service.log.mark

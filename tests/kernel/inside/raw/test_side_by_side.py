@@ -15,7 +15,6 @@ from hsframework.dispatcher.namespaces import network_namespace
 from tests.kernel import raw
 from tests.kernel.consumers import joined_namespace
 from tests.kernel.house import End, House, house
-from tests.kernel.machine import load
 from tests.kernel.raw import Outcome, submitted
 from tests.kernel.raw_house import (
     CLIENT,
@@ -35,10 +34,8 @@ NEAR, FAR = "198.51.100.1", "198.51.100.2"
 @pytest.fixture(scope="module", autouse=True)
 def module() -> Iterator[None]:
     """In the published dialect."""
-    load("tls")
-    raw.insert(protocols=4, limit=8, dialect=1)
-    yield
-    raw.remove()
+    with raw.published(protocols=4):
+        yield
 
 
 @pytest.fixture(scope="module")

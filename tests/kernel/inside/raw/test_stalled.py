@@ -38,11 +38,8 @@ SETTINGS = (
 def module() -> Iterator[None]:
     """With the greeter on it, and few that may wait in each group."""
     load("tls")
-    raw.insert(protocols=PROTOCOL, limit=LIMIT)
-    raw.insert(raw.GREETER, protocol=PROTOCOL, timeout_ms=20_000)
-    yield
-    raw.remove(raw.GREETER)
-    raw.remove()
+    with raw.with_greeter(PROTOCOL, limit=LIMIT, timeout_ms=20_000):
+        yield
 
 
 @pytest.fixture(scope="module")
