@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hsframework.interface import PresharedKey
-from tests.support.meetings import SHA256, SHA384, Pki
+from tests.support.meetings import SHA256, SHA384, TIMEOUT, Pki
 from tests.support.peer_programs import Peer, Setup, start_client, start_server
 from tests.support.processes import Program
 from tests.support.service import Service, python_path
@@ -20,13 +20,15 @@ pytestmark = pytest.mark.peers
 
 
 def hsframework(service: Service, *words: object) -> Program:
-    command = [sys.executable, "-m", "hsframework", str(words[0]), "--runtime-dir", str(service.runtime)]
+    fixed = ["--runtime-dir", str(service.runtime), "--timeout", str(TIMEOUT)]
+    command = [sys.executable, "-m", "hsframework", str(words[0]), *fixed]
     return Program([*command, *map(str, words[1:])], env={"PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"})
 
 
-def facts(program: Program) -> dict[str, Any]:
-    """Return the line of --json."""
+def facts(program: Program, *, ok: bool = True) -> dict[str, Any]:
+    """Return the line of --json, which must report a success, or a failure."""
     found: dict[str, Any] = json.loads(program.wait_for(r'^\{"ok": .*\}$')[0])
+    assert found["ok"] is ok, found
     return found
 
 
@@ -103,7 +105,7 @@ def test_connect_refuses(service: Service, pki: Pki, tmp_path: Path) -> None:
     try:
         with hsframework(service, "connect", *words, "127.0.0.1", peer.port) as program:
             assert program.wait() == 1
-            assert facts(program)["error"] == "EKEYREJECTED"
+            assert facts(program, ok=False)["error"] == "EKEYREJECTED"
             assert "expected 'other.example'" in program.said()
             assert peer.alert() == 42
     finally:
