@@ -114,3 +114,19 @@ def errno_name(number: int) -> str:
 def describe_errno(number: int) -> str:
     """Return name and meaning: ``110`` → ``"ETIMEDOUT (Connection timed out)"``."""
     return f"{errno_name(number)} ({os.strerror(number)})"
+
+
+SHORTAGES = frozenset({_errno.ENOMEM, _errno.ENOBUFS, _errno.ENFILE})
+"""Errnos of a shortage: the kernel had no memory for a call, and a later attempt may succeed.
+
+socket(2) and accept(2) report ENFILE also where memory is short.  A shortage ends what the call was for, and nothing
+that others wait for: a message that must arrive is kept and sent again.
+"""
+
+SHORTAGE_PAUSE = 0.02
+"""Seconds until a call that met a shortage is tried again."""
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Return True if an OSError, or another error with an ``errno``, is a shortage."""
+    return getattr(error, "errno", None) in SHORTAGES

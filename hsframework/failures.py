@@ -95,6 +95,7 @@ class Failure(enum.Enum):
     )
     NOT_OFFERED_HERE = (80, errno.EOPNOTSUPP, Blame.CONFIGURATION, "the protocol does not do what the request asks for")
     CANCELLED = (90, errno.ECANCELED, Blame.US, "the consumer withdrew the request")
+    SHORTAGE = (80, errno.ENOMEM, Blame.US, "this host has no memory for the handshake; a later one may succeed")
     INTERNAL = (80, errno.EIO, Blame.US, "the service itself failed; its log says how")
 
     @property

@@ -23,13 +23,13 @@ import threading
 from collections.abc import Callable
 
 from hsframework.agent.readiness import Readiness
-from hsframework.errors import HsframeworkError, PluginError
+from hsframework.errors import SHORTAGE_PAUSE, SHORTAGES, HsframeworkError, PluginError, is_shortage
 from hsframework.failures import Failure, HandshakeFailed
 
 MAX_READ = 64 * 1024
 """Bytes asked of the socket at once: the buffer is made before they are there, and a record may claim any size."""
 
-_LOST = frozenset({errno.EMSGSIZE, errno.ENOBUFS})
+_LOST = SHORTAGES | {errno.EMSGSIZE}
 
 _CLOSED = "the handshaker reads or writes a socket that has been closed here; closing it is not its business"
 
@@ -87,7 +87,7 @@ class _Endpoint:
             except BlockingIOError:
                 await self._writable()
             except OSError as error:
-                raise _gone(error) from None
+                await _over(error)
             else:
                 if sent == len(rest):
                     return
@@ -121,9 +121,12 @@ class _Endpoint:
         future = self._reader = self._loop.create_future()
         try:
             self._readiness.wait(self._socket.fileno(), future)
-        except (ValueError, OSError):
+        except (ValueError, OSError) as error:
             self._reader = None
-            raise PluginError(_CLOSED) from None
+            if not is_shortage(error):
+                raise PluginError(_CLOSED) from None
+            await asyncio.sleep(SHORTAGE_PAUSE)
+            return
         timer = None if until is None else self._loop.call_at(until, _expire, future)
         try:
             await future
@@ -139,9 +142,11 @@ class _Endpoint:
         if self._writer is not None:
             raise RuntimeError("two writes wait on one endpoint")
         future = self._writer = self._loop.create_future()
-        self._loop.add_writer(self._socket.fileno(), _wake, future)
         try:
+            self._loop.add_writer(self._socket.fileno(), _wake, future)
             await future
+        except OSError as error:
+            await _over(error)
         finally:
             self._writer = None
             if self._socket.fileno() >= 0:
@@ -163,7 +168,8 @@ class StreamEndpoint(_Endpoint):
                 await self._readable()
                 continue
             except OSError as error:
-                raise _gone(error) from None
+                await _over(error)
+                continue
             if not data:
                 raise HandshakeFailed(Failure.PEER_GONE, "the peer closed the connection")
             size -= len(data)
@@ -193,7 +199,8 @@ class StreamEndpoint(_Endpoint):
                 await self._readable()
                 continue
             except OSError as error:
-                raise _gone(error) from None
+                await _over(error)
+                continue
             if not data:
                 raise HandshakeFailed(Failure.PEER_GONE, "the peer closed the connection")
             return data
@@ -275,6 +282,13 @@ def _wake(future: asyncio.Future[None]) -> None:
 def _expire(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_exception(TimeoutError())
+
+
+async def _over(error: OSError) -> None:
+    """Wait a moment after a shortage, before another attempt; raise the failure that any other error means."""
+    if not is_shortage(error):
+        raise _gone(error) from None
+    await asyncio.sleep(SHORTAGE_PAUSE)
 
 
 def _gone(error: OSError) -> HsframeworkError:

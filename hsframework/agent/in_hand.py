@@ -20,14 +20,15 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from hsframework.agent.callbacks import Callbacks
+from hsframework.agent.containment import exhaustion
 from hsframework.agent.endpoint import make_endpoint
 from hsframework.agent.handshake import Handshake
 from hsframework.agent.outcomes import encode_failure
 from hsframework.agent.readiness import Readiness
 from hsframework.agent.requests import decode_request
 from hsframework.agent.trusts import Trusts
-from hsframework.errors import HandshakeError, HsframeworkError
-from hsframework.failures import Failure
+from hsframework.errors import HandshakeError, HsframeworkError, is_shortage
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.local.deadlines import Deadlines
 
 if TYPE_CHECKING:
@@ -84,10 +85,14 @@ class RequestsInHand:
             _log.error("a request cannot be served", request=values.get("request-id"), reason=str(error))
             self._shared.room.give_back(1)
             return encode_failure(number, error)
-        except Exception:
-            # Others may have come with it, and the dispatcher's deadline covers this one.
+        except Exception as error:
+            # Others may have come with it.
             _log.exception("a fault in the agent", during="the begin of a request")
             self._shared.room.give_back(1)
+            # A shortage is the machine's, and no other process would have more.
+            if not is_shortage(error) and (reason := exhaustion(error)):
+                self._shared.retire(reason)
+            return encode_failure(number, _failure_of(error))
         return None
 
     def withdrawn(self, messages: Iterable[Received]) -> Sequence[bytes]:
@@ -167,6 +172,12 @@ class RequestsInHand:
         room.give_back(1)
         if reason := handshake.exhausted or room.shortage():
             self._shared.retire(reason)
+
+
+def _failure_of(error: Exception) -> HandshakeFailed:
+    """Return the failure of a request that a fault in the agent ends."""
+    short = isinstance(error, MemoryError) or is_shortage(error)
+    return HandshakeFailed(Failure.SHORTAGE if short else Failure.INTERNAL, repr(error))
 
 
 def _socket_of(fd: int | None) -> socket.socket:

@@ -17,6 +17,7 @@ Rules:
   over.  It counts as one that died.
 * Workers die with the keeper (PR_SET_PDEATHSIG), also when it is killed.
 * SIGTERM and SIGINT, or a supervisor that is gone, end the workers gracefully, and then the keeper.
+* A fork that fails, for want of memory or of processes, is tried again every :data:`FORK_PAUSE` seconds.
 * The keeper has no event loop and no thread: it may fork at any time.
 * Under a supervisor (the messages: :mod:`hsframework.local.control`) the first worker starts when it has sent Go.
 """
@@ -64,7 +65,7 @@ from hsframework.local.control import (
 from hsframework.process.capabilities import die_with_parent
 from hsframework.process.forks import forbid_forks, forbid_programs, our_own_fork
 from hsframework.process.lock import lock_memory
-from hsframework.process.signals import SignalSocket, expect_children, stop_signals
+from hsframework.process.signals import SignalPipe, expect_children, stop_signals
 from hsframework.registry.plugins import PluginRegistry
 from hsframework.telemetry.log import exception_text
 
@@ -73,6 +74,7 @@ DEATH_WINDOW = 10.0
 STOP_TIME = 12.0
 """Seconds that workers have to end: longer than a host's own."""
 
+FORK_PAUSE = 0.25
 GC_THRESHOLD = 20_000
 """Objects between two runs of the garbage collector: a handshake makes many short-lived ones, and leaves no cycles."""
 
@@ -80,7 +82,7 @@ _JOINED, _RETIRES = b"J", b"R"
 """Reports of a worker."""
 
 _REPLACED = b"L"
-"""What a worker that retires is told."""
+"""The order to a worker that retires."""
 
 _log = structlog.get_logger("hsframework.agent")
 
@@ -125,7 +127,8 @@ def _loaded(served: tuple[Served, ...]) -> Loaded:
 def _report(control: Control | None, message: FromKeeper) -> None:
     """Send a message to the supervisor, if there is one.  One that does not read misses it."""
     if control is not None:
-        control.send(message)
+        with contextlib.suppress(OSError):
+            control.send(message)
 
 
 @dataclass(eq=False)
@@ -157,9 +160,10 @@ class Keeper:
         self._status: ExitStatus | None = None
         self._begun = control is None
         self._announced = False
+        self._next_fork = 0.0
         self._selector = selectors.DefaultSelector()
         self._stop_numbers = stop_numbers
-        self._signals = SignalSocket(stop_numbers)
+        self._signals = SignalPipe(stop_numbers)
 
     def run(self) -> int:
         """Keep the workers alive until a signal or the end of the supervisor, or until they die too often.
@@ -172,9 +176,7 @@ class Keeper:
             self._selector.register(self._control, selectors.EVENT_READ, self._controlled)
         try:
             while self._status is None:
-                while self._begun and self._status is None and len(self._active()) < self._options.processes:
-                    self._fork()
-                for key, _ in self._selector.select():
+                for key, _ in self._selector.select(self._fork_missing()):
                     key.data()
         finally:
             self._stop_workers()
@@ -202,8 +204,36 @@ class Keeper:
     def _active(self) -> list[_Worker]:
         return [worker for worker in self._workers.values() if not worker.retired]
 
+    def _fork_missing(self) -> float | None:
+        """Fork the workers that are missing.  Return the seconds until it is time to try again, or None."""
+        while self._begun and len(self._active()) < self._options.processes:
+            wait = self._next_fork - time.monotonic()
+            if wait > 0:
+                return wait
+            try:
+                self._fork()
+            except OSError as error:
+                _log.error("no worker can be forked; trying on", reason=error.strerror)
+                self._next_fork = time.monotonic() + FORK_PAUSE
+        return None
+
     def _fork(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        """Fork one worker.  Raises OSError, and then there is none."""
+        with contextlib.ExitStack() as undo:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.callback(ours.close)
+            with theirs:
+                pid = self._forked(ours, theirs)
+            undo.callback(_end, pid)
+            worker = _Worker(pid, os.pidfd_open(pid), ours)
+            undo.callback(os.close, worker.pidfd)
+            self._selector.register(ours, selectors.EVENT_READ, lambda: self._worker_spoke(worker))
+            undo.callback(self._selector.unregister, ours)
+            self._selector.register(worker.pidfd, selectors.EVENT_READ, lambda: self._worker_died(worker))
+            undo.pop_all()
+        self._workers[pid] = worker
+
+    def _forked(self, ours: socket.socket, theirs: socket.socket) -> int:
         keeper = os.getpid()
         # A signal for the worker waits until its own handlers are in place.
         with self._signals.held():
@@ -212,11 +242,7 @@ class Keeper:
             if not pid:
                 ours.close()
                 self._become_worker(theirs, keeper)
-        theirs.close()
-        worker = _Worker(pid, os.pidfd_open(pid), ours)
-        self._workers[pid] = worker
-        self._selector.register(ours, selectors.EVENT_READ, lambda: self._worker_spoke(worker))
-        self._selector.register(worker.pidfd, selectors.EVENT_READ, lambda: self._worker_died(worker))
+        return pid
 
     def _worker_spoke(self, worker: _Worker) -> None:
         said = b""
@@ -357,6 +383,11 @@ class Keeper:
         for number in self._stop_numbers:
             loop.add_signal_handler(number, host.stop)
         await host.run()
+
+
+def _end(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def _status_of(error: HsframeworkError) -> ExitStatus:

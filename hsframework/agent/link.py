@@ -27,7 +27,7 @@ from hsframework.agent.conversation import Conversation, Lost
 from hsframework.agent.in_hand import RequestsInHand, Shared
 from hsframework.agent.pulling import Pulling
 from hsframework.agent.stranded import Stranded, StrandedRequests
-from hsframework.errors import RequestRefused
+from hsframework.errors import RequestRefused, is_shortage
 from hsframework.failures import Failure
 
 if TYPE_CHECKING:
@@ -69,7 +69,8 @@ class Link:
                 except (Lost, OSError) as error:
                     self._drop_connection()
                     self._complain(error)
-                    if reason := exhaustion(error):
+                    # A shortage is the machine's, and no other process would have more.
+                    if not is_shortage(error) and (reason := exhaustion(error)):
                         self._retire(reason)
                     await asyncio.sleep(wait)
                     wait = min(wait * 1.5, RETRY_MOST)

@@ -2,10 +2,14 @@
 
 Verifiers of certificates cache by the object, so equal trusts are the same object, also across links and after
 the dispatcher was started anew.
+
+A trust file is sent once over each link.  One that cannot be read for want of memory is kept, and read again for
+each request that names it, until that succeeds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +17,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from hsframework.errors import MessageError
+from hsframework.errors import MessageError, is_shortage
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Trust
 from hsframework.local.trustfile import read_trust_file
@@ -30,6 +34,8 @@ class Trusts:
 
     def __init__(self) -> None:
         self._trusts: dict[int, Trust] = {}
+        self._unread: dict[int, tuple[int, int]] = {}
+        """The fd and the size of each file that was not read for want of memory."""
 
     def received(self, messages: Iterable[tuple[Message, int | None]]) -> Sequence[bytes]:
         """Handle trust messages; owns their fds.  One that is not understood leaves its number without a meaning."""
@@ -40,23 +46,24 @@ class Trusts:
     def _take(self, values: Mapping[str, Any], fd: int | None) -> None:
         number = values.get("trust-id", 0)
         # Gone until it has been read: a request must not be served with the content that the number had before.
-        self._trusts.pop(number, None)
+        self._forget(number)
         if fd is None:
             _log.error("a trust message without its file", trust=number)
             return
-        try:
-            trust = read_trust_file(fd, values.get("size", 0))
-            self._trusts[number] = _interned.setdefault(trust.digest, trust)
-        except (MessageError, OSError, ValueError) as error:
-            _log.error("a trust file is not understood", trust=number, reason=str(error))
-        finally:
-            os.close(fd)
+        self._unread[number] = fd, values.get("size", 0)
+        with contextlib.suppress(HandshakeFailed):
+            self._read(number)
 
     def named_by(self, values: Mapping[str, Any]) -> Trust | None:
-        """Return the trust of a request, None if it names none.  Raises HandshakeFailed (EIO) for an unknown number."""
+        """Return the trust of a request, None if it names none.
+
+        Raises HandshakeFailed: INTERNAL for an unknown number, SHORTAGE for a file that cannot be read now.
+        """
         number = values.get("trust-id")
         if number is None:
             return None
+        if number in self._unread:
+            self._read(number)
         trust = self._trusts.get(number)
         if trust is None:
             raise HandshakeFailed(Failure.INTERNAL, f"the request names trust {number}, which did not come")
@@ -64,4 +71,26 @@ class Trusts:
 
     def clear(self) -> None:
         """Forget all, since the link is gone."""
-        self._trusts.clear()
+        for number in [*self._trusts, *self._unread]:
+            self._forget(number)
+
+    def _read(self, number: int) -> None:
+        """Read a file.  One that is not understood leaves its number without a meaning.
+
+        Raises HandshakeFailed (SHORTAGE) for want of memory; the file stays unread then.
+        """
+        try:
+            trust = read_trust_file(*self._unread[number])
+            self._trusts[number] = _interned.setdefault(trust.digest, trust)
+        except (MessageError, OSError, ValueError, MemoryError) as error:
+            if isinstance(error, MemoryError) or is_shortage(error):
+                _log.warning("a trust file cannot be read now", trust=number, reason=str(error))
+                raise HandshakeFailed(Failure.SHORTAGE, f"trust {number} cannot be read: {error}") from None
+            _log.error("a trust file is not understood", trust=number, reason=str(error))
+        os.close(self._unread.pop(number)[0])
+
+    def _forget(self, number: int) -> None:
+        self._trusts.pop(number, None)
+        fd, _ = self._unread.pop(number, (None, 0))
+        if fd is not None:
+            os.close(fd)

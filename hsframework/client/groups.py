@@ -23,7 +23,7 @@ _SEQUENCE = 1
 
 @dataclass(frozen=True, slots=True)
 class GroupAgent:
-    """Agent process that has joined the group.  ``in_flight``: the group's requests that it has in hand."""
+    """Worker that has joined the group.  ``in_flight``: the group's requests that it has in hand."""
 
     name: str
     protocol: str

@@ -110,7 +110,8 @@ class MemorySettings:
     lock: bool = False
     """Keep all memory of the service out of swap; it does not start if that is not possible."""
     oom_score_adjust: int | None = None
-    """OOM score adjustment from -1000 (never killed) to 1000; unset: unchanged."""
+    """OOM score adjustment from -1000 (never killed) to 1000; unset: unchanged.  Where ``run`` may lower it further,
+    the supervisor has -1000, and the dispatcher 250 less than its agents."""
 
     def __post_init__(self) -> None:
         if self.oom_score_adjust is not None and not -1000 <= self.oom_score_adjust <= 1000:

@@ -115,4 +115,11 @@ class Listener:
 
     def _pause(self) -> None:
         self._loop.remove_reader(self._socket.fileno())
-        self._timer = self._loop.call_later(_PAUSE, self._loop.add_reader, self._socket, self._readable)
+        self._timer = self._loop.call_later(_PAUSE, self._resume)
+
+    def _resume(self) -> None:
+        try:
+            self._loop.add_reader(self._socket, self._readable)
+        except OSError as error:
+            _log.error("cannot watch a listening socket", error=error.strerror)
+            self._pause()

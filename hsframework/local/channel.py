@@ -5,6 +5,7 @@ Rules:
 * Packets are those of :mod:`hsframework.local.packets`; a channel closes when its peer's packets break the rules there.
 * An fd that is sent stays the sender's: if it cannot be sent at once, a duplicate is sent later and then closed.
 * If the peer does not read, its own messages are not read either, so that its queue here stays bounded.
+* A packet that meets a shortage of the kernel's memory is queued, and sent a little later: the link stays as it is.
 * All messages that a peer sent before it closed are received, also if a failed send shows first that it has closed.
 * Closing may block for as long as a peer likes: an unwanted fd, or a socket with unread messages, may hold the last
   copy of a socket with SO_LINGER.  A process that serves untrusted peers passes ``close_fd``, which closes in a thread.
@@ -19,7 +20,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from hsframework.errors import MessageError
+from hsframework.errors import SHORTAGE_PAUSE, MessageError, is_shortage
 from hsframework.local.packets import (
     MAX_BATCH,
     MAX_PACKET,
@@ -74,6 +75,8 @@ class PacketChannel:
         # The kernel refuses a packet larger than the send buffer; a small buffer may still take single messages.
         self._most_gathered = min(MAX_PACKET, sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) - _OVERHEAD)
         self._reading = False
+        self._timer: asyncio.TimerHandle | None = None
+        """Of a queue whose first packet has met a shortage."""
         self.closed = False
         self._resume_reading()
 
@@ -92,10 +95,11 @@ class PacketChannel:
             return
         try:
             send_packet(self._socket, data, *fds)
-        except BlockingIOError:
-            self._wait_to_send(data, [*map(os.dup, fds)])
         except OSError as error:
-            self._fail_soon(error)
+            if _passes(error):
+                self._wait_to_send(data, [*map(os.dup, fds)], error)
+            else:
+                self._fail_soon(error)
 
     def send_soon(self, data: bytes, fd: int | None = None) -> None:
         """Send a message before the loop next waits, in one packet with the others that are sent in this way.
@@ -131,10 +135,10 @@ class PacketChannel:
             return
         try:
             send_packet(self._socket, data, *fds)
-        except BlockingIOError:
-            self._wait_to_send(data, fds)
-            return
         except OSError as error:
+            if _passes(error):
+                self._wait_to_send(data, fds, error)
+                return
             self._fail_soon(error)
         for fd in fds:
             os.close(fd)
@@ -150,6 +154,8 @@ class PacketChannel:
                     send_packet(self._socket, data, *fds)
             self._queue.append((b"", fds))
         self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         self._loop.remove_reader(self._socket.fileno())
         self._loop.remove_writer(self._socket.fileno())
         self._close_fd(self._socket.detach())
@@ -162,9 +168,20 @@ class PacketChannel:
         data = gathered[0][0] if len(gathered) == 1 else joined(gathered)
         return data, [fd for _, fd in gathered if fd is not None]
 
-    def _wait_to_send(self, data: bytes, fds: Sequence[int]) -> None:
+    def _wait_to_send(self, data: bytes, fds: Sequence[int], error: OSError) -> None:
         self._enqueue(data, fds)
-        self._loop.add_writer(self._socket.fileno(), self._flush)
+        self._flush_later(error)
+
+    def _flush_later(self, error: OSError) -> None:
+        """Send the queue once the peer has read, or, after a shortage, a little later."""
+        if isinstance(error, BlockingIOError):
+            try:
+                self._loop.add_writer(self._socket.fileno(), self._flush)
+                return
+            except OSError:
+                pass  # a shortage of its own
+        self._loop.remove_writer(self._socket.fileno())
+        self._timer = self._loop.call_later(SHORTAGE_PAUSE, self._flush)
 
     def _enqueue(self, data: bytes, fds: Sequence[int]) -> None:
         self._queue.append((data, fds))
@@ -173,14 +190,16 @@ class PacketChannel:
             self._loop.remove_reader(self._socket.fileno())
 
     def _flush(self) -> None:
+        self._timer = None
         while self._queue:
             data, fds = self._queue[0]
             try:
                 send_packet(self._socket, data, *fds)
-            except BlockingIOError:
-                return
             except OSError as error:
-                self._receive_rest(error)
+                if _passes(error):
+                    self._flush_later(error)
+                else:
+                    self._receive_rest(error)
                 return
             self._queue.popleft()
             for fd in fds:
@@ -190,8 +209,16 @@ class PacketChannel:
             self._resume_reading()
 
     def _resume_reading(self) -> None:
-        self._reading = True
-        self._loop.add_reader(self._socket.fileno(), self._readable)
+        if self.closed:
+            return
+        try:
+            self._loop.add_reader(self._socket.fileno(), self._readable)
+        except OSError as error:
+            if not is_shortage(error):
+                raise
+            self._loop.call_later(SHORTAGE_PAUSE, self._resume_reading)
+        else:
+            self._reading = True
 
     def _readable(self) -> None:
         received = 0
@@ -270,3 +297,8 @@ class AsyncChannel(PacketChannel):
             for _, its_fd in waiting:
                 if its_fd is not None:
                     self._close_fd(its_fd)
+
+
+def _passes(error: OSError) -> bool:
+    """Return True if a packet may be sent later: the peer has not read, or memory is short."""
+    return isinstance(error, BlockingIOError) or is_shortage(error)

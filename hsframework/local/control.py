@@ -20,6 +20,7 @@ Rules:
 * :data:`DIRECTIONS` is the table of senders and receivers.  What it does not list is refused.
 * A keeper runs a plugin's code, so what it sends is a stranger's word: :meth:`Direction.decode` raises MessageError for
   whatever is not exactly a message.  So does a message's own constructor: whatever can be made can be sent and read.
+* A message that meets a shortage of memory is sent again: whoever waits for it would wait for ever.
 * A packet has no file descriptors.  The kernel refuses them where it can (Linux 6.16); else they are closed unseen.
 * A child stops when its socket is closed.
 """
@@ -31,14 +32,18 @@ import dataclasses
 import json
 import reprlib
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, TypeVar, get_type_hints
 
-from hsframework.errors import MessageError
+from hsframework.errors import SHORTAGE_PAUSE, MessageError, is_shortage
 
 MAX_MESSAGE = 60 * 1024
 """Bytes of a packet: far below Linux's default SO_SNDBUF."""
+
+SEND_TIME = 5.0
+"""Seconds for which a message is sent again in a shortage of memory."""
 
 LONGEST_TEXT = 4096
 """Characters of a field that is a text."""
@@ -201,7 +206,10 @@ DIRECTIONS: tuple[Direction[Any], ...] = (
 
 
 class ControlSocket(Generic[Sent, Received]):
-    """End of the supervisor or of a keeper, for a selector: neither sending nor receiving blocks."""
+    """End of the supervisor or of a keeper, for a selector.
+
+    Receiving does not block, and sending does in a shortage of memory alone.
+    """
 
     def __init__(self, sock: socket.socket, sends: Direction[Sent], receives: Direction[Received]) -> None:
         self._socket = sock
@@ -216,13 +224,23 @@ class ControlSocket(Generic[Sent, Received]):
         return self._socket.fileno()
 
     def send(self, message: Sent) -> bool:
-        """Send a message.  False: it is lost, since the other end is gone or does not read."""
+        """Send a message.  False: it is lost, since the other end is gone or does not read.
+
+        Raises OSError if memory has been short for :data:`SEND_TIME` seconds.
+        """
         data = self._sends.encode(message)
-        try:
-            self._socket.send(data, socket.MSG_NOSIGNAL)
-        except OSError:
-            return False
-        return True
+        end = time.monotonic() + SEND_TIME
+        while True:
+            try:
+                self._socket.send(data, socket.MSG_NOSIGNAL)
+            except OSError as error:
+                if not is_shortage(error):
+                    return False
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(SHORTAGE_PAUSE)
+            else:
+                return True
 
     def receive(self) -> Received | None:
         """Return the next message, or None if there is none yet.

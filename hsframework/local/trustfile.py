@@ -42,11 +42,11 @@ def create_trust_file(trust: Trust) -> tuple[int, int]:
 def read_trust_file(fd: int, size: int) -> Trust:
     """Read the trust in a sealed memfd of ``size`` bytes.  The fd stays the caller's.
 
-    Raises MessageError for any other file, another size, or wrong contents.
+    Raises MessageError for any other file, another size, or wrong contents; OSError or MemoryError for want of memory.
     """
     try:
         seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
-    except OSError:
+    except OSError:  # EINVAL; this call allocates nothing
         raise MessageError("trust comes in a memfd") from None
     if seals & _SEALS != _SEALS or os.fstat(fd).st_size != size or size > MAX_SIZE:
         raise MessageError("a trust file is not sealed, or not of the size that its message says")

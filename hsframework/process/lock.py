@@ -4,6 +4,9 @@ Rules:
 
 * Locks belong to a process and are lost by fork, so each process of the service locks its own; limits and the OOM score
   are inherited, so root sets them once, before anything is given up.
+* With CAP_SYS_RESOURCE a process is killed after those that it keeps alive.  The supervisor never is: it restarts all
+  others, and it is the largest when the service starts.  The dispatcher is killed after its agents: requests that it
+  has queued are lost with it, and one that an agent has ends with an error at once.
 * Memory is locked as it is used (MCL_ONFAULT), and what the process has mapped from files is read in once before
   (``populate``): nothing is paged in from a root filesystem that hangs, and pages that forked processes share
   stay shared.  A worker forked from a process that has done so finds those pages in memory.
@@ -11,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
 
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
 _MADV_POPULATE_READ = 22  # Linux 5.14
+NEVER_KILLED = -1000
+_AFTER_AGENTS = 250
+"""A quarter of the memory that there is: more than the processes differ in size where memory is that short."""
 _OOM_SCORE = "/proc/self/oom_score_adj"
 _UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
@@ -34,6 +41,19 @@ def prepare_protection(settings: MemorySettings) -> None:
         set_oom_score(settings.oom_score_adjust)
     if settings.lock and capable(CAP_SYS_RESOURCE):
         resource.setrlimit(resource.RLIMIT_MEMLOCK, _UNLIMITED)
+
+
+def spare_supervisor() -> None:
+    """Set the OOM score of this process so that it is never killed for want of memory, if that is allowed."""
+    with contextlib.suppress(ConfigurationError):
+        set_oom_score(NEVER_KILLED)
+
+
+def score_after(score: int) -> int:
+    """Return the OOM score of the dispatcher, whose agents have ``score``: lower, if it may be."""
+    if not capable(CAP_SYS_RESOURCE):
+        return score
+    return min(score, max(NEVER_KILLED + 1, score - _AFTER_AGENTS))
 
 
 def lock_memory(settings: MemorySettings, *, populate: bool = False) -> None:

@@ -5,15 +5,17 @@ Rules:
 * A program that was started with SIGINT ignored (nohup, or ``command &`` in a script) leaves it so, in all of its
   processes: :func:`stop_signals` does not name it then.
 * The wake-up fd and the handlers are state of the whole process, and any library may reset them (asyncio does, in a
-  forked child).  So nothing here reads them back: :class:`SignalSocket` keeps its fds itself, and a signal arrives by
+  forked child).  So nothing here reads them back: :class:`SignalPipe` keeps its fds itself, and a signal arrives by
   the wake-up fd or by the handler, whichever is left.
+* A signal needs no memory of the kernel's: a pipe that has been written and read once keeps its page.  On a socket the
+  byte is lost when memory is short, and a process that waits for nothing else sleeps on.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
-import socket
 from collections.abc import Collection, Iterator
 
 
@@ -29,16 +31,16 @@ def expect_children() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
-class SignalSocket:
-    """A socket that is readable when one of some signals has come.  Belongs to the main thread."""
+class SignalPipe:
+    """A pipe that is readable when one of some signals has come.  Belongs to the main thread."""
 
     def __init__(self, numbers: Collection[signal.Signals]) -> None:
         self._numbers = tuple(numbers)
         self._noted: set[int] = set()
-        self._reader, self._writer = socket.socketpair()
-        for sock in (self._reader, self._writer):
-            sock.setblocking(False)
-        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        os.write(self._writer, b"\0")
+        os.read(self._reader, 1)
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in self._numbers:
             signal.signal(number, self._note)
         # A mask is inherited too.
@@ -46,13 +48,13 @@ class SignalSocket:
 
     def fileno(self) -> int:
         """Return the fd to wait for."""
-        return self._reader.fileno()
+        return self._reader
 
     def take(self) -> frozenset[int]:
         """Return the signals that have come since the last call."""
         noted, self._noted = self._noted, set()
         with contextlib.suppress(BlockingIOError):
-            while data := self._reader.recv(4096):
+            while data := os.read(self._reader, 4096):
                 noted.update(data)
         # The wake-up fd reports every signal that has a handler in Python, also a library's.
         return frozenset(noted.intersection(self._numbers))
@@ -67,27 +69,29 @@ class SignalSocket:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self._numbers)
 
     def leave(self) -> None:
-        """Let the signals end this process again, and close the socket.  In a forked child, within :meth:`held`."""
+        """Let the signals end this process again, and close the pipe.  In a forked child, within :meth:`held`."""
         signal.set_wakeup_fd(-1)
         for number in self._numbers:
             signal.signal(number, signal.SIG_DFL)
         # Whoever can write to it can stop the parent.
-        self._close_sockets()
+        self._close_ends()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._numbers)
 
     def close(self) -> None:
-        """Close the socket; the signals do nothing from now on."""
+        """Close the pipe; the signals do nothing from now on."""
         other = signal.set_wakeup_fd(-1)
-        if other not in (-1, self._writer.fileno()):
+        if other not in (-1, self._writer):
             with contextlib.suppress(OSError, ValueError):
                 signal.set_wakeup_fd(other)
-        self._close_sockets()
+        self._close_ends()
 
-    def _close_sockets(self) -> None:
-        self._reader.close()
-        self._writer.close()
+    def _close_ends(self) -> None:
+        for fd in (self._reader, self._writer):
+            if fd >= 0:
+                os.close(fd)
+        self._reader = self._writer = -1
 
     def _note(self, number: int, frame: object) -> None:
         self._noted.add(number)
         with contextlib.suppress(OSError):
-            self._writer.send(bytes((number,)))
+            os.write(self._writer, bytes((number,)))

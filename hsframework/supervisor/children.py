@@ -6,8 +6,11 @@ Rules:
 * Nothing of the supervisor's stays open in a child.  A signal for a child that was just forked waits until its own
   handlers are in place.
 * A child that ends is started again, at once the first time and then with growing pauses; one that has run for a while
-  starts as if it were new.  One whose configuration is wrong (exit status 2) is not started again, and one that is not
-  essential and ends with status 0 neither.
+  starts as if it were new.  One whose configuration is wrong (exit status 2) is not started again, unless it was right
+  before: in a shortage of memory a file that cannot be read looks the same.  Nor is one that is not essential and ends
+  with status 0.
+* A child that cannot be forked is tried again as one that ended; one to which a message cannot be sent for want of
+  memory is killed, since it would wait for it.
 * A child that sends nonsense, or more than :data:`MOST_MESSAGES` in :data:`FLOOD_WINDOW` seconds, is killed and started
   again as one that ended.  Of each child one message is read in a turn, so none keeps the supervisor from the others;
   of one that has ended, all that it had sent.
@@ -30,7 +33,7 @@ import structlog
 
 from hsframework.errors import ConfigurationError, MessageError
 from hsframework.local.control import ControlSocket, Direction, Received, Sent
-from hsframework.process.signals import SignalSocket, stop_signals
+from hsframework.process.signals import SignalPipe, stop_signals
 
 EXIT_CONFIGURATION = 2
 STOP_TIMEOUT = 10.0
@@ -72,6 +75,8 @@ class Child(Generic[Sent, Received]):
     failures: int = field(default=0, init=False)
     due: float | None = field(default=0.0, init=False)
     """Time of its next start; None: it runs, or is not started again."""
+    has_reported: bool = field(default=False, init=False)
+    """True once it has sent a message that it is ready: its configuration is right."""
     ended: bool = field(default=False, init=False)
     """True once it has ended, whether or not it was started again."""
     _window: float = field(default=0.0, init=False)
@@ -85,8 +90,17 @@ class Child(Generic[Sent, Received]):
 
     def send(self, message: Sent) -> None:
         """Send a message, if a process is there to receive it."""
-        if self.control is not None and not self.control.send(message):
-            _log.warning("a child does not take a message", child=self.name, message=message.event)
+        if self.control is None:
+            return
+        try:
+            taken = self.control.send(message)
+        except OSError as error:
+            _log.error("a child cannot be told and is killed", child=self.name, reason=error.strerror)
+            if self.pid:
+                os.kill(self.pid, signal.SIGKILL)
+        else:
+            if not taken:
+                _log.warning("a child does not take a message", child=self.name, message=message.event)
 
     def receive(self, now: float) -> Received | None:
         """Return its next message, or None if there is none.
@@ -117,7 +131,7 @@ class Children:
         self._children = tuple(children)
         self.status: int | None = None
         self._stop_signals = stop_signals()
-        self._signals = SignalSocket((signal.SIGCHLD, *self._stop_signals))
+        self._signals = SignalPipe((signal.SIGCHLD, *self._stop_signals))
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._signals, selectors.EVENT_READ, None)
 
@@ -173,12 +187,17 @@ class Children:
         control = ControlSocket(ours, child.sends, child.receives)
         with theirs:
             try:
-                pid = self._fork(child, control, theirs)
+                # Before the fork, so that no failure is left for the time after it.
+                self._selector.register(control, selectors.EVENT_READ, child)
+                try:
+                    pid = self._fork(child, control, theirs)
+                except OSError:
+                    self._selector.unregister(control)
+                    raise
             except OSError:
                 control.close()
                 raise
         child.begun(pid, control)
-        self._selector.register(control, selectors.EVENT_READ, child)
         _log.info("started", child=child.name, process=pid)
 
     def _fork(self, child: AnyChild, ours: ControlSocket[Any, Any], theirs: socket.socket) -> int:
@@ -242,7 +261,8 @@ class Children:
         """Decide if and when a child that has ended is started again."""
         self._close_control(child)
         child.ended = True
-        if status == EXIT_CONFIGURATION or (status == 0 and not child.essential):
+        wrong = status == EXIT_CONFIGURATION and not child.has_reported
+        if wrong or (status == 0 and not child.essential):
             log = _log.error if status else _log.info
             log("ended and is not started again", child=child.name, status=status)
             if child.essential:

@@ -83,6 +83,7 @@ class Conversation:
         """Act on a message of the child ``sender``.  Raises MessageError for one that comes when it must not."""
         match message:
             case Ready():
+                self._dispatcher.has_reported = True
                 for agent in self._agents.values():
                     self._introduce(agent)
             case Known():
@@ -112,6 +113,7 @@ class Conversation:
         if agent.has_loaded:
             raise MessageError("loaded: sent twice by one keeper")
         agent.loaded, agent.loaded_over = message, agent.keeper.control
+        agent.keeper.has_reported = True
         plugins = [other.plugin for other in self._agents.values()]
         refused = refused_groups(agent.plugin, message.groups, self._configuration, plugins)
         for group, mend in refused.items():

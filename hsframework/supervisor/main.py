@@ -22,6 +22,7 @@ Rules:
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import socket
 import stat
@@ -40,7 +41,7 @@ from hsframework.local.control import (
     SUPERVISOR_TO_DISPATCHER,
     SUPERVISOR_TO_KEEPER,
 )
-from hsframework.process.lock import lock_memory, prepare_protection
+from hsframework.process.lock import lock_memory, oom_score, prepare_protection, score_after, spare_supervisor
 from hsframework.registry.plugins import plugin_names
 from hsframework.supervisor.children import Child, Children
 from hsframework.supervisor.conversation import Agent, Conversation
@@ -94,8 +95,9 @@ class Supervisor:
 
     def _run_dispatcher(self, control: socket.socket) -> int:
         agents = self._conversation.granted()
+        score = self._configuration.memory.oom_score_adjust
         return dispatcher_main.run(
-            self._configuration,
+            self._configuration if score is None else _with_oom_score(self._configuration, score_after(score)),
             listeners=self._listeners,
             agent_uids=agents,
             expected_groups=agents,
@@ -108,12 +110,20 @@ def run(configuration: Configuration) -> int:
     _check_required(configuration)
     dispatcher_main.harden()
     prepare_protection(configuration.memory)
+    configuration = _with_oom_score(configuration, oom_score())
+    spare_supervisor()
     lock_memory(configuration.memory, populate=True)
     listeners = open_listeners(configuration.runtime_dir)
     try:
         return Supervisor(configuration, listeners).run()
     finally:
         close_listeners(listeners)
+
+
+def _with_oom_score(configuration: Configuration, score: int) -> Configuration:
+    """Return the configuration with an OOM score that a child sets for itself."""
+    memory = dataclasses.replace(configuration.memory, oom_score_adjust=score)
+    return dataclasses.replace(configuration, memory=memory)
 
 
 def _check_required(configuration: Configuration) -> None:

@@ -23,6 +23,7 @@ PACKAGES = (
     "keyutils",
     "kmod",
     "ktls-utils",
+    "nbdkit",
     "netbase",
     "nfs-common",
     "nfs-kernel-server",

@@ -158,14 +158,16 @@ def nfs_mount(server: str, options: str, *, namespace: str | None = None) -> Ite
 
 
 @contextlib.contextmanager
-def nvme_target(subsystem: str, address: str, *, tls: bool = True, namespace: str | None = None) -> Iterator[str]:
-    """Offer a RAM disk over TCP to every holder of a key, and yield the disk's device."""
+def nvme_target(
+    subsystem: str, address: str, *, tls: bool = True, namespace: str | None = None, backing: str = "/dev/ram0"
+) -> Iterator[str]:
+    """Offer a RAM disk, or a file, over TCP to every holder of a key, and yield the disk's path."""
     load("nvmet-tcp", "nvme-tcp")
-    backing = "/dev/ram0"
     space = NVME / "subsystems" / subsystem / "namespaces" / "1"
     space.mkdir(parents=True)
     (space.parents[1] / "attr_allow_any_host").write_text("1")
     (space / "device_path").write_text(backing)
+    (space / "buffered_io").write_text(str(int(not backing.startswith("/dev/"))))
     (space / "enable").write_text("1")
     port = NVME / "ports" / "1"
     port.mkdir()

@@ -5,6 +5,7 @@ with ``settings.json``, which comes back with ``output`` and ``exit``.  Standard
 what programs the host has does not matter.
 
 * /tmp, /run, /dev/shm are empty and writable.  What is needed of the host below them (``keep``) is mounted there again.
+* /sys has debugfs, configfs and the cgroups, of version 2.
 * /run/exchange is EXCHANGE, the one place that the host sees written.
 * /run/debian is the Debian root under an overlay, writable, with /proc, /sys, /dev, /run, /tmp and ``keep`` of the
   whole: ``chroot /run/debian tlshd``.  Mounts below /run (network namespaces) are the same on both sides.
@@ -53,6 +54,7 @@ def _file_systems() -> None:
     _mount("sysfs", "/sys", "sysfs")
     _mount("debugfs", "/sys/kernel/debug", "debugfs")
     _mount("configfs", "/sys/kernel/config", "configfs")
+    _mount("cgroup2", "/sys/fs/cgroup", "cgroup2")
     if not os.path.ismount("/dev"):
         _mount("devtmpfs", "/dev", "devtmpfs")
     for name, kind, data in (("pts", "devpts", "ptmxmode=0666"), ("shm", "tmpfs", "mode=1777")):

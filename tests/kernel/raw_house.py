@@ -31,7 +31,7 @@ def await_joined(process: Running, group: str = "tlshd", source: str = SOURCE, s
 
 
 def peer_context(folder: Path, *, server: bool) -> ssl.SSLContext:
-    """What :func:`tls_peer` needs, made from files in the folder."""
+    """Return the TLS context for :func:`tls_peer`, made from files in the folder."""
     files = (SERVER if server else CLIENT).write(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -44,7 +44,7 @@ def peer_context(folder: Path, *, server: bool) -> ssl.SSLContext:
 
 
 def tls_peer(sock: socket.socket, context: ssl.SSLContext) -> str:
-    """OpenSSL at the other end: a handshake, a line each way.  Return its cipher suite."""
+    """Run OpenSSL at the other end, a handshake and a line each way, and return its cipher suite."""
     sock.settimeout(20)
     server = context.protocol == ssl.PROTOCOL_TLS_SERVER
     with context.wrap_socket(sock.dup(), server_side=server) as session:
@@ -56,14 +56,14 @@ def tls_peer(sock: socket.socket, context: ssl.SSLContext) -> str:
 
 
 def talk(sock: socket.socket) -> None:
-    """The consumer's side of it, in plain text as it sees it."""
+    """Carry out the consumer's side, in plain text as it sees it."""
     sock.settimeout(20)
     assert sock.recv(100) == b"from OpenSSL"
     sock.sendall(b"from the consumer")
 
 
 def toy_peer(sock: socket.socket, name: str) -> bytes:
-    """The other end of a toy's handshake; what the agent said."""
+    """Play the other end of a toy's handshake, and return what the agent sent."""
     sock.settimeout(20)
     said = sock.recv(100)
     sock.send(f"{name} SERVER\n".encode())

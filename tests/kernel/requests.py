@@ -17,11 +17,15 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.kernel import raw
 
 AGAIN = 0.01
 """Seconds until a refused submission is made again."""
+
+CONSUMERS_WAIT = 10.0
+"""Seconds after which the kernel's own consumers give a request up."""
 
 PATIENCE = 30.0
 """Seconds in which something must end, or what has not ended is lost."""
@@ -79,6 +83,15 @@ class Device:
     def ended(self, timeout: float) -> list[Ended]:
         """Return the requests that have ended, at least one; none if that took longer than ``timeout`` seconds."""
         return [self._ended(fd) for fd, _ in self._epoll.poll(timeout)]
+
+    def withdraw(self) -> int:
+        """Give up every request that has not ended; return their number."""
+        waiting = [made for _, made in self._open.values()]
+        for made in waiting:
+            self._epoll.unregister(made.fd)
+            made.close()
+        self._open.clear()
+        return len(waiting)
 
     def _ended(self, fd: int) -> Ended:
         number, made = self._open.pop(fd)
@@ -229,6 +242,55 @@ class _Round:
             elif connection.statuses == [0, 0]:
                 self.tally.failed["no data"] += 2
             connection.close()
+
+
+GIVEN_UP = -1
+"""No completion: the consumer did not wait any longer."""
+
+
+class Pair:
+    """One connection, both ends of which are submitted, by consumers as the kernel has them.
+
+    One whose request fails hangs up, and one that has waited for :data:`CONSUMERS_WAIT` gives its request up.
+    """
+
+    def __init__(self, device: Device, name: str) -> None:
+        self._device = device
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            client = socket.create_connection(listener.getsockname(), timeout=PATIENCE)
+            server, _ = listener.accept()
+        self._waiting: dict[int, socket.socket] = {}
+        self._refused: list[int] = []
+        self._submit(1, client, role=raw.CLIENT, auth=raw.UNAUTH, peer_name=name)
+        self._submit(2, server, role=raw.SERVER, auth=raw.X509)
+
+    def _submit(self, number: int, sock: socket.socket, **values: Any) -> None:
+        try:
+            self._device.submit(sock, number, **values)
+        except OSError as error:
+            self._refused.append(error.errno or 0)
+            sock.close()
+        else:
+            self._waiting[number] = sock
+
+    def ends(self) -> list[int]:
+        """Return how each end has ended: 0, an errno, also of one that was refused, or :data:`GIVEN_UP`."""
+        found = self._refused
+        with contextlib.ExitStack() as sockets:
+            while self._waiting:
+                ended = self._device.ended(CONSUMERS_WAIT)
+                if not ended:
+                    for sock in self._waiting.values():
+                        sockets.enter_context(sock)
+                    return found + [GIVEN_UP] * self._device.withdraw()
+                for item in ended:
+                    sock = self._waiting.pop(item.number)
+                    found.append(item.status)
+                    if item.status:
+                        sock.close()
+                    else:
+                        sockets.enter_context(sock)
+        return found
 
 
 def make_requests(device: Device, number: int, at_once: int, ask: Ask) -> Tally:

@@ -39,6 +39,8 @@ class Service:
         self.endings: list[Ending] = []
         self._opened = 0
         self.refuses_done = False
+        self.short_of_memory = 0
+        """So many further DONEs find the kernel without memory."""
         self.not_joined: set[str] = set()
         self.not_accepted: dict[str, int] = {}
         self.withheld: set[str] = set()
@@ -101,6 +103,9 @@ class PlayedWire(Wire):
 
     def done(self, fd: int, ending: Ending) -> None:
         self._vanished()
+        if self._service.short_of_memory:
+            self._service.short_of_memory -= 1
+            raise NetlinkError("it has no memory", errno=errno.ENOBUFS)
         if self._service.refuses_done:
             raise NetlinkError("not of mine", errno=errno.EBUSY)
         self._service.told.append((ending.status, list(ending.peers)))

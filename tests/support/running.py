@@ -310,7 +310,7 @@ def install_plugin(folder: Path, name: str, source: str) -> None:
 
 
 def install_project(folder: Path, project: Path) -> None:
-    """As pip would: the package of a project, and a distribution with the entry points of its pyproject.toml."""
+    """Install as pip would: a project's package, and a distribution with the entry points of its pyproject.toml."""
     table = tomllib.loads((project / "pyproject.toml").read_text())
     name, version = table["project"]["name"], table["project"]["version"]
     for package in table["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:

@@ -87,7 +87,7 @@ def accept(agent: AgentConnection, message: Message, fd: int | None) -> None:
                 )
                 send(reply, custody.fileno())
             except Exception as error:
-                dispatcher.not_handed_over(request, str(error) or repr(error))
+                dispatcher.not_handed_over(request, error)
             else:
                 number -= 1
         if empty:

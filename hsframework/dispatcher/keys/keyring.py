@@ -25,13 +25,13 @@ import contextlib
 import errno
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import structlog
 
 from hsframework.credentials.identities import identity_from_bytes
 from hsframework.credentials.psk import hash_of_nvme_identity
-from hsframework.errors import ConfigurationError
+from hsframework.errors import ConfigurationError, is_shortage
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Identity, PresharedKey, Secret
 from hsframework.process import keyctl
@@ -69,35 +69,39 @@ class KernelKeys:
                 self._keyrings.append(serial)
 
     def identity(self, certificate: int, private_key: int) -> Identity:
-        """Return a certificate and its private key, by their serials.  Raises HandshakeFailed with NO_KEY."""
+        """Return a certificate and its private key, by their serials.
+
+        Raises HandshakeFailed with NO_KEY or SHORTAGE.
+        """
         try:
             return identity_from_bytes(keyctl.read(certificate), keyctl.read(private_key))
         except OSError as error:
-            raise _no_key(f"keys {certificate} and {private_key}: {error.strerror}") from None
+            raise _unreadable(f"keys {certificate} and {private_key}", error) from None
         except ConfigurationError as error:
             raise _no_key(f"keys {certificate} and {private_key}: {error}") from None
 
     def psk(self, serial: int) -> PresharedKey:
-        """Return a pre-shared key by its serial.  Raises HandshakeFailed with NO_KEY."""
+        """Return a pre-shared key by its serial.  Raises HandshakeFailed with NO_KEY or SHORTAGE."""
         try:
             description = keyctl.describe(serial).description
             payload = keyctl.read(serial)
         except OSError as error:
-            raise _no_key(f"key {serial}: {error.strerror}") from None
+            raise _unreadable(f"key {serial}", error) from None
         identity = description.encode("utf-8", "surrogateescape")
         return PresharedKey(identity, Secret(payload), hash_of_nvme_identity(identity) or "sha256")
 
     def find_psk(self, identity: bytes, keyring: int | None = None) -> tuple[PresharedKey, int] | None:
         """Return the key whose identity is exactly this, and its serial, or None.
 
-        ``keyring``: that of the request, which is searched before the configured ones.
+        ``keyring``: that of the request, which is searched before the configured ones.  A key that cannot be read is
+        passed over; raises HandshakeFailed with SHORTAGE if that was for want of memory.
         """
         wanted = identity.decode("utf-8", "surrogateescape")
         self.link_keyrings()
         for ring in ([keyring] if keyring else []) + self._keyrings:
-            with contextlib.suppress(OSError, HandshakeFailed):
+            with _passed_over():
                 for serial in keyctl.members(ring):
-                    with contextlib.suppress(OSError):
+                    with _passed_over():
                         found = keyctl.describe(serial)
                         if (found.type, found.description) == (_PSK_TYPE, wanted):
                             return self.psk(serial), serial
@@ -121,12 +125,17 @@ class KernelKeys:
                 keyctl.unlink(keyring, self._process)
 
     def add_certificate(self, der: bytes) -> int | None:
-        """Make a key of a peer's certificate.  Return its serial, or None if the kernel refuses it."""
+        """Make a key of a peer's certificate.  Return its serial, or None if the kernel refuses it.
+
+        Raises OSError if memory is short.
+        """
         description = f"hsframework peer {hashlib.sha256(der).hexdigest()[:32]}"
         for kind in _CERTIFICATE_TYPES:
             try:
                 return keyctl.add(kind, description, der, self._process)
             except OSError as error:
+                if is_shortage(error):
+                    raise
                 if error.errno == errno.EDQUOT:
                     break
         _log.error("the kernel takes no key for a peer's certificate; it will not be seen as authenticated")
@@ -146,3 +155,21 @@ class KernelKeys:
 
 def _no_key(detail: str) -> HandshakeFailed:
     return HandshakeFailed(Failure.NO_KEY, detail)
+
+
+def _unreadable(what: str, error: OSError) -> HandshakeFailed:
+    """Return the failure of a key that cannot be read.  NO_KEY is final for nvme-tcp, which gives its controller up."""
+    return HandshakeFailed(Failure.SHORTAGE if is_shortage(error) else Failure.NO_KEY, f"{what}: {error.strerror}")
+
+
+@contextlib.contextmanager
+def _passed_over() -> Iterator[None]:
+    """Pass over a key or a keyring that cannot be read.  Raises HandshakeFailed with SHORTAGE."""
+    try:
+        yield
+    except OSError as error:
+        if is_shortage(error):
+            raise _unreadable("a keyring", error) from None
+    except HandshakeFailed as error:
+        if error.failure is Failure.SHORTAGE:
+            raise

@@ -2,10 +2,14 @@
 
 A trust-id is a slot.  When all are in use, the least recently used one gets new content and a new generation; the new
 file is sent to an agent before the first request that names the slot again, over the same link and so in order.
+
+The memory of a memfd belongs to no process, and so is not locked with the dispatcher's: it goes to swap, and a worker
+that replaces another would read it from there, by a connection that may need that worker.  So each is mapped here.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -18,12 +22,19 @@ SLOTS = 64
 
 @dataclass(frozen=True, slots=True)
 class TrustFile:
-    """Content of a slot.  ``fd`` is a sealed memfd that stays ours."""
+    """Content of a slot.  ``fd`` is a sealed memfd that stays ours, and ``mapping`` keeps it in locked memory."""
 
     number: int
     generation: int
     fd: int
     size: int
+    mapping: mmap.mmap | None
+
+    def close(self) -> None:
+        """Close the memfd."""
+        if self.mapping is not None:
+            self.mapping.close()
+        os.close(self.fd)
 
 
 class TrustFiles:
@@ -35,22 +46,43 @@ class TrustFiles:
         self._generation = 0
 
     def file(self, trust: Trust) -> TrustFile:
-        """Return the file of a trust, made if there is none yet."""
+        """Return the file of a trust, made if there is none yet.  Raises OSError."""
         found = self._files.get(trust.digest)
         if found is not None:
             self._files.move_to_end(trust.digest)
             return found
+        # Before a slot is emptied: it may fail for want of memory.
+        fd, size, mapping = _created(trust)
         number = len(self._files) + 1
         if number > self._slots:
             _, oldest = self._files.popitem(last=False)
             number = oldest.number
-            os.close(oldest.fd)
+            oldest.close()
         self._generation += 1
-        fd, size = create_trust_file(trust)
-        file = self._files[trust.digest] = TrustFile(number, self._generation, fd, size)
+        file = self._files[trust.digest] = TrustFile(number, self._generation, fd, size, mapping)
         return file
 
     def close(self) -> None:
         """Close every memfd."""
         while self._files:
-            os.close(self._files.popitem()[1].fd)
+            self._files.popitem()[1].close()
+
+
+def _created(trust: Trust) -> tuple[int, int, mmap.mmap | None]:
+    """Create a trust file; return its fd, its size and its mapping.  Raises OSError."""
+    fd, size = create_trust_file(trust)
+    try:
+        return fd, size, _mapped(fd, size)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _mapped(fd: int, size: int) -> mmap.mmap | None:
+    """Map a file and read it in; None if it is empty."""
+    if not size:
+        return None
+    mapping = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ)
+    for offset in range(0, size, mmap.PAGESIZE):
+        mapping[offset]
+    return mapping

@@ -24,7 +24,7 @@ from hsframework.dispatcher.requests.groups import Group
 from hsframework.dispatcher.requests.lifecycle import TABLE, Action, Event, State
 from hsframework.dispatcher.requests.limits import Claim, PendingLimits
 from hsframework.dispatcher.requests.request import Agent, Outcome, PendingRequest, Source, Submission
-from hsframework.errors import RequestRefused, errno_name
+from hsframework.errors import RequestRefused, errno_name, is_shortage
 from hsframework.local.deadlines import Deadlines
 from hsframework.netlink.messages import sequence_numbers
 from hsframework.telemetry.metrics import Metrics
@@ -211,10 +211,12 @@ class Dispatcher:
             request.agent, request.state = agent, state
         return requests
 
-    def not_handed_over(self, request: PendingRequest, reason: str) -> None:
-        """Complete with EIO a request that was pulled and cannot be sent to its agent."""
+    def not_handed_over(self, request: PendingRequest, error: Exception) -> None:
+        """Complete a request that was pulled and cannot be sent to its agent: with EIO, or the errno of a shortage."""
+        reason = str(error) or repr(error)
         _log.error("a request cannot be handed over", request=request.id, error=reason)
-        self.happen(request, Event.FAILED, Outcome.failure(errno.EIO, f"the request cannot be handed over: {reason}"))
+        status = error.errno if isinstance(error, OSError) and error.errno and is_shortage(error) else errno.EIO
+        self.happen(request, Event.FAILED, Outcome.failure(status, f"the request cannot be handed over: {reason}"))
 
     def in_hand(self, agent: Agent, request_id: int) -> PendingRequest:
         """Return a request that the agent has in hand.  Raises RequestRefused (EBADF) for any other number."""

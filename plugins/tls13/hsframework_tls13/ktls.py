@@ -42,10 +42,14 @@ CIPHER_TYPES = {
 
 
 class KernelRefused(Exception):
-    """A refusal of the session by the kernel; the socket is as before.  ``errno`` has the reason."""
+    """A refusal of the session by the kernel; no direction is in place.  ``errno`` has the reason.
 
-    def __init__(self, step: str, error: OSError) -> None:
+    ``done``: steps that :func:`install` has taken before.
+    """
+
+    def __init__(self, step: str, error: OSError, done: int = 0) -> None:
         self.errno = error.errno or errno.EIO
+        self.done = done
         super().__init__(f"{step}: {os.strerror(self.errno)}")
 
 
@@ -62,21 +66,31 @@ def crypto_info(suite: CipherSuite, secret: Secret, sequence: int = 0) -> bytes:
     return head + keys.iv[salt:] + keys.key + keys.iv[:salt] + sequence.to_bytes(8, "big")
 
 
-def install(sock: socket.socket, role: Role, suite: CipherSuite, client_secret: Secret, server_secret: Secret) -> None:
-    """Install a session whose sequence numbers are both 0.  Raises KernelRefused, HalfInstalled."""
+def install(
+    sock: socket.socket,
+    role: Role,
+    suite: CipherSuite,
+    client_secret: Secret,
+    server_secret: Secret,
+    *,
+    done: int = 0,
+) -> None:
+    """Install a session whose sequence numbers are both 0.  Raises KernelRefused, HalfInstalled.
+
+    ``done``: the refusal's, to go on after a refusal that may not last (ENOMEM).
+    """
     ours, theirs = (client_secret, server_secret) if role is Role.CLIENT else (server_secret, client_secret)
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, TCP_ULP, b"tls")
-    except OSError as error:
-        raise KernelRefused("TCP_ULP tls", error) from None
-    try:
-        sock.setsockopt(SOL_TLS, TLS_TX, crypto_info(suite, ours))
-    except OSError as error:
-        raise KernelRefused("TLS_TX", error) from None
-    try:
-        sock.setsockopt(SOL_TLS, TLS_RX, crypto_info(suite, theirs))
-    except OSError as error:
-        raise HalfInstalled("TLS_RX", error) from None
+    steps = (
+        ("TCP_ULP tls", socket.IPPROTO_TCP, TCP_ULP, b"tls"),
+        ("TLS_TX", SOL_TLS, TLS_TX, crypto_info(suite, ours)),
+        ("TLS_RX", SOL_TLS, TLS_RX, crypto_info(suite, theirs)),
+    )
+    for number, (name, level, option, value) in enumerate(steps[done:], done):
+        try:
+            sock.setsockopt(level, option, value)
+        except OSError as error:
+            refusal = HalfInstalled if option == TLS_RX else KernelRefused
+            raise refusal(name, error, number) from None
 
 
 def supported_suites() -> frozenset[CipherSuite]:

@@ -10,9 +10,11 @@ The rules:
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 
-from hsframework.errors import HandshakeError
+from hsframework.errors import SHORTAGE_PAUSE, HandshakeError, is_shortage
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Endpoint, Handshaker, Request, Result
 from hsframework_tls13 import ktls, ktls_options
@@ -111,14 +113,21 @@ class Tls13Handshaker(Handshaker):
         """Install the session in the kernel, where that is possible; return True if it is there."""
         if session.suite not in self._in_kernel:
             return False
-        try:
-            ktls.install(endpoint.socket, session.role, session.suite, session.client_secret, session.server_secret)
-        except ktls.HalfInstalled as refusal:
-            raise HandshakeFailed(Failure.NO_KERNEL_SESSION, str(refusal)) from None
-        except ktls.KernelRefused as refusal:
-            if not request.kernel_consumer:
-                return False
-            failure = HandshakeFailed(Failure.NO_KERNEL_SESSION, str(refusal))
-            await say(endpoint, session_alert(session, failure.failure))
-            raise failure from None
-        return True
+        secrets = session.client_secret, session.server_secret
+        done = 0
+        while True:
+            try:
+                ktls.install(endpoint.socket, session.role, session.suite, *secrets, done=done)
+                return True
+            except ktls.KernelRefused as refusal:
+                half = isinstance(refusal, ktls.HalfInstalled)
+                if not half and not request.kernel_consumer:
+                    return False
+                if not is_shortage(refusal):
+                    failure = HandshakeFailed(Failure.NO_KERNEL_SESSION, str(refusal))
+                    if not half:
+                        await say(endpoint, session_alert(session, failure.failure))
+                    raise failure from None
+                done = refusal.done
+            # The session can live nowhere else.  The deadline ends the attempts.
+            await asyncio.sleep(SHORTAGE_PAUSE)

@@ -63,7 +63,7 @@ class CarelessProtocol(ToyProtocol):
 
 
 async def hoard(request: Request, endpoint: Endpoint) -> Result:
-    """Memory ends."""
+    """Run out of memory."""
     raise MemoryError
 
 

@@ -152,7 +152,7 @@ async def test_messages_of_one_packet_are_handled_in_their_order() -> None:
 
 
 async def test_a_fault_costs_its_own_request_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others of its packet are served, and what they bring is closed."""
+    """It is ended with EIO, at once; the others of its packet are served, and what they bring is closed."""
 
     def faulty(values: Any, *others: Any, **named: Any) -> Request:
         if values["request-id"] == 2:
@@ -165,5 +165,6 @@ async def test_a_fault_costs_its_own_request_alone(monkeypatch: pytest.MonkeyPat
         with pair() as (ours, _), agent.peer.together():
             for number in (1, 2, 3):
                 agent.peer.give(accept, ours.fileno(), number)
-        assert [(await agent.peer.receive("done")).values["request-id"] for _ in range(2)] == [1, 3]
+        done = [(await agent.peer.receive("done")).values for _ in range(3)]
+        assert {item["request-id"]: item["status"] for item in done} == {1: 0, 2: errno.EIO, 3: 0}
         assert agent.host.in_hand == 0

@@ -391,3 +391,37 @@ async def test_a_peek_after_a_send_waits_and_finds_what_was_there_already() -> N
         peer.close()
         with pytest.raises(HandshakeFailed, match=r"closed the connection|reset"):
             await endpoint.peek(100)
+
+
+class Short:
+    """A socket, or what watches it, that fails a few times for want of the kernel's memory."""
+
+    def __init__(self, real: Any, name: str, failures: int) -> None:
+        self._real = real
+        self._name = name
+        self.failures = failures
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self._name and self.failures:
+            self.failures -= 1
+            return self._fail
+        return getattr(self._real, name)
+
+    def _fail(self, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOBUFS, "short")
+
+
+@pytest.mark.parametrize(("part", "name"), [("_readiness", "wait"), ("_socket", "recv"), ("_socket", "send")])
+async def test_a_shortage_of_memory_passes(monkeypatch: pytest.MonkeyPatch, part: str, name: str) -> None:
+    """A call that the kernel has no memory for is made again: the handshake goes on, and no plugin is blamed."""
+    async with stream_endpoint() as (endpoint, peer):
+        short = Short(getattr(endpoint, part), name, 1)
+        monkeypatch.setattr(endpoint, part, short)
+        reading = asyncio.create_task(endpoint.receive_exactly(5))
+        await turns()
+        await endpoint.send(b"world")
+        peer.sendall(b"hello")
+        assert await reading == b"hello"
+        assert peer.recv(10) == b"world"
+        assert not short.failures
+        monkeypatch.undo()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hsframework.agent.requests import decode_request
 from hsframework.errors import HandshakeError
 from hsframework.failures import Failure
 from hsframework.interface import (
@@ -22,6 +23,7 @@ from hsframework.interface import (
     Secret,
     Trust,
 )
+from hsframework.local.trustfile import read_trust_file
 from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.messages import NLM_F_ACK
 from hsframework.netlink.spec import Specification
@@ -115,6 +117,55 @@ async def test_trust_objects_are_shared() -> None:
     assert seen[3] == Trust((b"two",))
 
 
+@pytest.mark.parametrize("shortage", [OSError(errno.ENOMEM, "no memory"), MemoryError()])
+async def test_trust_that_cannot_be_read_now(monkeypatch: pytest.MonkeyPatch, shortage: Exception) -> None:
+    """Memory is short when the file comes and for one request: that one ends with ENOMEM; the next has its trust."""
+    attempts = 0
+
+    def read(fd: int, size: int) -> Trust:
+        nonlocal attempts
+        attempts += 1
+        if attempts <= 2:
+            raise shortage
+        return read_trust_file(fd, size)
+
+    async def look(request: Request, endpoint: Endpoint) -> Result:
+        assert request.trust == Trust((b"anchor",))
+        return await succeeds(request, endpoint)
+
+    monkeypatch.setattr("hsframework.agent.trusts.read_trust_file", read)
+    before = open_fds()
+    async with running(look) as agent:
+        with pair() as (ours, _):
+            accept = await agent.peer.asked()
+            agent.peer.trust(1, Trust((b"anchor",)))
+            for number, status in ((1, errno.ENOMEM), (2, 0), (3, 0)):
+                agent.peer.give(accept, ours.fileno(), number, trust_id=1)
+                done = await agent.peer.receive("done")
+                assert (done.values["request-id"], done.values["status"]) == (number, status)
+    assert attempts == 3
+    assert open_fds() == before
+
+
+async def test_a_shortage_at_the_begin_of_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends that request with ENOMEM, at once, and the next one is served."""
+    shortages = [OSError(errno.ENOMEM, "no memory")]
+
+    def decode(*values: Any, **named: Any) -> Request:
+        if shortages:
+            raise shortages.pop()
+        return decode_request(*values, **named)
+
+    monkeypatch.setattr("hsframework.agent.in_hand.decode_request", decode)
+    async with running(succeeds) as agent:
+        with pair() as (ours, _):
+            accept = await agent.peer.asked()
+            for number, status in ((1, errno.ENOMEM), (2, 0)):
+                agent.peer.give(accept, ours.fileno(), number)
+                done = await agent.peer.receive("done")
+                assert (done.values["request-id"], done.values["status"]) == (number, status)
+
+
 @pytest.mark.parametrize("broken", ["absent", "unsealed", "no file"])
 async def test_trust_that_did_not_come_is_not_guessed(broken: str) -> None:
     """A request that names a trust which did not come ends with EIO, also when the number meant something before."""
@@ -189,14 +240,16 @@ async def test_a_request_without_a_socket() -> None:
 
 
 async def test_a_fault_of_the_agent_costs_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault within the agent itself is left to the dispatcher's deadline; the next request is asked for."""
+    """A request that a fault of the agent's ends is completed with EIO at once; the next request is asked for."""
     async with running(succeeds, capacity=1) as agent:
         with pair() as (ours, _):
             accept = await agent.peer.asked()
             with monkeypatch.context() as patch:
                 patch.setattr("hsframework.agent.in_hand.decode_request", faulty)
                 agent.peer.give(accept, ours.fileno(), 1)
+                done = await agent.peer.receive("done")
                 accept = await agent.peer.receive("accept")
+            assert (done.values["request-id"], done.values["status"]) == (1, errno.EIO)
             assert accept.values["count"] == 1
             agent.peer.give(accept, ours.fileno(), 2)
             assert (await agent.peer.receive("done")).values["request-id"] == 2

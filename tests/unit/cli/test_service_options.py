@@ -49,6 +49,6 @@ def test_no_more_requests_than_fds(
 
 @pytest.mark.parametrize("fds", [1 << 20, resource.RLIM_INFINITY])
 def test_as_many_requests_as_configured(monkeypatch: pytest.MonkeyPatch, fds: int) -> None:
-    """Where there are fds enough."""
+    """The configured number holds where there are fds enough."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (fds, fds))
     assert within_fd_limit(Configuration()).limits.per_source == CONFIGURED

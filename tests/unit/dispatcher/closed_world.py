@@ -89,7 +89,7 @@ class Loop:
 
 
 class Socket:
-    """What is asked of custody.  The number is the name; four remote hosts, sockets of two protocols."""
+    """Custody, as far as it is asked.  The number is the name; four remote hosts, sockets of two protocols."""
 
     def __init__(
         self, number: int, close: Callable[[int], None] | None = None, *, trusted: bool = True, connected: bool = True
@@ -102,13 +102,13 @@ class Socket:
         return self.number
 
     def shut_down(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def restore(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def release(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 @dataclass(eq=False)
@@ -146,10 +146,10 @@ class Kernel(Wire):
         return 0
 
     def drain(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Nothing to do: that the sockets are closed when no group needs them is no answer of a group's."""
+        """Do nothing: that the sockets are closed when no group needs them is no answer of a group's."""
 
     def join(self, group: str) -> None:
         self._check("join", group)
@@ -232,10 +232,10 @@ class World:
     # The meaning of the kernel's requests
 
     def hold(self, keyring: int | None) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def forget(self, keyring: int | None) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     def take(
         self, source: KernelSource, group: str, accepted: Accepted, custody: Custody
@@ -246,7 +246,7 @@ class World:
         return submission, KernelOrigin(None, {})
 
     def taken(self, submission: Submission, origin: KernelOrigin) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
     @contextlib.contextmanager
     def ending(self, request: PendingRequest, outcome: Outcome) -> Iterator[Ending]:
@@ -310,7 +310,7 @@ class World:
             self.tell(group, "pulled", *(request.custody.fileno() for request in pulled))
 
     def one_ends(self, group: str, end: Callable[[World, PendingRequest], None]) -> None:
-        """The oldest request of the group."""
+        """End the oldest request of the group."""
         mine = [request for request in self.dispatcher.requests.values() if request.submission.group == group]
         if mine:
             end(self, mine[0])

@@ -23,7 +23,7 @@ from hsframework.dispatcher.policy import PeerCredentials
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.lifecycle import TABLE, Event, State
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest, Submission
-from hsframework.errors import RequestRefused
+from hsframework.errors import MessageError, RequestRefused
 from hsframework.testing import virtual_time
 from tests.support.house import connected_pair
 
@@ -197,11 +197,14 @@ async def test_a_source_that_fails() -> None:
             assert len(played.source.completed) == 2
 
 
-async def test_a_request_that_cannot_be_sent() -> None:
-    """It is completed with EIO, and the agent is told nothing, since it has not got it."""
+@pytest.mark.parametrize(
+    ("error", "status"), [(MessageError("too long"), errno.EIO), (OSError(errno.ENOMEM, "no memory"), errno.ENOMEM)]
+)
+async def test_a_request_that_cannot_be_sent(error: Exception, status: int) -> None:
+    """It is completed with EIO, or as a shortage, and nothing is sent to the agent, since it has not got it."""
     async with stage() as played:
-        played.dispatcher.not_handed_over(played.pulled(), "too long")
-        assert played.source.completed == [("its origin", errno.EIO)]
+        played.dispatcher.not_handed_over(played.pulled(), error)
+        assert played.source.completed == [("its origin", status)]
         assert not played.agent.withdrawn
 
 
@@ -310,6 +313,8 @@ async def test_the_agent_learns_why_its_request_is_over() -> None:
             request = played.pulled()
             played.dispatcher.happen(request, event, outcome)
             assert played.agent.withdrawn == [(request.id, reason)]
+            if event is Event.CANCELLED:
+                request.custody.release()  # the source's to give back
 
 
 async def test_requests_that_are_passed_over_keep_their_order() -> None:
@@ -334,10 +339,13 @@ async def test_a_request_that_ends_while_it_waits_leaves_the_queue_alone(which: 
         with connected_pair() as (two, _), connected_pair() as (three, _):
             waiting = [played.request, played.another(two, "two"), played.another(three, "three")]
             ended = waiting.pop(which)
-            played.dispatcher.cancel(ended)
+            outcome = played.dispatcher.cancel(ended)
+            assert outcome is not None
+            assert outcome.status == errno.ECANCELED
+            ended.custody.release()
             assert len(played.dispatcher.groups[GROUP]) == 2
             assert played.dispatcher.pull(played.agent, GROUP, 9) == waiting
-            assert played.source.completed == [(ended.origin, errno.ECANCELED)]
+            assert played.source.completed == []
 
 
 async def test_the_refusal_of_a_socket_names_its_kind() -> None:

@@ -41,7 +41,7 @@ class Kernel:
         return [Message(operation, dict(self.waits.pop()), 1)]
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
 
 
 def test_a_group_that_the_kernel_names(kernel: Kernel) -> None:
-    """Is joined by its number, and its requests are accepted by its handler class."""
+    """A group that the kernel names is joined by its number, and its requests accepted by its handler class."""
     ours = GenericWire()
     ours.join("quic")
     assert kernel.memberships == [14]
@@ -87,7 +87,7 @@ def test_a_group_that_the_kernel_names(kernel: Kernel) -> None:
 
 @pytest.mark.parametrize("group", ["none", "psp"])
 def test_a_group_without_requests(kernel: Kernel, group: str) -> None:
-    """Is refused: the kernel does not name it, or has it for nobody."""
+    """A group that the kernel does not name, or has for nobody, is refused."""
     ours = GenericWire()
     with pytest.raises(NetlinkError) as refused:
         ours.join(group)

@@ -79,7 +79,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(group=ANY_GROUP, fail=st.lists(st.booleans(), min_size=1, max_size=5))
     def kernel_consumers_ask(self, group: str, fail: list[bool]) -> None:
-        """One after another, each with True if ACCEPT fails and it is lost."""
+        """Let consumers ask one after another, each with True if ACCEPT fails and it is lost."""
         for fails in fail:
             self.both(group, lambda world, fails=fails: world.kernel_consumer_asks(group, fails))  # type: ignore[misc]
 

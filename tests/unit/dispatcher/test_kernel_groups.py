@@ -30,7 +30,7 @@ def named(monkeypatch: pytest.MonkeyPatch, found: Mapping[str, int]) -> None:
 
 
 def test_a_handler_class_is_the_place_of_its_group() -> None:
-    """Whatever number the kernel gives the first group, which is of no requests."""
+    """The handler class holds with any number for the kernel's first group, which is of no requests."""
     assert handler_classes({}) == {}
     assert handler_classes(TODAY) == {"tlshd": 1}
     assert handler_classes(LATER) == {"tlshd": 1, "drbd": 2, "smb": 3}
@@ -57,7 +57,7 @@ class Requests:
         return [Message(operation, {"sockfd": 9}, 1)]
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 def test_accept_names_the_class_of_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_accept_names_the_class_of_the_group(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_form_that_has_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the kernel names, what the spec lists even if the kernel cannot be asked, what is configured; no other."""
+    """Groups that the kernel names, that the spec lists even if the kernel cannot be asked, or configured; no other."""
     named(monkeypatch, LATER)
     raw = Configuration(kernel=RAW)
     assert [form_of(name, raw) for name in ("tlshd", "none", "smb", "quic", "noise")] == [

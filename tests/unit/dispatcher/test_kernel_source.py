@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,8 +23,10 @@ from hsframework.dispatcher.planted import session_planted
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending
 from hsframework.errors import ConfigurationError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Trust
 from hsframework.netlink.socket import has_family
+from hsframework.process import keyctl
 from hsframework.testing.certificates import Authority, Credential
 from tests.support.house import Peer, connected_pair, house
 from tests.support.played_kernel import CLIENT, GROUP, GROUPS, OTHER, PSK_CLIENT, Keys, Stage, stage
@@ -128,6 +131,63 @@ async def test_a_done_that_is_refused() -> None:
                 agent.send("done", {"request-id": request.values["request-id"], "status": errno.ECONNRESET})
                 await played.until(lambda: not played.home.dispatcher.requests)
             assert played.service.told == [(errno.ETIMEDOUT, [])]
+
+
+async def test_a_done_that_meets_a_shortage_of_memory() -> None:
+    """It is sent again until the kernel has taken it: nobody else would complete the request."""
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(ours)
+            request = await agent.take_message(GROUP)
+            played.service.short_of_memory = 3
+            agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+            await played.until(lambda: played.service.told == [(errno.EACCES, [])])
+            assert not played.service.short_of_memory
+
+
+async def test_a_shortage_is_nothing_that_a_mount_gives_up_for() -> None:
+    """A handshake that failed for want of memory is told as ETIMEDOUT, which NFS tries again."""
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(ours)
+            request = await agent.take_message(GROUP)
+            agent.send("done", {"request-id": request.values["request-id"], "status": errno.ENOMEM})
+            await played.until(lambda: played.service.told == [(errno.ETIMEDOUT, [])])
+
+
+@pytest.mark.parametrize("at", ["identity", "read", "members", "describe"])
+def test_keys_in_a_shortage_of_memory(monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    """ENOMEM, and not ENOKEY, for which nvme-tcp gives its controller up; a key that is gone is ENOKEY as ever."""
+    keys = KernelKeys.__new__(KernelKeys)
+    keys._keyrings, keys._missing = [1], []
+    call: Callable[[], object] = partial(keys.find_psk, b"wanted")
+    if at == "identity":
+        call = partial(keys.identity, 7, 8)
+    wanted = keyctl.KeyDescription("psk", 0, 0, 0, "wanted")
+    monkeypatch.setattr(keyctl, "members", lambda ring: [7])
+    monkeypatch.setattr(keyctl, "describe", lambda serial: wanted)
+    monkeypatch.setattr(keyctl, "read", lambda serial: b"k" * 32)
+    failing = "read" if at == "identity" else at
+
+    def fails(number: int) -> Callable[[int], object]:
+        def fail(_: int) -> object:
+            raise OSError(number, "no")
+
+        return fail
+
+    monkeypatch.setattr(keyctl, failing, fails(errno.ENOMEM))
+    with pytest.raises(HandshakeFailed) as caught:
+        call()
+    assert (caught.value.failure, caught.value.errno) == (Failure.SHORTAGE, errno.ENOMEM)
+    monkeypatch.setattr(keyctl, failing, fails(errno.EKEYREVOKED))
+    if at == "identity":
+        with pytest.raises(HandshakeFailed) as caught:
+            call()
+        assert caught.value.failure is Failure.NO_KEY
+    else:
+        assert call() is None
 
 
 async def _served(played: Stage, agent: Peer, sock: socket.socket) -> None:

@@ -21,6 +21,7 @@ from hsframework.dispatcher.requests.request import Outcome, PendingRequest, Sub
 from hsframework.dispatcher.sources.kernel.request import KernelOrigin, KernelRequests
 from hsframework.dispatcher.sources.kernel.source import KernelSource
 from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending, Wire
+from hsframework.errors import SHORTAGE_PAUSE
 from hsframework.netlink.socket import NetlinkError
 
 GROUPS = ("quic", "tlshd")
@@ -75,7 +76,7 @@ class Service(Wire):
         return Accepted({"sockfd": self.taken(), "keyring": 7})
 
     def done(self, fd: int, ending: Ending) -> None:
-        self._check()
+        self._check("done")
         assert fd not in self.completed
         self.completed.add(fd)
         self.outstanding.discard(fd)
@@ -103,8 +104,10 @@ class Socket:
 
     def __init__(self, fd: int, close: Callable[[int], None], *, trusted: bool, connected: bool) -> None:
         self._fd = fd
+        self._released = False
 
     def fileno(self) -> int:
+        assert not self._released
         return self._fd
 
     def shut_down(self) -> None:
@@ -114,7 +117,9 @@ class Socket:
         """Do nothing."""
 
     def release(self) -> None:
-        """Do nothing."""
+        """Release it: once, and not before it was given back."""
+        assert not self._released
+        self._released = True
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -125,15 +130,20 @@ def played_sockets() -> Iterator[None]:
         yield
 
 
-@dataclass
-class Pause:
-    """A timer of the loop."""
+@dataclass(eq=False)
+class Timer:
+    """A call that the loop is to make, in the list of its kind until it is made or cancelled."""
 
-    pauses: dict[str | None, Callable[[str | None], None]]
-    group: str | None
+    kind: list[Timer]
+    call: Callable[..., None]
+    arguments: tuple[str | None, ...]
 
     def cancel(self) -> None:
-        del self.pauses[self.group]
+        self.kind.remove(self)
+
+    def ring(self) -> None:
+        self.cancel()
+        self.call(*self.arguments)
 
 
 class World:
@@ -144,7 +154,9 @@ class World:
         self.serves: set[str] = set()
         self.room = 2
         self.pending: list[PendingRequest] = []
-        self.pauses: dict[str | None, Callable[[str | None], None]] = {}
+        self.pauses: list[Timer] = []
+        self.retries: list[Timer] = []
+        """The time to send DONE again."""
         self.announced: Callable[[], None] | None = None
         self.held = self.missing = 0
         self.retired = self.closes = False
@@ -172,10 +184,14 @@ class World:
         assert self.announced is not None
         self.announced = None
 
-    def call_later(self, delay: float, call: Callable[[str | None], None], group: str | None) -> asyncio.TimerHandle:
-        assert group not in self.pauses
-        self.pauses[group] = call
-        return cast("asyncio.TimerHandle", Pause(self.pauses, group))
+    def call_later(self, delay: float, call: Callable[..., None], *arguments: str | None) -> asyncio.TimerHandle:
+        kind = self.retries if delay == SHORTAGE_PAUSE else self.pauses
+        assert arguments not in [other.arguments for other in kind]
+        kind.append(Timer(kind, call, arguments))
+        return cast("asyncio.TimerHandle", kind[-1])
+
+    def time(self) -> float:
+        return 0.0
 
     # The dispatcher
 
@@ -264,10 +280,17 @@ class World:
         self.source.restored(cast("Custody", custody), {})
 
     def pause_over(self, group: str) -> None:
-        """Of the group, and of all groups; where none is named, each."""
-        for paused in [each for each in self.pauses if each in (None, group) or not group]:
-            if paused in self.pauses:
-                self.pauses.pop(paused)(paused)
+        """End the pause of the group, and of all groups; where none is named, each."""
+        for pause in list(self.pauses):
+            if pause in self.pauses and (pause.arguments[0] in (None, group) or not group):
+                pause.ring()
+
+    def send_again(self, group: str) -> None:
+        if self.retries:
+            self.retries[0].ring()
+
+    def run_out_of_memory(self, group: str) -> None:
+        self.service.fails["done "] = errno.ENOBUFS
 
     def vanish(self, group: str) -> None:
         self.service.there = False
@@ -312,6 +335,8 @@ STEPS = [
     World.lack,
     World.run_out_of_fds,
     World.lose_requests,
+    World.run_out_of_memory,
+    World.send_again,
     World.mend,
 ]
 WALK = st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from(GROUPS)), max_size=40)
@@ -324,7 +349,7 @@ def walked(world: World, walk: list[tuple[Callable[[World, str], None], str]]) -
         step(world, group)
         assert service.members <= world.serves
         assert world.held == 0
-        needed = bool(world.serves and not world.retired) or bool(world.pending) or bool(world.pauses)
+        needed = bool(world.serves and not world.retired) or bool(world.pending or world.pauses or world.retries)
         assert needed or not service.open
         assert service.open or not (service.members or world.pauses)
 
@@ -335,7 +360,7 @@ def test_all_is_well_in_the_end(walk: list[tuple[Callable[[World, str], None], s
     with capture_logs() as logs:
         world = World()
         walked(world, walk)
-        for step in (World.come_back, World.mend, World.pause_over, World.look, World.wake):
+        for step in (World.come_back, World.mend, World.pause_over, World.send_again, World.look, World.wake):
             step(world, "")
         while world.pending:
             world.complete("")
@@ -357,7 +382,7 @@ def test_a_source_retires(
         world = World()
         walked(world, [*before, (World.retire, ""), *after])
         assert not world.service.members
-        for step in (World.mend, World.pause_over, World.wake):
+        for step in (World.mend, World.pause_over, World.send_again, World.wake):
             step(world, "")
         while world.pending:
             world.complete("")

@@ -79,7 +79,7 @@ def test_room_is_promised_exactly_where_it_is(limits: Limits, taken: list[Claim]
 
 @given(SMALL_LIMITS, st.lists(CLAIMS, max_size=24))
 def test_groups_and_sources_take_nothing_from_each_other(limits: Limits, claims: list[Claim]) -> None:
-    """What one source in one group is allowed is what it would be allowed if it were alone."""
+    """A source in a group is allowed as much as it would be if it were alone."""
     together = PendingLimits(limits)
     alone = {(group, source): PendingLimits(limits) for group in GROUPS for source in SOURCES}
     for claim in claims:

@@ -1,4 +1,4 @@
-"""What the dispatcher says of the groups that it serves, to those who may know, and what the command shows."""
+"""The dispatcher's report on the groups that it serves, to those who may know, and the command's output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.played_kernel import GROUP, NUMBERS, OTHER, Stage, stage
 
 
 async def asked(played: Stage) -> dict[str, ServedGroup]:
-    """The groups, by name."""
+    """Ask for the groups, and return them by name."""
     found = await asyncio.to_thread(served_groups, played.home.folder)
     assert [group.group for group in found] == sorted(group.group for group in found)
     return {group.group: group for group in found}
@@ -81,7 +81,7 @@ async def test_many_agents_fit_into_the_answer() -> None:
 
 
 async def test_others_are_not_told() -> None:
-    """Who is neither root nor the service's own user is refused, also with a rule by which he may submit."""
+    """A user who is neither root nor the service's own is refused, also with a rule by which he may submit."""
     async with house() as home:
         home.local.policy._privileged = frozenset({os.geteuid() + 1})
         with pytest.raises(RequestRefused) as refused:
@@ -97,7 +97,7 @@ def test_no_dispatcher(tmp_path: Path) -> None:
 
 
 async def command(*words: str) -> str:
-    """What ``hsframework groups`` prints."""
+    """Return the output of ``hsframework groups``."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "hsframework", "groups", *words, stdout=asyncio.subprocess.PIPE
     )

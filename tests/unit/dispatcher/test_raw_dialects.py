@@ -61,14 +61,14 @@ def test_a_dialect_is_known_by_its_role_and_its_authentication(nest: bytes, dial
 
 
 def test_a_nest_that_is_cut_off() -> None:
-    """Is refused, and so is its request."""
+    """A nest that is cut off is refused, and so is its request."""
     with pytest.raises(MessageError):
         dialect_of(number(20, 1)[:-1])
 
 
 @given(attribute_values(RAW, "accept"))
 def test_our_own_values_are_those_of_the_spec(values: dict[str, Any]) -> None:
-    """What the module encodes by the spec is decoded unchanged."""
+    """Values that the module encodes by the spec are decoded unchanged."""
     assert OWN.accepted(attribute_codec(RAW, "accept").encode(values)) == values
 
 

@@ -43,7 +43,7 @@ class Module:
         return [codec.decode(struct.pack("=IHHII", 16 + len(body), kind, 0, 1, 0) + body) for body in answers]
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing."""
 
 
 class Notifications:
@@ -152,7 +152,7 @@ def test_done(
 def test_a_session_that_cannot_be_told(
     module: Module, ours: RawWire, pair: tuple[socket.socket, socket.socket], dialect: str, own: bytes
 ) -> None:
-    """Is a failure, at once, and not a success without its attributes."""
+    """A session that cannot be told is a failure at once, and not a success without its attributes."""
     with capture_logs() as logs:
         ours.done(pair[0].fileno(), Ending(0, (), own, dialect))
     assert [entry["log_level"] for entry in logs] == ["error"]

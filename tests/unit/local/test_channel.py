@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import select
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
 
 from hsframework.errors import MessageError
+from hsframework.local import channel as channel_module
 from hsframework.local.channel import AsyncChannel, PacketChannel
 from hsframework.local.packets import (
     MAX_BATCH,
@@ -286,3 +289,48 @@ def test_taking_a_packet_apart(payloads: list[bytes], rest: bytes) -> None:
     parts = messages_of(data)
     assert b"".join(parts) == data
     assert parts[: len(whole)] == whole
+
+
+@pytest.mark.parametrize("number", [errno.ENOMEM, errno.ENOBUFS])
+async def test_a_shortage_of_memory_delays_and_loses_nothing(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Packets that the kernel has no memory for are sent a little later, in their order and with their fds."""
+    failures = iter([OSError(number, "short")] * 3)
+
+    def short(sock: socket.socket, data: bytes, *fds: int) -> None:
+        for error in failures:
+            raise error
+        send_packet(sock, data, *fds)
+
+    monkeypatch.setattr(channel_module, "send_packet", short)
+    ends = Ends()
+    with tempfile.TemporaryFile() as file:
+        ends.channel.send(message(b"first"), file.fileno())
+        ends.channel.send_soon(message(b"second"))
+        ends.channel.send(message(b"third"))
+        async with asyncio.timeout(10):
+            while not select.select([ends.far], [], [], 0)[0]:
+                await asyncio.sleep(0)
+        heard = [receive_packet(ends.far) for _ in range(3)]
+        assert [data for data, _ in heard] == [message(word) for word in (b"first", b"second", b"third")]
+        ((fd,), *rest) = [fds for _, fds in heard]
+        assert (inode(fd), rest) == (inode(file.fileno()), [[], []])
+        os.close(fd)
+    assert not ends.ended.done()
+    ends.close()
+
+
+async def test_a_shortage_of_memory_for_reading_delays_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link that the kernel cannot watch for want of memory is watched a little later."""
+    loop = asyncio.get_running_loop()
+    add_reader, failures = loop.add_reader, iter([OSError(errno.ENOMEM, "short")])
+
+    def short(fd: int, call: Callable[[], None]) -> None:
+        for error in failures:
+            raise error
+        add_reader(fd, call)
+
+    monkeypatch.setattr(loop, "add_reader", short)
+    ends = Ends()
+    ends.far.send(message(b"hello"))
+    assert await ends.hears(1) == [message(b"hello")]
+    ends.close()

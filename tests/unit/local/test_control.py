@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import socket
@@ -299,3 +300,33 @@ def test_what_the_dispatcher_sends() -> None:
         "name": "agent of toy",
     }
     assert json.loads(WorkerDied(5, -9).encode()) == {"event": "worker-died", "pid": 5, "status": -9}
+
+
+def test_a_shortage_of_memory_loses_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message is sent again; after a while the sender is told that it could not be."""
+    with ends() as (supervisor, keeper):
+        short = Short(supervisor._socket, 3)
+        monkeypatch.setattr(supervisor, "_socket", short)
+        assert supervisor.send(Go())
+        assert keeper.recv(100) == Go().encode()
+        short.failures = 1
+        monkeypatch.setattr(control, "SEND_TIME", 0.0)
+        with pytest.raises(OSError, match="short"):
+            supervisor.send(Go())
+        keeper.close()
+        assert not supervisor.send(Go())
+
+
+class Short:
+    """A socket for whose next messages the kernel has no memory."""
+
+    def __init__(self, sock: socket.socket, failures: int) -> None:
+        self._sock = sock
+        self.failures = failures
+
+    def send(self, data: bytes, flags: int) -> int:
+        """Fail, or send."""
+        if self.failures:
+            self.failures -= 1
+            raise OSError(errno.ENOBUFS, "short")
+        return self._sock.send(data, flags)

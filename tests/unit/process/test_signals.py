@@ -32,7 +32,7 @@ def test_a_child_leaves_after_its_libraries(interpreter: str) -> None:
     succeeds(
         """
         import asyncio
-        signals = SignalSocket((signal.SIGTERM,))
+        signals = SignalPipe((signal.SIGTERM,))
         before = len(os.listdir("/proc/self/fd"))
         with signals.held():
             pid = os.fork()
@@ -53,7 +53,7 @@ def test_a_signal_for_a_child_that_was_just_forked(interpreter: str) -> None:
     """It waits until the child has its own handlers; the parent's never have it there."""
     succeeds(
         """
-        signals = SignalSocket((signal.SIGTERM,))
+        signals = SignalPipe((signal.SIGTERM,))
         with signals.held():
             pid = os.fork()
             if not pid:
@@ -81,7 +81,7 @@ def test_a_library_that_resets(reset: str, interpreter: str) -> None:
     succeeds(
         f"""
         other = socket.socket()
-        signals = SignalSocket((signal.SIGTERM,))
+        signals = SignalPipe((signal.SIGTERM,))
         other.setblocking(False)
         {reset}
         os.kill(os.getpid(), signal.SIGTERM)
@@ -95,7 +95,7 @@ def test_a_library_that_resets(reset: str, interpreter: str) -> None:
 def test_more_signals_than_the_socket_takes() -> None:
     """One that came when the socket was full is reported all the same, and Python writes no warning."""
     succeeds("""
-        signals = SignalSocket((signal.SIGTERM, signal.SIGUSR1))
+        signals = SignalPipe((signal.SIGTERM, signal.SIGUSR1))
         for _ in range(2000):
             signal.raise_signal(signal.SIGUSR1)
         signal.raise_signal(signal.SIGTERM)
@@ -108,7 +108,7 @@ def test_the_signals_of_others() -> None:
     """The wake-up fd brings every number that has a handler; only those that were named are reported."""
     succeeds("""
         signal.signal(signal.SIGUSR1, lambda *_: None)
-        signals = SignalSocket((signal.SIGTERM,))
+        signals = SignalPipe((signal.SIGTERM,))
         signal.raise_signal(signal.SIGUSR1)
         assert come(signals) == frozenset()
     """)
@@ -118,7 +118,7 @@ def test_a_mask_that_was_inherited() -> None:
     """A program that was started with SIGTERM blocked is ended by it all the same."""
     succeeds("""
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
-        signals = SignalSocket((signal.SIGTERM,))
+        signals = SignalPipe((signal.SIGTERM,))
         signal.raise_signal(signal.SIGTERM)
         assert come(signals) == {signal.SIGTERM}
     """)
@@ -128,12 +128,12 @@ def test_closing() -> None:
     """Nothing stays open, a signal does nothing, and the wake-up fd of another library is left to it."""
     succeeds("""
         before = len(os.listdir("/proc/self/fd"))
-        signals = SignalSocket((signal.SIGTERM,))
+        signals = SignalPipe((signal.SIGTERM,))
         signals.close()
         assert len(os.listdir("/proc/self/fd")) == before
         signal.raise_signal(signal.SIGTERM)
         assert signal.set_wakeup_fd(-1) == -1
-        signals = SignalSocket((signal.SIGTERM,))
+        signals = SignalPipe((signal.SIGTERM,))
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         signal.set_wakeup_fd(theirs.fileno())

@@ -21,6 +21,7 @@ from hsframework.local.control import (
     SUPERVISOR_TO_KEEPER,
     AgentStarted,
     Known,
+    Ready,
 )
 from hsframework.process.capabilities import die_with_parent
 from hsframework.supervisor.children import AnyChild, Child, Children
@@ -45,6 +46,12 @@ def answers(control: socket.socket) -> int:
     while data := control.recv(65536):
         control.send(Known(SUPERVISOR_TO_DISPATCHER.decode(data).name).encode())
     return 0
+
+
+def ready(control: socket.socket) -> int:
+    """Act as a dispatcher that reports that it is ready."""
+    control.send(Ready().encode())
+    return answers(control)
 
 
 def serves(control: socket.socket) -> int:

@@ -229,3 +229,61 @@ def test_an_error_in_a_child() -> None:
     assert seen.events("a child cannot go on", child="toy", error="no room", kind="OSError")
     assert seen.events("ended and is started again", child="toy", status=1)
     assert seen.events("ended and is not started again", child="other", status=2)
+
+
+def test_a_child_that_cannot_be_forked() -> None:
+    """The supervisor lives on, tries again, and leaves no descriptor of what failed."""
+    seen = supervised("""
+        fork, failures = os.fork, [OSError(errno.ENOMEM, "short"), OSError(errno.EAGAIN, "short")]
+        before = len(os.listdir("/proc/self/fd"))
+        def short():
+            if failures:
+                raise failures.pop()
+            return fork()
+        os.fork = short
+        def ends(control):
+            control.send(WorkerJoined(1).encode())
+            return serves(control)
+        asked, toy = dispatcher(answers), keeper("toy", ends)
+        assert run([toy, asked], lambda: toy.pid and asked.pid and not failures) is None
+        assert len(os.listdir("/proc/self/fd")) == before
+    """)
+    assert len(seen.events("cannot be started now")) == 2
+    assert {line["child"] for line in seen.events("started")} == {"dispatcher", "toy"}
+
+
+def test_a_configuration_that_was_right_before() -> None:
+    """In a shortage a file that cannot be read looks like a wrong one: who has reported once is started again."""
+    seen = supervised("""
+        def fails(control):
+            return 2
+        known, strange, asked = keeper("known", fails), keeper("strange", fails), dispatcher(answers)
+        known.has_reported = True
+        assert run([asked, known, strange], lambda: known.failures >= 2 and strange.ended, asked=asked) is None
+    """)
+    assert seen.events("ended and is started again", child="known", status=2)
+    assert seen.events("ended and is not started again", child="strange", status=2)
+
+
+def test_a_child_that_cannot_be_told() -> None:
+    """A message that memory is too short for kills the child, which would wait for it, and another is started."""
+    seen = supervised("""
+        from hsframework.local import control as module
+        module.SEND_TIME = 0.0
+        class Short:
+            def __init__(self, control):
+                self.control = control
+            def __getattr__(self, name):
+                return getattr(self.control, name)
+            def send(self, data, flags):
+                raise OSError(errno.ENOBUFS, "short")
+        def tells():
+            if not toy.ended and toy.control is not None:
+                toy.control._socket = Short(toy.control._socket)
+                toy.send(Go())
+            return toy.ended
+        toy = keeper("toy", serves)
+        assert run([toy, dispatcher(ready)], tells) is None
+    """)
+    assert seen.events("a child cannot be told and is killed", child="toy")
+    assert seen.events("ended and is started again", child="toy", status=-9)

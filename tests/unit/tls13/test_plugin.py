@@ -7,7 +7,7 @@ import errno
 import socket
 from collections.abc import Coroutine
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -17,7 +17,9 @@ from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import (
     AuthMode,
     CertificateDemand,
+    Endpoint,
     EstablishedSession,
+    PeerIdentity,
     PresharedKey,
     Request,
     Result,
@@ -30,7 +32,7 @@ from hsframework.testing.network import tcp_pair
 from hsframework_tls13 import hooks, ktls
 from hsframework_tls13.ciphers import AES_128_GCM
 from hsframework_tls13.driver import MAX_PSK_LOOKUPS
-from hsframework_tls13.engine import ClientEngine, Engine, ServerEngine
+from hsframework_tls13.engine import ClientEngine, Engine, Established, ServerEngine
 from hsframework_tls13.plugin import Tls13Handshaker
 from hsframework_tls13.protocol import Tls13Protocol
 from hsframework_tls13.records import plaintext_alert
@@ -377,3 +379,40 @@ def test_a_limited_handshaker() -> None:
     client, _ = run(both(AS_CLIENT, AS_SERVER, Tls13Protocol().prepare(settings)))
     assert isinstance(client, Result)
     assert (client.tags["cipher"], client.tags["group"]) == (AES_128_GCM.name, "secp256r1")
+
+
+@pytest.mark.parametrize("failing", [("TCP_ULP tls",), ("TLS_TX",), ("TLS_RX",), ("TCP_ULP tls", "TLS_TX", "TLS_RX")])
+def test_a_shortage_of_memory_delays_the_kernels_session(
+    monkeypatch: pytest.MonkeyPatch, failing: tuple[str, ...]
+) -> None:
+    """The kernel is asked again from the step that it had no memory for; a step that was taken is not repeated."""
+    to_fail = list(failing)
+    taken: list[str] = []
+
+    class Played:
+        def setsockopt(self, level: int, option: int, value: bytes) -> None:
+            step = {31: "TCP_ULP tls", 1: "TLS_TX", 2: "TLS_RX"}[option]
+            if step in to_fail:
+                to_fail.remove(step)
+                raise OSError(errno.ENOMEM, "short")
+            taken.append(step)
+
+    class PlayedEndpoint:
+        socket = Played()
+
+    secret = Secret(bytes(32))
+    session = Established(
+        role=Role.CLIENT,
+        suite=AES_128_GCM,
+        client_secret=secret,
+        server_secret=secret,
+        exporter_secret=secret,
+        group="x25519",
+        alpn=None,
+        peer=PeerIdentity(),
+    )
+    handshaker = Tls13Handshaker(Settings())
+    monkeypatch.setattr(handshaker, "_in_kernel", (AES_128_GCM,))
+    request = replace(AS_CLIENT, kernel_consumer=True)
+    assert run(handshaker._plant(request, cast("Endpoint", PlayedEndpoint()), session))
+    assert (taken, to_fail) == (["TCP_ULP tls", "TLS_TX", "TLS_RX"], [])

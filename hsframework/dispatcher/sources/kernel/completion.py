@@ -1,9 +1,17 @@
-"""Completion of the kernel's requests by DONE, each exactly once."""
+"""Completion of the kernel's requests by DONE, each exactly once.
+
+A DONE that meets a shortage of the kernel's memory is sent again, since nothing else completes the request, and its
+consumer would wait for its own timer.  The socket stays ours until then, and so do the keys that name the peer.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
@@ -12,50 +20,134 @@ from hsframework.dispatcher.requests.request import Outcome, PendingRequest
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.sockets import Sockets
 from hsframework.dispatcher.sources.kernel.wire import Ending
-from hsframework.errors import HsframeworkError
+from hsframework.errors import SHORTAGE_PAUSE, SHORTAGES, HsframeworkError, is_shortage
 
-RETRIED = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ENOTCONN, errno.EAGAIN})
+RETRIED = SHORTAGES | {errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ENOTCONN, errno.EAGAIN}
 """Statuses that are sent as ETIMEDOUT: NFS retries that one, and gives up on all others."""
 
+PATIENCE = 15.0
+"""Seconds for which DONE is tried: no consumer waits longer."""
+
 _log = structlog.get_logger("hsframework.dispatcher")
+
+
+@dataclass(eq=False)
+class _Owed:
+    """One DONE.  ``send`` raises HsframeworkError and OSError; ``release`` is called once, at the end."""
+
+    send: Callable[[], None]
+    release: Callable[[], None]
+    status: int
+    until: float
+    group: str | None
+    """Its group; None: an earlier dispatcher took it."""
 
 
 class Completion:
     """The DONE of one source, which owns the sockets that it completes.
 
-    ``pending``: the number of requests that were submitted and have had no DONE yet, by group; no group has 0.
+    ``pending``: the number of requests that were taken and have had no DONE yet, by group; no group has 0.
+    ``settled``: called by the loop when a DONE was sent later than asked, with the request's group.
     """
 
-    def __init__(self, source: str, requests: KernelRequests, sockets: Sockets) -> None:
+    def __init__(
+        self,
+        source: str,
+        requests: KernelRequests,
+        sockets: Sockets,
+        settled: Callable[[str | None], None],
+        *,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         self.pending: dict[str, int] = {}
         self._source = source
         self._requests = requests
         self._sockets = sockets
+        self._settled = settled
+        self._loop = loop
+        self._owed: list[_Owed] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def idle(self) -> bool:
+        """True if every request has had its DONE."""
+        return not self.pending and not self._owed
 
     def submitted(self, group: str) -> None:
-        """Count a request that was submitted."""
+        """Count a request that was taken."""
         self.pending[group] = self.pending.get(group, 0) + 1
 
     def deliver(self, request: PendingRequest, outcome: Outcome) -> None:
         """Complete a request that was submitted.  It is over also if DONE is refused, which is logged."""
-        group = request.submission.group
-        self.pending[group] -= 1
-        if not self.pending[group]:
-            del self.pending[group]
-        with self._requests.ending(request, outcome) as ending:
-            self._done(request.custody, ending)
+        held = contextlib.ExitStack()
+        # Last of all: our copy stays open until DONE is acknowledged, and its keys are taken out.
+        held.callback(request.custody.release)
+        endings: list[Ending] = []
 
-    def refuse(self, custody: Custody, status: int, dialect: str = "") -> None:
-        """Complete a request that was not submitted.  ``dialect``: that of its ACCEPT; empty: unknown."""
-        self._done(custody, Ending(status, dialect=dialect))
+        def send() -> None:
+            if not endings:
+                endings.append(held.enter_context(self._requests.ending(request, outcome)))
+            self._done(request.custody, endings[0])
+
+        request.custody.restore()
+        self._complete(send, held.close, outcome.status, request.submission.group)
+
+    def refuse(self, custody: Custody, status: int, dialect: str = "", *, group: str | None = None) -> None:
+        """Complete a request that was not submitted.
+
+        ``dialect``: that of its ACCEPT; empty: unknown.  ``group``: its group; None: an earlier dispatcher took it.
+        """
+        if group is not None:
+            self.submitted(group)
+        custody.restore()
+        send = partial(self._done, custody, Ending(status, dialect=dialect))
+        self._complete(send, custody.release, status, group)
+
+    def close(self) -> None:
+        """Try what is owed once more, and give it up."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        owed, self._owed = self._owed, []
+        for item in owed:
+            item.until = 0.0
+            self._attempt(item)
+
+    def _complete(self, send: Callable[[], None], release: Callable[[], None], status: int, group: str | None) -> None:
+        owed = _Owed(send, release, status, self._loop.time() + PATIENCE, group)
+        if self._attempt(owed):
+            return
+        if not self._owed:
+            _log.warning("DONE meets a shortage of memory; trying on", source=self._source)
+        self._owed.append(owed)
+        self._try_later()
+
+    def _attempt(self, owed: _Owed) -> bool:
+        """Send a DONE, and release what it held.  Return False if it is to be sent again."""
+        try:
+            owed.send()
+        except (HsframeworkError, OSError) as error:
+            if is_shortage(error) and self._loop.time() < owed.until:
+                return False
+            _log.error("DONE is refused", source=self._source, status=owed.status, error=str(error))
+        if owed.group is not None:
+            self.pending[owed.group] -= 1
+            if not self.pending[owed.group]:
+                del self.pending[owed.group]
+        owed.release()
+        return True
+
+    def _try_later(self) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(SHORTAGE_PAUSE, self._try_again)
+
+    def _try_again(self) -> None:
+        self._timer = None
+        while self._owed and self._attempt(self._owed[0]):
+            self._settled(self._owed.pop(0).group)
+        if self._owed:
+            self._try_later()
 
     def _done(self, custody: Custody, ending: Ending) -> None:
-        """Give the socket back by DONE; our copy stays open until that is acknowledged."""
-        custody.restore()
         told = replace(ending, status=errno.ETIMEDOUT) if ending.status in RETRIED else ending
-        try:
-            self._sockets.done(custody.fileno(), told)
-        except (HsframeworkError, OSError) as error:
-            _log.error("DONE is refused", source=self._source, status=ending.status, error=str(error))
-        finally:
-            custody.release()
+        self._sockets.done(custody.fileno(), told)

@@ -26,7 +26,7 @@ from hsframework.dispatcher.sources.kernel.completion import Completion
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.sockets import ServiceLost, Sockets
 from hsframework.dispatcher.sources.kernel.wire import Accepted
-from hsframework.errors import HsframeworkError, RequestRefused
+from hsframework.errors import SHORTAGES, HsframeworkError, RequestRefused
 from hsframework.netlink.socket import NetlinkError
 
 ACCEPT_PAUSE = 0.05
@@ -35,7 +35,8 @@ ACCEPT_PAUSE = 0.05
 MOST_ACCEPTS = 64
 """Requests of a group that are taken in one turn of the loop: more than the queue of the kernel's own form holds."""
 
-SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+EVERYWHERE = SHORTAGES | {errno.EMFILE, errno.ENFILE}
+"""Errors of ACCEPT that the next one has too, in whatever group."""
 
 _log = structlog.get_logger("hsframework.dispatcher")
 
@@ -113,7 +114,7 @@ class Rounds:
             if isinstance(error, NetlinkError) and error.errno == errno.EINVAL:
                 raise
             _log.error("ACCEPT failed, and perhaps a request with it", source=self._source.name, error=str(error))
-            self._pause(None if error.errno in SHORTAGES else group, ACCEPT_PAUSE)
+            self._pause(None if error.errno in EVERYWHERE else group, ACCEPT_PAUSE)
             return False
         if accepted is None:
             return False
@@ -123,7 +124,7 @@ class Rounds:
             self._requests.keys.hold(keyring)
             status = take(group, accepted, custody)
             if status:
-                self._completion.refuse(custody, status, accepted.dialect)
+                self._completion.refuse(custody, status, accepted.dialect, group=group)
                 self._requests.keys.forget(keyring)
         return True
 

@@ -106,10 +106,16 @@ class Sockets:
         """Return the wire, which is opened now if it is not open.  Raises ServiceLost."""
         if self._wire is None:
             try:
-                self._wire = self._open_wire()
+                wire = self._open_wire()
             except (HsframeworkError, OSError) as error:
                 raise _lost(error) from None
-            self._loop.add_reader(self._wire.fileno(), self._announced)
+            try:
+                self._loop.add_reader(wire.fileno(), self._announced)
+            except OSError as error:
+                # One that is open and not watched would hear of no request.
+                wire.close()
+                raise _lost(error) from None
+            self._wire = wire
         return self._wire
 
     def _open(self) -> Wire:

@@ -67,7 +67,7 @@ class KernelSource:
         self._missing = missing
         self._state = SourceState.OPEN
         self._sockets = Sockets(name, open_wire, self._announced, loop=loop)
-        self._completion = Completion(name, requests, self._sockets)
+        self._completion = Completion(name, requests, self._sockets, self._completed_later, loop=loop)
         self._rounds = Rounds(self, dispatcher, requests, self._sockets, self._completion, self._resume, loop=loop)
         self._memberships = Memberships(name, self._groups, self._sockets, self._rounds, missing)
         self._actions: Mapping[SourceAction, Callable[[], None]] = {
@@ -93,7 +93,7 @@ class KernelSource:
         self._settle()
 
     def complete(self, request: PendingRequest, outcome: Outcome) -> None:
-        """Send DONE to the kernel.  One that is refused ends the request, too."""
+        """Send DONE to the kernel: now, or once it has memory for that.  One that is refused ends the request, too."""
         try:
             self._completion.deliver(request, outcome)
             with self._guarded():
@@ -142,6 +142,7 @@ class KernelSource:
 
     def close(self) -> None:
         """Leave every group and close the sockets.  Requests that are pending have lost their consumer."""
+        self._completion.close()
         self._happen(SourceEvent.CLOSED)
 
     # Calls of the loop
@@ -162,6 +163,13 @@ class KernelSource:
                 self._memberships.send(group, GroupEvent.READY)
         self._settle()
 
+    def _completed_later(self, group: str | None) -> None:
+        """Refuse what waits in a group that was left: a DONE that met a shortage of memory was sent."""
+        if group is not None:
+            with self._guarded():
+                self._memberships.drain(group)
+        self._settle()
+
     # The source's own life
 
     def _happen(self, event: SourceEvent) -> None:
@@ -175,7 +183,7 @@ class KernelSource:
 
     def _settle(self) -> None:
         """Close the sockets if nothing needs them."""
-        if not self._completion.pending and self._memberships.idle:
+        if self._completion.idle and self._memberships.idle:
             self._happen(SourceEvent.IDLE)
 
     @contextlib.contextmanager

@@ -93,7 +93,7 @@ def test_many_at_once(service: House) -> None:
 
 @pytest.mark.usefixtures("spoken")
 def test_the_dispatcher_is_killed(service: House, pair: Pair) -> None:
-    """The consumer hears EIO at once, and the next one is greeted."""
+    """The consumer gets EIO at once, and the next one is greeted."""
     with Greeting() as greeting:
         greeting.start(pair[0])
         assert pair[1].recv(1)
@@ -108,7 +108,7 @@ def test_the_dispatcher_is_killed(service: House, pair: Pair) -> None:
 
 
 def test_the_page_has_its_lines() -> None:
-    """What the test fills in stands in the documentation."""
+    """The lines that the test fills in stand in the documentation."""
     page = (Path(__file__).parents[4] / "docs/howto/kernel-consumer.md").read_text()
     for line in (
         "{name: topic, value: 64, type: string}",

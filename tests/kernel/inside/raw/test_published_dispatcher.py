@@ -97,7 +97,7 @@ def test_an_agent_that_keeps_to_no_policy(serving: Running, pair: Pair) -> None:
 
 
 def test_another_mechanism(serving: Running, pair: Pair) -> None:
-    """Is told in the same words, and needs the agent's word that the session is in the kernel."""
+    """Another mechanism is asked in the same words, and its agent must report that the session is in the kernel."""
     with ScriptedAgent(serving.runtime_dir, QUIC) as agent:
         for values, heard in (({"in-kernel": True}, 0), ({}, errno.EIO)):
             with submitted(pair[0], protocol=raw.QUIC) as request:
@@ -120,7 +120,7 @@ def test_a_request_that_is_refused(serving: Running, pair: Pair) -> None:
 
 @pytest.mark.parametrize(("accepted_in", "then"), [(1, 0), (0, 1)], ids=["published", "ours"])
 def test_a_request_keeps_its_dialect(serving: Running, pair: Pair, accepted_in: int, then: int) -> None:
-    """Whatever its namespace has by then; the next one has the new one."""
+    """A request keeps its dialect, whatever its namespace has by then; the next one has the new one."""
     expected = {0: Outcome(errno.ETIMEDOUT), 1: EIO}
     with contextlib.ExitStack() as opened:
         agent = opened.enter_context(tls_agent(serving))

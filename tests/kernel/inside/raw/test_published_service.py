@@ -186,7 +186,7 @@ def test_rejected(service: House, pair: Pair, pool: ThreadPoolExecutor, tmp_path
 def test_faults(
     service: House, pair: Pair, pool: ThreadPoolExecutor, tmp_path: Path, asked: dict[str, object], status: str
 ) -> None:
-    """Whatever is not a refusal by the peer is EIO to the consumer; the log has the errno, or the reason."""
+    """A fault that is no refusal by the peer is EIO to the consumer; the log has the errno, or the reason."""
     mark = service.log.mark
     with submitted(pair[0], **asked) as request:
         peer = pool.submit(tls_peer, pair[1], peer_context(tmp_path, server=True))
@@ -210,7 +210,7 @@ def test_its_timeout(service: House, pair: Pair) -> None:
 
 
 def test_an_agent_is_killed(service: House, pair: Pair) -> None:
-    """EIO at once, others hear nothing, and the next request is served by its successor."""
+    """EIO at once, others get nothing, and the next request is served by its successor."""
     with tcp_pairs() as (other,), submitted(other[0], protocol=raw.PSP) as untouched:
         with submitted(pair[0], protocol=raw.QUIC) as request:
             assert pair[1].recv(100) == f"{QUIC} CLIENT\n".encode()

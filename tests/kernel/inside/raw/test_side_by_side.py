@@ -87,7 +87,7 @@ def ours(request: pytest.FixtureRequest) -> Iterator[int]:
 @pytest.mark.usefixtures("ours")
 @pytest.mark.parametrize("role", [raw.CLIENT, raw.SERVER], ids=["ours is the client", "ours is the server"])
 def test_a_session_between_them(service: House, other: subprocess.Popen[str], wire: Pair, role: int) -> None:
-    """Both consumers hear success, and what each sends through the kernel's TLS the other reads."""
+    """Both consumers get success, and what each sends through the kernel's TLS the other reads."""
     mark = service.log.mark
     near, far = wire
     with (
@@ -105,7 +105,7 @@ def test_a_session_between_them(service: House, other: subprocess.Popen[str], wi
 
 @pytest.mark.usefixtures("ours")
 def test_each_serves_its_own_namespace(service: House, there: str, pair: Pair) -> None:
-    """Where nobody has joined, a consumer hears ESRCH, whoever serves the other one; neither hears of its requests."""
+    """A consumer whose service nobody has joined gets ESRCH, while the other is served; neither gets its requests."""
     mark = service.log.mark
     with network_namespace(there):
         near, far = socket.socketpair()
@@ -120,7 +120,7 @@ def test_each_serves_its_own_namespace(service: House, there: str, pair: Pair) -
 
 @pytest.mark.usefixtures("service", "ours")
 def test_one_goes_and_the_other_stays(other: subprocess.Popen[str], wire: Pair) -> None:
-    """The published agent is killed in mid-handshake: its consumer hears EIO, and ours the end of its peer."""
+    """The published agent is killed in mid-handshake: its consumer gets EIO, and ours the end of its peer."""
     near, far = wire
     with submitted(far) as asked, contextlib.ExitStack() as opened:
         assert near.recv(1, socket.MSG_PEEK) == b"\x16"

@@ -92,7 +92,7 @@ def all_go_on() -> float:
 
 @pytest.mark.parametrize("spoken", [0, 1], ids=["our dialect", "the published dialect"])
 def test_the_others_go_on(service: House, spoken: int) -> None:
-    """TLS's agent has as many sockets as it may, its queue is full, and its consumers hear EAGAIN.
+    """TLS's agent has as many sockets as it may, its queue is full, and its consumers get EAGAIN.
 
     Of each other mechanism's handshakes none fails and none is refused, and afterwards TLS waits as before: then it is
     served, as soon as its peers say something.
