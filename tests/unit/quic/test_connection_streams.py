@@ -82,7 +82,7 @@ def test_data_of_a_stopped_stream_takes_no_room() -> None:
         stopped = opened(pair.own.streams.try_accept(None))
         pair.own.streams.stop(stopped, 7)
         # The peer has sent before it reads that.
-        pair.peer.send_stream_data(1, bytes(window // 2))
+        pair.peer.send_stream_data(1, bytes(window - 1))
         for _ in range(50):
             pair.now += 0.03
             for data, _address in pair.peer.datagrams_to_send(pair.now):
