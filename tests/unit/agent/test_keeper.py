@@ -14,10 +14,12 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from hsframework.agent.keeper import FORK_PAUSE, Keeper
 from hsframework.agent.warmup import ExitStatus
 from hsframework.local.control import (
     KEEPER_TO_SUPERVISOR,
@@ -161,6 +163,36 @@ async def test_workers_that_die_again_and_again() -> None:
         status, log = await house.ended()
         assert status == ExitStatus.FAILED
         assert "workers die as soon as they are started" in log
+
+
+def test_a_fork_that_fails_is_not_tried_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For want of memory or processes: the keeper waits, sees to everything else meanwhile, and forks then."""
+    now, failures = [100.0], [OSError(errno.EAGAIN, "no processes")] * 2
+    workers: list[int] = []
+
+    def fork() -> None:
+        if failures:
+            raise failures.pop()
+        workers.append(len(workers))
+
+    monkeypatch.setattr("hsframework.agent.keeper.time.monotonic", lambda: now[0])
+    played: Any = SimpleNamespace(
+        _begun=True, _next_fork=0.0, _options=SimpleNamespace(processes=2), _active=lambda: workers, _fork=fork
+    )
+    assert Keeper._fork_missing(played) == FORK_PAUSE
+    assert len(failures) == 1
+    now[0] += FORK_PAUSE / 2
+    assert Keeper._fork_missing(played) == FORK_PAUSE / 2
+    assert len(failures) == 1
+    now[0] += FORK_PAUSE / 2
+    assert Keeper._fork_missing(played) == FORK_PAUSE
+    now[0] += FORK_PAUSE
+    assert Keeper._fork_missing(played) is None
+    assert workers == [0, 1]
+    workers.clear()
+    played._begun = False
+    assert Keeper._fork_missing(played) is None
+    assert not workers
 
 
 async def test_workers_die_with_their_keeper() -> None:
