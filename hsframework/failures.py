@@ -58,6 +58,12 @@ class Failure(enum.Enum):
         "the peer's certificate, or one above it, is expired or not valid yet",
     )
     WRONG_NAME = (42, errno.EKEYREJECTED, Blame.PEER, "the peer's certificate does not name the peer")
+    NO_PEER_NAME = (
+        80,
+        errno.EINVAL,
+        Blame.CONFIGURATION,
+        "the request names no peer, and does not say that any name will do",
+    )
     WRONG_KEY = (46, errno.EKEYREJECTED, Blame.PEER, "the peer's public key is not one of those that were asked for")
     NO_PEER_CERTIFICATE = (116, errno.EACCES, Blame.PEER, "the peer was required to show a certificate and showed none")
     UNKNOWN_PSK = (115, errno.ENOKEY, Blame.PEER, "no pre-shared key is known for the identity")
@@ -127,11 +133,15 @@ class HandshakeFailed(HandshakeError):
     """A handshake that failed in one of the documented ways.
 
     ``detail`` says more (a name, a date, a serial number), and never holds a secret.  ``peer_alert``: the alert that
-    the peer sent, when it sent one.
+    the peer sent, when it sent one.  A peer that does not know the identity of our pre-shared key (alert 115) is
+    EKEYREJECTED: NVMe stops reconnecting for this errno alone.
     """
 
     def __init__(self, failure: Failure, detail: str = "", *, peer_alert: int | None = None) -> None:
-        super().__init__(f"{failure.meaning}: {detail}" if detail else failure.meaning, errno=failure.errno)
+        number = failure.errno
+        if failure is Failure.PEER_REFUSED and peer_alert == Failure.UNKNOWN_PSK.alert:
+            number = errno.EKEYREJECTED
+        super().__init__(f"{failure.meaning}: {detail}" if detail else failure.meaning, errno=number)
         self.failure = failure
         self.detail = detail
         self.peer_alert = peer_alert

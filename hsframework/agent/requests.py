@@ -58,6 +58,7 @@ def decode_request(
             auth_mode=_MODES[values["auth-mode"]],
             deadline=deadline,
             peer_name=get("peername"),
+            any_peer_name="any-peer-name" in values,
             local_address=get("local-address"),
             peer_address=get("peer-address"),
             profile=get("profile"),

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hsframework.errors import ConfigurationError
-from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Trust
+from hsframework.interface import AuthMode, CertificateDemand, CrlCheck, Identity, PresharedKey, Role, Trust
+from hsframework.tls.host_names import ascii_name
 from hsframework.tls.priorities import parse_priorities
 
 MAX_TIMEOUT = 3600.0
@@ -33,6 +34,8 @@ class HandshakeOptions:
     a profile or the role is server, else unauthenticated."""
     peer_name: str | None = None
     """For a client: the DNS name or IP address that the peer must prove, and that is sent to it (SNI)."""
+    any_peer_name: bool = False
+    """For a client: the peer's certificate may have any name; ``peer_name`` is then sent, and not compared."""
     profile: str | None = None
     """Profile of the service's configuration, with identities, keys and trust that the consumer never sees.  None: the
     profile ``default``, where one is configured.  Values in the options take precedence over the profile's."""
@@ -69,6 +72,10 @@ class HandshakeOptions:
             _check_key(key)
         if self.role is Role.SERVER:
             self._check_server()
+        elif self.trust is not None and self.peer_name is None and not self.any_peer_name and not self.psks:
+            raise _wrong(
+                "peer_name is not set: name the peer, or set any_peer_name if its certificate may have any name"
+            )
         elif self.client_certificate:
             raise _wrong("client_certificate is a server's demand on its client: leave it out, or set role to SERVER")
 
@@ -94,7 +101,7 @@ class HandshakeOptions:
                 raise _wrong(f"the ALPN protocol {item!r} must have 1 to 255 bytes (RFC 7301)")
 
     def _check_server(self) -> None:
-        if self.peer_name is not None:
+        if self.peer_name is not None or self.any_peer_name:
             raise _wrong("peer_name is what a client asks its server to prove: leave it out for a server")
         if self.effective_auth_mode is AuthMode.UNAUTHENTICATED:
             raise _wrong("a server proves who it is: set auth_mode to X509 or PSK")
@@ -116,9 +123,11 @@ class HandshakeOptions:
             "group": self.group,
             "message-type": int(self.role),
             "auth-mode": int(self.effective_auth_mode),
-            "peername": self.peer_name,
+            "peername": None if self.peer_name is None else ascii_name(self.peer_name),
             "profile": self.profile,
         }
+        if self.any_peer_name:
+            values["any-peer-name"] = True
         if self.timeout is not None:
             values["timeout"] = max(1, round(self.timeout * 1000))
         if self.identities:
@@ -130,6 +139,8 @@ class HandshakeOptions:
         if self.trust is not None:
             values["trust-anchor"] = self.trust.anchors
             values["crl"] = self.trust.crls
+            if self.trust.crl_check is not CrlCheck.IF_PRESENT:
+                values["crl-check"] = list(CrlCheck).index(self.trust.crl_check)
         if self.client_certificate is not None:
             values["client-certificate"] = int(self.client_certificate)
         if self.alpn:

@@ -226,8 +226,11 @@ class TrustSettings:
     """Revocation lists: PEM bundles, DER files or folders."""
     system: bool = False
     """Trust the system's authorities too."""
+    crl_check: str = "if-present"
+    """A certificate without a revocation list of its authority is accepted (if-present), or refused (require)."""
 
     def __post_init__(self) -> None:
+        _one_of("crl-check", self.crl_check, ("if-present", "require"))
         if not self.bundle and not self.system:
             raise ConfigurationError("name at least one bundle, or set system = true")
 

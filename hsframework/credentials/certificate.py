@@ -2,10 +2,12 @@
 
 :attr:`ParsedCertificate.facts` parses the whole certificate with ``cryptography`` and raises
 ``HandshakeFailed(BAD_CERTIFICATE)`` for one that cannot be read, so that no other code here handles parser exceptions.
+Names are compared in the form of :func:`~hsframework.credentials.distinguished.comparable`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -15,12 +17,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
 from cryptography.x509.oid import SignatureAlgorithmOID
 
-from hsframework.credentials.der import certificate_names
+from hsframework.credentials.der import certificate_names, policy_mappings, subject_key_id
+from hsframework.credentials.distinguished import comparable
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
 
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
 """Sizes of RSA keys that are accepted."""
+MAX_RSA_EXPONENT_BITS = 33
+"""Size of the public exponent of an RSA key: 65537 has 17 bits."""
+MAX_NAMES = 1000
+"""Names in one certificate."""
 MIN_EC_BITS = 256
 """Smallest curve that is accepted."""
 
@@ -31,16 +38,20 @@ _STRONG_SIGNATURES = frozenset({
     SignatureAlgorithmOID.ML_DSA_44, SignatureAlgorithmOID.ML_DSA_65, SignatureAlgorithmOID.ML_DSA_87,
 })  # fmt: skip
 _STRONG_HASHES = frozenset({"sha256", "sha384", "sha512"})
-_STRONG_KEYS = (
-    ed25519.Ed25519PublicKey, ed448.Ed448PublicKey,
-    mldsa.MLDSA44PublicKey, mldsa.MLDSA65PublicKey, mldsa.MLDSA87PublicKey,
-)  # fmt: skip
+StrongKey = (
+    ed25519.Ed25519PublicKey
+    | ed448.Ed448PublicKey
+    | mldsa.MLDSA44PublicKey
+    | mldsa.MLDSA65PublicKey
+    | mldsa.MLDSA87PublicKey
+)
+"""Public keys of one size and one way to sign."""
 
-# Certificate policies are accepted unprocessed: the initial policy set is any-policy and no explicit policy is required
-# (RFC 5280 section 6.1.1), so they cannot fail.  policyConstraints could require one; it is refused if critical.
+_POLICY_MAPPINGS = x509.ObjectIdentifier("2.5.29.33")
 _HANDLED_EXTENSIONS = (
     x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName, x509.NameConstraints,
     x509.CertificatePolicies, x509.InhibitAnyPolicy, x509.AuthorityKeyIdentifier, x509.SubjectKeyIdentifier,
+    x509.CRLDistributionPoints, x509.PolicyConstraints,
 )  # fmt: skip
 
 
@@ -66,9 +77,23 @@ class Facts:
     """Names in the subjectAltName extension."""
     name_constraints: x509.NameConstraints | None
     unhandled_critical: tuple[str, ...]
-    """Critical extensions that are not processed here, as dotted object identifiers."""
+    """Critical extensions that are not processed, as dotted object identifiers."""
+    limits_policies: bool
+    """True if it has policyConstraints: the policies of its path are processed."""
+    policies: tuple[str, ...]
+    """Policies that it states, as dotted object identifiers."""
+    policy_mappings: tuple[tuple[str, str], ...]
+    policy_constraints: x509.PolicyConstraints | None
+    inhibit_any_policy: int | None
     subject_key_id: bytes | None
     authority_key_id: bytes | None
+    distribution_points: tuple[x509.DistributionPoint, ...]
+    """Points at which its authority publishes the revocation list that covers it."""
+
+    @property
+    def is_authority(self) -> bool:
+        """True if its basic constraints say that it is an authority."""
+        return self.basic_constraints is not None and self.basic_constraints.ca
 
 
 class ParsedCertificate:
@@ -79,12 +104,21 @@ class ParsedCertificate:
 
     def __init__(self, der: bytes) -> None:
         self.der = der
-        self.issuer, self.subject = certificate_names(der)
+        issuer, subject = certificate_names(der)
+        self.issuer, self.subject = comparable(issuer), comparable(subject)
 
     @property
     def self_issued(self) -> bool:
         """True if issuer and subject are the same name (RFC 5280 section 3.2), whatever key has signed it."""
         return self.issuer == self.subject
+
+    @cached_property
+    def key_id(self) -> bytes | None:
+        """Subject key identifier, read without parsing the rest; None without one, and for one that cannot be read."""
+        try:
+            return subject_key_id(self.der)
+        except ValueError:
+            return None
 
     @cached_property
     def facts(self) -> Facts:
@@ -111,6 +145,12 @@ def _read_facts(certificate: x509.Certificate) -> Facts:
     basic = found.get(x509.BasicConstraints)
     key_usage = found.get(x509.KeyUsage)
     constraints = found.get(x509.NameConstraints)
+    points = found.get(x509.CRLDistributionPoints)
+    policies = found.get(x509.CertificatePolicies)
+    limits = found.get(x509.PolicyConstraints)
+    inhibit = found.get(x509.InhibitAnyPolicy)
+    if isinstance(names, x509.SubjectAlternativeName) and len(names) > MAX_NAMES:
+        raise HandshakeFailed(Failure.BAD_CERTIFICATE, f"a certificate has more than {MAX_NAMES} names")
     return Facts(
         certificate=certificate,
         label=printable(certificate.subject.rfc4514_string()) or "(empty subject)",
@@ -125,15 +165,38 @@ def _read_facts(certificate: x509.Certificate) -> Facts:
         extended_key_usage=frozenset(usage) if isinstance(usage, x509.ExtendedKeyUsage) else None,
         names=tuple(names) if isinstance(names, x509.SubjectAlternativeName) else (),
         name_constraints=constraints if isinstance(constraints, x509.NameConstraints) else None,
-        unhandled_critical=unhandled_critical(certificate.extensions, _HANDLED_EXTENSIONS),
+        unhandled_critical=unhandled_critical(certificate.extensions, _HANDLED_EXTENSIONS, {_POLICY_MAPPINGS}),
+        limits_policies=x509.PolicyConstraints in found,
+        policies=tuple(p.policy_identifier.dotted_string for p in policies)
+        if isinstance(policies, x509.CertificatePolicies)
+        else (),
+        policy_mappings=_policy_mappings(certificate.extensions),
+        policy_constraints=limits if isinstance(limits, x509.PolicyConstraints) else None,
+        inhibit_any_policy=inhibit.skip_certs if isinstance(inhibit, x509.InhibitAnyPolicy) else None,
         subject_key_id=key_id.digest if isinstance(key_id, x509.SubjectKeyIdentifier) else None,
         authority_key_id=authority.key_identifier if isinstance(authority, x509.AuthorityKeyIdentifier) else None,
+        distribution_points=tuple(points) if isinstance(points, x509.CRLDistributionPoints) else (),
     )
 
 
-def unhandled_critical(extensions: x509.Extensions, handled: tuple[type[x509.ExtensionType], ...]) -> tuple[str, ...]:
+def _policy_mappings(extensions: x509.Extensions) -> tuple[tuple[str, str], ...]:
+    for extension in extensions:
+        if extension.oid == _POLICY_MAPPINGS and isinstance(extension.value, x509.UnrecognizedExtension):
+            return policy_mappings(extension.value.value)
+    return ()
+
+
+def unhandled_critical(
+    extensions: x509.Extensions,
+    handled: tuple[type[x509.ExtensionType], ...],
+    handled_oids: Set[x509.ObjectIdentifier] = frozenset(),
+) -> tuple[str, ...]:
     """Return the dotted object identifiers of the critical extensions that are of none of the ``handled`` types."""
-    return tuple(e.oid.dotted_string for e in extensions if e.critical and not isinstance(e.value, handled))
+    return tuple(
+        e.oid.dotted_string
+        for e in extensions
+        if e.critical and not isinstance(e.value, handled) and e.oid not in handled_oids
+    )
 
 
 def weakness_of_signature(signed: x509.Certificate | x509.CertificateRevocationList) -> str:
@@ -153,8 +216,10 @@ def _weakness_of_key(certificate: x509.Certificate) -> str:
     key = certificate.public_key()
     if isinstance(key, rsa.RSAPublicKey):
         if MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
-            return ""
+            exponent = key.public_numbers().e
+            # A signature is raised to it: 3,071 bits cost 20 ms each.
+            return "" if exponent.bit_length() <= MAX_RSA_EXPONENT_BITS else "its RSA key has a huge public exponent"
         return f"its RSA key has {key.key_size} bits, not {MIN_RSA_BITS} to {MAX_RSA_BITS}"
     if isinstance(key, ec.EllipticCurvePublicKey):
         return "" if key.curve.key_size >= MIN_EC_BITS else f"its curve {key.curve.name} is too small"
-    return "" if isinstance(key, _STRONG_KEYS) else "its key is of a type that is not supported"
+    return "" if isinstance(key, StrongKey) else "its key is of a type that is not supported"

@@ -22,9 +22,14 @@ MAX_SECRET_FILE = 1 << 20
 MAX_PUBLIC_FILE = 1 << 26
 """Bytes."""
 
-_PEM = re.compile(rb"^-----BEGIN ([A-Z0-9 ]{1,40})-----[ \t]*\r?\n(.*?)^-----END \1-----", re.MULTILINE | re.DOTALL)
-_PEM_BEGIN = re.compile(rb"^-----BEGIN ", re.MULTILINE)
-_PEM_HEADER = re.compile(rb"^[A-Za-z-]+:.*$", re.MULTILINE)
+_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----(.*?)-----END \1-----", re.DOTALL)
+_BOUNDARY = re.compile(rb"--+ ?(?:BEGIN|END)\b[^\r\n]{0,64}", re.IGNORECASE)
+"""A line that begins or ends a block, or was meant to."""
+_PEM_HEADER = re.compile(rb"^[ \t]*[A-Za-z-]+:.*$", re.MULTILINE)
+KEY_LABELS = frozenset({"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"})
+"""Labels of private keys."""
+_UTF_8_MARK = b"\xef\xbb\xbf"
+_UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -87,23 +92,45 @@ def _check_private(path: Path, status: os.stat_result) -> None:
 
 
 def pem_blocks(data: bytes, name: str) -> Iterator[PemBlock]:
-    """Yield the PEM blocks in ``data`` in order, without the text around them.
+    """Yield the PEM blocks in ``data`` in order, without the text around them (RFC 7468).
 
-    ``name``: for messages.  Raises ``ConfigurationError`` for a damaged block.
+    A byte-order mark, indentation, and blocks that follow each other without a newline make no difference.  ``name``:
+    for messages.  Raises ``ConfigurationError`` for a damaged block and for a line that only looks like the begin or
+    end of one, with its line number.
     """
-    found = 0
-    line, scanned = 1, 0
+    if data.startswith(_UTF_16_MARKS):
+        raise ConfigurationError(f"{name} is in UTF-16: save it as plain ASCII text")
+    data = data.removeprefix(_UTF_8_MARK)
+    end = 0
     for match in _PEM.finditer(data):
-        found += 1
-        line += data.count(b"\n", scanned, match.start())
-        scanned = match.start()
-        where = f"{name}, line {line}"
-        label, body = match.group(1).decode("ascii"), match.group(2)
-        encrypted = b"ENCRYPTED" in match.group(1) or b"Proc-Type: 4,ENCRYPTED" in body
-        try:
-            der = base64.b64decode(b"".join(_PEM_HEADER.sub(b"", body).split()), validate=True)
-        except binascii.Error:
-            raise ConfigurationError(f"{where}: the {label} block is not base64: copy the file again") from None
-        yield PemBlock(label, der, where, encrypted)
-    if found != len(_PEM_BEGIN.findall(data)):
-        raise ConfigurationError(f"{name}: a PEM block has no matching END line: copy the file again")
+        _refuse_boundary(data, name, end, match.start())
+        end = match.end()
+        yield _block(match, f"{name}, line {_line(data, match.start())}")
+    _refuse_boundary(data, name, end, len(data))
+
+
+def _block(match: re.Match[bytes], where: str) -> PemBlock:
+    label, body = match.group(1).decode("ascii"), match.group(2)
+    if _BOUNDARY.search(body):
+        raise ConfigurationError(f"{where}: the {label} block has no matching END line: copy the file again")
+    encrypted = "ENCRYPTED" in label or b"Proc-Type: 4,ENCRYPTED" in body
+    try:
+        der = base64.b64decode(b"".join(_PEM_HEADER.sub(b"", body).split()), validate=True)
+    except binascii.Error:
+        raise ConfigurationError(f"{where}: the {label} block is not base64: copy the file again") from None
+    return PemBlock(label, der, where, encrypted)
+
+
+def _refuse_boundary(data: bytes, name: str, start: int, end: int) -> None:
+    """Raise ``ConfigurationError`` if the text between two blocks has the begin or the end of another."""
+    found = _BOUNDARY.search(data, start, end)
+    if found is not None:
+        shown = ascii(found.group().decode("latin-1"))
+        raise ConfigurationError(
+            f"{name}, line {_line(data, found.start())}: {shown} has no matching END line or BEGIN line: "
+            "copy the file again"
+        )
+
+
+def _line(data: bytes, offset: int) -> int:
+    return data.count(b"\n", 0, offset) + 1

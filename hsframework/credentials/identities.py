@@ -16,8 +16,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
 
-from hsframework.credentials.der import certificate_names
-from hsframework.credentials.files import pem_blocks, read_public, read_secret
+from hsframework.credentials.der import (
+    RSA_ENCRYPTION,
+    RSASSA_PSS,
+    certificate_names,
+    key_algorithm,
+    private_key_info,
+)
+from hsframework.credentials.files import KEY_LABELS, pem_blocks, read_public, read_secret
 from hsframework.credentials.psk import load_psk_file
 from hsframework.credentials.trust import certificates_in, load_trust, system_trust
 from hsframework.errors import ConfigurationError
@@ -36,8 +42,6 @@ PrivateKey = (
     | mldsa.MLDSA87PrivateKey
 )
 """Types of private keys that an identity may have."""
-
-_KEY_LABELS = frozenset({"PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"})
 
 
 def load_identity(certificate: str | os.PathLike[str], private_key: str | os.PathLike[str] | None = None) -> Identity:
@@ -65,14 +69,26 @@ def identity_from_bytes(
             f"the private key in {names[1]} does not belong to the first certificate in {names[0]}: "
             "name the key that the certificate was requested with, and put its certificate first in the file"
         )
-    pkcs8 = key.private_bytes(
-        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return Identity(_in_order(chain), Secret(pkcs8))
+    return Identity(_in_order(chain), Secret(_pkcs8(key, key_algorithm(chain[0]), names[0])))
+
+
+def _pkcs8(key: PrivateKey, algorithm: bytes, name: str) -> bytes:
+    """Return the key as PKCS#8 DER, with the certificate's ``algorithm`` where an RSA key may have one of two."""
+    plain = serialization.NoEncryption()
+    if not isinstance(key, rsa.RSAPrivateKey) or algorithm == RSA_ENCRYPTION:
+        return key.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, plain)
+    if algorithm != RSASSA_PSS:
+        raise ConfigurationError(
+            f"{name}: the RSA-PSS key of the certificate is bound to one hash and salt (RFC 4055 section 3.1): "
+            "request a certificate for a key without such parameters"
+        )
+    # cryptography reads both forms, and writes rsaEncryption alone, with which OpenSSL finds another key.
+    inner = key.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.TraditionalOpenSSL, plain)
+    return private_key_info(algorithm, inner)
 
 
 def _read_key(data: bytes, name: str) -> PrivateKey:
-    blocks = [block for block in pem_blocks(data, name) if block.label in _KEY_LABELS]
+    blocks = [block for block in pem_blocks(data, name) if block.label in KEY_LABELS]
     if len(blocks) > 1:
         raise ConfigurationError(f"{blocks[1].where}: a second private key: leave one in the file")
     if not blocks and data[:1] != b"\x30":

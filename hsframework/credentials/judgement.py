@@ -19,20 +19,30 @@ def no_trust(chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
     raise HandshakeFailed(Failure.UNTRUSTED, "no trust is configured for this request")
 
 
+def no_name(chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Raise ``HandshakeFailed(NO_PEER_NAME)``: the :data:`Verify` for a client's request that names no peer."""
+    raise HandshakeFailed(Failure.NO_PEER_NAME, "give peer_name, or set any_peer_name")
+
+
 def judge_for(request: Request) -> Verify:
     """Return the :data:`Verify` for a request, by its trust, role and peer name.
 
-    Raises ``HandshakeFailed(INTERNAL)`` for a trust that cannot be read.
+    Raises ``HandshakeFailed(INTERNAL)`` for a trust that cannot be read, and ``HandshakeFailed(NO_PEER_NAME)`` for a
+    client's request without a name whose peer has to show a certificate.
     """
     if request.trust is None:
         return no_trust
+    if request.role is Role.CLIENT and request.peer_name is None and not request.any_peer_name:
+        if request.auth_mode is not AuthMode.PSK:
+            no_name(())
+        return no_name
     try:
         verifier = verifier_for(request.trust)
     except ConfigurationError as error:
         raise HandshakeFailed(Failure.INTERNAL, str(error)) from None
     is_client = request.role is Role.CLIENT
     purpose = Purpose.SERVER_AUTH if is_client else Purpose.CLIENT_AUTH
-    peer_name = request.peer_name if is_client else None
+    peer_name = request.peer_name if is_client and not request.any_peer_name else None
     return lambda chain: verifier.verify(chain, purpose=purpose, peer_name=peer_name, now=datetime.now(UTC))
 
 

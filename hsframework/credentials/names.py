@@ -5,7 +5,7 @@ The rules:
 * A reference that is an IP literal is compared with iPAddress entries only; anything else is a DNS name and is
   compared with dNSName entries only.  The subject's common name is never used.
 * DNS names are compared without regard to case; one trailing dot of the reference is dropped.  Internationalised names
-  are given and compared as A-labels (``xn--``); a reference with other letters matches no name.
+  are compared as A-labels (``xn--``), to which a reference with other letters is converted (RFC 5891, UTS #46).
 * ``*`` matches exactly one whole left-most label, in a pattern of three labels or more, but no A-label.  A pattern that
   would be an IP address with a number for ``*`` matches no name.
 """
@@ -22,6 +22,7 @@ from service_identity.hazmat import DNS_ID, DNSPattern
 
 from hsframework.credentials.certificate import printable
 from hsframework.failures import Failure, HandshakeFailed
+from hsframework.tls.host_names import ascii_name
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -57,13 +58,19 @@ def parse_ip_literal(name: str) -> IPAddress | None:
         return None
 
 
+def is_dns_pattern(name: str) -> bool:
+    """Return True for labels of letters, digits, ``-`` and ``_`` in 253 characters, the first of which may be ``*``."""
+    return len(name) <= _MAX_DNS_NAME and _DNS_PATTERN.fullmatch(name) is not None
+
+
 def describe_names(names: Sequence[x509.GeneralName]) -> str:
     """List the DNS names and addresses in ``names`` for a message: of bounded length, without control characters."""
-    shown = [printable(str(name.value), 64) for name in names if isinstance(name, (x509.DNSName, x509.IPAddress))]
-    if not shown:
+    known = [name for name in names if isinstance(name, (x509.DNSName, x509.IPAddress))]
+    if not known:
         return "no DNS name and no IP address"
-    rest = len(shown) - MAX_NAMES_SHOWN
-    return ", ".join(shown[:MAX_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    rest = len(known) - MAX_NAMES_SHOWN
+    shown = [printable(str(name.value), 64) for name in known[:MAX_NAMES_SHOWN]]
+    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _has_address(names: Sequence[x509.GeneralName], address: IPAddress) -> bool:
@@ -71,7 +78,7 @@ def _has_address(names: Sequence[x509.GeneralName], address: IPAddress) -> bool:
 
 
 def _has_dns_name(names: Sequence[x509.GeneralName], peer_name: str) -> bool:
-    reference = peer_name.removesuffix(".")
+    reference = ascii_name(peer_name).removesuffix(".")
     if len(reference) > _MAX_DNS_NAME or not _DNS_NAME.fullmatch(reference):
         return False
     try:

@@ -1,128 +1,249 @@
-"""Certificate revocation lists (RFC 5280 sections 5 and 6.3): complete ones, signed by the issuer itself.
+"""Certificate revocation lists (RFC 5280 sections 5 and 6.3).
 
 The rules:
 
-* A certificate is looked up in the lists of its issuer, at every level below the anchor.  If the Trust has no list of
-  an issuer, its certificates are not checked (``openssl verify -crl_check`` refuses them).
-* If the Trust has lists of an issuer, one must be usable: signed by the issuer's key, with key usage cRLSign if the
-  issuer has a key usage, without critical extensions, thisUpdate reached, nextUpdate present and not passed.  Else the
-  failure is ``UNTRUSTED``, because the certificate may be revoked.  Delta lists, indirect lists and partitioned lists
-  have critical extensions, and are refused by this rule.
-* A serial number in a list of the issuer is ``REVOKED``, whether or not that list has passed its nextUpdate.
+* A certificate is looked up in the lists of its issuer, at every level below the anchor.  Names are compared as
+  RFC 5280 section 7.1 says, never by their bytes.
+* A list counts if the issuer has signed it, or another certificate of the issuer's name that the Trust believes (an
+  authority that changes its key): a certificate with key usage cRLSign, if it has a key usage.
+* A serial number in a list that counts is ``REVOKED``, whatever else is the matter with the list.
+* If the Trust has lists of the issuer, those that are usable must cover the certificate, for every reason of revocation
+  (:mod:`~hsframework.credentials.scope`).  Usable: without unknown critical extensions, thisUpdate reached, nextUpdate
+  present and not passed.  Else the failure is ``UNTRUSTED``, because the certificate may be revoked.
+* If the Trust has no list of the issuer, ``crl_check`` of the Trust decides: ``if-present`` believes the certificate,
+  ``require`` refuses it (``UNTRUSTED``).
+* Delta lists and indirect lists are refused when the Trust is read: ``ConfigurationError``.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from cryptography import x509
 
-from hsframework.credentials.certificate import ParsedCertificate, unhandled_critical, weakness_of_signature
+from hsframework.credentials.certificate import (
+    Facts,
+    ParsedCertificate,
+    printable,
+    unhandled_critical,
+    weakness_of_signature,
+)
 from hsframework.credentials.der import crl_issuer
+from hsframework.credentials.distinguished import comparable
+from hsframework.credentials.scope import ALL_REASONS, coverage
+from hsframework.credentials.serials import RevokedSerials
 from hsframework.errors import ConfigurationError
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
 
 _ALWAYS = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+_HANDLED_EXTENSIONS = (x509.AuthorityKeyIdentifier, x509.CRLNumber, x509.IssuingDistributionPoint)
+
+Signers = Callable[[ParsedCertificate], Iterable[ParsedCertificate]]
+"""Returns the certificates of an issuer's name, other than itself, that may sign its lists."""
 
 
-@dataclass(frozen=True, slots=True)
-class _List:
+@dataclass(frozen=True, slots=True, eq=False)
+class RevocationList:
+    """One list, read."""
+
+    der: bytes
     crl: x509.CertificateRevocationList
+    issuer: bytes
+    """Its issuer's name, comparable."""
     this_update: datetime
     next_update: datetime | None
+    point: x509.IssuingDistributionPoint | None
+    serials: RevokedSerials
     defect: str
     """Reason for which it can never be used, or an empty text."""
 
+    @property
+    def label(self) -> str:
+        """Its issuer's name, for messages."""
+        return printable(self.crl.issuer.rfc4514_string()) or "(empty name)"
+
+    def problem_at(self, now: datetime) -> str:
+        """Return the reason for which it cannot be used ``now``, or an empty text."""
+        if self.defect:
+            return self.defect
+        if self.next_update is None:
+            return "it does not say when the next one is due"
+        if now > self.next_update:
+            return f"it was to be replaced by {self.next_update:%Y-%m-%d %H:%M:%SZ}"
+        if now < self.this_update:
+            return f"it holds from {self.this_update:%Y-%m-%d %H:%M:%SZ}"
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Clearance:
+    """The result for a path that is not revoked."""
+
+    since: datetime
+    until: datetime
+    lists: tuple[tuple[RevocationList, ...], ...]
+    """For each certificate below the anchor: the lists signed by its own issuer that clear it."""
+
 
 class RevocationLists:
-    """The revocation lists of one Trust, by issuer.  Raises ``ConfigurationError`` if one cannot be read."""
+    """The revocation lists of one Trust, by issuer.
 
-    def __init__(self, crls: Iterable[bytes]) -> None:
-        self._by_issuer: dict[bytes, list[_List]] = {}
+    Raises ``ConfigurationError`` if one cannot be read, or is of a kind that is not supported.
+    """
+
+    def __init__(self, crls: Iterable[bytes], *, required: bool = False) -> None:
+        self._required = required
+        self._by_issuer: dict[bytes, list[RevocationList]] = {}
         self._verified: dict[tuple[int, bytes], bool] = {}
         for number, der in enumerate(crls, start=1):
-            try:
-                with no_warnings():
-                    self._by_issuer.setdefault(crl_issuer(der), []).append(_read(der))
-            except PARSE_ERRORS as error:
-                raise ConfigurationError(
-                    f"certificate revocation list {number} of the trust cannot be read ({type(error).__name__}): "
-                    "replace it with one in PEM or DER form"
-                ) from error
+            entry = read_list(der, f"certificate revocation list {number} of the trust")
+            self._by_issuer.setdefault(entry.issuer, []).append(entry)
 
-    def check(self, path: Sequence[ParsedCertificate], now: datetime) -> tuple[datetime, datetime]:
-        """Check that no certificate of ``path`` (leaf first) is revoked; return begin and end of the result's validity.
+    def __iter__(self) -> Iterator[RevocationList]:
+        """Yield every list."""
+        return itertools.chain.from_iterable(self._by_issuer.values())
 
-        Raises ``HandshakeFailed``: ``REVOKED``, or ``UNTRUSTED`` if the lists of an issuer are all unusable.
+    def verify_signatures(self, signers: Iterable[ParsedCertificate]) -> None:
+        """Verify the signatures of ``signers`` on their lists, and remember the results: a long list takes a while."""
+        for signer in signers:
+            for entry in self._by_issuer.get(signer.subject, ()):
+                self.signed_by(entry, signer)
+
+    def check(self, path: Sequence[ParsedCertificate], now: datetime, signers: Signers) -> Clearance:
+        """Check that no certificate of ``path`` (leaf first) is revoked.
+
+        Raises ``HandshakeFailed``: ``REVOKED``, or ``UNTRUSTED`` for a certificate that may be revoked.
         """
         since, until = _ALWAYS
+        cleared = []
         for certificate, issuer in itertools.pairwise(path):
             lists = self._by_issuer.get(issuer.subject)
             if lists:
-                begin, end = self._check_one(certificate, issuer, lists, now)
+                begin, end, own = self._check_one(certificate, issuer, lists, now, signers)
                 since, until = max(since, begin), min(until, end)
-        return since, until
+                cleared.append(own)
+            elif self._required:
+                raise _may_be_revoked(certificate.facts, issuer.facts, "the trust has none, and requires one")
+            else:
+                cleared.append(())
+        return Clearance(since, until, tuple(cleared))
 
     def _check_one(
-        self, certificate: ParsedCertificate, issuer: ParsedCertificate, lists: list[_List], now: datetime
-    ) -> tuple[datetime, datetime]:
-        usable: list[tuple[datetime, datetime]] = []
-        problem = ""
-        for entry in lists:
-            if not self._signed_by(entry, issuer):
-                problem = problem or "its signature does not verify"
-                continue
-            if entry.crl.get_revoked_certificate_by_serial_number(certificate.facts.serial_number) is not None:
-                facts = certificate.facts
+        self,
+        certificate: ParsedCertificate,
+        issuer: ParsedCertificate,
+        lists: list[RevocationList],
+        now: datetime,
+        signers: Signers,
+    ) -> tuple[datetime, datetime, tuple[RevocationList, ...]]:
+        facts = certificate.facts
+        own = [entry for entry in lists if self.signed_by(entry, issuer)]
+        others = [] if len(own) == len(lists) else self._signed_by_others(issuer, lists, own, signers)
+        for entry in (*own, *others):
+            if facts.serial_number in entry.serials:
                 raise HandshakeFailed(Failure.REVOKED, f"{facts.label}, serial number {facts.serial_number:x}")
-            defect = entry.defect or _out_of_time(entry, now)
-            if not defect and entry.next_update is not None:
-                usable.append((entry.this_update, entry.next_update))
-            problem = problem or defect
-        key_usage = issuer.facts.key_usage
-        if key_usage is not None and not key_usage.crl_sign:
-            usable, problem = [], "its issuer's key usage has no cRLSign"
-        if not usable:
-            raise HandshakeFailed(
-                Failure.UNTRUSTED,
-                f"{certificate.facts.label} may be revoked: no list of {issuer.facts.label} is usable: {problem}",
-            )
-        return max(usable, key=lambda interval: interval[1])
+        covered: frozenset[x509.ReasonFlags] = frozenset()
+        used, problem = [], "" if own or others else "its signature does not verify"
+        own_covers = any(coverage(entry.point, facts).reasons for entry in own)
+        for entry in own if own_covers else (*own, *others):
+            found = coverage(entry.point, facts)
+            trouble = found.problem or entry.problem_at(now)
+            if not trouble:
+                covered |= found.reasons
+                used.append(entry)
+            problem = problem or trouble
+        if own_covers and _may_not_sign(issuer.facts):
+            covered, problem = frozenset(), "its issuer's key usage has no cRLSign"
+        if covered != ALL_REASONS:
+            raise _may_be_revoked(facts, issuer.facts, problem or "it does not cover every reason of revocation")
+        begin, end = _interval(used)
+        return begin, end, tuple(used) if own_covers else ()
 
-    def _signed_by(self, entry: _List, issuer: ParsedCertificate) -> bool:
-        """Return True if ``issuer`` signed the list; cached, since hashing a long list takes milliseconds."""
-        key = (id(entry), issuer.der)
+    def _signed_by_others(
+        self, issuer: ParsedCertificate, lists: list[RevocationList], own: list[RevocationList], signers: Signers
+    ) -> list[RevocationList]:
+        candidates = [signer for signer in signers(issuer) if not _may_not_sign(signer.facts)]
+        rest = [entry for entry in lists if entry not in own]
+        return [entry for entry in rest if any(self.signed_by(entry, signer) for signer in candidates)]
+
+    def signed_by(self, entry: RevocationList, signer: ParsedCertificate) -> bool:
+        """Return True if ``signer`` signed the list; cached, since hashing a long list takes milliseconds."""
+        key = (id(entry), signer.der)
         if key not in self._verified:
             if len(self._verified) > 256:
                 self._verified.clear()
             try:
                 # Typed for some public keys only; a key that cannot sign lists raises TypeError.
-                self._verified[key] = bool(
-                    entry.crl.is_signature_valid(issuer.facts.certificate.public_key())  # type: ignore[arg-type]
+                self._verified[key] = not signer.facts.weak_key and bool(
+                    entry.crl.is_signature_valid(signer.facts.certificate.public_key())  # type: ignore[arg-type]
                 )
-            except PARSE_ERRORS:
+            except (HandshakeFailed, *PARSE_ERRORS):
                 self._verified[key] = False
         return self._verified[key]
 
 
-def _read(der: bytes) -> _List:
+def read_list(der: bytes, name: str) -> RevocationList:
+    """Read a list.  ``name``: for messages.
+
+    Raises ``ConfigurationError`` for one that cannot be read, and for delta lists, indirect lists and lists of
+    attribute certificates, which are not supported.
+    """
+    try:
+        with no_warnings():
+            entry = _read(der)
+    except PARSE_ERRORS as error:
+        raise ConfigurationError(
+            f"{name}: the revocation list is damaged ({type(error).__name__}): copy the file again"
+        ) from error
+    unsupported = _unsupported(entry)
+    if unsupported:
+        raise ConfigurationError(
+            f"{name}: the revocation list of {entry.label} is {unsupported}, which is not supported: "
+            "use a complete list of the authority itself"
+        )
+    return entry
+
+
+def _read(der: bytes) -> RevocationList:
     crl = x509.load_der_x509_crl(der)
-    critical = unhandled_critical(crl.extensions, (x509.AuthorityKeyIdentifier, x509.CRLNumber))
+    serials = RevokedSerials(crl)
+    critical = (*unhandled_critical(crl.extensions, _HANDLED_EXTENSIONS), *sorted(serials.critical_extensions))
     defect = weakness_of_signature(crl)
     if critical:
-        defect = f"its critical extension {critical[0]} is not supported (delta, indirect or partitioned list)"
-    return _List(crl, crl.last_update_utc, crl.next_update_utc, defect)
+        defect = f"its critical extension {critical[0]} is not supported"
+    point = next((e.value for e in crl.extensions if isinstance(e.value, x509.IssuingDistributionPoint)), None)
+    issuer = comparable(crl_issuer(der))
+    return RevocationList(der, crl, issuer, crl.last_update_utc, crl.next_update_utc, point, serials, defect)
 
 
-def _out_of_time(entry: _List, now: datetime) -> str:
-    if entry.next_update is None:
-        return "it does not say when the next one is due"
-    if now > entry.next_update:
-        return f"it was to be replaced by {entry.next_update:%Y-%m-%d %H:%M:%SZ}"
-    if now < entry.this_update:
-        return f"it holds from {entry.this_update:%Y-%m-%d %H:%M:%SZ}"
+def _unsupported(entry: RevocationList) -> str:
+    """Return the kind of a list that is not supported, or an empty text."""
+    if any(isinstance(extension.value, x509.DeltaCRLIndicator) for extension in entry.crl.extensions):
+        return "a delta list"
+    if entry.serials.names_other_issuers or (entry.point is not None and entry.point.indirect_crl):
+        return "an indirect list"
+    if entry.point is not None and entry.point.only_contains_attribute_certs:
+        return "a list of attribute certificates"
     return ""
+
+
+def _may_not_sign(facts: Facts) -> bool:
+    return facts.key_usage is not None and not facts.key_usage.crl_sign
+
+
+def _interval(used: Sequence[RevocationList]) -> tuple[datetime, datetime]:
+    """Return the time in which the lists clear: of the longest one if each is complete, else of all together."""
+    intervals = [(entry.this_update, entry.next_update) for entry in used if entry.next_update is not None]
+    if all(entry.point is None or entry.point.only_some_reasons is None for entry in used):
+        return max(intervals, key=lambda interval: interval[1])
+    return max(begin for begin, _ in intervals), min(end for _, end in intervals)
+
+
+def _may_be_revoked(facts: Facts, issuer: Facts, problem: str) -> HandshakeFailed:
+    return HandshakeFailed(
+        Failure.UNTRUSTED, f"{facts.label} may be revoked: no list of {issuer.label} is usable: {problem}"
+    )

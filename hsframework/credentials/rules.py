@@ -26,14 +26,30 @@ class Purpose(enum.Enum):
 
 
 def check_readable(path: Sequence[ParsedCertificate]) -> None:
-    """Check for weak keys and unknown critical extensions.  Raises ``HandshakeFailed(BAD_CERTIFICATE)``."""
-    for certificate in path:
+    """Check for weak keys, unknown critical extensions, and below the anchor for ambiguous forms.
+
+    Raises ``HandshakeFailed(BAD_CERTIFICATE)``.
+    """
+    for position, certificate in enumerate(path):
         facts = certificate.facts
+        problem = _problem_of_form(certificate)
+        if problem and position + 1 < len(path):
+            raise HandshakeFailed(Failure.BAD_CERTIFICATE, f"{facts.label}: {problem}")
         if facts.weak_key:
             raise HandshakeFailed(Failure.BAD_CERTIFICATE, f"{facts.label}: {facts.weak_key}")
         if facts.unhandled_critical:
             unknown = ", ".join(facts.unhandled_critical[:4])
             raise HandshakeFailed(Failure.BAD_CERTIFICATE, f"{facts.label}: unknown critical extension {unknown}")
+
+
+def _problem_of_form(certificate: ParsedCertificate) -> str:
+    """Return the defect of a certificate's form that another reader could take for something else, or an empty text."""
+    facts = certificate.facts
+    if not 0 < facts.serial_number < 1 << 159:
+        return "its serial number is not a positive one of at most 20 octets (RFC 5280 section 4.1.2.2)"
+    if facts.name_constraints is not None and not facts.is_authority:
+        return "it has name constraints and is no authority (RFC 5280 section 4.2.1.10)"
+    return ""
 
 
 def check_validity(path: Sequence[ParsedCertificate], now: datetime) -> tuple[datetime, datetime]:
@@ -63,6 +79,14 @@ def check_usage(path: Sequence[ParsedCertificate], purpose: Purpose) -> None:
         usages = certificate.facts.extended_key_usage
         if usages is not None and purpose.value not in usages:
             raise _wrong_usage(certificate.facts, f"its extended key usage has no {purpose.name}")
+    check_authorities(path)
+
+
+def check_authorities(path: Sequence[ParsedCertificate]) -> None:
+    """Check basic constraints, path length and key usage of every certificate above the first.
+
+    Raises ``HandshakeFailed(WRONG_USAGE)``.
+    """
     below = 0  # authorities between this one and the leaf that are not self-issued
     for depth, authority in enumerate(path[1:], start=1):
         _check_authority(authority, below, is_anchor=depth == len(path) - 1)

@@ -1,21 +1,23 @@
 """Trust anchors and revocation lists from files, directories and the system's bundle.
 
-A file is a PEM bundle (comments and other blocks are ignored) or one DER certificate.  Every file of a directory is
-read, once; links for OpenSSL's look-up by hash lead to files that are read already.
+A file is a PEM bundle (comments and private keys are ignored, any other block is refused) or one item in DER.  Every
+file of a directory is read, once; links for OpenSSL's look-up by hash lead to files that are read already.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography import x509
 
-from hsframework.credentials.der import certificate_names
-from hsframework.credentials.files import pem_blocks, read_public
+from hsframework.credentials.certificate import ParsedCertificate
+from hsframework.credentials.files import KEY_LABELS, pem_blocks, read_public
+from hsframework.credentials.revocation import read_list
 from hsframework.errors import ConfigurationError
-from hsframework.interface import Trust
+from hsframework.interface import CrlCheck, Trust
 from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
 
 StrPath = str | os.PathLike[str]
@@ -32,9 +34,21 @@ SYSTEM_BUNDLES = (
 
 _CERTIFICATE_LABELS = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
 _CRL_LABELS = frozenset({"X509 CRL"})
+_CONVERSIONS = {
+    "TRUSTED CERTIFICATE": "convert it with 'openssl x509 -in FILE -out NEW'",
+    "PKCS7": "convert it with 'openssl pkcs7 -in FILE -print_certs -out NEW'",
+    "X509 CRL": "name the file of the revocation list as such, and leave the list out of the others",
+    "CERTIFICATE": "leave the certificates out of the file of the revocation lists",
+}
+"""Advice for blocks that are refused, by label."""
+_IGNORED_LABELS = KEY_LABELS | {"EC PARAMETERS", "DH PARAMETERS"}
+_PKCS7_TYPE = bytes.fromhex("06092a864886f70d0107")
+_PKCS12_VERSION = bytes.fromhex("020103")
 
 
-def load_trust(paths: Iterable[StrPath], crl_paths: Iterable[StrPath] = ()) -> Trust:
+def load_trust(
+    paths: Iterable[StrPath], crl_paths: Iterable[StrPath] = (), *, crl_check: CrlCheck = CrlCheck.IF_PRESENT
+) -> Trust:
     """Load all certificates in ``paths`` (files or directories) as anchors, and the revocation lists in ``crl_paths``.
 
     Raises ``ConfigurationError`` for a file that cannot be read, contains none, or contains a damaged one.
@@ -42,7 +56,7 @@ def load_trust(paths: Iterable[StrPath], crl_paths: Iterable[StrPath] = ()) -> T
     for given in (paths, crl_paths):
         if isinstance(given, str | os.PathLike):  # its letters would be taken for paths
             raise ConfigurationError(f"one path was given, {str(given)!r}: give a list of them")
-    return Trust(anchors=_load(paths, certificates_in), crls=_load(crl_paths, crls_in))
+    return Trust(anchors=_load(paths, certificates_in), crls=_load(crl_paths, crls_in), crl_check=crl_check)
 
 
 def system_trust(candidates: Sequence[StrPath] = SYSTEM_BUNDLES) -> Trust:
@@ -65,9 +79,10 @@ def system_trust(candidates: Sequence[StrPath] = SYSTEM_BUNDLES) -> Trust:
 def certificates_in(data: bytes, name: str, *, tolerant: bool = False) -> tuple[bytes, ...]:
     """Return the DER certificates in the contents of a PEM bundle or a DER file, in order.
 
-    ``name``: for messages.  Raises ``ConfigurationError`` for one that cannot be read; ``tolerant``: it is left out.
+    ``name``: for messages.  Private keys may be there too.  Raises ``ConfigurationError`` for a certificate that cannot
+    be read and for a block of another kind; ``tolerant``: they are left out.
     """
-    return _items_in(data, name, "certificate", _CERTIFICATE_LABELS, _check_certificate, tolerant=tolerant)
+    return _items_in(data, name, _CERTIFICATES, tolerant=tolerant)
 
 
 def crls_in(data: bytes, name: str) -> tuple[bytes, ...]:
@@ -75,39 +90,66 @@ def crls_in(data: bytes, name: str) -> tuple[bytes, ...]:
 
     ``name``: for messages.  Raises ``ConfigurationError`` for one that cannot be read.
     """
-    return _items_in(data, name, "revocation list", _CRL_LABELS, _check_crl)
+    return _items_in(data, name, _LISTS)
 
 
-def _check_certificate(der: bytes) -> None:
-    certificate_names(der)
+def _check_certificate(der: bytes, where: str) -> None:
+    ParsedCertificate(der)
     x509.load_der_x509_certificate(der)
 
 
-def _check_crl(der: bytes) -> None:
-    x509.load_der_x509_crl(der)
+def _check_crl(der: bytes, where: str) -> None:
+    read_list(der, where)
 
 
-def _items_in(
-    data: bytes, name: str, kind: str, labels: frozenset[str], check: Callable[[bytes], None], *, tolerant: bool = False
-) -> tuple[bytes, ...]:
-    items = [(block.der, block.where) for block in pem_blocks(data, name) if block.label in labels]
+class _Kind(NamedTuple):
+    """A kind of item that a file holds."""
+
+    noun: str
+    labels: Set[str]
+    check: Callable[[bytes, str], None]
+    """Raises one of ``PARSE_ERRORS`` or ``ConfigurationError`` for a DER item that cannot be used."""
+
+
+_CERTIFICATES = _Kind("certificate", _CERTIFICATE_LABELS, _check_certificate)
+_LISTS = _Kind("revocation list", _CRL_LABELS, _check_crl)
+
+
+def _items_in(data: bytes, name: str, kind: _Kind, *, tolerant: bool = False) -> tuple[bytes, ...]:
+    items = []
+    for block in pem_blocks(data, name):
+        if block.label in kind.labels:
+            items.append((block.der, block.where))
+        elif block.label not in _IGNORED_LABELS and not tolerant:
+            advice = _CONVERSIONS.get(block.label, "leave it out")
+            raise ConfigurationError(f"{block.where}: a {block.label} block, where a {kind.noun} belongs: {advice}")
     if not items and data[:1] == b"\x30" and data[1:2] > b"\x80":  # a SEQUENCE of 128 bytes or more
         items = [(data, name)]
     result = []
     for der, where in items:
         try:
             with no_warnings():
-                check(der)
+                kind.check(der, where)
         except PARSE_ERRORS:
             if not tolerant:
-                raise ConfigurationError(f"{where}: the {kind} is damaged: copy the file again") from None
+                raise ConfigurationError(f"{where}: {_problem_of(der, kind)}") from None
         else:
             result.append(der)
     return tuple(result)
 
 
+def _problem_of(der: bytes, kind: _Kind) -> str:
+    """Return what a DER item is that could not be read, and what to do."""
+    head = der[:24]
+    if _PKCS12_VERSION in head[2:8]:
+        return "this is PKCS#12: convert it with 'openssl pkcs12 -in FILE -nodes -out NEW'"
+    if _PKCS7_TYPE in head:
+        return "this is PKCS#7: convert it with 'openssl pkcs7 -inform der -in FILE -print_certs -out NEW'"
+    return f"the {kind.noun} is damaged: copy the file again"
+
+
 def _load(paths: Iterable[StrPath], read: Callable[[bytes, str], tuple[bytes, ...]]) -> tuple[bytes, ...]:
-    kind = "certificate" if read is certificates_in else "revocation list"
+    kind = _CERTIFICATES.noun if read is certificates_in else _LISTS.noun
     items: dict[bytes, None] = {}
     for path in map(Path, paths):
         found = [item for file in _files_of(path) for item in read(read_public(file), str(file))]

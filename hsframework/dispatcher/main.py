@@ -8,6 +8,7 @@ import os
 import resource
 import socket
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 
 import structlog
 
@@ -72,6 +73,16 @@ def run(
         close_listeners(sockets)
 
 
+def _observe(dispatcher: Dispatcher, vault: Vault) -> None:
+    """Set the gauges, and log the credentials that do not serve."""
+    dispatcher.metrics.gauges = {
+        "hsframework_requests_pending": lambda: len(dispatcher.requests),
+        "hsframework_credential_findings": lambda: len(vault.findings(datetime.now(UTC))),
+    }
+    for finding in vault.findings(datetime.now(UTC)):
+        _log.warning("a credential does not serve", where=finding.where, problem=finding.detail)
+
+
 async def _serve(
     configuration: Configuration,
     sockets: Mapping[str, socket.socket],
@@ -85,7 +96,7 @@ async def _serve(
     for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
     dispatcher = Dispatcher(configuration, expected_groups=expected_groups)
-    dispatcher.metrics.gauges = {"hsframework_requests_pending": lambda: len(dispatcher.requests)}
+    _observe(dispatcher, vault)
     dispatcher.offload = OffloadLookup()
     listen = configuration.metrics.listen
     start_metrics = metrics_server(dispatcher.metrics, listen) if listen else None
@@ -143,7 +154,7 @@ def within_fd_limit(configuration: Configuration) -> Configuration:
         return configuration
     limited = within_fds(configuration, most)
     if limited != configuration:
-        _log.info(
+        _log.debug(
             "the limit of open files lowers limits.per-source",
             open_files=most,
             per_source=limited.limits.per_source,

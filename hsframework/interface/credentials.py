@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import hmac
 from dataclasses import dataclass
@@ -64,6 +65,15 @@ class PresharedKey:
     """The hash of the key schedule: ``"sha256"`` or ``"sha384"``."""
 
 
+class CrlCheck(enum.StrEnum):
+    """Treatment of a certificate whose authority has no revocation list in the trust."""
+
+    IF_PRESENT = "if-present"
+    """The certificate is accepted.  Lists that are there have to be usable, and to cover it."""
+    REQUIRE = "require"
+    """Refuse it."""
+
+
 @dataclass(frozen=True)
 class Trust:
     """The authorities to trust, and their revocations.
@@ -75,11 +85,13 @@ class Trust:
     """DER certificates of the trusted authorities."""
     crls: tuple[bytes, ...] = ()
     """DER certificate revocation lists (RFC 5280 section 5)."""
+    crl_check: CrlCheck = CrlCheck.IF_PRESENT
+    """Treatment of a certificate whose authority has no list here."""
 
     @cached_property
     def digest(self) -> bytes:
         """Return SHA-256 over every item with its length, 32 bytes."""
-        state = hashlib.sha256()
+        state = hashlib.sha256(self.crl_check.encode())
         for tag, items in ((b"A", self.anchors), (b"R", self.crls)):
             for item in items:
                 state.update(tag + len(item).to_bytes(4, "big"))

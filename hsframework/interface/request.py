@@ -103,6 +103,9 @@ class Request:
     """In seconds on the monotonic clock (``time.monotonic``, ``loop.time``): the handshake has ended by then."""
     peer_name: str | None = None
     """A client's request: the DNS name or IP address that the peer must prove, and the name to ask for (SNI)."""
+    any_peer_name: bool = False
+    """A client's request: the peer's certificate may have any name.  Without it a request that names no peer is refused
+    where certificates are judged."""
     local_address: str | None = None
     """``address:port`` of our end, an IPv6 address in brackets; for logs."""
     peer_address: str | None = None

@@ -4,6 +4,7 @@ They are large (a system's bundle has 200 KiB, a revocation list may have megaby
 they are sent once to each worker.  The content is a sequence of records::
 
     u32 kind (1 anchor, 2 revocation list), u32 length, then so many bytes of DER       (host byte order, no padding)
+    u32 kind (3 a list is required of every authority), u32 length 0
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import os
 import struct
 
 from hsframework.errors import MessageError
-from hsframework.interface import Trust
+from hsframework.interface import CrlCheck, Trust
 
 ANCHOR = 1
 REVOCATION_LIST = 2
+LISTS_REQUIRED = 3
 MAX_SIZE = 256 * 1024 * 1024
 """Bytes of a trust file at most."""
 
@@ -62,12 +64,14 @@ def encode_trust(trust: Trust) -> bytes:
     for kind, items in ((ANCHOR, trust.anchors), (REVOCATION_LIST, trust.crls)):
         for item in items:
             parts += (_RECORD.pack(kind, len(item)), item)
+    if trust.crl_check is CrlCheck.REQUIRE:
+        parts.append(_RECORD.pack(LISTS_REQUIRED, 0))
     return b"".join(parts)
 
 
 def decode_trust(content: bytes) -> Trust:
     """Decode the records of a trust.  Raises MessageError."""
-    found: dict[int, list[bytes]] = {ANCHOR: [], REVOCATION_LIST: []}
+    found: dict[int, list[bytes]] = {ANCHOR: [], REVOCATION_LIST: [], LISTS_REQUIRED: []}
     offset = 0
     while offset < len(content):
         if len(content) - offset < _RECORD.size:
@@ -78,4 +82,5 @@ def decode_trust(content: bytes) -> Trust:
             raise MessageError("a trust file is cut off, or has a record of unknown kind")
         found[kind].append(content[offset : offset + length])
         offset += length
-    return Trust(tuple(found[ANCHOR]), tuple(found[REVOCATION_LIST]))
+    check = CrlCheck.REQUIRE if found[LISTS_REQUIRED] else CrlCheck.IF_PRESENT
+    return Trust(tuple(found[ANCHOR]), tuple(found[REVOCATION_LIST]), check)

@@ -62,8 +62,8 @@ ROLES = (
 """Words for the two sides of one thing: in a name, one takes the other's place."""
 ENDS = {"popleft": "pop", "appendleft": "append", "extendleft": "extend", "min": "max", "max": "min"}
 """Functions that take one end of an order, and those that take the other."""
-TYPED = frozenset(("isinstance", "issubclass", "getattr", "cast", "field"))
-"""Functions whose arguments no swap can mistake."""
+FIXED = frozenset(("isinstance", "issubclass", "getattr", "cast", "field", "min", "max"))
+"""Functions whose arguments no swap can mistake, or whose result none can change."""
 
 
 def members_of(tree: ast.Module) -> Names:
@@ -130,7 +130,7 @@ def arithmetic(node: ast.AST, names: Names) -> Iterator[Change]:
 
 def arguments(node: ast.AST, names: Names) -> Iterator[Change]:
     """Swap two neighbouring arguments of a call."""
-    if not isinstance(node, ast.Call) or _last_name(node.func) in TYPED:
+    if not isinstance(node, ast.Call) or _last_name(node.func) in FIXED:
         return
     for index, (first, second) in enumerate(zip(node.args, node.args[1:], strict=False)):
         if isinstance(first, ast.Starred) or isinstance(second, ast.Starred) or ast.dump(first) == ast.dump(second):

@@ -28,8 +28,8 @@ from typing import Any, TypeVar
 from hsframework.registry.plugins import plugin_names
 
 ROOT = Path(__file__).parents[2]
-WAIT = 30.0
-"""Seconds after which what should have happened long ago has not."""
+WAIT = 90.0
+"""Seconds after which what should have happened long ago has not: half of a test's time, for a machine under load."""
 
 _PIPE_SIZE = 1 << 20
 T = TypeVar("T")

@@ -16,7 +16,6 @@ import errno
 import socket
 import sys
 import time
-from dataclasses import replace
 
 from hsframework.cli.options.address import add_port, format_address
 from hsframework.cli.options.facts import report_failure, report_session
@@ -33,6 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("host", metavar="HOST", help="name or address of the server")
     add_port(parser)
     parser.add_argument("--servername", metavar="NAME", help="name that the server must prove (default: HOST)")
+    parser.add_argument(
+        "--any-name",
+        action="store_true",
+        help="accept a certificate of any name: whoever the trust certifies is believed",
+    )
     add_handshake(parser)
 
 
@@ -42,7 +46,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def client_options(arguments: argparse.Namespace) -> HandshakeOptions:
     """Return the options of the handshake that the command line asks for.  Raises ConfigurationError."""
-    return replace(handshake_options(arguments), peer_name=arguments.servername or arguments.host)
+    return handshake_options(
+        arguments,
+        peer_name=arguments.servername or arguments.host,
+        any_peer_name=arguments.any_name,
+    )
 
 
 async def _connect(arguments: argparse.Namespace, options: HandshakeOptions) -> int:

@@ -13,6 +13,7 @@ import resource
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from hsframework.cli.options.installed import try_plugins
@@ -146,11 +147,14 @@ def check_credentials(settings: Configuration) -> Iterable[Finding]:
     from hsframework.dispatcher.keys.vault import Vault
 
     try:
-        Vault(settings)
+        findings = Vault(settings).findings(datetime.now(UTC))
     except ConfigurationError as error:
         yield Finding(
             "credentials", "missing", str(error), "mend the file or its entry; the service does not start without"
         )
+        return
+    for finding in findings:
+        yield Finding(finding.where, "note", finding.detail, "replace the file; the service starts with it")
 
 
 def check_dispatcher(settings: Configuration) -> Finding:

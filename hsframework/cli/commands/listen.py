@@ -75,7 +75,7 @@ def listen_address(words: list[str]) -> tuple[str, int]:
 
 def server_options(arguments: argparse.Namespace) -> HandshakeOptions:
     """Return the options of the handshakes that the command line asks for.  Raises ConfigurationError."""
-    options = handshake_options(arguments)
+    options = handshake_options(arguments, role=Role.SERVER)
     if not (options.identities or options.psks or options.profile or options.attributes):
         raise ConfigurationError(
             "a server must prove who it is: give --cert and --key, --psk-file, or --profile; a protocol with other "
@@ -89,7 +89,7 @@ def server_options(arguments: argparse.Namespace) -> HandshakeOptions:
             f"--client-certificate {demand}: name the clients' authority with --ca or --system-trust"
         )
     asked = None if demand is None else CertificateDemand[demand.upper()]
-    return dataclasses.replace(options, role=Role.SERVER, client_certificate=asked)
+    return dataclasses.replace(options, client_certificate=asked)
 
 
 async def _listen(host: str, port: int, arguments: argparse.Namespace, options: HandshakeOptions) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hsframework.credentials.identities import load_identity
 from hsframework.credentials.psk import load_psk_file, parse_psks
 from hsframework.credentials.trust import load_trust, system_trust
 from hsframework.errors import ConfigurationError
-from hsframework.interface import Identity, PresharedKey, Trust
+from hsframework.interface import CrlCheck, Identity, PresharedKey, Trust
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system-trust", action="store_true", help="trust the authorities that the system trusts")
     parser.add_argument(
         "--crl", metavar="FILE", action="append", type=file_name, help="revocation list, PEM or DER; may be repeated"
+    )
+    parser.add_argument(
+        "--crl-check",
+        choices=[check.value for check in CrlCheck],
+        default=CrlCheck.IF_PRESENT.value,
+        help="require: refuse a certificate whose authority has no revocation list (default: if-present)",
     )
     parser.add_argument(
         "--cert",
@@ -83,11 +90,11 @@ def presharedkeys(arguments: argparse.Namespace) -> tuple[PresharedKey, ...]:
 def trust(arguments: argparse.Namespace) -> Trust | None:
     """Load the trust of --ca, --system-trust and --crl; None without any.  Raises ConfigurationError."""
     anchors: tuple[bytes, ...] = system_trust().anchors if arguments.system_trust else ()
-    named = load_trust(arguments.ca or (), arguments.crl or ())
+    named = load_trust(arguments.ca or (), arguments.crl or (), crl_check=CrlCheck(arguments.crl_check))
     if named.crls and not (anchors or named.anchors):
         raise ConfigurationError("--crl without trust: name authorities with --ca or --system-trust")
     anchors += named.anchors
-    return Trust(tuple(dict.fromkeys(anchors)), named.crls) if anchors else None
+    return replace(named, anchors=tuple(dict.fromkeys(anchors))) if anchors else None
 
 
 def file_name(text: str) -> Path:

@@ -6,6 +6,7 @@ Each field of :class:`~hsframework.client.HandshakeOptions` that both commands h
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from hsframework.cli.options import attributes, credentials
 from hsframework.cli.options.service import add_runtime_dir
@@ -47,8 +48,8 @@ def _add_talk(parser: argparse.ArgumentParser) -> None:
     add_runtime_dir(parser)
 
 
-def handshake_options(arguments: argparse.Namespace) -> HandshakeOptions:
-    """Return the options of the handshake that the command line asks for, as far as the commands share them.
+def handshake_options(arguments: argparse.Namespace, **own: Any) -> HandshakeOptions:
+    """Return the options of the handshake that the command line asks for; ``own``: the fields of one command alone.
 
     Raises ConfigurationError.
     """
@@ -63,6 +64,7 @@ def handshake_options(arguments: argparse.Namespace) -> HandshakeOptions:
         tls_priorities=arguments.tls_priorities,
         attributes=attributes.attributes(arguments),
         timeout=arguments.timeout,
+        **own,
     )
 
 

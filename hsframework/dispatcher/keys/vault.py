@@ -7,21 +7,29 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from hsframework.configuration.settings import Configuration, Profile, TrustSettings
+from hsframework.credentials.findings import CredentialFinding, TrustExamination, identity_findings
 from hsframework.credentials.identities import load_identity
 from hsframework.credentials.psk import load_psk_file
 from hsframework.credentials.trust import load_trust, system_trust
 from hsframework.errors import ConfigurationError, RequestRefused
-from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Secret, Trust
+from hsframework.interface import AuthMode, CertificateDemand, CrlCheck, Identity, PresharedKey, Role, Secret, Trust
 from hsframework.tls.priorities import MAX_LENGTH
 
 DEFAULT_PROFILE = "default"
-_OWN = frozenset(("identity", "psk", "trust-anchor", "crl", "client-certificate", "alpn", "tls-priorities"))
+_OWN = frozenset(
+    ("identity", "psk", "trust-anchor", "crl", "crl-check", "client-certificate", "alpn", "tls-priorities")
+)
 """Attributes that a consumer may bring in place of its profile's; of TLS policies, beside it."""
+
+
+_ROLES = {"kernel-client": (Role.CLIENT,), "kernel-server": (Role.SERVER,)}
+"""Roles of the profiles that have one role alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +87,9 @@ class Vault:
         profile = self._profile(profile_name)
         trust = self._trust[profile.trust] if profile.trust else None
         if values.get("trust-anchor"):
-            trust = Trust(tuple(values["trust-anchor"]), tuple(values.get("crl", ())))
-        elif values.get("crl"):
+            check = _member(_crl_check, values.get("crl-check", 0), "crl-check")
+            trust = Trust(tuple(values["trust-anchor"]), tuple(values.get("crl", ())), check)
+        elif values.get("crl") or "crl-check" in values:
             raise RequestRefused("revocation lists come with the trust anchors that issued them", errno=errno.EINVAL)
         demand = values.get("client-certificate")
         return Credentials(
@@ -93,6 +102,25 @@ class Vault:
             alpn=tuple(values.get("alpn", ())) or profile.alpn,
             tls_priorities=_brought_policy(values) + _profile_policy(profile),
         )
+
+    def findings(self, now: datetime) -> list[CredentialFinding]:
+        """Return what does not serve ``now``: certificates and revocation lists, by the tables that name them."""
+        found = [finding for examination in self._examined.values() for finding in examination.findings(now)]
+        roles: dict[str, set[Role]] = {}
+        for name, profile in self._profiles.items():
+            for own in profile.identities:
+                roles.setdefault(own, set()).update(_ROLES.get(name, ()))
+                examination = self._examined.get(profile.trust) if profile.trust else None
+                if examination is not None and not examination.certifies(self._identities[own]):
+                    detail = f"profiles.{name} trusts {profile.trust!r}, which does not certify this identity"
+                    found.append(CredentialFinding(f"identities.{own}", detail))
+        for own, identity in self._identities.items():
+            found += identity_findings(f"identities.{own}", identity, tuple(roles.get(own, ())), now)
+        return found
+
+    @cached_property
+    def _examined(self) -> dict[str, TrustExamination]:
+        return {name: TrustExamination(f"trust.{name}", trust) for name, trust in self._trust.items()}
 
     @cached_property
     def system_trust(self) -> Trust:
@@ -153,6 +181,12 @@ def _profile_policy(profile: Profile) -> tuple[str, ...]:
     return () if profile.tls_priorities is None else (profile.tls_priorities,)
 
 
+def _crl_check(number: int) -> CrlCheck:
+    if not 0 <= number < len(CrlCheck):
+        raise ValueError(number)
+    return tuple(CrlCheck)[number]
+
+
 def _member(kind: Any, value: int, name: str) -> Any:
     try:
         return kind(value)
@@ -175,10 +209,10 @@ def auth_mode_of(values: Mapping[str, Any]) -> AuthMode:
 
 
 def _load_trust(settings: TrustSettings) -> Trust:
-    own = load_trust(settings.bundle, settings.crl)
+    own = load_trust(settings.bundle, settings.crl, crl_check=CrlCheck(settings.crl_check))
     if not settings.system:
         return own
-    return Trust(own.anchors + system_trust().anchors, own.crls)
+    return replace(own, anchors=own.anchors + system_trust().anchors)
 
 
 def _named(where: str, load: Any) -> Any:

@@ -19,7 +19,7 @@ def policy(request: Request, version: int = 0) -> Policy:
 
     ``version``: of QUIC, where it is known before the handshake.
     """
-    peer = (request.peer_name, request.peer_address) if request.role is Role.CLIENT else ()
+    peer = (request.peer_name, request.any_peer_name, request.peer_address) if request.role is Role.CLIENT else ()
     parts: tuple[object, ...] = (
         request.role,
         request.group,

@@ -4,9 +4,9 @@ A context holds what many handshakes share: cipher suites, groups, certificates 
 asked for.  All that belongs to one handshake (name, trust, ALPN, pre-shared key) hangs on the connection.
 
 Certificates: a server's context has one identity and sends its chain as given; which identity is chosen before
-(:mod:`hsframework.credentials.selection`).  A client learns only in mid-handshake which signatures its server takes,
-so its context may have several identities, one of each key type (the first of a type wins); OpenSSL chooses, and finds
-each leaf's chain among the intermediates of all.
+(:mod:`hsframework.credentials.selection`).  A client learns only in mid-handshake which signatures its server takes:
+its context may have several identities, one of each key type (the first of a type wins), and its connection then shows
+the first that fits.  OpenSSL finds each leaf's chain among the intermediates of all.
 """
 
 from __future__ import annotations
@@ -191,12 +191,11 @@ def _load_several(context: SSL.Context, identities: Sequence[Identity]) -> None:
     loaded: set[str] = set()
     intermediates: set[bytes] = set()
     for identity in identities:
-        kind = key_type(identity)
-        if kind in loaded:
-            continue
-        loaded.add(kind)
-        _load_leaf(context, identity)
         intermediates.update(identity.chain[1:])
+        kind = key_type(identity)
+        if kind not in loaded:
+            loaded.add(kind)
+            _load_leaf(context, identity)
     for der in intermediates:
         store.add_cert(crypto.load_certificate(crypto.FILETYPE_ASN1, der))
 

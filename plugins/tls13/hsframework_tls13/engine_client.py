@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from hsframework.credentials.judgement import Verify, no_trust
+from hsframework.credentials.selection import select_identity
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Identity, PresharedKey, Role
+from hsframework.tls.messages import check_certificate_request
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.engine_core import Engine, suites_for
-from hsframework_tls13.openssl import Connection
+from hsframework_tls13.openssl import CERTIFICATE_REQUEST, Connection
 from hsframework_tls13.policy import Choices
 
 
@@ -41,6 +43,7 @@ class ClientEngine(Engine):
         super().__init__(contexts, alpn=alpn, verify=verify, suites=suites, choices=choices)
         choices = self._choices
         self._psk = psk
+        self._identities = tuple(identities)
         if psk is None:
             context = contexts.client(identities, self._suites, choices=choices, best_group_alone=best_group_alone)
         else:
@@ -53,12 +56,17 @@ class ClientEngine(Engine):
     def _feed(self, records: bytes) -> int:
         return self._take(records)
 
-    def on_certificate(self, chain: Callable[[], tuple[bytes, ...]], error: int) -> None:
+    def on_message(self, kind: int, body: bytes) -> None:
+        super().on_message(kind, body)
+        if kind == CERTIFICATE_REQUEST and len(self._identities) > 1:
+            self._choose(check_certificate_request(body))
+
+    def on_certificate(self) -> None:
         """Judge the server's certificates.
 
         After a refusal OpenSSL goes on up to the keys under which the alert has to go; its flight is dropped.
         """
-        super().on_certificate(chain, error)
+        super().on_certificate()
 
     def _judge(self, chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
         if self._psk is not None:
@@ -66,6 +74,17 @@ class ClientEngine(Engine):
                 Failure.NO_COMMON_PARAMETERS, "the server does not take the pre-shared key and shows a certificate"
             )
         return super()._judge(chain)
+
+    def _choose(self, theirs: tuple[int, ...]) -> None:
+        """Show the first identity that the server takes; OpenSSL's context has one alone of each type of key."""
+        own = self._choices.signatures
+        try:
+            fitting = tuple(code for code in theirs if code in own) if own else theirs
+            chosen = select_identity(self._identities, fitting, None)
+            if chosen is not None and self._connection is not None:
+                self._connection.show(chosen)
+        except (ValueError, IndexError) as error:
+            raise HandshakeFailed(Failure.NO_KEY, f"our own certificate cannot be used: {error}") from None
 
     def _check(self, connection: Connection) -> None:
         if self._psk is None and not self._believed:

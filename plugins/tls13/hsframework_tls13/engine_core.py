@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from binascii import unhexlify
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hsframework.credentials.judgement import Verify
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import PeerIdentity, PresharedKey, Role, Secret
+from hsframework.tls.messages import check_certificate
 from hsframework_tls13.ciphers import BY_NAME, CipherSuite
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.openssl import (
-    WEAK_CERTIFICATE_ERRORS,
+    CERTIFICATE,
     Callbacks,
     Connection,
     Problem,
@@ -76,6 +77,8 @@ class Engine(Callbacks):
         self._connection: Connection | None = None
         self._output = b""
         self._psk: PresharedKey | None = None
+        self._sent = b""
+        """The peer's Certificate message: OpenSSL's server keeps only the certificates that it would use itself."""
         self._believed: tuple[bytes, ...] | None = None
         self._refusal: HandshakeFailed | None = None
         self._failed: HandshakeFailed | None = None
@@ -136,12 +139,14 @@ class Engine(Callbacks):
     def wants_alpn(self) -> bool:
         return bool(self._alpn)
 
-    def on_certificate(self, chain: Callable[[], tuple[bytes, ...]], error: int) -> Failure | None:
-        if error in WEAK_CERTIFICATE_ERRORS:
-            self._refusal = HandshakeFailed(Failure.BAD_CERTIFICATE, "a key or signature in the chain is too weak")
-        elif self._believed is None and self._refusal is None:
+    def on_message(self, kind: int, body: bytes) -> None:
+        if kind == CERTIFICATE:
+            self._sent = body
+
+    def on_certificate(self) -> Failure | None:
+        if self._believed is None and self._refusal is None:
             try:
-                self._believed = self._judge(chain())
+                self._believed = self._judge(check_certificate(self._sent))
             except HandshakeFailed as refusal:
                 self._refusal = _fresh(refusal)
         return None if self._refusal is None else self._refusal.failure
@@ -155,7 +160,10 @@ class Engine(Callbacks):
         return None
 
     def callback_failed(self, error: Exception) -> None:
-        self._refusal = HandshakeFailed(Failure.INTERNAL, f"{type(error).__name__} while OpenSSL asked: {error}")
+        if isinstance(error, HandshakeFailed):
+            self._refusal = self._refusal or _fresh(error)
+        else:
+            self._refusal = HandshakeFailed(Failure.INTERNAL, f"{type(error).__name__} while OpenSSL asked: {error}")
 
     # Different in each role.
 

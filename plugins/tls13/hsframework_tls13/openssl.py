@@ -19,7 +19,7 @@ from OpenSSL import SSL, crypto
 from OpenSSL._util import ffi as _ffi, lib as _lib
 
 from hsframework.failures import Failure
-from hsframework.interface import PresharedKey
+from hsframework.interface import Identity, PresharedKey
 
 MODE_NO_AUTO_CHAIN = 0x8
 MODE_RELEASE_BUFFERS = SSL.MODE_RELEASE_BUFFERS
@@ -39,8 +39,11 @@ _VERIFY_ERRORS = {
 }
 """The verification error from which OpenSSL makes the alert of each failure."""
 
-WEAK_CERTIFICATE_ERRORS = frozenset((66, 67, 68))
-"""X509_V_ERR_EE_KEY_TOO_SMALL, _CA_KEY_TOO_SMALL, _CA_MD_TOO_WEAK: OpenSSL's own limits stay in force."""
+HANDSHAKE = 22
+"""Content type of handshake messages (RFC 8446 section 5.1)."""
+HANDSHAKE_HEADER_SIZE = 4
+CERTIFICATE, CERTIFICATE_REQUEST = 11, 13
+"""Types of handshake messages (RFC 8446 section 4)."""
 
 
 class Callbacks(ABC):
@@ -54,11 +57,12 @@ class Callbacks(ABC):
         """Lines ``LABEL client_random secret``, in the order in which the secrets come to be."""
 
     @abstractmethod
-    def on_certificate(self, chain: Callable[[], tuple[bytes, ...]], error: int) -> Failure | None:
-        """Judge the peer's certificates.  OpenSSL calls this for each check of its own, at least once.
+    def on_message(self, kind: int, body: bytes) -> None:
+        """Take a message of the peer's, before OpenSSL does: ``CERTIFICATE`` or ``CERTIFICATE_REQUEST``."""
 
-        ``chain()``: DER, the leaf first.  ``error``: OpenSSL's own opinion, an X509_V_ERR number; 0: none.
-        """
+    @abstractmethod
+    def on_certificate(self) -> Failure | None:
+        """Judge the peer's certificates.  OpenSSL calls this for each check of its own, at least once."""
 
     @abstractmethod
     def on_alpn(self, offered: tuple[bytes, ...]) -> bytes | None:
@@ -79,7 +83,6 @@ class Callbacks(ABC):
 
 _running: ContextVar[Callbacks | None] = ContextVar("the handshake whose step runs here", default=None)
 _memory = _ffi.new_allocator(should_clear_after_alloc=False)
-_STORE_INDEX = _lib.SSL_get_ex_data_X509_STORE_CTX_idx()
 T = TypeVar("T")
 _INTERNAL: Failure | None = Failure.INTERNAL
 
@@ -102,10 +105,22 @@ def _keylog_callback(_ssl: Any, line: Any) -> None:
         handshake.key_log.append(_ffi.string(line))
 
 
+@_ffi.callback("void(*)(int, int, int, const void *, size_t, SSL *, void *)")  # type: ignore[untyped-decorator]
+def _message_callback(
+    written: int, _version: int, content_type: int, data: Any, size: int, _ssl: Any, _argument: Any
+) -> None:
+    if written or content_type != HANDSHAKE or size < HANDSHAKE_HEADER_SIZE:
+        return
+    kind = _ffi.cast("const unsigned char *", data)[0]
+    if kind in (CERTIFICATE, CERTIFICATE_REQUEST):
+        body = _ffi.buffer(data, size)[HANDSHAKE_HEADER_SIZE:]
+        _guarded(None, lambda handshake: handshake.on_message(kind, body))
+
+
 @_ffi.callback("int(*)(int, X509_STORE_CTX *)")  # type: ignore[untyped-decorator]
-def _verify_callback(ok: int, store: Any) -> int:
-    error = 0 if ok else _lib.X509_STORE_CTX_get_error(store)
-    failure = _guarded(_INTERNAL, lambda handshake: handshake.on_certificate(lambda: _peer_chain(store), error))
+def _verify_callback(_ok: int, store: Any) -> int:
+    # OpenSSL's own opinion, about a path to no anchor, is not asked.
+    failure = _guarded(_INTERNAL, lambda handshake: handshake.on_certificate())
     if failure is None:
         return 1
     _lib.X509_STORE_CTX_set_error(store, _VERIFY_ERRORS.get(failure, _lib.X509_V_ERR_APPLICATION_VERIFICATION))
@@ -181,42 +196,6 @@ def _psk_session(ssl: Any, key: PresharedKey) -> Any:
     return session
 
 
-def _peer_chain(store: Any) -> tuple[bytes, ...]:
-    """Return the peer's certificates in its order.
-
-    A server's OpenSSL keeps them only afterwards: there, the path that it found.
-    """
-    ssl = _ffi.cast("SSL *", _lib.X509_STORE_CTX_get_ex_data(store, _STORE_INDEX))
-    stack = _lib.SSL_get_peer_cert_chain(ssl)
-    if stack != _ffi.NULL:
-        return _stack_to_der(stack)
-    stack = _lib.X509_STORE_CTX_get1_chain(store)
-    if stack == _ffi.NULL:
-        return (_certificate_to_der(_lib.X509_STORE_CTX_get0_cert(store)),)
-    try:
-        return _stack_to_der(stack)
-    finally:
-        for index in range(_lib.sk_X509_num(stack)):
-            _lib.X509_free(_lib.sk_X509_value(stack, index))
-        _lib.sk_X509_free(stack)
-
-
-def _stack_to_der(stack: Any) -> tuple[bytes, ...]:
-    return tuple(_certificate_to_der(_lib.sk_X509_value(stack, index)) for index in range(_lib.sk_X509_num(stack)))
-
-
-def _certificate_to_der(certificate: Any) -> bytes:
-    bio = _lib.BIO_new(_lib.BIO_s_mem())
-    try:
-        if _lib.i2d_X509_bio(bio, certificate) != 1:
-            raise ValueError("OpenSSL cannot encode the peer's certificate")
-        data = _ffi.new("char **")
-        size = _lib.BIO_get_mem_data(bio, data)
-        return bytes(_ffi.buffer(data[0], size))
-    finally:
-        _lib.BIO_free(bio)
-
-
 def install_callbacks(context: SSL.Context, *, verify_mode: int, psk: bool) -> None:
     """Connect a context to the callbacks of this module."""
     pointer = context._context
@@ -224,6 +203,8 @@ def install_callbacks(context: SSL.Context, *, verify_mode: int, psk: bool) -> N
     _lib.SSL_CTX_set_alpn_select_cb(pointer, _alpn_callback, _ffi.NULL)
     if verify_mode != SSL.VERIFY_NONE:
         _lib.SSL_CTX_set_verify(pointer, verify_mode, _verify_callback)
+        _lib.SSL_CTX_set_verify_depth(pointer, 0)  # it would verify signatures that our judge has not chosen
+        _lib.SSL_CTX_set_msg_callback(pointer, _message_callback)
     if psk:
         _lib.SSL_CTX_set_psk_use_session_callback(pointer, _use_psk_callback)
         _lib.SSL_CTX_set_psk_find_session_callback(pointer, _find_psk_callback)
@@ -251,12 +232,19 @@ def use_private_key(context: SSL.Context, der: bytes) -> None:
 
     pyOpenSSL's own way leaves out ML-DSA.
     """
+    _check_taken(_lib.SSL_CTX_use_PrivateKey(context._context, _key(der)._pkey))
+
+
+def _key(der: bytes) -> crypto.PKey:
     try:
-        key = crypto.load_privatekey(crypto.FILETYPE_ASN1, der)
+        return crypto.load_privatekey(crypto.FILETYPE_ASN1, der)
     except crypto.Error:
         raise ValueError("the private key cannot be read") from None
-    if _lib.SSL_CTX_use_PrivateKey(context._context, key._pkey) != 1:
-        raise ValueError("the private key is not taken: " + "; ".join(entry.reason for entry in drain_errors()))
+
+
+def _check_taken(result: int) -> None:
+    if result != 1:
+        raise ValueError("the identity is not taken: " + "; ".join(entry.reason for entry in drain_errors()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +296,12 @@ class Connection:
             names = b"".join(bytes((len(name),)) + name for name in alpn)
             if _lib.SSL_set_alpn_protos(self._ssl, names, len(names)) != 0:
                 raise ValueError("OpenSSL does not take the names of the application protocols")
+
+    def show(self, identity: Identity) -> None:
+        """Show this identity in place of the context's with a key of its type.  Raises ValueError."""
+        leaf = crypto.load_certificate(crypto.FILETYPE_ASN1, identity.chain[0])
+        _check_taken(_lib.SSL_use_certificate(self._ssl, leaf._x509))
+        _check_taken(_lib.SSL_use_PrivateKey(self._ssl, _key(identity.private_key.reveal())._pkey))
 
     def write(self, data: bytes) -> None:
         """Take bytes from the peer."""

@@ -180,6 +180,35 @@ def test_a_full_dispatcher_leaves_the_rest_in_the_module() -> None:
         raw.set_limit(32)
 
 
+def test_a_full_group_keeps_no_other_waiting() -> None:
+    """TLS at the limits of dispatcher and module, with an agent that answers nothing: QUIC goes on, one by one."""
+    raw.set_limit(4)
+    try:
+        with (
+            dispatcher(f"[limits]\nper-source = 2\n{RAW}") as process,
+            ScriptedAgent(process.runtime_dir) as stalled,
+            ScriptedAgent(process.runtime_dir, QUIC) as idle,
+            tcp_pairs(8) as pairs,
+            contextlib.ExitStack() as opened,
+        ):
+            await_joined(process)
+            await_joined(process, QUIC)
+            first = [opened.enter_context(submitted(near)) for near, _ in pairs[:2]]
+            stalled.accept(2)
+            queued = [opened.enter_context(submitted(near)) for near, _ in pairs[2:6]]
+            with Submission() as refused, pytest.raises(OSError) as full:
+                refused.submit(pairs[6][0].fileno())
+            assert full.value.errno == errno.EAGAIN
+            for _ in range(5):
+                with tcp_pairs() as ((near, _),), submitted(near, protocol=2) as request:
+                    ((handed, _),) = idle.accept()
+                    idle.done(handed, errno.EACCES)
+                    assert request.outcome() == Outcome(errno.EACCES)
+            assert all(request.waits for request in (*first, *queued))
+    finally:
+        raw.set_limit(32)
+
+
 def test_no_fd_is_left(serving: Running, pair: Pair) -> None:
     """A request that is accepted then ends with EIO, at once; one in flight is completed; then all goes on."""
     with ScriptedAgent(serving.runtime_dir) as agent, tcp_pairs() as (other,), submitted(other[0]) as in_flight:

@@ -24,6 +24,7 @@ REPLY: dict[str, Any] = {
     "message-type": 1,
     "auth-mode": 3,
     "peername": "server.example",
+    "any-peer-name": True,
     "local-address": "192.0.2.1:4",
     "peer-address": "192.0.2.2:5",
     "profile": "web",

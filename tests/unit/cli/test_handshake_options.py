@@ -33,11 +33,11 @@ def test_every_field_has_an_option(tmp_path: Path) -> None:
     own = ["--protocol", "psp", "--profile", "web", "--ca", str(files.certificate), "--alpn", "h2", "--timeout", "2"]
     own += ["--tls-priorities", "SECURE192", "--attribute", "device=software"]
     proof = ["--cert", str(files.certificate), "--key", str(files.private_key)]
-    connecting = ["connect", *own, *proof, "--psk-file", str(keys), "server.example", "4433"]
+    connecting = ["connect", *own, *proof, "--psk-file", str(keys), "--any-name", "server.example", "4433"]
     client = client_options(build_parser("connect").parse_args(connecting))
     listening = ["listen", *own, *proof, "--client-certificate", "require", "4433"]
     server = server_options(build_parser("listen").parse_args(listening))
     fields = {field.name for field in dataclasses.fields(HandshakeOptions)} - WITHOUT_AN_OPTION
     assert changed(client) == fields - {"role", "client_certificate"}
-    assert changed(server) == fields - {"peer_name", "psks"}
+    assert changed(server) == fields - {"peer_name", "any_peer_name", "psks"}
     assert (client.role, server.role) == (Role.CLIENT, Role.SERVER)

@@ -10,7 +10,7 @@ import pytest
 from hsframework.client import HandshakeOptions
 from hsframework.client.submits import Submits, encode_submit
 from hsframework.errors import ConfigurationError, MessageError, RequestRefused
-from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Secret, Trust
+from hsframework.interface import AuthMode, CertificateDemand, CrlCheck, Identity, PresharedKey, Role, Secret, Trust
 from hsframework.local.packets import MAX_PACKET
 from hsframework.netlink.messages import without_sequence
 from hsframework.netlink.spec import builtin_specification
@@ -26,7 +26,7 @@ OPTIONS: dict[str, Any] = {
     "profile": "p",
     "identities": (IDENTITY,),
     "psks": (KEY,),
-    "trust": Trust((b"root",), (b"list",)),
+    "trust": Trust((b"root",), (b"list",), CrlCheck.REQUIRE),
     "client_certificate": CertificateDemand.NONE,
     "alpn": ("h2", "sunrpc"),
     "timeout": 1.5,
@@ -35,6 +35,7 @@ OPTIONS: dict[str, Any] = {
     "tls_priorities": "SECURE192",
 }
 """A value for each field that a server has."""
+CLIENT_ALONE = {"peername": "server.example", "any-peer-name": True}
 
 
 @pytest.mark.parametrize(
@@ -101,6 +102,7 @@ def test_submit_carries_every_field() -> None:
         "psk": [{"identity": b"me", "key": Secret(bytes(32)), "hash": "sha384"}],
         "trust-anchor": [b"root"],
         "crl": [b"list"],
+        "crl-check": 1,
         "client-certificate": 0,
         "alpn": ["h2", "sunrpc"],
         "urgency": 3,
@@ -109,11 +111,23 @@ def test_submit_carries_every_field() -> None:
     }
 
 
+def test_a_client_names_its_peer_or_says_that_any_name_will_do() -> None:
+    """Trust without a peer's name is refused; any_peer_name reaches the service; IDN names go as A-labels."""
+    trust = Trust((b"root",))
+    with pytest.raises(ConfigurationError, match="any_peer_name"):
+        HandshakeOptions(trust=trust)
+    values = CODEC.decode(encode_submit(HandshakeOptions(trust=trust, any_peer_name=True), None)).values
+    assert values["any-peer-name"] is True
+    assert HandshakeOptions(trust=trust, peer_name="b\u00fccher.example").submit_values()["peername"] == (
+        "xn--bcher-kva.example"
+    )
+
+
 def test_every_field_and_every_attribute_is_tried() -> None:
     """A new field of the options, or attribute of ``submit``, has its line in the test above, and in the message."""
     fields = {field.name for field in dataclasses.fields(HandshakeOptions)}
-    assert {*OPTIONS, "peer_name"} == fields, "say the new field in OPTIONS"
-    values = {**HandshakeOptions(**OPTIONS).submit_values(b"own"), "peername": "a client's alone"}
+    assert {*OPTIONS, "peer_name", "any_peer_name"} == fields, "say the new field in OPTIONS"
+    values = {**HandshakeOptions(**OPTIONS).submit_values(b"own"), **CLIENT_ALONE}
     assert values.keys() == builtin_specification("local").operations["submit"].request
 
 
@@ -130,7 +144,7 @@ def test_timeout_is_at_least_a_millisecond() -> None:
 
 def test_a_request_too_large_for_a_message_is_refused() -> None:
     """Many anchors: the text says how many bytes, and what to do instead."""
-    options = HandshakeOptions(trust=Trust(tuple(bytes(60000) for _ in range(4))))
+    options = HandshakeOptions(trust=Trust(tuple(bytes(60000) for _ in range(4))), any_peer_name=True)
     with pytest.raises(RequestRefused, match=f"{MAX_PACKET} fit into one.*name a profile") as caught:
         encode_submit(options, None)
     assert caught.value.errno_name == "EMSGSIZE"
@@ -139,7 +153,7 @@ def test_a_request_too_large_for_a_message_is_refused() -> None:
 def test_an_item_too_large_for_an_attribute_is_refused() -> None:
     """One certificate of more than 64 KiB is named by its attribute."""
     with pytest.raises(RequestRefused, match="trust-anchor"):
-        encode_submit(HandshakeOptions(trust=Trust((bytes(70000),))), None)
+        encode_submit(HandshakeOptions(trust=Trust((bytes(70000),)), any_peer_name=True), None)
 
 
 def test_options_do_not_show_secrets() -> None:

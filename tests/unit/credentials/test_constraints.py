@@ -110,12 +110,56 @@ def test_directory_names() -> None:
 
 
 def test_unsupported_types_refuse_names_of_that_type() -> None:
-    """A constraint on e-mail addresses refuses certificates with any, in either place, and leaves others alone."""
-    for permitted, excluded in (([x509.RFC822Name("a@example")], None), (None, [x509.RFC822Name("a@example")])):
+    """A constraint on registered identifiers refuses certificates with any, and leaves others alone."""
+    name = x509.RegisteredID(x509.ObjectIdentifier("1.2.3"))
+    for permitted, excluded in (([name], None), (None, [name])):
         assert allowed(["a.example"], permitted, excluded)  # type: ignore[arg-type]
-        assert not allowed([], permitted, excluded, subject=directory(email="a@example"))  # type: ignore[arg-type]
-        alternative = x509.SubjectAlternativeName([x509.RFC822Name("a@example")])
+        alternative = x509.SubjectAlternativeName([name])
         assert not allowed([], permitted, excluded, extensions=[(alternative, False)])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("address", "base", "within"),
+    [
+        ("joe@corp.example", "corp.example", True),
+        ("joe@CORP.example", "corp.example", True),
+        ("joe@mail.corp.example", "corp.example", False),
+        ("joe@mail.corp.example", ".corp.example", True),
+        ("joe@corp.example", ".corp.example", False),
+        ("joe@corp.example", "joe@corp.example", True),
+        ("Joe@corp.example", "joe@corp.example", False),
+        ("joe@evilcorp.example", "corp.example", False),
+        ("corp.example", "corp.example", None),
+    ],
+)
+def test_mailboxes(address: str, base: str, within: bool | None) -> None:
+    """A mailbox is compared with mailboxes, hosts and domains, also in the subject; None: malformed, never allowed."""
+    constraint = [x509.RFC822Name(base)]
+    alternative = [(x509.SubjectAlternativeName([x509.RFC822Name(address)]), False)]
+    assert allowed([], constraint, None, extensions=alternative) is bool(within)  # type: ignore[arg-type]
+    assert allowed([], None, constraint, extensions=alternative) is (within is False)  # type: ignore[arg-type]
+    assert allowed([], constraint, None, subject=directory(email=address)) is bool(within)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("uri", "base", "within"),
+    [
+        ("spiffe://corp.example/web", "corp.example", True),
+        ("https://user@corp.example:8443/", "corp.example", True),
+        ("https://www.corp.example/", "corp.example", False),
+        ("https://www.corp.example/", ".corp.example", True),
+        ("https://corp.example/", ".corp.example", False),
+        ("https://192.0.2.1/", "corp.example", None),
+        ("https://[2001:db8::1]/", "corp.example", None),
+        ("urn:uuid:1", "corp.example", None),
+    ],
+)
+def test_uris(uri: str, base: str, within: bool | None) -> None:
+    """The host of a URI is compared with hosts and domains; None: without a host name, never allowed."""
+    constraint = [x509.UniformResourceIdentifier(base)]
+    alternative = [(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), False)]
+    assert allowed([], constraint, None, extensions=alternative) is bool(within)  # type: ignore[arg-type]
+    assert allowed([], None, constraint, extensions=alternative) is (within is False)  # type: ignore[arg-type]
 
 
 def test_they_bind_everything_below() -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs7, pkcs12
 
 from hsframework.credentials.chain import ChainVerifier
 from hsframework.credentials.trust import SYSTEM_BUNDLES, load_trust, system_trust
@@ -16,6 +19,9 @@ from hsframework.testing.certificates import Authority, to_pem
 
 ROOTS = [Authority(f"Root {n}") for n in range(3)]
 ANCHORS = tuple(root.certificate for root in ROOTS)
+_PARSED = [x509.load_der_x509_certificate(der) for der in ANCHORS]
+PKCS7 = pkcs7.serialize_certificates(_PARSED, serialization.Encoding.DER)
+PKCS12 = pkcs12.serialize_key_and_certificates(b"name", None, _PARSED[0], None, serialization.NoEncryption())
 
 
 def test_bundle(tmp_path: Path) -> None:
@@ -78,9 +84,17 @@ def test_revocation_lists(tmp_path: Path) -> None:
         (to_pem(ANCHORS[0]) + b"\n" + to_pem(ANCHORS[1][:-3]), "line 1[0-9]: the certificate is damaged"),
         (ANCHORS[0][:-3], "the certificate is damaged"),
         (ANCHORS[0] + b"x", "the certificate is damaged"),
-        (to_pem(ANCHORS[0])[:-10], "no matching END line"),
+        (to_pem(ANCHORS[0])[:-10], "line 1: .*no matching END line"),
+        (to_pem(ANCHORS[0]) + to_pem(ANCHORS[1])[12:], "line [0-9]+: .*END CERTIFICATE.*no matching"),
+        (to_pem(ANCHORS[0]) + to_pem(ANCHORS[1])[1:], "line 1[0-9]: '----BEGIN CERTIFICATE-----' has no matching"),
+        (to_pem(ANCHORS[0])[:-26] + to_pem(ANCHORS[1]), "line 1: the CERTIFICATE block has no matching END line"),
+        (to_pem(ANCHORS[0]).replace(b"CERT", b"TRUSTED CERT"), "line 1: a TRUSTED CERTIFICATE block.*openssl x509"),
+        (to_pem(ANCHORS[0]) + to_pem(PKCS7, "PKCS7"), "line 1[0-9]: a PKCS7 block.*openssl pkcs7"),
+        (PKCS7, "PKCS#7.*openssl pkcs7"),
+        (PKCS12, "PKCS#12.*openssl pkcs12"),
+        (to_pem(ANCHORS[0]).decode().encode("utf-16"), "UTF-16"),
         (to_pem(ANCHORS[0]).replace(b"M", b"*", 1), "line 1: the CERTIFICATE block is not base64"),
-        (to_pem(ROOTS[0].crl(), "X509 CRL"), "holds no certificate"),
+        (to_pem(ROOTS[0].crl(), "X509 CRL"), "line 1: a X509 CRL block, where a certificate belongs"),
     ],
 )
 def test_mistakes(content: bytes, message: str, tmp_path: Path) -> None:
@@ -92,13 +106,29 @@ def test_mistakes(content: bytes, message: str, tmp_path: Path) -> None:
     assert str(path) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xef\xbb\xbf" + to_pem(ANCHORS[0]) + to_pem(ANCHORS[1]),
+        to_pem(ANCHORS[0]).rstrip() + to_pem(ANCHORS[1]),
+        b"".join(b"    " + line for line in (to_pem(ANCHORS[0]) + to_pem(ANCHORS[1])).splitlines(keepends=True)),
+        (to_pem(ANCHORS[0]) + to_pem(ANCHORS[1])).replace(b"\n", b"\r\n"),
+        b"subject: /CN=x\n" + to_pem(ANCHORS[0]) + b"some words\n" + to_pem(ANCHORS[1]) + b"more",
+    ],
+)
+def test_every_block_is_read(text: bytes, tmp_path: Path) -> None:
+    """A byte-order mark, joined blocks, indentation, other line ends and comments lose no block."""
+    (tmp_path / "ca.pem").write_bytes(text)
+    assert load_trust([tmp_path / "ca.pem"]).anchors == ANCHORS[:2]
+
+
 def test_mistakes_in_lists(tmp_path: Path) -> None:
     """So is a broken revocation list, and a file with none."""
     (tmp_path / "ca.pem").write_bytes(to_pem(ANCHORS[0]))
     (tmp_path / "bad.crl").write_bytes(to_pem(ROOTS[0].crl()[:-3], "X509 CRL"))
     with pytest.raises(ConfigurationError, match=r"bad.crl, line 1: the revocation list is damaged"):
         load_trust([tmp_path / "ca.pem"], [tmp_path / "bad.crl"])
-    with pytest.raises(ConfigurationError, match=r"ca.pem holds no revocation list"):
+    with pytest.raises(ConfigurationError, match=r"ca.pem, line 1: a CERTIFICATE block, where a revocation list"):
         load_trust([tmp_path / "ca.pem"], [tmp_path / "ca.pem"])
 
 
@@ -131,5 +161,5 @@ def test_the_real_system_bundle() -> None:
         warnings.simplefilter("error")
         trust = system_trust()
         verifier = ChainVerifier(trust)
-        labels = [anchor.facts.label for anchor in verifier._anchors.values()]
+        labels = [anchor.facts.label for anchor in verifier._anchors]
     assert len(labels) == len(trust.anchors) > 20

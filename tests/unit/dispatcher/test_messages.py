@@ -66,6 +66,8 @@ async def test_all_that_a_consumer_says_reaches_the_agent(auth_mode: int, told: 
         "psk": [KEY],
         "trust-anchor": [b"anchor"],
         "crl": [b"list"],
+        "crl-check": 1,
+        "any-peer-name": True,
         "client-certificate": 2,
         "alpn": ["h2", "h3"],
         "attributes": b"its own",

@@ -45,7 +45,7 @@ def test_a_trust_that_was_cut_is_refused() -> None:
                 decode_trust(WHOLE[:length])
 
 
-@pytest.mark.parametrize("kind", [0, 3])
+@pytest.mark.parametrize("kind", [0, 4])
 def test_records_of_an_unknown_kind_are_refused(kind: int) -> None:
     """They are not passed over: an anchor or a list would be missing."""
     with pytest.raises(MessageError, match="unknown kind"):

@@ -36,6 +36,7 @@ OTHERS = {
     "role": replace(REQUEST, role=Role.SERVER),
     "mode": replace(REQUEST, auth_mode=AuthMode.UNAUTHENTICATED),
     "name": replace(REQUEST, peer_name="other.example"),
+    "any name": replace(REQUEST, any_peer_name=True),
     "address": replace(REQUEST, peer_address="192.0.2.1:444"),
     "identities": replace(REQUEST, identities=(identity("other.example"),)),
     "no identity": replace(REQUEST, identities=()),

@@ -107,14 +107,6 @@ def test_a_certificate_that_openssl_finds_too_weak() -> None:
     assert caught.value.failure is Failure.NO_KEY
 
 
-@pytest.mark.parametrize("error", [66, 67, 68])
-def test_openssls_own_limits_stay_in_force(error: int) -> None:
-    """The key of a leaf, of an authority, or a hash in the chain is too weak: our verdict is not asked for."""
-    engine = server_engine(verify=lambda _: pytest.fail("a chain that is too weak is judged"))
-    assert engine.on_certificate(lambda: (), error) is Failure.BAD_CERTIFICATE
-    assert engine.on_certificate(lambda: (), 0) is Failure.BAD_CERTIFICATE
-
-
 def test_a_change_cipher_spec_waits_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One moves nothing by itself; a second in its place does, so that none can come without end."""
     client, server = client_engine(), server_engine()

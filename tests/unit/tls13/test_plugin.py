@@ -154,11 +154,11 @@ def test_a_client_refuses(case: str) -> None:
 
 
 def test_an_unknown_identity() -> None:
-    """ENOKEY here, alert 115 there."""
+    """ENOKEY here, alert 115 there, which is EKEYREJECTED: NVMe stops reconnecting for this errno alone."""
     client = replace(AS_CLIENT, auth_mode=AuthMode.PSK, psks=(KEY_256,))
     first, second = failures(client, replace(AS_SERVER, auth_mode=AuthMode.PSK, psk_lookup=known(KEY_384)))
     assert (second.failure, second.errno) == (Failure.UNKNOWN_PSK, errno.ENOKEY)
-    assert first.peer_alert == 115
+    assert (first.peer_alert, first.errno) == (115, errno.EKEYREJECTED)
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_a_kernel_that_refuses_the_session(
 ) -> None:
     """With one direction in the kernel nobody has a session; with none, a consumer in user space has it there."""
 
-    def install(*_: object) -> None:
+    def install(*_: object, **__: object) -> None:
         raise error("TLS_RX", OSError(errno.EIO, "no"))
 
     handshaker = Tls13Protocol().prepare(Settings())

@@ -1,0 +1,129 @@
+"""The second judge of a path: OpenSSL's own path validation, in its strict form.
+
+The first judge (:mod:`~hsframework.credentials.chain`) finds a path; OpenSSL is then asked about exactly this path and
+anchor, and makes every check of a signature.  Neither admits a peer alone.
+
+* OpenSSL has no callback here, so it is given a revocation list only where the first judge has found one that belongs;
+  and only short ones, because it verifies a list's signature each time.
+* ``X509_STRICT`` demands forms of RFC 5280 that many private authorities do not keep (:data:`FORMS`).  A path that is
+  refused for one of these is judged again without ``X509_STRICT``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from OpenSSL import crypto
+from OpenSSL._util import lib as _lib
+
+from hsframework.credentials.certificate import ParsedCertificate
+from hsframework.credentials.revocation import RevocationList
+from hsframework.credentials.rules import Purpose
+
+FORMS = {
+    79: "an authority of X.509 version 1, which is judged as one without X509_STRICT too",
+    85: "no authority key identifier",
+    86: "no subject key identifier in an authority",
+    88: "an empty subject, and alternative names that are not critical",
+    89: "basic constraints of an authority that are not critical",
+    92: "no key usage in an authority",
+}
+"""Refusals of ``X509_STRICT`` that concern the form alone, by OpenSSL's number: they say nothing about identity.
+
+``openssl req -x509`` of every distribution makes authorities without key usage.
+"""
+MAX_LIST_BYTES = 1 << 15
+"""Size of the revocation lists that are shown to OpenSSL."""
+
+_BAD_SIGNATURES = frozenset({
+    _lib.X509_V_ERR_CERT_SIGNATURE_FAILURE,
+    _lib.X509_V_ERR_UNABLE_TO_DECRYPT_CERT_SIGNATURE,
+    _lib.X509_V_ERR_UNABLE_TO_DECODE_ISSUER_PUBLIC_KEY,
+})  # fmt: skip
+_OTHER = _lib.X509_V_ERR_APPLICATION_VERIFICATION
+_EXTENDED_CRL_SUPPORT = 0x1000
+_PURPOSES = {
+    Purpose.SERVER_AUTH: _lib.X509_PURPOSE_SSL_SERVER,
+    Purpose.CLIENT_AUTH: _lib.X509_PURPOSE_SSL_CLIENT,
+}
+
+
+class Refusal(NamedTuple):
+    """OpenSSL's refusal of a path."""
+
+    detail: str
+    bad_signature_of: int | None
+    """Position in the path of the certificate whose signature is wrong, or None."""
+
+
+def ask(
+    path: Sequence[ParsedCertificate],
+    *,
+    purpose: Purpose,
+    now: datetime,
+    lists: Sequence[Sequence[RevocationList]] = (),
+) -> Refusal | None:
+    """Return None if OpenSSL accepts exactly ``path`` (leaf first, anchor last) ``now``, else its refusal.
+
+    ``lists``: for each certificate below the anchor, the lists that clear it.
+    """
+    flags = crypto.X509StoreFlags.PARTIAL_CHAIN | _flags_of_lists(path, lists)
+    strict = _ask(path, purpose, now, lists, flags | crypto.X509StoreFlags.X509_STRICT)
+    if strict is not None and strict[0] in FORMS:
+        return _refusal(_ask(path, purpose, now, lists, flags))
+    return _refusal(strict)
+
+
+def _flags_of_lists(path: Sequence[ParsedCertificate], lists: Sequence[Sequence[RevocationList]]) -> int:
+    """Return the flags by which OpenSSL checks the lists: all levels or the leaf alone, as far as there are lists."""
+    shown = [any(map(_is_shown, level)) for level in lists]
+    if not shown or not shown[0]:
+        return 0
+    flags = crypto.X509StoreFlags.CRL_CHECK | _EXTENDED_CRL_SUPPORT
+    # Without this flag it asks for the leaf's list alone.
+    return flags | (crypto.X509StoreFlags.CRL_CHECK_ALL if all(shown) and path[-1].self_issued else 0)
+
+
+def _is_shown(entry: RevocationList) -> bool:
+    """Return True for a short list that covers all certificates of its authority."""
+    return entry.point is None and len(entry.der) <= MAX_LIST_BYTES
+
+
+def _ask(
+    path: Sequence[ParsedCertificate],
+    purpose: Purpose,
+    now: datetime,
+    lists: Sequence[Sequence[RevocationList]],
+    flags: int,
+) -> tuple[int, int, str] | None:
+    """Return None if OpenSSL accepts the path, else its number, the position in the path, and its words."""
+    try:
+        certificates = [crypto.load_certificate(crypto.FILETYPE_ASN1, certificate.der) for certificate in path]
+    except crypto.Error:
+        return _OTHER, 0, "OpenSSL cannot read a certificate"
+    store = crypto.X509Store()
+    store.add_cert(certificates[-1])
+    for level in lists:
+        for entry in filter(_is_shown, level):
+            store.add_crl(entry.crl)
+    store.set_flags(flags)
+    store.set_time(now)
+    _lib.X509_STORE_set_purpose(store._store, _PURPOSES[purpose])  # the binding has no method for it
+    context = crypto.X509StoreContext(store, certificates[0], certificates[1:-1])
+    try:
+        accepted = context.get_verified_chain()
+    except crypto.X509StoreContextError as error:
+        number, position, words = error.errors
+        return number, position, words
+    if [crypto.dump_certificate(crypto.FILETYPE_ASN1, each) for each in accepted] != [each.der for each in path]:
+        return _OTHER, 0, "OpenSSL would take another path"
+    return None
+
+
+def _refusal(answer: tuple[int, int, str] | None) -> Refusal | None:
+    if answer is None:
+        return None
+    number, position, words = answer
+    return Refusal(f"OpenSSL: {words}", position if number in _BAD_SIGNATURES else None)
