@@ -75,17 +75,17 @@ def _look_up(user: str) -> AgentUser:
     return AgentUser(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
-def drop_privileges(user: AgentUser | None, *, keep_read_search: bool = False) -> None:
+def drop_privileges(user: AgentUser | None) -> None:
     """Become ``user`` (None: keep the user) without groups, without capabilities, unable to gain any, and not dumpable.
 
-    ``keep_read_search``: keep CAP_DAC_READ_SEARCH until :func:`drop_last_capability`.  Raises ConfigurationError.
+    Another user keeps CAP_DAC_READ_SEARCH until :func:`drop_last_capability`.  Raises ConfigurationError.
     """
     if user is not None:
         clear_bounding_set()
         keep_capabilities_through_setuid(True)
         _become(user)
         keep_capabilities_through_setuid(False)
-    set_capabilities(1 << CAP_DAC_READ_SEARCH if keep_read_search and user is not None else 0)
+    set_capabilities(1 << CAP_DAC_READ_SEARCH if user is not None else 0)
     forbid_new_privileges()
     forbid_core_dumps()
 
@@ -115,7 +115,7 @@ def _become(user: AgentUser) -> None:
 
 
 def drop_last_capability() -> None:
-    """Give up the capability that ``keep_read_search`` has kept."""
+    """Give up the capability that :func:`drop_privileges` has kept."""
     set_capabilities(0)
 
 

@@ -102,7 +102,7 @@ def warm_up(options: KeeperOptions) -> Warm:
     if options.user is None:
         _log.info("the agent runs as the user that started it", uid=os.geteuid())
     prepare_protection(options.memory)
-    drop_privileges(options.user, keep_read_search=True)
+    drop_privileges(options.user)
     join_own_session_keyring()
     raise_fd_limit()
     limit_memory(options.agent.memory_limit)

@@ -55,9 +55,10 @@ def run(subject: Subject, mutants: Sequence[Mutant], *, jobs: int = 1, map_tests
                 caught = tree.run(some, seconds + LIMIT, mutant=mutant).caught if some else None
                 if not _is_test(caught):
                     caught = tree.run(tests, seconds + LIMIT, mutant=mutant).caught
-                    # A test that does not call the function fails once more, or it was the machine's load.
+                    # Tests that do not call the function fail once more, or it was the machine's load.
                     if caught is not None and _is_test(caught):
-                        caught = tree.run([caught], seconds + LIMIT, mutant=mutant).caught
+                        again = tree.run([caught], seconds + LIMIT, mutant=mutant).caught
+                        caught = again or tree.run(tests, seconds + LIMIT, mutant=mutant).caught
                 return Result(mutant, caught)
             finally:
                 trees.put(tree)

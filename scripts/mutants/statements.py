@@ -112,7 +112,10 @@ def drop_entry(node: ast.AST) -> Iterator[Change]:
         for statement in node.body:
             exported = isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__"
             if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None and not exported:
+                types = {id(node.slice) for node in ast.walk(statement.value) if isinstance(node, ast.Subscript)}
                 for table in ast.walk(statement.value):
+                    if id(table) in types:
+                        continue
                     if isinstance(table, ast.Tuple | ast.List | ast.Set) and len(table.elts) > 1:
                         for entry in table.elts:
                             yield entry, entry, "*()"

@@ -136,6 +136,7 @@ class Tree:
 def copied() -> Iterator[Tree]:
     """Return a copy of the tree, which is removed in the end.  Its path is short: sockets are bound below it."""
     with tempfile.TemporaryDirectory(prefix="m-", dir="/tmp") as folder:
+        os.chmod(folder, 0o755)  # tests start processes of other users
         yield Tree(Path(folder))
 
 

@@ -29,7 +29,7 @@ from hsframework.netlink.messages import NLM_F_ACK, Message, MessageCodec, encod
 from hsframework.netlink.spec import Specification, builtin_specification, parse_specification
 from hsframework.registry.plugins import PluginRegistry
 
-WAIT = 30.0
+WAIT = 20.0
 codec = MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("request",))
 
 TOY_SPECIFICATION = parse_specification(

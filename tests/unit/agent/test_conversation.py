@@ -8,6 +8,7 @@ import socket
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from hsframework.agent.requests import decode_request
 from hsframework.interface import Endpoint, PresharedKey, Request, Result, Secret, Trust
@@ -18,6 +19,13 @@ from tests.unit.agent.fakes import acknowledged, open_fds, pair, running, succee
 
 async def test_messages_that_are_not_understood_are_passed_over() -> None:
     """Garbage, and an operation that agents are not sent, with and without an fd: the agent goes on, no fd is left."""
+    with capture_logs() as logs:
+        await _not_understood()
+    events = [it["event"] for it in logs if it["log_level"] in ("error", "critical")]
+    assert events == ["a message of the dispatcher is not understood"] * 2
+
+
+async def _not_understood() -> None:
     async with running(succeeds) as agent:
         accept = await agent.peer.asked()
         with pair() as (ours, _):

@@ -425,3 +425,15 @@ async def test_a_shortage_of_memory_passes(monkeypatch: pytest.MonkeyPatch, part
         assert peer.recv(10) == b"world"
         assert not short.failures
         monkeypatch.undo()
+
+
+async def test_a_shortage_while_peeking_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes that wait are returned once there is memory for it, and stay where they are."""
+    async with stream_endpoint() as (endpoint, peer):
+        short = Short(endpoint._socket, "recv", 2)
+        monkeypatch.setattr(endpoint, "_socket", short)
+        peer.sendall(b"hello")
+        assert await endpoint.peek(100) == b"hello"
+        assert not short.failures
+        assert await endpoint.receive_exactly(5) == b"hello"
+        monkeypatch.undo()

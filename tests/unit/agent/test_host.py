@@ -107,6 +107,30 @@ async def test_stop_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> N
             await asyncio.wait_for(agent.task, WAIT)
 
 
+async def cleans_up(request: Request, endpoint: Endpoint) -> Result:
+    """Wait without end, and take some turns of the loop to stop."""
+    try:
+        await asyncio.Event().wait()
+    finally:
+        for _ in range(50):
+            await asyncio.sleep(0)
+    raise AssertionError
+
+
+async def test_stop_waits_for_handshakes_that_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that cleans up first has its DONE all the same, before the connection ends."""
+    monkeypatch.setattr("hsframework.agent.host.STOP_TIME", 0.01)
+    async with running(cleans_up) as agent:
+        with pair() as (ours, _):
+            agent.peer.give(await agent.peer.asked(), ours.fileno())
+            agent.host.stop()
+            agent.peer.refuse(await agent.peer.receive("leave"), 0)
+            done = await agent.peer.receive("done")
+            assert done.values["status"] == errno.EIO
+            assert done.values["message"].endswith("the agent stops")
+            await asyncio.wait_for(agent.task, WAIT)
+
+
 # Retiring
 
 

@@ -14,10 +14,12 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from hsframework.agent.keeper import FORK_PAUSE, Keeper
 from hsframework.agent.warmup import ExitStatus
 from hsframework.local.control import (
     KEEPER_TO_SUPERVISOR,
@@ -29,6 +31,7 @@ from hsframework.local.control import (
     Go,
     KeeperAlive,
     Loaded,
+    Message,
     Serving,
     WorkerDied,
     WorkerJoined,
@@ -118,8 +121,9 @@ async def test_workers_serve_and_stop() -> None:
         for peer in peers:
             peer.refuse(await peer.receive("leave"), 0)
             await peer.closed()
-        status, _ = await stopping
+        status, log = await stopping
         assert status == ExitStatus.OK
+        assert ("the agent runs as the user that started it" in log) is (os.geteuid() != 0)
 
 
 async def test_killed_worker_is_replaced() -> None:
@@ -165,6 +169,104 @@ async def test_workers_that_die_again_and_again() -> None:
         status, log = await house.ended()
         assert status == ExitStatus.FAILED
         assert "workers die as soon as they are started" in log
+
+
+def test_a_fork_that_fails_is_not_tried_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For want of memory or processes: the keeper waits, sees to everything else meanwhile, and forks then."""
+    now, failures = [100.0], [OSError(errno.EAGAIN, "no processes")] * 2
+    workers: list[int] = []
+
+    def fork() -> None:
+        if failures:
+            raise failures.pop()
+        workers.append(len(workers))
+
+    monkeypatch.setattr("hsframework.agent.keeper.time.monotonic", lambda: now[0])
+    played: Any = SimpleNamespace(
+        _begun=True, _next_fork=0.0, _options=SimpleNamespace(processes=2), _active=lambda: workers, _fork=fork
+    )
+    assert Keeper._fork_missing(played) == FORK_PAUSE
+    assert len(failures) == 1
+    now[0] += FORK_PAUSE / 2
+    assert Keeper._fork_missing(played) == FORK_PAUSE / 2
+    assert len(failures) == 1
+    now[0] += FORK_PAUSE / 2
+    assert Keeper._fork_missing(played) == FORK_PAUSE
+    now[0] += FORK_PAUSE
+    assert Keeper._fork_missing(played) is None
+    assert workers == [0, 1]
+    workers.clear()
+    played._begun = False
+    assert Keeper._fork_missing(played) is None
+    assert not workers
+
+
+class Selector:
+    """Watch of a keeper's files, played: it refuses the second."""
+
+    def __init__(self) -> None:
+        self.watched: list[object] = []
+
+    def register(self, file: object, events: int, data: object) -> None:
+        if self.watched:
+            raise OSError(errno.ENOSPC, "no watches")
+        self.watched.append(file)
+
+    def unregister(self, file: object) -> None:
+        self.watched.remove(file)
+
+
+def test_a_fork_that_fails_half_way_leaves_nothing() -> None:
+    """The new process is killed and reaped; nothing of it is watched, and no file is left open."""
+    before, started = len(os.listdir("/proc/self/fd")), []
+
+    def forked(ours: socket.socket, theirs: socket.socket) -> int:
+        pid = os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "3600")
+        started.append(pid)
+        return pid
+
+    played: Any = SimpleNamespace(_selector=Selector(), _forked=forked, _workers={})
+    with pytest.raises(OSError, match="no watches"):
+        Keeper._fork(played)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(started[0], 0)
+    assert not played._selector.watched
+    assert not played._workers
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+class Told:
+    """A worker and its end of the socket, played."""
+
+    def __init__(self, pid: int, *, retired: bool = False) -> None:
+        self.pid, self.retired, self.joined = pid, retired, False
+        self.told: list[bytes] = []
+        self.report = self
+
+    def send(self, message: bytes, flags: int) -> None:
+        self.told.append(message)
+
+
+def test_serving_is_reported_once_and_retired_workers_are_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once all workers have joined; those that join later are reported alone, and release those that have retired."""
+    reports: list[Message] = []
+    monkeypatch.setattr("hsframework.agent.keeper._report", lambda control, message: reports.append(message))
+    one, two, old = Told(1), Told(2), Told(9, retired=True)
+    workers: dict[int, Any] = {1: one, 2: two, 9: old}
+    played: Any = SimpleNamespace(
+        _workers=workers, _control=None, _announced=False, _options=SimpleNamespace(processes=2)
+    )
+    played._active = lambda: [it for it in workers.values() if not it.retired]
+    Keeper._joined(played, cast(Any, one))
+    Keeper._joined(played, cast(Any, one))
+    assert reports == [WorkerJoined(1)]
+    assert not old.told
+    Keeper._joined(played, cast(Any, two))
+    assert reports == [WorkerJoined(1), WorkerJoined(2), Serving((1, 2))]
+    two.retired, workers[3] = True, Told(3)
+    Keeper._joined(played, workers[3])
+    assert reports[3:] == [WorkerJoined(3)]
+    assert [len(it.told) for it in (one, two, old, workers[3])] == [0, 1, 2, 0]
 
 
 async def test_workers_die_with_their_keeper() -> None:

@@ -94,7 +94,7 @@ DROP = """
 def capability(name):
     return next(line.split()[1] for line in open("/proc/self/status") if line.startswith(name))
 user = agent_user(None, "toy")
-drop_privileges(user, keep_read_search=True)
+drop_privileges(user)
 kept = capability("CapPrm"), capability("CapEff")
 drop_last_capability()
 print(user is None or os.getresuid() == (user.uid,) * 3, os.getgroups() == [] or user is None,

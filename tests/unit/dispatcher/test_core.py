@@ -3,126 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from hsframework.configuration.settings import Configuration, Limits
+from hsframework.configuration.settings import Limits
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.messages import Parameters
-from hsframework.dispatcher.policy import PeerCredentials
-from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.lifecycle import TABLE, Event, State
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest, Submission
 from hsframework.errors import MessageError, RequestRefused
 from hsframework.testing import virtual_time
 from tests.support.house import connected_pair
-
-GROUP = "toy"
-FAILED = Outcome.failure(errno.EACCES, "not today")
-
-
-class PlayedSource:
-    """``fault``: an exception that complete() raises.  ``keeps``: it keeps the sockets that it is given then."""
-
-    name = "played"
-
-    def __init__(self, fault: Exception | None = None, keeps: bool = False) -> None:
-        self.fault = fault
-        self.keeps = keeps
-        self.completed: list[tuple[object, int]] = []
-        self.closed: list[str] = []
-
-    def group_opened(self, group: str) -> None:
-        """Do nothing."""
-
-    def group_closed(self, group: str) -> None:
-        self.closed.append(group)
-
-    def room_made(self, group: str) -> None:
-        """Do nothing."""
-
-    def group_number(self, group: str) -> int:
-        return 0
-
-    def restored(self, custody: Custody, values: Mapping[str, Any], outcome: Outcome | None) -> None:
-        raise NotImplementedError
-
-    def complete(self, request: PendingRequest, outcome: Outcome) -> None:
-        assert request.state is State.CLOSED
-        self.completed.append((request.origin, outcome.status))
-        if self.fault is not None:
-            raise self.fault
-        if not self.keeps:
-            request.custody.release()
-
-
-class PlayedAgent:
-    name = protocol = "played"
-    kernel_tls = "yes"
-    joined_at = 0.0
-    peer = PeerCredentials(1, 0, 0)
-    socket_protocols: frozenset[int] = frozenset()
-
-    def __init__(self) -> None:
-        self.announced: list[str] = []
-        self.withdrawn: list[tuple[int, int]] = []
-
-    def announce(self, group: str) -> None:
-        self.announced.append(group)
-
-    def withdraw(self, request_id: int, reason: int) -> None:
-        self.withdrawn.append((request_id, reason))
-
-    def watch(self) -> None:
-        """Do nothing."""
-
-
-class Stage:
-    """A dispatcher, an agent that has joined, and a request of the source's, whose origin is a text."""
-
-    def __init__(self, source: PlayedSource, fd: int, limits: Limits) -> None:
-        self.dispatcher = Dispatcher(Configuration(limits=limits))
-        self.agent = PlayedAgent()
-        self.source = source
-        self.dispatcher.add_source(source)
-        self.dispatcher.joined(self.agent, [GROUP])
-        self.submission = Submission(
-            source=source, consumer=0, group=GROUP, timeout=100, parameters=Parameters(b"", b"")
-        )
-        custody = Custody(os.dup(fd), self.dispatcher.close_fd, trusted=True)
-        self.request = self.dispatcher.submit(self.submission, custody, "its origin")
-
-    def another(self, sock: socket.socket, origin: object = None, **changed: Any) -> PendingRequest:
-        """Return a further request of the source's."""
-        custody = Custody(os.dup(sock.fileno()), self.dispatcher.close_fd, trusted=True)
-        return self.dispatcher.submit(replace(self.submission, **changed), custody, origin)
-
-    def pulled(self) -> PendingRequest:
-        (request,) = self.dispatcher.pull(self.agent, GROUP, 1)
-        return request
-
-
-@contextlib.asynccontextmanager
-async def stage(
-    fault: Exception | None = None, *, keeps: bool = False, limits: Limits | None = None
-) -> AsyncIterator[Stage]:
-    with connected_pair() as (ours, _):
-        played = Stage(PlayedSource(fault, keeps), ours.fileno(), limits or Limits())
-        yield played
-        played.dispatcher.remove_source(played.source)
-        assert not played.dispatcher.requests
-        played.dispatcher.stop()
-        played.dispatcher.close()
+from tests.unit.dispatcher.played import FAILED, GROUP, Listening, PlayedAgent, stage
 
 
 async def test_pull_gives_the_request() -> None:
@@ -236,14 +136,6 @@ async def test_one_submission_for_many_sockets() -> None:
             assert [request.origin for request in played.dispatcher.requests.values()] == ["its origin", "another"]
 
 
-class Listening(PlayedAgent):
-    """An agent that serves sockets of one SO_PROTOCOL."""
-
-    def __init__(self, protocol: int) -> None:
-        super().__init__()
-        self.socket_protocols = frozenset({protocol})
-
-
 async def test_the_first_reason_to_refuse_a_request_is_told() -> None:
     """ESRCH before EBUSY before EAGAIN; whichever it is, the request is neither queued, counted nor announced."""
     async with stage(limits=Limits(per_source=1)) as played:
@@ -293,17 +185,6 @@ def test_the_deadline_is_the_agents_and_200_milliseconds() -> None:
     virtual_time.run(body())
 
 
-async def test_an_agent_leaves_each_of_its_groups() -> None:
-    """A group that keeps another member stays open; those behind it are closed all the same."""
-    async with stage() as played:
-        dispatcher = played.dispatcher
-        dispatcher.joined(played.agent, ["first", "last"])
-        dispatcher.joined(PlayedAgent(), ["first"])
-        dispatcher.left(played.agent, ["first", "last"], expected_back=False)
-        assert played.source.closed == ["last"]
-        assert [dispatcher.groups[name].open for name in ("first", "last")] == [True, False]
-
-
 async def test_the_agent_learns_why_its_request_is_over() -> None:
     """ECANCELED where the consumer is gone, and the outcome's status in every other case."""
     for event, outcome, reason in (
@@ -317,60 +198,6 @@ async def test_the_agent_learns_why_its_request_is_over() -> None:
             assert played.agent.withdrawn == [(request.id, reason)]
             if event is Event.CANCELLED:
                 request.custody.release()  # the source's to give back
-
-
-async def test_requests_that_are_passed_over_keep_their_order() -> None:
-    """An agent of other sockets takes its own from between them; the rest is handed out as it came, once each."""
-    async with stage() as played:
-        with connected_pair() as (two, _), connected_pair() as (three, _), udp_socket() as datagrams:
-            for number, sock in enumerate((two, datagrams, three), 2):
-                played.another(sock, number)
-            udp, anything = Listening(socket.IPPROTO_UDP), PlayedAgent()
-            for agent in (udp, anything):
-                played.dispatcher.joined(agent, [GROUP])
-            assert [it.origin for it in played.dispatcher.pull(udp, GROUP, 9)] == [3]
-            assert [it.origin for it in played.dispatcher.groups[GROUP]] == ["its origin", 2, 4]
-            assert played.dispatcher.pull(udp, GROUP, 9) == []
-            assert [it.origin for it in played.dispatcher.pull(anything, GROUP, 9)] == ["its origin", 2, 4]
-
-
-@pytest.mark.parametrize("which", [0, 1, 2])
-async def test_a_request_that_ends_while_it_waits_leaves_the_queue_alone(which: int) -> None:
-    """The first, the last or one between: those that stay are handed out as they came, and no other."""
-    async with stage() as played:
-        with connected_pair() as (two, _), connected_pair() as (three, _):
-            waiting = [played.request, played.another(two, "two"), played.another(three, "three")]
-            ended = waiting.pop(which)
-            outcome = played.dispatcher.cancel(ended)
-            assert outcome is not None
-            assert outcome.status == errno.ECANCELED
-            ended.custody.release()
-            assert len(played.dispatcher.groups[GROUP]) == 2
-            assert played.dispatcher.pull(played.agent, GROUP, 9) == waiting
-            assert played.source.completed == []
-
-
-async def test_the_refusal_of_a_socket_names_its_kind() -> None:
-    """The text says which sockets the group's agents do not serve."""
-    async with stage() as played:
-        played.dispatcher.joined(Listening(132), ["sctp"])
-        one, two = socket.socketpair()
-        with one, two, connected_pair() as (tcp, _), udp_socket() as datagrams:
-            for sock, kind in ((one, "unix"), (tcp, "TCP"), (datagrams, "UDP")):
-                custody = Custody(os.dup(sock.fileno()), played.dispatcher.close_fd, trusted=True)
-                with pytest.raises(RequestRefused, match=f"serves {kind} sockets") as refused:
-                    played.dispatcher.submit(replace(played.submission, group="sctp"), custody)
-                assert refused.value.errno == errno.ESRCH
-                custody.release()
-
-
-async def test_an_urgent_request_overtakes_those_that_name_no_urgency() -> None:
-    """A submission without an urgency has the lowest."""
-    async with stage() as played:
-        with connected_pair() as (two, _), connected_pair() as (three, _):
-            for number, sock in enumerate((two, three), 1):
-                played.another(sock, number, urgency=number)
-            assert [it.origin for it in played.dispatcher.pull(played.agent, GROUP, 9)] == [2, 1, "its origin"]
 
 
 async def test_no_text_of_a_request_shows_what_is_encoded() -> None:
@@ -393,9 +220,12 @@ async def test_a_log_of_warnings_alone_has_no_handshakes() -> None:
     assert [it["event"] for it in logs] == []
 
 
-@contextlib.contextmanager
-def udp_socket() -> Iterator[socket.socket]:
-    """Open a connected UDP socket."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.connect(("127.0.0.1", 9))
-        yield sock
+async def test_a_kernel_consumer_has_no_use_for_an_exported_session() -> None:
+    """Success without a session in the kernel is EIO for it, whatever else the agent has reported."""
+    async with stage() as played:
+        with connected_pair() as (two, _):
+            request = played.another(two, "in the kernel", kernel_consumer=True)
+            played.dispatcher.pull(played.agent, GROUP, 9)
+            played.dispatcher.done(played.agent, request.id, Outcome(0, {"session": b"exported"}))
+            played.dispatcher.done(played.agent, played.request.id, Outcome(0, {"session": b"exported"}))
+            assert played.source.completed == [("in the kernel", errno.EIO), ("its origin", 0)]

@@ -8,8 +8,17 @@ import errno
 import pytest
 from hypothesis import given, strategies as st
 
-from hsframework.configuration.settings import Limits
-from hsframework.dispatcher.requests.limits import Claim, Counted, PendingLimits, give_back
+from hsframework.configuration.settings import Configuration, KernelSettings, Limits, RawSettings
+from hsframework.dispatcher.requests.limits import (
+    FD_RESERVE,
+    Claim,
+    Counted,
+    PendingLimits,
+    give_back,
+    places,
+    reserve,
+    within_fds,
+)
 from hsframework.errors import RequestRefused
 from tests.support.house import connected_pair
 from tests.support.played_kernel import GROUP, stage
@@ -97,6 +106,32 @@ def test_what_is_given_back_leaves_nothing(limits: Limits, claims: list[Claim]) 
         give_back(counted or ())
     again = [_takes(pending, claim) for claim in claims]
     assert again == [counted is not None for counted in taken]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "sources"),
+    [
+        (KernelSettings(enabled=False), 1),
+        (KernelSettings(enabled=False, namespaces=("red", "blue")), 1),
+        (KernelSettings(), 2),
+        (KernelSettings(namespaces=("red", "blue")), 4),
+        (KernelSettings(raw=RawSettings(enabled=True)), 3),
+        (KernelSettings(raw=RawSettings(enabled=True), namespaces=("red",)), 5),
+    ],
+)
+def test_places_are_sources_times_groups(kernel: KernelSettings, sources: int) -> None:
+    """One for consumers in user space, and one for each form of the kernel's in each namespace."""
+    assert places(Configuration(kernel=kernel, limits=Limits(groups=7))) == 7 * sources
+
+
+def test_the_share_of_a_place() -> None:
+    """Of the fds that are not for connections, or of half of them; never more than the setting, never none."""
+    configuration = Configuration(limits=Limits(per_source=1000, connections=100, groups=5))
+    kept = reserve(configuration)
+    assert kept == FD_RESERVE + 200
+    assert places(configuration) == 10
+    for fds, share in ((kept + 5000, 500), (kept + 5009, 500), (kept, kept // 20), (1 << 20, 1000), (3, 1)):
+        assert within_fds(configuration, fds).limits.per_source == share, fds
 
 
 def _takes(pending: PendingLimits, claim: Claim) -> bool:

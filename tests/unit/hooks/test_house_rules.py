@@ -207,12 +207,14 @@ def test_audit_without_a_collector(tmp_path: Path) -> None:
         meet(audit, {"socket": "nowhere"}, base=tmp_path)
 
 
-def test_metrics() -> None:
-    """Begun, in hand, ended and time, for each handshake, with the errno of one that failed."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as collector:
-        collector.bind(("127.0.0.1", 0))
+@pytest.mark.parametrize(("family", "host"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_metrics(family: socket.AddressFamily, host: str) -> None:
+    """Begun, in hand, ended and time, for each handshake, with the errno of one that failed, over IPv4 and IPv6."""
+    with socket.socket(family, socket.SOCK_DGRAM) as collector:
+        collector.bind((host, 0))
         collector.setblocking(False)
-        table = {"address": f"127.0.0.1:{collector.getsockname()[1]}", "prefix": "test"}
+        shown = f"[{host}]" if ":" in host else host
+        table = {"address": f"{shown}:{collector.getsockname()[1]}", "prefix": "test"}
         meet(statsd, table)
         meet(statsd, table, client=replace(CLIENT, peer_name="other.example"))
         items = [line.split(":", 1) for datagram in heard(collector) for line in datagram.splitlines()]

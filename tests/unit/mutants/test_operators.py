@@ -60,6 +60,7 @@ def test_each_operator_makes_its_fault(operator: str, tmp_path: Path) -> None:
         'x = f"{a + 1}"\n',
         "if TYPE_CHECKING:\n    import x\n",
         "__all__ = ['a', 'b']\n",
+        "Row = tuple[State, dict[str, int]]\n",
     ],
 )
 def test_no_fault_where_none_would_be_one(text: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 from dataclasses import replace
@@ -16,7 +17,8 @@ from hsframework_psp import hooks
 from hsframework_psp.keys import Grant, Key
 from hsframework_psp.packet_device import PacketAssociation
 from hsframework_psp.packets import PacketRefused
-from hsframework_psp.plugin import ALPN, PspHandshaker
+from hsframework_psp.per_process import PerProcess
+from hsframework_psp.plugin import ALPN, PspHandshaker, _Run
 from hsframework_psp.renewal import RenewalState
 from hsframework_psp.settings import Settings
 from hsframework_psp.streams import AsyncPspStream
@@ -215,6 +217,67 @@ def test_forked_workers_share_no_device() -> None:
     assert theirs[4:] != ours.key.reveal()
     assert int.from_bytes(theirs[:4], "big") != ours.spi + 1
     handshaker.close()
+
+
+def test_each_process_has_one_value_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made at the first call in it, and the same at each further one."""
+    values = PerProcess(itertools.count(1).__next__)
+    assert values.existing is None
+    assert [values.get(), values.get(), values.existing] == [1, 1, 1]
+    monkeypatch.setattr(os, "getpid", lambda: 0)
+    assert values.existing is None
+    assert [values.get(), values.get(), values.existing] == [2, 2, 2]
+
+
+def test_a_value_that_cannot_be_made_is_tried_again() -> None:
+    """The error is raised, and the next call makes it."""
+    answers = iter([False, True])
+
+    def make() -> str:
+        if not next(answers):
+            raise LookupError
+        return "made"
+
+    values = PerProcess(make)
+    with pytest.raises(LookupError):
+        values.get()
+    assert values.existing is None
+    assert values.get() == "made"
+
+
+@pytest.mark.parametrize("role", list(Role), ids=lambda role: role.name)
+def test_a_cancelled_handshake_leaves_no_key(role: Role, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its deadline the host cancels it, here while the proof of a session that has switched is awaited."""
+    kept: list[Key] = []
+    read = _Run._read_proof
+
+    async def never(self: _Run) -> bytes:
+        if self._session.role is not role:
+            return await read(self)
+        association = self._association
+        assert isinstance(association, PacketAssociation)
+        kept.extend((association.grant.key, association._rx_key, association._tx_key))
+        waiting.set()
+        await asyncio.Event().wait()
+        return b""
+
+    monkeypatch.setattr(_Run, "_read_proof", never)
+    near, far = tcp_pair()
+
+    async def scene() -> None:
+        client, server = (asyncio.ensure_future(shake(*it)) for it in ((near, AS_CLIENT), (far, AS_SERVER)))
+        await waiting.wait()
+        mine, other = (client, server) if role is Role.CLIENT else (server, client)
+        mine.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await mine
+        await other
+
+    with near, far:
+        waiting = asyncio.Event()
+        run(scene())
+    assert len(kept) == 3
+    assert all(key.wiped for key in kept)
 
 
 @pytest.mark.parametrize("succeeds", [True, False])

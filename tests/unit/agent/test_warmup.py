@@ -1,0 +1,58 @@
+"""The warm-up's order: privileges go first, the last one when everything is loaded, and then memory is locked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hsframework.agent import warmup
+from hsframework.agent.privileges import AgentUser
+from hsframework.agent.warmup import KeeperOptions, warm_up
+from hsframework.configuration.settings import MemorySettings
+
+USER = AgentUser("toy", 60_801, 60_801)
+MEMORY = MemorySettings(lock=True)
+
+STEPS = [
+    ("prepare_protection", (MEMORY,)),
+    ("drop_privileges", (USER,)),
+    ("join_own_session_keyring", ()),
+    ("raise_fd_limit", ()),
+    ("limit_memory", (2048,)),
+    ("unfit_plugins", (("toy", "blocked"),)),
+    ("_load_and_prepare", ()),
+    ("_practise", ()),
+    ("forbid_source_reading", ()),
+    ("drop_last_capability", ()),
+    ("lock_memory", (MEMORY,)),
+]
+
+
+def test_the_order_of_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No plugin is imported with more than the right to read; none is served with that."""
+    done: list[tuple[str, tuple[Any, ...]]] = []
+
+    def step(name: str) -> Any:
+        def play(*arguments: Any, **options: Any) -> Any:
+            if name == "_load_and_prepare":
+                arguments, answer = (), ("the registry", ("served",))
+                done.append((name, arguments))
+                return answer
+            done.append((name, arguments))
+            if name == "lock_memory":
+                assert options == {"populate": True}
+            return {}
+
+        return play
+
+    for name, _ in STEPS:
+        monkeypatch.setattr(warmup, name, step(name))
+    monkeypatch.setattr("gc.freeze", lambda: None)
+    options = KeeperOptions(
+        agent_socket_path=Path("agent.sock"), plugin="toy", memory=MEMORY, user=USER, blocked=("blocked",)
+    )
+    result: object = warm_up(options)
+    assert result == ("the registry", ("served",))
+    assert done == STEPS
