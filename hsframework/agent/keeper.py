@@ -25,10 +25,8 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import contextlib
-import gc
 import math
 import os
 import selectors
@@ -36,14 +34,13 @@ import signal
 import socket
 import time
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import structlog
 
-from hsframework.agent.containment import exhaustion
-from hsframework.agent.host import AgentHost
 from hsframework.agent.served import Served
 from hsframework.agent.warmup import ExitStatus, KeeperOptions, Warm, warm_up
+from hsframework.agent.worker import ALIVE, JOINED, REPLACED, RETIRES, Worker
 from hsframework.errors import (
     ConfigurationError,
     HsframeworkError,
@@ -66,10 +63,8 @@ from hsframework.local.control import (
     WorkerJoined,
 )
 from hsframework.local.liveness import SHARE, Liveness
-from hsframework.local.pulse import Pulse
 from hsframework.process.capabilities import die_with_parent
-from hsframework.process.forks import forbid_forks, forbid_programs, our_own_fork
-from hsframework.process.lock import lock_memory
+from hsframework.process.forks import forbid_forks, our_own_fork
 from hsframework.process.pidfds import open_pidfd
 from hsframework.process.signals import SignalPipe, expect_children, stop_signals
 from hsframework.process.title import set_title
@@ -81,15 +76,6 @@ STOP_TIME = 12.0
 """Seconds that workers have to end: longer than a host's own."""
 
 FORK_PAUSE = 0.25
-GC_THRESHOLD = 20_000
-"""Objects between two runs of the garbage collector: a handshake makes many short-lived ones, and leaves no cycles."""
-
-_JOINED, _RETIRES, _ALIVE = b"J", b"R", b"A"
-"""Reports of a worker."""
-
-_REPLACED = b"L"
-"""The order to a worker that retires."""
-
 _log = structlog.get_logger("hsframework.agent")
 
 
@@ -139,7 +125,7 @@ def _report(control: Control | None, message: FromKeeper) -> None:
 
 
 @dataclass(eq=False)
-class _Worker:
+class _Forked:
     pid: int
     pidfd: int
     report: socket.socket
@@ -158,15 +144,15 @@ class Keeper:
         stop_numbers: tuple[signal.Signals, ...],
     ) -> None:
         self._options = options
-        self._registry, self._served, self._kernel_tls = warm
+        self._warm = warm
         self._control = control
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, _Forked] = {}
         self._deaths: collections.deque[float] = collections.deque()
         self._status: ExitStatus | None = None
         self._begun = control is None
         self._announced = False
         self._next_fork = 0.0
-        self._liveness: Liveness[_Worker] = Liveness(options.watchdog)
+        self._liveness: Liveness[_Forked] = Liveness(options.watchdog)
         self._look_at = 0.0
         self._selector = selectors.DefaultSelector()
         self._stop_numbers = stop_numbers
@@ -225,7 +211,7 @@ class Keeper:
 
     # Workers
 
-    def _active(self) -> list[_Worker]:
+    def _active(self) -> list[_Forked]:
         return [worker for worker in self._workers.values() if not worker.retired]
 
     def _fork_missing(self) -> float | None:
@@ -249,7 +235,7 @@ class Keeper:
             with theirs:
                 pid = self._forked(ours, theirs)
             undo.callback(_end, pid)
-            worker = _Worker(pid, open_pidfd(pid), ours)
+            worker = _Forked(pid, open_pidfd(pid), ours)
             undo.callback(os.close, worker.pidfd)
             self._selector.register(ours, selectors.EVENT_READ, lambda: self._worker_spoke(worker))
             undo.callback(self._selector.unregister, ours)
@@ -269,38 +255,38 @@ class Keeper:
                 self._become_worker(theirs, keeper)
         return pid
 
-    def _worker_spoke(self, worker: _Worker) -> None:
+    def _worker_spoke(self, worker: _Forked) -> None:
         said = b""
         # A worker that has died before it read what it was told resets the connection.
         with contextlib.suppress(ConnectionResetError):
             said = worker.report.recv(16)
         if said:
             self._liveness.heard(worker, time.monotonic())
-        if said == _ALIVE:
+        if said == ALIVE:
             return
-        if said == _JOINED:
+        if said == JOINED:
             self._joined(worker)
-        elif said == _RETIRES and not worker.retired:
+        elif said == RETIRES and not worker.retired:
             worker.retired = True
             self._count_death()
         else:
             self._selector.unregister(worker.report)
 
-    def _joined(self, worker: _Worker) -> None:
+    def _joined(self, worker: _Forked) -> None:
         if not worker.joined:
             worker.joined = True
             _report(self._control, WorkerJoined(worker.pid))
         joined = [item.pid for item in self._active() if item.joined]
         if not self._announced and len(joined) == self._options.processes:
             self._announced = True
-            self._options.manager.tell("READY=1", f"STATUS=serves {', '.join(item.name for item in self._served)}")
+            self._options.manager.tell("READY=1", f"STATUS=serves {', '.join(item.name for item in self._warm.served)}")
             _report(self._control, Serving(tuple(joined)))
         if len(joined) == self._options.processes:
             for retired in [item for item in self._workers.values() if item.retired]:
                 with contextlib.suppress(OSError):
-                    retired.report.send(_REPLACED, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                    retired.report.send(REPLACED, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
-    def _worker_died(self, worker: _Worker) -> None:
+    def _worker_died(self, worker: _Forked) -> None:
         _, status = os.waitpid(worker.pid, 0)
         self._forget(worker)
         number = os.waitstatus_to_exitcode(status)
@@ -328,7 +314,7 @@ class Keeper:
         _report(self._control, Failed.because(message, status))
         self._status = status
 
-    def _forget(self, worker: _Worker) -> None:
+    def _forget(self, worker: _Forked) -> None:
         del self._workers[worker.pid]
         self._liveness.forget(worker)
         self._selector.unregister(worker.pidfd)
@@ -365,7 +351,7 @@ class Keeper:
                 os.close(worker.pidfd)
             if self._control is not None:
                 self._control.close()
-            status = self._work(report)
+            status = Worker(self._options, self._warm, self._stop_numbers, self._liveness.interval).run(report)
         except RequestRefused as error:
             _log.error("the dispatcher does not let the agent join", reason=str(error))
             status = int(ExitStatus.REFUSED)
@@ -373,54 +359,6 @@ class Keeper:
             _log.error("a worker failed", reason=exception_text(error), exc_info=error)
         finally:
             os._exit(status)
-
-    def _work(self, report: socket.socket) -> int:
-        forbid_programs()
-        # Not asyncio.run: it would wait for plugins' tasks that swallow their cancellation.
-        gc.set_threshold(GC_THRESHOLD)
-        lock_memory(self._options.memory)
-        loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        loop.run_until_complete(self._serve(report))
-        for item in self._served:
-            with contextlib.suppress(Exception):
-                item.handshaker.close()
-        return int(ExitStatus.OK)
-
-    async def _serve(self, report: socket.socket) -> None:
-        def tell(message: bytes) -> None:
-            with contextlib.suppress(OSError):
-                report.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-
-        def unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-            if reason := exhaustion(context.get("exception") or Exception()):
-                host.retire(reason)
-            loop.default_exception_handler(context)
-
-        host = AgentHost(
-            self._served,
-            self._registry,
-            self._options.agent_socket_path,
-            on_joined=lambda: tell(_JOINED),
-            on_retired=lambda: tell(_RETIRES),
-            kernel_tls=self._kernel_tls,
-        )
-
-        def replaced() -> None:
-            loop.remove_reader(report)
-            report.recv(16)
-            host.stop()
-
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(unhandled)
-        loop.add_reader(report, replaced)
-        for number in self._stop_numbers:
-            loop.add_signal_handler(number, host.stop)
-        pulse = Pulse(loop, self._liveness.interval, lambda: tell(_ALIVE))
-        try:
-            await host.run()
-        finally:
-            pulse.close()
 
 
 def _end(pid: int) -> None:

@@ -87,7 +87,7 @@ class KeeperOptions:
 
 
 class Warm(NamedTuple):
-    """What a keeper has after its warm-up.  ``kernel_tls``: what it can do with the kernel's TLS, for people."""
+    """Result of a keeper's warm-up.  ``kernel_tls``: what it can do with the kernel's TLS, for people."""
 
     registry: PluginRegistry
     served: tuple[Served, ...]

@@ -33,7 +33,7 @@ class GroupAgent:
     user: int
     in_flight: int
     kernel_tls: str = ""
-    """What it can do with the kernel's TLS, by its own word: ``yes``, or a reason."""
+    """Its use of the kernel's TLS, by its own word: ``yes``, or a reason why not."""
     age: int = 0
     """Seconds since it joined."""
 

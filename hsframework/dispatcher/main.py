@@ -67,7 +67,7 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What started the dispatcher, and what it left.
+    """Starter of the dispatcher, and its legacy.
 
     ``listeners``: sockets named ``consumer`` and ``agent`` that were opened before; None: open them.  ``kept``:
     descriptors that outlive this process.  ``manager``: the service manager that started it.  ``control``: its end of a
@@ -222,7 +222,7 @@ def _vault(configuration: Configuration, kept: Kept) -> Vault:
 
 
 class Reports:
-    """What this dispatcher reports to the process that started it: the service manager, or a supervisor."""
+    """Reports of this dispatcher to the process that started it: the service manager, or a supervisor."""
 
     def __init__(
         self,

@@ -47,7 +47,7 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What was found: ``plugins`` in the order of their names, and those of one name by precedence."""
+    """Findings: ``plugins`` in the order of their names, and those of one name by precedence."""
 
     plugins: tuple[Found, ...]
     broken: tuple[Broken, ...]

@@ -159,7 +159,7 @@ class Stage:
         )
 
     async def leaves(self, agent: Peer, group: str = GROUP) -> None:
-        """The last agent leaves, and none comes in the time in which one is expected."""
+        """Have the last agent leave, and none come in the time in which one is expected."""
         await agent.ask("leave", {"group": [group]})
         await self.until(lambda: not self.home.dispatcher.groups[group].open)
 

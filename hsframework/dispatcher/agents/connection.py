@@ -86,7 +86,7 @@ class AgentConnection:
         self.groups: set[str] = set()
         self.socket_protocols: frozenset[int] = frozenset()
         self.kernel_tls = ""
-        """What the agent can do with the kernel's TLS, as it has said."""
+        """The agent's use of the kernel's TLS, by its own word."""
         self.joined_at = 0.0
         self.tls_policies = False
         """True if the agent has said that it keeps to the TLS policies of requests."""

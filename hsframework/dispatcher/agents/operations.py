@@ -33,7 +33,7 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 
 def join(agent: AgentConnection, message: Message, fd: int | None) -> None:
-    """Add the agent to groups, unless it has given up since: a connection may have waited for a dispatcher for long."""
+    """Add the agent to groups, unless it has given up since: it may have waited for a dispatcher for long."""
     if agent.channel.peer_has_closed:
         _log.info("an agent has given up while it waited for a dispatcher", process=agent.peer.pid)
         return

@@ -1,14 +1,14 @@
 """Core of the dispatcher: requests come from sources, agents pull them, and each is completed exactly once.
 
 It runs on one asyncio loop and holds no lock.  What happens to a request goes through :meth:`Dispatcher.happen`, which
-looks the row up in the table of :mod:`~hsframework.dispatcher.requests.lifecycle` and does the actions in order.  But
-for :meth:`Dispatcher.pull`, which takes all requests of an ACCEPT through one row, nothing else changes a request's
-state.
+looks the row up in the table of :mod:`~hsframework.dispatcher.requests.lifecycle` and does the actions in order.  Of
+other functions :meth:`Dispatcher.pull` alone changes states: all requests of an ACCEPT go through one row.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -250,11 +250,9 @@ class Dispatcher:
 
         Raises RequestRefused (EBADF) for the request of another agent.
         """
-        request = self.requests.get(request_id)
-        if request is None:
+        if request_id not in self.requests:
             return
-        if request.agent is not agent:
-            raise RequestRefused(f"request {request_id} is not in this agent's hands", errno=errno.EBADF)
+        request = self.in_hand(agent, request_id)
         if outcome.status:
             self.happen(request, Event.FAILED, outcome)
         elif (problem := missing_session(request, outcome.values)) is not None:
@@ -342,31 +340,27 @@ class Dispatcher:
         self.metrics.handshake(request.submission.group, outcome.status, duration)
         if request.offload is not None:
             self.metrics.session(request.offload.transmit, request.offload.receive)
-        if not self._log.is_enabled_for(logging.INFO):
-            return
-        self._log.info(
-            "handshake",
-            request=request.id,
-            source=request.submission.source.name,
-            group=request.submission.group,
-            agent=None if request.agent is None else request.agent.name,
-            status=errno_name(outcome.status) if outcome.status else "OK",
-            peer=request.custody.peer_address,
-            milliseconds=round(duration * 1000, 1),
-            reason=outcome.values.get("message"),
-            **({} if request.offload is None else request.offload.fields()),
-        )
+        if self._log.is_enabled_for(logging.INFO):
+            self._log.info(
+                "handshake",
+                request=request.id,
+                source=request.submission.source.name,
+                group=request.submission.group,
+                agent=None if request.agent is None else request.agent.name,
+                status=errno_name(outcome.status) if outcome.status else "OK",
+                peer=request.custody.peer_address,
+                milliseconds=round(duration * 1000, 1),
+                reason=outcome.values.get("message"),
+                **({} if request.offload is None else request.offload.fields()),
+            )
 
     # Groups
 
     def _group(self, name: str) -> Group:
-        if name not in self.groups:
-            self.groups[name] = Group(name)
-        return self.groups[name]
+        return self.groups.setdefault(name, Group(name))
 
     def _await_agent(self, group: Group) -> None:
-        wait = self.configuration.timeouts.agent_restart
-        group.grace = self._loop.call_later(wait, self._grace_over, group)
+        group.grace = self._loop.call_later(self.configuration.timeouts.agent_restart, self._grace_over, group)
 
     def _grace_over(self, group: Group) -> None:
         group.grace = None
@@ -390,13 +384,11 @@ class Dispatcher:
         From now on the kernel's requests wait in its own queue, for the dispatcher that comes after this one.
         """
         self._draining = asyncio.Event()
-        end = self._loop.time() + patience
-        while any(request.agent is not None for request in self.requests.values()):
-            self._draining.clear()
-            try:
-                await asyncio.wait_for(self._draining.wait(), end - self._loop.time())
-            except TimeoutError:
-                return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while any(request.agent is not None for request in self.requests.values()):
+                    self._draining.clear()
+                    await self._draining.wait()
 
     def stop(self) -> None:
         """Complete every request with EIO."""

@@ -85,7 +85,7 @@ class Agent(Protocol):
     protocol: str
     """The protocol that it serves, by its own word."""
     kernel_tls: str
-    """What it can do with the kernel's TLS, by its own word."""
+    """Its use of the kernel's TLS, by its own word."""
     joined_at: float
     """On the loop's clock."""
     socket_protocols: frozenset[int]

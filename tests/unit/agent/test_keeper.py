@@ -37,6 +37,7 @@ from hsframework.local.control import (
     WorkerJoined,
 )
 from hsframework.netlink.messages import NLM_F_ACK
+from hsframework.process.service_manager import ServiceManager
 from tests.unit.agent.fakes import WAIT, AgentPeer, FakeDispatcher, dispatcher, pair
 
 ROOT = Path(__file__).parents[3]
@@ -254,7 +255,11 @@ def test_serving_is_reported_once_and_retired_workers_are_released(monkeypatch: 
     one, two, old = Told(1), Told(2), Told(9, retired=True)
     workers: dict[int, Any] = {1: one, 2: two, 9: old}
     played: Any = SimpleNamespace(
-        _workers=workers, _control=None, _announced=False, _options=SimpleNamespace(processes=2)
+        _workers=workers,
+        _control=None,
+        _announced=False,
+        _options=SimpleNamespace(processes=2, manager=ServiceManager({})),
+        _warm=SimpleNamespace(served=()),
     )
     played._active = lambda: [it for it in workers.values() if not it.retired]
     Keeper._joined(played, cast(Any, one))

@@ -147,7 +147,7 @@ async def test_a_kernel_handshake_goes_on_without_a_dispatcher(first: str) -> No
 
 
 async def test_a_kernel_handshake_that_fails_without_a_dispatcher() -> None:
-    """Its peer is silent: the outcome is the deadline's, and the consumer hears it from the next dispatcher."""
+    """A silent peer has the deadline's outcome, which the next dispatcher delivers."""
     async with running(forever) as agent:
         fake, peer = agent.dispatcher, agent.peer
         with pair() as (ours, _):
@@ -203,7 +203,7 @@ async def test_room_comes_back_when_the_dispatcher_dies() -> None:
 
 
 async def test_a_dispatcher_that_dies_while_the_agent_leaves() -> None:
-    """What is in hand is given back to the new dispatcher, without joining; its connection lives, and the host ends."""
+    """The requests in hand are given back to the new dispatcher, without joining; the host ends."""
     async with running(forever) as agent:
         with pair() as (ours, theirs):
             agent.peer.give(await agent.peer.asked(), ours.fileno())

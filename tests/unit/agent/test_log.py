@@ -184,7 +184,7 @@ def drain(fd: int) -> str:
 
 @pytest.mark.parametrize("form", ["console", "json"])
 def test_the_journal_gets_priorities(lines: tuple[int, Path], form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where stderr is the journal's stream, each line begins with its level's priority, also those of a traceback."""
+    """On the journal's stream each line begins with its level's priority, also those of a traceback."""
     fd, path = lines
     status = os.fstat(fd)
     monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")

@@ -22,9 +22,7 @@ class Ended:
 
     def __init__(self, sock: socket.socket, readiness: Readiness) -> None:
         self.endpoint = StreamEndpoint(sock.dup(), readiness)
-        self.source = "kernel"
-        self.request = self
-        self.id, self.group, self.kernel_consumer = 7, "toy", True
+        self.given_back = {"request-id": 7, "group": "toy", "source": "kernel", "kernel-consumer": True}
 
 
 def kept(requests: StrandedRequests, sock: socket.socket, readiness: Readiness) -> Any:
@@ -49,7 +47,8 @@ def test_a_request_that_is_taken_back_is_over_here() -> None:
         near, far = tcp_pair()
         with near, far, capture_logs() as logs:
             item = kept(requests, near, readiness)
-            assert item.values == {"request-id": 7, "group": "toy", "source": "kernel", "kernel-consumer": True}
+            known = {"request-id": 7, "group": "toy", "source": "kernel", "kernel-consumer": True}
+            assert item.values == {**known, "outcome": None}
             assert os.fstat(item.fileno()).st_ino == os.fstat(near.fileno()).st_ino
             requests.taken(item)
             requests.taken(item)

@@ -11,6 +11,7 @@ from hsframework.agent import warmup
 from hsframework.agent.privileges import AgentUser
 from hsframework.agent.warmup import KeeperOptions, warm_up
 from hsframework.configuration.settings import MemorySettings
+from hsframework.probes import Yes
 
 USER = AgentUser("toy", 60_801, 60_801)
 MEMORY = MemorySettings(lock=True)
@@ -23,6 +24,7 @@ STEPS = [
     ("limit_memory", (2048,)),
     ("unfit_plugins", (("toy", "blocked"),)),
     ("_load_and_prepare", ()),
+    ("supported_ciphers", ()),
     ("_practise", ()),
     ("forbid_source_reading", ()),
     ("drop_last_capability", ()),
@@ -41,6 +43,8 @@ def test_the_order_of_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
                 done.append((name, arguments))
                 return answer
             done.append((name, arguments))
+            if name == "supported_ciphers":
+                return Yes(frozenset({51}))
             if name == "lock_memory":
                 assert options == {"populate": True}
             return {}
@@ -54,5 +58,5 @@ def test_the_order_of_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
         agent_socket_path=Path("agent.sock"), plugin="toy", memory=MEMORY, user=USER, blocked=("blocked",)
     )
     result: object = warm_up(options)
-    assert result == ("the registry", ("served",))
+    assert result == ("the registry", ("served",), "yes")
     assert done == STEPS

@@ -113,7 +113,7 @@ def test_too_few_file_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("answer", [Yes(frozenset()), No("it has none"), NotSeen("a sandbox forbids it")])
 def test_kernel(monkeypatch: pytest.MonkeyPatch, answer: Probe[frozenset[int]]) -> None:
-    """What the kernel lacks is a note: consumers in user space do without.  That nobody could look is said as such."""
+    """A lack of the kernel's is a note: consumers in user space do without.  That nobody could look is said as such."""
     monkeypatch.setattr(doctor, "probe_family", lambda name: answer)
     monkeypatch.setattr(doctor, "supported_ciphers", lambda: answer)
     findings = doctor.check_handshake_family(), doctor.check_ktls()

@@ -128,7 +128,7 @@ def test_an_agent_that_may_not_join() -> None:
 
 
 def test_an_agent_without_the_kernels_tls(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the dispatcher has it and the agent has not, the kernel's requests would fail."""
+    """The kernel's requests would fail if the dispatcher had it alone."""
     status = service_status(service.runtime_dir)
     monkeypatch.setattr(checks, "service_status", lambda where: {**status, "kernel-tls": "yes"})
     groups = served_groups(service.runtime_dir)
@@ -154,7 +154,7 @@ def test_own_certificates(tmp_path: Path) -> None:
 
 
 def unit(**values: str) -> units.Unit:
-    """The properties of a unit that runs well, but for some."""
+    """Return the properties of a unit that runs well, but for some."""
     return {
         "Id": units.SERVICE,
         "LoadState": "loaded",
@@ -183,7 +183,7 @@ def unit(**values: str) -> units.Unit:
     ],
 )
 def test_units(monkeypatch: pytest.MonkeyPatch, values: dict[str, str], verdict: str, words: str) -> None:
-    """What systemd says of a unit: a crash loop, a wrong configuration, an agent that nobody lets join."""
+    """Words of systemd on a unit: a crash loop, a wrong configuration, an agent that nobody lets join."""
     monkeypatch.setattr(units, "last_error", lambda name: "")
     monkeypatch.setattr(units, "_is_active", lambda name: False)
     (finding,) = units.check_units(Configuration(), [unit(**values)])

@@ -75,7 +75,7 @@ def test_a_second_protocol_is_not_started() -> None:
     [(252, ["Restart=always", "PrivateTmp=yes"]), (254, ["Restart=always", "RestartSteps=6", "PrivateTmp=yes"])],
 )
 def test_an_older_systemd(systemd: int, left: list[str]) -> None:
-    """What a systemd does not know is left out, and a value that it does not know has its predecessor's place."""
+    """A key that systemd does not know is left out, and a value that it does not know has its predecessor's place."""
     text = "Restart=always\nRestartSteps=6\nPrivateTmp=disconnected\n"
     assert units.for_target(text, Target("/x", systemd)).splitlines() == left
     assert units.for_target(text, NEWEST) == text
@@ -106,7 +106,7 @@ def test_an_installation_that_agents_cannot_read(tmp_path: Path, monkeypatch: py
 
 
 def test_packaged_units_are_not_hidden(tmp_path: Path) -> None:
-    """Where a package has brought units, no others are written over them."""
+    """No units are written over those of a package."""
     command.check_not_packaged(tmp_path)
     (tmp_path / "hsframework.service").touch()
     with pytest.raises(ConfigurationError, match="a package has its units"):

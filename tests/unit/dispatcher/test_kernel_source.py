@@ -559,7 +559,7 @@ def test_which_families_there_are() -> None:
 
 
 class Copies:
-    """What a keeper of copies was asked for."""
+    """Calls of a keeper of copies."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -606,7 +606,7 @@ async def test_what_a_predecessor_had_joined() -> None:
 
 
 async def test_a_predecessor_whose_agents_do_not_come() -> None:
-    """What it had joined is left after the grace period: then the kernel knows that nobody listens."""
+    """Its groups are left after the grace period: then the kernel knows that nobody listens."""
     with connected_pair() as (ours, _):
         reader, writer = os.pipe()
         async with stage(kept=Kept({"played": reader})) as played:

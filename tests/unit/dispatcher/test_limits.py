@@ -139,7 +139,7 @@ def _takes(pending: PendingLimits, claim: Claim) -> bool:
 
 
 def _taken(pending: PendingLimits, claim: Claim) -> Counted | None:
-    """What is to be given back; None: it is refused."""
+    """Return the counts to be given back; None: it is refused."""
     try:
         return pending.take(claim)
     except RequestRefused as error:

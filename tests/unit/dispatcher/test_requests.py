@@ -772,7 +772,7 @@ async def test_requests_are_handed_over_where_no_fd_is_left(monkeypatch: pytest.
 
 
 async def test_a_dispatcher_that_stops_lets_handshakes_end() -> None:
-    """What an agent has in hand may end well while the dispatcher drains; what waits for an agent is not waited for."""
+    """A request in an agent's hands may end well while the dispatcher drains; the queue is not waited for."""
     with connected_pair() as (ours, _), connected_pair() as (second, _):
         async with house() as home:
             agent = await home.agent("toy")

@@ -1,4 +1,4 @@
-"""Who reports in time and who does not, without a clock."""
+"""Reports in time and missing ones, without a clock."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_one_that_ended() -> None:
 
 
 def test_a_watcher_that_did_not_run() -> None:
-    """What it missed counts against nobody; who stays silent from then on is named."""
+    """Reports missed meanwhile count against nobody; a member that stays silent from then on is named."""
     liveness = watch()
     liveness.heard("one", 0)
     assert liveness.silent(0) == []

@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_each_has_one_owner(folder: Path) -> None:
-    """What the core or two plugins need is the core's, the rest its plugin's; what nothing needs is left out."""
+    """A distribution of the core or of two plugins is the core's, the rest its plugin's; an idle one is left out."""
     found = owners(folder, RELEASES["trixie"])
     core = {"hsframework", "one", "two", "shared"}
     assert {name for name, package in found.items() if package == "hsframework"} == core

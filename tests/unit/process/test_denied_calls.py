@@ -69,7 +69,7 @@ def test_capabilities_that_cannot_be_given_up(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_sandbox_without_inet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no connection can be made the kernel's TLS was not tried: that is no "no"."""
+    """Without a connection the kernel's TLS was not tried: that is no "no"."""
     monkeypatch.setattr(socket, "create_server", denied)
     answer = kernel.supported_ciphers()
     assert isinstance(answer, NotSeen)

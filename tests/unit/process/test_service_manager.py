@@ -34,7 +34,7 @@ def manager(folder: Path) -> Iterator[Manager]:
 
 
 def test_states_and_descriptors(manager: Manager) -> None:
-    """What is told arrives, descriptors with their names; the variables are gone from the environment."""
+    """Messages arrive, descriptors with their names; the variables are gone from the environment."""
     environment = {"NOTIFY_SOCKET": str(manager.path), "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}
     told = ServiceManager(environment)
     assert (environment, told.watchdog, told.there) == ({}, 30.0, True)

@@ -17,7 +17,7 @@ OURS = {"psp", "quic", "tls13"}
 
 
 def distribution(folder: Path, name: str, *, metadata: str | None = None, entry_points: bytes | None = None) -> None:
-    """A ``.dist-info`` as an installation, whole or interrupted, leaves it."""
+    """Make a ``.dist-info`` as an installation, whole or interrupted, leaves it."""
     information = folder / f"{name}.dist-info"
     information.mkdir(parents=True)
     if metadata is not None:
@@ -66,7 +66,7 @@ def test_broken_metadata(beside: Path, name: str, metadata: str | None, entry_po
 
 
 def test_an_older_one_without_entry_points(beside: Path) -> None:
-    """What an earlier version has left at the head of the path hides nothing, and is no plugin."""
+    """Remains of an earlier version at the head of the path hide nothing, and are no plugin."""
     distribution(beside, "hsframework_quic-0.0.1", metadata=METADATA.format("hsframework-quic", "0.0.1"))
     found = installed()
     assert (names(found), found.broken) == (OURS, ())

@@ -102,7 +102,7 @@ def test_a_port_in_use() -> None:
 
 
 def test_a_wrong_address_of_the_metrics() -> None:
-    """What is no address at all is an error of the configuration: status 2."""
+    """A text that is no address at all is an error of the configuration: status 2."""
     with short_folder() as folder, started(folder, "[metrics]\nlisten = '9464'\n") as service:
         assert "metrics.listen" in failed(service)
 
