@@ -283,10 +283,14 @@ def test_the_page_shows_what_goes_over_the_socket(client: Client, agent: Program
     ]
 
 
+CONSUMERS = ("submit", "result", "groups", "status")
+"""Operations that agents have no part in."""
+
+
 def test_the_numbers_of_the_page() -> None:
     """The table of operations has each number that an agent meets, as the specification has it."""
     rows = re.findall(r"^\| (\d+) \| ([A-Z-]+) \|", PAGE.read_text("utf-8"), re.MULTILINE)
     operations = builtin_specification("local").operations
     assert {name.lower(): int(number) for number, name in rows} == {
-        name: operation.value for name, operation in operations.items() if name not in ("submit", "result", "groups")
+        name: operation.value for name, operation in operations.items() if name not in CONSUMERS
     }
