@@ -94,6 +94,10 @@ def run(configuration: Configuration, surroundings: Surroundings) -> int:
     """Serve until SIGTERM or SIGINT.  Returns the exit status; raises ConfigurationError."""
     set_title("hsframework dispatcher")
     kernel_tls = harden()
+    if not isinstance(kernel_tls, Yes):
+        # What the kernel lacks is doctor's to say; that nobody could look is a fault of the surroundings.
+        tell = _log.info if isinstance(kernel_tls, No) else _log.warning
+        tell("no session can be handed to the kernel", reason=kernel_tls.reason, certain=isinstance(kernel_tls, No))
     prepare_protection(configuration.memory)
     configuration = within_fd_limit(configuration)
     given, kept = surroundings.listeners, surroundings.kept
@@ -286,12 +290,7 @@ def harden() -> Probe[frozenset[int]]:
     """
     forbid_core_dumps()
     raise_fd_limit()
-    answer = supported_ciphers()
-    if not isinstance(answer, Yes):
-        # What the kernel lacks is doctor's to say; that nobody could look is a fault of the surroundings.
-        tell = _log.info if isinstance(answer, No) else _log.warning
-        tell("no session can be handed to the kernel", reason=answer.reason, certain=isinstance(answer, No))
-    return answer
+    return supported_ciphers()
 
 
 def within_fd_limit(configuration: Configuration) -> Configuration:
