@@ -26,6 +26,8 @@ from typing import Protocol
 
 import structlog
 
+from hsframework.process.snapshot import pin
+
 CONFIGURATION = "configuration"
 """Name of the snapshot of the configuration."""
 _MOST_TEXT = 4096
@@ -123,6 +125,7 @@ class Shelf:
 
     def __init__(self, passed: Mapping[str, int] | None = None, further: Copies | None = None) -> None:
         self._fds = dict(passed or {})
+        self._pinned = {name: pin(fd) for name, fd in self._fds.items()}
         self._further = further
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours.setblocking(False)
@@ -142,10 +145,12 @@ class Shelf:
         """Return the descriptors for a dispatcher that was just forked; this process's own copies become the
         child's."""
         self._ours.close()
+        self._unpin()
         return Kept(self._fds, SupervisorCopies(self._theirs))
 
     def close(self) -> None:
         """Close every copy, in the supervisor at its end, or in a child that has no use for them."""
+        self._unpin()
         for fd in self._fds.values():
             os.close(fd)
         self._fds.clear()
@@ -157,9 +162,18 @@ class Shelf:
         old = self._fds.pop(name, None)
         if old is not None:
             os.close(old)
+            self._unpin(name)
         if self._further is not None:
             self._further.remove(name)
         for fd in fds:
             self._fds[name] = fd
+            self._pinned[name] = pin(fd)
             if self._further is not None:
                 self._further.put(name, fd)
+
+    def _unpin(self, *names: str) -> None:
+        """Close the maps of these names; without one, all."""
+        for name in names or list(self._pinned):
+            pinned = self._pinned.pop(name)
+            if pinned is not None:
+                pinned.close()

@@ -6,12 +6,15 @@ meanwhile.
 * A snapshot comes back from the process that has kept it, which is root's, and is sealed: nobody has written to it
   since.
 * Only types of the packages in :data:`TRUSTED` are made from it all the same.
+* The process that keeps it pins it (:func:`pin`): where memory is locked, a snapshot in a swap that is away would keep
+  the successor from serving, and so the swap from coming back.
 """
 
 from __future__ import annotations
 
 import fcntl
 import io
+import mmap
 import os
 import pickle
 from typing import Any
@@ -40,6 +43,21 @@ def freeze(name: str, value: Any) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def pin(fd: int) -> mmap.mmap | None:
+    """Map a snapshot: its pages stay in memory as long as the map is open, if this process locks its memory.
+
+    A child that is forked closes it.  None: the descriptor is no snapshot, or cannot be mapped.
+    """
+    try:
+        found = mmap.mmap(fd, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ)
+    except (OSError, ValueError):
+        return None
+    found.madvise(mmap.MADV_DONTDUMP)
+    for place in range(0, len(found), mmap.PAGESIZE):
+        found[place]  # a locked map is locked page by page, as it is read
+    return found
 
 
 def thaw(fd: int) -> Any:
