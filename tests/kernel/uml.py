@@ -30,6 +30,8 @@ TIMEOUT = 300.0
 """Seconds until a boot that makes no progress counts as hung."""
 MEMORY = "8G"
 """Pages that are never touched cost the host nothing.  The kernel's limit of pending handshakes grows with it."""
+MOST_TEXT = 1 << 20
+"""Bytes of a log that a report has: one that is short of memory fills it by the gigabyte."""
 POLL = 0.02
 _PASSED_ON = ("CI", "FUZZ_SECONDS", "HYPOTHESIS_PROFILE", "LANG", "PYTHONPATH")
 
@@ -155,9 +157,15 @@ class Boot:
         return None if self.running or not written.exists() else int(written.read_text())
 
     def read(self, name: str) -> str:
-        """Read a file of the exchange directory; empty if it is not there."""
+        """Read a file of the exchange directory, of a very long one the end; empty if it is not there."""
         path = self.exchange / name
-        return path.read_text(errors="replace") if path.exists() else ""
+        if not path.exists():
+            return ""
+        with path.open("rb") as file:
+            skipped = max(0, path.stat().st_size - MOST_TEXT)
+            file.seek(skipped)
+            text = file.read().decode(errors="replace")
+        return f"({skipped} bytes are left out)\n{text}" if skipped else text
 
     def watch(self, done: Callable[[], bool], timeout: float = TIMEOUT) -> None:
         """Wait until ``done()`` or the kernel has ended.  Raises KernelFailed when neither is so in time."""
