@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import socket
 import ssl
 import sys
 from collections.abc import Iterator
@@ -220,15 +221,22 @@ def test_an_agent_is_killed(service: House, pair: Pair) -> None:
 def test_the_dispatcher_is_killed_in_mid_handshake(
     service: House, pair: Pair, pool: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
-    """Its successor completes what was in flight, of TLS and of another mechanism, and serves what comes."""
+    """What is in flight goes on, of TLS and of another mechanism: its successor completes it, and serves what comes."""
     asked = submitted(pair[0], peername="server.test")
-    with tcp_pairs() as (other,), asked as tls, submitted(other[0], protocol=raw.PSP) as psp:
-        assert pair[1].recv(1) == b"\x16"
-        assert other[1].recv(100) == f"{PSP} CLIENT\n".encode()
+    with tcp_pairs() as (other,), asked as tls, submitted(other[0], protocol=raw.QUIC) as toy:
+        assert pair[1].recv(1, socket.MSG_PEEK) == b"\x16"
+        assert other[1].recv(100) == f"{QUIC} CLIENT\n".encode()
         mark = service.log.mark
         os.kill(service.dispatcher, signal.SIGKILL)
-        assert (tls.outcome(), psp.outcome()) == (Outcome(errno.EIO), Outcome(errno.EIO))
-        assert other[1].recv(1) == b""
+        for protocol in ("tls13", QUIC):
+            service.log.wait("the dispatcher is gone", protocol=protocol, since=mark)
+        context = peer_context(tmp_path, server=True)
+        context.verify_mode = ssl.CERT_NONE
+        peer = pool.submit(tls_peer, pair[1], context)
+        other[1].send(f"{QUIC} SERVER\n".encode())
+        assert (tls.outcome().status, toy.outcome()) == (0, Outcome(0))
+        talk(pair[0])
+        peer.result(20)
     service.log.wait("a request of an earlier dispatcher is given back", since=mark, number=2)
     assert not service.log.events("DONE is refused", since=mark)
     for protocol in ("tls13", QUIC, PSP):
