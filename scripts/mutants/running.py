@@ -43,9 +43,9 @@ def run(subject: Subject, mutants: Sequence[Mutant], *, jobs: int = 1, map_tests
     tests = subject.tests
     with contextlib.ExitStack() as stack:
         trees: queue.SimpleQueue[Tree] = queue.SimpleQueue()
-        first = stack.enter_context(copied())
+        first = stack.enter_context(copied(kernel=subject.kernel))
         seconds, record = _recorded(first, tests) if map_tests else (LIMIT_OF_TESTS, {})
-        for tree in (first, *(stack.enter_context(copied()) for _ in range(jobs - 1))):
+        for tree in (first, *(stack.enter_context(copied(kernel=subject.kernel)) for _ in range(jobs - 1))):
             trees.put(tree)
 
         def with_mutant(mutant: Mutant) -> Result:
