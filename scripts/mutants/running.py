@@ -35,7 +35,7 @@ class Broken(Exception):
 
 
 def run(subject: Subject, mutants: Sequence[Mutant], *, jobs: int = 1, map_tests: bool = True) -> Iterator[Result]:
-    """Yield the result of each mutant of the subject, ``jobs`` at once; of a kernel module one, since each boots a kernel.
+    """Yield the result of each mutant of the subject, ``jobs`` at once; of a kernel module one, which boots a kernel.
 
     ``map_tests``: run the tests without a mutant first, and learn which of them call what.  The record misses what runs
     in another process, so no mutant escapes by it.  Raises Broken if a test fails without a mutant.

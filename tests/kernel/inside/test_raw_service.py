@@ -248,13 +248,13 @@ def test_a_rekey_is_refused(service: House, pair: Pair) -> None:
 
 
 def test_an_agent_is_killed(service: House, pair: Pair) -> None:
-    """Its consumer gets EIO at once, the others nothing, and the next request is served by its successor."""
+    """Its consumer gets ETIMEDOUT at once, the others nothing, and the next request is served by its successor."""
     with tcp_pairs() as (other,), submitted(other[0], protocol=raw.PSP) as untouched:
         with submitted(pair[0], protocol=raw.QUIC) as request:
             assert pair[1].recv(100) == f"{QUIC} CLIENT\n".encode()
             mark = service.log.mark
             os.kill(service.workers(QUIC)[0], signal.SIGKILL)
-            assert request.outcome() == Outcome(errno.EIO)
+            assert request.outcome() == Outcome(errno.ETIMEDOUT)
             assert untouched.waits
         service.wait_for_agents(protocol=QUIC, since=mark)
         toy_peer(other[1], PSP)
