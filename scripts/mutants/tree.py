@@ -31,6 +31,9 @@ NICE = 10
 SECONDS_OF_A_TEST = 30
 """Limit of one test, by pytest-timeout: a test at which a mutant hangs has caught it."""
 
+SECONDS_OF_A_RECORD = 300
+"""The same without a mutant: to record what a test calls takes several times as long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -89,7 +92,8 @@ class Tree:
         output = self._scratch / "output"
         command = [*_apart(), sys.executable, "-m", "pytest", "-p", "scripts.mutants.plugin", "-q", "-x"]
         command += ["-p", "no:cacheprovider", "--hypothesis-seed=0", "--no-header", "--tb=short"]
-        command += ["--timeout", str(SECONDS_OF_A_TEST), *tests]
+        limit = SECONDS_OF_A_RECORD if told["record"] else SECONDS_OF_A_TEST
+        command += ["--timeout", str(limit), *tests]
         with output.open("wb") as file:
             process = subprocess.Popen(
                 command,
