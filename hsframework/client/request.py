@@ -31,7 +31,7 @@ class HandshakeOptions:
     """Multicast group whose agents run the handshake."""
     auth_mode: AuthMode | None = None
     """Kind of proof that our side gives of its identity.  None: PSK if there are keys, X.509 if there are identities or
-    a profile or the role is server, else unauthenticated."""
+    the role is server; with a profile that of its keys; else unauthenticated."""
     peer_name: str | None = None
     """For a client: the DNS name or IP address that the peer must prove, and that is sent to it (SNI)."""
     any_peer_name: bool = False
@@ -108,7 +108,7 @@ class HandshakeOptions:
 
     @property
     def effective_auth_mode(self) -> AuthMode:
-        """``auth_mode``, or the mode that follows from the other fields."""
+        """``auth_mode``, or the mode that follows from the other fields; X.509 where it is left to the profile."""
         if self.auth_mode is not None:
             return self.auth_mode
         if self.psks:
@@ -117,12 +117,16 @@ class HandshakeOptions:
             return AuthMode.X509
         return AuthMode.UNAUTHENTICATED
 
+    @property
+    def _left_to_the_profile(self) -> bool:
+        return bool(self.profile) and self.auth_mode is None and not self.psks and not self.identities
+
     def submit_values(self, attributes: bytes | None = None) -> dict[str, Any]:
         """Return the values of the ``submit`` message; ``attributes``: the protocol's own, encoded."""
         values: dict[str, Any] = {
             "group": self.group,
             "message-type": int(self.role),
-            "auth-mode": int(self.effective_auth_mode),
+            "auth-mode": None if self._left_to_the_profile else int(self.effective_auth_mode),
             "peername": None if self.peer_name is None else ascii_name(self.peer_name),
             "profile": self.profile,
         }

@@ -5,8 +5,9 @@
 * ``list [SUBJECT ...]`` prints the mutants that ``run`` would run.
 * ``show NAME`` prints a mutant as a difference.
 
-``--sample N`` takes N of those that are chosen, over all subjects.  ``--most N`` takes N of each subject instead of the
-table's number.  ``--only NAME``, which may be repeated, takes the named ones of all that there are.
+``--sample N`` takes N of those that are chosen, over all subjects that need no test kernel.  ``--most N`` takes N of
+each subject instead of the table's number.  ``--only NAME``, which may be repeated, takes the named ones of all that
+there are.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     else:
         plan = [(subject, subject.chosen(options.seed, options.most)) for subject in known]
     if options.sample is not None:
+        plan = [(subject, mutants) for subject, mutants in plan if not subject.kernel]
         some = chosen([mutant for _, mutants in plan for mutant in mutants], options.sample, options.seed)
         plan = [(subject, [mutant for mutant in mutants if mutant in some]) for subject, mutants in plan]
     return [(subject, mutants) for subject, mutants in plan if mutants]

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.mutants import expressions, statements
+from scripts.mutants import c_sources, expressions, statements
 
 SHOWN = 100
 """Characters of a mutant's texts by which it is known; what is longer is cut."""
@@ -53,8 +53,27 @@ class Mutant:
 
 
 def mutants_of(path: Path, root: Path) -> list[Mutant]:
-    """Return every mutant of a file."""
+    """Return every mutant of a file, in Python or C."""
     source = path.read_bytes()
+    name = str(path.relative_to(root))
+    return _in_c(source, name) if path.suffix == ".c" else _in_python(source, name)
+
+
+def _in_c(source: bytes, path: str) -> list[Mutant]:
+    seen: Counter[tuple[str, str, str, str]] = Counter()
+    found: list[Mutant] = []
+    text = source.decode("ascii")
+    for change in sorted(c_sources.changes(text), key=lambda it: (it.first, it.operator, it.after)):
+        before = _in_one_line(text[change.first : change.end])
+        key = (change.scope, change.operator, before, _in_one_line(change.after))
+        found.append(
+            Mutant(path, *key, seen[key], change.line, change.function, (change.first, change.end, change.after))
+        )
+        seen[key] += 1
+    return found
+
+
+def _in_python(source: bytes, path: str) -> list[Mutant]:
     tree = ast.parse(source)
     starts = [0]
     for line in source.splitlines(keepends=True):
@@ -68,7 +87,7 @@ def mutants_of(path: Path, root: Path) -> list[Mutant]:
             end = starts[(last.end_lineno or 1) - 1] + (last.end_col_offset or 0)  # type: ignore[attr-defined]
             key = (scope, operator, _in_one_line(source[begin:end].decode()), _in_one_line(after))
             place = (begin, end, after)
-            found.append(Mutant(str(path.relative_to(root)), *key, seen[key], _line(first), function, place))
+            found.append(Mutant(path, *key, seen[key], _line(first), function, place))
             seen[key] += 1
     return found
 

@@ -35,17 +35,18 @@ class Broken(Exception):
 
 
 def run(subject: Subject, mutants: Sequence[Mutant], *, jobs: int = 1, map_tests: bool = True) -> Iterator[Result]:
-    """Yield the result of each mutant of the subject, ``jobs`` at once.
+    """Yield the result of each mutant of the subject, ``jobs`` at once; of a kernel module one, which boots a kernel.
 
     ``map_tests``: run the tests without a mutant first, and learn which of them call what.  The record misses what runs
     in another process, so no mutant escapes by it.  Raises Broken if a test fails without a mutant.
     """
     tests = subject.tests
+    jobs = 1 if subject.kernel else jobs
     with contextlib.ExitStack() as stack:
         trees: queue.SimpleQueue[Tree] = queue.SimpleQueue()
-        first = stack.enter_context(copied())
+        first = stack.enter_context(copied(kernel=subject.kernel))
         seconds, record = _recorded(first, tests) if map_tests else (LIMIT_OF_TESTS, {})
-        for tree in (first, *(stack.enter_context(copied()) for _ in range(jobs - 1))):
+        for tree in (first, *(stack.enter_context(copied(kernel=subject.kernel)) for _ in range(jobs - 1))):
             trees.put(tree)
 
         def with_mutant(mutant: Mutant) -> Result:

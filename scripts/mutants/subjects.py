@@ -23,6 +23,8 @@ class Subject:
     first: tuple[str, ...]
     """Quick ones among them, which are tried before all where it is not recorded which of them call what."""
     most: int
+    kernel: bool
+    """True if the files are a kernel module's, and the tests run in the test kernel."""
     mutants: tuple[Mutant, ...] = field(repr=False)
     """Every one that there is."""
 
@@ -44,4 +46,6 @@ def subjects(path: Path = FILE, root: Path = ROOT) -> Iterator[Subject]:
             taken.update(own)
             files.extend(own)
         found = tuple(mutant for name in files for mutant in mutants_of(root / name, root))
-        yield Subject(entry["name"], tuple(files), tuple(entry["tests"]), tuple(entry["first"]), entry["most"], found)
+        tests, first = tuple(entry["tests"]), tuple(entry["first"])
+        kernel = entry.get("kernel", False)
+        yield Subject(entry["name"], tuple(files), tests, first, entry["most"], kernel, found)

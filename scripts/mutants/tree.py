@@ -23,12 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from scripts.lint.sources import ROOT
+from scripts.mutants import modules
 from scripts.mutants.mutants import Mutant
 from scripts.mutants.plugin import VARIABLE
 
 NICE = 10
 SECONDS_OF_A_TEST = 30
 """Limit of one test, by pytest-timeout: a test at which a mutant hangs has caught it."""
+
+SECONDS_OF_A_RECORD = 300
+"""The same without a mutant: to record what a test calls takes several times as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +45,15 @@ class Verdict:
 
 
 class Tree:
-    """Copy of the files that are under version control or would be."""
+    """Copy of the files that are under version control or would be.
 
-    def __init__(self, folder: Path) -> None:
+    ``kernel``: True if its kernel modules are built for each run, and its tests boot the test kernel.
+    """
+
+    def __init__(self, folder: Path, *, kernel: bool = False) -> None:
         self.root = folder / "tree"
         self._scratch = folder / "t"
+        self._modules = folder / "modules" if kernel else None
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=ROOT,
@@ -56,9 +64,9 @@ class Tree:
             if (ROOT / name).is_file():
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, self.root / name)
-        for name in (".venv", "build"):
-            if (ROOT / name).exists():
-                (self.root / name).symlink_to(ROOT / name)
+        if (ROOT / ".venv").exists():
+            (self.root / ".venv").symlink_to(ROOT / ".venv")
+        modules.link_builds(self.root)
 
     def run(self, tests: Sequence[str], seconds: float, *, mutant: Mutant | None = None) -> Verdict:
         """Run the tests, with a mutant or, if there is none, with a record of the functions that each of them calls.
@@ -66,9 +74,15 @@ class Tree:
         The run has failed after ``seconds``.
         """
         with self._applied(mutant):
+            if self._modules is not None:
+                try:
+                    modules.build(self.root, self._modules)
+                except modules.Unbuilt as error:
+                    return Verdict("[the compiler]", {"failed": None, "tests": {}}, str(error))
             self._scratch.mkdir()
             try:
-                return self._run(tests, seconds, {"record": mutant is None})
+                # A kernel's memory is a large file.
+                return self._run(tests, seconds, {"record": mutant is None, "limited": self._modules is None})
             finally:
                 shutil.rmtree(self._scratch, ignore_errors=True)
 
@@ -78,7 +92,8 @@ class Tree:
         output = self._scratch / "output"
         command = [*_apart(), sys.executable, "-m", "pytest", "-p", "scripts.mutants.plugin", "-q", "-x"]
         command += ["-p", "no:cacheprovider", "--hypothesis-seed=0", "--no-header", "--tb=short"]
-        command += ["--timeout", str(SECONDS_OF_A_TEST), *tests]
+        limit = SECONDS_OF_A_RECORD if told["record"] else SECONDS_OF_A_TEST
+        command += ["--timeout", str(limit), *tests]
         with output.open("wb") as file:
             process = subprocess.Popen(
                 command,
@@ -133,11 +148,11 @@ class Tree:
 
 
 @contextlib.contextmanager
-def copied() -> Iterator[Tree]:
+def copied(*, kernel: bool = False) -> Iterator[Tree]:
     """Return a copy of the tree, which is removed in the end.  Its path is short: sockets are bound below it."""
     with tempfile.TemporaryDirectory(prefix="m-", dir="/tmp") as folder:
         os.chmod(folder, 0o755)  # tests start processes of other users
-        yield Tree(Path(folder))
+        yield Tree(Path(folder), kernel=kernel)
 
 
 def _caught(status: int | None, failed: str | None, output: str) -> str | None:

@@ -62,7 +62,7 @@ def restore(agent: AgentConnection, message: Message, fd: int | None) -> None:
     dispatcher = agent.service.dispatcher
     try:
         agent.service.policy.check_restore(agent.peer)
-        outcome = _outcome(message.values.get("outcome"))
+        outcome = _own_outcome(agent, message)
     except (RequestRefused, MessageError):
         dispatcher.close_fd(fd)
         raise
@@ -79,6 +79,23 @@ def restore(agent: AgentConnection, message: Message, fd: int | None) -> None:
         custody.release()
     else:
         source.restored(custody, message.values, outcome)
+
+
+def _own_outcome(agent: AgentConnection, message: Message) -> Outcome | None:
+    """Return the outcome that the agent tells; None: there is none that counts.
+
+    The group decides how a success is checked, so a success in a group that the agent may not join is none.  Raises
+    MessageError.
+    """
+    outcome = _outcome(message.values.get("outcome"))
+    if outcome is None or outcome.status:
+        return outcome
+    try:
+        agent.service.policy.check_join(agent.peer, message.values.get("group", ""))
+    except RequestRefused as error:
+        _log.error("a success that is given back does not count", agent=agent.name, reason=str(error))
+        return None
+    return outcome
 
 
 def _outcome(encoded: bytes | None) -> Outcome | None:

@@ -263,6 +263,16 @@ def auth_mode_of(values: Mapping[str, Any]) -> AuthMode:
     return member
 
 
+def auth_mode_of_keys(given: Credentials, role: Role) -> AuthMode:
+    """Return the auth mode of a submit that leaves it to its profile: that of identities, or else of pre-shared keys.
+
+    A client without either is anonymous; a server is refused for want of a certificate later.
+    """
+    if given.identities or (role is Role.SERVER and not given.psks):
+        return AuthMode.X509
+    return AuthMode.PSK if given.psks else AuthMode.UNAUTHENTICATED
+
+
 def _load_trust(settings: TrustSettings) -> Trust:
     own = load_trust(settings.bundle, settings.crl, crl_check=CrlCheck(settings.crl_check))
     if not settings.system:

@@ -19,7 +19,7 @@ import structlog
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.connections import Listener
 from hsframework.dispatcher.custody import Custody
-from hsframework.dispatcher.keys.vault import Vault, auth_mode_of, brings_nothing, role_of
+from hsframework.dispatcher.keys.vault import Vault, auth_mode_of, auth_mode_of_keys, brings_nothing, role_of
 from hsframework.dispatcher.messages import codec, parameters
 from hsframework.dispatcher.overview import overview
 from hsframework.dispatcher.policy import PeerCredentials, Policy
@@ -209,8 +209,10 @@ class ConsumerConnection:
         source = self._source
         profile = source.vault.profile_name(values.get("profile"))
         source.policy.check_submit(self.peer, profile)
-        role, auth_mode = role_of(values), auth_mode_of(values)
+        role = role_of(values)
         given = source.vault.resolve(profile, values)
+        left_open = "profile" in values and "auth-mode" not in values
+        auth_mode = auth_mode_of_keys(given, role) if left_open else auth_mode_of(values)
         if auth_mode is AuthMode.PSK and not given.psks:
             raise RequestRefused("a PSK handshake needs a psk in the request or in its profile", errno=errno.ENOKEY)
         urgency = values.get("urgency", 0)

@@ -137,6 +137,16 @@ def test_what_is_not_said_is_not_sent() -> None:
     assert message.values == {"group": "tls13", "message-type": 1, "auth-mode": 1}
 
 
+@pytest.mark.parametrize(
+    ("fields", "sent"),
+    [({}, None), ({"auth_mode": AuthMode.PSK}, 2), ({"identities": (IDENTITY,)}, 3), ({"psks": (KEY,)}, 2)],
+    ids=["nothing", "a mode", "identities", "keys"],
+)
+def test_the_auth_mode_is_left_to_the_profile(fields: dict[str, Any], sent: int | None) -> None:
+    """Unless the options name one or bring keys: the program does not know what the profile has."""
+    assert HandshakeOptions(profile="p", **fields).submit_values()["auth-mode"] == sent
+
+
 def test_timeout_is_at_least_a_millisecond() -> None:
     """A tiny timeout does not become 0, which means something else on the wire."""
     assert HandshakeOptions(timeout=0.0001).submit_values()["timeout"] == 1

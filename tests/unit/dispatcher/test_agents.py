@@ -24,7 +24,10 @@ from hsframework.dispatcher.keys.trusts import TrustFiles
 from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import Outcome, Source
+from hsframework.errors import RequestRefused
 from hsframework.local.channel import AsyncChannel
+from hsframework.netlink.attributes import attribute_codec
+from hsframework.netlink.spec import builtin_specification
 from hsframework.testing import virtual_time
 from tests.support.house import REQUEST, codec, connected_pair, house
 
@@ -143,9 +146,11 @@ class Restoring:
     def __init__(self, name: str) -> None:
         self.name = name
         self.names: list[str] = []
+        self.statuses: list[int | None] = []
 
     def restored(self, custody: Custody, values: Mapping[str, Any], outcome: Outcome | None) -> None:
         self.names.append(values["source"])
+        self.statuses.append(None if outcome is None else outcome.status)
         custody.release()
 
 
@@ -172,6 +177,28 @@ async def test_a_request_that_is_given_back_goes_to_its_source(values: dict[str,
                 assert theirs.recv(1) == b""
             for source in sources:
                 del home.dispatcher.sources[source.name]
+
+
+async def test_a_success_of_a_group_that_is_not_the_agents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not count, because the group decides how it is checked; a failure is told whatever the group."""
+    outcomes = attribute_codec(builtin_specification("local"), "outcome")
+    kernel = Restoring("kernel")
+
+    def check_join(policy: Policy, peer: PeerCredentials, group: str) -> None:
+        if group != "toy":
+            raise RequestRefused("not yours", errno=errno.EACCES)
+
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            agent = await home.agent("toy")
+            monkeypatch.setattr(Policy, "check_join", check_join)
+            home.dispatcher.sources["kernel"] = cast(Source, kernel)
+            for group, status in (("toy", 0), ("another", 0), ("another", errno.EACCES)):
+                values = {"request-id": 7, "group": group, "source": "kernel", "kernel-consumer": True}
+                outcome = outcomes.encode({"status": status, "in-kernel": True})
+                assert (await agent.ask("restore", {**values, "outcome": outcome}, ours.fileno())).error == 0
+            assert kernel.statuses == [0, None, errno.EACCES]
+            del home.dispatcher.sources["kernel"]
 
 
 async def test_a_request_that_cannot_be_sent_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

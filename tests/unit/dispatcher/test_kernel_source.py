@@ -20,8 +20,8 @@ from hsframework.dispatcher.keys import vault as vault_module
 from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.planted import session_planted
+from hsframework.dispatcher.requests import success
 from hsframework.dispatcher.requests.request import Outcome
-from hsframework.dispatcher.sources.kernel import source
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending
 from hsframework.errors import ConfigurationError
@@ -108,24 +108,41 @@ async def test_a_request_is_given_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "planted", "told"),
+    ("status", "planted", "values", "told"),
     [
-        (0, True, 0),
-        (0, False, errno.ETIMEDOUT),
-        (errno.EACCES, True, errno.EACCES),
-        (errno.EIO, True, errno.ETIMEDOUT),
+        (0, True, {"in-kernel": True}, 0),
+        (0, False, {"in-kernel": True}, errno.ETIMEDOUT),
+        (0, None, {"in-kernel": True}, 0),
+        (0, None, {}, errno.ETIMEDOUT),
+        (0, True, {}, errno.ETIMEDOUT),
+        (0, True, {"in-kernel": True, "group": "another"}, errno.ETIMEDOUT),
+        (errno.EACCES, True, {}, errno.EACCES),
+        (errno.EIO, True, {}, errno.ETIMEDOUT),
+    ],
+    ids=[
+        "a session",
+        "no session",
+        "a mechanism that cannot be asked",
+        "a mechanism with nothing in the kernel",
+        "nothing in the kernel",
+        "a group that the source has not",
+        "a failure of the peer's",
+        "a fault of the service",
     ],
 )
 async def test_a_request_is_given_back_with_its_outcome(
-    monkeypatch: pytest.MonkeyPatch, status: int, planted: bool, told: int
+    monkeypatch: pytest.MonkeyPatch, status: int, planted: bool | None, values: dict[str, Any], told: int
 ) -> None:
-    """A success counts if the session is in the socket; a failure of the peer's is told, one of the service is
-    passing."""
-    monkeypatch.setattr(source, "session_planted", lambda group, custody: planted)
+    """A success counts if that of a request in hand would: the session is in the socket, or no one can say so.
+
+    A failure of the peer's is told, one of the service is passing.
+    """
+    monkeypatch.setattr(success, "session_planted", lambda group, custody: planted)
     with connected_pair() as (ours, far):
         async with stage() as played:
             custody = Custody(os.dup(ours.fileno()), played.home.dispatcher.close_fd)
-            played.source.restored(custody, {"group": GROUP}, Outcome(status))
+            group = values.pop("group", GROUP)
+            played.source.restored(custody, {"group": group}, Outcome(status, values))
             assert played.service.told == [(told, [])]
             far.setblocking(False)
             if not told:

@@ -34,6 +34,7 @@ class Host:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.answers: dict[str | None, Answer] = {None: {OURS}}
         self.looks = 0
+        self.clock = 0.0
         monkeypatch.setattr(others, "LOOK_INTERVAL", 0)
         monkeypatch.setattr(others, "members", self._members)
         monkeypatch.setattr(others, "holder_by_port", lambda inode, port: HOLDERS.get(inode, Unnamed("nobody")))
@@ -63,7 +64,8 @@ async def watched(host: Host) -> AsyncIterator[Callable[[], list[Any]]]:
             found, events[:] = list(events), []
             return found
 
-        watch = Watch([FORM], lambda: {OURS}, lambda: list(host.answers), loop=asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        watch = Watch([FORM], lambda: {OURS}, lambda: list(host.answers), loop=loop, clock=lambda: host.clock)
         try:
             await host.looked()
             yield new
@@ -143,6 +145,29 @@ async def test_a_flood_of_members(monkeypatch: pytest.MonkeyPatch) -> None:
         events = new()
     assert len(events) == others.MOST_REPORTS + 1
     assert events[-1]["number"] == 1000 - others.MOST_REPORTS
+
+
+async def test_a_program_that_joins_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the lines of a minute it is counted, and so are looks that it makes fail; the next minute begins with the
+    number."""
+    host = Host(monkeypatch)
+    async with watched(host) as new:
+        for number in range(others.MOST_REPORTS + 5):
+            host.answers[None] = {OURS, 1000 + number}
+            await host.looked()
+        host.answers[None] = NotSeen("the family has more than 1024 sockets")
+        await host.looked()
+        host.answers[None] = {OURS}
+        await host.looked()
+        events = new()
+        assert len(events) == others.MOST_REPORTS
+        host.clock += others.REPORT_TIME
+        await host.looked()
+        (event,) = new()
+        assert (event["event"], event["number"]) == ("further members of the kernel's groups", 5)
+        host.answers[None] = {OURS, TLSHD}
+        await host.looked()
+        assert [event["process"] for event in new()] == [812]
 
 
 def test_nothing_to_watch() -> None:

@@ -629,6 +629,20 @@ async def test_the_outcome_reaches_the_consumer_whatever_its_order(order: tuple[
             assert values == {"status": 0, **said}
 
 
+async def test_a_submit_that_leaves_its_auth_mode_to_its_profile() -> None:
+    """A client with a profile without keys is anonymous; without a profile a submit says its auth mode."""
+    left_open = {name: value for name, value in REQUEST.items() if name != "auth-mode"}
+    with connected_pair() as (ours, _):
+        async with house(Configuration(profiles={"web": Profile()})) as home:
+            agent, consumer = await home.agent("toy"), await home.consumer()
+            assert (await consumer.ask("submit", left_open, ours.fileno())).error == errno.EINVAL
+            consumer.send("submit", {**left_open, "profile": "web"}, ours.fileno())
+            request = await agent.take_message()
+            assert request.values["auth-mode"] == 1
+            agent.send("done", {"request-id": request.values["request-id"], "status": 0, **SESSION})
+            assert (await consumer.expect("result")).values["status"] == 0
+
+
 async def test_the_same_submit_again_and_again() -> None:
     """Terms that are remembered are those of the same words alone; a refusal is not remembered."""
     configuration = Configuration(profiles={"web": Profile(alpn=("h2",))})

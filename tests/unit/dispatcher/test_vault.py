@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from hsframework.configuration.settings import (
     TrustSettings,
 )
 from hsframework.dispatcher.keys.trusts import SLOTS, TrustFiles
-from hsframework.dispatcher.keys.vault import Vault, auth_mode_of, brings_nothing, role_of
+from hsframework.dispatcher.keys.vault import Vault, auth_mode_of, auth_mode_of_keys, brings_nothing, role_of
 from hsframework.errors import ConfigurationError, RequestRefused
 from hsframework.interface import AuthMode, CertificateDemand, Role, Secret, Trust
 from hsframework.local.trustfile import read_trust_file
@@ -173,6 +174,21 @@ def test_numbers_of_a_submit(ask: Any, name: str, kind: Any) -> None:
         assert refused.value.errno == errno.EINVAL
     if 0 in numbers:
         assert ask({}) is kind(0)
+
+
+@pytest.mark.parametrize(
+    ("identities", "psks", "client", "server"),
+    [
+        (1, 1, AuthMode.X509, AuthMode.X509),
+        (0, 1, AuthMode.PSK, AuthMode.PSK),
+        (0, 0, AuthMode.UNAUTHENTICATED, AuthMode.X509),
+    ],
+    ids=["both", "pre-shared keys", "trust alone"],
+)
+def test_the_auth_mode_of_a_profiles_keys(identities: int, psks: int, client: AuthMode, server: AuthMode) -> None:
+    """Identities go before keys; no server is anonymous."""
+    given: Any = SimpleNamespace(identities=(object(),) * identities, psks=(object(),) * psks)
+    assert [auth_mode_of_keys(given, role) for role in (Role.CLIENT, Role.SERVER)] == [client, server]
 
 
 @pytest.mark.parametrize("table", ["identities", "psks", "trust"])

@@ -85,3 +85,45 @@ def test_the_choice_goes_by_seed_and_over_all_operators(tmp_path: Path) -> None:
     assert some == chosen(found[::-1], 3, "seed")
     assert {it.operator for it in some} == {"off-by-one", "drop-ending", "compare"}
     assert len({tuple(chosen(found, 3, str(seed))) for seed in range(20)}) > 1
+
+
+IN_C = {
+    "invert": ("if (a && b(c))", "if (!(a && b(c)))"),
+    "check": ("if (!a)", "if (0 && (!a))"),
+    "compare": ("return n >= most;", "return n > most;"),
+    "junction": ("return a || b;", "return a && b;"),
+    "status": ("return -EAGAIN;", "return -EPROTO;"),
+    "order": ("list_add_tail(&a->b, &c);", "list_add(&a->b, &c);"),
+    "roles": ("x = a[HSF_A_SOCKFD];", "x = a[HSF_A_PROTOCOL];"),
+    "drop-call": ("\tb(a,\n\t  c);", "\t;"),
+    "drop-ending": ("\tfput(a);", "\t;"),
+    "drop-change": ("\ta->b = c;", "\t;"),
+}
+
+
+@pytest.mark.parametrize("operator", IN_C)
+def test_each_operator_in_c(operator: str, tmp_path: Path) -> None:
+    """The same for the kernel's C; a function that returns a structure is one, too."""
+    before, after = IN_C[operator]
+    source = "/* if (x) */\nstatic struct a *f(struct b *a)\n{{\n{}\n}}\n"
+    path = tmp_path / "file.c"
+    path.write_text(source.format(before))
+    made = [it for it in mutants_of(path, tmp_path) if it.operator == operator]
+    assert source.format(after).encode() in [it.applied(path.read_bytes()) for it in made]
+    assert {(it.scope, it.function, it.line) for it in made} == {("f", 2, 4)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "static const struct ops o = {\n\t.a = f,\n};\n",
+        "#define F(x) ({ if (x) g(); })\n",
+        'int f(void)\n{\n\t/* if (x) */\n\tguard(spinlock)(&a->lock);\n\tpr_err("a == b");\n\treturn g(1);\n}\n',
+    ],
+    ids=["a table", "a macro", "a text, a comment, a lock and the log"],
+)
+def test_no_fault_in_c_where_none_would_be_one(text: str, tmp_path: Path) -> None:
+    """Outside of functions, and in what no test can tell, nothing changes."""
+    path = tmp_path / "file.c"
+    path.write_text(text)
+    assert mutants_of(path, tmp_path) == []

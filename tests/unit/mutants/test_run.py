@@ -25,7 +25,7 @@ def mutant(operator: str, before: str) -> Mutant:
 
 def test_a_mutant_is_caught_by_name_in_a_copy() -> None:
     """The test that fails is named; the copy is whole afterwards, and the checkout was not touched."""
-    fault = mutant("compare", "counts.get(key, 0) >= limit.most")
+    fault = mutant("compare", "counts.get(key, 0) >= self._most[row]")
     before = (ROOT / FILE).read_bytes()
     with copied() as copy:
         verdict = copy.run(TESTS, 60, mutant=fault)

@@ -32,6 +32,10 @@ LOOK_INTERVAL = 2.0
 
 MOST_SOCKETS = 1024
 MOST_REPORTS = 8
+REPORT_TIME = 60.0
+"""At most so many lines of the log, and one with the number of further members, in so many seconds: any user may join a
+group again and again."""
+
 
 _log = structlog.get_logger("hsframework.dispatcher")
 
@@ -72,7 +76,7 @@ class Watch:
     """A look every :data:`LOOK_INTERVAL` seconds, the first at once.
 
     ``forms``: if there is none, nothing is looked at.  ``ours``: returns the inodes of our own sockets.
-    ``namespaces``: returns the namespaces that are served.
+    ``namespaces``: returns the namespaces that are served.  ``clock``: the loop's, or another for tests.
     """
 
     def __init__(
@@ -82,8 +86,10 @@ class Watch:
         namespaces: Callable[[], Iterable[str | None]],
         *,
         loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._forms = forms
+        self._clock = clock or loop.time
         self._ours = ours
         self._namespaces = namespaces
         self._loop = loop
@@ -91,6 +97,11 @@ class Watch:
         """Inodes of the members that were seen at the last look."""
         self._problems: dict[str | None, str] = {}
         """Reasons why a look failed that were logged."""
+        self._lines = MOST_REPORTS
+        """Lines of the log that are left until :attr:`_refill`."""
+        self._refill = self._clock() + REPORT_TIME
+        self._further: dict[str | None, int] = {}
+        """Members that were not named, by namespace."""
         self._timer: asyncio.TimerHandle | None = None
         if forms:
             self._look()
@@ -106,13 +117,21 @@ class Watch:
         namespaces = list(self._namespaces())
         for gone in self._known.keys() - set(namespaces):
             del self._known[gone]
+        if self._clock() >= self._refill:
+            self._lines, self._refill = MOST_REPORTS, self._clock() + REPORT_TIME
+        exhausted = self._lines <= 0
         for namespace in namespaces:
             self._look_at(namespace)
+        if self._further and not exhausted:
+            for namespace, number in self._further.items():
+                _log.warning("further members of the kernel's groups", namespace=namespace, number=number)
+            self._further.clear()
 
     def _look_at(self, namespace: str | None) -> None:
         seen = members(self._forms, namespace, most=MOST_SOCKETS)
         if isinstance(seen, NotSeen):
-            if self._problems.get(namespace) != seen.reason:
+            if self._problems.get(namespace) != seen.reason and self._lines > 0:
+                self._lines -= 1
                 self._problems[namespace] = seen.reason
                 _log.warning(
                     "the members of the kernel's groups cannot be looked up", namespace=namespace, reason=seen.reason
@@ -123,10 +142,12 @@ class Watch:
         others = [member for member in seen if member.socket.inode not in ours]
         self._known[namespace] = {member.socket.inode for member in others}
         new = [member for member in others if member.socket.inode not in known]
-        for member in new[:MOST_REPORTS]:
+        named = new[: self._lines]
+        self._lines -= len(named)
+        for member in named:
             _report(member, namespace)
-        if len(new) > MOST_REPORTS:
-            _log.warning("further members of the kernel's groups", namespace=namespace, number=len(new) - MOST_REPORTS)
+        if len(new) > len(named):
+            self._further[namespace] = self._further.get(namespace, 0) + len(new) - len(named)
 
 
 def _report(member: Member, namespace: str | None) -> None:

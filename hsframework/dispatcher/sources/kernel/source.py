@@ -24,9 +24,9 @@ from typing import Any
 import structlog
 
 from hsframework.dispatcher.custody import Custody
-from hsframework.dispatcher.planted import session_planted
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest
+from hsframework.dispatcher.requests.success import missing_in_kernel
 from hsframework.dispatcher.sources.kernel.completion import INTERRUPTED, Completion
 from hsframework.dispatcher.sources.kernel.memberships import Memberships
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
@@ -107,10 +107,11 @@ class KernelSource:
     def restored(self, custody: Custody, values: Mapping[str, Any], outcome: Outcome | None) -> None:
         """Complete a request that an earlier dispatcher took: DONE works from any process on its own copy.
 
-        A success is looked for in the socket, as ever.
+        A success is checked as that of a request in hand.
         """
-        dialect = values.get("dialect", "")
-        if outcome is not None and not outcome.status and session_planted(values.get("group", ""), custody):
+        dialect, group = values.get("dialect", ""), values.get("group", "")
+        succeeded = outcome is not None and not outcome.status and group in self._groups
+        if outcome is not None and succeeded and missing_in_kernel(group, custody, outcome.values) is None:
             self._completion.restored(custody, outcome, dialect)
         else:
             custody.shut_down()

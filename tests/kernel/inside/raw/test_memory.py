@@ -1,4 +1,4 @@
-"""Memory that is short: every allocation within a submit, an ACCEPT and a DONE fails once."""
+"""Memory that is short: every allocation within a submit, an ACCEPT, a DONE and a close fails once."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 from tests.kernel import raw
 from tests.kernel.raw import Agent, Outcome, Submission, submitted
+from tests.support.running import tcp_pairs
 
 Pair = tuple[socket.socket, socket.socket]
 EIO = Outcome(errno.EIO)
@@ -112,3 +113,29 @@ def test_done(pair: Pair, agent: Agent, failing: Failing) -> None:
                 if request.waits:
                     agent.done(got.fd, errno.EACCES)
             assert request.outcome() == Outcome(errno.EACCES)
+
+
+def test_closing(failing: Failing) -> None:
+    """Room at the limit of lent sockets that cannot be announced is announced when the next of them comes back."""
+    raw.set_limit(2, "lent")
+    silent = 0
+    with Agent(raw.TLSHD) as agent:
+        for number in failing.rounds():
+            with contextlib.ExitStack() as opened:
+                pairs = opened.enter_context(tcp_pairs(3))
+                for near, _ in pairs:
+                    opened.enter_context(submitted(near))
+                    agent.await_ready()
+                lent = [agent.take().fd for _ in range(2)]
+                assert agent.accept() is None
+                with failing.allocation(number):
+                    agent.let_go(lent.pop())
+                if agent.hears_nothing:
+                    silent += 1
+                    agent.let_go(lent.pop())
+                agent.await_ready()
+                while lent:
+                    agent.let_go(lent.pop())
+            while not agent.hears_nothing:
+                agent.await_ready()
+    assert silent

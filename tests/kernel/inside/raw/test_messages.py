@@ -135,6 +135,8 @@ def test_refusals(pair: Pair, agent: Agent) -> None:
             (lambda: agent.done(pair[1].fileno()), raw.BADF),
             (lambda: agent.done(no_socket.fileno()), raw.BADF),
             (lambda: agent.done(99_999), raw.BADF),
+            (lambda: agent.done(1 << 31), raw.BADF),
+            (lambda: agent.done((1 << 32) - 1), raw.BADF),
             (lambda: agent.done(got.fd, 4096), raw.INVAL),
             (lambda: agent.done(got.fd, 0, range(1, 7)), raw.INVAL),
             (lambda: agent.done(got.fd, protocol=raw.PSP), raw.INVAL),
@@ -149,6 +151,20 @@ def test_refusals(pair: Pair, agent: Agent) -> None:
         assert os.fstat(no_socket.fileno())
         agent.done(got.fd, protocol=raw.TLSHD)
         assert request.outcome() == Outcome(0)
+
+
+def test_the_socket_in_the_nest(pair: Pair, agent: Agent) -> None:
+    """SOCKFD in DONE_ARGS counts where the message has none; one that is no s32 is none."""
+    with submitted(pair[0]) as request:
+        got = agent.take()
+        copy = os.dup(got.fd)
+        for payload, status in ((b"\0\0", raw.INVAL), (struct.pack("=i", -1), raw.BADF)):
+            nest = attribute(raw.DONE_ARGS | raw.NLA_F_NESTED, attribute(2, payload))
+            assert agent.ask(raw.DONE, nest) == [(raw.MSG_STATUS, struct.pack("=I", status))]
+        assert request.waits
+        nest = attribute(1, struct.pack("=I", errno.EACCES)) + attribute(2, struct.pack("=i", copy))
+        assert agent.ask(raw.DONE, attribute(raw.DONE_ARGS | raw.NLA_F_NESTED, nest), acknowledge=True) == []
+        assert request.outcome() == Outcome(errno.EACCES)
 
 
 def test_what_netlink_refuses(pair: Pair, agent: Agent) -> None:

@@ -16,7 +16,8 @@ from hsframework.dispatcher.namespaces import network_namespace
 from tests.kernel import raw, raw_published as published
 from tests.kernel.genl import attributes
 from tests.kernel.machine import debian
-from tests.kernel.raw import Agent, Outcome, Submission, submitted
+from tests.kernel.raw import Agent, Outcome, Refused, Submission, submitted
+from tests.kernel.raw_house import dialect
 from tests.kernel.raw_published import put, put_u32
 from tests.support.running import tcp_pairs
 
@@ -108,6 +109,21 @@ def test_what_it_cannot_say(pair: Pair, asked: dict[str, object]) -> None:
     assert refused.value.errno == errno.EOPNOTSUPP
 
 
+@pytest.mark.parametrize("asked", [{"peers": (1, 2)}, {"handshake_type": 1}], ids=["two identities", "a rekey"])
+def test_what_it_cannot_say_of_a_request_that_waits(pair: Pair, agent: Agent, asked: dict[str, object]) -> None:
+    """Submitted in our dialect, accepted in this one: the request ends, no agent is told half of it or has a socket."""
+    before = raw.users()
+    with tcp_pairs() as (other,), dialect(0), submitted(pair[0], **asked) as request, dialect(1):
+        with pytest.raises(Refused) as refused:
+            agent.accept()
+        assert refused.value.status == raw.SYSTEMFAULT
+        assert request.outcome() == Outcome(errno.EOPNOTSUPP)
+        raw.set_limit(1, "lent")
+        with submitted(other[0]):
+            os.close(accepted(agent)[0])
+    assert raw.users() == before
+
+
 STATUS = {"nothing": b""}
 for _value in (0, 1, 2, 3):
     STATUS[f"session status {_value}"] = put_u32(published.TLS_SESS_STATUS, _value)
@@ -141,6 +157,17 @@ def test_every_done_ends_its_request(pair: Pair, agent: Agent, nest: bytes | Non
         with pytest.raises(OSError):
             os.fstat(fd)
         assert reporting.hears_nothing
+
+
+def test_done_without_a_socket(pair: Pair, agent: Agent) -> None:
+    """INVAL: our dialect's place for it in the nest is none here, and ends no request."""
+    with submitted(pair[0]) as request:
+        fd, _ = accepted(agent)
+        for nest in (put_u32(published.TLS_SESS_STATUS, 0), put_u32(2, fd)):
+            answer = agent.ask(raw.DONE, put(raw.DONE_ARGS | raw.NLA_F_NESTED, nest))
+            assert answer == [(raw.MSG_STATUS, number(raw.INVAL))]
+        assert request.waits
+        os.close(fd)
 
 
 def plant(fd: int, *directions: int) -> None:

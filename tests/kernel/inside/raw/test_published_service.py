@@ -221,16 +221,20 @@ def test_an_agent_is_killed(service: House, pair: Pair) -> None:
 def test_the_dispatcher_is_killed_in_mid_handshake(
     service: House, pair: Pair, pool: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
-    """Handshakes go on, of TLS and of another mechanism; its successor completes them, and serves what comes."""
+    """What is in flight goes on, of TLS and of another mechanism: its successor completes it, and serves what comes."""
     asked = submitted(pair[0], peername="server.test")
-    with tcp_pairs() as (other,), asked as tls, submitted(other[0], protocol=raw.PSP) as psp:
+    with tcp_pairs() as (other,), asked as tls, submitted(other[0], protocol=raw.QUIC) as toy:
         assert pair[1].recv(1, socket.MSG_PEEK) == b"\x16"
-        assert other[1].recv(100, socket.MSG_PEEK) == f"{PSP} CLIENT\n".encode()
+        assert other[1].recv(100) == f"{QUIC} CLIENT\n".encode()
         mark = service.log.mark
         os.kill(service.dispatcher, signal.SIGKILL)
-        peer = pool.submit(tls_peer, pair[1], peer_context(tmp_path, server=True))
-        toy_peer(other[1], PSP)
-        assert (tls.outcome().status, psp.outcome()) == (0, Outcome(0))
+        for protocol in ("tls13", QUIC):
+            service.log.wait("the dispatcher is gone", protocol=protocol, since=mark)
+        context = peer_context(tmp_path, server=True)
+        context.verify_mode = ssl.CERT_NONE
+        peer = pool.submit(tls_peer, pair[1], context)
+        other[1].send(f"{QUIC} SERVER\n".encode())
+        assert (tls.outcome().status, toy.outcome()) == (0, Outcome(0))
         talk(pair[0])
         peer.result(20)
     service.log.wait("a request of an earlier dispatcher is given back", since=mark, number=2)

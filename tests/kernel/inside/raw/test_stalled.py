@@ -101,7 +101,7 @@ def test_the_others_go_on(service: House, spoken: int) -> None:
         lent = [opened.enter_context(submitted(near, peername="server.test")) for near, _ in pairs[:LENT]]
         for _, far in pairs[:LENT]:
             assert far.recv(1, socket.MSG_PEEK) == b"\x16"
-        waiting = [opened.enter_context(submitted(near)) for near, _ in pairs[LENT:-1]]
+        waiting = [opened.enter_context(submitted(near, peername="server.test")) for near, _ in pairs[LENT:-1]]
         _is_full(pairs[-1][0])
         stalled = all_go_on()
         _is_full(pairs[-1][0])

@@ -3,7 +3,8 @@
  * ACCEPT: the next request of a protocol, with its socket in the agent's file descriptor table.
  *
  * A request that cannot be handed over has ended with -EIO, and the agent hears
- * HSF_STATUS_SYSTEMFAULT.
+ * HSF_STATUS_SYSTEMFAULT.  So has, with -EOPNOTSUPP, one of which the dialect has no words: it was
+ * submitted in another.
  */
 #include <linux/file.h>
 #include <linux/key.h>
@@ -69,8 +70,12 @@ static int hsf_hand_over(struct sk_buff *skb, const struct nlmsghdr *nlh, struct
 {
 	struct sk_buff *answer;
 	struct file *file;
-	int err;
+	int err = req->dialect->check(&req->args);
 
+	if (err) {
+		hsf_loan_ended(req);
+		return err;
+	}
 	CLASS(get_unused_fd, fd)(O_CLOEXEC);
 	if (fd < 0) {
 		hsf_loan_ended(req);
@@ -124,7 +129,7 @@ int hsf_accept(struct sk_buff *skb, const struct nlmsghdr *nlh, struct nlattr **
 	req->dialect = hsf_dialect(hn);
 	err = hsf_hand_over(skb, nlh, req);
 	if (err) {
-		hsf_request_end(req, -EIO);
+		hsf_request_end(req, err == -EOPNOTSUPP ? err : -EIO);
 		err = hsf_answer_status(skb, nlh, HSF_STATUS_SYSTEMFAULT);
 	}
 	hsf_handshake_put(req);

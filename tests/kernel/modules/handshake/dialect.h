@@ -20,6 +20,7 @@ struct hsf_ending {
  * @put_head: add what an ACCEPT that succeeds has beside its nest
  * @put_args: add what ACCEPT_RESP has
  * @parse: read DONE_ARGS; an error refuses the DONE, and nothing is completed
+ * @sockfd_in_nest: a DONE without HSF_A_SOCKFD may have HSF_A_DONE_SOCKFD
  * @checks_protocol: a DONE that names another protocol than its request's is refused
  * @close_may_succeed: closing the last copy without DONE is success where the session is in the
  *	socket
@@ -29,6 +30,7 @@ struct hsf_dialect {
 	int (*put_head)(struct sk_buff *answer, int fd, const struct hsf_handshake_args *args);
 	int (*put_args)(struct sk_buff *answer, int fd, const struct hsf_handshake_args *args);
 	int (*parse)(struct hsf_ending *ending, const struct nlattr *nest);
+	bool sockfd_in_nest;
 	bool checks_protocol;
 	bool close_may_succeed;
 };

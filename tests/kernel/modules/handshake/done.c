@@ -35,14 +35,14 @@ int hsf_parse_nest(struct nlattr **attrs, int max, const struct nlattr *nest,
 			   NL_VALIDATE_STRICT & ~NL_VALIDATE_MAXTYPE, NULL);
 }
 
-/* The descriptor that a DONE names; -1: none. */
-static int hsf_done_fd(struct nlattr **attrs)
+/* The attribute with the descriptor that a DONE names; NULL: there is none. */
+static const struct nlattr *hsf_done_fd(struct nlattr **attrs)
 {
 	const struct nlattr *nest = attrs[HSF_A_DONE_ARGS], *fd = attrs[HSF_A_SOCKFD];
 
 	if (!fd && nest)
 		fd = nla_find(nla_data(nest), nla_len(nest), HSF_A_DONE_SOCKFD);
-	return fd && nla_len(fd) == sizeof(s32) ? nla_get_s32(fd) : -1;
+	return fd && nla_len(fd) == sizeof(u32) ? fd : NULL;
 }
 
 /* The status to answer, HSF_STATUS_OK for silence. */
@@ -52,6 +52,8 @@ static u32 hsf_end_request(struct hsf_request *req, struct nlattr **attrs)
 	struct hsf_ending ending = { .outcome.status = -EIO, .outcome.args = nest };
 
 	ending.outcome.peerids = ending.peerids;
+	if (!attrs[HSF_A_SOCKFD] && !req->dialect->sockfd_in_nest)
+		return HSF_STATUS_INVAL;
 	if (req->dialect->checks_protocol && protocol &&
 	    nla_get_u32(protocol) != req->args.protocol)
 		return HSF_STATUS_INVAL;
@@ -64,14 +66,15 @@ static u32 hsf_end_request(struct hsf_request *req, struct nlattr **attrs)
 /* The same; the caller's file descriptor is closed then. */
 static u32 hsf_end(struct nlattr **attrs)
 {
+	const struct nlattr *named = hsf_done_fd(attrs);
 	u32 status = HSF_STATUS_BADF;
 	struct hsf_request *req;
 	struct file *file;
-	int fd;
+	u32 fd;
 
-	fd = hsf_done_fd(attrs);
-	if (fd < 0)
+	if (!named)
 		return HSF_STATUS_INVAL;
+	fd = nla_get_u32(named);	/* any number, of which most are not open */
 	file = fget(fd);
 	if (!file)
 		return HSF_STATUS_BADF;

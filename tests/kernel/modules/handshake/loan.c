@@ -173,12 +173,14 @@ static int hsf_loan_release(struct socket *sock)
  * hsf_loan_ended - an agent has a socket less, or does not get the one that it should have
  * @req: the socket's request, of which the caller holds a reference
  *
- * Where an agent was told that nothing waits because of the limit, it hears of it.
+ * Where an agent was told that nothing waits because of the limit, it hears of it; where nobody can
+ * be told, for want of memory or of members, whoever is there when the next socket comes back.
  */
 void hsf_loan_ended(struct hsf_request *req)
 {
-	if (hsf_queue_loan_ended(req->group))
-		hsf_netlink_announce(hsf_net(req->net), req->args.protocol, GFP_KERNEL);
+	if (hsf_queue_loan_ended(req->group) &&
+	    hsf_netlink_announce(hsf_net(req->net), req->args.protocol, GFP_KERNEL))
+		hsf_queue_refused(req->group);
 }
 
 /**

@@ -96,5 +96,6 @@ const struct hsf_dialect hsf_own_dialect = {
 	.put_head	= hsf_own_put_head,
 	.put_args	= hsf_own_put_args,
 	.parse		= hsf_own_parse,
+	.sockfd_in_nest	= true,
 	.checks_protocol = true,
 };

@@ -179,3 +179,13 @@ bool hsf_queue_loan_ended(struct hsf_group *group)
 	group->refused = false;
 	return refused && group->waiting;
 }
+
+/**
+ * hsf_queue_refused - an agent has not heard that there is room again
+ * @group: the group
+ */
+void hsf_queue_refused(struct hsf_group *group)
+{
+	guard(spinlock)(&group->lock);
+	group->refused = true;
+}

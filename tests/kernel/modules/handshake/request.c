@@ -137,8 +137,9 @@ static int hsf_request_start(struct hsf_request *req, gfp_t gfp)
  * @gfp: how to allocate memory
  *
  * The consumer leaves the socket alone until its request is over.  There is no timer: the consumer
- * has one of its own, and calls hsf_handshake_cancel() when it fires.  May sleep if @gfp may; @ops
- * may be called before this returns.
+ * has one of its own, and calls hsf_handshake_cancel() when it fires.  For process context, as all
+ * that is exported here: call-backs of a sock and timers schedule work.  May sleep if @gfp may;
+ * @ops may be called before this returns.
  *
  * Return: the request, with a reference for the caller, or an error, after which nothing in @ops is
  * called: -ESRCH, nobody listens; -EAGAIN, too many wait; -EBUSY, the socket has a request already;

@@ -110,6 +110,7 @@ int hsf_queue_insert(struct hsf_request *req);
 struct hsf_request *hsf_queue_next(struct hsf_net *hn, u32 protocol);
 bool hsf_queue_remove(struct hsf_request *req, bool also_lent);
 bool hsf_queue_loan_ended(struct hsf_group *group);
+void hsf_queue_refused(struct hsf_group *group);
 
 /* request.c */
 bool hsf_request_complete(struct hsf_request *req, const struct hsf_handshake_outcome *outcome);
