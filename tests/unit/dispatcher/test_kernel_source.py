@@ -108,24 +108,26 @@ async def test_a_request_is_given_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "planted", "told"),
+    ("status", "planted", "reported", "told"),
     [
-        (0, True, 0),
-        (0, False, errno.ETIMEDOUT),
-        (errno.EACCES, True, errno.EACCES),
-        (errno.EIO, True, errno.ETIMEDOUT),
+        (0, True, {}, 0),
+        (0, False, {"in-kernel": True}, errno.ETIMEDOUT),
+        (0, None, {"in-kernel": True}, 0),
+        (0, None, {}, errno.ETIMEDOUT),
+        (errno.EACCES, True, {}, errno.EACCES),
+        (errno.EIO, True, {}, errno.ETIMEDOUT),
     ],
 )
 async def test_a_request_is_given_back_with_its_outcome(
-    monkeypatch: pytest.MonkeyPatch, status: int, planted: bool, told: int
+    monkeypatch: pytest.MonkeyPatch, status: int, planted: bool | None, reported: dict[str, Any], told: int
 ) -> None:
-    """A success counts if the session is in the socket; a failure of the peer's is told, one of the service is
-    passing."""
+    """A success counts if the session is in the socket, or is reported where the socket cannot be asked; a failure of
+    the peer's is told, one of the service is passing."""
     monkeypatch.setattr(source, "session_planted", lambda group, custody: planted)
     with connected_pair() as (ours, far):
         async with stage() as played:
             custody = Custody(os.dup(ours.fileno()), played.home.dispatcher.close_fd)
-            played.source.restored(custody, {"group": GROUP}, Outcome(status))
+            played.source.restored(custody, {"group": GROUP}, Outcome(status, reported))
             assert played.service.told == [(told, [])]
             far.setblocking(False)
             if not told:

@@ -107,10 +107,10 @@ class KernelSource:
     def restored(self, custody: Custody, values: Mapping[str, Any], outcome: Outcome | None) -> None:
         """Complete a request that an earlier dispatcher took: DONE works from any process on its own copy.
 
-        A success is looked for in the socket, as ever.
+        A success is looked for in the socket, as ever; where that cannot be asked, the agent's report is enough.
         """
         dialect = values.get("dialect", "")
-        if outcome is not None and not outcome.status and session_planted(values.get("group", ""), custody):
+        if outcome is not None and not outcome.status and _in_the_kernel(values.get("group", ""), custody, outcome):
             self._completion.restored(custody, outcome, dialect)
         else:
             custody.shut_down()
@@ -224,3 +224,12 @@ class KernelSource:
         self._rounds.stop()
         self._sockets.close()
         self._memberships.send_all(GroupEvent.LOST)
+
+
+def _in_the_kernel(group: str, custody: Custody, outcome: Outcome) -> bool:
+    """Return True if a restored success has its session; the rule is that of a DONE, ``missing_session``."""
+    planted = session_planted(group, custody)
+    has_one = bool(outcome.values.get("in-kernel")) if planted is None else planted
+    if not has_one:
+        _log.error("an agent gives back a success without a session in the kernel", peer=custody.peer_address)
+    return has_one
