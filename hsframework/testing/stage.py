@@ -101,11 +101,11 @@ class Stage:
             async with contextlib.AsyncExitStack() as sessions:
                 used = sessions if lossy and self.scenario.streams else None
                 ends = zip(requests, (network.left, network.right), strict=True)
-                first, second = await asyncio.gather(*(self._end(*end, used) for end in ends))
+                first, second = await asyncio.gather(*(self.end(*end, used) for end in ends))
             await self.idle()
             return Ended(first, second, requests, begun)
 
-    async def _end(
+    async def end(
         self, request: Submission, sock: socket.socket, sessions: contextlib.AsyncExitStack | None = None
     ) -> Outcome:
         """Wait for one end's outcome; ``sessions``: closes the stream of an established session at its end."""
@@ -131,7 +131,7 @@ class Stage:
             request = self.service.submit(network.left, replace(options, timeout=timeout))
             await self.quiet()
             act(network, "left")
-            outcome = await self._end(request, network.left)
+            outcome = await self.end(request, network.left)
             await self.idle()
             return outcome
 

@@ -14,6 +14,7 @@ from hsframework.registry.plugins import PluginRegistry
 from hsframework.testing.dispatcher import Outcome, Submission
 from hsframework.testing.observation import Observation
 from hsframework.testing.peers import MARKER
+from hsframework.testing.scenario import Pair
 from hsframework.testing.stage import LIMIT, SHORT, Ended, Stage
 
 
@@ -40,6 +41,20 @@ def must_have_a_session(outcome: Outcome) -> None:
             f"the handshake reports success without a session ({role_of(outcome)})",
             "return Result(session={...}) with what a consumer needs, or in_kernel=True for one that is in the socket",
         )
+
+
+def must_name_a_known_peer(outcome: Outcome, pair: Pair) -> None:
+    """Check that a peer that has proved a pre-shared key is reported by the identity of one that an end has."""
+    known = {psk.identity for options in pair for psk in options.psks}
+    named = outcome.values.get("remote-psk-identity")
+    others = outcome.values.get("remote-certificate") or outcome.values.get("remote-public-key")
+    if not known or named in known or (named is None and others):
+        return
+    raise ConformanceFailure(
+        f"the peer is reported as {'anonymous' if named is None else repr(named)} ({role_of(outcome)}), and the "
+        f"pre-shared keys have the identities {sorted(known)}",
+        "return Result(peer=PeerIdentity(psk_identity=...)) with the identity of the key that the peer has proved",
+    )
 
 
 def must_be_in_time(outcome: Outcome, begun: float, what: str) -> None:
@@ -113,6 +128,13 @@ def must_be_refused(word: str, ended: Ended, stage: Stage, seen: Observation) ->
         if not outcome.ok and not outcome.message.strip():
             raise ConformanceFailure(
                 f"{word}: the error has no text", "say in the HandshakeError what the peer did, without secrets"
+            )
+    role, number = stage.scenario.refused_by.get(word, (None, 0))
+    for outcome in ended.outcomes if role is not None else ():
+        if outcome.options.role is role and outcome.status != number:
+            raise ConformanceFailure(
+                f"{word}: the {role.name.lower()} is to refuse with {errno_name(number)}, and has: {outcome}",
+                "check the peer's proof before the handshake returns, at this end too; or correct refused_by={...}",
             )
     if stage.streams and all(item.at - ended.begun >= LIMIT for item in ended.outcomes):
         raise ConformanceFailure(

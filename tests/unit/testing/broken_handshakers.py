@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import subprocess
@@ -109,7 +110,7 @@ class Sleeps(ToyHandshaker):
     """Not for long enough to be noticed by hand."""
 
     async def receive(self, endpoint: Endpoint) -> bytes:
-        time.sleep(60)  # noqa: ASYNC251
+        time.sleep(0.01)  # noqa: ASYNC251
         return await super().receive(endpoint)
 
 
@@ -349,6 +350,31 @@ class PrintsTheKey(ToyHandshaker):
     async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
         print("key:", request.attributes["key"].reveal())
         return await super().handshake(request, endpoint)
+
+
+class LogsTheKeyAtDebug(ToyHandshaker):
+    """By a library's logger, below what is shown without being asked for."""
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        logging.getLogger("a library").debug("key %s", request.attributes["key"].reveal().hex())
+        return await super().handshake(request, endpoint)
+
+
+class BelievesServers(ToyHandshaker):
+    """A server's proof is not looked at; the client's is, which is enough for pairs of which one has another key."""
+
+    def exchange(self, request: Request) -> Exchange:
+        exchange = super().exchange(request)
+        if request.role is Role.CLIENT:
+            exchange.check = lambda role, proof: None  # type: ignore[method-assign]
+        return exchange
+
+
+class SaysItAgain(ToyHandshaker):
+    """Its random values are no such."""
+
+    def exchange(self, request: Request) -> Exchange:
+        return Exchange(request.role, request.attributes["key"], bytes([request.role]) * NONCE)
 
 
 class TellsTheKeyInATag(ToyHandshaker):
