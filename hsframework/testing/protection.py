@@ -13,6 +13,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
+from hsframework.client.session import AsyncSession
 from hsframework.errors import HsframeworkError
 from hsframework.interface import AsyncStream
 from hsframework.testing.network import BadNetwork
@@ -52,7 +53,7 @@ class _Sessions:
         sender, receiver = self.ends(way)
         before = len(self.network.passed[way])
         await sender.send(data)
-        await self.stage.quiet()
+        await _arrived(self.stage)
         received = bytearray()
         while len(received) < len(data):
             received += await receiver.receive()
@@ -73,6 +74,8 @@ async def _established(stage: Stage) -> AsyncIterator[_Sessions | None]:
             outcome.session(sock) for outcome, sock in zip(outcomes, (network.left, network.right), strict=True)
         ]
         if any(session.in_kernel for session in sessions):
+            if stage.scenario.protected:
+                await _must_be_the_kernels(stage, network, sessions[0])
             yield None
             return
         client, server = (attach(session, stage.scenario.streams) for session in sessions)
@@ -85,6 +88,20 @@ async def _established(stage: Stage) -> AsyncIterator[_Sessions | None]:
             for stream in (client, server):
                 with contextlib.suppress(HsframeworkError, OSError):
                     await stream.close()
+
+
+async def _must_be_the_kernels(stage: Stage, network: BadNetwork, session: AsyncSession) -> None:
+    """Check that the kernel encrypts what is written to the socket of a session that is reported in the kernel."""
+    before = len(network.passed["right"])
+    session.socket.setblocking(False)
+    with contextlib.suppress(OSError):
+        session.socket.send(_TEXT)
+    await _arrived(stage)
+    if session.in_kernel and _TEXT in b"".join(network.passed["right"][before:]):
+        raise ConformanceFailure(
+            "the client's session is reported in the kernel, and what is written to its socket is on the wire as it is",
+            "return in_kernel=True only after the keys are in the socket",
+        )
 
 
 async def must_hide_data(stage: Stage) -> None:
@@ -117,6 +134,13 @@ async def must_hide_data(stage: Stage) -> None:
                 raise _alike(number == other, way == direction)
 
 
+async def _arrived(stage: Stage) -> None:
+    """Wait until what was sent has been delivered: a piece takes the network a moment of virtual time."""
+    await stage.quiet()
+    await asyncio.sleep(0.01)
+    await stage.quiet()
+
+
 def _alike(one_session: bool, one_way: bool) -> ConformanceFailure:
     where = "in two sessions" if not one_session else "twice in one direction" if one_way else "in both directions"
     mend = {
@@ -145,7 +169,7 @@ async def must_notice_changes(stage: Stage) -> None:
                 for data in (_TEXT, _MORE):
                     with contextlib.suppress(HsframeworkError, OSError):
                         await sender.send(data)
-                    await stage.quiet()
+                    await _arrived(stage)
                 with contextlib.suppress(HsframeworkError, OSError):
                     await sender.send_eof()
                 received, failed = await _all_of(receiver, f"{whose} is {word} on its way")
@@ -169,7 +193,7 @@ async def must_tell_the_end(stage: Stage) -> None:
                 if change is not None:
                     made.network.tamper = _once(way, change)
                 await sender.send(_TEXT)
-                await stage.quiet()
+                await _arrived(stage)
                 made.network.hang_up(way)
                 received, failed = await _all_of(receiver, f"{whose} is cut off {word}")
                 if not failed or not _TEXT.startswith(received):

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -375,6 +376,13 @@ class SaysItAgain(ToyHandshaker):
 
     def exchange(self, request: Request) -> Exchange:
         return Exchange(request.role, request.attributes["key"], bytes([request.role]) * NONCE)
+
+
+class ClaimsTheKernel(ToyHandshaker):
+    """A consumer that believes it would give the socket to another."""
+
+    def result(self, exchange: Exchange) -> Result:
+        return replace(super().result(exchange), in_kernel=True)
 
 
 class TellsTheKeyInATag(ToyHandshaker):

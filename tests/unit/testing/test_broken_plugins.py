@@ -278,6 +278,7 @@ FAULTS = [
     ),
     other("handshake_succeeds", "Anonymous", "is reported as anonymous", ToyPlugin(), works=False, client=WITH_PSK),
     found_by("data_is_protected", broken.SaysItAgain, "the client sends the same messages in two handshakes"),
+    found_by("data_is_protected", broken.ClaimsTheKernel, "is reported in the kernel, and what is written"),
     other("data_is_protected", "PlainText", "is on the wire as it was sent", ToyPlugin(stream=PlainText)),
     other("data_is_protected", "OneNumber", "sent twice in one direction", ToyPlugin(stream=OneNumber)),
     other("data_is_protected", "OneKey", "sent in both directions", ToyPlugin(stream=OneKey)),
