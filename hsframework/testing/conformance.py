@@ -227,6 +227,7 @@ class ConformanceSuite:
                     f"refused_by has {sorted(strange)}, and refused has not", "use the words of refused"
                 )
             for word, pair in stage.scenario.refused.items():
+                stage.authorized.clear()
                 must_be_refused(word, await stage.handshake(pair), stage, seen)
             if stage.streams:
                 for options in stage.pair:

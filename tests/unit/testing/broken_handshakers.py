@@ -17,7 +17,7 @@ import structlog
 
 from hsframework.errors import HandshakeError
 from hsframework.failures import HandshakeFailed
-from hsframework.interface import Endpoint, Request, Result, Role
+from hsframework.interface import Endpoint, PeerIdentity, Request, Result, Role
 from tests.unit.testing.toy_exchange import NONCE, Exchange, body_size
 from tests.unit.testing.toy_plugin import DatagramHandshaker, ToyHandshaker, ToySettings
 
@@ -379,10 +379,18 @@ class SaysItAgain(ToyHandshaker):
 
 
 class ClaimsTheKernel(ToyHandshaker):
-    """A consumer that believes it would give the socket to another."""
+    """Success in the kernel for a session in user space: the socket of a consumer that goes by it is plain."""
 
     def result(self, exchange: Exchange) -> Result:
         return replace(super().result(exchange), in_kernel=True)
+
+
+class AuthorizesFirst(ToyHandshaker):
+    """Asks whether a peer may have its session that has proved nothing yet."""
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        request.authorize(PeerIdentity())
+        return await super().handshake(request, endpoint)
 
 
 class TellsTheKeyInATag(ToyHandshaker):

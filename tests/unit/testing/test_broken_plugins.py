@@ -271,6 +271,13 @@ FAULTS = [
     ),
     other(
         "errors_carry_an_errno",
+        "AuthorizesFirst",
+        "the client calls authorize for a peer that it then refuses with EKEYREJECTED",
+        plugin_with(broken.AuthorizesFirst),
+        refused_by={"another key": (Role.CLIENT, errno.EKEYREJECTED)},
+    ),
+    other(
+        "errors_carry_an_errno",
         "UnknownWord",
         "refused_by has ['a key']",
         ToyPlugin(),
