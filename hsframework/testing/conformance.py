@@ -14,13 +14,11 @@ time.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-from collections.abc import Awaitable, Callable, Iterator
 
 from hsframework.agent.handshake import GRACE
 from hsframework.agent.served import prepare
-from hsframework.errors import HsframeworkError
+from hsframework.testing.checking import check, plain
 from hsframework.testing.imports import io_imports
 from hsframework.testing.network import BadNetwork, Conditions
 from hsframework.testing.observation import Holdings, Observation, observed, shown_secrets
@@ -36,9 +34,16 @@ from hsframework.testing.peers import (
     silence,
     stall_after,
 )
+from hsframework.testing.protection import (
+    must_hide_data,
+    must_leave_sessions_of_others,
+    must_notice_changes,
+    must_refuse_changed_messages,
+    must_tell_the_end,
+)
 from hsframework.testing.scenario import Pair, Scenario, secrets_in
 from hsframework.testing.sessions import censored, everything_shown, use_session
-from hsframework.testing.stage import LIMIT, SHORT, Stage, open_stage
+from hsframework.testing.stage import LIMIT, SHORT, Stage
 from hsframework.testing.verdicts import (
     ConformanceFailure,
     log_says,
@@ -48,13 +53,13 @@ from hsframework.testing.verdicts import (
     must_be_refused,
     must_have_a_session,
     must_leave_datagrams,
+    must_name_a_known_peer,
     must_name_the_key,
     must_notice_the_end,
     must_survive,
     poisoned,
     role_of,
 )
-from hsframework.testing.virtual_time import LoopBlocked, VirtualTimeLoop, run
 
 __all__ = ["ConformanceFailure", "ConformanceSuite", "Pair", "Scenario"]
 
@@ -83,8 +88,9 @@ class ConformanceSuite:
                 )
             for outcome in ended.outcomes:
                 must_have_a_session(outcome)
+                must_name_a_known_peer(outcome, stage.pair)
 
-        self._check(body)
+        check(self.scenario(), body)
 
     def test_exactly_one_outcome(self) -> None:
         """Each request has one outcome, also when many run at once (docs/topics/completion.md).
@@ -104,7 +110,7 @@ class ConformanceSuite:
                 )
             must_be_one_each(request for item in ended for request in item.requests)
 
-        self._check(body)
+        check(self.scenario(), body)
 
     def test_deadline_is_kept(self) -> None:
         """A handshake ends by its deadline, whatever its peer does, and does not block the loop until then
@@ -128,7 +134,7 @@ class ConformanceSuite:
                     "let asyncio.CancelledError pass, and wait for nothing in finally blocks",
                 )
 
-        self._check(body)
+        check(self.scenario(), body)
 
     def test_no_byte_too_many_is_read(self) -> None:
         """Bytes that follow the handshake on the wire stay in the socket, however the stream is cut
@@ -148,7 +154,7 @@ class ConformanceSuite:
                 for role, found in (("client", ended.left), ("server", ended.right)):
                     must_be_left(role, word, found)
 
-        self._check(body)
+        check(self.scenario(), body)
 
     def test_no_bytes_are_lost(self) -> None:
         """All bytes that a consumer sends over its session arrive, also those sent before the other end's handshake has
@@ -169,7 +175,7 @@ class ConformanceSuite:
                             "look for bytes that the handshaker has read and the session does not know of",
                         ) from None
 
-        self._check(body)
+        check(self.scenario(), body)
 
     def test_nothing_is_left_behind(self) -> None:
         """A handshake leaves no open file, task or thread, however it ends (docs/topics/fd-custody.md)."""
@@ -188,7 +194,7 @@ class ConformanceSuite:
                         "never copy endpoint.socket or its fd",
                     )
 
-        self._check(body)
+        check(self.scenario(), body)
 
     def test_cancellation_is_honoured(self) -> None:
         """A handshake that is withdrawn ends at once: CancelledError passes through it (docs/topics/completion.md)."""
@@ -204,7 +210,7 @@ class ConformanceSuite:
                             f"nothing in finally blocks: there are {GRACE} seconds for a goodbye to the peer",
                         )
 
-        self._check(body)
+        check(self.scenario(), body)
 
     def test_errors_carry_an_errno(self) -> None:
         """A handshake that fails raises HandshakeError with an errno and a text, at once and for the right reason
@@ -215,7 +221,13 @@ class ConformanceSuite:
                 raise ConformanceFailure(
                     "the scenario has no pair that is refused", "add at least one to refused={...}: a wrong key, say"
                 )
+            strange = stage.scenario.refused_by.keys() - stage.scenario.refused.keys()
+            if strange:
+                raise ConformanceFailure(
+                    f"refused_by has {sorted(strange)}, and refused has not", "use the words of refused"
+                )
             for word, pair in stage.scenario.refused.items():
+                stage.authorized.clear()
                 must_be_refused(word, await stage.handshake(pair), stage, seen)
             if stage.streams:
                 for options in stage.pair:
@@ -223,7 +235,7 @@ class ConformanceSuite:
                     outcome = await stage.alone(options, BadNetwork.hang_up)
                     must_notice_the_end(outcome, begun, seen)
 
-        self._check(body)
+        check(self.scenario(), body)
 
     def test_garbage_survives(self) -> None:
         """Invalid input of a peer ends its own handshake with an errno, and no other one (docs/topics/failures.md)."""
@@ -245,7 +257,7 @@ class ConformanceSuite:
                     "keep nothing of one handshake in the Handshaker: a peer can poison it",
                 )
 
-        self._check(body)
+        check(self.scenario(), body)
 
     def test_bad_network(self) -> None:
         """The handshake succeeds over streams that are split, joined and delayed, and over datagrams that are lost,
@@ -262,12 +274,12 @@ class ConformanceSuite:
                         else "send again what was not answered, and pass over what came twice",
                     )
 
-        self._check(body)
+        check(self.scenario(), body)
 
     def test_settings_errors_are_readable(self) -> None:
         """Wrong settings are refused by prepare, with a ConfigurationError that names the key
         (hsframework.interface: Protocol.prepare)."""
-        with observed() as seen, self._plain() as scenario:
+        with observed() as seen, plain(self.scenario()) as scenario:
             registry = scenario.registry()
             name = scenario.protocol_name(registry)
             if registry.protocols[name].protocol.settings_type is not None and not scenario.wrong_settings:
@@ -291,7 +303,7 @@ class ConformanceSuite:
                     "load what all handshakes need in prepare, and import modules at the top of the file",
                 )
 
-        self._check(body)
+        check(self.scenario(), body)
 
     def test_no_secret_is_shown(self) -> None:
         """No log line, output, error, tag or repr contains a key (hsframework.interface: Secret)."""
@@ -314,7 +326,7 @@ class ConformanceSuite:
             texts.extend(repr(vars(item.handshaker)) for item in stage.service.served)
             texts.extend(seen.texts)
 
-        self._check(body)
+        check(self.scenario(), body)
         found = shown_secrets(secrets, texts)
         if found:
             raise ConformanceFailure(
@@ -323,6 +335,46 @@ class ConformanceSuite:
                 "NAME.sensitive.yaml beside the specification, and put facts into logs, errors and tags, never what "
                 "was computed from a key",
             )
+
+    def test_changed_messages_are_refused(self) -> None:
+        """Not both ends succeed if the last byte of a message is changed on its way, since it ends a proof
+        (docs/howto/test-a-plugin.md)."""
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            if stage.streams:
+                await must_refuse_changed_messages(stage)
+
+        check(self.scenario(), body)
+
+    def test_data_is_protected(self) -> None:
+        """Data of a session is not to be read on its way; what is changed, repeated or lost there is an error of the
+        stream (hsframework.streams: UserSpaceSession)."""
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            if stage.streams and stage.scenario.protected:
+                await must_hide_data(stage)
+                await must_notice_changes(stage)
+
+        check(self.scenario(), body)
+
+    def test_end_of_data_is_told(self) -> None:
+        """A connection that ends without the peer's goodbye is an error of the stream (hsframework.streams:
+        UserSpaceSession.receive_eof)."""
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            if stage.streams:
+                await must_tell_the_end(stage)
+
+        check(self.scenario(), body)
+
+    def test_sessions_of_others_are_left(self) -> None:
+        """A plugin gives streams over sessions of its own protocol alone (hsframework.hookspecs:
+        hsframework_attach_session)."""
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            await must_leave_sessions_of_others(stage)
+
+        check(self.scenario(), body)
 
     def test_protocol_does_no_io(self) -> None:
         """The protocol itself imports no socket, event loop, clock, thread or file (docs/topics/architecture.md)."""
@@ -336,47 +388,3 @@ class ConformanceSuite:
                     f"protocol code does input or output: {'; '.join(found)}",
                     "give it bytes and take bytes from it; sockets, time and tasks belong to the handshaker around it",
                 )
-
-    # The run of a check
-
-    @contextlib.contextmanager
-    def _plain(self) -> Iterator[Scenario]:
-        """Report a scenario that cannot be run as a ConformanceFailure."""
-        scenario = self.scenario()
-        try:
-            yield scenario
-        except (HsframeworkError, LookupError, ValueError) as error:
-            raise ConformanceFailure(
-                f"the scenario cannot be run: {type(error).__name__}: {error}", "the message says what to change"
-            ) from error
-
-    def _check(self, body: Callable[[Stage, Observation], Awaitable[None]]) -> None:
-        """Run a check; then check that the plugin has not blocked the loop, and that no error is left unhandled."""
-        with self._plain() as scenario, observed() as seen:
-            loop = VirtualTimeLoop()
-
-            async def scene() -> None:
-                async with open_stage(scenario) as stage:
-                    await opened_at_first(stage, seen)
-                    await body(stage, seen)
-
-            try:
-                run(scene(), loop=loop)
-            except (LoopBlocked, ConformanceFailure):
-                if not loop.blocked:
-                    raise
-        if loop.blocked:
-            raise ConformanceFailure(
-                f"the plugin blocks the event loop, and with it all other handshakes; here it hung:\n{loop.blocked[0]}",
-                "wait through the endpoint or asyncio alone; give long computations to asyncio.to_thread",
-            )
-        if seen.blames:
-            raise ConformanceFailure(
-                f"the plugin fails in a way of its own: {seen.blames[0]}",
-                "raise HandshakeError (or a subclass) for what a peer does, and return a Result",
-            )
-        if loop.problems:
-            raise ConformanceFailure(
-                f"the plugin leaves an error that nobody handles: {loop.problems[0]}",
-                "await every task that you start",
-            )

@@ -71,7 +71,10 @@ def observed() -> Iterator[Observation]:
         cache_logger_on_first_use=False,
     )
     handler = _Handler(seen)
-    logging.getLogger().addHandler(handler)
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)  # administrators may have it so, and what is said there is said
     _watching.append(seen)
     _install_audit()
     try:
@@ -79,7 +82,8 @@ def observed() -> Iterator[Observation]:
             yield seen
     finally:
         _watching.remove(seen)
-        logging.getLogger().removeHandler(handler)
+        root.setLevel(level)
+        root.removeHandler(handler)
         structlog.configure(**before)
 
 

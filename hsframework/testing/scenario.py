@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hsframework.client.request import HandshakeOptions
-from hsframework.interface import Secret
+from hsframework.interface import Role, Secret
 from hsframework.registry.plugins import PluginRegistry
 from hsframework.testing.dispatcher import registry_of
 
@@ -36,6 +36,12 @@ class Scenario:
     plugin has no protocol code, because a library does the protocol."""
     streams: bool = True
     """True if the plugin has a stream over its session for consumers (``hsframework_attach_session``)."""
+    protected: bool = True
+    """True if the data of its sessions is encrypted and authenticated; False: it is plain text, which a protocol that
+    is not for tests has to say to its users.  Sessions in the kernel and on datagrams are not examined."""
+    refused_by: Mapping[str, tuple[Role, int]] = field(default_factory=dict)
+    """The end that refuses by itself, and the errno that its consumer gets, by the words of ``refused``.  An end that
+    is not named here may do what it likes, so name each: a server that checks no proof is not seen otherwise."""
     secrets: tuple[bytes, ...] = ()
     """Secrets beyond the private keys, the pre-shared keys and every ``Secret`` in the options' attributes and in the
     sessions."""

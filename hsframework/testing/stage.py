@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
 from hsframework.client.request import HandshakeOptions
+from hsframework.hookspecs import hookimpl
+from hsframework.interface import PeerIdentity, Request, Role
 from hsframework.testing.dispatcher import InMemoryDispatcher, Outcome, Submission, serving
 from hsframework.testing.network import BadNetwork, Conditions
 from hsframework.testing.peers import MARKER, Sizes, send_and_hang_up, silence, stall_after
@@ -53,13 +55,30 @@ class Ended:
         return f"client: {self.client or 'no outcome'}; server: {self.server or 'no outcome'}"
 
 
-class Stage:
-    """An agent with the scenario's plugin, and the scenes that are played with it."""
+class _Authorizations:
+    """A plugin beside the scenario's, which notes the roles whose handshakes had their peer authorized."""
 
-    def __init__(self, scenario: Scenario, service: InMemoryDispatcher, kind: socket.SocketKind) -> None:
+    def __init__(self) -> None:
+        self.roles: list[Role] = []
+
+    @hookimpl
+    def hsframework_authorize(self, request: Request, peer: PeerIdentity) -> None:
+        self.roles.append(request.role)
+
+
+class Stage:
+    """An agent with the scenario's plugin, and the scenes that are played with it.
+
+    ``authorized``: the roles whose handshakes have called ``authorize``, in their order.
+    """
+
+    def __init__(
+        self, scenario: Scenario, service: InMemoryDispatcher, kind: socket.SocketKind, authorized: list[Role]
+    ) -> None:
         self.scenario = scenario
         self.service = service
         self.kind = kind
+        self.authorized = authorized
         self.loop = asyncio.get_running_loop()
 
     @property
@@ -101,11 +120,11 @@ class Stage:
             async with contextlib.AsyncExitStack() as sessions:
                 used = sessions if lossy and self.scenario.streams else None
                 ends = zip(requests, (network.left, network.right), strict=True)
-                first, second = await asyncio.gather(*(self._end(*end, used) for end in ends))
+                first, second = await asyncio.gather(*(self.end(*end, used) for end in ends))
             await self.idle()
             return Ended(first, second, requests, begun)
 
-    async def _end(
+    async def end(
         self, request: Submission, sock: socket.socket, sessions: contextlib.AsyncExitStack | None = None
     ) -> Outcome:
         """Wait for one end's outcome; ``sessions``: closes the stream of an established session at its end."""
@@ -131,7 +150,7 @@ class Stage:
             request = self.service.submit(network.left, replace(options, timeout=timeout))
             await self.quiet()
             act(network, "left")
-            outcome = await self._end(request, network.left)
+            outcome = await self.end(request, network.left)
             await self.idle()
             return outcome
 
@@ -231,5 +250,7 @@ async def open_stage(scenario: Scenario) -> AsyncIterator[Stage]:
     """Run an agent that serves the scenario's protocol.  Raises PluginError, ConfigurationError, LookupError."""
     registry = scenario.registry()
     name, kind = scenario.protocol_name(registry), scenario.kind(registry)
-    async with serving(scenario.plugin, protocol=name, settings=scenario.settings) as service:
-        yield Stage(scenario, service, kind)
+    noted = _Authorizations()
+    beside = {"the suite": noted}
+    async with serving(scenario.plugin, protocol=name, settings=scenario.settings, beside=beside) as service:
+        yield Stage(scenario, service, kind, noted.roles)

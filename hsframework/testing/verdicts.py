@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+import errno
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hsframework.agent.handshake import GRACE
 from hsframework.agent.served import prepare
 from hsframework.errors import ConfigurationError, HsframeworkError, errno_name
+from hsframework.interface import Role
 from hsframework.local.deadlines import GRAIN
 from hsframework.registry.plugins import PluginRegistry
 from hsframework.testing.dispatcher import Outcome, Submission
 from hsframework.testing.observation import Observation
 from hsframework.testing.peers import MARKER
+from hsframework.testing.scenario import Pair
 from hsframework.testing.stage import LIMIT, SHORT, Ended, Stage
 
 
@@ -40,6 +43,20 @@ def must_have_a_session(outcome: Outcome) -> None:
             f"the handshake reports success without a session ({role_of(outcome)})",
             "return Result(session={...}) with what a consumer needs, or in_kernel=True for one that is in the socket",
         )
+
+
+def must_name_a_known_peer(outcome: Outcome, pair: Pair) -> None:
+    """Check that a peer that has proved a pre-shared key is reported by the identity of one that an end has."""
+    known = {psk.identity for options in pair for psk in options.psks}
+    named = outcome.values.get("remote-psk-identity")
+    others = outcome.values.get("remote-certificate") or outcome.values.get("remote-public-key")
+    if not known or named in known or (named is None and others):
+        return
+    raise ConformanceFailure(
+        f"the peer is reported as {'anonymous' if named is None else repr(named)} ({role_of(outcome)}), and the "
+        f"pre-shared keys have the identities {sorted(known)}",
+        "return Result(peer=PeerIdentity(psk_identity=...)) with the identity of the key that the peer has proved",
+    )
 
 
 def must_be_in_time(outcome: Outcome, begun: float, what: str) -> None:
@@ -114,9 +131,28 @@ def must_be_refused(word: str, ended: Ended, stage: Stage, seen: Observation) ->
             raise ConformanceFailure(
                 f"{word}: the error has no text", "say in the HandshakeError what the peer did, without secrets"
             )
+    if word in stage.scenario.refused_by:
+        _must_be_refused_by(*stage.scenario.refused_by[word], word, ended, stage.authorized)
     if stage.streams and all(item.at - ended.begun >= LIMIT for item in ended.outcomes):
         raise ConformanceFailure(
             f"{word}: nobody refuses before the deadline ({ended})", "raise as soon as the refusal is certain"
+        )
+
+
+def _must_be_refused_by(role: Role, number: int, word: str, ended: Ended, authorized: Sequence[Role]) -> None:
+    """Check that one end has refused by itself, with this errno, and had not asked ``authorize`` before."""
+    end = role.name.lower()
+    for outcome in ended.outcomes:
+        if outcome.options.role is role and outcome.status != number:
+            raise ConformanceFailure(
+                f"{word}: the {end} is to refuse with {errno_name(number)}, and has: {outcome}",
+                "check the peer's proof before the handshake returns, at this end too; or correct refused_by={...}",
+            )
+    # EACCES may be the refusal of another plugin, which authorize has asked.
+    if role in authorized and number != errno.EACCES:
+        raise ConformanceFailure(
+            f"{word}: the {end} calls authorize for a peer that it then refuses with {errno_name(number)}",
+            "call authorize after the last proof of the peer's: it asks whether that identity may have its session",
         )
 
 

@@ -6,7 +6,8 @@ loop moves time on as soon as no socket has data.
 
 * The loop is idle when no callback is ready, no socket has data and no thread of ``run_in_executor`` is running.
 * :meth:`VirtualTimeLoop.call_when_idle` calls a function when the loop is idle, before time moves on.
-* Code that blocks the loop for :data:`BLOCKED_AFTER` real seconds gets :class:`LoopBlocked` raised where it hangs.
+* Code that blocks the loop for :data:`BLOCKED_AFTER` real seconds gets :class:`LoopBlocked` raised where it hangs; so
+  does any ``time.sleep`` in the loop's thread, at once.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def run(coroutine: Coroutine[Any, Any, T], *, loop: VirtualTimeLoop | None = Non
     """
     loop = loop or VirtualTimeLoop()
     try:
-        with _watched(loop):
+        with _watched(loop), _awake(loop):
             asyncio.set_event_loop(loop)
             return loop.run_until_complete(coroutine)
     finally:
@@ -163,6 +164,25 @@ def _clear(loop: VirtualTimeLoop) -> None:
             task.cancel()
         with _watched(loop):
             loop.run_until_complete(asyncio.wait(left, timeout=0.1))
+
+
+@contextlib.contextmanager
+def _awake(loop: VirtualTimeLoop) -> Iterator[None]:
+    """Interrupt ``time.sleep`` in this thread: virtual time does not pass in it, and real loops stand still."""
+    sleep, thread = time.sleep, threading.current_thread()
+
+    def interrupt(seconds: float) -> None:
+        if threading.current_thread() is not thread or not seconds:
+            sleep(seconds)
+            return
+        loop.blocked.append("".join(traceback.format_stack()[-6:-1]))
+        raise LoopBlocked(f"time.sleep({seconds}) on the event loop")
+
+    time.sleep = interrupt  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        time.sleep = sleep
 
 
 @contextlib.contextmanager

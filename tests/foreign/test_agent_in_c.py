@@ -294,3 +294,26 @@ def test_the_numbers_of_the_page() -> None:
     assert {name.lower(): int(number) for number, name in rows} == {
         name: operation.value for name, operation in operations.items() if name not in CONSUMERS
     }
+
+
+def test_the_attributes_of_the_page() -> None:
+    """The tables of attributes have each one that an agent meets, with its number, its type and its operations."""
+    specification = builtin_specification("local")
+    found: dict[str, dict[str, tuple[int, str]]] = {}
+    for line in PAGE.read_text("utf-8").splitlines():
+        if title := re.match(r"\| \| `([a-z-]+)` \|", line):
+            found[title[1]] = {}
+        elif (row := re.match(r"\| (\d+) \| `([a-z-]+)` \| ([a-z0-9 ]+)", line)) and found:
+            found[list(found)[-1]][row[2]] = (int(row[1]), row[3].strip())
+    consumers = {"trust-anchor", "crl", "crl-check"}
+    assert set(found) == {
+        used.attribute_set
+        for name, used in specification.operations.items()
+        if name not in CONSUMERS
+    } | {"identity", "psk", "tag"}
+    for name, rows in found.items():
+        assert rows == {
+            attribute.name: (attribute.value, f"nest {attribute.nested}" if attribute.nested else attribute.type)
+            for attribute in specification.sets[name].attributes.values()
+            if attribute.name not in consumers
+        }, name

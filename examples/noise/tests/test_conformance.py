@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from hsframework.client import HandshakeOptions
 from hsframework.interface import Role, Secret
 from hsframework.testing.conformance import ConformanceSuite, Scenario
@@ -41,6 +43,8 @@ class _Noise(ConformanceSuite):
                 ),
                 "another prologue": (client, self.end(Role.SERVER, prologue=b"x")),
             },
+            # The others are refused by the end that sees it first, which the pattern decides.
+            refused_by={"a client that is not expected": (Role.SERVER, errno.EKEYREJECTED)},
             wrong_settings={
                 "pattern": {"pattern": "ZZ"},
                 "keys": {"keys": {"host": "/nowhere"}},

@@ -11,7 +11,7 @@ from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.messages import codec, psk_values
 from hsframework.dispatcher.namespaces import netlink_beside
 from hsframework.dispatcher.requests.request import Outcome
-from hsframework.errors import MessageError, RequestRefused
+from hsframework.errors import MessageError, RequestRefused, errno_name
 from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.messages import Message
 from hsframework.netlink.spec import builtin_specification
@@ -62,18 +62,24 @@ def restore(agent: AgentConnection, message: Message, fd: int | None) -> None:
     dispatcher = agent.service.dispatcher
     try:
         agent.service.policy.check_restore(agent.peer)
+        name, _ = message.wanted("source"), message.wanted("group")
         outcome = _own_outcome(agent, message)
     except (RequestRefused, MessageError):
         dispatcher.close_fd(fd)
         raise
     # Its connection may have ended in the meantime; the source completes it all the same.
     custody = Custody(fd, dispatcher.close_fd, connected=False)
-    name = message.values.get("source", "")
     source = dispatcher.sources.get(name)
     if source is None and message.values.get("kernel-consumer"):
         # Its namespace is gone.  The kernel takes DONE from any, in the form in which it was asked.
         source = dispatcher.sources.get(name.partition(":")[0])
-    _log.warning("a request of an earlier dispatcher is given back", agent=agent.name, peer=custody.peer_address)
+    _log.warning(
+        "a request of an earlier dispatcher is given back",
+        agent=agent.name,
+        peer=custody.peer_address,
+        source=name,
+        outcome=None if outcome is None else errno_name(outcome.status) if outcome.status else "OK",
+    )
     if source is None:
         custody.shut_down()
         custody.release()

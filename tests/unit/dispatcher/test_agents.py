@@ -201,6 +201,20 @@ async def test_a_success_of_a_group_that_is_not_the_agents(monkeypatch: pytest.M
             del home.dispatcher.sources["kernel"]
 
 
+@pytest.mark.parametrize(
+    ("left_out", "text"), [("source", "restore: source is missing"), ("group", "restore: group is missing")]
+)
+async def test_a_request_that_is_given_back_says_whose_it_was(left_out: str, text: str) -> None:
+    """An agent that leaves out an attribute without which no source is found is told, and not thanked."""
+    values = {"request-id": 7, "group": "toy", "source": "kernel"}
+    del values[left_out]
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            agent = await home.agent("toy")
+            answer = await agent.ask("restore", values, ours.fileno())
+            assert (answer.error, answer.values["message"]) == (errno.EBADMSG, text)
+
+
 async def test_a_request_that_cannot_be_sent_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     """The consumer reads the error's text, or its type where it has none."""
     for error, text in ((ValueError("too long a name"), "too long a name"), (ValueError(), "ValueError()")):

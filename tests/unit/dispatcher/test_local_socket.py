@@ -226,7 +226,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     "done": {"request-id": 1},
     "psk-lookup": {"request-id": 1, "identity": b"who"},
     "netlink": {"request-id": 1, "family": 16},
-    "restore": {"request-id": 1},
+    "restore": {"request-id": 1, "group": "toy", "source": "local"},
     "submit": REQUEST,
     "cancel": {"request-id": 1},
 }

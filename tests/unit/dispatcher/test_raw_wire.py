@@ -55,6 +55,11 @@ class Notifications:
     def fileno(self) -> int:
         return self._fd
 
+    def join(self, group: int) -> None:
+        """Refuse what a module without the parameter ``protocols`` refuses."""
+        if group > 3:
+            raise NetlinkError(f"membership of group {group}: EINVAL", errno=errno.EINVAL)
+
     def close(self) -> None:
         os.close(self._fd)
 
@@ -79,6 +84,13 @@ def ours(module: Module) -> Iterator[RawWire]:
 def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     with connected_pair() as made:
         yield made
+
+
+def test_a_protocol_that_the_module_has_not(ours: RawWire) -> None:
+    """Its group cannot be joined, and the error names the module's parameter and our setting."""
+    ours.join("tlshd")
+    with pytest.raises(NetlinkError, match=r"load it with protocols=4 or more, or correct 'mine' in \[kernel.raw\]"):
+        ours.join("mine")
 
 
 def test_accept_in_our_dialect(module: Module, ours: RawWire) -> None:

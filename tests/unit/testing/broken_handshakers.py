@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
 from hsframework.errors import HandshakeError
 from hsframework.failures import HandshakeFailed
-from hsframework.interface import Endpoint, Request, Result, Role
+from hsframework.interface import Endpoint, PeerIdentity, Request, Result, Role
 from tests.unit.testing.toy_exchange import NONCE, Exchange, body_size
 from tests.unit.testing.toy_plugin import DatagramHandshaker, ToyHandshaker, ToySettings
 
@@ -109,7 +111,7 @@ class Sleeps(ToyHandshaker):
     """Not for long enough to be noticed by hand."""
 
     async def receive(self, endpoint: Endpoint) -> bytes:
-        time.sleep(60)  # noqa: ASYNC251
+        time.sleep(0.01)  # noqa: ASYNC251
         return await super().receive(endpoint)
 
 
@@ -348,6 +350,46 @@ class LogsTheKey(ToyHandshaker):
 class PrintsTheKey(ToyHandshaker):
     async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
         print("key:", request.attributes["key"].reveal())
+        return await super().handshake(request, endpoint)
+
+
+class LogsTheKeyAtDebug(ToyHandshaker):
+    """By a library's logger, below what is shown without being asked for."""
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        logging.getLogger("a library").debug("key %s", request.attributes["key"].reveal().hex())
+        return await super().handshake(request, endpoint)
+
+
+class BelievesServers(ToyHandshaker):
+    """A server's proof is not looked at; the client's is, which is enough for pairs of which one has another key."""
+
+    def exchange(self, request: Request) -> Exchange:
+        exchange = super().exchange(request)
+        if request.role is Role.CLIENT:
+            exchange.check = lambda role, proof: None  # type: ignore[method-assign]
+        return exchange
+
+
+class SaysItAgain(ToyHandshaker):
+    """Its random values are no such."""
+
+    def exchange(self, request: Request) -> Exchange:
+        return Exchange(request.role, request.attributes["key"], bytes([request.role]) * NONCE)
+
+
+class ClaimsTheKernel(ToyHandshaker):
+    """Success in the kernel for a session in user space: the socket of a consumer that goes by it is plain."""
+
+    def result(self, exchange: Exchange) -> Result:
+        return replace(super().result(exchange), in_kernel=True)
+
+
+class AuthorizesFirst(ToyHandshaker):
+    """Asks whether a peer may have its session that has proved nothing yet."""
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        request.authorize(PeerIdentity())
         return await super().handshake(request, endpoint)
 
 

@@ -5,23 +5,35 @@ Most of them succeed with themselves, which is what their authors will have trie
 
 from __future__ import annotations
 
+import errno
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
-from hsframework.errors import ConfigurationError
-from hsframework.interface import Handshaker, Role, Secret
+import hsframework
+from hsframework.errors import ConfigurationError, StreamError
+from hsframework.interface import (
+    AsyncStream,
+    EstablishedSession,
+    Handshaker,
+    PresharedKey,
+    Role,
+    Secret,
+    Stream,
+)
 from hsframework.testing.conformance import ConformanceFailure, ConformanceSuite, Scenario
 from tests.unit.testing import broken_handshakers as broken
 from tests.unit.testing.toy_plugin import (
     CLIENT,
+    KEY,
     SERVER,
     DatagramHandshaker,
     DatagramProtocol,
+    SealedStream,
     ToyHandshaker,
     ToyPlugin,
     ToyProtocol,
@@ -49,6 +61,70 @@ class DropsWhatIsThere(ToyStream):
                 pass
         except BlockingIOError:
             pass
+
+
+class PlainText(SealedStream):
+    """Proves its records, and does not encrypt them."""
+
+    async def _send_record(self, data: bytes) -> None:
+        self._sent += 1
+        record = len(data).to_bytes(2, "big") + data + self.seal(self._role, self._sent, data)
+        await self._loop.sock_sendall(self._socket, record)
+
+    async def receive(self, max_size: int = 65536) -> bytes:
+        size = int.from_bytes(await self._exactly(2), "big")
+        self._received += 1
+        data = await self._exactly(size)
+        if await self._exactly(32) != self.seal(self._peer, self._received, data):
+            raise StreamError("a record does not verify")
+        return data
+
+
+class OneNumber(SealedStream):
+    """Every record has the number 0."""
+
+    async def _send_record(self, data: bytes) -> None:
+        self._sent = 0
+        await super()._send_record(data)
+
+    async def receive(self, max_size: int = 65536) -> bytes:
+        self._received = 0
+        return await super().receive(max_size)
+
+
+class OneKey(SealedStream):
+    """Both directions are the client's."""
+
+    def __init__(self, sock: socket.socket, role: Role, key: Secret) -> None:
+        super().__init__(sock, Role.CLIENT, key)
+        self._peer = Role.CLIENT
+
+
+class OldKey(SealedStream):
+    """The session's key is the same in all sessions."""
+
+    def __init__(self, sock: socket.socket, role: Role, key: Secret) -> None:
+        super().__init__(sock, role, KEY)
+
+
+class TakesAnyEnd(SealedStream):
+    """The end of the connection is the end of the data."""
+
+    async def receive(self, max_size: int = 65536) -> bytes:
+        try:
+            return await super().receive(max_size)
+        except ConnectionResetError:
+            return b""
+
+
+class TakesSessionsOfOthers(ToyPlugin):
+    """Gives a stream for every session."""
+
+    @hsframework.hookimpl
+    def hsframework_attach_session(
+        self, session: EstablishedSession, socket: socket.socket, asynchronous: bool
+    ) -> Stream | AsyncStream | None:
+        return super().hsframework_attach_session(replace(session, protocol="toy"), socket, asynchronous)
 
 
 class ShowsItsKey(ToyStream):
@@ -84,6 +160,9 @@ class PreparesRudely(ToyProtocol):
         if settings.tries < 1:
             raise KeyError(settings.tries)
         return ToyHandshaker(settings)
+
+
+WITH_PSK = replace(CLIENT, psks=(PresharedKey(b"host", Secret(bytes(32))),))
 
 
 def with_settings(kind: type[ToySettings]) -> ToyPlugin:
@@ -181,6 +260,39 @@ FAULTS = [
     found_by("no_secret_is_shown", broken.TellsTheKeyInAnError, "a secret is shown"),
     found_by("no_secret_is_shown", broken.KeepsTheKey, "a secret is shown"),
     other("no_secret_is_shown", "ShowsItsKey", "a secret is shown", ToyPlugin(stream=ShowsItsKey)),
+    found_by("no_secret_is_shown", broken.LogsTheKeyAtDebug, "a secret is shown"),
+    found_by("changed_messages_are_refused", broken.BelievesServers, "message 1 to the client is changed on its way"),
+    other(
+        "errors_carry_an_errno",
+        "BelievesServers",
+        "the client is to refuse with EKEYREJECTED, and has: success",
+        plugin_with(broken.BelievesServers),
+        refused_by={"another key": (Role.CLIENT, errno.EKEYREJECTED)},
+    ),
+    other(
+        "errors_carry_an_errno",
+        "AuthorizesFirst",
+        "the client calls authorize for a peer that it then refuses with EKEYREJECTED",
+        plugin_with(broken.AuthorizesFirst),
+        refused_by={"another key": (Role.CLIENT, errno.EKEYREJECTED)},
+    ),
+    other(
+        "errors_carry_an_errno",
+        "UnknownWord",
+        "refused_by has ['a key']",
+        ToyPlugin(),
+        refused_by={"a key": (Role.CLIENT, errno.EKEYREJECTED)},
+    ),
+    other("handshake_succeeds", "Anonymous", "is reported as anonymous", ToyPlugin(), works=False, client=WITH_PSK),
+    found_by("data_is_protected", broken.SaysItAgain, "the client sends the same messages in two handshakes"),
+    found_by("data_is_protected", broken.ClaimsTheKernel, "is reported in the kernel, and what is written"),
+    other("data_is_protected", "PlainText", "is on the wire as it was sent", ToyPlugin(stream=PlainText)),
+    other("data_is_protected", "OneNumber", "sent twice in one direction", ToyPlugin(stream=OneNumber)),
+    other("data_is_protected", "OneKey", "sent in both directions", ToyPlugin(stream=OneKey)),
+    other("data_is_protected", "OldKey", "sent in two sessions", ToyPlugin(stream=OldKey)),
+    other("data_is_protected", "NoProof", "the client's data is changed on its way", ToyPlugin(stream=ToyStream)),
+    other("end_of_data_is_told", "TakesAnyEnd", "the client is cut off behind", ToyPlugin(stream=TakesAnyEnd)),
+    other("sessions_of_others_are_left", "TakesAll", "for a session of another protocol", TakesSessionsOfOthers()),
     other(
         "protocol_does_no_io", "Clumsy", "(line 5) imports time", ToyPlugin(), sans_io=("tests.unit.testing.clumsy",)
     ),

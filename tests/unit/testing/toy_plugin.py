@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import os
 import socket
 from collections.abc import Iterable
@@ -11,7 +13,7 @@ from typing import Any, ClassVar
 
 import hsframework
 from hsframework.client import HandshakeOptions
-from hsframework.errors import ConfigurationError
+from hsframework.errors import ConfigurationError, StreamError
 from hsframework.interface import (
     AsyncStream,
     Endpoint,
@@ -104,7 +106,10 @@ class DatagramHandshaker(ToyHandshaker):
 
 
 class ToyStream:
-    """Implements AsyncStream: records of two bytes of length and a body; length 0 ends a direction."""
+    """Implements AsyncStream: records of two bytes of length and a body; length 0 ends a direction.
+
+    Encrypted, and nothing more: the stream of those that are not asked for protection.
+    """
 
     first_received = 0
 
@@ -124,6 +129,7 @@ class ToyStream:
         pad = keystream(self._key, self._role, self._sent, len(data))
         self._sent += 1
         record = len(data).to_bytes(2, "big") + bytes(a ^ b for a, b in zip(data, pad, strict=True))
+        record += self.seal(self._role, self._sent, data)
         await self._loop.sock_sendall(self._socket, record)
 
     async def receive(self, max_size: int = 65536) -> bytes:
@@ -131,9 +137,17 @@ class ToyStream:
             size = int.from_bytes(await self._exactly(2), "big")
             pad = keystream(self._key, self._peer, self._received, size)
             self._received += 1
-            self._rest = bytes(a ^ b for a, b in zip(await self._exactly(size), pad, strict=True))
+            data = bytes(a ^ b for a, b in zip(await self._exactly(size), pad, strict=True))
+            seal = self.seal(self._peer, self._received, data)
+            if await self._exactly(len(seal)) != seal:
+                raise StreamError("a record does not verify")
+            self._rest = data
         data, self._rest = self._rest[:max_size], self._rest[max_size:]
         return data
+
+    def seal(self, role: Role, number: int, data: bytes) -> bytes:
+        """Return what proves a record of ``role``: nothing."""
+        return b""
 
     async def _exactly(self, size: int) -> bytes:
         data = b""
@@ -149,6 +163,14 @@ class ToyStream:
 
     async def close(self) -> None:
         """Do nothing: there is nothing to release."""
+
+
+class SealedStream(ToyStream):
+    """Each record ends with a proof of its sender, its number and its data."""
+
+    def seal(self, role: Role, number: int, data: bytes) -> bytes:
+        said = bytes([role]) + number.to_bytes(8, "big") + data
+        return hmac.digest(self._key.reveal(), said, hashlib.sha256)
 
 
 class ToyProtocol(Protocol):
@@ -173,7 +195,9 @@ class DatagramProtocol(ToyProtocol):
 class ToyPlugin:
     """The hooks, for one protocol class."""
 
-    def __init__(self, protocol: type[ToyProtocol] = ToyProtocol, stream: type[ToyStream] | None = ToyStream) -> None:
+    def __init__(
+        self, protocol: type[ToyProtocol] = ToyProtocol, stream: type[ToyStream] | None = SealedStream
+    ) -> None:
         self._protocol = protocol
         self._stream = stream
 
@@ -185,7 +209,7 @@ class ToyPlugin:
     def hsframework_attach_session(
         self, session: EstablishedSession, socket: socket.socket, asynchronous: bool
     ) -> Stream | AsyncStream | None:
-        if self._stream is None or not asynchronous:
+        if session.protocol != "toy" or self._stream is None or not asynchronous:
             return None
         return self._stream(socket, session.role, session.parameters["key"])
 
@@ -193,7 +217,7 @@ class ToyPlugin:
 def plugin_with(handshaker: type[ToyHandshaker], base: type[ToyProtocol] = ToyProtocol, **names: Any) -> ToyPlugin:
     """Return the toy with another handshaker; ``names``: further attributes of the protocol."""
     protocol = type("Changed", (base,), {"handshaker": handshaker, **names})
-    return ToyPlugin(protocol, None if issubclass(base, DatagramProtocol) else ToyStream)
+    return ToyPlugin(protocol, None if issubclass(base, DatagramProtocol) else SealedStream)
 
 
 KEY, OTHER_KEY = Secret(bytes(range(100, 132))), Secret(bytes(range(50, 82)))

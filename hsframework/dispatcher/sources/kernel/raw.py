@@ -59,6 +59,20 @@ class RawWire(Wire):
     def _group(self, group: str) -> int:
         return self._protocols[group]
 
+    def join(self, group: str) -> None:
+        """Join the group.  Raises NetlinkError; EINVAL: the module has no such protocol."""
+        try:
+            super().join(group)
+        except NetlinkError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            number = self._protocols[group]
+            raise NetlinkError(
+                f"the module has no protocol {number}: load it with protocols={number} or more, or correct "
+                f"{group!r} in [kernel.raw] protocols",
+                errno=errno.EINVAL,
+            ) from None
+
     def accept(self, group: str) -> Accepted | None:
         (answer,) = self._requests.request(self._codec, "accept", {"protocol": self._protocols[group]})
         if answer.values.get("msg-status") == _STATUS["notready"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from hsframework.client import HandshakeOptions
 from hsframework.interface import Role
 from hsframework.testing.conformance import ConformanceSuite, Scenario
@@ -20,6 +22,8 @@ class TestConformance(ConformanceSuite):
             client=CLIENT,
             server=SERVER,
             refused={"another word": (CLIENT, STRANGER)},
+            refused_by={"another word": (Role.SERVER, errno.EACCES)},
+            protected=False,  # the frames are plain text; delete this line with the first cipher
             wrong_settings={"word": {"word": ""}},
             sans_io=("hsframework_knock.exchange", "hsframework_knock.session"),
         )
