@@ -15,7 +15,17 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from hsframework import __version__
-from hsframework.cli.units import Plugin, Target, core_files, drop_in_file, drop_ins, places, plugin_files, plugin_links
+from hsframework.cli.units import (
+    Plugin,
+    Target,
+    agent_unit,
+    core_files,
+    drop_in_file,
+    drop_ins,
+    places,
+    plugin_files,
+    plugin_links,
+)
 from hsframework.registry.plugins import load_plugins
 from scripts.packages.completions import completions
 from scripts.packages.environment import CORE, HOME, PLUGINS, ROOT, Distributions, copy, make_environment, name_of
@@ -26,6 +36,9 @@ DEBIAN = ROOT / "packaging" / "debian"
 SCRIPTS = ("postinst", "prerm", "postrm")
 CONFIGURATION = "etc/hsframework/hsframework.toml"
 PROGRAM = "/usr/bin/hsframework"
+TRIGGERS = "interest-noawait hsframework-restart\n"
+"""The core restarts what runs, once, when all packages of a run of dpkg are configured."""
+
 LIBC = "libc6 (>= 2.28)"
 """Relation to the C library that the wheels want."""
 
@@ -106,7 +119,6 @@ def fill_core(package: Package, distributions: Distributions, build: Build) -> N
         package.add(shells_file, text)
     package.words = {
         "MAKE": "systemd-tmpfiles --create hsframework.conf",
-        "RUNNING": "hsframework.service 'hsframework-agent@*.service'",
         "STOPPED": "'hsframework-agent@*.service' hsframework.service",
         "PURGE": (DEBIAN / "purge").read_text(),
     }
@@ -128,11 +140,9 @@ def fill_plugin(package: Package, distributions: Distributions, build: Build) ->
         package.add(path, text)
     for link, aim in links.items():
         package.link(link, aim)
-    agents = " ".join(f"hsframework-agent@{protocol}.service" for protocol in plugin.protocols)
     package.words = {
         "MAKE": f"systemd-sysusers {' '.join(path.name for path in users)}",
-        "RUNNING": agents,
-        "STOPPED": agents,
+        "STOPPED": agent_unit(plugin.name),
         "PURGE": "",
     }
     required = {Requirement(text).name for text in metadata.requires(package.name) or ()}
@@ -165,6 +175,8 @@ def finish(package: Package, distributions: Distributions, build: Build, output:
     settings = [f"/{path.relative_to(package.tree)}\n" for path in files if path.is_relative_to(package.tree / "etc")]
     if settings:
         (control / "conffiles").write_text("".join(settings))
+    if package.name == CORE:
+        (control / "triggers").write_text(TRIGGERS)
     for name in SCRIPTS:
         (control / name).write_text(_filled(name, package))
         (control / name).chmod(0o755)

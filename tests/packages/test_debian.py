@@ -9,7 +9,7 @@ from scripts.guests.chroot import Chroot
 from scripts.packages.targets import RELEASES
 from tests.packages.conftest import Packages
 
-USERS = {f"hsframework-{protocol}" for protocol in ("tls13", "quic", "kernel-quic", "psp")}
+USERS = {f"hsframework-{plugin}" for plugin in ("tls13", "quic", "psp")}
 OURS = "hsframework hsframework-tls13 hsframework-quic hsframework-psp"
 
 
