@@ -34,7 +34,9 @@ from scripts.packages.targets import Release
 
 DEBIAN = ROOT / "packaging" / "debian"
 SCRIPTS = ("postinst", "prerm", "postrm")
-CONFIGURATION = "etc/hsframework/hsframework.toml"
+EXAMPLE = "usr/share/hsframework/hsframework.toml"
+"""The example, which the first installation copies to /etc.  As a conffile each change of it would be a question to
+everybody who has a configuration."""
 PROGRAM = "/usr/bin/hsframework"
 TRIGGERS = "interest-noawait hsframework-restart\n"
 """The core restarts what runs, once, when all packages of a run of dpkg are configured."""
@@ -112,13 +114,13 @@ def fill_core(package: Package, distributions: Distributions, build: Build) -> N
     for name in drop_ins():
         for path, text in drop_in_file(places(Path("/usr")), name, target).items():
             package.add(f"usr/share/doc/hsframework/examples/{path.name}", text)
-    package.add(CONFIGURATION, (ROOT / "packaging" / "hsframework.toml").read_text())
+    package.add(EXAMPLE, (ROOT / "packaging" / "hsframework.toml").read_text())
     for name, text in manuals().items():
         package.add(f"usr/share/man/man{name[-1]}/{name}.gz", gzip.compress(text.encode(), mtime=0))
     for shells_file, text in completions().items():
         package.add(shells_file, text)
     package.words = {
-        "MAKE": "systemd-tmpfiles --create hsframework.conf",
+        "MAKE": f"{(DEBIAN / 'example').read_text()}\nsystemd-tmpfiles --create hsframework.conf",
         "STOPPED": "'hsframework-agent@*.service' hsframework.service",
         "PURGE": (DEBIAN / "purge").read_text(),
     }
