@@ -31,6 +31,10 @@ from hsframework.telemetry.metrics import Metrics
 DEADLINE_MARGIN = 0.2
 """Seconds that the dispatcher waits longer than the agent."""
 
+STARTS = 8
+"""Grace periods at the start, when all agents load at once: a request that waits is served, or its consumer gives up;
+one that is refused fails a mount."""
+
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
@@ -76,7 +80,7 @@ class Dispatcher:
         self.expect(expected_groups)
 
     def expect(self, groups: Iterable[str]) -> None:
-        """Open groups whose agents are expected at once, for the grace period."""
+        """Open groups whose agents are being started, for :data:`STARTS` grace periods."""
         for name in groups:
             try:
                 self.check_groups([name])
@@ -85,7 +89,7 @@ class Dispatcher:
                 continue
             group = self._group(name)
             if not group.open:
-                self._await_agent(group)
+                self._await_agent(group, STARTS)
                 for source in self.sources.values():
                     source.group_opened(name)
 
@@ -204,7 +208,7 @@ class Dispatcher:
         """
         for name in names:
             group = self.groups[name]
-            group.members.discard(agent)
+            group.leave(agent, expected_back=expected_back)
             if group.members:
                 continue
             if not expected_back:
@@ -361,11 +365,11 @@ class Dispatcher:
 
     def _group(self, name: str) -> Group:
         if name not in self.groups:
-            self.groups[name] = Group(name)
+            self.groups[name] = Group(name, self.configuration.timeouts.agent_restart, self._loop.time)
         return self.groups[name]
 
-    def _await_agent(self, group: Group) -> None:
-        wait = self.configuration.timeouts.agent_restart
+    def _await_agent(self, group: Group, times: float = 1) -> None:
+        wait = self.configuration.timeouts.agent_restart * times
         group.grace = self._loop.call_later(wait, self._grace_over, group)
 
     def _grace_over(self, group: Group) -> None:
