@@ -26,7 +26,9 @@ def test_print_shows_every_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"/etc/sysusers.d/hsframework-tls13.conf", "/etc/tmpfiles.d/hsframework.conf"} <= set(paths)
     assert f"ExecStart={command.program()} dispatcher" in said
     assert f"ExecStart={units.PROGRAM} " not in said
-    assert set(re.findall(r"^u (\S+) - ", said, re.MULTILINE)) == {f"hsframework-{name}" for name in ("tls13", "quic", "psp")}
+    assert set(re.findall(r"^u (\S+) - ", said, re.MULTILINE)) == {
+        f"hsframework-{name}" for name in ("tls13", "quic", "psp")
+    }
 
 
 def test_below_a_prefix(capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,7 +65,7 @@ def test_writing_it_twice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("protocols", [("quic", "kernel-quic"), ("noise-xx", "noise-ik")])
 def test_a_plugin_has_one_agent(protocols: tuple[str, ...]) -> None:
-    """The agent of a plugin serves all of its protocols, whatever their names: one user, and one unit that is started."""
+    """A plugin's agent serves all of its protocols, whatever their names: one user, and one unit that is started."""
     where, plugin = units.places(None), Plugin("mine", protocols)
     (text,) = units.plugin_files(where, plugin).values()
     assert [line.split()[1] for line in text.splitlines()] == ["hsframework-mine"]
