@@ -105,6 +105,7 @@ class Supervisor:
                 if self._conversation.unusable is not None:
                     _log.error("the service ends: it can serve nothing", reason=self._conversation.unusable)
                     children.status = EXIT_UNUSABLE
+            self._conversation.check_tables()
         finally:
             self._manager.tell("STOPPING=1")
             # Agents first, so that they can still say DONE; the dispatcher last.
