@@ -217,7 +217,7 @@ def test_a_child_that_is_not_started_again(status: int, essential: bool, ends: i
 
 @pytest.mark.parametrize("statuses", [(2,), (2, 2), (2, 0), (0, 2)])
 def test_no_agent_is_left(statuses: tuple[int, ...]) -> None:
-    """When the last agent has given up for good, the service ends with a status: it would serve nothing."""
+    """The service ends with a status after its last agent has given up for good: it would serve nothing."""
     seen = supervised(f"""
         def ends(status):
             return lambda control: status
