@@ -41,7 +41,7 @@ def write_all(folder: Path) -> None:
     for name, specification in plugin_specifications().items():
         pages[f"netlink-plugin-{name}.md"] = specification_page(specification, f"The plugin's own: `{name}`")
     pages["failures.md"] = failures_table()
-    pages["configuration.md"] = configuration_tables()
+    pages["configuration.md"] = configuration_tables() + plugin_tables()
     pages["command-line.md"] = command_line()
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in pages.items():
@@ -146,6 +146,20 @@ def failures_table() -> str:
 def configuration_tables() -> str:
     """Make the tables of all configuration keys, from the dataclasses that check them."""
     return "".join(_settings(Configuration, "", set()))
+
+
+def plugin_tables() -> str:
+    """Make the tables of the settings of the installed plugins."""
+    found = {name: entry.protocol.settings_type for name, entry in sorted(load_plugins().protocols.items())}
+    return "".join(_plugin_table(f"[plugins.{name}]", kind) for name, kind in found.items() if kind is not None)
+
+
+def _plugin_table(where: str, kind: type[Any]) -> str:
+    """Make the table of one plugin; the text about it names fields, which are keys to its readers."""
+    text = "".join(_settings(kind, where, set()))
+    for item in dataclasses.fields(kind):
+        text = text.replace(f"`{item.name}`", f"`{item.name.replace('_', '-')}`")
+    return text
 
 
 def _settings(kind: type[Any], where: str, seen: set[str]) -> Iterable[str]:

@@ -297,6 +297,10 @@ class Keeper:
         if worker.retired and number == ExitStatus.OK:
             _log.info("a worker that was replaced has ended", process=worker.pid)
             return
+        self._signalled()
+        if self._status is ExitStatus.OK and number == ExitStatus.OK:
+            # All processes were told to stop at once, as by Ctrl-C.
+            return
         _log.error("a worker died and is replaced", process=worker.pid, status=number)
         if not worker.retired:
             self._count_death()

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 RESTORE_BATCH = 32
 MESSAGE_HEADER = 20
 """Bytes before the attributes of a message."""
+PATIENCE = 5.0
+"""Seconds without a dispatcher, as while it starts or is replaced, after which that is worth a warning."""
 RETRY_FIRST, RETRY_MOST = 0.02, 0.25
 """Seconds between two attempts to connect; each wait is half as long again as the one before."""
 
@@ -78,6 +80,8 @@ class Link:
         self._joined = False
         self._leaving = False
         self._problem = ""
+        self._alone_since: float | None = None
+        """Time from which no dispatcher can be reached; None: it is not known, or was said."""
 
     async def run(self, on_joined: Callable[[], None]) -> None:
         """Serve until cancelled.  Raises RequestRefused when the dispatcher does not let this agent join."""
@@ -100,7 +104,7 @@ class Link:
                     wait = min(wait * 1.5, RETRY_MOST)
                     continue
                 wait = RETRY_FIRST
-                self._problem = ""
+                self._problem, self._alone_since = "", None
                 if self._joined:
                     on_joined()
                 await self._lost.wait()
@@ -160,9 +164,13 @@ class Link:
 
     def _complain(self, error: Exception) -> None:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        now = self._loop.time()
         if reason != self._problem:
-            self._problem = reason
-            _log.warning("the dispatcher cannot be reached; trying on", path=self._path, reason=reason)
+            self._problem, self._alone_since = reason, now
+            _log.info("the dispatcher cannot be reached; trying on", path=self._path, reason=reason)
+        elif self._alone_since is not None and now - self._alone_since > PATIENCE:
+            self._alone_since = None
+            _log.warning("the dispatcher cannot be reached", path=self._path, reason=reason, seconds=PATIENCE)
 
     async def _join(self) -> None:
         protocol = self._served.protocol
@@ -211,9 +219,9 @@ class Link:
             await self._give_back(item)
 
     def _closed(self, error: Exception | None) -> None:
-        _log.warning(
-            "the dispatcher is gone", protocol=self._served.name, in_hand=len(self.in_hand), reason=str(error or "")
-        )
+        # With nothing in hand nothing is lost: it may stop or restart in good order.
+        tell = _log.warning if len(self.in_hand) else _log.info
+        tell("the dispatcher is gone", protocol=self._served.name, in_hand=len(self.in_hand), reason=str(error or ""))
         self._drop_connection()
 
     def _drop_connection(self) -> None:

@@ -96,7 +96,8 @@ class Timeouts:
     """Longest timeout that a request of a consumer in user space may have."""
     agent_restart: float = 8.0
     """Time for which a group without an agent stays joined while its agent restarts; shorter than the time that kernel
-    consumers wait, and long enough to start an agent on a machine that is busy."""
+    consumers wait, and long enough to start an agent on a machine that is busy.  When the service starts, eight times
+    as long."""
     watchdog: float = 20.0
     """Time after which a dispatcher or an agent whose event loop does not turn is ended and replaced."""
 

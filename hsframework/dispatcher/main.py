@@ -25,7 +25,7 @@ from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
 from hsframework.dispatcher.offload import OffloadLookup
 from hsframework.dispatcher.policy import Policy
-from hsframework.dispatcher.readiness import Readiness, required_groups
+from hsframework.dispatcher.readiness import Readiness, Required, required_groups
 from hsframework.dispatcher.realtime import Turns
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.limits import within_fds
@@ -154,8 +154,9 @@ async def _serve(
         vault,
         agents,
         kernel_tls,
-        required,
+        no_kernel=kernel.refusal,
         ready=lambda: reports.ready,
+        missing=reports.missing,
         problem_of_metrics=lambda: None if metrics is None else metrics.problem,
     )
     local.status = status.report
@@ -233,7 +234,7 @@ class Reports:
         surroundings: Surroundings,
         dispatcher: Dispatcher,
         policy: Policy,
-        required: Collection[str],
+        required: Required,
         kernel_tls: Probe[frozenset[int]],
         stop: asyncio.Event,
         *,
@@ -250,6 +251,10 @@ class Reports:
     def ready(self) -> bool:
         """True if each required group has had an agent."""
         return self._readiness.ready
+
+    def missing(self) -> list[str]:
+        """Return the required groups that are not served now."""
+        return self._readiness.missing()
 
     def stopping(self) -> None:
         """Report that the service stops."""

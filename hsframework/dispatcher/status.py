@@ -9,6 +9,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from hsframework import __version__
@@ -20,24 +22,28 @@ from hsframework.process.lock import oom_score
 
 
 class Status:
-    """State of one dispatcher.  ``ready``, ``problem_of_metrics``: asked for at each report."""
+    """State of one dispatcher.  ``no_kernel``: reason why the kernel is not served; empty: it is, or need not be.
+    ``ready``, ``missing`` (required groups that are not served), ``problem_of_metrics``: asked for at each
+    report."""
 
     def __init__(
         self,
         vault: Vault,
         agents: AgentServer,
         kernel_tls: Probe[object],
-        required: tuple[str, ...],
         *,
+        no_kernel: str,
         ready: Callable[[], bool],
+        missing: Callable[[], list[str]],
         problem_of_metrics: Callable[[], str | None],
     ) -> None:
         self._vault = vault
         self._agents = agents
         self._kernel_tls = describe(kernel_tls)
-        self._required = required
         self._ready = ready
+        self._missing = missing
         self._problem_of_metrics = problem_of_metrics
+        self._no_kernel = no_kernel
         self._started = time.time()
 
     def report(self) -> str:
@@ -48,10 +54,12 @@ class Status:
                 "process": os.getpid(),
                 "started": self._started,
                 "ready": self._ready(),
-                "required-groups": list(self._required),
+                "missing-groups": self._missing(),
+                "no-kernel": self._no_kernel,
                 "kernel-tls": self._kernel_tls,
                 "oom-score-adjust": oom_score(),
                 "files": {path: _stamp(stamp) for path, stamp in self._vault.files.items()},
+                "findings": [asdict(finding) for finding in self._vault.findings(datetime.now(UTC))],
                 "faults": list(self._vault.faults.values()),
                 "metrics": self._problem_of_metrics(),
                 "refused-agents": [dict(each) for each in self._agents.refused],

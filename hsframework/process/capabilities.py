@@ -13,6 +13,7 @@ import signal
 import struct
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 
 import structlog
 
@@ -78,8 +79,18 @@ def keep_capabilities_through_setuid(keep: bool) -> None:
 
 
 def capable(capability: int) -> bool:
-    """Return True if the capability is effective."""
-    return bool(_capability_sets()[0] >> capability & 1)
+    """Return True if the capability is effective for what belongs to no namespace, as limits and scores do.
+
+    Those of a user namespace, as of a container without root, do not count there.
+    """
+    return bool(_capability_sets()[0] >> capability & 1) and _in_first_user_namespace()
+
+
+def _in_first_user_namespace() -> bool:
+    try:
+        return Path("/proc/self/uid_map").read_text("ascii").split() == ["0", "0", "4294967295"]
+    except OSError:
+        return True
 
 
 def _capability_sets() -> tuple[int, int, int]:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import configparser
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
+
+from hsframework.errors import ConfigurationError
 
 ENTRY_POINT_GROUP = "hsframework"
 """Entry point group in which distributions name their plugins."""
@@ -77,6 +79,15 @@ def installed() -> Installed:
 def plugin_names() -> list[str]:
     """Return the installed plugins' names."""
     return sorted({each.name for each in installed().plugins})
+
+
+def check_required(names: Iterable[str]) -> None:
+    """Raise ConfigurationError for a required plugin that is not installed.  Agents report one that is broken."""
+    missing = [name for name in names if name not in plugin_names()]
+    if missing:
+        raise ConfigurationError(
+            f"required-plugins: no plugin {missing[0]!r} is installed; install it, or take it out of the list"
+        )
 
 
 def _identity(distribution: metadata.Distribution) -> tuple[str, str]:

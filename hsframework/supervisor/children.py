@@ -8,7 +8,8 @@ Rules:
 * A child that ends is started again, at once the first time and then with growing pauses; one that has run for a while
   starts as if it were new.  One whose configuration is wrong (exit status 2) is not started again, unless it was right
   before: in a shortage of memory a file that cannot be read looks the same.  Nor is one that is not essential and ends
-  with status 0.
+  with status 0.  When only essential ones are left, and the configuration of another was wrong, the whole ends with
+  status 2, since it serves nothing.
 * A child that cannot be forked is tried again as one that ended; one to which a message cannot be sent for want of
   memory is killed, since it would wait for it.
 * A child that has reported once is to report every few seconds; one that does not for the limit is killed, because it
@@ -86,6 +87,11 @@ class Child(Generic[Sent, Received]):
     _window: float = field(default=0.0, init=False)
     _messages: int = field(default=0, init=False)
 
+    @property
+    def over(self) -> bool:
+        """True if it does not run and is not started again."""
+        return not self.pid and self.due is None
+
     def begun(self, pid: int, control: ControlSocket[Sent, Received]) -> None:
         """Record the process that was started."""
         self.pid, self.control = pid, control
@@ -135,6 +141,8 @@ class Children:
     def __init__(self, children: Iterable[AnyChild], *, limit: float | None = None) -> None:
         self._children = tuple(children)
         self.status: int | None = None
+        self._wrong = False
+        """True once a child was not started again because its configuration is wrong."""
         self._liveness: Liveness[AnyChild] | None = None if limit is None else Liveness(limit)
         self._look_at = 0.0
         self._stop_signals = stop_signals()
@@ -297,12 +305,22 @@ class Children:
         if self._liveness is not None:
             self._liveness.forget(child)
         child.ended = True
+        # All processes may be told to stop at once, as by Ctrl-C: then this is no death.
+        if self._signals.take().intersection(self._stop_signals):
+            self.status = 0
+        if self.status is not None:
+            _log.info("ended", child=child.name, status=status)
+            return
         wrong = status == EXIT_CONFIGURATION and not child.has_reported
         if wrong or (status == 0 and not child.essential):
             log = _log.error if status else _log.info
             log("ended and is not started again", child=child.name, status=status)
+            self._wrong = self._wrong or wrong
             if child.essential:
                 self.status = status
+            elif self._wrong and all(each.essential or each.over for each in self._children):
+                _log.error("the service ends: no agent is left, and nothing is served")
+                self.status = EXIT_CONFIGURATION
             return
         steady = time.monotonic() - child.started > STEADY
         child.failures = 0 if steady else child.failures + 1

@@ -49,7 +49,7 @@ from hsframework.process.kept import CONFIGURATION, Kept, Shelf
 from hsframework.process.lock import lock_memory, oom_score, prepare_protection, score_after, spare_supervisor
 from hsframework.process.service_manager import ServiceManager
 from hsframework.process.title import set_title
-from hsframework.registry.installed import plugin_names
+from hsframework.registry.installed import check_required, plugin_names
 from hsframework.supervisor.children import Child, Children
 from hsframework.supervisor.conversation import Agent, Conversation
 
@@ -105,6 +105,7 @@ class Supervisor:
                 if self._conversation.unusable is not None:
                     _log.error("the service ends: it can serve nothing", reason=self._conversation.unusable)
                     children.status = EXIT_UNUSABLE
+            self._conversation.check_tables()
         finally:
             self._manager.tell("STOPPING=1")
             # Agents first, so that they can still say DONE; the dispatcher last.
@@ -148,7 +149,7 @@ def run(configuration: Configuration, manager: ServiceManager, kept: Kept) -> in
 
     ``manager``: the one that has started this process.  ``kept``: the descriptors that it has passed.
     """
-    _check_required(configuration)
+    check_required(configuration.required_plugins)
     _check_any(configuration)
     set_title("hsframework run")
     dispatcher_main.harden()
@@ -172,15 +173,6 @@ def _with_oom_score(configuration: Configuration, score: int) -> Configuration:
     """Return the configuration with an OOM score that a child sets for itself."""
     memory = dataclasses.replace(configuration.memory, oom_score_adjust=score)
     return dataclasses.replace(configuration, memory=memory)
-
-
-def _check_required(configuration: Configuration) -> None:
-    """Raise ConfigurationError for a required plugin that is not installed.  Keepers report one that is broken."""
-    for name in configuration.required_plugins:
-        if name not in plugin_names():
-            raise ConfigurationError(
-                f"required-plugins: no plugin {name!r} is installed; install it, or take it out of the list"
-            )
 
 
 def _check_any(configuration: Configuration) -> None:

@@ -255,10 +255,16 @@ def forbid_source_reading() -> None:
     linecache.checkcache = lambda filename=None: None
 
 
+_ABOUT_NOTHING_HERE = "pyroute2.netlink.rtnl."
+"""It warns at its import that traffic control, which is not used, is limited where /proc/net is not to be seen."""
+
+
 class _Adopted(logging.Handler):
     """A handler that passes the log records of libraries to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith(_ABOUT_NOTHING_HERE) and record.levelno < logging.ERROR:
+            return
         try:
             text = record.getMessage()
         except Exception:

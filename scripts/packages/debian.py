@@ -15,7 +15,17 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from hsframework import __version__
-from hsframework.cli.units import Plugin, Target, core_files, drop_in_file, drop_ins, places, plugin_files, plugin_links
+from hsframework.cli.units import (
+    Plugin,
+    Target,
+    agent_unit,
+    core_files,
+    drop_in_file,
+    drop_ins,
+    places,
+    plugin_files,
+    plugin_links,
+)
 from hsframework.registry.plugins import load_plugins
 from scripts.packages.completions import completions
 from scripts.packages.environment import CORE, HOME, PLUGINS, ROOT, Distributions, copy, make_environment, name_of
@@ -24,8 +34,13 @@ from scripts.packages.targets import Release
 
 DEBIAN = ROOT / "packaging" / "debian"
 SCRIPTS = ("postinst", "prerm", "postrm")
-CONFIGURATION = "etc/hsframework/hsframework.toml"
+EXAMPLE = "usr/share/hsframework/hsframework.toml"
+"""The example, which the first installation copies to /etc.  As a conffile each change of it would be a question to
+everybody who has a configuration."""
 PROGRAM = "/usr/bin/hsframework"
+TRIGGERS = "interest-noawait hsframework-restart\n"
+"""The core restarts what runs, once, when all packages of a run of dpkg are configured."""
+
 LIBC = "libc6 (>= 2.28)"
 """Relation to the C library that the wheels want."""
 
@@ -99,14 +114,13 @@ def fill_core(package: Package, distributions: Distributions, build: Build) -> N
     for name in drop_ins():
         for path, text in drop_in_file(places(Path("/usr")), name, target).items():
             package.add(f"usr/share/doc/hsframework/examples/{path.name}", text)
-    package.add(CONFIGURATION, (ROOT / "packaging" / "hsframework.toml").read_text())
+    package.add(EXAMPLE, (ROOT / "packaging" / "hsframework.toml").read_text())
     for name, text in manuals().items():
         package.add(f"usr/share/man/man{name[-1]}/{name}.gz", gzip.compress(text.encode(), mtime=0))
     for shells_file, text in completions().items():
         package.add(shells_file, text)
     package.words = {
-        "MAKE": "systemd-tmpfiles --create hsframework.conf",
-        "RUNNING": "hsframework.service 'hsframework-agent@*.service'",
+        "MAKE": f"{(DEBIAN / 'example').read_text()}\nsystemd-tmpfiles --create hsframework.conf",
         "STOPPED": "'hsframework-agent@*.service' hsframework.service",
         "PURGE": (DEBIAN / "purge").read_text(),
     }
@@ -128,11 +142,9 @@ def fill_plugin(package: Package, distributions: Distributions, build: Build) ->
         package.add(path, text)
     for link, aim in links.items():
         package.link(link, aim)
-    agents = " ".join(f"hsframework-agent@{protocol}.service" for protocol in plugin.protocols)
     package.words = {
         "MAKE": f"systemd-sysusers {' '.join(path.name for path in users)}",
-        "RUNNING": agents,
-        "STOPPED": agents,
+        "STOPPED": agent_unit(plugin.name),
         "PURGE": "",
     }
     required = {Requirement(text).name for text in metadata.requires(package.name) or ()}
@@ -165,6 +177,8 @@ def finish(package: Package, distributions: Distributions, build: Build, output:
     settings = [f"/{path.relative_to(package.tree)}\n" for path in files if path.is_relative_to(package.tree / "etc")]
     if settings:
         (control / "conffiles").write_text("".join(settings))
+    if package.name == CORE:
+        (control / "triggers").write_text(TRIGGERS)
     for name in SCRIPTS:
         (control / name).write_text(_filled(name, package))
         (control / name).chmod(0o755)

@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "docs"))
 import generate
 
 RIGHTS = "Only root can serve the kernel's consumers."
+PLUGINS = "Each holds where the plugin is installed, which has a package of its own."
 STATUS = (
     ("0", "done"),
     ("1", "failed"),
@@ -84,8 +85,8 @@ def _command(name: str, parser: argparse.ArgumentParser) -> str:
 def _configuration() -> str:
     about = (
         "One TOML file, checked whole at start: an unknown key, a wrong type or a name that is not defined is an error "
-        "that says where and what to change. Paths are relative to the file's folder. `hsframework doctor` checks the "
-        "file without starting anything. Without a file the service runs with the defaults."
+        "that says where and what to change. Paths are relative to the file's folder. `hsframework config check` "
+        "checks the file without starting anything. Without a file the service runs with the defaults."
     )
     return roff.page(
         "hsframework.toml",
@@ -94,16 +95,21 @@ def _configuration() -> str:
         [
             roff.section("SYNOPSIS", "\\fI/etc/hsframework/hsframework.toml\\fR\n"),
             roff.section("DESCRIPTION", roff.paragraph(about)),
-            *_tables(generate.configuration_tables()),
-            roff.section("SEE ALSO", roff.paragraph("hsframework(1), hsframework-doctor(1)")),
+            roff.section("KEYS OF THE FILE ITSELF"),
+            *_tables(generate.configuration_tables(), "see the tables below"),
+            roff.section("SETTINGS OF PLUGINS", roff.paragraph(PLUGINS)),
+            *_tables(generate.plugin_tables(), "see above"),
+            roff.section("SEE ALSO", roff.paragraph("hsframework(1), hsframework-config(1), hsframework-doctor(1)")),
         ],
         version=__version__,
     )
 
 
-def _tables(markdown: str) -> Iterator[str]:
-    """Yield a section for each table of the configuration reference, from its Markdown."""
-    yield roff.section("KEYS OF THE FILE ITSELF")
+def _tables(markdown: str, elsewhere: str) -> Iterator[str]:
+    """Yield a section for each table of the configuration reference, from its Markdown.
+
+    ``elsewhere``: for keys without a text of their own.
+    """
     for line in markdown.splitlines():
         if line.startswith("### "):
             yield roff.section(line.removeprefix("### ").strip("`"))
@@ -111,6 +117,6 @@ def _tables(markdown: str) -> Iterator[str]:
             key, kind, default, meaning = (cell.strip() for cell in line.strip("|").replace("\\|", "\0").split("|"))
             known = f"; default: {default}" if default else ""
             name = roff.prose(f"{key} ({kind}{known})".replace("\0", "|"))
-            yield roff.term(name, meaning.replace("\0", "|") or "see the tables below")
+            yield roff.term(name, meaning.replace("\0", "|") or elsewhere)
         elif line and not line.startswith("|"):
             yield roff.paragraph(line)

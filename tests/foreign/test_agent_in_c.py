@@ -307,9 +307,7 @@ def test_the_attributes_of_the_page() -> None:
             found[list(found)[-1]][row[2]] = (int(row[1]), row[3].strip())
     consumers = {"trust-anchor", "crl", "crl-check"}
     assert set(found) == {
-        used.attribute_set
-        for name, used in specification.operations.items()
-        if name not in CONSUMERS
+        used.attribute_set for name, used in specification.operations.items() if name not in CONSUMERS
     } | {"identity", "psk", "tag"}
     for name, rows in found.items():
         assert rows == {

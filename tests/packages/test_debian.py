@@ -9,7 +9,7 @@ from scripts.guests.chroot import Chroot
 from scripts.packages.targets import RELEASES
 from tests.packages.conftest import Packages
 
-USERS = {f"hsframework-{protocol}" for protocol in ("tls13", "quic", "kernel-quic", "psp")}
+USERS = {f"hsframework-{plugin}" for plugin in ("tls13", "quic", "psp")}
 OURS = "hsframework hsframework-tls13 hsframework-quic hsframework-psp"
 
 
@@ -73,7 +73,9 @@ def test_a_plugin_of_ones_own(trixie: Chroot) -> None:
 
 
 def test_upgrade_and_repetition(trixie: Chroot, packages: Packages) -> None:
-    """An upgrade keeps an edited configuration without a question, and each script may be run again."""
+    """An upgrade keeps an edited configuration without a question, whatever has become of the example (no file of ours
+    in /etc is dpkg's), and each script may be run again."""
+    assert trixie.run("dpkg-query --show --showformat='${Conffiles}' 'hsframework*'") == ""
     trixie.run("echo '[log]' >> /etc/hsframework/hsframework.toml")
     trixie.copy(packages.of("trixie", "2"), "debs")
     trixie.run("apt-get install --yes --no-install-recommends /debs/*.deb")

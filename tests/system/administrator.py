@@ -43,14 +43,14 @@ client-certificate = "request"
 UNITS = ("hsframework.service", "hsframework-agent@tls13.service")
 
 
-def install_packages(guest: Guest, *plugins: str) -> None:
+def install_packages(guest: Guest, *plugins: str, revision: str = "1") -> None:
     """Install our Debian packages for the guest's release: the core and these plugins."""
-    environment = os.environ | {"DEB_OUTPUT": str(guest.shared / "packages")}
+    environment = os.environ | {"DEB_OUTPUT": str(guest.shared / "packages"), "DEB_REVISION": revision}
     command = [sys.executable, "-m", "scripts.packages", guest.suite]
     done = subprocess.run(command, env=environment, cwd=uml.CHECKOUT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     names = ["hsframework", *(f"hsframework-{plugin}" for plugin in plugins)]
-    files = " ".join(f"/run/host/packages/{guest.suite}/{name}_*.deb" for name in names)
+    files = " ".join(f"/run/host/packages/{guest.suite}/{name}_*-{revision}~*.deb" for name in names)
     guest.run(f"apt-get install --yes {files}", timeout=300)
 
 

@@ -44,8 +44,8 @@ def bookworm(guest: Guest) -> None:
 
 
 def forky(guest: Guest) -> None:
-    """Install the Debian packages, configure and enable."""
-    admin.install_packages(guest, "tls13")
+    """Install all Debian packages, configure and enable."""
+    admin.install_packages(guest, "tls13", "quic", "psp")
     admin.configure(guest)
     admin.export(guest)
     guest.ask(["systemctl", "enable", "--now", "hsframework"])

@@ -1,4 +1,4 @@
-"""Other Debian releases: the service is installed, starts, and serves a mount."""
+"""Other Debian releases: the service is installed, starts, and serves a mount; forky has every plugin."""
 
 from __future__ import annotations
 
@@ -38,3 +38,33 @@ def test_a_mount(guest: Guest) -> None:
 def test_the_journal_has_no_warning(guest: Guest) -> None:
     """This release's systemd knows every line of the units, and nothing warns."""
     assert admin.warnings(guest) == []
+
+
+@guests
+def test_an_orderly_restart_and_stop_write_no_warning(guest: Guest) -> None:
+    """Neither the dispatcher nor an agent takes the other's end, which systemd has asked for, for a fault."""
+    guest.run("systemctl restart hsframework; systemctl stop hsframework; systemctl start hsframework", timeout=200)
+    assert admin.warnings(guest) == []
+
+
+def test_an_agent_of_other_sockets_does_not_hide_that_tls_is_missing(forky: Guest) -> None:
+    """QUIC's agent is a member of the kernel's group, and takes no request of NFS: doctor and the status say so."""
+    forky.run("systemctl stop hsframework-agent@tls13")
+    try:
+        said = forky.ask(["hsframework", "doctor"]).output
+        assert "MISSING  group tlshd (TCP sockets): no agent serves it" in said
+        assert "waits for an agent of tlshd (TCP sockets)" in admin.show(forky, "StatusText")
+    finally:
+        forky.run("systemctl start hsframework-agent@tls13")
+
+
+def test_an_upgrade_restarts_once(forky: Guest) -> None:
+    """All packages are upgraded together: one restart, after the last is configured, and the mount works."""
+    mark = forky.run("date +%s").strip()
+    admin.install_packages(forky, "tls13", "quic", "psp", revision="2")
+    assert admin.state(forky) == "active"
+    for unit in admin.UNITS:
+        starts = admin.journal(forky, "--since", f"@{mark}", "_PID=1", f"UNIT={unit}")
+        assert len([message for message in starts if message.text.startswith("Starting ")]) == 1, (unit, starts)
+        assert admin.show(forky, "NRestarts", unit) == "0"
+    assert admin.program(forky, "mounts", 1, "mtls")["failed"] == []

@@ -10,6 +10,7 @@ from typing import Any
 
 from hsframework import __version__
 from hsframework.cli.checks.finding import Finding
+from hsframework.cli.checks.processes import is_stopped
 from hsframework.cli.options.members import listening_sockets
 from hsframework.client.groups import GroupAgent, ServedGroup, served_groups, service_status
 from hsframework.configuration.files import stamp, stamps
@@ -27,8 +28,11 @@ UNNAMED = frozenset({errno.EOPNOTSUPP, errno.EBADMSG, errno.EACCES})
 """Answers of a service that does not tell its state to this user, or that is older than this command."""
 
 
-def check_service(settings: Configuration) -> Iterable[Finding]:
-    """Check that a dispatcher answers, that agents serve, and that it has what the files on disk have."""
+def check_service(settings: Configuration, *, managed: bool = False) -> Iterable[Finding]:
+    """Check that a dispatcher answers, that agents serve, and that it has what the files on disk have.
+
+    ``managed``: it has units, by which it is to serve the kernel.
+    """
     path = consumer_socket(settings.runtime_dir)
     try:
         status, groups = service_status(settings.runtime_dir), served_groups(settings.runtime_dir)
@@ -43,6 +47,13 @@ def check_service(settings: Configuration) -> Iterable[Finding]:
         return
     yield _dispatcher(path, status)
     yield from _agents(status, groups)
+    if status.get("no-kernel"):
+        yield Finding(
+            "kernel's requests",
+            "missing" if managed else "note",
+            f"the service takes none: {status['no-kernel']}",
+            "see what its unit or container forbids (AF_NETLINK, CAP_NET_ADMIN), or set kernel.enabled = false",
+        )
     yield from _refused(status)
     yield from _faults(status)
     yield from _changed(settings, status)
@@ -52,7 +63,7 @@ def check_service(settings: Configuration) -> Iterable[Finding]:
 def _not_answering(path: Path, error: HsframeworkError) -> Finding:
     """Make the finding of a dispatcher that is not there, or does not turn."""
     for pid in _listeners(path):
-        if _is_stopped(pid):
+        if is_stopped(pid):
             return Finding("dispatcher", "missing", f"process {pid} is stopped (SIGSTOP)", f"kill -CONT {pid}")
     if error.errno == errno.ETIMEDOUT:
         return Finding(
@@ -81,14 +92,13 @@ def _dispatcher(path: Path, status: Mapping[str, Any]) -> Finding:
 
 def _agents(status: Mapping[str, Any], groups: Iterable[ServedGroup]) -> Iterable[Finding]:
     served = {group.group: group for group in groups if group.agents}
-    for name in status.get("required-groups", ()):
-        if name not in served:
-            yield Finding(
-                f"group {name}",
-                "missing",
-                "no agent serves it, so that requests in it are refused",
-                "see the agent's log: journalctl -u 'hsframework-agent@*'",
-            )
+    for name in status.get("missing-groups", ()):
+        yield Finding(
+            f"group {name}",
+            "missing",
+            "no agent serves it, so that requests in it are refused",
+            "see the agent's log: journalctl -u 'hsframework-agent@*'",
+        )
     if not served:
         yield Finding("agents", "missing", "none has joined; nothing is served", "see the log of the agents")
     for name, group in served.items():
@@ -100,7 +110,7 @@ def _members(group: str, agents: Iterable[GroupAgent], kernel_tls: str) -> Itera
     subject = f"group {group}"
     serving = []
     for agent in agents:
-        if _is_stopped(agent.process):
+        if is_stopped(agent.process):
             yield Finding(
                 subject, "missing", f"the agent {agent.name} is stopped (SIGSTOP)", f"kill -CONT {agent.process}"
             )
@@ -150,16 +160,22 @@ def _faults(status: Mapping[str, Any]) -> Iterable[Finding]:
 
 def _changed(settings: Configuration, status: Mapping[str, Any]) -> Iterable[Finding]:
     """Yield the files whose state on disk is not that in which the service has read them."""
-    known = status.get("files", {})
+    known, changed = status.get("files", {}), False
     for path, read in known.items():
         now = stamp(Path(path))
         if (now.modified, now.size) != (read.get("modified"), read.get("size")):
+            changed = True
             yield Finding(
                 "files in use",
                 "note",
                 f"{path} has changed since the service read it" if now.size >= 0 else f"{path} is gone",
                 "restart the service, which reads it: systemctl restart hsframework",
             )
+    # Where none has changed, the look at the files on disk says the same.
+    for each in status.get("findings", ()) if changed else ():
+        yield Finding(
+            f"{each['where']} in use", "missing" if each["useless"] else "note", each["detail"], "restart the service"
+        )
     if known:
         for path in sorted(set(stamps(settings)) - set(known)):
             yield Finding(
@@ -184,15 +200,6 @@ def _listeners(path: Path) -> list[int]:
     sockets = listening_sockets(path)
     found, _ = holders(sockets)
     return sorted({process.pid for inode in sockets for process in found[inode] if process.pid != 1})
-
-
-def _is_stopped(pid: int) -> bool:
-    """True if a process is stopped by a signal or a debugger."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return False
-    return state in ("T", "t")
 
 
 def _ago(seconds: float) -> str:

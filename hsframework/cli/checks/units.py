@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hsframework.cli.checks.finding import Finding
+from hsframework.cli.checks.processes import is_stopped
 from hsframework.configuration.settings import Configuration
 
 SYSTEMD = Path("/run/systemd/system")
@@ -15,7 +16,7 @@ SERVICE, AGENTS = "hsframework.service", "hsframework-agent@*.service"
 
 _PROPERTIES = (
     "Id LoadState ActiveState SubState UnitFileState Result NRestarts ExecMainStatus StatusText OOMScoreAdjust"
-    " CapabilityBoundingSet LimitMEMLOCK"
+    " CapabilityBoundingSet LimitMEMLOCK MainPID"
 ).split()
 _TIMEOUT = 10
 _MEANINGS = {
@@ -45,7 +46,7 @@ def check_units(settings: Configuration, units: Iterable[Unit]) -> Iterable[Find
     """Check that each unit runs, and that the service may do in it what the configuration asks for."""
     for unit in units:
         yield _state(unit)
-        yield from _limits(settings, unit)
+        yield from limits(settings, unit)
     if _is_active("tlshd.service"):
         yield Finding(
             "tlshd", "missing", "it runs beside the service, and takes requests", "systemctl disable --now tlshd"
@@ -55,15 +56,15 @@ def check_units(settings: Configuration, units: Iterable[Unit]) -> Iterable[Find
 def _state(unit: Unit) -> Finding:
     name, active, sub = unit["Id"], unit.get("ActiveState", ""), unit.get("SubState", "")
     status, restarts = unit.get("ExecMainStatus", "0"), int(unit.get("NRestarts") or 0)
-    meaning = _MEANINGS.get(status, f"its last status was {status}")
-    last = last_error(name)
-    said = f"; its last words: {last}" if last else ""
-    look = f"journalctl -u {name}"
+    look, pid = f"journalctl -u {name}", unit.get("MainPID") or "0"
     if active == "failed":
         advice = "mend it ('hsframework config check'), then: systemctl restart hsframework" if status == "2" else look
-        return Finding(name, "missing", f"it has failed: {meaning}{said}", advice)
+        return Finding(name, "missing", f"it has failed: {_reason(name, status)}", advice)
     if sub == "auto-restart" or (active == "activating" and restarts):
-        return Finding(name, "missing", f"it ends again and again ({restarts} restarts): {meaning}{said}", look)
+        detail = f"it ends again and again ({restarts} restarts): {_reason(name, status)}"
+        return Finding(name, "missing", detail, look)
+    if pid != "0" and is_stopped(int(pid)):
+        return Finding(name, "missing", f"its main process {pid} is stopped (SIGSTOP)", f"kill -CONT {pid}")
     if active == "activating":
         return Finding(name, "missing", f"it is not ready: {unit.get('StatusText') or 'it starts'}", look)
     if active != "active":
@@ -76,7 +77,15 @@ def _state(unit: Unit) -> Finding:
     return Finding(name, "ok", "; ".join(words))
 
 
-def _limits(settings: Configuration, unit: Unit) -> Iterable[Finding]:
+def _reason(name: str, status: str) -> str:
+    """Return why a unit has ended: what its status means, and its last words."""
+    # While it is being started again, systemd no longer knows the status of the process before.
+    meaning = _MEANINGS.get(status, f"its last status was {status}") if status != "0" else ""
+    last = last_error(name)
+    return "; ".join(filter(None, (meaning, f"its last words: {last}" if last else ""))) or "see its log"
+
+
+def limits(settings: Configuration, unit: Unit) -> Iterable[Finding]:
     """Yield what a unit forbids of the table ``[memory]``."""
     name, capabilities = unit["Id"], unit.get("CapabilityBoundingSet", "").split()
     score = settings.memory.oom_score_adjust
@@ -99,10 +108,16 @@ def _limits(settings: Configuration, unit: Unit) -> Iterable[Finding]:
 
 
 def last_error(unit: str) -> str:
-    """Return the last line that a unit has written with priority error or worse; empty if there is none."""
-    command = ["journalctl", "--unit", unit, "--priority", "err", "--lines", "1", "--output", "cat", "--no-pager"]
+    """Return the last line that a unit's processes have written in this boot with priority error or worse; empty if
+    there is none.
+
+    What systemd writes about the unit says no more than its state.
+    """
+    command = ["journalctl", "--boot", f"_SYSTEMD_UNIT={unit}", "--priority", "err", "--lines", "1", "--output", "cat"]
     try:
-        said = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False).stdout
+        said = subprocess.run(
+            [*command, "--no-pager"], capture_output=True, text=True, timeout=_TIMEOUT, check=False
+        ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return " ".join(said.split())[:300]

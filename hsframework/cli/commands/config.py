@@ -17,7 +17,8 @@ from dataclasses import asdict
 
 from hsframework.cli.checks.credentials import check_credentials
 from hsframework.cli.checks.finding import report
-from hsframework.cli.commands.doctor import check_plugins, check_rules, check_users
+from hsframework.cli.checks.units import limits, loaded_units
+from hsframework.cli.commands.doctor import check_memory, check_plugins, check_rules, check_users
 from hsframework.cli.options.quiet import silence_logs
 from hsframework.cli.options.service import add_configuration, add_kernel, add_tlshd, configuration
 
@@ -35,11 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     silence_logs()
     settings = configuration(arguments)
+    units = loaded_units()
     findings = [
         *check_plugins(settings),
         *check_credentials(settings),
         *check_rules(settings),
         *check_users(settings),
+        *([each for unit in units for each in limits(settings, unit)] if units else check_memory(settings)),
     ]
     wrong = [finding for finding in findings if finding.verdict != "ok"]
     print(json.dumps([asdict(finding) for finding in wrong], indent=2) if arguments.json else report(wrong) or GOOD)

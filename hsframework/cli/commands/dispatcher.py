@@ -17,7 +17,10 @@ def run(arguments: argparse.Namespace) -> int:
     manager, kept = surroundings()
     settings = start_configuration(arguments, kept)
     from hsframework.dispatcher import main
-    from hsframework.registry.installed import plugin_names
+    from hsframework.registry.installed import check_required, plugin_names
 
+    if main.VAULT not in kept.names():
+        # Its agents refuse to start as well.  After a crash those that serve go on.
+        check_required(settings.required_plugins)
     plugins = [name for name in plugin_names() if name not in settings.blocked_plugins]
     return main.run(settings, main.Surroundings(kept=kept, manager=manager, plugins=plugins))

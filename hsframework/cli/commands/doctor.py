@@ -16,6 +16,7 @@ import resource
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsframework.cli.checks.consumers import check_profiles
@@ -29,16 +30,18 @@ from hsframework.cli.options.kernel import has_raw_form, probe_family
 from hsframework.cli.options.members import Other, told_apart
 from hsframework.cli.options.quiet import silence_logs
 from hsframework.cli.options.service import add_configuration_file, add_runtime_dir, configuration
+from hsframework.client.groups import service_status
 from hsframework.configuration.plugin_tables import unread_tables
 from hsframework.configuration.settings import Configuration
 from hsframework.configuration.toml import settings_from_table
 from hsframework.dispatcher.requests.limits import places, reserve, within_fds
 from hsframework.dispatcher.sources.kernel.groups import form_groups
-from hsframework.errors import ConfigurationError, HsframeworkError
-from hsframework.local.places import consumer_socket
+from hsframework.errors import ConfigurationError, HsframeworkError, RequestRefused
+from hsframework.local.places import consumer_socket, default_runtime_dir
 from hsframework.netlink.holders import Unnamed
 from hsframework.probes import No, NotSeen, Yes
 from hsframework.process.lock import why_not_locked, why_not_scored
+from hsframework.registry.installed import installed
 from hsframework.tls.kernel import supported_ciphers
 
 if TYPE_CHECKING:
@@ -59,16 +62,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     silence_logs()
-    settings = configuration(arguments)
-    findings = examine(settings)
+    wrong: list[Finding] = []
+    try:
+        settings = configuration(arguments)
+    except ConfigurationError as error:
+        folder = arguments.runtime_dir or default_runtime_dir()
+        if not _answers(folder):
+            raise
+        # It goes on with the configuration that it had.
+        wrong = [Finding("configuration", "missing", str(error), NEEDED.format("it"))]
+        settings = Configuration(runtime_dir=folder)
+    findings = [*wrong, *examine(settings)]
     print(json.dumps([asdict(finding) for finding in findings], indent=2) if arguments.json else report(findings))
     return 1 if any(finding.verdict == "missing" for finding in findings) else 0
+
+
+def _answers(folder: Path) -> bool:
+    """True if a dispatcher serves, whatever it tells this user."""
+    try:
+        service_status(folder)
+    except RequestRefused:
+        return True
+    except HsframeworkError:
+        return False
+    return True
 
 
 def examine(settings: Configuration) -> list[Finding]:
     """Run every check; the findings are in the order in which to act on them."""
     units = loaded_units()
-    service = list(check_service(settings))
+    service = list(check_service(settings, managed=bool(units)))
     return [
         *check_plugins(settings),
         *check_credentials(settings),
@@ -121,6 +144,8 @@ def check_plugins(settings: Configuration) -> Iterable[Finding]:
             broken.message,
             f"reinstall or uninstall {broken.distribution or broken.name}",
         )
+    for unread in installed().broken:
+        yield Finding("packages", "note", f"{unread.where}: {unread.reason}", "reinstall it, or remove the folder")
     yield from check_tables(settings, registry)
 
 

@@ -71,24 +71,25 @@ def core_files(where: Places, target: Target) -> dict[Path, str]:
 
 
 def plugin_files(where: Places, plugin: Plugin) -> dict[Path, str]:
-    """Return the files of a plugin, path → text: the users of its agents."""
-    lines = (f'u {agent_user(name)} - "Agent of the handshake service for {name}"\n' for name in plugin.protocols)
-    return {where.users / f"hsframework-{plugin.name}.conf": "".join(lines)}
+    """Return the files of a plugin, path → text: the user of its agent, which serves all of its protocols."""
+    line = f'u {agent_user(plugin.name)} - "Agent of the handshake service for {plugin.name}"\n'
+    return {where.users / f"hsframework-{plugin.name}.conf": line}
 
 
 def plugin_links(where: Places, plugin: Plugin) -> dict[Path, str]:
-    """Return the symbolic links of a plugin, path → target.
-
-    By them the service starts the agent of the protocol that has the plugin's name.
-    """
-    wants = where.units / "hsframework.service.wants"
-    started = (name for name in plugin.protocols if name == plugin.name)
-    return {wants / f"hsframework-agent@{name}.service": "../hsframework-agent@.service" for name in started}
+    """Return the symbolic link of a plugin, path → target: by it the service starts the plugin's agent."""
+    link = where.units / "hsframework.service.wants" / agent_unit(plugin.name)
+    return {link: "../hsframework-agent@.service"} if plugin.protocols else {}
 
 
-def agent_user(protocol: str) -> str:
-    """Return the name of the user that runs the agent of a protocol: ``tls13`` → ``hsframework-tls13``."""
-    return f"hsframework-{protocol}"
+def agent_user(plugin: str) -> str:
+    """Return the name of the user that runs the agent of a plugin: ``tls13`` → ``hsframework-tls13``."""
+    return f"hsframework-{plugin}"
+
+
+def agent_unit(plugin: str) -> str:
+    """Return the name of the unit of a plugin's agent."""
+    return f"hsframework-agent@{plugin}.service"
 
 
 def unit_names(links: Iterable[Path]) -> list[str]:

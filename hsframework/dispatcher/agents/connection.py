@@ -125,10 +125,10 @@ class AgentConnection:
             self._watch = self.service.loop.call_later(HANG_GRACE, self._kill)
 
     def close(self) -> None:
-        """End the link, as if the agent had gone."""
+        """End the link, as if the agent had gone, but that nobody is surprised."""
         if not self.channel.closed:
             self.channel.close()
-            self._gone(None)
+            self._end(None, _log.info)
 
     def _packet(self, data: bytes, fd: int | None) -> None:
         if self._watch is not None:
@@ -167,11 +167,13 @@ class AgentConnection:
         raise RequestRefused(f"{name} is not for agents", errno=errno.EOPNOTSUPP)
 
     def _gone(self, error: Exception | None) -> None:
+        self._end(error, _log.warning if self.groups else _log.info)
+
+    def _end(self, error: Exception | None, tell: Callable[..., object]) -> None:
         if self._watch is not None:
             self._watch.cancel()
         dispatcher = self.service.dispatcher
         requests = dispatcher.all_in_hand(self) if self.phase is Phase.JOINED else []
-        tell = _log.warning if self.groups else _log.info
         tell("an agent is gone", agent=self.name, in_hand=len(requests), error=str(error or ""))
         self._on_closed(self)
         # First the members, so that nothing is announced to the one that is gone.

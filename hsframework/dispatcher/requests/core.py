@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import logging
 from collections.abc import Callable, Iterable, Mapping
 
 import structlog
@@ -21,15 +20,20 @@ from hsframework.dispatcher.offload import OffloadLookup
 from hsframework.dispatcher.requests.groups import Group
 from hsframework.dispatcher.requests.lifecycle import TABLE, Action, Event, State
 from hsframework.dispatcher.requests.limits import Claim, PendingLimits, give_back
+from hsframework.dispatcher.requests.record import record
 from hsframework.dispatcher.requests.request import Agent, Outcome, PendingRequest, Source, Submission
 from hsframework.dispatcher.requests.success import missing_session
-from hsframework.errors import RequestRefused, errno_name, is_shortage
+from hsframework.errors import RequestRefused, is_shortage
 from hsframework.local.deadlines import Deadlines
 from hsframework.netlink.messages import sequence_numbers
 from hsframework.telemetry.metrics import Metrics
 
 DEADLINE_MARGIN = 0.2
 """Seconds that the dispatcher waits longer than the agent."""
+
+STARTS = 8
+"""Grace periods at the start, when all agents load at once: a request that waits is served, or its consumer gives up;
+one that is refused fails a mount."""
 
 _log = structlog.get_logger("hsframework.dispatcher")
 
@@ -76,7 +80,7 @@ class Dispatcher:
         self.expect(expected_groups)
 
     def expect(self, groups: Iterable[str]) -> None:
-        """Open groups whose agents are expected at once, for the grace period."""
+        """Open groups whose agents are being started, for :data:`STARTS` grace periods."""
         for name in groups:
             try:
                 self.check_groups([name])
@@ -85,7 +89,7 @@ class Dispatcher:
                 continue
             group = self._group(name)
             if not group.open:
-                self._await_agent(group)
+                self._await_agent(group, STARTS)
                 for source in self.sources.values():
                     source.group_opened(name)
 
@@ -204,7 +208,7 @@ class Dispatcher:
         """
         for name in names:
             group = self.groups[name]
-            group.members.discard(agent)
+            group.leave(agent, expected_back=expected_back)
             if group.members:
                 continue
             if not expected_back:
@@ -301,7 +305,7 @@ class Dispatcher:
     def _hand_back(self, request: PendingRequest) -> Outcome:
         """Forget a request, whose outcome is decided."""
         assert request.outcome is not None
-        self._record(request, request.outcome)
+        record(self._log, self.metrics, request, request.outcome, self._loop.time() - request.taken_at)
         self._forget(request)
         return request.outcome
 
@@ -335,32 +339,16 @@ class Dispatcher:
         text = "the agent did not end the handshake by its deadline" if request.agent else "no agent took the request"
         self.happen(request, Event.DEADLINE, Outcome.failure(errno.ETIMEDOUT, text))
 
-    def _record(self, request: PendingRequest, outcome: Outcome) -> None:
-        duration = self._loop.time() - request.taken_at
-        self.metrics.handshake(request.submission.group, outcome.status, duration)
-        if request.offload is not None:
-            self.metrics.session(request.offload.transmit, request.offload.receive)
-        if self._log.is_enabled_for(logging.INFO):
-            self._log.info(
-                "handshake",
-                request=request.id,
-                source=request.submission.source.name,
-                group=request.submission.group,
-                agent=None if request.agent is None else request.agent.name,
-                status=errno_name(outcome.status) if outcome.status else "OK",
-                peer=request.custody.peer_address,
-                milliseconds=round(duration * 1000, 1),
-                reason=outcome.values.get("message"),
-                **({} if request.offload is None else request.offload.fields()),
-            )
-
     # Groups
 
     def _group(self, name: str) -> Group:
-        return self.groups.setdefault(name, Group(name))
+        if name not in self.groups:
+            self.groups[name] = Group(name, self.configuration.timeouts.agent_restart, self._loop.time)
+        return self.groups[name]
 
-    def _await_agent(self, group: Group) -> None:
-        group.grace = self._loop.call_later(self.configuration.timeouts.agent_restart, self._grace_over, group)
+    def _await_agent(self, group: Group, times: float = 1) -> None:
+        wait = self.configuration.timeouts.agent_restart * times
+        group.grace = self._loop.call_later(wait, self._grace_over, group)
 
     def _grace_over(self, group: Group) -> None:
         group.grace = None

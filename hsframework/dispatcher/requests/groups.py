@@ -1,30 +1,41 @@
 """Multicast groups: their members, and the requests that wait in them.
 
 A group is *open* while an agent has joined it, and for a grace period after its last agent went away and is expected
-back: it crashed, or said so when it left.  Requests are taken while the group is open.
+back: it crashed, or said so when it left.  Requests are taken while the group is open, and while an agent takes sockets
+of their SO_PROTOCOL, with the same period of grace.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import socket
+import time
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from hsframework.dispatcher.requests.request import HIGHEST_URGENCY, Agent, PendingRequest
 from hsframework.errors import RequestRefused
 
+_ANY = -1
+"""Key of agents that take sockets of any SO_PROTOCOL."""
+
 
 class Group:
-    """Multicast group.  Of equally urgent requests, first come is first served."""
+    """Multicast group.  Of equally urgent requests, first come is first served.
 
-    def __init__(self, name: str) -> None:
+    ``patience``: seconds for which an agent that is gone may be back, on ``clock``.
+    """
+
+    def __init__(self, name: str, patience: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
         self.name = name
+        self._patience = patience
+        self._now = clock
         self.members: set[Agent] = set()
         self.grace: asyncio.TimerHandle | None = None
-        self._served: set[int] = set()
-        self._serves_any = False
+        self._served: dict[int, float] = {}
+        """Time until which sockets of an SO_PROTOCOL are taken, on the clock."""
         self._queues: tuple[deque[PendingRequest], ...] = tuple(deque() for _ in range(HIGHEST_URGENCY + 1))
         self._foremost_first = tuple(reversed(self._queues))
         self._waiting = 0
@@ -43,12 +54,24 @@ class Group:
     def join(self, agent: Agent) -> None:
         """Add an agent."""
         self.members.add(agent)
-        self._served |= agent.socket_protocols
-        self._serves_any |= not agent.socket_protocols
+        self._served.update(dict.fromkeys(agent.socket_protocols or (_ANY,), math.inf))
+
+    def leave(self, agent: Agent, *, expected_back: bool) -> None:
+        """Remove an agent; for a time, an agent in its place is expected to take such sockets as it did."""
+        self.members.discard(agent)
+        others = {protocol for each in self.members for protocol in each.socket_protocols or (_ANY,)}
+        for protocol in set(agent.socket_protocols or (_ANY,)) - others:
+            self._served[protocol] = self._now() + self._patience if expected_back else 0.0
+
+    def serves(self, socket_protocol: int) -> bool:
+        """True if a member of the group takes sockets of this SO_PROTOCOL now."""
+        return any(not each.socket_protocols or socket_protocol in each.socket_protocols for each in self.members)
 
     def may_serve(self, socket_protocol: int) -> bool:
-        """True if an agent of the group has ever served sockets of this SO_PROTOCOL: it may be back at once."""
-        return self._serves_any or socket_protocol in self._served or not self.members
+        """True if an agent of the group takes sockets of this SO_PROTOCOL, or may be back at once to do so."""
+        if not self.members:
+            return True
+        return max(self._served.get(key, 0.0) for key in (_ANY, socket_protocol)) > self._now()
 
     def __len__(self) -> int:
         return self._waiting
@@ -63,7 +86,7 @@ class Group:
             )
         if not self.may_serve(request.custody.protocol):
             raise RequestRefused(
-                f"no agent in the group {self.name!r} serves {_kind(request.custody.protocol)} sockets; name another "
+                f"no agent in the group {self.name!r} serves {kind(request.custody.protocol)} sockets; name another "
                 "group, or hand over another socket",
                 errno=errno.ESRCH,
             )
@@ -101,5 +124,6 @@ class Group:
             yield from list(queue)
 
 
-def _kind(protocol: int) -> str:
+def kind(protocol: int) -> str:
+    """Return the name of sockets with an SO_PROTOCOL."""
     return {0: "unix", socket.IPPROTO_TCP: "TCP", socket.IPPROTO_UDP: "UDP"}.get(protocol, f"protocol {protocol}")

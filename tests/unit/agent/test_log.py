@@ -140,6 +140,7 @@ def test_other_logs_are_adopted(lines: tuple[int, Path]) -> None:
     configure("info", "json", fd=fd)
     logging.getLogger("asyncio").error("from %s", "a library")
     logging.getLogger("chatty").info("not shown")
+    logging.getLogger("pyroute2.netlink.rtnl.tcmsg.common").warning("traffic control, which is not used, is limited")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.showwarning(UserWarning("careful"), UserWarning, "f.py", 3)

@@ -18,6 +18,7 @@ from hsframework.cli.checks import service as checks, units
 from hsframework.cli.checks.consumers import check_profiles
 from hsframework.cli.checks.credentials import check_credentials
 from hsframework.cli.checks.finding import Finding
+from hsframework.cli.checks.processes import is_stopped
 from hsframework.cli.checks.rehearsal import check_handshake
 from hsframework.client.groups import served_groups, service_status
 from hsframework.configuration.settings import (
@@ -54,6 +55,13 @@ def missing(findings: list[Finding]) -> list[str]:
     return [f"{finding.subject}: {finding.detail}" for finding in findings if finding.verdict == "missing"]
 
 
+def _stop(process: int) -> None:
+    """Stop a process, and return when it is: the signal only asks for it."""
+    os.kill(process, signal.SIGSTOP)
+    while not is_stopped(process):
+        pass
+
+
 def test_a_service_that_serves(service: Service) -> None:
     """Its process, its agents, since when, and with which kernel TLS; and a handshake through it."""
     findings = asked(service)
@@ -69,7 +77,7 @@ def test_a_service_that_serves(service: Service) -> None:
 def test_the_only_agent_is_stopped(service: Service) -> None:
     """It is a member, and serves nobody: SIGSTOP."""
     (worker,) = service.workers()
-    os.kill(worker, signal.SIGSTOP)
+    _stop(worker)
     try:
         assert any("is stopped (SIGSTOP)" in line and str(worker) in line for line in missing(asked(service)))
     finally:
@@ -80,7 +88,7 @@ def test_the_dispatcher_is_stopped(service: Service, monkeypatch: pytest.MonkeyP
     """Its socket takes connections, and nobody answers."""
     monkeypatch.setattr("hsframework.client.groups.TIMEOUT", 0.2)
     monkeypatch.setattr(checks, "_listeners", lambda path: [service.pid, service.dispatcher])
-    os.kill(service.dispatcher, signal.SIGSTOP)
+    _stop(service.dispatcher)
     try:
         assert missing(asked(service)) == [f"dispatcher: process {service.dispatcher} is stopped (SIGSTOP)"]
     finally:
@@ -98,6 +106,23 @@ def test_files_that_are_newer_than_those_in_use(service: Service) -> None:
         assert "restart" in finding.mend
     finally:
         file.write_text(text)
+
+
+def test_a_configuration_that_has_become_wrong(service: Service) -> None:
+    """The service goes on with the one before, so doctor says both: what is wrong, and who serves."""
+    file = service.folder / "hsframework.toml"
+    text = file.read_text()
+    try:
+        file.write_text(text + "[nonsense]\n")
+        words = ["doctor", "--config", str(file), "--runtime-dir", str(service.runtime_dir)]
+        done = subprocess.run(
+            [sys.executable, "-m", "hsframework", *words], capture_output=True, text=True, check=False
+        )
+    finally:
+        file.write_text(text)
+    assert done.returncode == 1
+    assert f"MISSING  configuration: {file}: nonsense: unknown" in done.stdout
+    assert "group tls13: 1 agent" in done.stdout
 
 
 def test_no_agent_at_all() -> None:
@@ -180,6 +205,7 @@ def unit(**values: str) -> units.Unit:
         ({"ActiveState": "activating", "StatusText": "waits for an agent"}, "missing", "waits for an agent"),
         ({"ActiveState": "inactive"}, "note", "it is inactive"),
         ({"UnitFileState": "disabled"}, "note", "it is not enabled"),
+        ({"ActiveState": "activating", "SubState": "start", "NRestarts": "2"}, "missing", "(2 restarts): see its log"),
     ],
 )
 def test_units(monkeypatch: pytest.MonkeyPatch, values: dict[str, str], verdict: str, words: str) -> None:

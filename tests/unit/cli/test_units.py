@@ -26,8 +26,9 @@ def test_print_shows_every_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"/etc/sysusers.d/hsframework-tls13.conf", "/etc/tmpfiles.d/hsframework.conf"} <= set(paths)
     assert f"ExecStart={command.program()} dispatcher" in said
     assert f"ExecStart={units.PROGRAM} " not in said
-    for protocol in ("tls13", "quic", "kernel-quic", "psp"):
-        assert f"\nu hsframework-{protocol} - " in said
+    assert set(re.findall(r"^u (\S+) - ", said, re.MULTILINE)) == {
+        f"hsframework-{name}" for name in ("tls13", "quic", "psp")
+    }
 
 
 def test_below_a_prefix(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,12 +63,18 @@ def test_writing_it_twice(tmp_path: Path) -> None:
     assert link.resolve() == where.units / "hsframework-agent@.service"
 
 
-def test_a_second_protocol_is_not_started() -> None:
-    """Each protocol has a user; the service starts the agent of the one with the plugin's name."""
-    where, plugin = units.places(None), Plugin("quic", ("quic", "kernel-quic"))
+@pytest.mark.parametrize("protocols", [("quic", "kernel-quic"), ("noise-xx", "noise-ik")])
+def test_a_plugin_has_one_agent(protocols: tuple[str, ...]) -> None:
+    """A plugin's agent serves all of its protocols, whatever their names: one user, and one unit that is started."""
+    where, plugin = units.places(None), Plugin("mine", protocols)
     (text,) = units.plugin_files(where, plugin).values()
-    assert [line.split()[1] for line in text.splitlines()] == ["hsframework-quic", "hsframework-kernel-quic"]
-    assert units.unit_names(units.plugin_links(where, plugin)) == ["hsframework-agent@quic.service"]
+    assert [line.split()[1] for line in text.splitlines()] == ["hsframework-mine"]
+    assert units.unit_names(units.plugin_links(where, plugin)) == ["hsframework-agent@mine.service"]
+
+
+def test_a_plugin_without_a_protocol_has_no_agent() -> None:
+    """Hooks alone start nothing."""
+    assert units.plugin_links(units.places(None), Plugin("audit", ())) == {}
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,42 @@ def test_a_group_to_which_nobody_comes_back_is_closed_after_its_grace_period() -
     virtual_time.run(body())
 
 
+@pytest.mark.parametrize("expected_back", [True, False])
+def test_sockets_that_no_member_takes_any_longer_are_refused(expected_back: bool) -> None:
+    """The only agent of TCP sockets is gone, and one of UDP sockets stays: a grace period, and then ESRCH at once."""
+
+    async def body() -> None:
+        async with stage() as played:
+            tcp, udp = Listening(socket.IPPROTO_TCP), Listening(socket.IPPROTO_UDP)
+            for agent in (tcp, udp):
+                played.dispatcher.joined(agent, ["both"])
+            group = played.dispatcher.groups["both"]
+            played.dispatcher.left(tcp, ["both"], expected_back=expected_back)
+            assert group.may_serve(socket.IPPROTO_TCP) == expected_back
+            await asyncio.sleep(played.dispatcher.configuration.timeouts.agent_restart + 0.01)
+            assert not group.may_serve(socket.IPPROTO_TCP)
+            assert group.may_serve(socket.IPPROTO_UDP)
+            played.dispatcher.joined(tcp, ["both"])
+            assert group.may_serve(socket.IPPROTO_TCP)
+
+    virtual_time.run(body())
+
+
+def test_groups_that_are_expected_at_the_start_have_more_time() -> None:
+    """All agents load at once then: what a predecessor had joined stays joined eight times as long."""
+
+    async def body() -> None:
+        async with stage() as played:
+            played.dispatcher.expect(["expected"])
+            wait = played.dispatcher.configuration.timeouts.agent_restart * 8
+            await asyncio.sleep(wait - 0.01)
+            assert played.dispatcher.groups["expected"].open
+            await asyncio.sleep(0.02)
+            assert played.source.closed == ["expected"]
+
+    virtual_time.run(body())
+
+
 async def test_sources_are_counted_apart() -> None:
     """The limit of one is not another's, though both have the same consumer."""
     async with stage(limits=Limits(per_source=1)) as played:

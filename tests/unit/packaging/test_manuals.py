@@ -8,6 +8,7 @@ import pytest
 
 from hsframework.cli.main import COMMANDS, build_parser
 from hsframework.configuration.settings import Configuration, Limits
+from hsframework.registry.plugins import load_plugins
 from scripts.packages import roff
 from scripts.packages.completions import completions
 from scripts.packages.manuals import command_parsers, manuals
@@ -36,6 +37,18 @@ def test_the_configurations_page_has_every_key() -> None:
     keys = [field.name.replace("_", "-") for kind in (Configuration, Limits) for field in dataclasses.fields(kind)]
     missing = [key for key in keys if f"\n{key} (" not in text and f"[{key}" not in text]
     assert missing == ["folder"], "a field of the program's own, no key"
+
+
+def test_the_configurations_page_has_the_plugins_settings() -> None:
+    """hsframework.toml(5) has the table of each of our plugins, with every key."""
+    text = plain(manuals()["hsframework.toml.5"])
+    for name, entry in load_plugins().protocols.items():
+        kind = entry.protocol.settings_type
+        if kind is not None:
+            assert f'.SH "[plugins.{name}]"' in text
+            section = text.partition(f'.SH "[plugins.{name}]"')[2].partition(".SH")[0]
+            keys = [field.name.replace("_", "-") for field in dataclasses.fields(kind)]
+            assert [key for key in keys if f"\n{key} (" not in section] == []
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -15,7 +16,7 @@ from hsframework.agent.privileges import AgentUser
 from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.errors import ConfigurationError
 from hsframework.probes import NotSeen
-from hsframework.process import capabilities, keyctl, pidfds
+from hsframework.process import capabilities, keyctl, lock, pidfds
 from hsframework.tls import kernel
 
 
@@ -39,6 +40,18 @@ def test_the_only_user_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     with capture_logs() as logs:
         privileges._become(AgentUser("we", os.getuid(), os.getgid()))
     assert [entry["log_level"] for entry in logs] == ["warning"]
+
+
+def test_capabilities_of_a_user_namespace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They raise no limit and lower no score: the dispatcher of `run` has its agents' score then, and starts."""
+    every = (1 << 64) - 1
+    monkeypatch.setattr(capabilities, "_capability_sets", lambda: (every, every, every))
+    maps = {"first": "         0          0 4294967295\n", "container": "         0       1000          1\n"}
+    found = {}
+    for name, text in maps.items():
+        monkeypatch.setattr(Path, "read_text", lambda path, encoding, text=text: text)
+        found[name] = lock.score_after(0)
+    assert found == {"first": -250, "container": 0}
 
 
 def test_no_pidfds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,6 +215,30 @@ def test_a_child_that_is_not_started_again(status: int, essential: bool, ends: i
     assert len(seen.events("ended and is not started again", status=status)) == 1
 
 
+@pytest.mark.parametrize("statuses", [(2,), (2, 2), (2, 0), (0, 2)])
+def test_no_agent_is_left(statuses: tuple[int, ...]) -> None:
+    """The service ends with a status after its last agent has given up for good: it would serve nothing."""
+    seen = supervised(f"""
+        def ends(status):
+            return lambda control: status
+        keepers = [keeper(f"toy {{n}}", ends(status)) for n, status in enumerate({statuses})]
+        assert run([dispatcher(serves), *keepers], lambda: False) == 2
+    """)
+    assert len(seen.events("the service ends: no agent is left, and nothing is served")) == 1
+
+
+def test_all_processes_are_told_to_stop_at_once() -> None:
+    """A child that has ended by the supervisor's own signal, as by Ctrl-C, has not died: no warning, no other."""
+    seen = supervised("""
+        def ends(control):
+            os.kill(os.getppid(), signal.SIGTERM)
+            return 7
+        assert run([keeper("toy", ends), dispatcher(serves)], lambda: False) == 0
+    """)
+    assert seen.events("ended", child="toy", status=7)
+    assert not seen.events("ended and is started again", child="toy")
+
+
 def test_an_error_in_a_child() -> None:
     """It is logged by the child, which ends with status 1: with 2 where it is the configuration's."""
     seen = supervised("""

@@ -69,6 +69,8 @@ class KernelSources:
         self._timer: asyncio.TimerHandle | None = None
         self._watch: Watch | None = None
         self._forms = served_forms(configuration)
+        self.refusal = "" if self._forms or not configuration.kernel.enabled else _reason()
+        """Reason why no form is served though it is configured; empty: there is none."""
         self._namespaces = configuration.kernel.namespaces if self._forms else ()
         if not self._forms:
             return
@@ -181,3 +183,8 @@ def served_forms(configuration: Configuration) -> list[Form]:
     if settings.raw.enabled:
         forms.append(Form(RAW, partial(RawWire, settings.raw.protocols), settings.raw.protocols))
     return forms
+
+
+def _reason() -> str:
+    refused = refusal()
+    return "" if refused is None else refused.reason
