@@ -108,6 +108,8 @@ class ChainVerifier:
         """Ask both judges about a path; return the time in which it holds."""
         check_readable(path)
         since, until = check_validity(path, now)
+        if self._revocation.takes_long(path) and not search.signatures_verify(path):
+            raise search.failure()  # before a stranger has numbers of its own looked up
         clearance = self._revocation.check(path, now, lambda issuer: self._signers(issuer, path, search, now))
         check_usage(path, purpose)
         check_name_constraints(path)
