@@ -32,7 +32,7 @@ from hsframework.tls.priorities import MAX_LENGTH
 
 DEFAULT_PROFILE = "default"
 _OWN = frozenset(
-    ("identity", "psk", "trust-anchor", "crl", "crl-check", "client-certificate", "alpn", "tls-priorities")
+    ("identity", "psk", "trust-anchor", "trust-id", "crl", "crl-check", "client-certificate", "alpn", "tls-priorities")
 )
 """Attributes that a consumer may bring in place of its profile's; of TLS policies, beside it."""
 

@@ -12,7 +12,7 @@ import pytest
 from hsframework.errors import MessageError
 from hsframework.interface import Trust
 from hsframework.local import trustfile
-from hsframework.local.trustfile import create_trust_file, decode_trust, encode_trust, read_trust_file
+from hsframework.local.trustfile import check_given, create_trust_file, decode_trust, encode_trust, read_trust_file
 
 TRUST = Trust((b"anchor", b"", b"another one"), (b"list", b"second list"))
 WHOLE = encode_trust(TRUST)
@@ -100,3 +100,49 @@ def test_a_file_that_cannot_be_sealed_is_closed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(fcntl, "fcntl", refused)
     with pytest.raises(PermissionError):
         create_trust_file(TRUST)
+
+
+def written(content: bytes) -> int:
+    """Return a sealed memfd with a content."""
+    fd = os.memfd_create("trust", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(fd, content)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, sum(ALL_SEALS))
+    return fd
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (WHOLE, None),
+        (b"", None),
+        (struct.pack("=II", 3, 0), None),
+        (WHOLE[:-1], "cut off"),
+        (WHOLE + b"\1", "cut off"),
+        (WHOLE + struct.pack("=II", 4, 0), "unknown kind"),
+        (struct.pack("=II", 2, 0xFFFFFFFF), "cut off"),
+        (encode_trust(Trust((bytes(trustfile.MAX_GIVEN_ANCHORS),))), None),
+        (encode_trust(Trust((bytes(trustfile.MAX_GIVEN_ANCHORS), b"1"))), "more than 1 MiB of anchors"),
+        (struct.pack("=II", 2, 0) * (trustfile.MAX_GIVEN_RECORDS - 1), None),
+        (struct.pack("=II", 2, 0) * trustfile.MAX_GIVEN_RECORDS, "records"),
+    ],
+)
+def test_a_consumers_file_is_checked_by_its_heads(content: bytes, words: str | None) -> None:
+    """What would be refused, and what an agent could not bear, is known without reading a certificate."""
+    fd = written(content)
+    if words is None:
+        check_given(fd, len(content))
+    else:
+        with pytest.raises(MessageError, match=words):
+            check_given(fd, len(content))
+    with pytest.raises(MessageError, match="not of the size"):
+        check_given(fd, len(content) + 1)
+    os.close(fd)
+
+
+def test_a_consumers_file_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file above the limit is refused, however few records it has."""
+    monkeypatch.setattr(trustfile, "MAX_GIVEN_SIZE", len(WHOLE) - 1)
+    fd = written(WHOLE)
+    with pytest.raises(MessageError, match=f"above {len(WHOLE) - 1} bytes"):
+        check_given(fd, len(WHOLE))
+    os.close(fd)
