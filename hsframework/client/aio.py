@@ -139,7 +139,7 @@ class AsyncClient:
             fd = sock.fileno()
             if fd < 0:
                 raise socket_closed()
-            if is_large(options.trust):
+            if options.trust is not None and is_large(options.trust):
                 self._send_trust(options.trust, sequence)
             self._channel.send_soon(data, fd)
             message = await future
@@ -153,9 +153,8 @@ class AsyncClient:
             self._pending.pop(sequence, None)
         return AsyncSession(sock, options.role, outcome(message, options.group), self._registry)
 
-    def _send_trust(self, trust: Trust | None, sequence: int) -> None:
+    def _send_trust(self, trust: Trust, sequence: int) -> None:
         """Send a large trust before the submit that names it, unless it is the last one that was sent."""
-        assert trust is not None
         assert self._channel is not None
         if trust.digest != self._trust_sent:
             file = self._trusts.file(trust)

@@ -138,7 +138,7 @@ class HandshakeOptions:
             ]
         if self.psks:
             values["psk"] = [{"identity": item.identity, "key": item.key, "hash": item.hash} for item in self.psks]
-        if is_large(self.trust):
+        if self.trust is not None and is_large(self.trust):
             values["trust-id"] = TRUST_ID
         elif self.trust is not None:
             values["trust-anchor"] = self.trust.anchors

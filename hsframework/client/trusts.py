@@ -22,9 +22,9 @@ TRUST_ID = 1
 """Number of the trust; a link has one at a time."""
 
 
-def is_large(trust: Trust | None) -> bool:
+def is_large(trust: Trust) -> bool:
     """Return True if a trust travels in a file."""
-    return trust is not None and sum(map(len, (*trust.anchors, *trust.crls))) >= LARGE
+    return sum(map(len, (*trust.anchors, *trust.crls))) >= LARGE
 
 
 class TrustFile(NamedTuple):
