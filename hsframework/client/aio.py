@@ -20,7 +20,7 @@ from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import AsyncSession
 from hsframework.client.submits import Submits
 from hsframework.client.sync import CONNECT_TIMEOUT, GRACE, UNTIMED
-from hsframework.client.trusts import TrustFiles, is_large
+from hsframework.client.trusts import TrustFiles, travels_alone
 from hsframework.client.wire import (
     cannot_send,
     codec,
@@ -139,7 +139,7 @@ class AsyncClient:
             fd = sock.fileno()
             if fd < 0:
                 raise socket_closed()
-            if options.trust is not None and is_large(options.trust):
+            if options.trust is not None and travels_alone(options.trust):
                 self._send_trust(options.trust, sequence)
             self._channel.send_soon(data, fd)
             message = await future

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hsframework.client.trusts import TRUST_ID, is_large
+from hsframework.client.trusts import TRUST_ID, travels_alone
 from hsframework.errors import ConfigurationError
 from hsframework.interface import AuthMode, CertificateDemand, CrlCheck, Identity, PresharedKey, Role, Trust
 from hsframework.tls.host_names import ascii_name
@@ -138,7 +138,7 @@ class HandshakeOptions:
             ]
         if self.psks:
             values["psk"] = [{"identity": item.identity, "key": item.key, "hash": item.hash} for item in self.psks]
-        if self.trust is not None and is_large(self.trust):
+        if self.trust is not None and travels_alone(self.trust):
             values["trust-id"] = TRUST_ID
         elif self.trust is not None:
             values["trust-anchor"] = self.trust.anchors

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import Session
 from hsframework.client.submits import Submits
-from hsframework.client.trusts import TrustFile, TrustFiles, is_large
+from hsframework.client.trusts import TrustFile, TrustFiles, travels_alone
 from hsframework.client.wire import cannot_send, codec, connect_error, link_lost, open_socket, outcome, socket_closed
 from hsframework.errors import HandshakeError, HsframeworkError, MessageError
 from hsframework.interface import Trust
@@ -114,7 +114,7 @@ class Client:
         while True:
             link, used_before = self._take()
             try:
-                if options.trust is not None and is_large(options.trust) and link.trust != options.trust.digest:
+                if options.trust is not None and travels_alone(options.trust) and link.trust != options.trust.digest:
                     with self._file_of(options.trust) as file:
                         link.send_trust(file, sequence)
                 link.submit(data, sock)

@@ -1,4 +1,4 @@
-"""Large trusts of a consumer, which travel in a sealed memfd before the submit that names them.
+"""Large and unusual trusts of a consumer, which travel in a sealed memfd before the submit that names them.
 
 A client makes one file for each trust, and sends it once over each link.
 """
@@ -12,7 +12,7 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from hsframework.client.wire import codec
-from hsframework.interface import Trust
+from hsframework.interface import ClientUsage, Trust
 from hsframework.local.trustfile import create_trust_file
 
 LARGE = 1 << 16
@@ -22,9 +22,9 @@ TRUST_ID = 1
 """Number of the trust; a link has one at a time."""
 
 
-def is_large(trust: Trust) -> bool:
-    """Return True if a trust travels in a file."""
-    return sum(map(len, (*trust.anchors, *trust.crls))) >= LARGE
+def travels_alone(trust: Trust) -> bool:
+    """Return True if a trust travels in a file: a submit has no room for it, or no attribute for what it says."""
+    return trust.client_usage is not ClientUsage.CLIENT_AUTH or sum(map(len, (*trust.anchors, *trust.crls))) >= LARGE
 
 
 class TrustFile(NamedTuple):

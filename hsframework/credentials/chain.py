@@ -125,13 +125,13 @@ class ChainVerifier:
         if self._revocation.takes_long(path) and not search.signatures_verify(path):
             raise search.failure()  # before a stranger has numbers of its own looked up
         clearance = self._revocation.check(path, now, lambda issuer: self._signers(issuer, path, search, now))
-        check_usage(path, purpose)
+        usage = check_usage(path, purpose)
         check_name_constraints(path)
         check_policies(path)
         if peer_name is not None:
             check_peer_name(path[0].facts.names, peer_name)
         search.spend(path)
-        refusal = openssl_judge.ask(path, purpose=purpose, now=now, lists=clearance.lists)
+        refusal = openssl_judge.ask(path, usage=usage, now=now, lists=clearance.lists)
         if refusal is not None:
             if refusal.bad_signature_of is not None and refusal.bad_signature_of + 1 < len(path):
                 search.refuse(path[refusal.bad_signature_of], path[refusal.bad_signature_of + 1])

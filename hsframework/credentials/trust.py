@@ -17,7 +17,7 @@ from hsframework.credentials.certificate import ParsedCertificate
 from hsframework.credentials.files import KEY_LABELS, pem_blocks, read_public
 from hsframework.credentials.revocation import read_list
 from hsframework.errors import ConfigurationError
-from hsframework.interface import CrlCheck, Trust
+from hsframework.interface import ClientUsage, CrlCheck, Trust
 from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
 
 StrPath = str | os.PathLike[str]
@@ -47,7 +47,11 @@ _PKCS12_VERSION = bytes.fromhex("020103")
 
 
 def load_trust(
-    paths: Iterable[StrPath], crl_paths: Iterable[StrPath] = (), *, crl_check: CrlCheck = CrlCheck.IF_PRESENT
+    paths: Iterable[StrPath],
+    crl_paths: Iterable[StrPath] = (),
+    *,
+    crl_check: CrlCheck = CrlCheck.IF_PRESENT,
+    client_usage: ClientUsage = ClientUsage.CLIENT_AUTH,
 ) -> Trust:
     """Load all certificates in ``paths`` (files or directories) as anchors, and the revocation lists in ``crl_paths``.
 
@@ -56,7 +60,7 @@ def load_trust(
     for given in (paths, crl_paths):
         if isinstance(given, str | os.PathLike):  # its letters would be taken for paths
             raise ConfigurationError(f"one path was given, {str(given)!r}: give a list of them")
-    return Trust(anchors=_load(paths, certificates_in), crls=_load(crl_paths, crls_in), crl_check=crl_check)
+    return Trust(_load(paths, certificates_in), _load(crl_paths, crls_in), crl_check, client_usage)
 
 
 def system_trust(candidates: Sequence[StrPath] = SYSTEM_BUNDLES) -> Trust:

@@ -6,6 +6,7 @@ which hands it on as it is.  The content is a sequence of records::
 
     u32 kind (1 anchor, 2 revocation list), u32 length, then so many bytes of DER       (host byte order, no padding)
     u32 kind (3 a list is required of every authority), u32 length 0
+    u32 kind (4 a client's certificate may be one for servers), u32 length 0
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import os
 import struct
 
 from hsframework.errors import MessageError
-from hsframework.interface import CrlCheck, Trust
+from hsframework.interface import ClientUsage, CrlCheck, Trust
 
 ANCHOR = 1
 REVOCATION_LIST = 2
 LISTS_REQUIRED = 3
+CLIENTS_AS_SERVERS = 4
 MAX_SIZE = 256 * 1024 * 1024
 """Bytes of a trust file at most."""
 
@@ -32,7 +34,7 @@ MAX_GIVEN_RECORDS = 4096
 """Records of a consumer's trust file at most."""
 
 _RECORD = struct.Struct("=II")
-_KINDS = (ANCHOR, REVOCATION_LIST, LISTS_REQUIRED)
+_KINDS = (ANCHOR, REVOCATION_LIST, LISTS_REQUIRED, CLIENTS_AS_SERVERS)
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -98,6 +100,8 @@ def encode_trust(trust: Trust) -> bytes:
             parts += (_RECORD.pack(kind, len(item)), item)
     if trust.crl_check is CrlCheck.REQUIRE:
         parts.append(_RECORD.pack(LISTS_REQUIRED, 0))
+    if trust.client_usage is ClientUsage.TLS:
+        parts.append(_RECORD.pack(CLIENTS_AS_SERVERS, 0))
     return b"".join(parts)
 
 
@@ -115,4 +119,5 @@ def decode_trust(content: bytes | mmap.mmap) -> Trust:
         found[kind].append(content[offset : offset + length])
         offset += length
     check = CrlCheck.REQUIRE if found[LISTS_REQUIRED] else CrlCheck.IF_PRESENT
-    return Trust(tuple(found[ANCHOR]), tuple(found[REVOCATION_LIST]), check)
+    usage = ClientUsage.TLS if found[CLIENTS_AS_SERVERS] else ClientUsage.CLIENT_AUTH
+    return Trust(tuple(found[ANCHOR]), tuple(found[REVOCATION_LIST]), check, usage)

@@ -27,7 +27,17 @@ from hsframework.credentials.psk import load_psk_file
 from hsframework.credentials.trust import load_trust, system_trust
 from hsframework.dispatcher.policy import group_id
 from hsframework.errors import ConfigurationError, RequestRefused
-from hsframework.interface import AuthMode, CertificateDemand, CrlCheck, Identity, PresharedKey, Role, Secret, Trust
+from hsframework.interface import (
+    AuthMode,
+    CertificateDemand,
+    ClientUsage,
+    CrlCheck,
+    Identity,
+    PresharedKey,
+    Role,
+    Secret,
+    Trust,
+)
 from hsframework.tls.priorities import MAX_LENGTH
 
 DEFAULT_PROFILE = "default"
@@ -286,7 +296,8 @@ def auth_mode_of(values: Mapping[str, Any]) -> AuthMode:
 
 
 def _load_trust(settings: TrustSettings) -> Trust:
-    own = load_trust(settings.bundle, settings.crl, crl_check=CrlCheck(settings.crl_check))
+    check, usage = CrlCheck(settings.crl_check), ClientUsage(settings.client_usage)
+    own = load_trust(settings.bundle, settings.crl, crl_check=check, client_usage=usage)
     if not settings.system:
         return own
     return replace(own, anchors=own.anchors + system_trust().anchors)

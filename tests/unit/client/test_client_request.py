@@ -11,7 +11,17 @@ from hsframework.client import HandshakeOptions
 from hsframework.client.submits import Submits, encode_submit
 from hsframework.client.trusts import LARGE
 from hsframework.errors import ConfigurationError, MessageError, RequestRefused
-from hsframework.interface import AuthMode, CertificateDemand, CrlCheck, Identity, PresharedKey, Role, Secret, Trust
+from hsframework.interface import (
+    AuthMode,
+    CertificateDemand,
+    ClientUsage,
+    CrlCheck,
+    Identity,
+    PresharedKey,
+    Role,
+    Secret,
+    Trust,
+)
 from hsframework.local.packets import MAX_PACKET
 from hsframework.netlink.messages import without_sequence
 from hsframework.netlink.spec import builtin_specification
@@ -158,6 +168,15 @@ def test_an_item_too_large_for_an_attribute_is_refused() -> None:
     """One certificate of more than 64 KiB is named by its attribute."""
     with pytest.raises(RequestRefused, match="certificate"):
         encode_submit(HandshakeOptions(identities=(Identity((bytes(70000),), Secret(b"key")),)), None)
+
+
+def test_an_unusual_trust_is_named_too() -> None:
+    """A submit has no attribute for the usage of clients' certificates, which the file has."""
+    trust = Trust((b"root",), client_usage=ClientUsage.TLS)
+    options = HandshakeOptions(trust=trust, role=Role.SERVER, client_certificate=CertificateDemand.REQUIRE)
+    values = CODEC.decode(encode_submit(options, None)).values
+    assert values["trust-id"]
+    assert "trust-anchor" not in values
 
 
 @pytest.mark.parametrize("size", [LARGE - 1, LARGE])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import struct
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from hsframework.errors import MessageError
-from hsframework.interface import Trust
+from hsframework.interface import ClientUsage, CrlCheck, Trust
 from hsframework.local import trustfile
 from hsframework.local.trustfile import check_given, create_trust_file, decode_trust, encode_trust, read_trust_file
 
@@ -45,14 +46,17 @@ def test_a_trust_that_was_cut_is_refused() -> None:
                 decode_trust(WHOLE[:length])
 
 
-@pytest.mark.parametrize("kind", [0, 4])
+@pytest.mark.parametrize("kind", [0, 5])
 def test_records_of_an_unknown_kind_are_refused(kind: int) -> None:
     """They are not passed over: an anchor or a list would be missing."""
     with pytest.raises(MessageError, match="unknown kind"):
         decode_trust(WHOLE + struct.pack("=II", kind, 0))
 
 
-@pytest.mark.parametrize("trust", [TRUST, Trust(())])
+@pytest.mark.parametrize(
+    "trust",
+    [TRUST, Trust(()), *(Trust((b"a",), (), *checks) for checks in itertools.product(CrlCheck, ClientUsage))],
+)
 def test_there_and_back(trust: Trust) -> None:
     """A file is read by its fd and size; both stay as they were."""
     fd, size = create_trust_file(trust)
@@ -118,7 +122,8 @@ def written(content: bytes) -> int:
         (struct.pack("=II", 3, 0), None),
         (WHOLE[:-1], "cut off"),
         (WHOLE + b"\1", "cut off"),
-        (WHOLE + struct.pack("=II", 4, 0), "unknown kind"),
+        (struct.pack("=II", 4, 0), None),
+        (WHOLE + struct.pack("=II", 5, 0), "unknown kind"),
         (struct.pack("=II", 2, 0xFFFFFFFF), "cut off"),
         (encode_trust(Trust((bytes(trustfile.MAX_GIVEN_ANCHORS),))), None),
         (encode_trust(Trust((bytes(trustfile.MAX_GIVEN_ANCHORS), b"1"))), "more than 1 MiB of anchors"),
