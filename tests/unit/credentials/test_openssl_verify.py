@@ -155,7 +155,7 @@ def dates_and_usages() -> Iterator[Case]:
     any_usage = [ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]
     for label, usages in (("server", [SERVER]), ("client", [CLIENT]), ("any", any_usage), ("no", None)):
         for purpose in (Purpose.SERVER_AUTH, Purpose.CLIENT_AUTH):  # those that OpenSSL knows
-            wanted = usages is None or purpose.value in usages
+            wanted = usages is None or purpose.value[0] in usages
             leaf = root.issue([NAME], usages=usages)
             yield case(f"{label} usage as {purpose.name}", leaf, wanted, purpose=purpose)
             below = root.intermediate("Limited", usages=usages).issue([NAME])
