@@ -9,26 +9,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from hsframework.credentials.der import list_parts
 from hsframework.testing.certificates import Authority
+from tests.support.der import element, integer
 
 _ALGORITHM = bytes.fromhex("300a06082a8648ce3d040302")
 """ecdsa-with-SHA256."""
 _DATE = bytes.fromhex("170d") + b"250101000000Z"
 
 
-def element(tag: int, contents: bytes) -> bytes:
-    """Return a DER element."""
-    size = len(contents)
-    if size < 0x80:
-        return bytes((tag, size)) + contents
-    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(length))) + length + contents
-
-
 def entry(serial_number: int, extensions: bytes = b"") -> bytes:
     """Return an entry of a list; ``extensions``: the contents of its extensions, DER."""
-    number = serial_number.to_bytes(serial_number.bit_length() // 8 + 1, "big", signed=True)
     further = element(0x30, extensions) if extensions else b""
-    return element(0x30, element(0x02, number) + _DATE + further)
+    return element(0x30, integer(serial_number), _DATE, further)
 
 
 def list_of(authority: Authority, entries: Iterable[bytes]) -> bytes:

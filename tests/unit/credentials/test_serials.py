@@ -15,7 +15,8 @@ from hsframework.credentials.revocation import LONG_LIST, RevocationList, read_l
 from hsframework.credentials.serials import RevokedSerials
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.testing.certificates import Authority
-from tests.support.long_lists import element, entry, list_of
+from tests.support.der import element
+from tests.support.long_lists import entry, list_of
 
 ROOT = Authority("Root of long lists")
 REASON = bytes.fromhex("0603551d15")
