@@ -20,7 +20,7 @@ from cryptography.x509.oid import SignatureAlgorithmOID
 from hsframework.credentials.der import certificate_names, policy_mappings, subject_key_id
 from hsframework.credentials.distinguished import comparable
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
+from hsframework.tls.parsing import PARSE_ERRORS, load_certificate, no_warnings
 
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
 """Sizes of RSA keys that are accepted."""
@@ -123,7 +123,7 @@ class ParsedCertificate:
         """Parsed contents.  Raises ``HandshakeFailed(BAD_CERTIFICATE)`` if the certificate cannot be read."""
         try:
             with no_warnings():
-                return _read_facts(x509.load_der_x509_certificate(self.der))
+                return _read_facts(load_certificate(self.der))
         except PARSE_ERRORS as error:
             raise HandshakeFailed(Failure.BAD_CERTIFICATE, f"cannot be read ({type(error).__name__})") from error
 

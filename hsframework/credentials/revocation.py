@@ -39,7 +39,7 @@ from hsframework.credentials.serials import RevokedSerials
 from hsframework.credentials.signature import signature_verifies
 from hsframework.errors import ConfigurationError
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
+from hsframework.tls.parsing import PARSE_ERRORS, load_crl, no_warnings
 
 LONG_LIST = 1 << 20
 """Size of a list, in bytes, from which on a look-up takes longer than the signatures of a path."""
@@ -229,7 +229,7 @@ def read_list(der: bytes, name: str) -> RevocationList:
 
 
 def _read(der: bytes) -> RevocationList:
-    crl = x509.load_der_x509_crl(der)
+    crl = load_crl(der)
     parts = list_parts(der)
     serials = RevokedSerials(crl, der, *parts.entries)
     critical = next(iter(unhandled_critical(crl.extensions, _HANDLED_EXTENSIONS)), "") or serials.critical_extension()

@@ -11,14 +11,12 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
-from cryptography import x509
-
 from hsframework.credentials.certificate import ParsedCertificate
 from hsframework.credentials.files import KEY_LABELS, pem_blocks, read_public
 from hsframework.credentials.revocation import read_list
 from hsframework.errors import ConfigurationError
 from hsframework.interface import ClientUsage, CrlCheck, Trust
-from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
+from hsframework.tls.parsing import PARSE_ERRORS, load_certificate, no_warnings
 
 StrPath = str | os.PathLike[str]
 
@@ -99,7 +97,7 @@ def crls_in(data: bytes, name: str) -> tuple[bytes, ...]:
 
 def _check_certificate(der: bytes, where: str) -> None:
     ParsedCertificate(der)
-    x509.load_der_x509_certificate(der)
+    load_certificate(der)
 
 
 def _check_crl(der: bytes, where: str) -> None:

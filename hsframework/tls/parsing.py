@@ -20,6 +20,18 @@ PARSE_ERRORS = (
 """Exceptions of ``cryptography`` for certificates, lists and keys that it cannot read."""
 
 
+def load_certificate(der: bytes) -> x509.Certificate:
+    """Read a DER certificate without a warning.  Raises one of :data:`PARSE_ERRORS`."""
+    with no_warnings():
+        return x509.load_der_x509_certificate(der)
+
+
+def load_crl(der: bytes) -> x509.CertificateRevocationList:
+    """Read a DER revocation list without a warning.  Raises one of :data:`PARSE_ERRORS`."""
+    with no_warnings():
+        return x509.load_der_x509_crl(der)
+
+
 @contextmanager
 def no_warnings() -> Iterator[None]:
     """Suppress the warnings of ``cryptography`` about odd certificates that it still reads (some roots are odd).

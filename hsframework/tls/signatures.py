@@ -20,7 +20,7 @@ from cryptography.x509.oid import PublicKeyAlgorithmOID
 
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Identity, Secret
-from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
+from hsframework.tls.parsing import PARSE_ERRORS, load_certificate, no_warnings
 
 CLIENT_CONTEXT = b"TLS 1.3, client CertificateVerify"
 SERVER_CONTEXT = b"TLS 1.3, server CertificateVerify"
@@ -118,7 +118,7 @@ def verify(leaf: bytes, code: int, signature: bytes, content: bytes) -> None:
     scheme = SCHEMES.get(code)
     try:
         with no_warnings():
-            certificate = x509.load_der_x509_certificate(leaf)
+            certificate = load_certificate(leaf)
             kind = key_kind(certificate)
             key: Any = certificate.public_key()
     except PARSE_ERRORS as error:

@@ -16,13 +16,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import cryptography.hazmat.primitives.serialization  # noqa: F401  pyOpenSSL imports it when a certificate is first used
-from cryptography import x509
 from OpenSSL import SSL, crypto
 
 from hsframework.credentials.selection import key_type
 from hsframework.errors import ConfigurationError
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import CertificateDemand, Identity, Request, Role
+from hsframework.tls.parsing import load_certificate
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.openssl import (
     MODE_NO_AUTO_CHAIN,
@@ -176,7 +176,7 @@ def _load_identities(context: SSL.Context, identities: Sequence[Identity]) -> No
             context.set_mode(MODE_NO_AUTO_CHAIN)
             _load_leaf(context, identities[0])
             for der in identities[0].chain[1:]:
-                context.add_extra_chain_cert(x509.load_der_x509_certificate(der))
+                context.add_extra_chain_cert(load_certificate(der))
         elif identities:
             _load_several(context, identities)
     except (SSL.Error, crypto.Error, ValueError, IndexError) as error:
@@ -203,6 +203,6 @@ def _load_several(context: SSL.Context, identities: Sequence[Identity]) -> None:
 
 
 def _load_leaf(context: SSL.Context, identity: Identity) -> None:
-    context.use_certificate(x509.load_der_x509_certificate(identity.chain[0]))
+    context.use_certificate(load_certificate(identity.chain[0]))
     use_private_key(context, identity.private_key.reveal())
     context.check_privatekey()
