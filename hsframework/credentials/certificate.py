@@ -20,7 +20,7 @@ from cryptography.x509.oid import SignatureAlgorithmOID
 from hsframework.credentials.der import certificate_names, policy_mappings, subject_key_id
 from hsframework.credentials.distinguished import comparable
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.tls.parsing import PARSE_ERRORS, load_certificate, no_warnings
+from hsframework.tls.parsing import PARSE_ERRORS, load_certificate, no_warnings, unreadable
 
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
 """Sizes of RSA keys that are accepted."""
@@ -125,7 +125,7 @@ class ParsedCertificate:
             with no_warnings():
                 return _read_facts(load_certificate(self.der))
         except PARSE_ERRORS as error:
-            raise HandshakeFailed(Failure.BAD_CERTIFICATE, f"cannot be read ({type(error).__name__})") from error
+            raise HandshakeFailed(Failure.BAD_CERTIFICATE, unreadable(error)) from error
 
 
 def comparable_name(name: x509.Name) -> bytes:
@@ -143,7 +143,10 @@ def printable(text: str, limit: int = 120) -> str:
 
 
 def _read_facts(certificate: x509.Certificate) -> Facts:
-    found = {type(extension.value): extension.value for extension in certificate.extensions}
+    try:
+        found = {type(extension.value): extension.value for extension in certificate.extensions}
+    except PARSE_ERRORS as error:
+        raise HandshakeFailed(Failure.BAD_CERTIFICATE, f"an extension {unreadable(error)}") from error
     usage = found.get(x509.ExtendedKeyUsage)
     names = found.get(x509.SubjectAlternativeName)
     key_id = found.get(x509.SubjectKeyIdentifier)
