@@ -231,7 +231,8 @@ class Case:
         return " + ".join(self.labels)
 
 
-def _authority(name: str, key: str, above: Certificate | None = None) -> Certificate:
+def authority(name: str, key: str, above: Certificate | None = None) -> Certificate:
+    """Return an authority with this key of the pool: a root, or one below ``above``."""
     issuer, signer = (name_of(name), key) if above is None else (above.subject, above.key)
     made = Certificate(name_of(name), issuer, key, signer, authority=True)
     made.basic()
@@ -246,25 +247,25 @@ def _leaf(above: Certificate) -> Certificate:
 
 def straight(*names: str) -> Plan:
     """Return a plan with a root, authorities below it, and a leaf."""
-    authorities = [_authority("Root", "p256-0")]
+    authorities = [authority("Root", "p256-0")]
     for number, name in enumerate(names, start=1):
-        authorities.append(_authority(name, f"p256-{number}", authorities[-1]))
+        authorities.append(authority(name, f"p256-{number}", authorities[-1]))
     return Plan([_leaf(authorities[-1]), *reversed(authorities)])
 
 
 def _roll_over(*, both: bool) -> Plan:
     """The root has a new key, which the old one certifies under the same name."""
-    old, new = _authority("Root", "p256-0"), _authority("Root", "p256-5")
+    old, new = authority("Root", "p256-0"), authority("Root", "p256-5")
     between = Certificate(new.subject, old.subject, new.key, old.key, authority=True)
     between.basic()
-    issuing = _authority("Issuing", "p256-1", new)
+    issuing = authority("Issuing", "p256-1", new)
     path = [_leaf(issuing), issuing, between, old]
     return Plan([path[0], issuing, new], sent=[between], anchors=[old]) if both else Plan(path, sent=[new])
 
 
 def _crossed(*, dead_end_first: bool) -> Plan:
     """An authority has certificates of two roots, of which one is trusted; both are sent."""
-    strange = _authority("Strange Root", "p256-3")
+    strange = authority("Strange Root", "p256-3")
     plan = straight("Issuing")
     issuing = plan.path[1]
     other = Certificate(issuing.subject, strange.subject, issuing.key, strange.key, authority=True)
@@ -274,26 +275,26 @@ def _crossed(*, dead_end_first: bool) -> Plan:
 
 def _cross_root() -> Plan:
     """The peer's root is certified by the trusted one, and sent in both forms."""
-    trusted, other = _authority("Root", "p256-0"), _authority("Other Root", "p256-3")
+    trusted, other = authority("Root", "p256-0"), authority("Other Root", "p256-3")
     between = Certificate(other.subject, trusted.subject, other.key, trusted.key, authority=True)
     between.basic()
-    issuing = _authority("Issuing", "p256-1", other)
+    issuing = authority("Issuing", "p256-1", other)
     return Plan([_leaf(issuing), issuing, between, trusted], sent=[other], sent_first=True)
 
 
 def _loop() -> Plan:
     """Two authorities certify each other, and neither is trusted."""
-    one, two = _authority("One", "p256-1"), _authority("Two", "p256-2")
+    one, two = authority("One", "p256-1"), authority("Two", "p256-2")
     by_two = Certificate(one.subject, two.subject, one.key, two.key, authority=True)
     by_one = Certificate(two.subject, one.subject, two.key, one.key, authority=True)
     for each in (by_one, by_two):
         each.basic()
-    return Plan([_leaf(one), by_two, by_one, _authority("Root", "p256-0")])
+    return Plan([_leaf(one), by_two, by_one, authority("Root", "p256-0")])
 
 
 def _untrusted() -> Plan:
     plan = straight("Issuing")
-    plan.path.append(_authority("Root", "p256-3"))  # of the same name, with another key
+    plan.path.append(authority("Root", "p256-3"))  # of the same name, with another key
     plan.sent, plan.path = [plan.path[2]], [*plan.path[:2], plan.path[3]]
     return plan
 
@@ -314,7 +315,8 @@ SHAPES: dict[str, Callable[[], Plan]] = {
 }
 
 
-def _finished(labels: tuple[str, ...], plan: Plan, order: random.Random) -> Case:
+def finished(labels: tuple[str, ...], plan: Plan, order: random.Random) -> Case:
+    """Sign the certificates of a plan."""
     certificates = [certificate.der() for certificate in plan.path]
     others = [certificate.der() for certificate in plan.sent]
     sent = [*others, *certificates[1:-1]] if plan.sent_first else [*certificates[1:-1], *others]
@@ -364,4 +366,4 @@ def cases(number: int, seed: int = 15) -> Iterator[Case]:
             if at is not None:
                 FEATURES[name].change(plan, at)
                 labels.append(f"{name} ({level})" if len(FEATURES[name].levels) > 1 else name)
-        yield _finished(tuple(labels), plan, choose)
+        yield finished(tuple(labels), plan, choose)
