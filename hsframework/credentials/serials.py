@@ -53,13 +53,11 @@ class RevokedSerials:
             return self._names(serial_number)
         wanted = bytes((_INTEGER, len(contents))) + contents
         at = self._der.find(wanted, self._start, self._end)
-        while at >= 0:
-            after = at + len(wanted)
-            # The date of the revocation follows.  In an extension the same bytes may be something else.
-            if self._der[after] in _TIMES and self._names(serial_number):
-                return True
+        # The date of the revocation follows.
+        while at >= 0 and self._der[at + len(wanted)] not in _TIMES:
             at = self._der.find(wanted, at + 1, self._end)
-        return False
+        # In an extension the same bytes may be something else.
+        return at >= 0 and self._names(serial_number)
 
     def _names(self, serial_number: int) -> bool:
         """Return True if an entry has this number; a walk through the list, of 60 ms for a million entries."""

@@ -30,7 +30,7 @@ MAX_GIVEN_SIZE = 64 * 1024 * 1024
 """Bytes of a consumer's trust file at most: some 1,800,000 entries of a revocation list."""
 MAX_GIVEN_ANCHORS = 1024 * 1024
 """Bytes of the anchors in a consumer's trust file at most; the system's own bundle has 200 KiB."""
-MAX_GIVEN_RECORDS = 4096
+MAX_GIVEN_RECORDS = 1024
 """Records of a consumer's trust file at most."""
 
 _RECORD = struct.Struct("=II")

@@ -203,6 +203,11 @@ class ConsumerConnection:
         if fd is None:
             raise RequestRefused("a trust comes in a file that is attached", errno=errno.EBADF)
         self._trust = None  # its number must not stand for what it was
+        try:
+            self._source.policy.check_submit(self.peer, None)
+        except RequestRefused:
+            self._close_fd(fd)
+            raise
         given = self._source.trusts.take(fd, values.get("size", 0), self.peer.uid)
         self._trust = values.get("trust-id", 0), given
 

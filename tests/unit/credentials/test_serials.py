@@ -74,6 +74,22 @@ def test_a_number_in_an_extension_revokes_nothing() -> None:
     assert 5 in found
 
 
+def test_many_false_traces_cost_one_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list in whose extensions a number stands a thousand times is walked through once for it."""
+    hidden = extension(bytes.fromhex("06032a0304"), entry(77) * 1000)
+    found = read(entry(5, hidden)).serials
+    walks: list[int] = []
+    names = found._names
+
+    def counted(number: int) -> bool:
+        walks.append(number)
+        return names(number)
+
+    monkeypatch.setattr(found, "_names", counted)
+    assert 77 not in found
+    assert walks == [77]
+
+
 def test_an_empty_list_names_nobody() -> None:
     """Neither an empty sequence of entries nor none at all has a number, a critical extension or an indirect entry."""
     for der in (list_of(ROOT, ()), ROOT.crl()):

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from hsframework.configuration.settings import AllowRule, Configuration, GroupSettings, Limits, Profile
+from hsframework.dispatcher.keys import given as given_trusts
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.listeners import BACKLOG, close_listeners, open_listeners
 from hsframework.dispatcher.policy import PeerCredentials, Policy, peer_credentials
@@ -502,3 +503,18 @@ async def test_large_trusts_that_are_refused() -> None:
             os.close(fd)
             # The number does not stand for what it was before.
             assert await error("submit", {**REQUEST, "trust-id": 5}, ours.fileno()) == errno.ENOENT
+
+
+async def test_a_strangers_large_trust_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user to whom policy gives nothing has no file examined, and none kept."""
+
+    def refuse(*_: object) -> None:
+        raise RequestRefused("add an [[allow]] rule", errno=errno.EACCES)
+
+    async with house() as home:
+        consumer = await home.consumer()
+        monkeypatch.setattr(Policy, "check_submit", refuse)
+        monkeypatch.setattr(given_trusts, "check_given", lambda fd, size: pytest.fail("the file was examined"))
+        fd, size = create_trust_file(Trust((b"anchor",)))
+        assert (await consumer.ask("trust", {"trust-id": 5, "size": size}, fd)).error == errno.EACCES
+        os.close(fd)
