@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import cryptography.hazmat.backends.openssl.backend  # noqa: F401  (else the first ECDSA signature imports it)
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
 from cryptography.x509.oid import SignatureAlgorithmOID
+from OpenSSL import crypto
 
 from hsframework.credentials.der import certificate_names, policy_mappings, subject_key_id
 from hsframework.credentials.distinguished import comparable
@@ -28,6 +29,8 @@ MAX_RSA_EXPONENT_BITS = 33
 """Size of the public exponent of an RSA key: 65537 has 17 bits."""
 MAX_NAMES = 1000
 """Names in one certificate."""
+MAX_REMEMBERED_SIZE = 4096
+"""Size of a peer's authorities that are remembered, in bytes."""
 MIN_EC_BITS = 256
 """Smallest curve that is accepted."""
 
@@ -126,6 +129,22 @@ class ParsedCertificate:
                 return _read_facts(load_certificate(self.der))
         except PARSE_ERRORS as error:
             raise HandshakeFailed(Failure.BAD_CERTIFICATE, unreadable(error)) from error
+
+    @cached_property
+    def for_openssl(self) -> crypto.X509:
+        """The certificate as OpenSSL has read it.  Raises ``OpenSSL.crypto.Error``."""
+        return crypto.load_certificate(crypto.FILETYPE_ASN1, self.der)
+
+
+_remembered = lru_cache(maxsize=128)(ParsedCertificate)
+
+
+def parsed_authority(der: bytes) -> ParsedCertificate:
+    """Return a certificate that a peer sent beside its own, remembered if it is short: many peers send the same.
+
+    Raises ``ValueError`` if it does not have the outer structure of a certificate.
+    """
+    return _remembered(der) if len(der) <= MAX_REMEMBERED_SIZE else ParsedCertificate(der)
 
 
 def comparable_name(name: x509.Name) -> bytes:

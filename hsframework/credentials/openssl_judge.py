@@ -73,7 +73,7 @@ def ask(
     ``usage``: the extended key usage.  ``lists``: for each certificate below the anchor, the lists that clear it.
     """
     try:
-        certificates = [crypto.load_certificate(crypto.FILETYPE_ASN1, certificate.der) for certificate in path]
+        certificates = [certificate.for_openssl for certificate in path]
     except crypto.Error:
         return Refusal("OpenSSL cannot read a certificate", None)
     shown = [entry.crl for level in lists for entry in level if _is_shown(entry)]

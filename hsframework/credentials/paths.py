@@ -15,7 +15,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from hsframework.credentials.certificate import ParsedCertificate
+from hsframework.credentials.certificate import ParsedCertificate, parsed_authority
 from hsframework.credentials.signature import signature_verifies
 from hsframework.failures import Failure, HandshakeFailed
 
@@ -95,7 +95,8 @@ class Search:
             detail = f"more than {MAX_SENT} certificates, or more than {MAX_SENT_BYTES} bytes of them"
             raise HandshakeFailed(Failure.BAD_CERTIFICATE, detail)
         try:
-            certificates = [ParsedCertificate(der) for der in dict.fromkeys(chain)]
+            leaf, *others = dict.fromkeys(chain)
+            certificates = [ParsedCertificate(leaf), *map(parsed_authority, others)]
         except ValueError as error:
             raise HandshakeFailed(Failure.BAD_CERTIFICATE, f"not a DER certificate: {error}") from error
         _ = certificates[0].facts  # raises at once for a leaf that cannot be read
