@@ -32,6 +32,17 @@ def key_type(identity: Identity) -> str:
     return _read(identity.chain[0]).key_type
 
 
+def read_chain(identity: Identity) -> tuple[x509.Certificate, ...]:
+    """Return an identity's certificates, read without a warning, the leaf first.
+
+    Raises ValueError for one that cannot be read.
+    """
+    try:
+        return tuple(map(load_certificate, identity.chain))
+    except PARSE_ERRORS as error:
+        raise ValueError(f"a certificate cannot be read ({type(error).__name__})") from error
+
+
 def scheme_for(identity: Identity, offered: Iterable[int]) -> int | None:
     """Return the signature scheme (RFC 8446 section 4.2.3) with which the identity signs for a peer, or None.
 
