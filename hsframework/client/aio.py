@@ -20,6 +20,7 @@ from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import AsyncSession
 from hsframework.client.submits import Submits
 from hsframework.client.sync import CONNECT_TIMEOUT, GRACE, UNTIMED
+from hsframework.client.trusts import TrustFiles, travels_alone
 from hsframework.client.wire import (
     cannot_send,
     codec,
@@ -31,6 +32,7 @@ from hsframework.client.wire import (
     socket_closed,
 )
 from hsframework.errors import HandshakeError, HsframeworkError, MessageError
+from hsframework.interface import Trust
 from hsframework.local.channel import AsyncChannel
 from hsframework.local.deadlines import Deadlines
 from hsframework.local.places import consumer_socket
@@ -60,6 +62,9 @@ class AsyncClient:
         self._runtime_dir = runtime_dir
         self._registry = registry
         self._submits = Submits(registry)
+        self._trusts = TrustFiles()
+        self._trust_sent = b""
+        """Digest of the trust that was sent over the link."""
         self._channel: AsyncChannel | None = None
         self._connecting: asyncio.Lock | None = None
         self._pending: dict[int, asyncio.Future[Message]] = {}
@@ -96,6 +101,7 @@ class AsyncClient:
             self._connecting = asyncio.Lock()
         async with self._connecting:
             if not self.connected:
+                self._trust_sent = b""
                 self._channel = AsyncChannel(await _connect(self.path), self._on_message, self._on_closed)
 
     def close(self) -> None:
@@ -107,6 +113,7 @@ class AsyncClient:
             self._channel.close()
         if self._guards is not None:
             self._guards.close()
+        self._trusts.close()
         self._fail_pending(None)
 
     async def handshake(self, sock: socket.socket, options: HandshakeOptions) -> AsyncSession:
@@ -132,6 +139,8 @@ class AsyncClient:
             fd = sock.fileno()
             if fd < 0:
                 raise socket_closed()
+            if options.trust is not None and travels_alone(options.trust):
+                self._send_trust(options.trust, sequence)
             self._channel.send_soon(data, fd)
             message = await future
         except OSError as error:  # of send_soon
@@ -143,6 +152,17 @@ class AsyncClient:
             guards.remove(sequence, ticket)
             self._pending.pop(sequence, None)
         return AsyncSession(sock, options.role, outcome(message, options.group), self._registry)
+
+    def _send_trust(self, trust: Trust, sequence: int) -> None:
+        """Send a large trust before the submit that names it, unless it is the last one that was sent."""
+        assert self._channel is not None
+        if trust.digest != self._trust_sent:
+            file = self._trusts.file(trust)
+            try:
+                self._channel.send(file.message(sequence), file.fd)
+            finally:
+                os.close(file.fd)
+            self._trust_sent = trust.digest
 
     def _withdraw(self, sequence: int, reason: int) -> None:
         if self.connected and self._channel is not None:
@@ -168,6 +188,8 @@ class AsyncClient:
             return
         if message.error == 0:
             return
+        if message.error is not None:
+            self._trust_sent = b""  # it may be the trust that was refused
         future = self._pending.get(message.sequence)
         if future is not None and not future.done():
             future.set_result(message)

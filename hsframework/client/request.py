@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hsframework.client.trusts import TRUST_ID, travels_alone
 from hsframework.errors import ConfigurationError
 from hsframework.interface import AuthMode, CertificateDemand, CrlCheck, Identity, PresharedKey, Role, Trust
 from hsframework.tls.host_names import ascii_name
@@ -44,7 +45,8 @@ class HandshakeOptions:
     psks: tuple[PresharedKey, ...] = ()
     """Pre-shared keys: for a client in order of preference, for a server those that its peer may name."""
     trust: Trust | None = None
-    """Trust anchors and revocation lists by which the peer's certificates are judged.  None: the profile's."""
+    """Trust anchors and revocation lists by which the peer's certificates are judged: 1 MiB of anchors at most, 64 MiB
+    in all.  None: the profile's."""
     client_certificate: CertificateDemand | None = None
     """For a server: its demand on the client.  None: the profile's, or no demand without a profile."""
     alpn: tuple[str, ...] = ()
@@ -140,7 +142,9 @@ class HandshakeOptions:
             ]
         if self.psks:
             values["psk"] = [{"identity": item.identity, "key": item.key, "hash": item.hash} for item in self.psks]
-        if self.trust is not None:
+        if self.trust is not None and travels_alone(self.trust):
+            values["trust-id"] = TRUST_ID
+        elif self.trust is not None:
             values["trust-anchor"] = self.trust.anchors
             values["crl"] = self.trust.crls
             if self.trust.crl_check is not CrlCheck.IF_PRESENT:

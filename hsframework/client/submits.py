@@ -32,8 +32,8 @@ def encode_submit(options: HandshakeOptions, registry: Registry | None) -> bytes
         raise RequestRefused(f"the request cannot be sent: {error}", errno=errno.EMSGSIZE) from None
     if len(data) > MAX_PACKET:
         raise RequestRefused(
-            f"the request has {len(data)} bytes and {MAX_PACKET} fit into one: bring fewer trust anchors and "
-            "certificates, or name a profile that has them",
+            f"the request has {len(data)} bytes and {MAX_PACKET} fit into one: bring fewer certificates and keys, or "
+            "name a profile that has them",
             errno=errno.EMSGSIZE,
         )
     return data

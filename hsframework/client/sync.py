@@ -9,10 +9,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -20,8 +23,10 @@ from typing import TYPE_CHECKING
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import Session
 from hsframework.client.submits import Submits
-from hsframework.client.wire import codec, connect_error, link_lost, open_socket, outcome, socket_closed
+from hsframework.client.trusts import TrustFile, TrustFiles, travels_alone
+from hsframework.client.wire import cannot_send, codec, connect_error, link_lost, open_socket, outcome, socket_closed
 from hsframework.errors import HandshakeError, HsframeworkError, MessageError
+from hsframework.interface import Trust
 from hsframework.local.packets import MAX_PACKET, messages_of, send_packet
 from hsframework.local.places import consumer_socket
 from hsframework.netlink.messages import Message, sequence_numbers
@@ -54,6 +59,7 @@ class Client:
         self._runtime_dir = runtime_dir
         self._registry = registry
         self._submits = Submits(registry)
+        self._trusts = TrustFiles()
         self._numbers = sequence_numbers()
         self._idle: list[_Link] = []
         self._lock = threading.Lock()
@@ -84,6 +90,7 @@ class Client:
             idle, self._idle = self._idle, []
         for link in idle:
             link.close()
+        self._trusts.close()
 
     def handshake(self, sock: socket.socket, options: HandshakeOptions) -> Session:
         """Run a handshake on a connected socket, block until it has ended, and return the session.
@@ -94,7 +101,7 @@ class Client:
         sequence = next(self._numbers)
         data = self._submits.encode(options, sequence)
         limit = (UNTIMED if options.timeout is None else options.timeout) + GRACE
-        link = self._submit(data, sock)
+        link = self._submit(data, sock, options, sequence)
         try:
             message = link.result(sequence, limit)
         except BaseException:
@@ -103,10 +110,13 @@ class Client:
         self._give_back(link)
         return Session(sock, options.role, outcome(message, options.group), self._registry)
 
-    def _submit(self, data: bytes, sock: socket.socket) -> _Link:
+    def _submit(self, data: bytes, sock: socket.socket, options: HandshakeOptions, sequence: int) -> _Link:
         while True:
             link, used_before = self._take()
             try:
+                if options.trust is not None and travels_alone(options.trust) and link.trust != options.trust.digest:
+                    with self._file_of(options.trust) as file:
+                        link.send_trust(file, sequence)
                 link.submit(data, sock)
                 return link
             except OSError as error:
@@ -117,6 +127,17 @@ class Client:
             except BaseException:
                 link.close()
                 raise
+
+    @contextlib.contextmanager
+    def _file_of(self, trust: Trust) -> Iterator[TrustFile]:
+        try:
+            file = self._trusts.file(trust)
+        except OSError as error:
+            raise cannot_send(error) from None
+        try:
+            yield file
+        finally:
+            os.close(file.fd)
 
     def _take(self) -> tuple[_Link, bool]:
         """Return a link, and whether it was used before."""
@@ -139,6 +160,8 @@ class _Link:
     """A link to the dispatcher, used by one thread at a time."""
 
     def __init__(self, path: Path) -> None:
+        self.trust = b""
+        """Digest of the large trust that was sent over the link."""
         self._socket = open_socket(path)
         try:
             self._socket.settimeout(CONNECT_TIMEOUT)
@@ -154,11 +177,19 @@ class _Link:
         self._socket.settimeout(CONNECT_TIMEOUT)
         send_packet(self._socket, data, fd)
 
+    def send_trust(self, file: TrustFile, sequence: int) -> None:
+        """Send a large trust, before the submit with this number."""
+        self._socket.settimeout(CONNECT_TIMEOUT)
+        send_packet(self._socket, file.message(sequence), file.fd)
+        self.trust = file.digest
+
     def result(self, sequence: int, limit: float) -> Message:
         end = time.monotonic() + limit
         while True:
             for message in self._receive(max(0.001, end - time.monotonic()), limit):
                 if message.sequence == sequence and message.error != 0:
+                    if message.error is not None:
+                        self.trust = b""  # it may be the trust that was refused
                     return message
 
     def _receive(self, remaining: float, limit: float) -> list[Message]:

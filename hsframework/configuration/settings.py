@@ -233,7 +233,11 @@ class TrustSettings:
     crl_check: str = "if-present"
     """A certificate without a revocation list of its authority is accepted (if-present), or refused (require)."""
 
+    client_usage: str = "client-auth"
+    """Extended key usage of a client's certificate that has one: clientAuth (client-auth), or serverAuth too (tls)."""
+
     def __post_init__(self) -> None:
+        _one_of("client-usage", self.client_usage, ("client-auth", "tls"))
         _one_of("crl-check", self.crl_check, ("if-present", "require"))
         if not self.bundle and not self.system:
             raise ConfigurationError("name at least one bundle, or set system = true")

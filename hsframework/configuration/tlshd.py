@@ -21,8 +21,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cryptography import x509
-
 from hsframework.configuration.settings import (
     Configuration,
     IdentitySettings,
@@ -34,7 +32,7 @@ from hsframework.configuration.settings import (
 from hsframework.credentials.files import read_public
 from hsframework.credentials.trust import certificates_in
 from hsframework.errors import ConfigurationError
-from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
+from hsframework.tls.parsing import PARSE_ERRORS, load_certificate, no_warnings
 
 OLD_PATH, NEW_PATH = Path("/etc/tlshd.conf"), Path("/etc/tlshd/config")
 KEYRINGS = (".nvme", ".nfs", ".nfsd")
@@ -196,7 +194,7 @@ def _require_ml_dsa(path: Path, where: str) -> None:
     try:
         chain = certificates_in(read_public(path), str(path))
         with no_warnings():
-            algorithm = x509.load_der_x509_certificate(chain[0]).public_key_algorithm_oid if chain else None
+            algorithm = load_certificate(chain[0]).public_key_algorithm_oid if chain else None
     except ConfigurationError as error:
         raise ConfigurationError(f"{where}: {error}") from None
     except PARSE_ERRORS:

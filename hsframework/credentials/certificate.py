@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import cryptography.hazmat.backends.openssl.backend  # noqa: F401  (else the first ECDSA signature imports it)
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
 from cryptography.x509.oid import SignatureAlgorithmOID
+from OpenSSL import crypto
 
 from hsframework.credentials.der import certificate_names, policy_mappings, subject_key_id
 from hsframework.credentials.distinguished import comparable
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
+from hsframework.tls.parsing import PARSE_ERRORS, load_certificate, no_warnings, unreadable
 
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192
 """Sizes of RSA keys that are accepted."""
@@ -28,6 +29,8 @@ MAX_RSA_EXPONENT_BITS = 33
 """Size of the public exponent of an RSA key: 65537 has 17 bits."""
 MAX_NAMES = 1000
 """Names in one certificate."""
+MAX_REMEMBERED_SIZE = 4096
+"""Size of a peer's authorities that are remembered, in bytes."""
 MIN_EC_BITS = 256
 """Smallest curve that is accepted."""
 
@@ -123,9 +126,25 @@ class ParsedCertificate:
         """Parsed contents.  Raises ``HandshakeFailed(BAD_CERTIFICATE)`` if the certificate cannot be read."""
         try:
             with no_warnings():
-                return _read_facts(x509.load_der_x509_certificate(self.der))
+                return _read_facts(load_certificate(self.der))
         except PARSE_ERRORS as error:
-            raise HandshakeFailed(Failure.BAD_CERTIFICATE, f"cannot be read ({type(error).__name__})") from error
+            raise HandshakeFailed(Failure.BAD_CERTIFICATE, unreadable(error)) from error
+
+    @cached_property
+    def for_openssl(self) -> crypto.X509:
+        """The certificate as OpenSSL has read it.  Raises ``OpenSSL.crypto.Error``."""
+        return crypto.load_certificate(crypto.FILETYPE_ASN1, self.der)
+
+
+_remembered = lru_cache(maxsize=128)(ParsedCertificate)
+
+
+def parsed_authority(der: bytes) -> ParsedCertificate:
+    """Return a certificate that a peer sent beside its own, remembered if it is short: many peers send the same.
+
+    Raises ``ValueError`` if it does not have the outer structure of a certificate.
+    """
+    return _remembered(der) if len(der) <= MAX_REMEMBERED_SIZE else ParsedCertificate(der)
 
 
 def comparable_name(name: x509.Name) -> bytes:
@@ -143,7 +162,10 @@ def printable(text: str, limit: int = 120) -> str:
 
 
 def _read_facts(certificate: x509.Certificate) -> Facts:
-    found = {type(extension.value): extension.value for extension in certificate.extensions}
+    try:
+        found = {type(extension.value): extension.value for extension in certificate.extensions}
+    except PARSE_ERRORS as error:
+        raise HandshakeFailed(Failure.BAD_CERTIFICATE, f"an extension {unreadable(error)}") from error
     usage = found.get(x509.ExtendedKeyUsage)
     names = found.get(x509.SubjectAlternativeName)
     key_id = found.get(x509.SubjectKeyIdentifier)

@@ -42,8 +42,12 @@ __all__ = ["ChainVerifier", "Purpose", "VerifiedChain", "verifier_for", "verify_
 
 MAX_CACHED = 1024
 """Accepted chains that one verifier caches; each has at most 10 certificates, and none that the path does not need."""
+MAX_CACHED_BYTES = 8 << 20
+"""Total size of the accepted chains that one verifier caches."""
 MAX_VERIFIERS = 64
 """Verifiers that are cached, one for each Trust."""
+MAX_VERIFIERS_BYTES = 256 << 20
+"""Total size of the anchors and lists of cached verifiers, but for the last one."""
 
 _Key = tuple[bytes, Purpose, str | None]
 
@@ -62,10 +66,13 @@ class ChainVerifier:
     """
 
     def __init__(self, trust: Trust) -> None:
+        self.size = sum(map(len, (*trust.anchors, *trust.crls)))
+        """Size of the anchors and lists, in bytes."""
         self._anchors = Anchors(trust.anchors)
         self._revocation = RevocationLists(trust.crls, required=trust.crl_check is CrlCheck.REQUIRE)
         self._revocation.verify_signatures(self._anchors)
         self._cache: OrderedDict[_Key, _Cached] = OrderedDict()
+        self._cached_bytes = 0
         self._lock = threading.Lock()
 
     def verify(
@@ -81,13 +88,20 @@ class ChainVerifier:
                 if cached.since <= now <= cached.until:
                     self._cache.move_to_end(key)
                     return cached.chain
-                del self._cache[key]
+                self._forget(key)
         result = self._verify(tuple(chain), purpose, peer_name, now)
         with self._lock:
+            self._forget(key)
             self._cache[key] = result
-            while len(self._cache) > MAX_CACHED:
-                self._cache.popitem(last=False)
+            self._cached_bytes += sum(map(len, result.chain))
+            while len(self._cache) > MAX_CACHED or self._cached_bytes > MAX_CACHED_BYTES:
+                self._forget(next(iter(self._cache)))
         return result.chain
+
+    def _forget(self, key: _Key) -> None:
+        dropped = self._cache.pop(key, None)
+        if dropped is not None:
+            self._cached_bytes -= sum(map(len, dropped.chain))
 
     def _verify(self, chain: tuple[bytes, ...], purpose: Purpose, peer_name: str | None, now: datetime) -> _Cached:
         search = Search(chain, self._anchors)
@@ -108,14 +122,16 @@ class ChainVerifier:
         """Ask both judges about a path; return the time in which it holds."""
         check_readable(path)
         since, until = check_validity(path, now)
+        if self._revocation.takes_long(path) and not search.signatures_verify(path):
+            raise search.failure()  # before a stranger has numbers of its own looked up
         clearance = self._revocation.check(path, now, lambda issuer: self._signers(issuer, path, search, now))
-        check_usage(path, purpose)
+        usage = check_usage(path, purpose)
         check_name_constraints(path)
         check_policies(path)
         if peer_name is not None:
             check_peer_name(path[0].facts.names, peer_name)
         search.spend(path)
-        refusal = openssl_judge.ask(path, purpose=purpose, now=now, lists=clearance.lists)
+        refusal = openssl_judge.ask(path, usage=usage, now=now, lists=clearance.lists)
         if refusal is not None:
             if refusal.bad_signature_of is not None and refusal.bad_signature_of + 1 < len(path):
                 search.refuse(path[refusal.bad_signature_of], path[refusal.bad_signature_of + 1])
@@ -177,7 +193,9 @@ def verifier_for(trust: Trust) -> ChainVerifier:
         verifier = _verifiers.get(trust.digest)
         if verifier is None:
             verifier = _verifiers[trust.digest] = ChainVerifier(trust)
-            while len(_verifiers) > MAX_VERIFIERS:
+            while len(_verifiers) > MAX_VERIFIERS or (
+                len(_verifiers) > 1 and sum(each.size for each in _verifiers.values()) > MAX_VERIFIERS_BYTES
+            ):
                 _verifiers.popitem(last=False)
         else:
             _verifiers.move_to_end(trust.digest)

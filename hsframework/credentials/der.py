@@ -115,12 +115,31 @@ def _dotted(contents: bytes) -> str:
     return ".".join(map(str, (first, numbers[0] - 40 * first, *numbers[1:])))
 
 
-def crl_issuer(der: bytes) -> bytes:
-    """Return the encoded issuer name of a DER certificate revocation list."""
-    reader = _Reader(der, 0, len(der)).enter(_SEQUENCE).enter(_SEQUENCE)
+class ListParts(NamedTuple):
+    """The parts of a DER certificate revocation list; of long ones the places, since a copy takes time."""
+
+    issuer: bytes
+    """Name of the issuer, as DER with tag and length."""
+    signed: tuple[int, int]
+    """Start and end of what is signed."""
+    entries: tuple[int, int]
+    """Start and end of the revoked certificates; equal if there are none."""
+    one_algorithm: bool
+    """True if the algorithm in the signed part is that of the signature (RFC 5280 section 5.1.1.2)."""
+
+
+def list_parts(der: bytes) -> ListParts:
+    """Return the parts of a DER certificate revocation list (RFC 5280 section 5.1)."""
+    whole = _Reader(der, 0, len(der)).enter(_SEQUENCE)
+    begin, reader = whole.offset, whole.enter(_SEQUENCE)
+    whole.skip(_SEQUENCE)
     reader.skip_optional(_INTEGER)  # version
-    reader.take(_SEQUENCE)  # signature
-    return reader.take(_SEQUENCE)
+    algorithm, issuer = reader.take(_SEQUENCE), reader.take(_SEQUENCE)
+    entries = (reader.offset, reader.offset)
+    for tag, start, end in reader.elements():  # one or two dates, the entries, extensions
+        if tag == _SEQUENCE:
+            entries = (start, end)
+    return ListParts(issuer, (begin, whole.offset), entries, algorithm == whole.take(_SEQUENCE))
 
 
 class _Reader:
@@ -174,8 +193,11 @@ class _Reader:
 
     def take(self, tag: int) -> bytes:
         begin = self._offset
-        _, self._offset = self._header(tag)
+        self.skip(tag)
         return self._data[begin : self._offset]
+
+    def skip(self, tag: int) -> None:
+        _, self._offset = self._header(tag)
 
     def skip_optional(self, tag: int) -> None:
         if self._offset < self._end and self._data[self._offset] == tag:

@@ -5,6 +5,7 @@ A finding stops nothing: what is wrong today may be right tomorrow, and the othe
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,6 +55,13 @@ class TrustExamination:
             if problem:
                 yield CredentialFinding(self._where, f"the revocation list of {entry.label}: {problem}")
 
+    def dates(self) -> Iterator[datetime]:
+        """Yield the dates at which the findings change."""
+        for entry in self._lists:
+            yield entry.this_update
+            if entry.next_update is not None:
+                yield entry.next_update
+
     def certifies(self, identity: Identity) -> bool:
         """Return True if a path with right signatures leads from an identity to an anchor."""
         try:
@@ -77,6 +85,13 @@ def identity_findings(
     if refused and (roles or len(refused) == len(_PURPOSES)):
         problems += refused if roles else refused[:1]
     return [CredentialFinding(where, problem, useless=True) for problem in problems]
+
+
+def identity_dates(identity: Identity) -> Iterator[datetime]:
+    """Yield the dates at which the findings about an identity change."""
+    for certificate in map(ParsedCertificate, identity.chain):
+        with contextlib.suppress(HandshakeFailed):
+            yield from (certificate.facts.not_before, certificate.facts.not_after)
 
 
 def _problem_of_usage(leaf: ParsedCertificate, role: Role) -> str:

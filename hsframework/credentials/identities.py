@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa, rsa
 
@@ -28,7 +27,7 @@ from hsframework.credentials.psk import load_psk_file
 from hsframework.credentials.trust import certificates_in, load_trust, system_trust
 from hsframework.errors import ConfigurationError
 from hsframework.interface import Identity, Secret
-from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
+from hsframework.tls.parsing import PARSE_ERRORS, load_certificate, no_warnings
 
 __all__ = ["identity_from_bytes", "load_identity", "load_psk_file", "load_trust", "system_trust"]
 
@@ -123,7 +122,7 @@ def _belongs(key: PrivateKey, leaf: bytes) -> bool:
     form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     try:
         with no_warnings():
-            certified = x509.load_der_x509_certificate(leaf).public_key().public_bytes(*form)
+            certified = load_certificate(leaf).public_key().public_bytes(*form)
         return certified == key.public_key().public_bytes(*form)
     except PARSE_ERRORS:
         return False

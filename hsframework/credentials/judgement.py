@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 from hsframework.credentials.chain import Purpose, verifier_for
 from hsframework.errors import ConfigurationError
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.interface import AuthMode, Identity, Request, Role
+from hsframework.interface import AuthMode, ClientUsage, Identity, Request, Role, Trust
 
+_SUNRPC = "sunrpc"
+"""ALPN of remote procedure calls (RFC 9289 section 4.1)."""
 Verify = Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
 """Verifies the peer's certificates (DER, leaf first): returns the accepted path, or raises HandshakeFailed."""
 
@@ -41,9 +43,19 @@ def judge_for(request: Request) -> Verify:
     except ConfigurationError as error:
         raise HandshakeFailed(Failure.INTERNAL, str(error)) from None
     is_client = request.role is Role.CLIENT
-    purpose = Purpose.SERVER_AUTH if is_client else Purpose.CLIENT_AUTH
+    purpose = _purpose(request, request.trust)
     peer_name = request.peer_name if is_client and not request.any_peer_name else None
     return lambda chain: verifier.verify(chain, purpose=purpose, peer_name=peer_name, now=datetime.now(UTC))
+
+
+def _purpose(request: Request, trust: Trust) -> Purpose:
+    """Return the purpose of the peer's certificate.  The kernel's requests for ``sunrpc`` are those of NFS."""
+    of_nfs = request.kernel_consumer and _SUNRPC in request.alpn
+    if request.role is Role.CLIENT:
+        return Purpose.RPC_SERVER if of_nfs else Purpose.SERVER_AUTH
+    if trust.client_usage is ClientUsage.TLS:
+        return Purpose.TLS_RPC_CLIENT if of_nfs else Purpose.TLS_CLIENT
+    return Purpose.RPC_CLIENT if of_nfs else Purpose.CLIENT_AUTH
 
 
 def client_identities(request: Request) -> tuple[Identity, ...]:

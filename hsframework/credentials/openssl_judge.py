@@ -16,12 +16,13 @@ from datetime import datetime
 from typing import NamedTuple
 
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import crypto
 from OpenSSL._util import lib as _lib
 
 from hsframework.credentials.certificate import ParsedCertificate
 from hsframework.credentials.revocation import RevocationList
-from hsframework.credentials.rules import Purpose
+from hsframework.credentials.rules import Usage
 
 FORMS = {
     79: "an authority of X.509 version 1, which is judged as one without X509_STRICT too",
@@ -46,9 +47,10 @@ _BAD_SIGNATURES = frozenset({
 _OTHER = _lib.X509_V_ERR_APPLICATION_VERIFICATION
 _EXTENDED_CRL_SUPPORT = 0x1000
 _PURPOSES = {
-    Purpose.SERVER_AUTH: _lib.X509_PURPOSE_SSL_SERVER,
-    Purpose.CLIENT_AUTH: _lib.X509_PURPOSE_SSL_CLIENT,
+    ExtendedKeyUsageOID.SERVER_AUTH: _lib.X509_PURPOSE_SSL_SERVER,
+    ExtendedKeyUsageOID.CLIENT_AUTH: _lib.X509_PURPOSE_SSL_CLIENT,
 }
+"""Purposes that OpenSSL knows; it is asked about no other usage, and verifies all else."""
 
 
 class Refusal(NamedTuple):
@@ -62,23 +64,23 @@ class Refusal(NamedTuple):
 def ask(
     path: Sequence[ParsedCertificate],
     *,
-    purpose: Purpose,
+    usage: Usage,
     now: datetime,
     lists: Sequence[Sequence[RevocationList]] = (),
 ) -> Refusal | None:
     """Return None if OpenSSL accepts exactly ``path`` (leaf first, anchor last) ``now``, else its refusal.
 
-    ``lists``: for each certificate below the anchor, the lists that clear it.
+    ``usage``: the extended key usage.  ``lists``: for each certificate below the anchor, the lists that clear it.
     """
     try:
-        certificates = [crypto.load_certificate(crypto.FILETYPE_ASN1, certificate.der) for certificate in path]
+        certificates = [certificate.for_openssl for certificate in path]
     except crypto.Error:
         return Refusal("OpenSSL cannot read a certificate", None)
     shown = [entry.crl for level in lists for entry in level if _is_shown(entry)]
     flags = crypto.X509StoreFlags.PARTIAL_CHAIN | _flags_of_lists(path, lists)
 
     def answer(further: int = 0) -> tuple[int, int, str] | None:
-        return _ask(path, certificates, shown, purpose, now, flags | further)
+        return _ask(path, certificates, shown, usage, now, flags | further)
 
     refused = answer(crypto.X509StoreFlags.X509_STRICT)
     if refused is not None and refused[0] in FORMS:
@@ -108,7 +110,7 @@ def _ask(
     path: Sequence[ParsedCertificate],
     certificates: Sequence[crypto.X509],
     lists: Sequence[x509.CertificateRevocationList],
-    purpose: Purpose,
+    usage: Usage,
     now: datetime,
     flags: int,
 ) -> tuple[int, int, str] | None:
@@ -122,7 +124,8 @@ def _ask(
         store.add_crl(crl)
     store.set_flags(flags)
     store.set_time(now)
-    _lib.X509_STORE_set_purpose(store._store, _PURPOSES[purpose])  # the binding has no method for it
+    if usage in _PURPOSES:
+        _lib.X509_STORE_set_purpose(store._store, _PURPOSES[usage])  # the binding has no method for it
     context = crypto.X509StoreContext(store, certificates[0], certificates[1:-1])
     try:
         accepted = context.get_verified_chain()

@@ -13,12 +13,11 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from hsframework.credentials.certificate import ParsedCertificate, StrongKey
+from hsframework.credentials.certificate import ParsedCertificate, parsed_authority
+from hsframework.credentials.signature import signature_verifies
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.tls.parsing import PARSE_ERRORS
 
 VerifiedChain = tuple[bytes, ...]
 """DER certificates of the accepted path: the leaf first, the anchor last (a single one if the leaf is pinned)."""
@@ -96,7 +95,8 @@ class Search:
             detail = f"more than {MAX_SENT} certificates, or more than {MAX_SENT_BYTES} bytes of them"
             raise HandshakeFailed(Failure.BAD_CERTIFICATE, detail)
         try:
-            certificates = [ParsedCertificate(der) for der in dict.fromkeys(chain)]
+            leaf, *others = dict.fromkeys(chain)
+            certificates = [ParsedCertificate(leaf), *map(parsed_authority, others)]
         except ValueError as error:
             raise HandshakeFailed(Failure.BAD_CERTIFICATE, f"not a DER certificate: {error}") from error
         _ = certificates[0].facts  # raises at once for a leaf that cannot be read
@@ -206,22 +206,9 @@ def _cost_of_verifying_with(issuer: ParsedCertificate) -> float:
 
 def _problem_of_signature(child: ParsedCertificate, issuer: ParsedCertificate) -> HandshakeFailed | None:
     """Return None if the key of ``issuer`` made the signature of ``child``; names are not compared."""
-    signed, key = child.facts.certificate, issuer.facts.certificate.public_key()
-    signature, content = signed.signature, signed.tbs_certificate_bytes
-    try:
-        parameters = signed.signature_algorithm_parameters
-        if isinstance(key, rsa.RSAPublicKey) and isinstance(parameters, padding.AsymmetricPadding):
-            assert signed.signature_hash_algorithm is not None
-            key.verify(signature, content, parameters, signed.signature_hash_algorithm)
-        elif isinstance(key, ec.EllipticCurvePublicKey) and isinstance(parameters, ec.EllipticCurveSignatureAlgorithm):
-            key.verify(signature, content, parameters)
-        elif isinstance(key, StrongKey):
-            key.verify(signature, content)
-        else:
-            return _wrong_signature(child, issuer)
-    except (InvalidSignature, *PARSE_ERRORS):
-        return _wrong_signature(child, issuer)
-    return None
+    signed = child.facts.certificate
+    verifies = signature_verifies(issuer.facts.certificate.public_key(), signed, signed.tbs_certificate_bytes)
+    return None if verifies else _wrong_signature(child, issuer)
 
 
 def _wrong_signature(child: ParsedCertificate, issuer: ParsedCertificate) -> HandshakeFailed:

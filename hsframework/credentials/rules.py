@@ -17,12 +17,26 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from hsframework.credentials.certificate import Facts, ParsedCertificate
 from hsframework.failures import Failure, HandshakeFailed
 
+Usage = x509.ObjectIdentifier
+"""An extended key usage."""
+RPC_TLS_CLIENT = Usage("1.3.6.1.5.5.7.3.33")
+RPC_TLS_SERVER = Usage("1.3.6.1.5.5.7.3.34")
+"""Usages of certificates for remote procedure calls alone (RFC 9289 section 5.2.1)."""
+
 
 class Purpose(enum.Enum):
-    """The extended key usage that the leaf must allow (RFC 5280 section 4.2.1.12)."""
+    """The extended key usages of which a path must allow one (RFC 5280 section 4.2.1.12)."""
 
-    SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
-    CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
+    SERVER_AUTH = (ExtendedKeyUsageOID.SERVER_AUTH,)
+    CLIENT_AUTH = (ExtendedKeyUsageOID.CLIENT_AUTH,)
+    RPC_SERVER = (ExtendedKeyUsageOID.SERVER_AUTH, RPC_TLS_SERVER)
+    """A server of NFS."""
+    RPC_CLIENT = (ExtendedKeyUsageOID.CLIENT_AUTH, RPC_TLS_CLIENT)
+    """A client of NFS."""
+    TLS_CLIENT = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH)
+    """A client whose certificate may be one for servers."""
+    TLS_RPC_CLIENT = (ExtendedKeyUsageOID.CLIENT_AUTH, RPC_TLS_CLIENT, ExtendedKeyUsageOID.SERVER_AUTH)
+    """A client of NFS whose certificate may be one for servers."""
 
 
 def check_readable(path: Sequence[ParsedCertificate]) -> None:
@@ -66,20 +80,24 @@ def check_validity(path: Sequence[ParsedCertificate], now: datetime) -> tuple[da
     return max(c.facts.not_before for c in path), min(c.facts.not_after for c in path)
 
 
-def check_usage(path: Sequence[ParsedCertificate], purpose: Purpose) -> None:
-    """Check basic constraints, path length, key usage and extended key usage.
+def check_usage(path: Sequence[ParsedCertificate], purpose: Purpose) -> Usage:
+    """Check basic constraints, path length, key usage and extended key usage; return the usage that the path allows.
 
-    An extended key usage must list the purpose itself (``anyExtendedKeyUsage`` is not enough), in an authority that
+    An extended key usage must list the usage itself (``anyExtendedKeyUsage`` is not enough), in an authority that
     has one as in the leaf; this is OpenSSL's rule.  Raises ``HandshakeFailed(WRONG_USAGE)``.
     """
     leaf = path[0].facts
     if leaf.key_usage is not None and not leaf.key_usage.digital_signature:
         raise _wrong_usage(leaf, "its key usage has no digitalSignature")
+    left: Sequence[Usage] = purpose.value
     for certificate in path:
         usages = certificate.facts.extended_key_usage
-        if usages is not None and purpose.value not in usages:
+        if usages is not None:
+            left = [usage for usage in left if usage in usages]
+        if not left:
             raise _wrong_usage(certificate.facts, f"its extended key usage has no {purpose.name}")
     check_authorities(path)
+    return left[0]
 
 
 def check_authorities(path: Sequence[ParsedCertificate]) -> None:

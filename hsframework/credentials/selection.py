@@ -13,7 +13,7 @@ from functools import lru_cache
 from cryptography import x509
 
 from hsframework.interface import Identity
-from hsframework.tls.parsing import no_warnings
+from hsframework.tls.parsing import PARSE_ERRORS, load_certificate, no_warnings
 from hsframework.tls.signatures import schemes_for
 
 
@@ -30,6 +30,17 @@ def key_type(identity: Identity) -> str:
     Raises ValueError for a certificate that cannot be read.
     """
     return _read(identity.chain[0]).key_type
+
+
+def read_chain(identity: Identity) -> tuple[x509.Certificate, ...]:
+    """Return an identity's certificates, read without a warning, the leaf first.
+
+    Raises ValueError for one that cannot be read.
+    """
+    try:
+        return tuple(map(load_certificate, identity.chain))
+    except PARSE_ERRORS as error:
+        raise ValueError(f"a certificate cannot be read ({type(error).__name__})") from error
 
 
 def scheme_for(identity: Identity, offered: Iterable[int]) -> int | None:
@@ -63,15 +74,18 @@ def _has_name(identity: Identity, name: str | None) -> bool:
 
 @lru_cache(maxsize=256)
 def _read(der: bytes) -> _Leaf:
-    with no_warnings():
-        certificate = x509.load_der_x509_certificate(der)
-        algorithm = certificate.public_key_algorithm_oid.dotted_string
-        return _Leaf(algorithm, schemes_for(certificate), _dns_names(certificate))
+    try:
+        with no_warnings():
+            certificate = load_certificate(der)
+            algorithm = certificate.public_key_algorithm_oid.dotted_string
+            return _Leaf(algorithm, schemes_for(certificate), _dns_names(certificate))
+    except PARSE_ERRORS as error:
+        raise ValueError(f"the certificate cannot be read ({type(error).__name__})") from error
 
 
 def _dns_names(certificate: x509.Certificate) -> frozenset[str]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except (x509.ExtensionNotFound, *PARSE_ERRORS):
         return frozenset()
     return frozenset(name.lower() for name in names.get_values_for_type(x509.DNSName))

@@ -11,14 +11,12 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
-from cryptography import x509
-
 from hsframework.credentials.certificate import ParsedCertificate
 from hsframework.credentials.files import KEY_LABELS, pem_blocks, read_public
 from hsframework.credentials.revocation import read_list
 from hsframework.errors import ConfigurationError
-from hsframework.interface import CrlCheck, Trust
-from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
+from hsframework.interface import ClientUsage, CrlCheck, Trust
+from hsframework.tls.parsing import PARSE_ERRORS, load_certificate, no_warnings
 
 StrPath = str | os.PathLike[str]
 
@@ -47,7 +45,11 @@ _PKCS12_VERSION = bytes.fromhex("020103")
 
 
 def load_trust(
-    paths: Iterable[StrPath], crl_paths: Iterable[StrPath] = (), *, crl_check: CrlCheck = CrlCheck.IF_PRESENT
+    paths: Iterable[StrPath],
+    crl_paths: Iterable[StrPath] = (),
+    *,
+    crl_check: CrlCheck = CrlCheck.IF_PRESENT,
+    client_usage: ClientUsage = ClientUsage.CLIENT_AUTH,
 ) -> Trust:
     """Load all certificates in ``paths`` (files or directories) as anchors, and the revocation lists in ``crl_paths``.
 
@@ -56,7 +58,7 @@ def load_trust(
     for given in (paths, crl_paths):
         if isinstance(given, str | os.PathLike):  # its letters would be taken for paths
             raise ConfigurationError(f"one path was given, {str(given)!r}: give a list of them")
-    return Trust(anchors=_load(paths, certificates_in), crls=_load(crl_paths, crls_in), crl_check=crl_check)
+    return Trust(_load(paths, certificates_in), _load(crl_paths, crls_in), crl_check, client_usage)
 
 
 def system_trust(candidates: Sequence[StrPath] = SYSTEM_BUNDLES) -> Trust:
@@ -95,7 +97,7 @@ def crls_in(data: bytes, name: str) -> tuple[bytes, ...]:
 
 def _check_certificate(der: bytes, where: str) -> None:
     ParsedCertificate(der)
-    x509.load_der_x509_certificate(der)
+    load_certificate(der)
 
 
 def _check_crl(der: bytes, where: str) -> None:

@@ -19,7 +19,7 @@ The rules for a handshaker:
 The agent owns the fd: a handshaker never closes ``endpoint.socket`` and keeps no reference to it.
 """
 
-from hsframework.interface.credentials import CrlCheck, Identity, PresharedKey, Secret, Trust
+from hsframework.interface.credentials import ClientUsage, CrlCheck, Identity, PresharedKey, Secret, Trust
 from hsframework.interface.endpoint import Endpoint
 from hsframework.interface.gate import AddressValidation, Admission, Gate
 from hsframework.interface.protocol import Handshaker, Protocol
@@ -66,6 +66,7 @@ __all__ = [  # noqa: RUF022
     "Secret",
     "Identity",
     "PresharedKey",
+    "ClientUsage",
     "CrlCheck",
     "Trust",
     "Endpoint",

@@ -74,6 +74,16 @@ class CrlCheck(enum.StrEnum):
     """Refuse it."""
 
 
+class ClientUsage(enum.StrEnum):
+    """Extended key usage that a client's certificate must have, if it has any."""
+
+    CLIENT_AUTH = "client-auth"
+    """clientAuth."""
+    TLS = "tls"
+    """clientAuth or serverAuth.  Public authorities issue certificates for servers alone, which their holders use for
+    both roles."""
+
+
 @dataclass(frozen=True)
 class Trust:
     """The authorities to trust, and their revocations.
@@ -87,11 +97,13 @@ class Trust:
     """DER certificate revocation lists (RFC 5280 section 5)."""
     crl_check: CrlCheck = CrlCheck.IF_PRESENT
     """Treatment of a certificate whose authority has no list here."""
+    client_usage: ClientUsage = ClientUsage.CLIENT_AUTH
+    """Usage that the certificates of clients must have."""
 
     @cached_property
     def digest(self) -> bytes:
         """Return SHA-256 over every item with its length, 32 bytes."""
-        state = hashlib.sha256(self.crl_check.encode())
+        state = hashlib.sha256(f"{self.crl_check} {self.client_usage}".encode())
         for tag, items in ((b"A", self.anchors), (b"R", self.crls)):
             for item in items:
                 state.update(tag + len(item).to_bytes(4, "big"))

@@ -30,6 +30,8 @@ _NUMBERS = {
 }
 _CALLS = ("keyctl", "add_key")
 _FIRST_SIZE = 4096
+_GONE = frozenset("RDNi")
+"""Flags in /proc/keys: revoked, dead, negative, invalidated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +98,20 @@ class KeyTable:
             self._fd = os.open("/proc/keys", os.O_RDONLY | os.O_CLOEXEC)
             weakref.finalize(self, os.close, self._fd)
 
-    def find_keyring(self, name: str) -> int | None:
-        """Find root's keyring, or this user's, with this description.  Returns its serial; None: none can be seen."""
+    def find_keyrings(self, name: str) -> list[int]:
+        """Return the serials of root's keyrings, and of this user's, with this description, that are not revoked.
+
+        There may be several: a module that is loaded anew makes another one, and who has linked the first keeps it.
+        """
         owners = {"0", str(os.geteuid())}
+        found = []
         for line in self._text().splitlines():
             fields = line.split(None, 8)
             if len(fields) < 9 or fields[7] != "keyring" or fields[5] not in owners:
                 continue
-            if fields[8].rpartition(":")[0] == name:
-                return int(fields[0], 16)
-        return None
+            if fields[8].rpartition(":")[0] == name and _GONE.isdisjoint(fields[1]):
+                found.append(int(fields[0], 16))
+        return found
 
     def _text(self) -> str:
         data = b""

@@ -20,7 +20,7 @@ from cryptography.x509.oid import PublicKeyAlgorithmOID
 
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Identity, Secret
-from hsframework.tls.parsing import PARSE_ERRORS, no_warnings
+from hsframework.tls.parsing import PARSE_ERRORS, load_certificate, no_warnings, unreadable
 
 CLIENT_CONTEXT = b"TLS 1.3, client CertificateVerify"
 SERVER_CONTEXT = b"TLS 1.3, server CertificateVerify"
@@ -118,11 +118,11 @@ def verify(leaf: bytes, code: int, signature: bytes, content: bytes) -> None:
     scheme = SCHEMES.get(code)
     try:
         with no_warnings():
-            certificate = x509.load_der_x509_certificate(leaf)
+            certificate = load_certificate(leaf)
             kind = key_kind(certificate)
             key: Any = certificate.public_key()
     except PARSE_ERRORS as error:
-        raise HandshakeFailed(Failure.BAD_CERTIFICATE, f"cannot be read ({type(error).__name__})") from None
+        raise HandshakeFailed(Failure.BAD_CERTIFICATE, unreadable(error)) from None
     if scheme is None or scheme.kind != kind:
         raise HandshakeFailed(Failure.ILLEGAL_PARAMETER, f"signature scheme {code:#06x} does not fit the key")
     try:

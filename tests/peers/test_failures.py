@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from hsframework.errors import HandshakeError
 from hsframework.failures import Failure
 from hsframework.interface import CertificateDemand, Identity, PresharedKey, Role, Secret, Trust
 from tests.support.doors import Door
+from tests.support.long_lists import entry, list_of
 from tests.support.meetings import GNUTLS_PSK, SHA256, SHA384, TIMEOUT, Pki, meeting
 from tests.support.peer_programs import Kind, Setup
 from tests.support.processes import unread
@@ -104,6 +106,21 @@ def revoking(pki: Pki) -> Trust:
     return pki.root.trust(pki.issuing.crl([pki.leaf("good")]), pki.root.crl([pki.retired]), pki.retired.crl())
 
 
+@cache
+def revoking_at_length(pki: Pki) -> Trust:
+    """Return trust with a list of 100,000 entries, 4 MB, whose last is the good certificate."""
+    others = (entry((1 << 120) + number) for number in range(100_000))
+    return pki.root.trust(list_of(pki.issuing, [*others, entry(pki.leaf("good").serial_number)]))
+
+
+def wants_long_list(pki: Pki) -> HandshakeOptions:
+    return pki.client(trust=revoking_at_length(pki))
+
+
+def demands_long_list(pki: Pki) -> HandshakeOptions:
+    return pki.server(trust=revoking_at_length(pki), client_certificate=CertificateDemand.REQUIRE)
+
+
 def wants_revoking(pki: Pki) -> HandshakeOptions:
     return pki.client(trust=revoking(pki))
 
@@ -141,6 +158,7 @@ AS_CLIENT = [
     Row("expired", Failure.EXPIRED, wants(), shows("expired")),
     Row("not yet valid", Failure.EXPIRED, wants(), shows("not yet valid")),
     Row("revoked", Failure.REVOKED, wants_revoking, shows("good")),
+    Row("revoked in a long list", Failure.REVOKED, wants_long_list, shows("good")),
     Row("authority revoked", Failure.REVOKED, wants_revoking, shows("below retired")),
     Row("not for servers", Failure.WRONG_USAGE, wants(), shows("for clients")),
     Row("spoilt signature", Failure.BAD_CERTIFICATE, wants(), shows("spoilt")),
@@ -161,6 +179,7 @@ AS_SERVER = [
     Row("expired", Failure.EXPIRED, demands, shows("expired")),
     Row("not yet valid", Failure.EXPIRED, demands, shows("not yet valid")),
     Row("revoked", Failure.REVOKED, demands_revoking, shows("good")),
+    Row("revoked in a long list", Failure.REVOKED, demands_long_list, shows("good")),
     Row("not for clients", Failure.WRONG_USAGE, demands, shows("for servers")),
     Row("spoilt signature", Failure.BAD_CERTIFICATE, demands, shows("spoilt")),
     Row("our key does not fit", Failure.NO_KEY, serves_without_key, anonymous()),

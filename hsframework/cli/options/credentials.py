@@ -12,7 +12,7 @@ from hsframework.credentials.identities import load_identity
 from hsframework.credentials.psk import load_psk_file, parse_psks
 from hsframework.credentials.trust import load_trust, system_trust
 from hsframework.errors import ConfigurationError
-from hsframework.interface import CrlCheck, Identity, PresharedKey, Trust
+from hsframework.interface import ClientUsage, CrlCheck, Identity, PresharedKey, Trust
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=[check.value for check in CrlCheck],
         default=CrlCheck.IF_PRESENT.value,
         help="require: refuse a certificate whose authority has no revocation list (default: if-present)",
+    )
+    parser.add_argument(
+        "--client-usage",
+        choices=[usage.value for usage in ClientUsage],
+        default=ClientUsage.CLIENT_AUTH.value,
+        help="tls: a client's certificate may be one for servers (default: client-auth)",
     )
     parser.add_argument(
         "--cert",
@@ -90,7 +96,8 @@ def presharedkeys(arguments: argparse.Namespace) -> tuple[PresharedKey, ...]:
 def trust(arguments: argparse.Namespace) -> Trust | None:
     """Load the trust of --ca, --system-trust and --crl; None without any.  Raises ConfigurationError."""
     anchors: tuple[bytes, ...] = system_trust().anchors if arguments.system_trust else ()
-    named = load_trust(arguments.ca or (), arguments.crl or (), crl_check=CrlCheck(arguments.crl_check))
+    check, usage = CrlCheck(arguments.crl_check), ClientUsage(arguments.client_usage)
+    named = load_trust(arguments.ca or (), arguments.crl or (), crl_check=check, client_usage=usage)
     if named.crls and not (anchors or named.anchors):
         raise ConfigurationError("--crl without trust: name authorities with --ca or --system-trust")
     anchors += named.anchors

@@ -10,7 +10,9 @@ from typing import Any
 from cryptography import x509
 
 from hsframework.client import AsyncSession
+from hsframework.credentials.certificate import printable
 from hsframework.errors import HsframeworkError, errno_name
+from hsframework.tls.parsing import PARSE_ERRORS, load_certificate, no_warnings
 
 
 def session_facts(session: AsyncSession, peer_address: str, seconds: float) -> dict[str, Any]:
@@ -46,22 +48,23 @@ def failure_facts(error: HsframeworkError, peer_address: str) -> dict[str, Any]:
 def certificate_facts(der: bytes) -> dict[str, Any]:
     """Return subject, issuer, names and end of validity of a DER certificate."""
     try:
-        certificate = x509.load_der_x509_certificate(der)
-        return {
-            "subject": certificate.subject.rfc4514_string(),
-            "issuer": certificate.issuer.rfc4514_string(),
-            "names": _names(certificate),
-            "not_after": certificate.not_valid_after_utc.isoformat(),
-        }
-    except ValueError as error:
-        return {"unreadable": str(error)}
+        with no_warnings():
+            certificate = load_certificate(der)
+            return {
+                "subject": certificate.subject.rfc4514_string(),
+                "issuer": certificate.issuer.rfc4514_string(),
+                "names": _names(certificate),
+                "not_after": certificate.not_valid_after_utc.isoformat(),
+            }
+    except PARSE_ERRORS as error:
+        return {"unreadable": str(error) or type(error).__name__}
 
 
 def summary(facts: Mapping[str, Any]) -> str:
     """Format the report of a session as one line."""
     if facts["certificates"]:
         leaf = facts["certificates"][0]
-        who = leaf.get("subject") or ", ".join(leaf.get("names", ())) or "an unnamed certificate"
+        who = printable(leaf.get("subject") or ", ".join(leaf.get("names", ()))) or "an unnamed certificate"
     elif facts["psk_identity"] is not None:
         who = f"PSK {facts['psk_identity']}"
     elif facts["public_key"] is not None:

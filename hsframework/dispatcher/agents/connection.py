@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from hsframework.dispatcher.keys.given import GivenTrust
 from hsframework.dispatcher.keys.trusts import TrustFiles
 from hsframework.dispatcher.messages import codec
 from hsframework.dispatcher.policy import PeerCredentials, Policy
@@ -110,7 +111,7 @@ class AgentConnection:
         """Send CANCEL: the request has been completed.  The agent closes its socket and acknowledges."""
         self.channel.send(codec.encode("cancel", {"request-id": request_id, "reason": reason}, flags=NLM_F_ACK))
 
-    def send_trust(self, trust: Trust) -> int:
+    def send_trust(self, trust: Trust | GivenTrust) -> int:
         """Send a trust unless the agent has it already.  Return its trust-id."""
         file = self.service.trusts.file(trust)
         if self._trusts_sent.get(file.number) != file.generation:

@@ -7,14 +7,17 @@ Rules:
 * ACCEPT links the request's keyring into the process keyring and never unlinks it: :meth:`KernelKeys.forget` does,
   right after its keys were read.
 * Configured keyrings (``.nvme``, ``.nfs``) are linked into the process keyring, not into the session's: agents are
-  children and would see them there.  One that is not there at start is looked for when a key is wanted.  It must be
-  root's, or our own: anybody can give a keyring any name that begins with no dot.
+  children and would see them there.  They come with a module and again when it is loaded anew, so they are looked for
+  whenever a key is wanted by its name, and when a key cannot be read by its serial; one that has been revoked is
+  unlinked.  A keyring must be root's, or our own: anybody can give one any name that begins with no dot.
 * A pre-shared key's identity is its whole description.  The kernel's own search matches by prefix, so the keyring is
   listed and compared.  A peer says what is looked for, so keys of the type ``psk`` alone are found: ``.nfs`` holds
   certificates, whose contents are no secret.
 * A peer's certificate becomes a key in the process keyring, so that DONE can name it; it is taken out again when DONE
-  is acknowledged, since key quotas are small.  The kernel parses it, and loads the algorithms of its signature, from a
-  root filesystem that may hang by then: so those of our own certificates and authorities are used once at start.
+  is acknowledged, since key quotas are small.  One that the kernel does not parse, or that no key has room for, is
+  named by a key with its digest: the kernel's server of NFS counts the keys, and reads none.  The kernel parses it, and
+  loads the algorithms of its signature, from a root filesystem that may hang by then: so those of our own certificates
+  and authorities are used once at start.
 
 Agents never see a keyring: they get the bytes.
 """
@@ -37,6 +40,7 @@ from hsframework.interface import Identity, PresharedKey, Secret
 from hsframework.process import keyctl
 
 _log = structlog.get_logger("hsframework.dispatcher")
+NFS_KEYRING = ".nfs"
 _CERTIFICATE_TYPES = ("asymmetric", "user")
 _PSK_TYPE = "psk"
 
@@ -56,26 +60,39 @@ class KernelKeys:
                 "sandbox, or set kernel.enabled = false"
             ) from None
         self._table = keyctl.KeyTable()
+        self._names = tuple(keyrings)
         self._keyrings: list[int] = []
-        self._missing = list(keyrings)
+        self._refused: set[int] = set()
+        """Serials that could not be linked, which has been logged."""
         self._held: Counter[int] = Counter()
-        self.link_keyrings()
-        if self._missing:
-            _log.info("keyrings are not there yet", keyrings=self._missing)
+        missing = [name for name in self._names if not self._link(name)]
+        if missing:
+            _log.info("keyrings are not there yet", keyrings=missing)
 
     def link_keyrings(self) -> None:
-        """Link the configured keyrings that have appeared since: a module makes its own when it is loaded."""
-        for name in tuple(self._missing):
-            serial = int(name) if name.isdecimal() else self._table.find_keyring(name)
-            if serial is None:
+        """Link the configured keyrings that have appeared since, and unlink those that have been revoked."""
+        for ring in tuple(self._keyrings):
+            if _is_gone(ring):
+                self._keyrings.remove(ring)
+                with contextlib.suppress(OSError):
+                    keyctl.unlink(ring, self._process)
+        for name in self._names:
+            self._link(name)
+
+    def _link(self, name: str) -> bool:
+        """Link the keyrings of a name.  Return True if there is one, whether it can be used or not."""
+        serials = [int(name)] if name.isdecimal() else self._table.find_keyrings(name)
+        for serial in serials:
+            if serial in self._keyrings or serial in self._refused:
                 continue
-            self._missing.remove(name)
             try:
                 keyctl.link(serial, self._process)
             except OSError as error:
+                self._refused.add(serial)
                 _log.warning("a keyring cannot be used", keyring=name, reason=error.strerror)
             else:
                 self._keyrings.append(serial)
+        return bool(serials)
 
     def identity(self, certificate: int, private_key: int) -> Identity:
         """Return a certificate and its private key, by their serials.
@@ -83,7 +100,7 @@ class KernelKeys:
         Raises HandshakeFailed with NO_KEY or SHORTAGE.
         """
         try:
-            return identity_from_bytes(keyctl.read(certificate), keyctl.read(private_key))
+            return identity_from_bytes(self._read(certificate), self._read(private_key))
         except OSError as error:
             raise _unreadable(f"keys {certificate} and {private_key}", error) from None
         except ConfigurationError as error:
@@ -92,12 +109,22 @@ class KernelKeys:
     def psk(self, serial: int) -> PresharedKey:
         """Return a pre-shared key by its serial.  Raises HandshakeFailed with NO_KEY or SHORTAGE."""
         try:
+            payload = self._read(serial)
             description = keyctl.describe(serial).description
-            payload = keyctl.read(serial)
         except OSError as error:
             raise _unreadable(f"key {serial}", error) from None
         identity = description.encode("utf-8", "surrogateescape")
         return PresharedKey(identity, Secret(payload), hash_of_nvme_identity(identity) or "sha256")
+
+    def _read(self, serial: int) -> bytes:
+        """Return a key's payload; it may be in a keyring that has appeared since.  Raises OSError."""
+        try:
+            return keyctl.read(serial)
+        except OSError as error:
+            if is_shortage(error):
+                raise
+        self.link_keyrings()
+        return keyctl.read(serial)
 
     def find_psk(self, identity: bytes, keyring: int | None = None) -> tuple[PresharedKey, int] | None:
         """Return the key whose identity is exactly this, and its serial, or None.
@@ -115,6 +142,14 @@ class KernelKeys:
                         if (found.type, found.description) == (_PSK_TYPE, wanted):
                             return self.psk(serial), serial
         return None
+
+    def may_be_nfs(self, keyring: int | None) -> bool:
+        """Return True for the keyring of a request that may be one of NFS: ``.nfs``, or none at all."""
+        if not keyring:
+            return True
+        with contextlib.suppress(OSError):
+            return keyctl.describe(keyring).description == NFS_KEYRING
+        return False
 
     def hold(self, keyring: int | None) -> None:
         """Count a request's keyring, which ACCEPT has linked; several requests may have the same."""
@@ -138,16 +173,18 @@ class KernelKeys:
 
         Raises OSError if memory is short.
         """
-        description = f"hsframework peer {hashlib.sha256(der).hexdigest()[:32]}"
-        for kind in _CERTIFICATE_TYPES:
+        digest = hashlib.sha256(der).digest()
+        description = f"hsframework peer {digest.hex()[:32]}"
+        # A key of the type "user" has 32,767 bytes at most.
+        for kind, payload in (*((kind, der) for kind in _CERTIFICATE_TYPES), ("user", digest)):
             try:
-                return keyctl.add(kind, description, der, self._process)
+                return keyctl.add(kind, description, payload, self._process)
             except OSError as error:
                 if is_shortage(error):
                     raise
                 if error.errno == errno.EDQUOT:
                     break
-        _log.error("the kernel takes no key for a peer's certificate; it will not be seen as authenticated")
+        _log.error("the kernel takes no key for a peer's certificate; a server's request fails for it")
         return None
 
     def practise(self, certificates: Iterable[bytes]) -> None:
@@ -160,6 +197,14 @@ class KernelKeys:
         """Remove the key of a peer's certificate."""
         with contextlib.suppress(OSError):
             keyctl.unlink(serial, self._process)
+
+
+def _is_gone(keyring: int) -> bool:
+    try:
+        keyctl.members(keyring)
+    except OSError as error:
+        return error.errno in (errno.EKEYREVOKED, errno.ENOKEY, errno.EKEYEXPIRED)
+    return False
 
 
 def _no_key(detail: str) -> HandshakeFailed:

@@ -14,10 +14,13 @@ import os
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from hsframework.dispatcher.keys.given import GivenTrust
 from hsframework.interface import Trust
 from hsframework.local.trustfile import create_trust_file
 
 SLOTS = 64
+GIVEN_SLOTS = 4
+"""Slots of the trusts that consumers bring in files: agents keep what a slot holds, up to 64 MiB of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +41,40 @@ class TrustFile:
 
 
 class TrustFiles:
-    """Memfds of the trusts in use, one for each content."""
+    """Memfds of the trusts in use, one for each content.  Those of consumers have slots of their own."""
 
-    def __init__(self, slots: int = SLOTS) -> None:
-        self._slots = slots
+    def __init__(self, slots: int = SLOTS, given_slots: int = GIVEN_SLOTS) -> None:
+        self._own = _Slots(1, slots)
+        self._given = _Slots(slots + 1, given_slots)
+
+    def file(self, trust: Trust | GivenTrust) -> TrustFile:
+        """Return the file of a trust, made if there is none yet.  Raises OSError."""
+        return (self._given if isinstance(trust, GivenTrust) else self._own).file(trust)
+
+    def close(self) -> None:
+        """Close every memfd."""
+        for slots in (self._own, self._given):
+            slots.close()
+
+
+class _Slots:
+    """``most`` slots with numbers from ``first`` on."""
+
+    def __init__(self, first: int, most: int) -> None:
+        self._first = first
+        self._most = most
         self._files: OrderedDict[bytes, TrustFile] = OrderedDict()
         self._generation = 0
 
-    def file(self, trust: Trust) -> TrustFile:
-        """Return the file of a trust, made if there is none yet.  Raises OSError."""
+    def file(self, trust: Trust | GivenTrust) -> TrustFile:
         found = self._files.get(trust.digest)
         if found is not None:
             self._files.move_to_end(trust.digest)
             return found
         # Before a slot is emptied: it may fail for want of memory.
         fd, size, mapping = _created(trust)
-        number = len(self._files) + 1
-        if number > self._slots:
+        number = self._first + len(self._files)
+        if len(self._files) == self._most:
             _, oldest = self._files.popitem(last=False)
             number = oldest.number
             oldest.close()
@@ -63,13 +83,14 @@ class TrustFiles:
         return file
 
     def close(self) -> None:
-        """Close every memfd."""
         while self._files:
             self._files.popitem()[1].close()
 
 
-def _created(trust: Trust) -> tuple[int, int, mmap.mmap | None]:
+def _created(trust: Trust | GivenTrust) -> tuple[int, int, mmap.mmap | None]:
     """Create a trust file; return its fd, its size and its mapping.  Raises OSError."""
+    if isinstance(trust, GivenTrust):
+        return os.dup(trust.fd), trust.size, None
     fd, size = create_trust_file(trust)
     try:
         return fd, size, _mapped(fd, size)

@@ -9,28 +9,40 @@ Only the dispatcher reads key files.  An agent gets the bytes that one request n
 from __future__ import annotations
 
 import errno
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import structlog
 
 from hsframework.configuration.files import stamps
 from hsframework.configuration.settings import Configuration, Profile, TrustSettings
-from hsframework.credentials.findings import CredentialFinding, TrustExamination, identity_findings
+from hsframework.credentials.findings import CredentialFinding, TrustExamination, identity_dates, identity_findings
 from hsframework.credentials.identities import load_identity
 from hsframework.credentials.psk import load_psk_file
 from hsframework.credentials.trust import load_trust, system_trust
 from hsframework.dispatcher.policy import group_id
 from hsframework.errors import ConfigurationError, RequestRefused
-from hsframework.interface import AuthMode, CertificateDemand, CrlCheck, Identity, PresharedKey, Role, Secret, Trust
+from hsframework.interface import (
+    AuthMode,
+    CertificateDemand,
+    ClientUsage,
+    CrlCheck,
+    Identity,
+    PresharedKey,
+    Role,
+    Secret,
+    Trust,
+)
 from hsframework.tls.priorities import MAX_LENGTH
 
 DEFAULT_PROFILE = "default"
 _OWN = frozenset(
-    ("identity", "psk", "trust-anchor", "crl", "crl-check", "client-certificate", "alpn", "tls-priorities")
+    ("identity", "psk", "trust-anchor", "trust-id", "crl", "crl-check", "client-certificate", "alpn", "tls-priorities")
 )
 """Attributes that a consumer may bring in place of its profile's; of TLS policies, beside it."""
 
@@ -78,6 +90,8 @@ class Vault:
         self._profiles = configuration.profiles
         self._resolved: dict[str | None, Credentials] = {}
         self._before = before
+        self._found: tuple[tuple[int, int], list[CredentialFinding]] | None = None
+        """The findings, and the numbers of dates before and until the moment for which they were computed."""
         self.faults: dict[Part, str] = {}
         self._loaded: dict[Part, Any] = {}
         groups = frozenset(group_id(group, "key-groups") for group in configuration.key_groups)
@@ -158,7 +172,16 @@ class Vault:
         )
 
     def findings(self, now: datetime) -> list[CredentialFinding]:
-        """Return what does not serve ``now``: certificates and revocation lists, by the tables that name them."""
+        """Return what does not serve ``now``: certificates and revocation lists, by the tables that name them.
+
+        They are computed again when a date of a certificate or of a list has passed since: metrics ask often.
+        """
+        passed = bisect_left(self._dates, now), bisect_right(self._dates, now)
+        if self._found is None or self._found[0] != passed:
+            self._found = passed, self._findings(now)
+        return self._found[1]
+
+    def _findings(self, now: datetime) -> list[CredentialFinding]:
         found = [finding for examination in self._examined.values() for finding in examination.findings(now)]
         roles: dict[str, set[Role]] = {}
         identities = self.identities()
@@ -172,6 +195,15 @@ class Vault:
         for own, identity in identities.items():
             found += identity_findings(f"identities.{own}", identity, tuple(roles.get(own, ())), now)
         return found
+
+    @cached_property
+    def _dates(self) -> list[datetime]:
+        """The dates at which findings change, in order."""
+        dates = chain(
+            *(examination.dates() for examination in self._examined.values()),
+            *map(identity_dates, self.identities().values()),
+        )
+        return sorted(dates)
 
     @cached_property
     def _examined(self) -> dict[str, TrustExamination]:
@@ -274,7 +306,8 @@ def auth_mode_of_keys(given: Credentials, role: Role) -> AuthMode:
 
 
 def _load_trust(settings: TrustSettings) -> Trust:
-    own = load_trust(settings.bundle, settings.crl, crl_check=CrlCheck(settings.crl_check))
+    check, usage = CrlCheck(settings.crl_check), ClientUsage(settings.client_usage)
+    own = load_trust(settings.bundle, settings.crl, crl_check=check, client_usage=usage)
     if not settings.system:
         return own
     return replace(own, anchors=own.anchors + system_trust().anchors)

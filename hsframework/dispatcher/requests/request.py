@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from hsframework.dispatcher.custody import Custody
+from hsframework.dispatcher.keys.given import GivenTrust
 from hsframework.dispatcher.messages import Parameters
 from hsframework.dispatcher.offload import Offload
 from hsframework.dispatcher.policy import PeerCredentials
@@ -117,7 +118,7 @@ class Submission:
     timeout: float
     """Seconds that the agent has."""
     parameters: Parameters = field(repr=False)
-    trust: Trust | None = None
+    trust: Trust | GivenTrust | None = None
     psk_lookup: Callable[[bytes], PresharedKey | None] = no_key
     """Returns the key that PSK-LOOKUP finds."""
     urgency: int = 0

@@ -19,6 +19,7 @@ import structlog
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.connections import Listener
 from hsframework.dispatcher.custody import Custody
+from hsframework.dispatcher.keys.given import GivenTrust, GivenTrusts
 from hsframework.dispatcher.keys.vault import Vault, auth_mode_of, auth_mode_of_keys, brings_nothing, role_of
 from hsframework.dispatcher.messages import codec, parameters
 from hsframework.dispatcher.overview import overview
@@ -60,6 +61,7 @@ class LocalSource:
         self.vault = vault
         self.timeouts = configuration.timeouts
         self.loop = loop
+        self.trusts = GivenTrusts(dispatcher.close_fd)
         self.status: Callable[[], str] = lambda: "{}"
         """The state of the service, as a JSON object."""
         self.listener = Listener(
@@ -127,6 +129,8 @@ class ConsumerConnection:
         self._source = source
         self._requests: dict[int, PendingRequest] = {}
         self._agreed: dict[bytes, Submission] = {}
+        self._trust: tuple[int, GivenTrust] | None = None
+        """The trust that the consumer brought in a file, with its number."""
         self._privileged = source.policy.is_privileged(peer)
         # What a user sends may be the last copy of a socket whose closing blocks.
         self._close_fd = os.close if self._privileged else source.dispatcher.close_fd
@@ -156,6 +160,10 @@ class ConsumerConnection:
             values = None
             if submission is None:
                 message = codec.decode(data)
+                if message.operation == "trust":
+                    handed, fd = fd, None
+                    self._take_trust(message.values, handed)
+                    return
                 if message.operation != "submit":
                     self._other(message)
                     return
@@ -191,6 +199,29 @@ class ConsumerConnection:
             custody.release()
             raise
 
+    def _take_trust(self, values: Mapping[str, Any], fd: int | None) -> None:
+        if fd is None:
+            raise RequestRefused("a trust comes in a file that is attached", errno=errno.EBADF)
+        self._trust = None  # its number must not stand for what it was
+        try:
+            self._source.policy.check_submit(self.peer, None)
+        except RequestRefused:
+            self._close_fd(fd)
+            raise
+        given = self._source.trusts.take(fd, values.get("size", 0), self.peer.uid)
+        self._trust = values.get("trust-id", 0), given
+
+    def _named_trust(self, values: Mapping[str, Any]) -> GivenTrust | None:
+        """Return the trust that a submit names by its number, None if it names none.  Raises RequestRefused."""
+        number = values.get("trust-id")
+        if number is None:
+            return None
+        if self._trust is None or self._trust[0] != number:
+            raise RequestRefused(f"trust {number} did not come over this link", errno=errno.ENOENT)
+        if not {"trust-anchor", "crl", "crl-check"}.isdisjoint(values):
+            raise RequestRefused("a submit brings a trust or names one, not both", errno=errno.EINVAL)
+        return self._trust[1]
+
     def _remember(self, asked: bytes, submission: Submission) -> None:
         """Keep a submission for the next submit in the same words.
 
@@ -225,7 +256,7 @@ class ConsumerConnection:
             group=values.get("group", ""),
             timeout=source.timeout(values, role),
             parameters=parameters(asked, given, role, auth_mode, source=source.name, user=self.peer.uid),
-            trust=given.trust,
+            trust=self._named_trust(values) or given.trust,
             psk_lookup=given.find_psk if auth_mode is AuthMode.PSK and role is Role.SERVER else no_key,
             urgency=urgency,
         )
@@ -256,6 +287,7 @@ class ConsumerConnection:
 
     def _gone(self, error: Exception | None) -> None:
         self._source.listener.closed(self)
+        self._trust = None
         requests, self._requests = self._requests, {}
         for request in requests.values():
             self._source.dispatcher.consumer_gone(request)

@@ -16,10 +16,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import cryptography.hazmat.primitives.serialization  # noqa: F401  pyOpenSSL imports it when a certificate is first used
-from cryptography import x509
 from OpenSSL import SSL, crypto
 
-from hsframework.credentials.selection import key_type
+from hsframework.credentials.selection import key_type, read_chain
 from hsframework.errors import ConfigurationError
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import CertificateDemand, Identity, Request, Role
@@ -175,8 +174,8 @@ def _load_identities(context: SSL.Context, identities: Sequence[Identity]) -> No
         if len(identities) == 1:
             context.set_mode(MODE_NO_AUTO_CHAIN)
             _load_leaf(context, identities[0])
-            for der in identities[0].chain[1:]:
-                context.add_extra_chain_cert(x509.load_der_x509_certificate(der))
+            for certificate in read_chain(identities[0])[1:]:
+                context.add_extra_chain_cert(certificate)
         elif identities:
             _load_several(context, identities)
     except (SSL.Error, crypto.Error, ValueError, IndexError) as error:
@@ -203,6 +202,6 @@ def _load_several(context: SSL.Context, identities: Sequence[Identity]) -> None:
 
 
 def _load_leaf(context: SSL.Context, identity: Identity) -> None:
-    context.use_certificate(x509.load_der_x509_certificate(identity.chain[0]))
+    context.use_certificate(read_chain(identity)[0])
     use_private_key(context, identity.private_key.reveal())
     context.check_privatekey()

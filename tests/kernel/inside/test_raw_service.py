@@ -17,7 +17,7 @@ import pytest
 
 from hsframework.testing.network import udp_pair
 from tests.kernel import raw
-from tests.kernel.house import End, House, house
+from tests.kernel.house import ROOT, End, House, house
 from tests.kernel.machine import add_key, debian, describe_key, load
 from tests.kernel.raw import Outcome, Submission, submitted
 from tests.kernel.raw_house import (
@@ -137,6 +137,49 @@ def test_certificates(
         talk(pair[0])
         peer.result(20)
         until(lambda: _is_gone(outcome.peers[0]), "the peer's certificate is a key no more")
+
+
+def test_drbds_pattern(service: House, pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+    """Two sockets at once, both roles, with a keyring that has the certificate and the key, and no protocol by ALPN.
+
+    So DRBD asks, from 9.2.6 on: without a timeout, and with certificates that the service's files do not have.
+    """
+    ring = int(debian("keyctl", "newring", "drbd", "@u"))
+    context = peer_context(tmp_path, server=True)
+    context.set_alpn_protocols(["sunrpc"])
+    spoken: list[str | None] = []
+
+    def peer(sock: socket.socket) -> None:
+        sock.settimeout(20)
+        with context.wrap_socket(sock.dup(), server_side=True) as session:
+            spoken.append(session.selected_alpn_protocol())
+
+    try:
+        own = ROOT.issue(["server.test"])
+        certificate = add_key("user", "drbd certificate", own.certificate_pem, ring)
+        key = add_key("user", "drbd key", own.private_key_pem, ring)
+        asked = {"auth": raw.X509, "service": raw.KERNEL_TLS, "keyring": ring, "peername": "server.test"}
+        named = {**asked, "certificate": certificate, "private_key": key}
+        with contextlib.ExitStack() as opened:
+            pairs = opened.enter_context(tcp_pairs(2))
+            requests = [
+                opened.enter_context(submitted(sock, role=role, **named))
+                for pair in pairs
+                for sock, role in zip(pair, (raw.CLIENT, raw.SERVER), strict=True)
+            ]
+            for request in requests:
+                outcome = request.outcome()
+                assert (outcome.status, len(outcome.peers)) == (0, 1)
+            for near, far in pairs:
+                near.send(b"through TLS")
+                assert far.recv(100) == b"through TLS"
+        with tcp_pairs() as ((near, far),), submitted(near, **named) as request:
+            shown = pool.submit(peer, far)
+            assert request.outcome().status == 0
+            shown.result(20)
+        assert spoken == [None]
+    finally:
+        debian("keyctl", "unlink", str(ring), "@u")
 
 
 def _is_gone(serial: int) -> bool:

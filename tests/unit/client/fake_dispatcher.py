@@ -58,6 +58,7 @@ class FakeDispatcher:
         self.directory = directory
         self.path = directory / "consumer.sock"
         self.on_submit = on_submit
+        self.on_trust: Callable[[Submission], None] = lambda _: None
         self.seen: queue.SimpleQueue[Submission] = queue.SimpleQueue()
         self.connections: list[socket.socket] = []
         self.gone: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
@@ -120,6 +121,8 @@ class FakeDispatcher:
         if submission.message.operation == "submit":
             with contextlib.suppress(OSError):
                 self.on_submit(submission)
+        elif submission.message.operation == "trust":
+            self.on_trust(submission)
         elif submission.message.operation in STATE:
             name = submission.message.operation
             with contextlib.suppress(OSError):

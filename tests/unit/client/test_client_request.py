@@ -9,8 +9,19 @@ import pytest
 
 from hsframework.client import HandshakeOptions
 from hsframework.client.submits import Submits, encode_submit
+from hsframework.client.trusts import LARGE
 from hsframework.errors import ConfigurationError, MessageError, RequestRefused
-from hsframework.interface import AuthMode, CertificateDemand, CrlCheck, Identity, PresharedKey, Role, Secret, Trust
+from hsframework.interface import (
+    AuthMode,
+    CertificateDemand,
+    ClientUsage,
+    CrlCheck,
+    Identity,
+    PresharedKey,
+    Role,
+    Secret,
+    Trust,
+)
 from hsframework.local.packets import MAX_PACKET
 from hsframework.netlink.messages import without_sequence
 from hsframework.netlink.spec import builtin_specification
@@ -35,6 +46,7 @@ OPTIONS: dict[str, Any] = {
     "tls_priorities": "SECURE192",
 }
 """A value for each field that a server has."""
+LARGE_TRUST = Trust((b"root",), (bytes(LARGE),), CrlCheck.REQUIRE)
 CLIENT_ALONE = {"peername": "server.example", "any-peer-name": True}
 
 
@@ -127,7 +139,9 @@ def test_every_field_and_every_attribute_is_tried() -> None:
     """A new field of the options, or attribute of ``submit``, has its line in the test above, and in the message."""
     fields = {field.name for field in dataclasses.fields(HandshakeOptions)}
     assert {*OPTIONS, "peer_name", "any_peer_name"} == fields, "say the new field in OPTIONS"
-    values = {**HandshakeOptions(**OPTIONS).submit_values(b"own"), **CLIENT_ALONE}
+    large = HandshakeOptions(trust=LARGE_TRUST, any_peer_name=True).submit_values()
+    assert large.keys().isdisjoint({"trust-anchor", "crl", "crl-check"})
+    values = {**HandshakeOptions(**OPTIONS).submit_values(b"own"), **CLIENT_ALONE, **large}
     assert values.keys() == builtin_specification("local").operations["submit"].request
 
 
@@ -153,8 +167,8 @@ def test_timeout_is_at_least_a_millisecond() -> None:
 
 
 def test_a_request_too_large_for_a_message_is_refused() -> None:
-    """Many anchors: the text says how many bytes, and what to do instead."""
-    options = HandshakeOptions(trust=Trust(tuple(bytes(60000) for _ in range(4))), any_peer_name=True)
+    """Many keys: the text says how many bytes, and what to do instead."""
+    options = HandshakeOptions(psks=tuple(PresharedKey(bytes(60000), Secret(b"key")) for _ in range(4)))
     with pytest.raises(RequestRefused, match=f"{MAX_PACKET} fit into one.*name a profile") as caught:
         encode_submit(options, None)
     assert caught.value.errno_name == "EMSGSIZE"
@@ -162,8 +176,26 @@ def test_a_request_too_large_for_a_message_is_refused() -> None:
 
 def test_an_item_too_large_for_an_attribute_is_refused() -> None:
     """One certificate of more than 64 KiB is named by its attribute."""
-    with pytest.raises(RequestRefused, match="trust-anchor"):
-        encode_submit(HandshakeOptions(trust=Trust((bytes(70000),)), any_peer_name=True), None)
+    with pytest.raises(RequestRefused, match="certificate"):
+        encode_submit(HandshakeOptions(identities=(Identity((bytes(70000),), Secret(b"key")),)), None)
+
+
+def test_an_unusual_trust_is_named_too() -> None:
+    """A submit has no attribute for the usage of clients' certificates, which the file has."""
+    trust = Trust((b"root",), client_usage=ClientUsage.TLS)
+    options = HandshakeOptions(trust=trust, role=Role.SERVER, client_certificate=CertificateDemand.REQUIRE)
+    values = CODEC.decode(encode_submit(options, None)).values
+    assert values["trust-id"]
+    assert "trust-anchor" not in values
+
+
+@pytest.mark.parametrize("size", [LARGE - 1, LARGE])
+def test_a_large_trust_is_named_and_not_brought(size: int) -> None:
+    """From 64 KiB on a submit has the number of the trust alone; below it, all that the trust has."""
+    trust = Trust((b"root",), (bytes(size - 4),), CrlCheck.REQUIRE)
+    values = CODEC.decode(encode_submit(HandshakeOptions(trust=trust, any_peer_name=True), None)).values
+    assert ("trust-id" in values) is (size >= LARGE)
+    assert ("crl" in values) is ("crl-check" in values) is ("trust-anchor" in values) is (size < LARGE)
 
 
 def test_options_do_not_show_secrets() -> None:

@@ -462,6 +462,23 @@ def test_caches_are_bounded(root: Authority, monkeypatch: pytest.MonkeyPatch) ->
     assert verifier_for(trusts[0]) is not kept[0]
 
 
+def test_caches_are_bounded_in_bytes(root: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest chains and verifiers go when their bytes are above the bound; the last verifier stays."""
+    leaf = root.issue([f"host{number}.example.org" for number in range(6)])
+    verifier = ChainVerifier(Trust((root.certificate,)))
+    size = len(leaf.certificate) + len(root.certificate)
+    monkeypatch.setattr(chain_module, "MAX_CACHED_BYTES", 2 * size)
+    for number in (0, 1, 0, 2, 3):
+        verifier.verify(leaf.chain, purpose=Purpose.SERVER_AUTH, peer_name=f"host{number}.example.org", now=now())
+    assert [key[2] for key in verifier._cache] == ["host2.example.org", "host3.example.org"]
+    assert verifier._cached_bytes == 2 * size
+    monkeypatch.setattr(chain_module, "MAX_VERIFIERS_BYTES", len(root.certificate))
+    trusts = [Trust((root.certificate,)), Trust((leaf.certificate,)), Trust((root.certificate, leaf.certificate))]
+    kept = [verifier_for(trust) for trust in trusts]
+    assert verifier_for(trusts[2]) is kept[2]
+    assert verifier_for(trusts[1]) is not kept[1]
+
+
 def test_anchors_are_parsed_when_needed(root: Authority) -> None:
     """Of a large trust only the anchors with the name of an issuer are parsed."""
     others = tuple(Authority(f"Other {n}").certificate for n in range(20))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from hsframework.configuration.settings import Configuration, IdentitySettings, Profile, TrustSettings
-from hsframework.credentials.findings import TrustExamination, identity_findings
+from hsframework.credentials.findings import CredentialFinding, TrustExamination, identity_findings
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.interface import Role, Trust
 from hsframework.testing.certificates import CLIENT, SERVER, Authority, to_pem
@@ -93,3 +94,32 @@ def test_the_vault_names_the_tables(tmp_path: Path) -> None:
     assert "profiles.p trusts 'ours'" in found[1].detail
     certified = replace(configuration, trust={"ours": TrustSettings(bundle=(OTHER.write(tmp_path, "other"),))})
     assert not Vault(certified).findings(NOW)
+
+
+def test_metrics_compute_nothing_until_a_date_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Findings are computed once, and again at each date of a certificate or of a list, as if computed each time."""
+    ends = [NOW + timedelta(days=days) for days in (1, 2, 3)]
+    files = ROOT.issue(["a.example"], not_before=ends[0], not_after=ends[2]).write(tmp_path)
+    (tmp_path / "crl").write_bytes(to_pem(ROOT.crl(next_update=ends[1]), "X509 CRL"))
+    configuration = replace(
+        Configuration(),
+        identities={"web": IdentitySettings(certificate=files.certificate, private_key=files.private_key)},
+        trust={"ours": TrustSettings(bundle=(ROOT.write(tmp_path),), crl=(tmp_path / "crl",))},
+        profiles={"p": Profile(identities=("web",), trust="ours")},
+    )
+    vault = Vault(configuration)
+    computed: list[datetime] = []
+    examine = TrustExamination.findings
+
+    def findings(examination: TrustExamination, now: datetime) -> Iterator[CredentialFinding]:
+        computed.append(now)
+        return examine(examination, now)
+
+    monkeypatch.setattr(TrustExamination, "findings", findings)
+    shown = []
+    for day in (0.0, 0.5, 1.5, 1.9, 2.5, 2.6, 3.5, 9, 0.1):
+        now = NOW + timedelta(days=day)
+        assert vault.findings(now) == Vault(configuration)._findings(now)
+        shown.append(len(vault.findings(now)))
+    assert shown == [1, 1, 0, 0, 1, 1, 2, 2, 1]
+    assert len(computed) == 9 + 5

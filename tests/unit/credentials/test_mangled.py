@@ -8,7 +8,7 @@ from cryptography import x509
 from hypothesis import given, strategies as st
 
 from hsframework.credentials.chain import ChainVerifier, Purpose
-from hsframework.credentials.der import certificate_names, crl_issuer
+from hsframework.credentials.der import certificate_names, list_parts
 from hsframework.errors import ConfigurationError
 from hsframework.failures import HandshakeFailed
 from hsframework.interface import Trust
@@ -106,8 +106,8 @@ def test_readers_at_every_length() -> None:
     certificate, issuer = LEAF.certificate, ISSUING.subject.public_bytes()
     subject = x509.load_der_x509_certificate(certificate).subject.public_bytes()
     assert certificate_names(certificate) == (issuer, subject)
-    assert crl_issuer(CRL) == issuer
-    for reader, data in ((certificate_names, certificate), (crl_issuer, CRL)):
+    assert list_parts(CRL).issuer == issuer
+    for reader, data in ((certificate_names, certificate), (list_parts, CRL)):
         for length in range(len(data)):
             try:
                 reader(data[:length])

@@ -17,7 +17,7 @@ from cryptography import x509
 
 from hsframework.credentials.certificate import ParsedCertificate
 from hsframework.credentials.chain import Purpose, verify_chain
-from hsframework.credentials.der import crl_issuer
+from hsframework.credentials.der import list_parts
 from hsframework.credentials.distinguished import comparable
 from hsframework.credentials.paths import MAX_SENT
 from hsframework.errors import HsframeworkError
@@ -62,7 +62,7 @@ def certificates() -> dict[str, ParsedCertificate]:
 def lists() -> tuple[tuple[bytes, bytes], ...]:
     """Return issuer and content of each list."""
     contents = [path.read_bytes() for path in sorted((DATA / "crls").glob("*.crl"))]
-    return tuple((comparable(crl_issuer(der)), der) for der in contents)
+    return tuple((comparable(list_parts(der).issuer), der) for der in contents)
 
 
 def names() -> list[str]:

@@ -241,7 +241,7 @@ def test_lists_may_be_required(root: Authority) -> None:
 
 
 def test_serial_numbers_that_share_their_end(root: Authority) -> None:
-    """The index by the end of a serial number does not revoke a certificate that has the same end."""
+    """A certificate whose serial number has the same end as a revoked one is not revoked."""
     leaf, revoked = root.issue(serial_number=(5 << 64) + 9), root.issue(serial_number=(6 << 64) + 9)
     trust = root.trust(root.crl([revoked]))
     assert outcome(leaf, trust) is None

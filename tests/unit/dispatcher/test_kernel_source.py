@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -21,8 +22,8 @@ from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.planted import session_planted
 from hsframework.dispatcher.requests import success
-from hsframework.dispatcher.requests.request import Outcome
-from hsframework.dispatcher.sources.kernel.request import KernelRequests
+from hsframework.dispatcher.requests.request import Outcome, PendingRequest, no_key
+from hsframework.dispatcher.sources.kernel.request import KernelOrigin, KernelRequests
 from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending
 from hsframework.errors import ConfigurationError
 from hsframework.failures import Failure, HandshakeFailed
@@ -32,7 +33,7 @@ from hsframework.process import keyctl
 from hsframework.process.kept import Kept
 from hsframework.testing.certificates import Authority, Credential
 from tests.support.house import Peer, connected_pair, house
-from tests.support.played_kernel import CLIENT, GROUP, GROUPS, OTHER, PSK_CLIENT, Keys, Stage, stage
+from tests.support.played_kernel import CLIENT, GROUP, GROUPS, NFS, OTHER, PSK_CLIENT, Keys, Stage, stage
 
 
 async def test_sockets_are_open_while_they_are_needed() -> None:
@@ -209,7 +210,8 @@ async def test_a_shortage_is_nothing_that_a_mount_gives_up_for() -> None:
 def test_keys_in_a_shortage_of_memory(monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     """ENOMEM, and not ENOKEY, for which nvme-tcp gives its controller up; a key that is gone is ENOKEY as ever."""
     keys = KernelKeys.__new__(KernelKeys)
-    keys._keyrings, keys._missing = [1], []
+    keys._process, keys._keyrings, keys._names = 2, [1], ()
+    monkeypatch.setattr(keyctl, "unlink", lambda key, ring: None)
     call: Callable[[], object] = partial(keys.find_psk, b"wanted")
     if at == "identity":
         call = partial(keys.identity, 7, 8)
@@ -633,3 +635,38 @@ async def test_a_predecessor_whose_agents_do_not_come() -> None:
             await played.until(lambda: not played.service.sockets())
             assert played.service.members == set()
         os.close(writer)
+
+
+@pytest.mark.parametrize("keyring", [None, NFS, 5], ids=["none", ".nfs", "another"])
+@pytest.mark.parametrize("role", [1, 2], ids=["client", "server"])
+async def test_the_protocol_of_nfs_is_asked_of_nfs_alone(tmp_path: Path, keyring: int | None, role: int) -> None:
+    """DRBD asks on two sockets at once, with a keyring of its own and certificates, and speaks no sunrpc."""
+    credential = Authority("Root").issue(["host.test"])
+    settings = _with_a_certificate(tmp_path, credential, "kernel-client", "kernel-server")
+    asked = {"message-type": role, "auth-mode": 3, "peername": "host.test"}
+    with connected_pair() as (data, _), connected_pair() as (control, _):
+        async with stage(**settings) as played:
+            agent = await played.home.agent(GROUP)
+            for sock in (data, control):
+                played.submit(sock, asked if keyring is None else {**asked, "keyring": keyring})
+            requests = [await agent.take_message(GROUP) for _ in range(2)]
+            for request in requests:
+                assert request.values.get("alpn", []) == ([] if keyring == 5 else ["sunrpc"])
+                agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+            await played.until(lambda: len(played.service.told) == 2)
+            assert not played.keys.held
+
+
+@pytest.mark.parametrize(("serves", "status"), [(True, errno.EDQUOT), (False, 0)])
+def test_a_servers_peer_that_no_key_can_name_is_refused(serves: bool, status: int) -> None:
+    """For the kernel's server a peer without a key would be one that has shown no certificate."""
+
+    class NoRoom(Keys):
+        def add_certificate(self, der: bytes) -> None:
+            return None
+
+    requests = KernelRequests(Vault(Configuration()), cast("KernelKeys", NoRoom()), Configuration())
+    origin = KernelOrigin(None, {}, serves=serves)
+    request = SimpleNamespace(origin=origin, submission=SimpleNamespace(psk_lookup=no_key))
+    with requests.ending(cast("PendingRequest", request), Outcome(0, {"remote-certificate": [b"leaf"]})) as ending:
+        assert (ending.status, ending.peers) == (status, ())

@@ -6,10 +6,12 @@ The real keyrings are asked in tests/kernel.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from hsframework.dispatcher.keys import keyring as module
 from hsframework.dispatcher.keys.keyring import KernelKeys
@@ -28,6 +30,10 @@ class Kernel:
         self.keys: dict[int, tuple[str, str, bytes]] = {}
         self.rings: dict[int, list[int]] = {PROCESS: []}
         self.names: dict[str, int] = {}
+        self.revoked: set[int] = set()
+        self.private = False
+        """True: keys are readable in keyrings of ours alone."""
+        self.most = 32767
         self.types: set[str] = {"asymmetric", "user"}
         self.refusal = errno.EBADMSG
         self.room = 99
@@ -36,8 +42,8 @@ class Kernel:
             monkeypatch.setattr(keyctl, function, getattr(self, function))
         monkeypatch.setattr(keyctl, "KeyTable", lambda: self)
 
-    def find_keyring(self, name: str) -> int | None:
-        return self.names.get(name)
+    def find_keyrings(self, name: str) -> list[int]:
+        return [self.names[name]] if name in self.names else []
 
     def process_keyring(self) -> int:
         return PROCESS
@@ -47,18 +53,23 @@ class Kernel:
         return KeyDescription(kind, 0, 0, 0, description)
 
     def read(self, serial: int) -> bytes:
+        linked = [key for ring in self.rings[PROCESS] for key in self.rings.get(ring, ())]
+        if self.private and serial in self.keys and serial not in linked:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         return self._key(serial)[2]
 
     def members(self, ring: int) -> tuple[int, ...]:
         if ring not in self.rings:
             raise OSError(errno.ENOKEY, os.strerror(errno.ENOKEY))
+        if ring in self.revoked:
+            raise OSError(errno.EKEYREVOKED, os.strerror(errno.EKEYREVOKED))
         return tuple(self.rings[ring])
 
     def add(self, kind: str, description: str, payload: bytes, ring: int) -> int:
         self.added.append(kind)
         if self.room == len(self.keys):
             raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
-        if kind not in self.types:
+        if kind not in self.types or len(payload) > self.most:
             raise OSError(self.refusal, os.strerror(self.refusal))
         serial = 100 + len(self.keys)
         self.keys[serial] = (kind, description, payload)
@@ -183,6 +194,57 @@ def test_a_peers_certificate_becomes_a_key_and_goes_again(kernel: Kernel) -> Non
     assert kernel.keys[other] == ("user", kernel.keys[other][1], b"a certificate that it cannot parse")
 
 
+def test_a_certificate_that_no_key_has_room_for_is_named_by_its_digest(kernel: Kernel) -> None:
+    """The kernel's server of NFS counts the keys of a peer: without one the peer would be nobody."""
+    keys, der = KernelKeys(), bytes(40_000)
+    serial = keys.add_certificate(der)
+    assert serial is not None
+    assert kernel.keys[serial][::2] == ("user", hashlib.sha256(der).digest())
+
+
+def test_a_keyring_that_comes_late_is_linked_for_a_serial(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``.nfs`` appears with the first mount, whose request names its keys by their serials."""
+    monkeypatch.setattr(module, "identity_from_bytes", lambda certificate, key: (certificate, key))
+    keys = KernelKeys([".nfs"])
+    kernel.private = True
+    kernel.keys = {50: ("user", "certificate", b"c"), 51: ("user", "key", b"k"), 52: ("psk", "alice", b"p")}
+    kernel.rings[OWN], kernel.names[".nfs"] = [50, 51, 52], OWN
+    identity: object = keys.identity(50, 51)
+    assert identity == (b"c", b"k")
+    assert keys.psk(52).key.reveal() == b"p"
+    assert kernel.rings[PROCESS] == [OWN]
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_a_keyring_that_comes_anew_takes_the_place_of_the_revoked_one(kernel: Kernel, by_name: bool) -> None:
+    """A module that is loaded again makes another ``.nvme``: found by identity and by serial, the old one unlinked."""
+    kernel.names[".nvme"], kernel.rings[NVME], kernel.keys[40] = NVME, [40], ("psk", "alice", b"old")
+    keys = KernelKeys([".nvme"])
+    assert found(keys, b"alice") == 40
+    kernel.private = True
+    kernel.revoked.add(NVME)
+    kernel.names[".nvme"], kernel.rings[OWN], kernel.keys[41] = OWN, [41], ("psk", "alice", b"new")
+    assert (found(keys, b"alice") == 41) if by_name else (keys.psk(41).key.reveal() == b"new")
+    assert kernel.rings[PROCESS] == [OWN]
+
+
+def test_keyrings_of_nfs(kernel: Kernel) -> None:
+    """NFS brings none, or ``.nfs``; another one, and one that cannot be seen, is somebody else's."""
+    keys = KernelKeys()
+    kernel.keys = {60: ("keyring", ".nfs", b""), 61: ("keyring", "drbd", b"")}
+    assert [keys.may_be_nfs(ring) for ring in (None, 0, 60, 61, 62)] == [True, True, True, False, False]
+
+
+def test_a_keyring_that_cannot_be_linked_is_logged_once(kernel: Kernel) -> None:
+    """It is not tried for each key that is wanted."""
+    kernel.names[".nvme"] = NVME  # which is not there
+    with capture_logs() as logged:
+        keys = KernelKeys([".nvme"])
+        for _ in range(3):
+            keys.link_keyrings()
+    assert [entry["event"] for entry in logged] == ["a keyring cannot be used"]
+
+
 def test_without_room_for_a_key_no_other_type_is_tried(kernel: Kernel) -> None:
     """The quota is one for all; a kernel that knows neither type is asked for both."""
     keys = KernelKeys()
@@ -191,7 +253,7 @@ def test_without_room_for_a_key_no_other_type_is_tried(kernel: Kernel) -> None:
     assert kernel.added == ["asymmetric"]
     kernel.room, kernel.types = 99, set()
     assert keys.add_certificate(b"der") is None
-    assert kernel.added == ["asymmetric", "asymmetric", "user"]
+    assert kernel.added == ["asymmetric", "asymmetric", "user", "user"]
 
 
 def test_practice_leaves_no_key(kernel: Kernel) -> None:

@@ -17,12 +17,15 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from hsframework.configuration.settings import AllowRule, Configuration, GroupSettings, Limits, Profile
+from hsframework.dispatcher.keys import given as given_trusts
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.listeners import BACKLOG, close_listeners, open_listeners
 from hsframework.dispatcher.policy import PeerCredentials, Policy, peer_credentials
 from hsframework.errors import ConfigurationError, RequestRefused
+from hsframework.interface import CrlCheck, Trust
 from hsframework.local.channel import LOCAL_MESSAGE_TYPE
 from hsframework.local.packets import MAX_PACKET
+from hsframework.local.trustfile import create_trust_file, read_trust_file
 from hsframework.netlink.spec import builtin_specification
 from hsframework.process.kept import Kept
 from hsframework.process.service_manager import passed_descriptors
@@ -229,6 +232,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     "restore": {"request-id": 1, "group": "toy", "source": "local"},
     "submit": REQUEST,
     "cancel": {"request-id": 1},
+    "trust": {"trust-id": 1, "size": 0},
 }
 """Every operation that is sent to the dispatcher."""
 
@@ -242,6 +246,7 @@ BY_PHASE = {
     "restore": (0, 0),
     "submit": (errno.EOPNOTSUPP, errno.EOPNOTSUPP),
     "cancel": (errno.EOPNOTSUPP, errno.EOPNOTSUPP),
+    "trust": (errno.EOPNOTSUPP, errno.EOPNOTSUPP),
 }
 """The answer to an agent that has joined no group, and to one that has."""
 
@@ -258,7 +263,7 @@ async def test_operations_by_phase(name: str) -> None:
             for agent, number in zip((stranger, member), BY_PHASE[name], strict=True):
                 assert (await agent.ask(name, OPERATIONS[name], fd)).error == number
             answer = await (await home.agent("toy")).ask(name, OPERATIONS[name], None if fd else ours.fileno())
-            assert answer.error == (errno.EOPNOTSUPP if name in ("submit", "cancel") else errno.EBADMSG)
+            assert answer.error == (errno.EOPNOTSUPP if name in ("submit", "cancel", "trust") else errno.EBADMSG)
 
 
 async def test_an_agent_that_has_left_is_no_stranger() -> None:
@@ -409,8 +414,6 @@ def test_socket_activation_with_wrong_names(tmp_path: Path) -> None:
 
 async def test_trust_travels_once(tmp_path: Path) -> None:
     """A trust comes as a sealed memfd before the first request that names it, and is not sent again."""
-    from hsframework.interface import Trust
-    from hsframework.local.trustfile import read_trust_file
 
     async def submit(
         consumer: Peer, agent: Peer, sock: socket.socket, anchors: list[bytes]
@@ -445,3 +448,73 @@ async def test_trust_travels_once(tmp_path: Path) -> None:
             second, content = await submit(consumer, agent, ours, [b"c"])
             assert second != first
             assert content is not None
+
+
+async def test_a_large_trust_is_handed_on_as_it_is() -> None:
+    """A consumer's sealed file reaches the agent before the request, once; another one under its number replaces it."""
+    one, two = (Trust((b"anchor",), (name * 300_000,), CrlCheck.REQUIRE) for name in (b"1", b"2"))
+
+    async def submit(consumer: Peer, agent: Peer, sock: socket.socket) -> list[Trust]:
+        consumer.send("submit", {**REQUEST, "trust-id": 5}, sock.fileno())
+        await agent.expect("ready")
+        agent.send("accept", {"group": "toy", "count": 2})
+        came = []
+        while True:
+            message, fd = await agent.receive()
+            if fd is not None:
+                if message.operation == "trust":
+                    came.append(read_trust_file(fd, message.values["size"]))
+                os.close(fd)
+            if message.operation == "accept":
+                agent.send("done", {"request-id": message.values["request-id"], "status": errno.EIO})
+                await consumer.expect("result")
+                await agent.expect("error")
+                return came
+
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            agent, consumer = await home.agent("toy"), await home.consumer()
+            for trust in (one, two):
+                fd, size = create_trust_file(trust)
+                consumer.send("trust", {"trust-id": 5, "size": size}, fd)
+                os.close(fd)
+                assert await submit(consumer, agent, ours) == [trust]
+                assert await submit(consumer, agent, ours) == []
+
+
+async def test_large_trusts_that_are_refused() -> None:
+    """One that is not sealed, one without its file, a number that did not come, and both ways at once."""
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            await home.agent("toy")
+            consumer = await home.consumer()
+
+            async def error(operation: str, values: dict[str, Any], fd: int | None) -> int | None:
+                return (await consumer.ask(operation, values, fd)).error
+
+            fd, size = create_trust_file(Trust((b"anchor",)))
+            assert await error("trust", {"trust-id": 5, "size": size}, None) == errno.EBADF
+            assert await error("trust", {"trust-id": 5, "size": size}, ours.fileno()) == errno.EINVAL
+            consumer.send("trust", {"trust-id": 5, "size": size}, fd)
+            own = {**REQUEST, "trust-anchor": [b"anchor"]}
+            assert await error("submit", {**own, "trust-id": 5}, ours.fileno()) == errno.EINVAL
+            assert await error("submit", {**REQUEST, "trust-id": 6}, ours.fileno()) == errno.ENOENT
+            assert await error("trust", {"trust-id": 5, "size": size - 1}, fd) == errno.EINVAL
+            os.close(fd)
+            # The number does not stand for what it was before.
+            assert await error("submit", {**REQUEST, "trust-id": 5}, ours.fileno()) == errno.ENOENT
+
+
+async def test_a_strangers_large_trust_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user to whom policy gives nothing has no file examined, and none kept."""
+
+    def refuse(*_: object) -> None:
+        raise RequestRefused("add an [[allow]] rule", errno=errno.EACCES)
+
+    async with house() as home:
+        consumer = await home.consumer()
+        monkeypatch.setattr(Policy, "check_submit", refuse)
+        monkeypatch.setattr(given_trusts, "check_given", lambda fd, size: pytest.fail("the file was examined"))
+        fd, size = create_trust_file(Trust((b"anchor",)))
+        assert (await consumer.ask("trust", {"trust-id": 5, "size": size}, fd)).error == errno.EACCES
+        os.close(fd)

@@ -55,7 +55,10 @@ def test_an_attribute_that_nothing_supplies() -> None:
     ids=["nobody", "psk", "x509"],
 )
 async def test_all_that_a_consumer_says_reaches_the_agent(auth_mode: int, told: set[str]) -> None:
-    """But for the keys that the auth mode has no use for, and trust, which has a message of its own."""
+    """But for the keys that the auth mode has no use for, and trust, which has a message of its own.
+
+    A consumer brings its trust, or names one with ``trust-id``.
+    """
     said: dict[str, Any] = {
         **REQUEST,
         "auth-mode": auth_mode,
@@ -74,7 +77,7 @@ async def test_all_that_a_consumer_says_reaches_the_agent(auth_mode: int, told: 
         "urgency": 3,
         "tls-priorities": ["SECURE192"],
     }
-    assert set(said) == SUBMIT, "an attribute of submit that is new: say it here"
+    assert {*said, "trust-id"} == SUBMIT, "an attribute of submit that is new: say it here"
     with connected_pair() as (ours, _):
         async with house(Configuration(profiles={"web": Profile()})) as home:
             agent, consumer = await home.agent("toy", **{"tls-policies": True}), await home.consumer()
@@ -88,7 +91,7 @@ async def test_all_that_a_consumer_says_reaches_the_agent(auth_mode: int, told: 
                 assert fd is not None
                 os.close(fd)
     assert set(values) == (SUBMIT & REPLY) - {"identity", "psk"} | told | MOMENT | {"user", "source"}
-    for name in set(values) & SUBMIT - {"timeout", "identity", "psk"}:
+    for name in set(values) & SUBMIT - {"timeout", "identity", "psk", "trust-id"}:
         assert values[name] == said[name], name
     for name in told:
         assert _revealed(values[name]) == said[name]

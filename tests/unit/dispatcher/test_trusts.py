@@ -8,9 +8,12 @@ import os
 
 import pytest
 
+from hsframework.dispatcher.keys import given
+from hsframework.dispatcher.keys.given import GivenTrust, GivenTrusts
 from hsframework.dispatcher.keys.trusts import TrustFiles
+from hsframework.errors import RequestRefused
 from hsframework.interface import Trust
-from hsframework.local.trustfile import read_trust_file
+from hsframework.local.trustfile import create_trust_file, read_trust_file
 from tests.support.running import open_fds
 
 ONE, TWO, THREE = (Trust((name,)) for name in (b"one", b"two", b"three"))
@@ -44,3 +47,55 @@ def test_a_file_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, call: str) 
         assert open_fds(os.getpid()) == before
         assert [files.file(ONE), files.file(TWO)] == kept
         assert files.file(THREE).number == kept[0].number
+
+
+def test_consumers_files_have_slots_of_their_own() -> None:
+    """The files of consumers push out each other, and none of the configuration's."""
+    with contextlib.closing(TrustFiles(slots=2, given_slots=1)) as files:
+        own = [files.file(ONE), files.file(TWO)]
+        brought = [GivenTrust(*create_trust_file(trust), 1000) for trust in (ONE, THREE)]
+        sent = [files.file(trust) for trust in brought]
+        assert [file.number for file in sent] == [3, 3]
+        assert sent[1].generation > sent[0].generation
+        assert read_trust_file(sent[1].fd, sent[1].size) == THREE
+        assert [files.file(ONE), files.file(TWO)] == own
+
+
+def test_one_memfd_is_one_trust() -> None:
+    """Over several links it is one; a file is closed when nobody names it, and so is each that is refused."""
+    before = open_fds(os.getpid())
+    trusts = GivenTrusts(os.close)
+    fd, size = create_trust_file(ONE)
+    first = trusts.take(os.dup(fd), size, 1000)
+    assert trusts.take(os.dup(fd), size, 1001) is first
+    for wrong, at in ((os.dup(fd), size + 1), (os.open("/dev/null", os.O_RDONLY), 0)):
+        with pytest.raises(RequestRefused) as caught:
+            trusts.take(wrong, at, 1000)
+        assert caught.value.errno == errno.EINVAL
+    del first
+    os.close(fd)
+    assert open_fds(os.getpid()) == before
+
+
+def test_files_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One user has as many as the limit says, all users together too; one that is closed makes room."""
+    monkeypatch.setattr(given, "MAX_GIVEN", 3)
+    monkeypatch.setattr(given, "MAX_GIVEN_PER_USER", 2)
+    before = open_fds(os.getpid())
+    trusts = GivenTrusts(os.close)
+
+    def take(user: int) -> GivenTrust:
+        fd, size = create_trust_file(ONE)
+        return trusts.take(fd, size, user)
+
+    held = [take(1), take(1)]
+    for user in (1, 2):
+        if user == 2:
+            held.append(take(2))
+        with pytest.raises(RequestRefused, match="large trusts") as caught:
+            take(user)
+        assert caught.value.errno == errno.EAGAIN
+    held.pop()
+    held.append(take(2))
+    held.clear()
+    assert open_fds(os.getpid()) == before

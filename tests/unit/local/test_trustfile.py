@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import struct
 from collections.abc import Iterator
@@ -10,9 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from hsframework.errors import MessageError
-from hsframework.interface import Trust
+from hsframework.interface import ClientUsage, CrlCheck, Trust
 from hsframework.local import trustfile
-from hsframework.local.trustfile import create_trust_file, decode_trust, encode_trust, read_trust_file
+from hsframework.local.trustfile import check_given, create_trust_file, decode_trust, encode_trust, read_trust_file
 
 TRUST = Trust((b"anchor", b"", b"another one"), (b"list", b"second list"))
 WHOLE = encode_trust(TRUST)
@@ -45,14 +46,17 @@ def test_a_trust_that_was_cut_is_refused() -> None:
                 decode_trust(WHOLE[:length])
 
 
-@pytest.mark.parametrize("kind", [0, 4])
+@pytest.mark.parametrize("kind", [0, 5])
 def test_records_of_an_unknown_kind_are_refused(kind: int) -> None:
     """They are not passed over: an anchor or a list would be missing."""
     with pytest.raises(MessageError, match="unknown kind"):
         decode_trust(WHOLE + struct.pack("=II", kind, 0))
 
 
-@pytest.mark.parametrize("trust", [TRUST, Trust(())])
+@pytest.mark.parametrize(
+    "trust",
+    [TRUST, Trust(()), *(Trust((b"a",), (), *checks) for checks in itertools.product(CrlCheck, ClientUsage))],
+)
 def test_there_and_back(trust: Trust) -> None:
     """A file is read by its fd and size; both stay as they were."""
     fd, size = create_trust_file(trust)
@@ -100,3 +104,50 @@ def test_a_file_that_cannot_be_sealed_is_closed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(fcntl, "fcntl", refused)
     with pytest.raises(PermissionError):
         create_trust_file(TRUST)
+
+
+def written(content: bytes) -> int:
+    """Return a sealed memfd with a content."""
+    fd = os.memfd_create("trust", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(fd, content)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, sum(ALL_SEALS))
+    return fd
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (WHOLE, None),
+        (b"", None),
+        (struct.pack("=II", 3, 0), None),
+        (WHOLE[:-1], "cut off"),
+        (WHOLE + b"\1", "cut off"),
+        (struct.pack("=II", 4, 0), None),
+        (WHOLE + struct.pack("=II", 5, 0), "unknown kind"),
+        (struct.pack("=II", 2, 0xFFFFFFFF), "cut off"),
+        (encode_trust(Trust((bytes(trustfile.MAX_GIVEN_ANCHORS),))), None),
+        (encode_trust(Trust((bytes(trustfile.MAX_GIVEN_ANCHORS), b"1"))), "more than 1 MiB of anchors"),
+        (struct.pack("=II", 2, 0) * (trustfile.MAX_GIVEN_RECORDS - 1), None),
+        (struct.pack("=II", 2, 0) * trustfile.MAX_GIVEN_RECORDS, "records"),
+    ],
+)
+def test_a_consumers_file_is_checked_by_its_heads(content: bytes, words: str | None) -> None:
+    """What would be refused, and what an agent could not bear, is known without reading a certificate."""
+    fd = written(content)
+    if words is None:
+        check_given(fd, len(content))
+    else:
+        with pytest.raises(MessageError, match=words):
+            check_given(fd, len(content))
+    with pytest.raises(MessageError, match="not of the size"):
+        check_given(fd, len(content) + 1)
+    os.close(fd)
+
+
+def test_a_consumers_file_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file above the limit is refused, however few records it has."""
+    monkeypatch.setattr(trustfile, "MAX_GIVEN_SIZE", len(WHOLE) - 1)
+    fd = written(WHOLE)
+    with pytest.raises(MessageError, match=f"above {len(WHOLE) - 1} bytes"):
+        check_given(fd, len(WHOLE))
+    os.close(fd)

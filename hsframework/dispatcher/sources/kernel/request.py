@@ -35,7 +35,8 @@ from hsframework.interface import AuthMode, CertificateDemand, Identity, Preshar
 CLIENT_PROFILE, SERVER_PROFILE = "kernel-client", "kernel-server"
 TLS_GROUP = "tlshd"
 SUNRPC_ALPN = ("sunrpc",)
-"""RFC 9289 section 4.1: of TLS consumers those with certificates are sunrpc's, those with pre-shared keys NVMe's."""
+"""RFC 9289 section 4.1, for NFS.  Its requests bring no keyring, or ``.nfs``; DRBD's bring one of their own, and NVMe's
+have pre-shared keys."""
 
 INITIAL = 0
 """The handshake type of a first handshake; the raw form names others."""
@@ -53,6 +54,8 @@ class KernelOrigin:
     """Serials of its pre-shared keys, by identity; one that is looked up is added."""
     dialect: str = ""
     """That of its DONE."""
+    serves: bool = False
+    """True if the consumer is a server, which takes a peer without a key for one that has shown no certificate."""
 
 
 class KernelRequests:
@@ -114,7 +117,7 @@ class KernelRequests:
             "attributes": accepted.mechanism or None,
         }
         serials = {identity: serial for identity, (_, serial) in psks.items()}
-        origin = KernelOrigin(values.get("keyring"), serials, accepted.dialect)
+        origin = KernelOrigin(values.get("keyring"), serials, accepted.dialect, serves=role is Role.SERVER)
         looks_up = auth_mode is AuthMode.PSK and role is Role.SERVER
         submission = Submission(
             source=source,
@@ -141,8 +144,10 @@ class KernelRequests:
         assert isinstance(origin, KernelOrigin)
         serial, added = self._peer(origin, outcome)
         try:
+            # A success without the peer's name would be one of somebody who has shown nothing.
+            unnamed = origin.serves and added and serial is None
             yield Ending(
-                outcome.status,
+                errno.EDQUOT if unnamed else outcome.status,
                 () if serial is None else (serial,),
                 mechanism=_session(outcome),
                 dialect=origin.dialect,
@@ -203,7 +208,8 @@ class KernelRequests:
         demand = given.client_certificate
         if role is Role.SERVER and name is not None and given.trust is not None and demand is CertificateDemand.NONE:
             demand = CertificateDemand.REQUEST
-        default_alpn = SUNRPC_ALPN if group == TLS_GROUP else ()
+        of_nfs = group == TLS_GROUP and auth_mode is not AuthMode.PSK and self.keys.may_be_nfs(values.get("keyring"))
+        default_alpn = SUNRPC_ALPN if of_nfs else ()
         return replace(
             given,
             identities=identities,
