@@ -94,10 +94,10 @@ class Timeouts:
     """For a server's handshake whose request has no timeout; shorter than the time that kernel consumers wait."""
     maximum: float = 120.0
     """Longest timeout that a request of a consumer in user space may have."""
-    agent_restart: float = 8.0
-    """Time for which a group without an agent stays joined while its agent restarts; shorter than the time that kernel
-    consumers wait, and long enough to start an agent on a machine that is busy.  When the service starts, eight times
-    as long."""
+    agent_restart: float = 24.0
+    """Time for which a group without an agent stays joined while its agent restarts, long enough to start one on a
+    machine that is busy: a kernel consumer is refused at once when it is over, and until then has its own time.  When
+    the service starts, three times as long."""
     watchdog: float = 20.0
     """Time after which a dispatcher or an agent whose event loop does not turn is ended and replaced."""
 

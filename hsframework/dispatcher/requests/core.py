@@ -31,7 +31,7 @@ from hsframework.telemetry.metrics import Metrics
 DEADLINE_MARGIN = 0.2
 """Seconds that the dispatcher waits longer than the agent."""
 
-STARTS = 8
+STARTS = 3
 """Grace periods at the start, when all agents load at once: a request that waits is served, or its consumer gives up;
 one that is refused fails a mount."""
 

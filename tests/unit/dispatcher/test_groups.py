@@ -143,7 +143,7 @@ def test_groups_that_are_expected_at_the_start_have_more_time() -> None:
     async def body() -> None:
         async with stage() as played:
             played.dispatcher.expect(["expected"])
-            wait = played.dispatcher.configuration.timeouts.agent_restart * 8
+            wait = played.dispatcher.configuration.timeouts.agent_restart * 3
             await asyncio.sleep(wait - 0.01)
             assert played.dispatcher.groups["expected"].open
             await asyncio.sleep(0.02)
