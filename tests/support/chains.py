@@ -1,6 +1,6 @@
 """Chains of certificates by the thousand, from a seed: roll-overs, cross-signing, constraints, lists, odd encodings.
 
-A case has a shape (:data:`SHAPES`) and up to two features (:data:`FEATURES`), each at one level of the chain.  Keys
+A case has a shape (:data:`SHAPES`) and up to two features (:data:`~tests.support.chain_features.FEATURES`), each at one level of the chain.  Keys
 come from a small pool, and certificates are written byte by byte, so that a thousand of them take a second.
 """
 
@@ -254,7 +254,7 @@ def straight(*names: str) -> Plan:
 
 
 def _roll_over(*, both: bool) -> Plan:
-    """The root has a new key, which the old one certifies under the same name."""
+    """Make a root with a new key, which the old one certifies under the same name."""
     old, new = authority("Root", "p256-0"), authority("Root", "p256-5")
     between = Certificate(new.subject, old.subject, new.key, old.key, authority=True)
     between.basic()
@@ -264,7 +264,7 @@ def _roll_over(*, both: bool) -> Plan:
 
 
 def _crossed(*, dead_end_first: bool) -> Plan:
-    """An authority has certificates of two roots, of which one is trusted; both are sent."""
+    """Make an authority with certificates of two roots, of which one is trusted; both are sent."""
     strange = authority("Strange Root", "p256-3")
     plan = straight("Issuing")
     issuing = plan.path[1]
@@ -274,7 +274,7 @@ def _crossed(*, dead_end_first: bool) -> Plan:
 
 
 def _cross_root() -> Plan:
-    """The peer's root is certified by the trusted one, and sent in both forms."""
+    """Have the peer's root certified by the trusted one, and sent in both forms."""
     trusted, other = authority("Root", "p256-0"), authority("Other Root", "p256-3")
     between = Certificate(other.subject, trusted.subject, other.key, trusted.key, authority=True)
     between.basic()
@@ -283,7 +283,7 @@ def _cross_root() -> Plan:
 
 
 def _loop() -> Plan:
-    """Two authorities certify each other, and neither is trusted."""
+    """Have two authorities certify each other, neither of them trusted."""
     one, two = authority("One", "p256-1"), authority("Two", "p256-2")
     by_two = Certificate(one.subject, two.subject, one.key, two.key, authority=True)
     by_one = Certificate(two.subject, one.subject, two.key, one.key, authority=True)

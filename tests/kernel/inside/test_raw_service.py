@@ -308,7 +308,7 @@ def test_an_agent_is_killed(service: House, pair: Pair) -> None:
 
 
 def test_the_dispatcher_is_killed(service: House, pair: Pair) -> None:
-    """What is in flight goes on: its successor completes it, and serves what comes."""
+    """A handshake in flight goes on: its successor completes it, and serves the next."""
     with submitted(pair[0], protocol=raw.PSP) as request:
         assert pair[1].recv(100) == f"{PSP} CLIENT\n".encode()
         mark = service.log.mark

@@ -47,7 +47,7 @@ def deciding(judge: str, case: Case, ours_: str, theirs: str) -> list[int]:
 
 @pytest.mark.parametrize("judge", JUDGES)
 def test_every_difference_is_decided(judge: str) -> None:
-    """Where another accepts what we refuse, or refuses what we accept, a decision says why; each is needed."""
+    """Each difference between another judge and ours has a decision that says why; each decision is needed."""
     if judge == "gnutls" and gnutls_library() is None:
         pytest.skip("GnuTLS's library is not installed: 'make peers' installs it")
     undecided, used = [], Counter[int]()

@@ -101,7 +101,7 @@ def test_the_report_escapes_what_a_terminal_would_obey() -> None:
 
 
 def test_nobody_else_reads_certificates() -> None:
-    """Only tls/parsing.py calls cryptography's readers, so that each reading is a silent one."""
+    """Only hsframework/tls/parsing.py calls cryptography's readers, so that each reading is a silent one."""
     found = []
     for path in [*(ROOT / "hsframework").rglob("*.py"), *(ROOT / "plugins").glob("*/hsframework_*/**/*.py")]:
         name = str(path.relative_to(ROOT))

@@ -132,7 +132,7 @@ def written(content: bytes) -> int:
     ],
 )
 def test_a_consumers_file_is_checked_by_its_heads(content: bytes, words: str | None) -> None:
-    """What would be refused, and what an agent could not bear, is known without reading a certificate."""
+    """A file that would be refused, or that an agent could not bear, is known without reading a certificate."""
     fd = written(content)
     if words is None:
         check_given(fd, len(content))

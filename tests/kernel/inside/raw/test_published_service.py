@@ -221,7 +221,7 @@ def test_an_agent_is_killed(service: House, pair: Pair) -> None:
 def test_the_dispatcher_is_killed_in_mid_handshake(
     service: House, pair: Pair, pool: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
-    """What is in flight goes on, of TLS and of another mechanism: its successor completes it, and serves what comes."""
+    """Handshakes in flight go on, of TLS and of another mechanism: its successor completes them and serves others."""
     asked = submitted(pair[0], peername="server.test")
     with tcp_pairs() as (other,), asked as tls, submitted(other[0], protocol=raw.QUIC) as toy:
         assert pair[1].recv(1, socket.MSG_PEEK) == b"\x16"
