@@ -1,7 +1,8 @@
 """Chains of certificates by the thousand, from a seed: roll-overs, cross-signing, constraints, lists, odd encodings.
 
-A case has a shape (:data:`SHAPES`) and up to two features (:data:`~tests.support.chain_features.FEATURES`), each at one level of the chain.  Keys
-come from a small pool, and certificates are written byte by byte, so that a thousand of them take a second.
+A case has a shape (:data:`SHAPES`) and up to two features (:data:`~tests.support.chain_features.FEATURES`), each at one
+level of the chain.  Keys come from a small pool, and certificates are written byte by byte, so that a thousand of them
+take a second.
 """
 
 from __future__ import annotations
