@@ -126,12 +126,16 @@ class Keys:
     def __init__(self) -> None:
         self.held: list[int] = []
         self.practised: list[bytes] = []
+        self.removed: list[int] = []
 
     def practise(self, certificates: Iterable[bytes]) -> None:
         self.practised += certificates
 
     def psk(self, serial: int) -> PresharedKey:
         return PresharedKey(b"key %d" % serial, Secret(b"k" * 32))
+
+    def remove(self, serial: int) -> None:
+        self.removed.append(serial)
 
     def hold(self, keyring: int | None) -> None:
         if keyring:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
+from typing import Any
 
 import pytest
 
@@ -44,3 +46,21 @@ def test_a_file_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, call: str) 
         assert open_fds(os.getpid()) == before
         assert [files.file(ONE), files.file(TWO)] == kept
         assert files.file(THREE).number == kept[0].number
+
+
+def test_a_file_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its pages is read when it is made, and stays mapped until it is closed."""
+    pages: list[int] = []
+
+    class Mapping(mmap.mmap):
+        def __getitem__(self, offset: Any) -> Any:
+            pages.append(offset)
+            return super().__getitem__(offset)
+
+    monkeypatch.setattr("hsframework.dispatcher.keys.trusts.mmap.mmap", Mapping)
+    with contextlib.closing(TrustFiles()) as files:
+        made = files.file(Trust((bytes(2 * mmap.PAGESIZE),)))
+        assert pages == [0, mmap.PAGESIZE, 2 * mmap.PAGESIZE]
+        assert made.mapping is not None
+        assert not made.mapping.closed
+    assert made.mapping.closed
