@@ -130,6 +130,7 @@ class Keys:
     def __init__(self) -> None:
         self.held: list[int] = []
         self.practised: list[bytes] = []
+        self.removed: list[int] = []
 
     def practise(self, certificates: Iterable[bytes]) -> None:
         self.practised += certificates
@@ -139,6 +140,9 @@ class Keys:
 
     def may_be_nfs(self, keyring: int | None) -> bool:
         return keyring in (None, NFS)
+
+    def remove(self, serial: int) -> None:
+        self.removed.append(serial)
 
     def hold(self, keyring: int | None) -> None:
         if keyring:

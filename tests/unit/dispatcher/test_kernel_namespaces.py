@@ -14,6 +14,7 @@ import pytest
 from hsframework.configuration.settings import Configuration, KernelSettings
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.sources.kernel import sources as sources_module
+from hsframework.dispatcher.sources.kernel.source import KernelSource
 from hsframework.dispatcher.sources.kernel.sources import Form, KernelSources
 from hsframework.dispatcher.sources.kernel.wire import Accepted, Wire
 from tests.support.house import connected_pair, house
@@ -92,8 +93,16 @@ async def test_a_namespace_is_replaced_with_a_request_in_flight(monkeypatch: pyt
 
 
 async def test_a_namespace_goes_with_a_request_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The dispatcher knows its source until the request is completed, and not longer."""
+    """The dispatcher knows its source until the request is completed, and not longer; it is closed once."""
     namespaces = Namespaces(monkeypatch)
+    closed = []
+    close = KernelSource.close
+
+    def noted(source: KernelSource) -> None:
+        closed.append(source.name)
+        close(source)
+
+    monkeypatch.setattr(KernelSource, "close", noted)
     namespaces.blue = (4, 1)
     service = namespaces.services[4, 1]
     configuration = Configuration(kernel=KernelSettings(namespaces=("blue",), keyrings=()))
@@ -114,3 +123,4 @@ async def test_a_namespace_goes_with_a_request_in_flight(monkeypatch: pytest.Mon
             assert service.told == [(errno.EACCES, [])]
             assert not service.sockets()
             sources.close()
+            assert sorted(closed) == ["played", NAMED]

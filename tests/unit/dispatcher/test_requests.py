@@ -629,6 +629,20 @@ async def test_the_outcome_reaches_the_consumer_whatever_its_order(order: tuple[
             assert values == {"status": 0, **said}
 
 
+@pytest.mark.parametrize(("asked", "error"), [(0, errno.EINVAL), (1, 0), (300, 0), (301, errno.EINVAL)])
+async def test_the_bounds_of_a_timeout(asked: int, error: int) -> None:
+    """From a millisecond to the configured maximum, with both."""
+    with connected_pair() as (ours, _):
+        async with house(Configuration(timeouts=Timeouts(maximum=0.3))) as home:
+            await home.agent("toy")
+            consumer = await home.consumer()
+            consumer.send("submit", {**REQUEST, "timeout": asked}, ours.fileno())
+            if error:
+                assert (await consumer.receive())[0].error == error
+            else:
+                await home.queued(1)
+
+
 async def test_a_submit_that_leaves_its_auth_mode_to_its_profile() -> None:
     """A client with a profile without keys is anonymous; without a profile a submit says its auth mode."""
     left_open = {name: value for name, value in REQUEST.items() if name != "auth-mode"}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
+from typing import Any
 
 import pytest
 
@@ -99,3 +101,21 @@ def test_files_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     held.append(take(2))
     held.clear()
     assert open_fds(os.getpid()) == before
+
+
+def test_a_file_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its pages is read when it is made, and stays mapped until it is closed."""
+    pages: list[int] = []
+
+    class Mapping(mmap.mmap):
+        def __getitem__(self, offset: Any) -> Any:
+            pages.append(offset)
+            return super().__getitem__(offset)
+
+    monkeypatch.setattr("hsframework.dispatcher.keys.trusts.mmap.mmap", Mapping)
+    with contextlib.closing(TrustFiles()) as files:
+        made = files.file(Trust((bytes(2 * mmap.PAGESIZE),)))
+        assert pages == [0, mmap.PAGESIZE, 2 * mmap.PAGESIZE]
+        assert made.mapping is not None
+        assert not made.mapping.closed
+    assert made.mapping.closed

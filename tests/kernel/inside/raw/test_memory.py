@@ -101,6 +101,20 @@ def test_accept(pair: Pair, agent: Agent, failing: Failing) -> None:
     assert lost > 3
 
 
+def test_nothing_waits(agent: Agent, failing: Failing) -> None:
+    """An ACCEPT that cannot be answered is ENOMEM or ENOBUFS."""
+    failed = 0
+    for number in failing.rounds():
+        try:
+            with failing.allocation(number):
+                assert agent.accept() is None
+        except OSError as error:
+            assert error.errno in (errno.ENOMEM, errno.ENOBUFS)
+            failed += 1
+    assert failed
+    assert agent.accept() is None
+
+
 def test_done(pair: Pair, agent: Agent, failing: Failing) -> None:
     """It ends its request, or is refused and can be said again."""
     for number in failing.rounds():
