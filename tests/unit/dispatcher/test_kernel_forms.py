@@ -1,4 +1,4 @@
-"""Which forms of the kernel's service are served."""
+"""Forms of the kernel's service that are served."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ async def test_a_round_goes_on_in_the_next_turn(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_a_group_is_left_while_done_meets_a_shortage() -> None:
-    """What waits behind the limit of lent sockets is refused when the last DONE was sent after all."""
+    """A request behind the limit of lent sockets is refused when the last DONE was sent after all."""
     with connected_pair() as (ours, _), connected_pair() as (other, _):
         async with stage() as played:
             agent = await played.home.agent(GROUP)
