@@ -101,6 +101,7 @@ def test_the_dispatcher_is_killed(service: House, pair: Pair, answer: str, statu
         assert far.recv(1)
         mark = service.log.mark
         os.kill(service.dispatcher, signal.SIGKILL)
+        service.log.wait("the dispatcher is gone", protocol=NAME, since=mark)
         far.sendall(bytes([len(answer)]) + answer.encode())
         service.log.wait("a request of an earlier dispatcher is given back", since=mark)
         assert asked.status() == status
