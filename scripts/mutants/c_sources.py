@@ -72,15 +72,16 @@ def changes(source: str) -> Iterator[Change]:
     for function in _FUNCTION.finditer(code):
         begin, end = function.span(2)
         line = code.count("\n", 0, function.start()) + 1
-        for operator, first, last, after in _faults(code, begin, end):
+        for operator, first, last, after in _faults(source, code, begin, end):
             at = code.count("\n", 0, first) + 1
             yield Change(operator, first, last, after, function[1], at, line)
 
 
-def _faults(code: str, begin: int, end: int) -> Iterator[tuple[str, int, int, str]]:
+def _faults(source: str, code: str, begin: int, end: int) -> Iterator[tuple[str, int, int, str]]:
     for found in _IF.finditer(code, begin, end):
-        yield "invert", *found.span("condition"), f"!({found['condition']})"
-        yield "check", *found.span("condition"), f"0 && ({found['condition']})"
+        condition = source[slice(*found.span("condition"))]
+        yield "invert", *found.span("condition"), f"!({condition})"
+        yield "check", *found.span("condition"), f"0 && ({condition})"
     for pattern, operator in ((_CALL, "drop-call"), (_CHANGE, "drop-change")):
         for found in pattern.finditer(code, begin, end):
             if not _UNTOUCHED.search(found["statement"]):

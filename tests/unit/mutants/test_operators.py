@@ -88,7 +88,7 @@ def test_the_choice_goes_by_seed_and_over_all_operators(tmp_path: Path) -> None:
 
 
 IN_C = {
-    "invert": ("if (a && b(c))", "if (!(a && b(c)))"),
+    "invert": ('if (a && b(c, "d"))', 'if (!(a && b(c, "d")))'),
     "check": ("if (!a)", "if (0 && (!a))"),
     "compare": ("return n >= most;", "return n > most;"),
     "junction": ("return a || b;", "return a && b;"),

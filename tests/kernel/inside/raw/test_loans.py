@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from tests.support.running import tcp_pairs
 
 EIO = Outcome(errno.EIO)
 LISTEN_ALL_NSID = 8
+SETTINGS = Path("/proc/sys/net/hsframework_handshake")
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -155,7 +157,7 @@ def test_no_fd_is_left(pair: Pair, agent: Agent) -> None:
 
 
 def test_the_module_stays_while_it_is_used(pair: Pair) -> None:
-    """rmmod is refused while an agent, a lent socket or a submitted request lives, and works then."""
+    """rmmod is refused while an agent, a lent socket or a submitted request lives; then it takes the settings along."""
     agent, request = Agent(raw.TLSHD), Submission()
     request.submit(pair[0].fileno())
     agent.take()
@@ -163,7 +165,9 @@ def test_the_module_stays_while_it_is_used(pair: Pair) -> None:
         with pytest.raises(AssertionError, match="in use"):
             raw.remove()
         release()
+    assert SETTINGS.exists()
     raw.remove()
+    assert not SETTINGS.exists()
     raw.insert(protocols=5, limit=8)
 
 

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +17,7 @@ from hsframework.dispatcher.namespaces import network_namespace
 from tests.kernel import raw
 from tests.kernel.machine import debian
 from tests.kernel.raw import Agent, Outcome, Submission, submitted
-from tests.support.running import tcp_pairs
+from tests.support.running import tcp_pairs, until
 
 EIO = Outcome(errno.EIO)
 LISTEN_ALL_NSID = 8
@@ -143,7 +144,11 @@ def test_each_group_is_blind_to_the_others() -> None:
 
 
 def test_namespaces(agent: Agent, yellow: str) -> None:
-    """A request is its socket's namespace's: agents of another get nothing; the namespace goes when all are done."""
+    """A request is its socket's namespace's: agents of another get nothing; the namespace goes when all are done.
+
+    A cable into it shows that: its end here goes with the other.
+    """
+    debian("ip", "link", "add", "cable", "type", "veth", "peer", "name", "end", "netns", yellow)
     with network_namespace(yellow):
         there = Agent(raw.TLSHD)
         near, far = socket.socketpair()
@@ -155,7 +160,8 @@ def test_namespaces(agent: Agent, yellow: str) -> None:
         got = there.take()
         there.done(got.fd, errno.EACCES)
         assert request.outcome() == Outcome(errno.EACCES)
-    assert raw.present()
+        assert Path("/sys/class/net/cable").exists()
+    until(lambda: not Path("/sys/class/net/cable").exists(), "the namespace is gone")
 
 
 @pytest.mark.usefixtures("agent")
