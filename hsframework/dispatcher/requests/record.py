@@ -16,16 +16,17 @@ def record(log: Any, metrics: Metrics, request: PendingRequest, outcome: Outcome
     metrics.handshake(group, outcome.status, seconds)
     if offload is not None:
         metrics.session(offload.transmit, offload.receive)
-    if log.is_enabled_for(logging.INFO):
-        log.info(
-            "handshake",
-            request=request.id,
-            source=request.submission.source.name,
-            group=group,
-            agent=None if request.agent is None else request.agent.name,
-            status=errno_name(outcome.status) if outcome.status else "OK",
-            peer=request.custody.peer_address,
-            milliseconds=round(seconds * 1000, 1),
-            reason=outcome.values.get("message"),
-            **({} if offload is None else offload.fields()),
-        )
+    if not log.is_enabled_for(logging.INFO):
+        return
+    log.info(
+        "handshake",
+        request=request.id,
+        source=request.submission.source.name,
+        group=group,
+        agent=None if request.agent is None else request.agent.name,
+        status=errno_name(outcome.status) if outcome.status else "OK",
+        peer=request.custody.peer_address,
+        milliseconds=round(seconds * 1000, 1),
+        reason=outcome.values.get("message"),
+        **({} if offload is None else offload.fields()),
+    )
