@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.kernel.house import House, house
-from tests.kernel.inside.test_memory_short import NAME, await_service, both_roles, ends
+from tests.kernel.inside.test_memory_short import NAME, QUICK, await_service, both_roles, ends
 from tests.kernel.requests import GIVEN_UP, Device, Pair
 from tests.kernel.shortage import FailingOnce, failing, prepare_injection
 from tests.support.running import await_end, until
@@ -27,7 +27,7 @@ Choice = Callable[[House], int]
 @pytest.fixture
 def service() -> Iterator[House]:
     prepare_injection()
-    with house(**both_roles()) as running:
+    with house(more=QUICK, **both_roles()) as running:
         yield running
 
 

@@ -24,7 +24,10 @@ LOCK = "[memory]\nlock = true\n"
 ENDS = {0, errno.EIO, errno.ETIMEDOUT, errno.ESRCH}
 """Statuses and refusals that a consumer may get: served, the service failed, the peer has hung up, nobody listens."""
 
-locked_or_not = pytest.mark.parametrize("memory", ["", LOCK], ids=["swappable", "locked"])
+QUICK = "[timeouts]\nagent-restart = 1\n"
+"""Where no agent can be started, the next request is refused, and does not take the time of its consumer."""
+
+locked_or_not = pytest.mark.parametrize("memory", [QUICK, LOCK + QUICK], ids=["swappable", "locked"])
 
 
 @pytest.fixture
