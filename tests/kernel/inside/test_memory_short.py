@@ -102,7 +102,7 @@ def test_a_hog_beside(group: MemoryGroup, memory: str, score: int) -> None:
         with hog_in(group, score) as hog:
             hog.begin("fill 64")
             until(lambda: ends(device, 2, also=GIVEN_UP) and group.kills, "somebody was killed")
-            ends(device, 10, also=GIVEN_UP)
+            ends(device, 3, also=GIVEN_UP)
             assert score == 0 or hog.process.poll() is None
         group.limit(None)
         await_service(device)
