@@ -23,7 +23,6 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -186,12 +185,21 @@ def _awake(loop: VirtualTimeLoop) -> Iterator[None]:
         time.sleep = sleep
 
 
-def _queued() -> float:
-    """Return the seconds that the main thread has waited for a processor, which on a busy machine are many."""
+@contextlib.contextmanager
+def _queue() -> Iterator[Callable[[], float]]:
+    """Yield a function that returns the seconds for which the main thread has waited for a processor.
+
+    On a busy machine they are many.  One file is open meanwhile: checks count what is open.
+    """
     try:
-        return int(Path(f"/proc/self/task/{os.getpid()}/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, IndexError):  # a kernel without the table
-        return 0.0
+        fd = os.open(f"/proc/self/task/{os.getpid()}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # a kernel without the table
+        yield lambda: 0.0
+        return
+    try:
+        yield lambda: int(os.pread(fd, 100, 0).split()[1]) / 1e9
+    finally:
+        os.close(fd)
 
 
 @contextlib.contextmanager
@@ -213,20 +221,21 @@ def _watched(loop: VirtualTimeLoop) -> Iterator[None]:
         raise LoopBlocked(f"the event loop was blocked for {BLOCKED_AFTER:.0f} seconds")
 
     def watch() -> None:
-        heard, queued = loop.heard_at, _queued()
+        heard, before = loop.heard_at, queued()
         while not over.wait(0.25):
             if heard != loop.heard_at:
-                heard, queued = loop.heard_at, _queued()
-            elif time.monotonic() - heard - (_queued() - queued) > BLOCKED_AFTER:
+                heard, before = loop.heard_at, queued()
+            elif time.monotonic() - heard - (queued() - before) > BLOCKED_AFTER:
                 signal.pthread_kill(main, _SIGNAL)
                 over.wait(1.0)
 
-    before = signal.signal(_SIGNAL, interrupt)
-    watcher = threading.Thread(target=watch, name="hsframework-watchdog", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
-        signal.signal(_SIGNAL, before)
+    with _queue() as queued:
+        handler = signal.signal(_SIGNAL, interrupt)
+        watcher = threading.Thread(target=watch, name="hsframework-watchdog", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
+            signal.signal(_SIGNAL, handler)

@@ -157,10 +157,13 @@ class Boot:
         return None if self.running or not written.exists() else int(written.read_text())
 
     def read(self, name: str) -> str:
-        """Read a file of the exchange directory, of a very long one the end; empty if it is not there."""
+        """Read a file of the exchange directory; empty if it is not there."""
         path = self.exchange / name
-        if not path.exists():
-            return ""
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def log(self) -> str:
+        """Read the kernel's log, of a very long one the end."""
+        path = self.exchange / "console"
         with path.open("rb") as file:
             skipped = max(0, path.stat().st_size - MOST_TEXT)
             file.seek(skipped)
@@ -184,11 +187,11 @@ class Boot:
         code = self.exit_code
         if code is None:
             raise KernelFailed(self.report("the test kernel ended before the command did"))
-        return Outcome(code, self.read("output"), self.read("console"))
+        return Outcome(code, self.read("output"), self.log())
 
     def report(self, headline: str) -> str:
         """Format the headline, and then all that helps to find the reason."""
-        output, console = self.read("output"), self.read("console")
+        output, console = self.read("output"), self.log()
         return f"{headline}\n--- the command's output ---\n{output}\n--- the kernel's log ---\n{console}\n"
 
     def kill(self) -> None:

@@ -25,7 +25,7 @@ ENDS = {0, errno.EIO, errno.ETIMEDOUT, errno.ESRCH}
 """Statuses and refusals that a consumer may get: served, the service failed, the peer has hung up, nobody listens."""
 
 QUICK = "[timeouts]\nagent-restart = 1\n"
-"""Where no agent can be started, the next request is refused, and does not take the time of its consumer."""
+"""Without an agent the next request is refused, and does not take the time of its consumer."""
 
 locked_or_not = pytest.mark.parametrize("memory", [QUICK, LOCK + QUICK], ids=["swappable", "locked"])
 

@@ -670,3 +670,16 @@ def test_a_servers_peer_that_no_key_can_name_is_refused(serves: bool, status: in
     request = SimpleNamespace(origin=origin, submission=SimpleNamespace(psk_lookup=no_key))
     with requests.ending(cast("PendingRequest", request), Outcome(0, {"remote-certificate": [b"leaf"]})) as ending:
         assert (ending.status, ending.peers) == (status, ())
+
+
+@pytest.mark.parametrize("role", [1, 2])
+async def test_the_role_of_a_request_is_kept(role: int) -> None:
+    """Its end is told by it: a server's peer needs a name, a client's does not."""
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            await played.home.agent(GROUP)
+            played.submit(ours, {**PSK_CLIENT, "message-type": role})
+            await played.until(lambda: played.home.dispatcher.requests)
+            (request,) = played.home.dispatcher.requests.values()
+            assert isinstance(request.origin, KernelOrigin)
+            assert request.origin.serves is (role == 2)

@@ -57,6 +57,7 @@ def test_a_run_ends_at_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert copy.run(TESTS, 0.5, mutant=fault).caught == "[the limit in time]"
 
 
+@pytest.mark.timeout(900)
 def test_a_sample_of_mutants_is_caught(capsys: pytest.CaptureFixture[str]) -> None:
     """Of the mutants of ``make mutants``, those of a sample are caught, or decided, and no decision is stale."""
     status = command.main(["run", "--sample", str(SAMPLE), "--unordered"])
