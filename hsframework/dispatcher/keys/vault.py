@@ -13,9 +13,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import IntEnum
 from functools import cached_property
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -39,6 +40,8 @@ from hsframework.interface import (
     Trust,
 )
 from hsframework.tls.priorities import MAX_LENGTH
+
+M = TypeVar("M", bound=IntEnum)
 
 DEFAULT_PROFILE = "default"
 _OWN = frozenset(
@@ -154,7 +157,7 @@ class Vault:
         profile = self._profile(profile_name)
         trust: Trust | None = self._part("trust", profile.trust) if profile.trust else None
         if values.get("trust-anchor"):
-            check = _member(_crl_check, values.get("crl-check", 0), "crl-check")
+            check = _crl_check(values.get("crl-check", 0))
             trust = Trust(tuple(values["trust-anchor"]), tuple(values.get("crl", ())), check)
         elif values.get("crl") or "crl-check" in values:
             raise RequestRefused("revocation lists come with the trust anchors that issued them", errno=errno.EINVAL)
@@ -269,30 +272,30 @@ def _profile_policy(profile: Profile) -> tuple[str, ...]:
 
 
 def _crl_check(number: int) -> CrlCheck:
-    if not 0 <= number < len(CrlCheck):
-        raise ValueError(number)
-    return tuple(CrlCheck)[number]
+    """Return the member of this number in the specification.  Raises RequestRefused."""
+    members = tuple(CrlCheck)
+    if number >= len(members):
+        known = ", ".join(map(str, range(len(members))))
+        raise RequestRefused(f"crl-check {number} is not one of {known}", errno=errno.EINVAL)
+    return members[number]
 
 
-def _member(kind: Any, value: int, name: str) -> Any:
+def _member(kind: type[M], value: int, name: str) -> M:
     try:
         return kind(value)
     except ValueError:
-        raise RequestRefused(
-            f"{name} {value} is not one of {', '.join(str(int(item)) for item in kind)}", errno=errno.EINVAL
-        ) from None
+        known = ", ".join(str(int(item)) for item in kind)
+        raise RequestRefused(f"{name} {value} is not one of {known}", errno=errno.EINVAL) from None
 
 
 def role_of(values: Mapping[str, Any]) -> Role:
     """Return the role that a submit asks for.  Raises RequestRefused."""
-    member: Role = _member(Role, values.get("message-type", 0), "message-type")
-    return member
+    return _member(Role, values.get("message-type", 0), "message-type")
 
 
 def auth_mode_of(values: Mapping[str, Any]) -> AuthMode:
     """Return the auth mode that a submit asks for.  Raises RequestRefused."""
-    member: AuthMode = _member(AuthMode, values.get("auth-mode", 0), "auth-mode")
-    return member
+    return _member(AuthMode, values.get("auth-mode", 0), "auth-mode")
 
 
 def auth_mode_of_keys(given: Credentials, role: Role) -> AuthMode:

@@ -134,6 +134,7 @@ def test_a_key_is_found_by_its_whole_identity(vault: Vault) -> None:
         ({"psk": [{"key": Secret(b"k")}]}, errno.EINVAL, "an identity, a key"),
         ({"psk": [{"identity": b"a", "key": Secret(b"k"), "hash": "md5"}]}, errno.EINVAL, "the hash sha256"),
         ({"client-certificate": 9}, errno.EINVAL, "client-certificate 9 is not one of 0, 1, 2"),
+        ({"trust-anchor": [b"der"], "crl-check": 2}, errno.EINVAL, "crl-check 2 is not one of 0, 1"),
         ({"tls-priorities": ["NORMAL", "NORMAL"]}, errno.EINVAL, "one tls-priorities"),
         ({"tls-priorities": ["x" * 5000]}, errno.EINVAL, "characters at most"),
     ],
