@@ -20,7 +20,7 @@ MUTANTS_ARGS ?=
 PYTHONS ?=
 DEB_RELEASES ?= bookworm trixie forky
 
-.PHONY: help venv demo test lint docs bench fuzz mutants quick test-pythons test-service wheels deb constraints clean peers compiler package-tools kernel-if-possible guests-if-possible
+.PHONY: help venv demo test lint docs bench fuzz mutants quick test-long test-pythons test-service wheels deb constraints clean peers compiler package-tools kernel-if-possible guests-if-possible
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,7 +51,10 @@ demo: $(STAMP) peers ## the main job on this machine: TLS both ways with OpenSSL
 	@$(BIN)/hsframework demo
 
 test: $(STAMP) peers compiler package-tools lint docs guests-if-possible ## everything: style, types, documentation, and every tier of tests
-	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest $(PYTEST_ARGS)
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
+
+test-long: $(STAMP) peers package-tools guests-if-possible ## what takes longer than make test may: every disturbance of a booted Debian
+	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
 
 # Where the test kernel or the guests cannot be built (not root, no Debian), their tests are skipped; in CI that is an error.
 kernel-if-possible:

@@ -17,6 +17,12 @@ DISTURBANCES = {
     "kill-agent": f"systemctl kill -s KILL {AGENT}",
     "kill-all": f"systemctl kill -s KILL hsframework {AGENT}",
 }
+IN_EACH_RUN = ("restart-all", "kill-dispatcher")
+"""Disturbances that every run of the tests sees; the others take ten minutes more."""
+
+each_disturbance = pytest.mark.parametrize(
+    "name", [name if name in IN_EACH_RUN else pytest.param(name, marks=pytest.mark.long) for name in DISTURBANCES]
+)
 MOUNTS = 100
 EACH = MOUNTS // len(DISTURBANCES) + 1
 
@@ -30,7 +36,7 @@ def serving(main: Guest) -> Guest:
     return main
 
 
-@pytest.mark.parametrize("name", DISTURBANCES)
+@each_disturbance
 def test_no_mount_is_refused(serving: Guest, name: str) -> None:
     """A row of mounts, a hundred over all disturbances, while one disturbance follows the other: each is made."""
     found = admin.program(serving, "disturb", repr(DISTURBANCES[name]), "mounts", EACH, "mtls", timeout=400)
@@ -38,7 +44,7 @@ def test_no_mount_is_refused(serving: Guest, name: str) -> None:
     assert found["failed"] == []
 
 
-@pytest.mark.parametrize("name", DISTURBANCES)
+@each_disturbance
 def test_no_write_fails(serving: Guest, name: str) -> None:
     """Writes to a hard mount whose connections break meanwhile all end well, and are on the server."""
     found = admin.program(serving, "disturb", repr(DISTURBANCES[name]), "writes", 20, timeout=400)
@@ -59,10 +65,15 @@ def test_a_reload_ends_nothing(serving: Guest, how: str) -> None:
 
 
 def test_stop_stops(serving: Guest) -> None:
-    """After ``systemctl stop`` no process of the service is left, none comes back, and a mount is refused at once."""
+    """After ``systemctl stop`` no process of the service is left, none comes back, and a mount is refused at once.
+
+    The command waits for the unit that it names; agents stop with it, and may take some seconds.
+    """
     serving.run("systemctl stop hsframework")
     done = admin.mount(serving)
     assert done.code != 0
+    ended = f"systemctl show --value --property ActiveState {AGENT} | grep -q ^inactive"
+    serving.run(f"for n in $(seq 200); do {ended} && break; sleep 0.1; done")
     assert serving.ask(["pgrep", "--full", "hsframework (dispatcher|agent)"]).output == ""
     assert [admin.state(serving, unit) for unit in ("hsframework.service", AGENT)] == ["inactive", "inactive"]
     serving.run("systemctl start hsframework")

@@ -674,7 +674,7 @@ def test_a_servers_peer_that_no_key_can_name_is_refused(serves: bool, status: in
 
 @pytest.mark.parametrize("role", [1, 2])
 async def test_the_role_of_a_request_is_kept(role: int) -> None:
-    """Its end is told by it: a server's peer needs a name, a client's does not."""
+    """A server's peer needs a name, and names a key that is looked up; a client's does neither."""
     with connected_pair() as (ours, _):
         async with stage() as played:
             await played.home.agent(GROUP)
@@ -683,3 +683,4 @@ async def test_the_role_of_a_request_is_kept(role: int) -> None:
             (request,) = played.home.dispatcher.requests.values()
             assert isinstance(request.origin, KernelOrigin)
             assert request.origin.serves is (role == 2)
+            assert (request.submission.psk_lookup is no_key) is (role == 1)
