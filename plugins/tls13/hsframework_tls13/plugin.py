@@ -11,6 +11,7 @@ The rules:
 from __future__ import annotations
 
 import asyncio
+import errno
 
 import structlog
 
@@ -24,6 +25,9 @@ from hsframework_tls13.driver import establish, first_alert, say, session_alert
 from hsframework_tls13.engine import Established
 from hsframework_tls13.session import specification, to_parameters
 from hsframework_tls13.settings import Settings
+
+_CONNECTION_LOST = frozenset((errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE))
+"""Refusals of a session whose peer has gone in the moment of success: no fault of the kernel's."""
 
 _log = structlog.get_logger("hsframework.agent")
 
@@ -123,6 +127,8 @@ class Tls13Handshaker(Handshaker):
                 half = isinstance(refusal, ktls.HalfInstalled)
                 if not half and not request.kernel_consumer:
                     return False
+                if refusal.errno in _CONNECTION_LOST:
+                    raise HandshakeFailed(Failure.PEER_GONE, str(refusal)) from None
                 if not is_shortage(refusal):
                     failure = HandshakeFailed(Failure.NO_KERNEL_SESSION, str(refusal))
                     if not half:

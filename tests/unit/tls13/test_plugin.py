@@ -373,6 +373,20 @@ def test_a_kernel_that_refuses_the_session(
         assert found.session
 
 
+def test_a_peer_that_goes_in_the_moment_of_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel takes no session for a connection that is lost: that is the peer's end, and NFS connects again."""
+
+    def install(*_: object, **__: object) -> None:
+        raise ktls.KernelRefused("TCP_ULP tls", OSError(errno.ENOTCONN, "no"))
+
+    handshaker = Tls13Protocol().prepare(Settings())
+    monkeypatch.setattr(handshaker, "_in_kernel", Settings().suites)
+    monkeypatch.setattr(ktls, "install", install)
+    found, _ = run(both(replace(AS_CLIENT, kernel_consumer=True), AS_SERVER, handshaker))
+    assert isinstance(found, HandshakeFailed)
+    assert found.failure is Failure.PEER_GONE
+
+
 def test_a_limited_handshaker() -> None:
     """Settings count: one cipher, one group."""
     settings = Settings(ciphers=(AES_128_GCM.name,), groups=("P-256",), key_shares=("P-256",), kernel_offload=False)
