@@ -17,12 +17,14 @@ DISTURBANCES = {
     "kill-agent": f"systemctl kill -s KILL {AGENT}",
     "kill-all": f"systemctl kill -s KILL hsframework {AGENT}",
 }
-IN_EACH_RUN = ("restart-all", "kill-dispatcher")
-"""Disturbances that every run of the tests sees; the others take ten minutes more."""
 
-each_disturbance = pytest.mark.parametrize(
-    "name", [name if name in IN_EACH_RUN else pytest.param(name, marks=pytest.mark.long) for name in DISTURBANCES]
-)
+
+def disturbances(*in_each_run: str) -> pytest.MarkDecorator:
+    """Return the mark of a test that is run for each disturbance, but for these in a long run alone."""
+    names = [name if name in in_each_run else pytest.param(name, marks=pytest.mark.long) for name in DISTURBANCES]
+    return pytest.mark.parametrize("name", names)
+
+
 MOUNTS = 100
 EACH = MOUNTS // len(DISTURBANCES) + 1
 
@@ -36,7 +38,7 @@ def serving(main: Guest) -> Guest:
     return main
 
 
-@each_disturbance
+@disturbances("restart-all", "kill-dispatcher")
 def test_no_mount_is_refused(serving: Guest, name: str) -> None:
     """A row of mounts, a hundred over all disturbances, while one disturbance follows the other: each is made."""
     found = admin.program(serving, "disturb", repr(DISTURBANCES[name]), "mounts", EACH, "mtls", timeout=400)
@@ -44,7 +46,7 @@ def test_no_mount_is_refused(serving: Guest, name: str) -> None:
     assert found["failed"] == []
 
 
-@each_disturbance
+@disturbances("restart-all")
 def test_no_write_fails(serving: Guest, name: str) -> None:
     """Writes to a hard mount whose connections break meanwhile all end well, and are on the server."""
     found = admin.program(serving, "disturb", repr(DISTURBANCES[name]), "writes", 20, timeout=400)
