@@ -60,11 +60,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def fleet(request: pytest.FixtureRequest) -> Iterator[Fleet]:
     """The guests that the selected tests ask for."""
-    used: set[object] = set()
+    used: set[str] = set()
     for item in request.session.items:
         if isinstance(item, pytest.Function):
             used.update(item.fixturenames)
-            used.update(item.callspec.params.values() if hasattr(item, "callspec") else ())
+            parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+            used.update(value for value in parameters if isinstance(value, str))
     fleet = Fleet([name for name in PREPARATIONS if name in used])
     yield fleet
     fleet.close()
