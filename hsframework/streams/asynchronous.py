@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Self, TypeVar
 
 from hsframework.errors import StreamError
-from hsframework.streams.channel import Channel
+from hsframework.streams.channel import Channel, flush_answers
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ class AsyncioStream:
         try:
             self._end_waits(write=False)
             async with self._writing:
-                with suppress(OSError, StreamError):
+                with suppress(OSError):
                     self._channel.queue_close()
                     await self._wait_for(self._channel.try_flush, write=True)
         finally:
@@ -107,8 +107,7 @@ class AsyncioStream:
     def _answer(self) -> None:
         """Send the answers that reading made due; a writer that is at work sends them itself when it has finished."""
         if self._channel.owes_output and not self._writing.locked():
-            with suppress(OSError):
-                self._channel.try_flush()
+            flush_answers(self._channel)
 
     async def _wait_for(self, attempt: Callable[[], T], *, write: bool) -> T:
         while True:

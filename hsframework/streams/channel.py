@@ -19,6 +19,8 @@ import socket
 from abc import ABC, abstractmethod
 from typing import Protocol
 
+from hsframework.errors import StreamError
+
 _READ_SIZE = 1 << 16
 
 
@@ -56,6 +58,19 @@ class Channel(ABC):
     @abstractmethod
     def try_flush(self) -> None:
         """Write the queued output and the output that is due."""
+
+
+def flush_answers(channel: Channel) -> None:
+    """Flush what reading made due, as far as the socket takes it.
+
+    A lost connection is no error: the next read says so.  Raises StreamError for a session that cannot go on.
+    """
+    try:
+        channel.try_flush()
+    except StreamError:  # an OSError too
+        raise
+    except OSError:
+        pass
 
 
 class UserSpaceSession(Protocol):
