@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import AsyncSession
+from hsframework.client.sockets import check_socket
 from hsframework.client.submits import Submits
 from hsframework.client.sync import CONNECT_TIMEOUT, GRACE, UNTIMED
 from hsframework.client.wire import (
@@ -117,6 +118,7 @@ class AsyncClient:
         Raises RequestRefused (no handshake was begun, the socket is as it was), HandshakeError (the handshake failed),
         ClientError when the dispatcher cannot be reached or closes the link.  Each carries its errno.
         """
+        check_socket(sock)
         sequence = next(number for number in self._numbers if number not in self._pending)
         data = self._submits.encode(options, sequence)
         if self._channel is None or self._channel.closed:

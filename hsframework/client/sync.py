@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from hsframework.client.links import Links
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import Session
+from hsframework.client.sockets import check_socket
 from hsframework.client.submits import Submits
 from hsframework.client.wire import (
     client_closed,
@@ -103,6 +104,7 @@ class Client:
         Raises RequestRefused (no handshake was begun, the socket is as it was), HandshakeError (the handshake failed),
         ClientError when the dispatcher cannot be reached or closes the link.  Each carries its errno.
         """
+        check_socket(sock)
         sequence = next(self._numbers)
         data = self._submits.encode(options, sequence)
         limit, reason = _limit(options.timeout, sock.gettimeout())
