@@ -19,7 +19,7 @@ def check_socket(sock: object) -> None:
     if isinstance(sock, asyncio.trsock.TransportSocket):
         raise ConfigurationError(
             "the socket belongs to a transport of asyncio, which reads from it: use start_tls of "
-            "hsframework.adapters.asyncio with the transport, or hand over a socket of your own"
+            "hsframework.adapters.aio with the transport, or hand over a socket of your own"
         )
     if isinstance(sock, int):
         raise ConfigurationError(

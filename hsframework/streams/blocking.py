@@ -41,6 +41,11 @@ class BlockingStream:
         """True if the peer has closed its direction properly."""
         return self._channel.peer_closed
 
+    @property
+    def pending(self) -> int:
+        """Return the number of bytes that can be received without the socket."""
+        return self._channel.pending
+
     def send(self, data: bytes) -> None:
         """Send all of ``data``."""
         self.write(lambda: self._channel.queue_data(data))

@@ -40,6 +40,11 @@ class Channel(ABC):
     def owes_output(self) -> bool:
         """True if the protocol has output due that a flush would send."""
 
+    @property
+    def pending(self) -> int:
+        """Number of bytes that ``try_receive`` returns without the socket."""
+        return 0
+
     @abstractmethod
     def try_receive(self, max_size: int) -> bytes | None:
         """Return 1 to ``max_size`` bytes, or ``b""`` once the peer has closed; None: nothing yet, call again.
@@ -126,6 +131,10 @@ class UserSpaceChannel(Channel):
     @property
     def owes_output(self) -> bool:
         return self._session.owes_output
+
+    @property
+    def pending(self) -> int:
+        return len(self._received)
 
     def try_receive(self, max_size: int) -> bytes | None:
         if not self._received:

@@ -25,6 +25,7 @@ EDGES = {
     "dispatcher": "process configuration local telemetry credentials netlink tls top",
     "agent": "registry process configuration local telemetry netlink tls top",
     # Beside the service, for programs and for plugins.
+    "adapters": "client top",
     "client": "registry local netlink tls top",
     "streams": "top",
     "scaffold": "top",
