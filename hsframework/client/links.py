@@ -2,6 +2,8 @@
 
 * At most :data:`MOST` handshakes of one client run at a time, each over a link of its own; further callers wait their
   turn.  The service allows a user 512 links (``limits.connections-per-user``), for all of his processes.
+* A program that runs both ends of many handshakes gives each end a client of its own: else those that have a turn could
+  wait for peers that have none.
 * At most :data:`MOST_IDLE` links are kept for later handshakes.
 * ``close`` ends the links in use too, so that every call that waits on one ends at once.
 """
@@ -18,8 +20,8 @@ from hsframework.errors import ClientError
 MOST = 256
 """Links of one client; half of what the service allows a user."""
 
-MOST_IDLE = 16
-"""Links that are kept while no handshake uses them."""
+MOST_IDLE = 4
+"""Links that are kept while no handshake uses them: others' clients cannot have them meanwhile."""
 
 
 class Link(Protocol):
