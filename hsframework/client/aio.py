@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import errno
 import os
 import socket
@@ -18,11 +19,13 @@ from typing import TYPE_CHECKING
 
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import AsyncSession
+from hsframework.client.sockets import check_socket
 from hsframework.client.submits import Submits
 from hsframework.client.sync import CONNECT_TIMEOUT, GRACE, UNTIMED
 from hsframework.client.trusts import TrustFiles, travels_alone
 from hsframework.client.wire import (
     cannot_send,
+    client_closed,
     codec,
     connect_error,
     encode_cancel,
@@ -31,7 +34,7 @@ from hsframework.client.wire import (
     outcome,
     socket_closed,
 )
-from hsframework.errors import HandshakeError, HsframeworkError, MessageError
+from hsframework.errors import ClientError, ClientTimeout, MessageError
 from hsframework.interface import Trust
 from hsframework.local.channel import AsyncChannel
 from hsframework.local.deadlines import Deadlines
@@ -96,7 +99,7 @@ class AsyncClient:
         return len(self._pending)
 
     async def connect(self) -> None:
-        """Connect to the dispatcher, unless connected.  Raises HsframeworkError."""
+        """Connect to the dispatcher, unless connected.  Raises ClientError."""
         if self._connecting is None:
             self._connecting = asyncio.Lock()
         async with self._connecting:
@@ -114,14 +117,15 @@ class AsyncClient:
         if self._guards is not None:
             self._guards.close()
         self._trusts.close()
-        self._fail_pending(None)
+        self._fail_pending(client_closed())
 
     async def handshake(self, sock: socket.socket, options: HandshakeOptions) -> AsyncSession:
         """Run a handshake on a connected socket and return the session.
 
         Raises RequestRefused (no handshake was begun, the socket is as it was), HandshakeError (the handshake failed),
-        another HsframeworkError when the dispatcher cannot be reached or closes the link.  Each carries its errno.
+        ClientError when the dispatcher cannot be reached or closes the link.  Each carries its errno.
         """
+        check_socket(sock)
         sequence = next(number for number in self._numbers if number not in self._pending)
         data = self._submits.encode(options, sequence)
         if self._channel is None or self._channel.closed:
@@ -139,12 +143,13 @@ class AsyncClient:
             fd = sock.fileno()
             if fd < 0:
                 raise socket_closed()
-            if options.trust is not None and travels_alone(options.trust):
-                self._send_trust(options.trust, sequence)
-            self._channel.send_soon(data, fd)
+            try:
+                if options.trust is not None and travels_alone(options.trust):
+                    self._send_trust(options.trust, sequence)
+                self._channel.send_soon(data, fd)
+            except OSError as error:
+                raise cannot_send(error) from None
             message = await future
-        except OSError as error:  # of send_soon
-            raise cannot_send(error) from None
         except asyncio.CancelledError:
             self._withdraw(sequence, errno.ECANCELED)
             raise
@@ -173,7 +178,7 @@ class AsyncClient:
         if future is not None and not future.done():
             self._withdraw(sequence, errno.ETIMEDOUT)
             future.set_exception(
-                HandshakeError("the dispatcher did not answer in time; is it hung?", errno=errno.ETIMEDOUT)
+                ClientTimeout("the dispatcher did not answer in time; is it hung?", errno=errno.ETIMEDOUT)
             )
 
     def _on_message(self, data: bytes, fd: int | None) -> None:
@@ -195,12 +200,12 @@ class AsyncClient:
             future.set_result(message)
 
     def _on_closed(self, error: Exception | None) -> None:
-        self._fail_pending(error)
+        self._fail_pending(link_lost(error))
 
-    def _fail_pending(self, error: Exception | None) -> None:
+    def _fail_pending(self, error: ClientError) -> None:
         for future in self._pending.values():
             if not future.done():
-                future.set_exception(link_lost(error))
+                future.set_exception(copy.copy(error))
 
 
 async def _connect(path: Path) -> socket.socket:
@@ -215,13 +220,12 @@ async def _connect(path: Path) -> socket.socket:
                 return sock
             except BlockingIOError:
                 if loop.time() >= end:
-                    raise HsframeworkError(
+                    raise ClientError(
                         f"{path}: the dispatcher takes no connections; is it hung?", errno=errno.ETIMEDOUT
                     ) from None
                 await asyncio.sleep(_RETRY)
-    except OSError as error:
-        sock.close()
-        raise connect_error(path, error) from None
+            except OSError as error:
+                raise connect_error(path, error) from None
     except BaseException:
         sock.close()
         raise

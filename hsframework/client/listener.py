@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from hsframework.client.newcomers import Newcomers, TakenNewcomer
 from hsframework.client.udp import Port
-from hsframework.errors import ConfigurationError, HsframeworkError, PluginError
+from hsframework.errors import ClientError, ConfigurationError, PluginError
 from hsframework.interface import AddressValidation, Gate
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class BaseListener:
     not ended; beyond it new ones get no answer.
 
     Raises PluginError for a protocol that is not installed here, ConfigurationError for a protocol that does not use
-    datagrams, HsframeworkError for an address or port that cannot be bound.
+    datagrams, ClientError for an address or port that cannot be bound.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class UdpListener(BaseListener):
     def accept(self, timeout: float | None = None) -> Newcomer:
         """Wait for the next newcomer and return it.
 
-        ``timeout``: seconds; None: without limit.  Raises TimeoutError, and HsframeworkError (EBADF) once the listener
+        ``timeout``: seconds; None: without limit.  Raises TimeoutError, and ClientError (EBADF) once the listener
         is closed.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -158,7 +158,7 @@ class UdpListener(BaseListener):
         try:
             while True:
                 if self._closed < 0:
-                    raise HsframeworkError("the listener is closed", errno=errno.EBADF)
+                    raise ClientError("the listener is closed", errno=errno.EBADF)
                 taken = self._newcomers.take(time.monotonic())
                 if taken is not None:
                     return Newcomer(taken)
@@ -171,7 +171,7 @@ class UdpListener(BaseListener):
                 if not ready:
                     raise TimeoutError("timed out")
                 if any(fd == self._closed for fd, _ in ready):
-                    raise HsframeworkError("the listener is closed", errno=errno.EBADF)
+                    raise ClientError("the listener is closed", errno=errno.EBADF)
         finally:
             self._lock.release()
 
@@ -202,10 +202,10 @@ class AsyncUdpListener(BaseListener):
         self._loop.add_reader(self._port.fileno(), self._on_readable)
 
     async def accept(self) -> AsyncNewcomer:
-        """Wait for the next newcomer and return it.  Raises HsframeworkError (EBADF) once the listener is closed."""
+        """Wait for the next newcomer and return it.  Raises ClientError (EBADF) once the listener is closed."""
         while True:
             if not self._open:
-                raise HsframeworkError("the listener is closed", errno=errno.EBADF)
+                raise ClientError("the listener is closed", errno=errno.EBADF)
             taken = self._newcomers.take(self._loop.time())
             if taken is not None:
                 taken.socket.setblocking(False)

@@ -26,7 +26,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from hsframework.errors import HsframeworkError
+from hsframework.errors import ClientError
 
 MAX_DATAGRAM = 65535
 """Bytes; no UDP datagram is longer."""
@@ -71,7 +71,7 @@ def format_endpoint(address: Any) -> str:
 
 
 def connect_udp(host: str, port: int) -> socket.socket:
-    """Return a UDP socket connected to the first of the host's addresses that has a route.  Raises HsframeworkError.
+    """Return a UDP socket connected to the first of the host's addresses that has a route.  Raises ClientError.
 
     Nothing is sent: the handshake shows whether a server answers.
     """
@@ -79,7 +79,7 @@ def connect_udp(host: str, port: int) -> socket.socket:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except (socket.gaierror, UnicodeError) as error:
         reason = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
-        raise HsframeworkError(f"the address of {host!r} cannot be found: {reason}", errno=errno.EHOSTUNREACH) from None
+        raise ClientError(f"the address of {host!r} cannot be found: {reason}", errno=errno.EHOSTUNREACH) from None
     problem = OSError(errno.EHOSTUNREACH, "no address")
     for family, kind, protocol, _, address in found:
         sock = socket.socket(family, kind, protocol)
@@ -90,13 +90,13 @@ def connect_udp(host: str, port: int) -> socket.socket:
         except OSError as error:
             sock.close()
             problem = error
-    raise HsframeworkError(
+    raise ClientError(
         f"cannot connect to {host} port {port}: {problem.strerror or problem}", errno=problem.errno or errno.EIO
     )
 
 
 class Port:
-    """A listening UDP socket; no call waits.  Raises HsframeworkError if the address cannot be bound."""
+    """A listening UDP socket; no call waits.  Raises ClientError if the address cannot be bound."""
 
     def __init__(self, host: str, port: int) -> None:
         try:
@@ -254,9 +254,7 @@ def _place(level: int, kind: int, value: bytes) -> tuple[str, int] | None:
     return None
 
 
-def _cannot_listen(host: str, port: int, error: OSError | UnicodeError) -> HsframeworkError:
+def _cannot_listen(host: str, port: int, error: OSError | UnicodeError) -> ClientError:
     number = error.errno if isinstance(error, OSError) and 0 < (error.errno or 0) < 4096 else errno.EADDRNOTAVAIL
     reason = getattr(error, "strerror", None) or str(error)
-    return HsframeworkError(
-        f"cannot listen on {host} port {port}: {reason}; choose another address or port", errno=number
-    )
+    return ClientError(f"cannot listen on {host} port {port}: {reason}; choose another address or port", errno=number)

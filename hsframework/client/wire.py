@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from hsframework.errors import (
+    ClientError,
+    ClientHandshakeError,
+    ClientRequestRefused,
+    ClientTimeout,
     ConfigurationError,
-    HandshakeError,
-    HsframeworkError,
     MessageError,
-    RequestRefused,
     describe_errno,
 )
 from hsframework.local.channel import LOCAL_MESSAGE_TYPE
@@ -48,42 +49,56 @@ def open_socket(path: Path) -> socket.socket:
     return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-def connect_error(path: Path, error: OSError) -> HsframeworkError:
+def connect_error(path: Path, error: OSError) -> ClientError:
     """Return the error for a consumer that could not connect to the dispatcher."""
     if isinstance(error, (FileNotFoundError, ConnectionRefusedError, NotADirectoryError)):
-        return HsframeworkError(
+        return ClientError(
             f"no dispatcher listens at {path}: start one with 'hsframework run', or name the runtime directory of one "
             "that runs",
             errno=errno.ECONNREFUSED,
         )
     if isinstance(error, PermissionError):
-        return HsframeworkError(
+        return ClientError(
             f"{path}: user {_user()} may not use this dispatcher: ask its administrator for an [[allow]] rule that "
             "names the user",
             errno=errno.EACCES,
         )
-    return HsframeworkError(
+    return ClientError(
         f"{path}: cannot connect to the dispatcher: {error.strerror or error}", errno=error.errno or errno.EIO
     )
 
 
-def link_lost(error: Exception | None) -> HsframeworkError:
+def link_lost(error: Exception | None) -> ClientError:
     """Return the error for pending requests when the dispatcher closed the link or sent an invalid message."""
     if isinstance(error, MessageError):
-        return HsframeworkError(f"the dispatcher broke the protocol: {error}", errno=errno.EPROTO)
-    return HsframeworkError(
+        return ClientError(f"the dispatcher broke the protocol: {error}", errno=errno.EPROTO)
+    return ClientError(
         "the dispatcher closed the connection; the outcome of the handshake is not known", errno=errno.ECONNRESET
     )
 
 
-def socket_closed() -> RequestRefused:
+def client_closed() -> ClientError:
+    """Return the error for pending requests when the consumer itself closed the client."""
+    return ClientError("the client was closed; the outcome of the handshake is not known", errno=errno.ECONNRESET)
+
+
+def not_taken(seconds: float) -> ClientRequestRefused:
+    """Return the error for a request that the dispatcher has not taken, for ``seconds``."""
+    return ClientRequestRefused(
+        f"the dispatcher has taken no request for {seconds:.1f} s: too many links are open; run fewer handshakes at "
+        "once, close clients that are idle, or raise limits.connections-per-user",
+        errno=errno.EAGAIN,
+    )
+
+
+def socket_closed() -> ClientRequestRefused:
     """Return the error for a socket that its owner has closed."""
-    return RequestRefused("the socket is closed; hand over one that is connected", errno=errno.EBADF)
+    return ClientRequestRefused("the socket is closed; hand over one that is connected", errno=errno.EBADF)
 
 
-def cannot_send(error: OSError) -> HsframeworkError:
+def cannot_send(error: OSError) -> ClientError:
     """Return the error for a request whose socket cannot be attached to a message."""
-    return HsframeworkError(
+    return ClientError(
         f"the request cannot be sent: {error.strerror}; close some files or raise their limit (ulimit -n)",
         errno=error.errno or errno.EIO,
     )
@@ -95,17 +110,21 @@ def encode_cancel(sequence: int, reason: int = errno.ECANCELED) -> bytes:
 
 
 def outcome(message: Message, group: str) -> Mapping[str, Any]:
-    """Return the values of a ``result`` with status 0.  Raises RequestRefused or HandshakeError for all others."""
+    """Return the values of a ``result`` with status 0.
+
+    Raises RequestRefused, or HandshakeError (ClientTimeout for ETIMEDOUT), for all others.
+    """
     if message.error is not None:
         text = message.values.get("message") or _hint(message.error, group)
-        raise RequestRefused(text, errno=_errno(message.error))
+        raise ClientRequestRefused(text, errno=_errno(message.error))
     values = message.values
     status = values.get("status")
     if status is None:
-        raise HandshakeError("the dispatcher sent a result without a status", errno=errno.EPROTO)
+        raise ClientHandshakeError("the dispatcher sent a result without a status", errno=errno.EPROTO)
     if status:
         number = _errno(status)
-        raise HandshakeError(values.get("message") or f"the handshake failed: {describe_errno(number)}", errno=number)
+        kind = ClientTimeout if number == errno.ETIMEDOUT else ClientHandshakeError
+        raise kind(values.get("message") or f"the handshake failed: {describe_errno(number)}", errno=number)
     return values
 
 

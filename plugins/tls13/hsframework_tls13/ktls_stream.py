@@ -69,6 +69,10 @@ class KernelChannel(Channel):
     def owes_output(self) -> bool:
         return self._outbound.owes
 
+    @property
+    def pending(self) -> int:
+        return len(self._received)
+
     def try_receive(self, max_size: int) -> bytes | None:
         if not self._received:
             self._outbound.check()
