@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
 from binascii import unhexlify
 from collections.abc import Callable, Sequence
@@ -14,18 +15,23 @@ from hsframework.tls.messages import check_certificate
 from hsframework_tls13.callbacks import CERTIFICATE, Callbacks
 from hsframework_tls13.ciphers import BY_NAME, CipherSuite
 from hsframework_tls13.contexts import Contexts
+from hsframework_tls13.events import SessionBroken
 from hsframework_tls13.openssl import (
     Connection,
     Problem,
 )
-from hsframework_tls13.openssl_failures import failure_of
+from hsframework_tls13.openssl_failures import verdict_on
 from hsframework_tls13.policy import Choices
-from hsframework_tls13.protection import Sealer
+from hsframework_tls13.protection import Opener, Sealer
 from hsframework_tls13.records import (
     ALERT,
     ALERT_LEVEL_FATAL,
+    ALERT_SIZE,
+    APPLICATION_DATA,
     CHANGE_CIPHER_SPEC,
     CHANGE_CIPHER_SPEC_SIZE,
+    HEADER_SIZE,
+    last_record,
     plaintext_alert,
 )
 
@@ -36,6 +42,7 @@ _CLIENT_SECRET = b"CLIENT_TRAFFIC_SECRET_0"
 _SERVER_SECRET = b"SERVER_TRAFFIC_SECRET_0"
 _EXPORTER_SECRET = b"EXPORTER_SECRET"
 _CLIENT_HANDSHAKE = b"CLIENT_HANDSHAKE_TRAFFIC_SECRET"
+_PROTECTED = bytes((APPLICATION_DATA,))
 _USED = frozenset((_CLIENT_SECRET, _SERVER_SECRET, _EXPORTER_SECRET, _CLIENT_HANDSHAKE))
 
 
@@ -82,6 +89,8 @@ class Engine(Callbacks):
         self._refusal: HandshakeFailed | None = None
         self._failed: HandshakeFailed | None = None
         self._established: Established | None = None
+        self._alert: int | None = None
+        """OpenSSL's alert, where the refusal is OpenSSL's."""
         self._deferred = False
         self.psk_identities: tuple[bytes, ...] = ()
         """Not empty: the client offers these, and ``provide_psk`` has to be called before the next ``feed``."""
@@ -197,15 +206,34 @@ class Engine(Callbacks):
         step = connection.step(self)
         if step.done:
             self._finish(connection)
-        else:
-            self._output += connection.read()
+            return
+        output = connection.read()
+        self._output += output
         if step.problems:
-            raise self._problem(step.problems)
+            raise self._problem(step.problems, output)
         if step.closed:
             raise HandshakeFailed(Failure.PEER_GONE, "the peer said close_notify", peer_alert=0)
 
-    def _problem(self, problems: Sequence[Problem]) -> HandshakeFailed:
-        return failure_of(problems) if self._refusal is None else _fresh(self._refusal)
+    def _problem(self, problems: Sequence[Problem], output: bytes) -> HandshakeFailed:
+        if self._refusal is not None:
+            return _fresh(self._refusal)
+        failure, self._alert = verdict_on(problems, self._written_alert(output))
+        return failure
+
+    def _written_alert(self, output: bytes) -> int | None:
+        """Return the alert that OpenSSL wrote as its last record, or None."""
+        record = last_record(output)
+        if len(record) == HEADER_SIZE + ALERT_SIZE and record[0] == ALERT:
+            return record[-1]
+        secret = self._secrets().get(_SERVER_SECRET)
+        if self.role is Role.CLIENT or secret is None or record[:1] != _PROTECTED or self._connection is None:
+            return None
+        with contextlib.suppress(SessionBroken):
+            opener = Opener(BY_NAME[self._connection.cipher], secret)
+            kind, content = opener.open(record[:HEADER_SIZE], record[HEADER_SIZE:])
+            if kind == ALERT and len(content) == ALERT_SIZE:
+                return content[1]
+        return None
 
     def _finish(self, connection: Connection) -> None:
         if self._refusal is not None:
@@ -234,7 +262,7 @@ class Engine(Callbacks):
 
     def _fail(self, error: HandshakeFailed) -> None:
         self._failed = _fresh(error)
-        alert = error.failure.alert
+        alert = error.failure.alert if self._alert is None else self._alert
         if alert is not None:
             secret = self._secrets().get(_CLIENT_HANDSHAKE if self.role is Role.CLIENT else _SERVER_SECRET)
             if secret is None:

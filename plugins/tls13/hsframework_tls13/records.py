@@ -24,6 +24,7 @@ CLOSE_NOTIFY = 0
 USER_CANCELED = 90
 ALERT_LEVEL_WARNING = 1
 ALERT_LEVEL_FATAL = 2
+ALERT_SIZE = 2
 
 _TYPES = frozenset((CHANGE_CIPHER_SPEC, ALERT, HANDSHAKE, APPLICATION_DATA))
 
@@ -70,6 +71,14 @@ def split_records(data: bytes) -> Iterator[bytes]:
         end = position + HEADER_SIZE + int.from_bytes(data[position + 3 : position + 5], "big")
         yield data[position:end]
         position = end
+
+
+def last_record(data: bytes) -> bytes:
+    """Return the last of the whole records that ``data`` holds; b"" for no data."""
+    last = b""
+    for last in split_records(data):  # noqa: B007  the last one is wanted
+        pass
+    return last
 
 
 def plaintext_alert(description: int) -> bytes:
