@@ -1,7 +1,8 @@
 """Connect to a server, let the dispatcher run the handshake on the connection, and talk over the session.
 
 Input goes to the server, what it sends goes to output.  The end of the input closes our direction; the command ends
-when the server has closed its own.  Exit status 0: the server closed the session properly.
+when the server has closed its own too.  A server that closes first still gets the rest of the input, unless that is a
+terminal's.  Exit status 0: the server closed the session properly, and was sent all that there was.
 
 example:
   echo hello | hsframework connect server.example 4433 --system-trust
