@@ -44,7 +44,7 @@ async def pump(stream: AsyncStream, input_fd: int, output_fd: int) -> None:
 
 
 async def _end_of_connection(stream: AsyncStream, input_fd: int) -> None:
-    """Wait until the connection has ended, if the stream can tell; for ever, if the input has something to read then."""
+    """Wait until the connection has ended, if the stream can tell; for ever, if the input can be read then."""
     wait_ended: Any = getattr(stream, "wait_ended", None)
     sock: socket.socket | None = getattr(stream, "socket", None)
     if wait_ended is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from abc import abstractmethod
 
 from hsframework import streams
@@ -40,6 +41,7 @@ class UserSpaceChannel(streams.UserSpaceChannel, Channel):
             server_secret,
             read_sequence=read_sequence,
             write_sequence=write_sequence,
+            clock=time.monotonic,
         )
         super().__init__(sock, self._layer)
 

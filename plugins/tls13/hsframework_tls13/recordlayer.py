@@ -14,6 +14,7 @@ The rules:
 from __future__ import annotations
 
 from hsframework.interface import Role, Secret
+from hsframework_tls13.allowance import Clock
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.events import Data, Event, KeyUpdated, SessionBroken, SessionTruncated
 from hsframework_tls13.inbound import Inbound, key_update_message
@@ -32,7 +33,7 @@ class RecordLayer:
     """A session in both directions.
 
     The secrets are ``client_application_traffic_secret_N`` and the server's (section 7.1); the sequence numbers count
-    the records under them so far.
+    the records under them so far.  ``clock``: seconds, monotonic (:mod:`.allowance`).
     """
 
     def __init__(
@@ -44,13 +45,14 @@ class RecordLayer:
         *,
         read_sequence: int = 0,
         write_sequence: int = 0,
+        clock: Clock | None = None,
     ) -> None:
         ours, theirs = (client_secret, server_secret) if role is Role.CLIENT else (server_secret, client_secret)
         self._sealer = Sealer(suite, ours, write_sequence)
         self._opener = Opener(suite, theirs, read_sequence)
-        self._inbound = Inbound(role)
-        self._buffer = bytearray()
         self._outbound = Outbound()
+        self._inbound = Inbound(role, is_answer=self._outbound.is_answer, clock=clock)
+        self._buffer = bytearray()
 
     @property
     def peer_closed(self) -> bool:
@@ -155,6 +157,8 @@ class RecordLayer:
         self._buffer.clear()
 
     def _key_update(self, request_peer: bool) -> bytes:
+        if request_peer:
+            self._outbound.asked()
         record = self._sealer.seal(HANDSHAKE, key_update_message(request_peer))
         self._sealer.next_generation()
         return record
