@@ -10,6 +10,7 @@ from hsframework import streams
 from hsframework.interface import Role, Secret
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.recordlayer import RecordLayer
+from hsframework_tls13.records import MAX_PLAINTEXT
 
 
 class Channel(streams.Channel):
@@ -33,6 +34,7 @@ class UserSpaceChannel(streams.UserSpaceChannel, Channel):
         *,
         read_sequence: int = 0,
         write_sequence: int = 0,
+        max_payload: int = MAX_PLAINTEXT,
     ) -> None:
         self._layer = RecordLayer(
             role,
@@ -41,6 +43,7 @@ class UserSpaceChannel(streams.UserSpaceChannel, Channel):
             server_secret,
             read_sequence=read_sequence,
             write_sequence=write_sequence,
+            max_payload=max_payload,
             clock=time.monotonic,
         )
         super().__init__(sock, self._layer)

@@ -31,6 +31,7 @@ from hsframework_tls13.records import (
     CHANGE_CIPHER_SPEC,
     CHANGE_CIPHER_SPEC_SIZE,
     HEADER_SIZE,
+    MAX_PLAINTEXT,
     last_record,
     plaintext_alert,
 )
@@ -58,6 +59,8 @@ class Established:
     group: str
     alpn: str | None
     peer: PeerIdentity
+    max_payload: int = MAX_PLAINTEXT
+    """Bytes of a record's content at most, in both directions, by max_fragment_length (RFC 6066 section 4)."""
 
 
 class Engine(Callbacks):
@@ -257,6 +260,7 @@ class Engine(Callbacks):
                 certificates=self._believed or (),
                 psk_identity=None if self._psk is None else self._psk.identity,
             ),
+            max_payload=(connection.max_fragment if self.role is Role.SERVER else None) or MAX_PLAINTEXT,
         )
         self._release()
 

@@ -43,6 +43,9 @@ _VERIFY_ERRORS = {
 HANDSHAKE_HEADER_SIZE = 4
 """Bytes of the header of a handshake message (RFC 8446 section 4)."""
 
+_FRAGMENT_LIMITS = {bytes((0xB1, 3, 2, 1, code)): 256 << code for code in (1, 2, 3, 4)}
+"""``[17] EXPLICIT INTEGER`` of OpenSSL's SSL_SESSION (``ssl/ssl_asn1.c``), and the bytes that each code stands for."""
+
 _running: ContextVar[Callbacks | None] = ContextVar("the handshake whose step runs here", default=None)
 _STORE_INDEX = _lib.SSL_get_ex_data_X509_STORE_CTX_idx()
 _memory = _ffi.new_allocator(should_clear_after_alloc=False)
@@ -352,9 +355,41 @@ class Connection:
         return bytes(_ffi.buffer(name[0], size[0])) if size[0] else b""
 
     @property
+    def max_fragment(self) -> int | None:
+        """The limit of a record's content, 512 to 4096 bytes, that a client asked for and OpenSSL agreed to; or None.
+
+        RFC 6066 section 4.  OpenSSL cannot be told not to agree, and tells only in the session's encoding (tag 17).
+        """
+        session = _lib.SSL_get_session(self._ssl)
+        if session == _ffi.NULL:
+            return None
+        size = _lib.i2d_SSL_SESSION(session, _ffi.NULL)
+        if size <= 0:
+            return None
+        encoded = _memory("unsigned char[]", size)
+        _lib.i2d_SSL_SESSION(session, _ffi.new("unsigned char **", encoded))
+        return fragment_limit(_ffi.buffer(encoded, size)[:])
+
+    @property
     def resumed(self) -> bool:
         """True if the handshake rests on a PSK."""
         return bool(_lib.SSL_session_reused(self._ssl) == 1)
+
+
+def fragment_limit(session: bytes) -> int | None:
+    """Return the limit of max_fragment_length in an encoded SSL_SESSION, in bytes, or None."""
+    if not any(element in session for element in _FRAGMENT_LIMITS):
+        return None
+    position = 2 + (session[1] & 0x7F if session[1] & 0x80 else 0)
+    while position + 2 <= len(session):
+        length, head = session[position + 1], 2
+        if length & 0x80:
+            head += length & 0x7F
+            length = int.from_bytes(session[position + 2 : position + head], "big")
+        if limit := _FRAGMENT_LIMITS.get(session[position : position + head + length]):
+            return limit
+        position += head + length
+    return None
 
 
 def drain_errors() -> tuple[Problem, ...]:

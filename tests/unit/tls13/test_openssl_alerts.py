@@ -12,10 +12,10 @@ from hsframework.tls.client_hello import ALPN, KEY_SHARE, SERVER_NAME, SUPPORTED
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.openssl import Problem
 from hsframework_tls13.openssl_failures import verdict_on
-from hsframework_tls13.records import HANDSHAKE, HEADER_SIZE, plaintext_alert
+from hsframework_tls13.records import plaintext_alert
 from hsframework_tls13.settings import Settings
 from tests.unit.tls13.engines import client_engine, server_engine
-from tests.unit.tls13.support import failed, feed, records
+from tests.unit.tls13.support import edited, failed, feed, records
 
 PAIRS = [
     (int(alert), reason)
@@ -48,27 +48,6 @@ def test_the_reason_tells_failures_of_one_alert_apart() -> None:
         verdict = verdict_on([Problem("SSL routines", "binder does not verify")], written)
         assert verdict.failure.failure is Failure.BAD_BINDER
     assert verdict_on([Problem("x509", "unheard of")], None).failure.failure is Failure.ILLEGAL_PARAMETER
-
-
-def edited(record: bytes, edit: Callable[[dict[int, bytes]], None], *, version: bytes = b"\3\3") -> bytes:
-    """Return a hello in one record with its extensions, or its legacy_version, changed."""
-    kind, body = record[HEADER_SIZE], record[HEADER_SIZE + 4 :]
-    at = 2 + 32
-    at += 1 + body[at]  # session id
-    at += 2 + int.from_bytes(body[at : at + 2], "big") if kind == 1 else 2  # suites, or the suite
-    at += 1 + body[at] if kind == 1 else 1  # compression
-    extensions, position = {}, at + 2
-    while position < len(body):
-        number, size = (int.from_bytes(body[position + skip : position + skip + 2], "big") for skip in (0, 2))
-        extensions[number] = body[position + 4 : position + 4 + size]
-        position += 4 + size
-    edit(extensions)
-    tail = b"".join(
-        number.to_bytes(2, "big") + len(data).to_bytes(2, "big") + data for number, data in extensions.items()
-    )
-    body = version + body[2:at] + len(tail).to_bytes(2, "big") + tail
-    message = bytes((kind,)) + len(body).to_bytes(3, "big") + body
-    return bytes((HANDSHAKE, 3, 1)) + len(message).to_bytes(2, "big") + message
 
 
 def without(*numbers: int) -> Callable[[dict[int, bytes]], None]:
