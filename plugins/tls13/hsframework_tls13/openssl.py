@@ -46,6 +46,8 @@ HANDSHAKE_HEADER_SIZE = 4
 _FRAGMENT_LIMITS = {bytes((0xB1, 3, 2, 1, code)): 256 << code for code in (1, 2, 3, 4)}
 """``[17] EXPLICIT INTEGER`` of OpenSSL's SSL_SESSION (``ssl/ssl_asn1.c``), and the bytes that each code stands for."""
 
+_ACKNOWLEDGE = int(_lib.SSL_TLSEXT_ERR_OK)
+
 _running: ContextVar[Callbacks | None] = ContextVar("the handshake whose step runs here", default=None)
 _STORE_INDEX = _lib.SSL_get_ex_data_X509_STORE_CTX_idx()
 _memory = _ffi.new_allocator(should_clear_after_alloc=False)
@@ -108,6 +110,12 @@ def _alpn_callback(_ssl: Any, out: Any, out_size: Any, offered: Any, size: int, 
         return int(_lib.SSL_TLSEXT_ERR_OK)
 
     return _guarded(int(_lib.SSL_TLSEXT_ERR_ALERT_FATAL), choose)
+
+
+@_ffi.callback("int(*)(SSL *, int *, void *)")  # type: ignore[untyped-decorator]
+def _server_name_callback(_ssl: Any, _alert: Any, _argument: Any) -> int:
+    unused = int(_lib.SSL_TLSEXT_ERR_NOACK)
+    return _guarded(unused, lambda handshake: _ACKNOWLEDGE if handshake.used_server_name else unused)
 
 
 @_ffi.callback("int(*)(SSL *, EVP_MD *, unsigned char **, size_t *, SSL_SESSION **)")  # type: ignore[untyped-decorator]
@@ -182,7 +190,9 @@ def _certificate_to_der(certificate: Any) -> bytes:
         _lib.BIO_free(bio)
 
 
-def install_callbacks(context: SSL.Context, *, verify_mode: int, psk: bool, messages: bool) -> None:
+def install_callbacks(
+    context: SSL.Context, *, verify_mode: int, psk: bool, messages: bool, server: bool = False
+) -> None:
     """Connect a context to the callbacks of this module.
 
     ``messages``: call ``on_message`` too; OpenSSL then calls back for every record and message, some 15 microseconds.
@@ -195,6 +205,8 @@ def install_callbacks(context: SSL.Context, *, verify_mode: int, psk: bool, mess
         _lib.SSL_CTX_set_verify_depth(pointer, 0)  # it would verify signatures that our judge has not chosen
     if messages:
         _lib.SSL_CTX_set_msg_callback(pointer, _message_callback)
+    if server:
+        _lib.SSL_CTX_set_tlsext_servername_callback(pointer, _server_name_callback)
     if psk:
         _lib.SSL_CTX_set_psk_use_session_callback(pointer, _use_psk_callback)
         _lib.SSL_CTX_set_psk_find_session_callback(pointer, _find_psk_callback)
