@@ -128,6 +128,26 @@ def test_idle_timeout(pair: Pair) -> None:
     assert pair.own.timer() is None
 
 
+def test_closing_goes_on_while_the_peer_acknowledges(pair: Pair) -> None:
+    """Fewer bytes left than before: wait on; all acknowledged: finished; nothing moved: later."""
+    stream = opened(pair.own.streams.try_open(False))
+    pair.own.streams.try_send(stream, memoryview(bytes(200_000)))
+    before = pair.own.undelivered()
+    assert before == 200_000
+    assert pair.own.try_finished(before) is LATER
+    for data in pair.own.output(pair.now):
+        pair.peer.receive_datagram(data, pair.address, pair.now)
+    pair.now += 0.03
+    pair.run_peer()
+    for data, _ in pair.peer.datagrams_to_send(pair.now):
+        pair.own.receive(data, pair.now)
+    assert 0 < pair.own.undelivered() < before
+    assert pair.own.try_finished(before) is False
+    pair.settle()
+    assert pair.own.try_finished(before) is True
+    pair.own.check_delivered()
+
+
 def test_our_close(pair: Pair) -> None:
     """The peer is told code and reason; what is tried afterwards is EBADF."""
     pair.own.close(5, "enough")

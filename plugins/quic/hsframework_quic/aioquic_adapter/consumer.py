@@ -99,6 +99,16 @@ class Inside:
         fin = sender._buffer_fin is not None and not sender.is_finished
         return int(sender._buffer_stop - sender._buffer_start) + fin
 
+    def undelivered(self) -> int:
+        """Return the bytes of all streams that the peer has not acknowledged, sent or not."""
+        senders = [stream.sender for stream in self._quic._streams.values()]
+        return sum(each._buffer_stop - each._buffer_start for each in senders if each._reset_error_code is None)
+
+    @property
+    def probe_timeout(self) -> float:
+        """Seconds after which an unacknowledged packet is probed for (RFC 9002 section 6.2), without backoff."""
+        return float(self._quic._loss.get_probe_timeout())
+
     def flushed(self) -> bool:
         """Return True if the peer has acknowledged all stream data, and every datagram has gone out."""
         return not self._quic._datagrams_pending and not any(map(self.unacknowledged, self._quic._streams))

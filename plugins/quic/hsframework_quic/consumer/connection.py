@@ -26,7 +26,7 @@ from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 
 from hsframework.errors import StreamError
 from hsframework_quic.aioquic_adapter.consumer import Inside
-from hsframework_quic.consumer.endings import GONE, STATELESS_RESET, Ending, check_open
+from hsframework_quic.consumer.endings import GONE, STATELESS_RESET, Ending, Undelivered, check_open
 from hsframework_quic.consumer.later import LATER, Later, later
 from hsframework_quic.consumer.streams import MAX_UNACCEPTED, Streams
 from hsframework_quic.stateless_reset import is_stateless_reset
@@ -39,6 +39,12 @@ MAX_DATAGRAMS = 1024
 
 PACKETS_PER_KEY = 1 << 22
 """Half the confidentiality limit of AES-GCM (RFC 9001 section 6.6)."""
+
+CLOSE_PATIENCE = 3.0
+"""Seconds that ``close`` waits at least for the peer's next acknowledgement of what was sent."""
+
+PATIENCE_IN_PROBES = 4
+"""The same in probe timeouts, for slow paths."""
 
 REFUSALS = 3
 """ICMP "port unreachable" in a row after which the peer is taken for gone.
@@ -58,6 +64,8 @@ class Connection:
         self._datagrams: deque[bytes] = deque()
         self._refusals = 0
         self._ending: Ending | None = None
+        self.end_was_told = False
+        """True once a call has raised ConnectionEnded."""
         self._pings = 0
         self._asked: set[int] = set()
         self._answered: set[int] = set()
@@ -208,11 +216,33 @@ class Connection:
             self._packets = 0
             self._key_ping = self._send_ping()
 
-    def try_finished(self) -> bool | Later:
-        """End stream 0, if there is one; return True once all data is acknowledged or the connection is over."""
+    def try_finished(self, before: int | None = None) -> bool | Later:
+        """End stream 0, if there is one; return True once all data is acknowledged or the connection is over.
+
+        With ``before`` False once less than so many bytes are left, so that a caller can wait on.
+        """
         if self._ending is None:
             self.streams.end_main()
-        return True if self._ending is not None or self._inside.flushed() else LATER
+        if self._ending is not None or self._inside.flushed():
+            return True
+        return False if before is not None and self.undelivered() < before else LATER
+
+    def undelivered(self) -> int:
+        """Return the bytes of all streams that the peer has not acknowledged."""
+        return self._inside.undelivered()
+
+    def patience(self) -> float:
+        """Return the seconds to wait for an acknowledgement while closing: :data:`CLOSE_PATIENCE`, or some probes."""
+        return max(CLOSE_PATIENCE, PATIENCE_IN_PROBES * self._inside.probe_timeout)
+
+    def check_delivered(self) -> None:
+        """Raise Undelivered if a connection that is to be closed has data under way.
+
+        A peer that has closed it with code 0 wants no more, and a caller who was told of the end knows.
+        """
+        size = self.undelivered()
+        if size and not self.end_was_told and not (self._ending is not None and self._ending.orderly):
+            raise Undelivered(size, self._ending)
 
     def close(self, code: int = 0, reason: str = "") -> None:
         """Close the connection: CONNECTION_CLOSE goes out with the next output.

@@ -62,6 +62,20 @@ def check_open(ending: Ending | None) -> None:
         raise ConnectionEnded(ending)
 
 
+class Undelivered(StreamError):
+    """The end of a connection that was closed with data under way.  ``size``: bytes that the peer did not acknowledge.
+
+    ETIMEDOUT: the peer acknowledged nothing more; else as :class:`ConnectionEnded`.
+    """
+
+    def __init__(self, size: int, ending: Ending | None) -> None:
+        why = "the peer acknowledges nothing more" if ending is None else str(ending)
+        super().__init__(
+            f"{size} bytes were not delivered: {why}", errno=errno.ETIMEDOUT if ending is None else ending.errno
+        )
+        self.size = size
+
+
 class StreamAborted(StreamError):
     """The peer gave up one stream: RESET_STREAM in mid-read (ECONNRESET), STOP_SENDING against a writer (EPIPE)."""
 
