@@ -34,6 +34,7 @@ from hsframework_tls13.records import (
     MAX_PLAINTEXT,
     last_record,
     plaintext_alert,
+    with_versions_ignored,
 )
 
 MAX_PSK = 512
@@ -197,7 +198,7 @@ class Engine(Callbacks):
         """
         connection = self._connection
         assert connection is not None
-        connection.write(records)
+        connection.write(with_versions_ignored(records))
         if len(records) == CHANGE_CIPHER_SPEC_SIZE and records[0] == CHANGE_CIPHER_SPEC and not self._deferred:
             self._deferred = True
             return len(records)

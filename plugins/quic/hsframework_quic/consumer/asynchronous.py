@@ -291,7 +291,7 @@ class AsyncQuicConnection:
             self._on_release()
 
     async def _deliver(self) -> None:
-        """Wait until the peer has all or the connection is over.  Raises TimeoutError if nothing moves any more."""
+        """Wait until the peer has all or the connection is over.  Raises TimeoutError if nothing moves."""
         finished: bool | None = False
         while not finished:
             before = self._connection.undelivered() or None

@@ -188,7 +188,7 @@ class QuicConnection:
             self._on_release()
 
     def _deliver(self) -> None:
-        """Wait until the peer has all or the connection is over.  Raises TimeoutError if nothing moves any more."""
+        """Wait until the peer has all or the connection is over.  Raises TimeoutError if nothing moves."""
         while True:
             before = self._connection.undelivered() or None
             if self._driver.call(lambda before=before: self._connection.try_finished(before), self._patience()):  # type: ignore[misc]
