@@ -44,6 +44,7 @@ _CLIENT_SECRET = b"CLIENT_TRAFFIC_SECRET_0"
 _SERVER_SECRET = b"SERVER_TRAFFIC_SECRET_0"
 _EXPORTER_SECRET = b"EXPORTER_SECRET"
 _CLIENT_HANDSHAKE = b"CLIENT_HANDSHAKE_TRAFFIC_SECRET"
+_CHANGE_CIPHER_SPEC = bytes((CHANGE_CIPHER_SPEC, 3, 3, 0, 1, 1))
 _PROTECTED = bytes((APPLICATION_DATA,))
 _USED = frozenset((_CLIENT_SECRET, _SERVER_SECRET, _EXPORTER_SECRET, _CLIENT_HANDSHAKE))
 
@@ -95,6 +96,8 @@ class Engine(Callbacks):
         self._established: Established | None = None
         self._alert: int | None = None
         """OpenSSL's alert, where the refusal is OpenSSL's."""
+        self._sent_change = False
+        """True if OpenSSL's output began with change_cipher_spec: a client's, behind a HelloRetryRequest."""
         self._deferred = False
         self.psk_identities: tuple[bytes, ...] = ()
         """Not empty: the client offers these, and ``provide_psk`` has to be called before the next ``feed``."""
@@ -212,6 +215,7 @@ class Engine(Callbacks):
             self._finish(connection)
             return
         output = connection.read()
+        self._sent_change = self._sent_change or output[:1] == _CHANGE_CIPHER_SPEC[:1]
         self._output += output
         if step.problems:
             raise self._problem(step.problems, output)
@@ -294,7 +298,9 @@ class Engine(Callbacks):
         """
         assert self._connection is not None
         sealer = Sealer(BY_NAME[self._connection.cipher], secret)
-        return sealer.seal(ALERT, bytes((ALERT_LEVEL_FATAL, description)))
+        alert = sealer.seal(ALERT, bytes((ALERT_LEVEL_FATAL, description)))
+        # A client's first protected record comes behind its change_cipher_spec (section D.4); a server's has been sent.
+        return alert if self.role is Role.SERVER or self._sent_change else _CHANGE_CIPHER_SPEC + alert
 
     def _release(self) -> None:
         """Let go of OpenSSL's state, which is most of a handshake's memory, and of the secrets."""
