@@ -157,8 +157,8 @@ class HandshakeConnection(QuicConnection):
         """True if there are keys for :meth:`read`."""
         return Direction.DECRYPT in self.secrets
 
-    def read(self, packet: bytes) -> tuple[bytes, int]:
-        """Return payload and number of a 1-RTT packet of the peer.
+    def read(self, packet: bytes) -> tuple[bytes, int, bool]:
+        """Return payload and number of a 1-RTT packet of the peer, and True if it is under the peer's next keys.
 
         Raises CryptoError for a packet that is not the peer's.
         """
@@ -169,8 +169,8 @@ class HandshakeConnection(QuicConnection):
             self._receiving.setup(cipher_suite=self._suite, secret=secret, version=self.negotiated_version)
         offset = 1 + self._configuration.connection_id_length
         expected = self._spaces[Epoch.ONE_RTT].expected_packet_number
-        _, payload, number, _ = self._receiving.decrypt_packet(packet, offset, expected)
-        return payload, number
+        _, payload, number, next_keys = self._receiving.decrypt_packet(packet, offset, expected)
+        return payload, number, next_keys
 
     def is_local_connection_id(self, connection_id: bytes) -> bool:
         """Return True if a packet with this destination belongs to this connection."""
