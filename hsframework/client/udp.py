@@ -73,26 +73,39 @@ def format_endpoint(address: Any) -> str:
 def connect_udp(host: str, port: int) -> socket.socket:
     """Return a UDP socket connected to the first of the host's addresses that has a route.  Raises HsframeworkError.
 
-    Nothing is sent: the handshake shows whether a server answers.
+    Nothing is sent: the handshake shows whether a server answers.  :mod:`.race` tries all of the addresses.
     """
+    problem: HsframeworkError | None = None
+    for found in find_udp(host, port):
+        try:
+            return connected_udp(found)
+        except HsframeworkError as error:
+            problem = error
+    raise problem or HsframeworkError(f"{host!r} has no address", errno=errno.EHOSTUNREACH)
+
+
+def find_udp(host: str, port: int) -> list[Any]:
+    """Return getaddrinfo's answers for a host.  Raises HsframeworkError."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        return socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except (socket.gaierror, UnicodeError) as error:
         reason = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
         raise HsframeworkError(f"the address of {host!r} cannot be found: {reason}", errno=errno.EHOSTUNREACH) from None
-    problem = OSError(errno.EHOSTUNREACH, "no address")
-    for family, kind, protocol, _, address in found:
-        sock = socket.socket(family, kind, protocol)
-        try:
-            _never_fragment(sock)
-            sock.connect(address)
-            return sock
-        except OSError as error:
-            sock.close()
-            problem = error
-    raise HsframeworkError(
-        f"cannot connect to {host} port {port}: {problem.strerror or problem}", errno=problem.errno or errno.EIO
-    )
+
+
+def connected_udp(found: Any) -> socket.socket:
+    """Return a UDP socket connected to one of getaddrinfo's answers.  Raises HsframeworkError."""
+    family, kind, protocol, _, address = found
+    sock = socket.socket(family, kind, protocol)
+    try:
+        _never_fragment(sock)
+        sock.connect(address)
+        return sock
+    except OSError as error:
+        sock.close()
+        raise HsframeworkError(
+            f"cannot connect to {format_endpoint(address)}: {error.strerror or error}", errno=error.errno or errno.EIO
+        ) from None
 
 
 class Port:
