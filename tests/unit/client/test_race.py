@@ -73,7 +73,7 @@ async def test_the_first_address_wins_if_it_answers() -> None:
     ],
 )
 async def test_the_error_of_a_server_goes_before_silence(numbers: tuple[int, ...], expected: int) -> None:
-    """If all fail, a server's own error is raised, else the first one."""
+    """A server's own error is raised rather than silence; else the first error."""
     with pytest.raises(HsframeworkError) as caught:
         await race([failing(number) for number in numbers], FOR_EVER)
     assert caught.value.errno == expected
