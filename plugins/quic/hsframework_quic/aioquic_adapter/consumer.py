@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from aioquic.tls import Epoch
 
+from hsframework_quic.headers import LONG, MIN_FIRST_DATAGRAM, MIN_FIRST_DESTINATION, initial, long_header
+
 if TYPE_CHECKING:
     from aioquic.quic.connection import QuicConnection
     from aioquic.quic.events import ConnectionTerminated
@@ -87,6 +89,18 @@ class Inside:
             self._write_connection_limits(builder=builder, space=space)
         finally:
             limit.used = used
+
+    def begins_another(self, datagram: bytes) -> bool:
+        """Return True if a server's datagram is a client's first of another connection (RFC 9000 section 7.2)."""
+        if self._quic._is_client or len(datagram) < MIN_FIRST_DATAGRAM or not datagram[0] & LONG:
+            return False
+        header = long_header(datagram)
+        first = None if header is None else initial(header)
+        if first is None or len(first.destination) < MIN_FIRST_DESTINATION:
+            return False
+        quic = self._quic
+        known = {quic.original_destination_connection_id, quic._retry_source_connection_id}
+        return first.destination not in known | {item.cid for item in quic._host_cids}
 
     # Sending
 

@@ -41,6 +41,7 @@ class Ending:
 
 
 STATELESS_RESET = Ending(reason="stateless reset", by_peer=True, code=0x1)
+REPLACED = Ending(reason="a new client is at the peer's address", by_peer=True, code=0x1)
 GONE = Ending(errno=errno.ECONNREFUSED, by_peer=True)
 
 
