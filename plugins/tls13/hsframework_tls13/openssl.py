@@ -405,6 +405,11 @@ def fragment_limit(session: bytes) -> int | None:
     return None
 
 
+def is_known_extension(number: int) -> bool:
+    """Return True if OpenSSL handles extensions of this number itself."""
+    return bool(_lib.SSL_extension_supported(number) == 1)
+
+
 def drain_errors() -> tuple[Problem, ...]:
     """Empty this thread's error queue, the oldest entry first."""
     problems: list[Problem] = []

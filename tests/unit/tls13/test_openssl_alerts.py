@@ -94,6 +94,16 @@ def test_an_extension_that_was_not_asked_for() -> None:
     assert client.data_to_send() == plaintext_alert(110)
 
 
+def test_an_extension_that_nobody_knows() -> None:
+    """The same for a number that OpenSSL does not know, and passes over."""
+    client, server = client_engine(), server_engine()
+    feed(server, client.data_to_send())
+    hello = next(records(server.data_to_send()))
+    error = failed(client, edited(hello, lambda extensions: extensions.update({0x1234: b""})))
+    assert error.failure is Failure.UNSUPPORTED_EXTENSION
+    assert client.data_to_send() == plaintext_alert(110)
+
+
 SHARES = {"X25519MLKEM768": 1088, "SecP256r1MLKEM768": 0, "P-256": 0, "X25519": 0, "X448": 0}
 """Offset of the part that is spoilt: behind the ciphertext of ML-KEM, if that comes first."""
 
