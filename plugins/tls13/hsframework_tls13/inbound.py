@@ -43,7 +43,7 @@ class Inbound:
         self._role = role
         self._partial = bytearray()
         self._is_answer = is_answer
-        self._allowance = Allowance(clock)
+        self._allowance, self._tickets = Allowance(clock), Allowance(clock)
         self.closed = False
 
     def feed(self, content_type: int, content: bytes) -> list[Event]:
@@ -63,12 +63,13 @@ class Inbound:
     def _data(self, content: bytes) -> list[Event]:
         if content:
             self._allowance.restore()
+            self._tickets.restore()
             return [Data(content)]
         self._spend("empty records")
         return []
 
-    def _spend(self, what: str, cost: float = 1.0) -> None:
-        if not self._allowance.spend(cost):
+    def _spend(self, what: str) -> None:
+        if not self._allowance.spend():
             raise SessionBroken(Failure.UNEXPECTED_MESSAGE, f"too many {what} in a row, without data")
 
     def _alert(self, content: bytes) -> list[Event]:
@@ -110,7 +111,8 @@ class Inbound:
 
     def _message(self, kind: int, body: bytes) -> Event:
         if kind == NEW_SESSION_TICKET:
-            self._spend("session tickets", 1 / TICKETS)
+            if not self._tickets.spend(1 / TICKETS):
+                raise SessionBroken(Failure.UNEXPECTED_MESSAGE, "too many session tickets in a row, without data")
             return TicketIgnored()
         if self._partial:
             raise SessionBroken(Failure.UNEXPECTED_MESSAGE, "a KeyUpdate does not end its record")

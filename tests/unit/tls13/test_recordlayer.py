@@ -327,6 +327,13 @@ def test_a_silent_peer_that_changes_its_keys_now_and_then_lives_for_ever() -> No
     assert broken_by(b"", client).failure is Failure.UNEXPECTED_MESSAGE
 
 
+def test_tickets_take_nothing_from_the_allowance_of_others() -> None:
+    """As many empty records as are taken without tickets before them."""
+    client, sealer = hostile_server()
+    records = sealed(*[(HANDSHAKE, TICKET)] * 2, *[(APPLICATION_DATA, b"")] * BURST, (APPLICATION_DATA, b"x"))
+    assert client.receive_data(records(sealer)) == [TicketIgnored(), TicketIgnored(), Data(b"x")]
+
+
 def test_tickets_are_no_misuse() -> None:
     """More of them than OpenSSL sends, and one of 60,000 bytes in records of 16."""
     client, sealer = hostile_server()
