@@ -69,25 +69,30 @@ SCRIPTS = (
     *(
         Script(name)
         for name in (
-            "0rtt-garbage", "ccs", "conversation", "crfg-curves", "dhe-shared-secret-padding",
-            "ecdhe-curves", "empty-alert", "ffdhe-sanity", "finished", "finished-plaintext", "hrr", "invalid-ciphers",
-            "keyshare-omitted", "legacy-version",
-            "mlkem", "multiple-ccs-messages", "nociphers", "record-layer-limits", "record-padding",
-            "serverhello-random", "shuffled-extentions", "symetric-ciphers", "unencrypted-alert",
-            "unrecognised-groups", "zero-content-type", "zero-length-data",
+            "conversation", "ecdhe-curves", "invalid-ciphers", "keyshare-omitted", "legacy-version", "mlkem",
+            "multiple-ccs-messages", "unencrypted-alert", "zero-content-type",
         )
     ),
-    *(Script(name, keys=("rsa",)) for name in ("pkcs-signature", "rsa-signatures", "signature-algorithms")),
+    # These offer signatures of RSA alone.
+    *(
+        Script(name, keys=("rsa",))
+        for name in (
+            "0rtt-garbage", "ccs", "crfg-curves", "dhe-shared-secret-padding", "empty-alert", "ffdhe-sanity", "finished",
+            "finished-plaintext", "hrr", "nociphers", "pkcs-signature", "record-layer-limits", "record-padding",
+            "rsa-signatures", "serverhello-random", "shuffled-extentions", "signature-algorithms", "symetric-ciphers",
+            "unrecognised-groups", "zero-length-data",
+        )
+    ),
     Script("ecdsa-support", keys=("ecdsa",)),
     Script("connection-abort", arguments=("-e", "After NewSessionTicket")),
-    Script("keyupdate", arguments=("--coalescing",)),
-    Script("keyupdate-from-server", arguments=("--coalescing",)),
-    Script("large-number-of-extensions", arguments=("--supgroup",)),
+    Script("keyupdate", arguments=("--coalescing",), keys=("rsa",)),
+    Script("keyupdate-from-server", arguments=("--coalescing",), keys=("rsa",)),
+    Script("large-number-of-extensions", arguments=("--supgroup",), keys=("rsa",)),
     Script("lengths", ECHO),
-    Script("certificate-request", CLIENTS, (*CERTIFICATES, "-s", SCHEMES)),
-    Script("certificate-verify", CLIENTS, (*CERTIFICATES, "-s", SCHEMES)),
+    Script("certificate-request", CLIENTS, (*CERTIFICATES, "-s", SCHEMES), ("rsa",)),
+    Script("certificate-verify", CLIENTS, (*CERTIFICATES, "-s", SCHEMES), ("rsa",)),
     Script("psk_dhe_ke", PSK),
-    Script("psk_ke", PSK),
+    Script("psk_ke", PSK, keys=("rsa",)),
 )  # fmt: skip
 """Left out: scripts that need tickets (none is sent), 0-RTT, TLS 1.2 (version-negotiation), post-handshake
 authentication, certificate compression, groups or keys that are not served, and statistics of time."""
