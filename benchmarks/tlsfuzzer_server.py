@@ -78,9 +78,9 @@ SCRIPTS = (
         Script(name, keys=("rsa",))
         for name in (
             "0rtt-garbage", "ccs", "crfg-curves", "dhe-shared-secret-padding", "empty-alert", "ffdhe-sanity",
-            "finished", "finished-plaintext", "hrr", "nociphers", "pkcs-signature", "record-layer-limits", "record-padding",
-            "rsa-signatures", "serverhello-random", "shuffled-extentions", "signature-algorithms", "symetric-ciphers",
-            "unrecognised-groups", "zero-length-data",
+            "finished", "finished-plaintext", "hrr", "nociphers", "pkcs-signature", "record-layer-limits",
+            "record-padding", "rsa-signatures", "serverhello-random", "shuffled-extentions", "signature-algorithms",
+            "symetric-ciphers", "unrecognised-groups", "zero-length-data",
         )
     ),
     Script("ecdsa-support", keys=("ecdsa",)),

@@ -20,6 +20,7 @@ from OpenSSL._util import ffi as _ffi, lib as _lib
 from hsframework.failures import Failure
 from hsframework.interface import Identity, PresharedKey
 from hsframework_tls13.callbacks import CERTIFICATE, CERTIFICATE_REQUEST, Callbacks
+from hsframework_tls13.encodings import fragment_limit, split_names
 from hsframework_tls13.records import HANDSHAKE
 
 MODE_NO_AUTO_CHAIN = 0x8
@@ -43,9 +44,6 @@ _VERIFY_ERRORS = {
 
 HANDSHAKE_HEADER_SIZE = 4
 """Bytes of the header of a handshake message (RFC 8446 section 4)."""
-
-_FRAGMENT_LIMITS = {bytes((0xB1, 3, 2, 1, code)): 256 << code for code in (1, 2, 3, 4)}
-"""``[17] EXPLICIT INTEGER`` of OpenSSL's SSL_SESSION (``ssl/ssl_asn1.c``), and the bytes that each code stands for."""
 
 _ACKNOWLEDGE = int(_lib.SSL_TLSEXT_ERR_OK)
 
@@ -98,7 +96,7 @@ def _verify_callback(_ok: int, store: Any) -> int:
 
 @_ffi.callback("int(*)(SSL *, unsigned char **, unsigned char *, unsigned char *, unsigned int, void *)")  # type: ignore[untyped-decorator]
 def _alpn_callback(_ssl: Any, out: Any, out_size: Any, offered: Any, size: int, _argument: Any) -> int:
-    names = _split_names(_ffi.buffer(offered, size)[:])
+    names = split_names(_ffi.buffer(offered, size)[:])
 
     def choose(handshake: Callbacks) -> int:
         if not handshake.wants_alpn:
@@ -142,17 +140,6 @@ def _find_psk_callback(ssl: Any, identity: Any, size: int, session: Any) -> int:
 
     session[0] = _ffi.NULL
     return _guarded(0, find)
-
-
-def _split_names(data: bytes) -> dict[bytes, int]:
-    """Return the names in an ALPN list with their offsets.  OpenSSL has checked its form."""
-    names: dict[bytes, int] = {}
-    position = 0
-    while position < len(data):
-        start = position + 1
-        position = start + data[position]
-        names.setdefault(data[start:position], start)
-    return names
 
 
 def _psk_session(ssl: Any, key: PresharedKey) -> Any:
@@ -387,22 +374,6 @@ class Connection:
     def resumed(self) -> bool:
         """True if the handshake rests on a PSK."""
         return bool(_lib.SSL_session_reused(self._ssl) == 1)
-
-
-def fragment_limit(session: bytes) -> int | None:
-    """Return the limit of max_fragment_length in an encoded SSL_SESSION, in bytes, or None."""
-    if not any(element in session for element in _FRAGMENT_LIMITS):
-        return None
-    position = 2 + (session[1] & 0x7F if session[1] & 0x80 else 0)
-    while position + 2 <= len(session):
-        length, head = session[position + 1], 2
-        if length & 0x80:
-            head += length & 0x7F
-            length = int.from_bytes(session[position + 2 : position + head], "big")
-        if limit := _FRAGMENT_LIMITS.get(session[position : position + head + length]):
-            return limit
-        position += head + length
-    return None
 
 
 def is_known_extension(number: int) -> bool:

@@ -14,8 +14,8 @@ from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Endpoint, Role, Secret
 from hsframework_tls13 import ktls, ktls_options
 from hsframework_tls13.ciphers import AES_128_GCM, AES_256_GCM
+from hsframework_tls13.encodings import fragment_limit
 from hsframework_tls13.ktls_options import Option, limited
-from hsframework_tls13.openssl import fragment_limit
 from hsframework_tls13.plugin import Tls13Handshaker
 from hsframework_tls13.protection import Sealer
 from hsframework_tls13.recordlayer import RecordLayer
