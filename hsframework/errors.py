@@ -27,6 +27,7 @@
         │   └── SessionTruncated   ECONNRESET  it ended without close_notify (tls13)
         ├── PacketRefused          EIO         a PSP packet is malformed or does not authenticate (psp)
         ├── ConnectionEnded        (any)       a QUIC connection is over (quic)
+        ├── Undelivered            (any)       a QUIC connection was closed with data under way (quic)
         └── StreamAborted          (any)       the peer gave up one stream of a QUIC connection (quic)
 
 ``*``: an OSError too, as everything below it: programs and libraries that use sockets expect no other errors of them.

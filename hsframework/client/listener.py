@@ -103,9 +103,10 @@ class BaseListener:
     """A UDP port on which the clients of one datagram protocol are accepted.
 
     ``host``: ``"::"`` for every address (of IPv4 too, unless the system separates the two), ``"0.0.0.0"`` for every
-    IPv4 address.  ``port``: 0 for a free one.  ``protocol``: name of the protocol.  ``validation``: when newcomers must
-    prove their address first (QUIC: Retry, RFC 9000 section 8.1.2).  ``max_half_open``: newcomers whose handshake has
-    not ended; beyond it new ones get no answer.
+    IPv4 address.  ``port``: 0 for a free one.  ``sock``: in place of both, a UDP socket that is bound and not connected
+    (activation, or a predecessor's at a reload); it is the listener's from then on.  ``protocol``: name of the
+    protocol.  ``validation``: when newcomers must prove their address first (QUIC: Retry, RFC 9000 section 8.1.2).
+    ``max_half_open``: newcomers whose handshake has not ended; beyond it new ones get no answer.
 
     Raises PluginError for a protocol that is not installed here, ConfigurationError for a protocol that does not use
     datagrams, ClientError for an address or port that cannot be bound.
@@ -113,9 +114,10 @@ class BaseListener:
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        host: str = "",
+        port: int = 0,
         *,
+        sock: socket.socket | None = None,
         protocol: str = "quic",
         validation: AddressValidation = AddressValidation.UNDER_LOAD,
         max_half_open: int = MAX_HALF_OPEN,
@@ -124,7 +126,7 @@ class BaseListener:
         if max_half_open < 1:
             raise ConfigurationError(f"max_half_open is {max_half_open}: let at least one client in")
         gate = _gate(protocol, validation, registry)
-        self._port = Port(host, port)
+        self._port = Port(host, port, sock)
         self._newcomers = Newcomers(self._port, gate, max_half_open)
 
     @property
@@ -140,7 +142,7 @@ class BaseListener:
 class UdpListener(BaseListener):
     """A blocking listener.  Several threads may call ``accept`` at once."""
 
-    def __init__(self, host: str, port: int, **options: Any) -> None:
+    def __init__(self, host: str = "", port: int = 0, **options: Any) -> None:
         super().__init__(host, port, **options)
         self._lock = threading.Lock()
         self._closed = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -194,7 +196,7 @@ class UdpListener(BaseListener):
 class AsyncUdpListener(BaseListener):
     """A listener for asyncio.  Create it while the event loop runs."""
 
-    def __init__(self, host: str, port: int, **options: Any) -> None:
+    def __init__(self, host: str = "", port: int = 0, **options: Any) -> None:
         super().__init__(host, port, **options)
         self._loop = asyncio.get_running_loop()
         self._accepting: set[asyncio.Future[None]] = set()

@@ -145,7 +145,7 @@ class Contexts:
         _load_identities(context, identities)
         # A server's OpenSSL keeps the path that it found alone; a client has to choose among its identities.
         messages = len(identities) > 1 if role is Role.CLIENT else verify_mode != SSL.VERIFY_NONE
-        install_callbacks(context, verify_mode=verify_mode, psk=psk, messages=messages)
+        install_callbacks(context, verify_mode=verify_mode, psk=psk, messages=messages, server=role is Role.SERVER)
         return context
 
 
