@@ -28,6 +28,7 @@ from hsframework.agent.privileges import (
 from hsframework.agent.served import Served, check_no_overlap, prepare
 from hsframework.configuration.settings import AgentSettings, MemorySettings
 from hsframework.errors import PluginError
+from hsframework.local.trusted import trusted_users
 from hsframework.probes import describe
 from hsframework.process.capabilities import raise_fd_limit
 from hsframework.process.lock import lock_memory, prepare_protection
@@ -101,6 +102,7 @@ def warm_up(options: KeeperOptions) -> Warm:
     """
     if options.user is None:
         _log.info("the agent runs as the user that started it", uid=os.geteuid())
+    trusted_users()  # a name is looked up now: later the filesystem may not be available
     prepare_protection(options.memory)
     drop_privileges(options.user)
     join_own_session_keyring()

@@ -4,6 +4,8 @@
 * The socket stays the caller's.  Until the call returns, nobody else may read from it or write to it.
 * A call that is cancelled withdraws its request; the dispatcher shuts the socket down if a handshake was under way.
 * When the dispatcher closes the link, every pending call ends at once with ECONNRESET; the next call connects anew.
+* In a process that was forked a client makes a link of its own, on the event loop of its next call.
+* A session that is said to be in the kernel is looked for in the socket before the call returns.
 """
 
 from __future__ import annotations
@@ -16,14 +18,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from hsframework.client.forks import renewed_in_children
+from hsframework.client.planted import check_planted
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import AsyncSession
 from hsframework.client.submits import Submits
 from hsframework.client.sync import CONNECT_TIMEOUT, GRACE, UNTIMED
 from hsframework.client.wire import (
+    User,
     cannot_send,
     codec,
+    connect,
     connect_error,
+    dispatcher_path,
     encode_cancel,
     link_lost,
     open_socket,
@@ -33,7 +40,6 @@ from hsframework.client.wire import (
 from hsframework.errors import HandshakeError, HsframeworkError, MessageError
 from hsframework.local.channel import AsyncChannel
 from hsframework.local.deadlines import Deadlines
-from hsframework.local.places import consumer_socket
 from hsframework.netlink.messages import Message, sequence_numbers
 
 if TYPE_CHECKING:
@@ -46,8 +52,7 @@ _RETRY = 0.01
 class AsyncClient:
     """A client of the dispatcher on an event loop.
 
-    ``runtime_dir``: the dispatcher's runtime directory, or the path of its socket; None: the usual places.
-    ``registry``: the plugins that decode sessions; None: the installed ones, loaded when they are first needed.
+    ``runtime_dir``, ``registry``, ``dispatcher_user``: as for :class:`hsframework.client.Client`.
 
     ::
 
@@ -56,8 +61,15 @@ class AsyncClient:
             await session.stream().send(b"hello")
     """
 
-    def __init__(self, runtime_dir: Path | str | None = None, *, registry: Registry | None = None) -> None:
+    def __init__(
+        self,
+        runtime_dir: Path | str | None = None,
+        *,
+        registry: Registry | None = None,
+        dispatcher_user: User = None,
+    ) -> None:
         self._runtime_dir = runtime_dir
+        self._user = dispatcher_user
         self._registry = registry
         self._submits = Submits(registry)
         self._channel: AsyncChannel | None = None
@@ -65,6 +77,7 @@ class AsyncClient:
         self._pending: dict[int, asyncio.Future[Message]] = {}
         self._numbers = sequence_numbers()
         self._guards: Deadlines[int] | None = None
+        renewed_in_children(self, AsyncClient._renew)
 
     async def __aenter__(self) -> AsyncClient:
         await self.connect()
@@ -78,7 +91,7 @@ class AsyncClient:
     @property
     def path(self) -> Path:
         """Path of the dispatcher's socket."""
-        return consumer_socket(self._runtime_dir)
+        return dispatcher_path(self._runtime_dir)
 
     @property
     def connected(self) -> bool:
@@ -96,7 +109,7 @@ class AsyncClient:
             self._connecting = asyncio.Lock()
         async with self._connecting:
             if not self.connected:
-                self._channel = AsyncChannel(await _connect(self.path), self._on_message, self._on_closed)
+                self._channel = AsyncChannel(await _connect(self.path, self._user), self._on_message, self._on_closed)
 
     def close(self) -> None:
         """Close the link at once.
@@ -142,7 +155,18 @@ class AsyncClient:
         finally:
             guards.remove(sequence, ticket)
             self._pending.pop(sequence, None)
-        return AsyncSession(sock, options.role, outcome(message, options.group), self._registry)
+        values = outcome(message, options.group)
+        if values.get("in-kernel"):
+            check_planted(sock, options.group)
+        return AsyncSession(sock, options.role, values, self._registry)
+
+    def _renew(self) -> None:
+        """Leave the link to the process that was forked."""
+        channel, self._channel = self._channel, None
+        self._connecting = self._guards = None
+        self._pending = {}
+        if channel is not None:
+            channel.leave()
 
     def _withdraw(self, sequence: int, reason: int) -> None:
         if self.connected and self._channel is not None:
@@ -181,15 +205,15 @@ class AsyncClient:
                 future.set_exception(link_lost(error))
 
 
-async def _connect(path: Path) -> socket.socket:
+async def _connect(path: Path, user: User) -> socket.socket:
     loop = asyncio.get_running_loop()
     end = loop.time() + CONNECT_TIMEOUT
-    sock = open_socket(path)
+    sock = open_socket(path, user)
     sock.setblocking(False)
     try:
         while True:
             try:
-                sock.connect(str(path))
+                connect(sock, path, user)
                 return sock
             except BlockingIOError:
                 if loop.time() >= end:

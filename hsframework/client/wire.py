@@ -1,4 +1,4 @@
-"""The link to the dispatcher, as both clients have it: its socket, its errors, the ``result`` and the ``cancel``."""
+"""The link to the dispatcher, as both clients have it: its path, its errors, the ``result`` and the ``cancel``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hsframework.configuration.runtime_dir import configured_runtime_dir
 from hsframework.errors import (
     ConfigurationError,
     HandshakeError,
@@ -20,9 +21,13 @@ from hsframework.errors import (
     describe_errno,
 )
 from hsframework.local.channel import LOCAL_MESSAGE_TYPE
-from hsframework.local.places import PATH_LIMIT
+from hsframework.local.places import PATH_LIMIT, consumer_socket, environment_runtime_dir
+from hsframework.local.trusted import check_listener, check_path, trusted_users
 from hsframework.netlink.messages import Message, MessageCodec
 from hsframework.netlink.spec import builtin_specification
+
+User = str | int | None
+"""Name or number of a dispatcher's user that is neither root nor the own one; None: what the environment names."""
 
 _HINTS: Mapping[int, str] = {
     errno.ESRCH: "no agent serves the group {group!r}; start one, for example with 'hsframework run'",
@@ -39,13 +44,35 @@ def codec() -> MessageCodec:
     return MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("reply", "event"))
 
 
-def open_socket(path: Path) -> socket.socket:
-    """Return an unconnected socket for ``path``.  Raises ConfigurationError for a path too long for a unix socket."""
+def dispatcher_path(runtime_dir: Path | str | None) -> Path:
+    """Return the path of the dispatcher's socket for consumers.
+
+    ``runtime_dir``: its runtime directory, or the path of its socket; None: what the environment names, else the
+    default configuration file, else the usual places.
+    """
+    if runtime_dir is None and environment_runtime_dir() is None:
+        runtime_dir = configured_runtime_dir()
+    return consumer_socket(runtime_dir)
+
+
+def open_socket(path: Path, dispatcher_user: User = None) -> socket.socket:
+    """Return an unconnected socket for ``path``.
+
+    Raises ConfigurationError for a path too long for a unix socket, HsframeworkError (EPERM) for one that another user
+    than root, the own one and the dispatcher's may have made.
+    """
     if len(os.fsencode(path)) > PATH_LIMIT:
         raise ConfigurationError(
             f"{path}: too long for a unix socket ({PATH_LIMIT} bytes); use a shorter runtime directory"
         )
+    check_path(path, trusted_users(dispatcher_user))
     return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def connect(sock: socket.socket, path: Path, dispatcher_user: User = None) -> None:
+    """Connect to the dispatcher.  Raises OSError, HsframeworkError (EPERM) where another user listens."""
+    sock.connect(str(path))
+    check_listener(sock, path, trusted_users(dispatcher_user))
 
 
 def connect_error(path: Path, error: OSError) -> HsframeworkError:

@@ -25,7 +25,7 @@ EDGES = {
     "dispatcher": "process configuration local telemetry credentials netlink tls top",
     "agent": "registry process configuration local telemetry netlink tls top",
     # Beside the service, for programs and for plugins.
-    "client": "registry local netlink tls top",
+    "client": "registry configuration local netlink tls top",
     "streams": "top",
     "scaffold": "top",
     # Shared by the processes.

@@ -379,6 +379,15 @@ def test_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
         open_listeners(folder)
 
 
+def test_a_folder_within_one_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    """Each folder of the path is looked at: whoever may rename one could be the dispatcher."""
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(ConfigurationError, match=f"other users may write into {folder} .*--runtime-dir"):
+        open_listeners(folder / "run")
+
+
 def test_socket_activation_in_a_process_of_its_own(tmp_path: Path) -> None:
     """Sockets passed as sd_listen_fds(3) says are used, and the variables do not reach children."""
     pid = os.fork()
