@@ -177,7 +177,8 @@ class AgentSettings:
     user: str | None = None
     """User of the agent, name or number; unset: the plugin's default user if root starts the service."""
     groups: tuple[str, ...] | None = None
-    """Groups that it may join; unset: all but the kernel's (``kernel.plugins``) and those named as other plugins."""
+    """Groups that it may join; unset: the kernel's, if ``kernel.plugins`` has the plugin, and those that bear
+    its name (``NAME``, ``NAME-…``)."""
     memory_limit: int = 2048
     """Private memory of each process in MiB; a plugin that needs more fails, and its process is replaced."""
     start_timeout: float = 60.0

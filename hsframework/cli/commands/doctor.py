@@ -29,6 +29,7 @@ from hsframework.cli.options.kernel import has_raw_form, probe_family
 from hsframework.cli.options.members import Other, told_apart
 from hsframework.cli.options.quiet import silence_logs
 from hsframework.cli.options.service import add_configuration_file, add_runtime_dir, configuration
+from hsframework.configuration.agent_users import plugin_users
 from hsframework.configuration.plugin_tables import unread_tables
 from hsframework.configuration.settings import Configuration
 from hsframework.configuration.toml import settings_from_table
@@ -39,6 +40,7 @@ from hsframework.local.places import consumer_socket
 from hsframework.netlink.holders import Unnamed
 from hsframework.probes import No, NotSeen, Yes
 from hsframework.process.lock import why_not_locked, why_not_scored
+from hsframework.registry.installed import plugin_names
 from hsframework.tls.kernel import supported_ciphers
 
 if TYPE_CHECKING:
@@ -181,6 +183,10 @@ def check_users(settings: Configuration) -> Iterable[Finding]:
                 f"{where}: there is no user {user!r}",
                 f"create it ('useradd --system {user}'), or name another in {where}",
             )
+    try:
+        plugin_users(settings, plugin_names())
+    except ConfigurationError as error:
+        yield Finding("users", "missing", *str(error).rsplit("; ", 1))
     if os.geteuid() != 0:
         yield Finding(
             "users",
