@@ -12,6 +12,9 @@ Rules:
 * A pre-shared key's identity is its whole description.  The kernel's own search matches by prefix, so the keyring is
   listed and compared.  A peer says what is looked for, so keys of the type ``psk`` alone are found: ``.nfs`` holds
   certificates, whose contents are no secret.
+* A peer says how often something is looked for, too: the descriptions of a keyring's keys are kept while it has the
+  same keys (a key's description never changes), and /proc/keys is read for a keyring that is missing for a twentieth of
+  the time at most.
 * A peer's certificate becomes a key in the process keyring, so that DONE can name it; it is taken out again when DONE
   is acknowledged, since key quotas are small.  The kernel parses it, and loads the algorithms of its signature, from a
   root filesystem that may hang by then: so those of our own certificates and authorities are used once at start.
@@ -24,6 +27,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import math
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -39,6 +44,8 @@ from hsframework.process import keyctl
 _log = structlog.get_logger("hsframework.dispatcher")
 _CERTIFICATE_TYPES = ("asymmetric", "user")
 _PSK_TYPE = "psk"
+_REST = 19
+"""Rest after /proc/keys was read, in times that it took."""
 
 
 class KernelKeys:
@@ -57,6 +64,8 @@ class KernelKeys:
             ) from None
         self._table = keyctl.KeyTable()
         self._keyrings: list[int] = []
+        self._indexes: dict[int, _Index] = {}
+        self._look_again = 0.0
         self._missing = list(keyrings)
         self._held: Counter[int] = Counter()
         self.link_keyrings()
@@ -65,6 +74,9 @@ class KernelKeys:
 
     def link_keyrings(self) -> None:
         """Link the configured keyrings that have appeared since: a module makes its own when it is loaded."""
+        begun = time.monotonic()
+        if begun < self._look_again:
+            return
         for name in tuple(self._missing):
             serial = int(name) if name.isdecimal() else self._table.find_keyring(name)
             if serial is None:
@@ -76,6 +88,18 @@ class KernelKeys:
                 _log.warning("a keyring cannot be used", keyring=name, reason=error.strerror)
             else:
                 self._keyrings.append(serial)
+                with _passed_over():
+                    self._index(serial)
+        end = time.monotonic()
+        self._look_again = end + (end - begun) * _REST if self._missing else math.inf
+
+    def _index(self, keyring: int) -> _Index:
+        """Return the keyring's keys as they are now.  Raises OSError."""
+        index = self._indexes.get(keyring) or _Index()
+        index.update(keyctl.members(keyring))
+        if keyring in self._keyrings or self._held[keyring]:
+            self._indexes[keyring] = index
+        return index
 
     def identity(self, certificate: int, private_key: int) -> Identity:
         """Return a certificate and its private key, by their serials.
@@ -109,11 +133,9 @@ class KernelKeys:
         self.link_keyrings()
         for ring in ([keyring] if keyring else []) + self._keyrings:
             with _passed_over():
-                for serial in keyctl.members(ring):
+                for serial in self._index(ring).serials(wanted):
                     with _passed_over():
-                        found = keyctl.describe(serial)
-                        if (found.type, found.description) == (_PSK_TYPE, wanted):
-                            return self.psk(serial), serial
+                        return self.psk(serial), serial
         return None
 
     def hold(self, keyring: int | None) -> None:
@@ -128,6 +150,7 @@ class KernelKeys:
         self._held[keyring] -= 1
         if not self._held[keyring]:
             del self._held[keyring]
+            self._indexes.pop(keyring, None)
             if keyring in self._keyrings:  # it was found since
                 return
             with contextlib.suppress(OSError):
@@ -160,6 +183,37 @@ class KernelKeys:
         """Remove the key of a peer's certificate."""
         with contextlib.suppress(OSError):
             keyctl.unlink(serial, self._process)
+
+
+class _Index:
+    """The pre-shared keys of one keyring by their descriptions."""
+
+    def __init__(self) -> None:
+        self._members: tuple[int, ...] = ()
+        self._names: dict[int, str | None] = {}
+        """By serial; None: no pre-shared key.  A key that could not be described is not there, and is asked again."""
+        self._serials: dict[str, list[int]] = {}
+
+    def serials(self, description: str) -> Iterable[int]:
+        """Return the keys with this description, in the keyring's order."""
+        return self._serials.get(description, ())
+
+    def update(self, members: tuple[int, ...]) -> None:
+        """Take over the keys that the keyring has now.  Raises HandshakeFailed with SHORTAGE."""
+        if members == self._members and len(self._names) == len(members):
+            return
+        self._members = ()
+        names = {serial: self._names[serial] for serial in members if serial in self._names}
+        for serial in members:
+            if serial not in names:
+                with _passed_over():
+                    found = keyctl.describe(serial)
+                    names[serial] = found.description if found.type == _PSK_TYPE else None
+        serials: dict[str, list[int]] = {}
+        for serial, name in names.items():
+            if name is not None:
+                serials.setdefault(name, []).append(serial)
+        self._members, self._names, self._serials = members, names, serials
 
 
 def _no_key(detail: str) -> HandshakeFailed:
