@@ -48,7 +48,7 @@ SECRET = Secret(b"s" * 48)
 
 
 def codec(data: bytes) -> None:
-    """Messages of all families; the first byte chooses family and form.  What is read is written the same."""
+    """Read messages of all families; the first byte chooses family and form.  What is read is written the same."""
     chosen, data = CODECS[(data[:1] or b"\0")[0] % len(CODECS)], data[1:]
     assert b"".join(messages_of(data)) == data
     try:
@@ -62,14 +62,14 @@ def codec(data: bytes) -> None:
 
 
 def trust_file(data: bytes) -> None:
-    """The file by which a trust is sent.  What is read is written the same."""
+    """Read the file by which a trust is sent.  What is read is written the same."""
     with contextlib.suppress(MessageError):
         trust = decode_trust(data)
         assert decode_trust(encode_trust(trust)) == trust
 
 
 def records(data: bytes) -> None:
-    """Records of a peer without the keys, and of one that has them (the first byte's lowest bit)."""
+    """Read records of a peer without the keys, and of one that has them (the first byte's lowest bit)."""
     with contextlib.suppress(HandshakeFailed):
         if len(data) >= HEADER_SIZE:
             assert 0 <= body_size(data[:HEADER_SIZE]) <= MAX_CIPHERTEXT
@@ -88,7 +88,7 @@ def records(data: bytes) -> None:
 
 
 def client_hello(data: bytes) -> None:
-    """A ClientHello in records, and its body alone."""
+    """Read a ClientHello in records, and its body alone."""
     reader = ClientHelloReader()
     rest = data
     with contextlib.suppress(HandshakeFailed):
@@ -107,7 +107,7 @@ def client_hello(data: bytes) -> None:
 
 
 def credentials(data: bytes) -> None:
-    """Certificates, revocation lists, keys and files of pre-shared keys, by the first byte."""
+    """Read certificates, revocation lists, keys and files of pre-shared keys, by the first byte."""
     kind, data = (data[:1] or b"\0")[0] % 5, data[1:]
     with contextlib.suppress(ConfigurationError):
         if kind == 0:
@@ -126,7 +126,7 @@ def credentials(data: bytes) -> None:
 
 
 def certificate(der: bytes) -> None:
-    """One certificate of a peer."""
+    """Read one certificate of a peer."""
     with contextlib.suppress(ValueError, HandshakeFailed):
         parsed = ParsedCertificate(der)
         assert parsed.key_id is None or len(parsed.key_id) < len(der)
@@ -137,7 +137,7 @@ GATE = QuicGate(AddressValidation.ALWAYS, bytes)
 
 
 def quic_headers(data: bytes) -> None:
-    """First datagrams of strangers, and decrypted payloads.  No answer has more than half the size of its question."""
+    """Judge first datagrams, and read decrypted payloads.  No answer has more than half the size of its question."""
     header = long_header(data)
     if header is not None:
         first = initial(header)
@@ -150,7 +150,7 @@ def quic_headers(data: bytes) -> None:
 
 
 def psp_messages(data: bytes) -> None:
-    """Messages of the exchange, and datagrams with packets.  What is read is written the same."""
+    """Read messages of the exchange, and datagrams with packets.  What is read is written the same."""
     with contextlib.suppress(HandshakeFailed):
         message = decode_psp(data)
         assert decode_psp(message.encode()) == message

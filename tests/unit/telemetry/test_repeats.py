@@ -107,7 +107,7 @@ async def test_the_number_is_logged_although_nothing_else_happens(log: Log, monk
 
 
 def test_a_forked_process_counts_anew(log: Log) -> None:
-    """What its parent left out is the parent's to say."""
+    """Events that its parent left out are reported by the parent alone."""
     log.info("a request is refused", BURST + 5, uid=4001)
     pid = os.fork()
     if not pid:
