@@ -45,7 +45,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> int:
     for number, each in enumerate(read_corpus(arguments.name)):
         (known / f"{number:04}").write_bytes(each)
     options = [f"-max_total_time={arguments.seconds}", f"-max_len={LONGEST}", f"-timeout={SLOWEST}", "-verbosity=0"]
-    command = [sys.executable, "-m", __spec__.name, arguments.name, "--inside", *options]
+    command = [sys.executable, "-m", __package__, arguments.name, "--inside", *options]
     status = subprocess.run([*command, f"-artifact_prefix={folder}/fault-", str(found), str(known)], check=False)
     for fault in sorted(folder.glob("fault-*")):
         print(f"{fault.name.split('-')[1]}: {fault.read_bytes().hex()}")
