@@ -5,7 +5,7 @@
 * Of the same events :data:`BURST` are written in :data:`WINDOW` seconds.  When these are over, one line says how many
   were not.
 * The outcomes of handshakes are all written: each is a fact of its own, and a handshake costs its causer more than a
-  line.  So is everything at the level debug.
+  line.  So is everything at the level debug, and at the level info what names no causer, such as records of plugins.
 * Causers are remembered up to :data:`MOST_CAUSERS`; those beyond share one count for each level.
 """
 
@@ -57,6 +57,8 @@ class Repeats:
             return event
         now = self._clock()
         self._report_ended(now)
+        if event["level"] == "info" and event.keys().isdisjoint(CAUSERS):
+            return event
         causer = {name: event[name] for name in CAUSERS if name in event}
         key: Hashable = (event["logger"], event["level"], event["event"], *map(str, causer.values()))
         count = self._counts.get(key)

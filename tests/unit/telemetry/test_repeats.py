@@ -79,11 +79,19 @@ def test_what_an_event_says_does_not_make_it_another(log: Log) -> None:
 
 
 def test_outcomes_of_handshakes_are_all_written(log: Log) -> None:
-    """They are what the log is for; so are the events at the level debug."""
-    log.info("handshake", BURST * 3)
+    """They are what the log is for; so are the events at the level debug, and a plugin's own records."""
+    log.info("handshake", BURST * 3, agent="a")
+    log.info("a plugin's record", BURST * 3)
     for _ in range(BURST * 3):
         structlog.get_logger("test").debug("a detail")
-    assert len(log.events()) == BURST * 6
+    assert len(log.events()) == BURST * 9
+
+
+def test_warnings_without_a_causer_are_counted(log: Log) -> None:
+    """A library's complaints of what peers send have none."""
+    for _ in range(BURST * 3):
+        structlog.get_logger("quic").warning("a datagram makes no sense")
+    assert len(log.events()) == BURST
 
 
 def test_any_number_of_causers(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
