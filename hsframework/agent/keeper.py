@@ -68,6 +68,7 @@ from hsframework.local.control import (
 from hsframework.local.liveness import SHARE, Liveness
 from hsframework.local.pulse import Pulse
 from hsframework.process.capabilities import die_with_parent
+from hsframework.process.confinement import confine_worker
 from hsframework.process.forks import forbid_forks, forbid_programs, our_own_fork
 from hsframework.process.lock import lock_memory
 from hsframework.process.pidfds import open_pidfd
@@ -379,6 +380,7 @@ class Keeper:
         # Not asyncio.run: it would wait for plugins' tasks that swallow their cancellation.
         gc.set_threshold(GC_THRESHOLD)
         lock_memory(self._options.memory)
+        confine_worker(own_user=self._options.user is not None)
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         loop.run_until_complete(self._serve(report))

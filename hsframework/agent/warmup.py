@@ -31,6 +31,7 @@ from hsframework.errors import PluginError
 from hsframework.local.trusted import trusted_users
 from hsframework.probes import describe
 from hsframework.process.capabilities import raise_fd_limit
+from hsframework.process.confinement import prepare_confinement
 from hsframework.process.lock import lock_memory, prepare_protection
 from hsframework.process.service_manager import ServiceManager
 from hsframework.registry.plugins import PluginRegistry, load_plugins
@@ -114,6 +115,7 @@ def warm_up(options: KeeperOptions) -> Warm:
         registry, served = _load_and_prepare(options, unfit)
     kernel_tls = describe(supported_ciphers())
     _practise()
+    prepare_confinement()
     forbid_source_reading()
     drop_last_capability()
     if len(os.listdir("/proc/self/task")) > 1:

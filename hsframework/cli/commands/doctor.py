@@ -39,6 +39,7 @@ from hsframework.errors import ConfigurationError, HsframeworkError
 from hsframework.local.places import consumer_socket
 from hsframework.netlink.holders import Unnamed
 from hsframework.probes import No, NotSeen, Yes
+from hsframework.process.confinement import why_not_confined
 from hsframework.process.lock import why_not_locked, why_not_scored
 from hsframework.registry.installed import plugin_names
 from hsframework.tls.kernel import supported_ciphers
@@ -83,6 +84,7 @@ def examine(settings: Configuration) -> list[Finding]:
         # What the units may do counts, not what this shell may.
         *(() if units else check_memory(settings)),
         check_openssl(),
+        *check_confinement(),
         check_handshake_family(),
         *check_raw_form(settings),
         *check_members(settings),
@@ -234,6 +236,17 @@ def check_openssl() -> Finding:
     return Finding(
         "openssl", "note", "the program is not installed; 'hsframework demo' needs it", "install the package openssl"
     )
+
+
+def check_confinement() -> Iterable[Finding]:
+    """Check that workers of agents can confine themselves here."""
+    for problem in why_not_confined():
+        yield Finding(
+            "confinement",
+            "note",
+            f"agents are not confined as they could be: {problem}",
+            "install libseccomp2, or use a kernel with Landlock (CONFIG_SECURITY_LANDLOCK, lsm=landlock,...)",
+        )
 
 
 def check_handshake_family() -> Finding:
