@@ -14,7 +14,7 @@ Rules:
   certificates, whose contents are no secret.
 * A peer says how often something is looked for, too: the descriptions of a keyring's keys are kept while it has the
   same keys (a key's description never changes), and /proc/keys is read for a keyring that is missing for a twentieth of
-  the time at most.
+  each second at most.
 * A peer's certificate becomes a key in the process keyring, so that DONE can name it; it is taken out again when DONE
   is acknowledged, since key quotas are small.  The kernel parses it, and loads the algorithms of its signature, from a
   root filesystem that may hang by then: so those of our own certificates and authorities are used once at start.
@@ -27,7 +27,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -44,8 +43,8 @@ from hsframework.process import keyctl
 _log = structlog.get_logger("hsframework.dispatcher")
 _CERTIFICATE_TYPES = ("asymmetric", "user")
 _PSK_TYPE = "psk"
-_REST = 19
-"""Rest after /proc/keys was read, in times that it took."""
+_MOST_SPENT = 0.05
+"""Seconds in each second in which /proc/keys is read; beyond them a keyring that is missing is not looked for."""
 
 
 class KernelKeys:
@@ -65,7 +64,7 @@ class KernelKeys:
         self._table = keyctl.KeyTable()
         self._keyrings: list[int] = []
         self._indexes: dict[int, _Index] = {}
-        self._look_again = 0.0
+        self._second = self._spent = 0.0
         self._missing = list(keyrings)
         self._held: Counter[int] = Counter()
         self.link_keyrings()
@@ -75,7 +74,9 @@ class KernelKeys:
     def link_keyrings(self) -> None:
         """Link the configured keyrings that have appeared since: a module makes its own when it is loaded."""
         begun = time.monotonic()
-        if begun < self._look_again:
+        if begun >= self._second + 1:
+            self._second, self._spent = begun, 0.0
+        if not self._missing or self._spent >= _MOST_SPENT:
             return
         for name in tuple(self._missing):
             serial = int(name) if name.isdecimal() else self._table.find_keyring(name)
@@ -90,8 +91,7 @@ class KernelKeys:
                 self._keyrings.append(serial)
                 with _passed_over():
                     self._index(serial)
-        end = time.monotonic()
-        self._look_again = end + (end - begun) * _REST if self._missing else math.inf
+        self._spent += time.monotonic() - begun
 
     def _index(self, keyring: int) -> _Index:
         """Return the keyring's keys as they are now.  Raises OSError."""

@@ -86,7 +86,6 @@ class Kernel:
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
-    monkeypatch.setattr(module, "_REST", 0)
     return Kernel(monkeypatch)
 
 
@@ -165,16 +164,18 @@ def test_missing_keyrings_are_looked_for_a_part_of_the_time(kernel: Kernel, monk
 
     def find_keyring(name: str) -> None:
         kernel.tables += 1
-        now[0] += 1
+        now[0] += 0.02
 
     monkeypatch.setattr(kernel, "find_keyring", find_keyring)
-    monkeypatch.setattr(module, "_REST", 19)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     keys = KernelKeys([".nvme"])
-    for _ in range(200):
-        now[0] += 0.1
+    for _ in range(900):
+        now[0] += 0.001
         assert found(keys, b"anybody") is None
-    assert kernel.tables == 2
+    assert kernel.tables == 3
+    now[0] += 1
+    assert found(keys, b"anybody") is None
+    assert kernel.tables == 4
 
 
 def test_a_keyring_is_named_by_its_number_too(kernel: Kernel) -> None:
