@@ -76,6 +76,15 @@ def confine_worker(*, own_user: bool) -> list[str]:
     return found
 
 
+def confine_listener() -> None:
+    """Confine this process as one that listens on a port and answers from what it is sent; it opens no file."""
+    seccomp.load_library()
+    _limit_resources(own_user=False)
+    for problem in (landlock.Ruleset((), tcp=True).restrict(), seccomp.install(seccomp.listener_rules(os.getpid()))):
+        if problem is not None:
+            _log.warning("the process of the metrics is not confined as it could be", reason=problem)
+
+
 def program_files() -> Iterable[str]:
     """Return the folders of the interpreter, of its packages and of the system's libraries, for a late import."""
     named = {*sys.path, *sysconfig.get_paths().values(), sys.prefix, sys.base_prefix, *_LIBRARIES, *_DEVICES}

@@ -35,9 +35,12 @@ def version() -> int:
 
 
 class Ruleset:
-    """A ruleset that allows reading below these paths alone; making it opens files, using it does not."""
+    """A ruleset that allows reading below these paths alone; making it opens files, using it does not.
 
-    def __init__(self, readable: Iterable[str]) -> None:
+    ``tcp``: ports may be bound and connected to.
+    """
+
+    def __init__(self, readable: Iterable[str], *, tcp: bool = False) -> None:
         known = version()
         self._problem: str | None = None
         self._fd = -1
@@ -45,7 +48,7 @@ class Ruleset:
             self._problem = "the kernel has no Landlock, or its parameter lsm= leaves it out"
             return
         files = (1 << _FILES_BY_VERSION[min(known, len(_FILES_BY_VERSION)) - 1]) - 1
-        parts = [files, _TCP, _SCOPES][: 1 if known < 4 else 2 if known < 6 else 3]
+        parts = [files, 0 if tcp else _TCP, _SCOPES][: 1 if known < 4 else 2 if known < 6 else 3]
         attributes = struct.pack(f"={len(parts)}Q", *parts)
         self._fd = libc().syscall(
             ctypes.c_long(_CREATE), attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0)

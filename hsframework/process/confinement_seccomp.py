@@ -111,6 +111,13 @@ def worker_rules(pid: int) -> list[Rule]:
     ]
 
 
+def listener_rules(pid: int) -> list[Rule]:
+    """Return what the process may do that serves the metrics: listen, and answer; it connects to nothing."""
+    own = [rule for rule in worker_rules(pid) if rule.name not in ("socket", "connect", "open", "openat")]
+    inet = [Rule("socket", (Argument(0, family),)) for family in (socket.AF_INET, socket.AF_INET6)]
+    return [*own, *inet, *map(Rule, ("bind", "listen", "accept", "accept4"))]
+
+
 def _other_sockets() -> Iterable[Rule]:
     families = (getattr(socket, name, None) for name in ("AF_INET", "AF_INET6", "AF_NETLINK", "AF_PACKET", "AF_VSOCK"))
     for family in families:
