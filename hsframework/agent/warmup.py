@@ -31,7 +31,7 @@ from hsframework.errors import PluginError
 from hsframework.local.trusted import trusted_users
 from hsframework.probes import describe
 from hsframework.process.capabilities import raise_fd_limit
-from hsframework.process.confinement import prepare_confinement
+from hsframework.process.confinement import confine_keeper, prepare_confinement
 from hsframework.process.lock import lock_memory, prepare_protection
 from hsframework.process.service_manager import ServiceManager
 from hsframework.registry.plugins import PluginRegistry, load_plugins
@@ -123,6 +123,7 @@ def warm_up(options: KeeperOptions) -> Warm:
     gc.collect()
     gc.freeze()
     lock_memory(options.memory, populate=True)
+    confine_keeper()
     return Warm(registry, served, kernel_tls)
 
 

@@ -59,6 +59,20 @@ def why_not_confined() -> list[str]:
     return problems
 
 
+def confine_keeper() -> list[str]:
+    """Confine this process as the keeper of an agent, once its plugin is prepared; return what could not be done.
+
+    It may what its workers may, and fork them, end them and set them up.  They inherit this and add their own.
+    """
+    prepare_confinement()
+    forbid_new_privileges()
+    problems = [landlock.Ruleset(program_files()).restrict(), seccomp.install(seccomp.keeper_rules(os.getpid()))]
+    found = [problem for problem in problems if problem is not None]
+    for problem in found:
+        _log.warning("a keeper is not confined as it could be", reason=problem)
+    return found
+
+
 def confine_worker(*, own_user: bool) -> list[str]:
     """Confine this process as a worker of an agent; return what could not be done, which is logged too.
 

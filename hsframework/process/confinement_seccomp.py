@@ -37,6 +37,12 @@ _IOCTLS = (
     0x5451,  # FIOCLEX
 )
 _PR_SET_NAME = 15
+_FOR_CHILDREN = (1, 4, 22, 35, 38)
+"""Options of prctl with which a forked worker is set up: PDEATHSIG, DUMPABLE, SECCOMP, MM (the title), NO_NEW_PRIVS."""
+_NAMESPACES = 0x7E020000
+"""Flags of clone for new namespaces."""
+_OPTIMIZE, _BY_TREE = 8, 2
+"""Attribute of a filter, and its value: a binary tree in place of a list, since every call goes through it."""
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -111,6 +117,19 @@ def worker_rules(pid: int) -> list[Rule]:
     ]
 
 
+def keeper_rules(pid: int) -> list[Rule]:
+    """Return what a keeper may do: a worker's part, fork workers and end them, and set them up."""
+    own = [rule for rule in worker_rules(pid) if rule.name not in ("clone", "kill", "prctl", "prlimit64")]
+    options = (_PR_SET_NAME, *_FOR_CHILDREN)
+    return [
+        *own,
+        Rule("clone", (Argument(_CLONE_FLAGS, 0, _NAMESPACES),)),
+        *(Rule("prctl", (Argument(0, option),)) for option in options),
+        *map(Rule, ("kill", "pidfd_open", "pidfd_send_signal", "prlimit64", "setrlimit", "mlockall", "munlockall")),
+        *map(Rule, ("seccomp", "landlock_restrict_self", "landlock_create_ruleset", "landlock_add_rule", "capset")),
+    ]
+
+
 def listener_rules(pid: int) -> list[Rule]:
     """Return what the process may do that serves the metrics: listen, and answer; it connects to nothing."""
     own = [rule for rule in worker_rules(pid) if rule.name not in ("socket", "connect", "open", "openat")]
@@ -134,6 +153,7 @@ def load_library() -> ctypes.CDLL | None:
         library.seccomp_init.argtypes = [ctypes.c_uint32]
         library.seccomp_release.argtypes = [ctypes.c_void_p]
         library.seccomp_load.argtypes = [ctypes.c_void_p]
+        library.seccomp_attr_set.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32]
         library.seccomp_syscall_resolve_name.argtypes = [ctypes.c_char_p]
         library.seccomp_rule_add_array.argtypes = [
             ctypes.c_void_p,
@@ -158,6 +178,7 @@ def install(rules: Iterable[Rule]) -> str | None:
     if not context:
         return "libseccomp makes no filter"
     try:
+        library.seccomp_attr_set(context, _OPTIMIZE, _BY_TREE)  # refused by libseccomp before 2.5: it is slower there
         for rule in rules:
             problem = _add(library, context, rule)
             if problem:

@@ -16,6 +16,7 @@ USER = AgentUser("toy", 60_801, 60_801)
 MEMORY = MemorySettings(lock=True)
 
 STEPS = [
+    ("trusted_users", ()),
     ("prepare_protection", (MEMORY,)),
     ("drop_privileges", (USER,)),
     ("join_own_session_keyring", ()),
@@ -23,15 +24,19 @@ STEPS = [
     ("limit_memory", (2048,)),
     ("unfit_plugins", (("toy", "blocked"),)),
     ("_load_and_prepare", ()),
+    ("describe", ()),
     ("_practise", ()),
+    ("prepare_confinement", ()),
     ("forbid_source_reading", ()),
     ("drop_last_capability", ()),
     ("lock_memory", (MEMORY,)),
+    ("confine_keeper", ()),
 ]
 
 
 def test_the_order_of_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No plugin is imported with more than the right to read; none is served with that."""
+    """No plugin is imported with more than the right to read; none is served with that, and
+    the keeper is confined last."""
     done: list[tuple[str, tuple[Any, ...]]] = []
 
     def step(name: str) -> Any:
@@ -40,6 +45,9 @@ def test_the_order_of_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
                 arguments, answer = (), ("the registry", ("served",))
                 done.append((name, arguments))
                 return answer
+            if name == "describe":
+                done.append((name, ()))
+                return "yes"
             done.append((name, arguments))
             if name == "lock_memory":
                 assert options == {"populate": True}
@@ -54,5 +62,5 @@ def test_the_order_of_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
         agent_socket_path=Path("agent.sock"), plugin="toy", memory=MEMORY, user=USER, blocked=("blocked",)
     )
     result: object = warm_up(options)
-    assert result == ("the registry", ("served",))
+    assert result == ("the registry", ("served",), "yes")
     assert done == STEPS

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 
 from hsframework.process.capabilities import forbid_new_privileges, set_capabilities
-from hsframework.process.confinement import confine_worker, prepare_confinement
+from hsframework.process.confinement import confine_keeper, confine_worker, prepare_confinement
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 SYS_FORK, SYS_CLONE3, SYS_UNSHARE, SYS_SETNS, SYS_PTRACE, SYS_BPF = 57, 435, 272, 308, 101, 321
@@ -93,7 +93,7 @@ def forbidden(place: str, log: int) -> dict[str, Callable[[], object]]:
         "a mount": lambda: called("mount", b"none", place.encode(), b"tmpfs", 0, b""),
         "another root": lambda: os.chroot(place),
         "a port": lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM).bind(f"{place}/socket"),
-        "new privileges": lambda: called("prctl", 38, 0, 0, 0, 0),
+        "another personality": lambda: called("personality", 0x0040000),
     }
 
 
@@ -158,7 +158,7 @@ def main() -> None:
     set_capabilities(0)
     forbid_new_privileges()
     prepare_confinement()
-    problems = confine_worker(own_user=False)
+    problems = confine_keeper() if sys.argv[3] == "keeper" else confine_worker(own_user=False)
     tried = {name: outcome(act) for name, act in forbidden(place, log).items()}
     may = {name: outcome(act) for name, act in allowed(handed).items()}
     print(json.dumps({"problems": problems, "forbidden": tried, "allowed": may}))
