@@ -148,7 +148,7 @@ class PendingLimits:
         return None
 
     def _is_user(self, claim: Claim) -> bool:
-        """True for a program of a user who is neither root nor the dispatcher's own."""
+        """Return True for a program of a user who is neither root nor the dispatcher's own."""
         return isinstance(claim.consumer, int) and claim.consumer not in self._privileged
 
 
