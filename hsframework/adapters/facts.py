@@ -9,11 +9,14 @@ import errno
 import hashlib
 import hmac
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hsframework.client import BaseSession
 from hsframework.errors import StreamError
 from hsframework.interface import Role, Secret
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 _OIDS = {
     "2.5.4.3": "commonName", "2.5.4.4": "surname", "2.5.4.5": "serialNumber", "2.5.4.6": "countryName",
@@ -85,9 +88,15 @@ class SessionFacts:
 
 def certificate_fields(der: bytes) -> dict[str, Any]:
     """Return the fields of a certificate, as ``ssl.SSLSocket.getpeercert`` names them."""
+    from hsframework.tls.parsing import load_certificate, no_warnings
+
+    with no_warnings():
+        return _fields(load_certificate(der))
+
+
+def _fields(certificate: x509.Certificate) -> dict[str, Any]:
     from cryptography import x509
 
-    certificate = x509.load_der_x509_certificate(der)
     fields: dict[str, Any] = {
         "subject": _name(certificate.subject),
         "issuer": _name(certificate.issuer),

@@ -29,8 +29,9 @@ from hsframework.agent.conversation import Conversation, Lost
 from hsframework.agent.in_hand import RequestsInHand, Shared
 from hsframework.agent.pulling import Pulling
 from hsframework.agent.stranded import Stranded, StrandedRequests
-from hsframework.errors import RequestRefused, is_shortage
+from hsframework.errors import HsframeworkError, RequestRefused, is_shortage
 from hsframework.failures import Failure
+from hsframework.local.trusted import check_listener, trusted_users
 
 if TYPE_CHECKING:
     from hsframework.agent.handshake import Handshake
@@ -149,6 +150,10 @@ class Link:
         try:
             sock.setblocking(False)
             sock.connect(str(self._path))
+            check_listener(sock, self._path, trusted_users())
+        except HsframeworkError as error:
+            sock.close()
+            raise PermissionError(error.errno, str(error)) from None
         except OSError:
             sock.close()
             raise

@@ -13,6 +13,7 @@ from hsframework.agent.containment import exhaustion
 from hsframework.agent.host import AgentHost
 from hsframework.agent.warmup import ExitStatus, KeeperOptions, Warm
 from hsframework.local.pulse import Pulse
+from hsframework.process.confinement import confine_worker
 from hsframework.process.forks import forbid_programs
 from hsframework.process.lock import lock_memory
 
@@ -49,6 +50,7 @@ class Worker:
         # Not asyncio.run: it would wait for plugins' tasks that swallow their cancellation.
         gc.set_threshold(GC_THRESHOLD)
         lock_memory(self._options.memory)
+        confine_worker(own_user=self._options.user is not None)
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         loop.run_until_complete(self._serve(report))

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsframework.client.wire import codec, connect_error, link_lost, open_socket
+from hsframework.client.wire import codec, connect, connect_error, dispatcher_path, link_lost, open_socket
 from hsframework.errors import ClientError, ClientRequestRefused, MessageError
 from hsframework.local.packets import MAX_PACKET, messages_of, send_packet
-from hsframework.local.places import consumer_socket
 from hsframework.netlink.messages import NLM_F_ACK, Message
 
 TIMEOUT = 5.0
@@ -79,11 +78,11 @@ def service_status(runtime_dir: Path | str | None = None) -> dict[str, Any]:
 
 
 def _ask(operation: str, runtime_dir: Path | str | None) -> list[Message]:
-    path = consumer_socket(runtime_dir)
+    path = dispatcher_path(runtime_dir)
     with open_socket(path) as sock:
+        sock.settimeout(TIMEOUT)
+        connect(sock, path)
         try:
-            sock.settimeout(TIMEOUT)
-            sock.connect(str(path))
             send_packet(sock, codec().encode(operation, {}, sequence=_SEQUENCE, flags=NLM_F_ACK))
         except OSError as error:
             raise connect_error(path, error) from None

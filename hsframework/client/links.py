@@ -6,6 +6,7 @@
   wait for peers that have none.
 * At most :data:`MOST_IDLE` links are kept for later handshakes.
 * ``close`` ends the links in use too, so that every call that waits on one ends at once.
+* A process that was forked leaves all links to the process that forked it (``leave``), and makes its own.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ class Link(Protocol):
         """Close the link; its fd is free."""
         ...
 
+    def leave(self) -> None:
+        """Close this process's copy of a link that another process uses."""
+        ...
+
 
 L = TypeVar("L", bound=Link)
 
@@ -44,6 +49,9 @@ class Links(Generic[L]):
 
     def __init__(self, connect: Callable[[], L]) -> None:
         self._connect = connect
+        self._begin()
+
+    def _begin(self) -> None:
         self._idle: list[L] = []
         self._used: set[L] = set()
         self._lock = threading.Lock()
@@ -116,6 +124,15 @@ class Links(Generic[L]):
             # Under the lock, so that a link is not ended after it was closed, when its fd may be another's.
             for link in self._used:
                 link.end()
+
+    def leave(self) -> None:
+        """Leave the links to the process that forked this one.  The locks are new: other threads may have had them."""
+        left, closed = [*self._idle, *self._used], self._closed.is_set()
+        self._begin()
+        if closed:
+            self._closed.set()
+        for link in left:
+            link.leave()
 
 
 def _closed() -> ClientError:

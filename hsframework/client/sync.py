@@ -8,6 +8,8 @@
   non-blocking socket sets no limit.
 * A call that ends without a result (a timeout, an interrupt, a closed client) closes its link, and the dispatcher
   withdraws the request.  The socket may be shut down then.
+* In a process that was forked a client makes links of its own: two processes on one would read each other's results.
+* A session that is said to be in the kernel is looked for in the socket before the call returns.
 """
 
 from __future__ import annotations
@@ -21,17 +23,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from hsframework.client.forks import renewed_in_children
 from hsframework.client.links import Links
+from hsframework.client.planted import check_planted
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import Session
 from hsframework.client.sockets import check_socket
 from hsframework.client.submits import Submits
 from hsframework.client.trusts import TrustFile, TrustFiles, travels_alone
 from hsframework.client.wire import (
+    User,
     cannot_send,
     client_closed,
     codec,
+    connect,
     connect_error,
+    dispatcher_path,
     link_lost,
     not_taken,
     open_socket,
@@ -41,7 +48,6 @@ from hsframework.client.wire import (
 from hsframework.errors import ClientTimeout, MessageError
 from hsframework.interface import Trust
 from hsframework.local.packets import MAX_PACKET, messages_of, send_packet
-from hsframework.local.places import consumer_socket
 from hsframework.netlink.messages import Message, sequence_numbers
 
 if TYPE_CHECKING:
@@ -66,21 +72,32 @@ FIRST_PAUSE, LAST_PAUSE = 0.02, 0.5
 class Client:
     """A blocking client of the dispatcher.
 
-    ``runtime_dir``: the dispatcher's runtime directory, or the path of its socket; None: the usual places.
-    ``registry``: the plugins that decode sessions; None: the installed ones, loaded when they are first needed.
+    ``runtime_dir``: the dispatcher's runtime directory, or the path of its socket; None: what the variable
+    HSFRAMEWORK_RUNTIME_DIR names, else the default configuration file, else the usual places.  ``registry``: the
+    plugins that decode sessions; None: the installed ones, loaded when they are first needed.  ``dispatcher_user``:
+    name or number of the user that runs the dispatcher, if it is neither root nor this process's; None: the one that
+    HSFRAMEWORK_DISPATCHER_USER names.  A socket where another user might listen is not used.
 
     >>> with Client() as client:                                          # doctest: +SKIP
     ...     session = client.handshake(sock, HandshakeOptions(peer_name="server.example", trust=trust))
     ...     session.stream().send(b"hello")
     """
 
-    def __init__(self, runtime_dir: Path | str | None = None, *, registry: Registry | None = None) -> None:
+    def __init__(
+        self,
+        runtime_dir: Path | str | None = None,
+        *,
+        registry: Registry | None = None,
+        dispatcher_user: User = None,
+    ) -> None:
         self._runtime_dir = runtime_dir
+        self._user = dispatcher_user
         self._registry = registry
         self._submits = Submits(registry)
         self._trusts = TrustFiles()
         self._numbers = sequence_numbers()
-        self._links: Links[_Link] = Links(lambda: _Link(self.path))
+        self._links: Links[_Link] = Links(lambda: _Link(self.path, self._user))
+        renewed_in_children(self, Client._renew)
 
     def __enter__(self) -> Client:
         self.connect()
@@ -94,7 +111,7 @@ class Client:
     @property
     def path(self) -> Path:
         """Path of the dispatcher's socket."""
-        return consumer_socket(self._runtime_dir)
+        return dispatcher_path(self._runtime_dir)
 
     def connect(self) -> None:
         """Connect to the dispatcher now rather than with the first handshake.  Raises ClientError."""
@@ -128,7 +145,15 @@ class Client:
                 self._links.drop(link)
                 raise
         self._links.give_back(link)
-        return Session(sock, options.role, outcome(message, options.group), self._registry)
+        values = outcome(message, options.group)
+        if values.get("in-kernel"):
+            check_planted(sock, options.group)
+        return Session(sock, options.role, values, self._registry)
+
+    def _renew(self) -> None:
+        """Leave the links to the process that was forked."""
+        self._links.leave()
+        self._trusts.renew()
 
     def _submit(self, data: bytes, sock: socket.socket, trust: Trust | None, sequence: int, queue: _Queue) -> _Link:
         """Return the link over which the request was sent, and before it a trust that travels alone."""
@@ -205,18 +230,18 @@ class _NotTaken(Exception):
 class _Link:
     """A link to the dispatcher, used by one thread at a time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, user: User) -> None:
         self.trust = b""
         """Digest of the large trust that was sent over the link."""
         self._path = path
         self._ended = False
-        self._socket = open_socket(path)
+        self._socket = open_socket(path, user)
         try:
             self._socket.settimeout(CONNECT_TIMEOUT)
-            self._socket.connect(str(path))
-        except OSError as error:
+            connect(self._socket, path, user)
+        except BaseException:
             self._socket.close()
-            raise connect_error(path, error) from None
+            raise
 
     def submit(self, data: bytes, sock: socket.socket) -> None:
         """Send the request.  Raises RequestRefused, ClientError, or _NotTaken for a link that has ended."""
@@ -276,4 +301,11 @@ class _Link:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        # A process that was forked may hold a copy, which would keep the request alive.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def leave(self) -> None:
+        """Close this process's copy of a link that another process uses."""
         self._socket.close()

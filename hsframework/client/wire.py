@@ -1,29 +1,36 @@
-"""The link to the dispatcher, as both clients have it: its socket, its errors, the ``result`` and the ``cancel``."""
+"""The link to the dispatcher, as both clients have it: its path, its errors, the ``result`` and the ``cancel``."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import getpass
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from hsframework.configuration.runtime_dir import configured_runtime_dir
 from hsframework.errors import (
     ClientError,
     ClientHandshakeError,
     ClientRequestRefused,
     ClientTimeout,
     ConfigurationError,
+    HsframeworkError,
     MessageError,
     describe_errno,
 )
 from hsframework.local.channel import LOCAL_MESSAGE_TYPE
-from hsframework.local.places import PATH_LIMIT
+from hsframework.local.places import PATH_LIMIT, consumer_socket, environment_runtime_dir
+from hsframework.local.trusted import check_listener, check_path, trusted_users
 from hsframework.netlink.messages import Message, MessageCodec
 from hsframework.netlink.spec import builtin_specification
+
+User = str | int | None
+"""Name or number of a dispatcher's user that is neither root nor the own one; None: what the environment names."""
 
 _HINTS: Mapping[int, str] = {
     errno.ESRCH: "no agent serves the group {group!r}; start one, for example with 'hsframework run'",
@@ -40,13 +47,56 @@ def codec() -> MessageCodec:
     return MessageCodec(builtin_specification("local"), message_type=LOCAL_MESSAGE_TYPE, receives=("reply", "event"))
 
 
-def open_socket(path: Path) -> socket.socket:
-    """Return an unconnected socket for ``path``.  Raises ConfigurationError for a path too long for a unix socket."""
+def dispatcher_path(runtime_dir: Path | str | None) -> Path:
+    """Return the path of the dispatcher's socket for consumers.
+
+    ``runtime_dir``: its runtime directory, or the path of its socket; None: what the environment names, else the
+    default configuration file, else the usual places.
+    """
+    if runtime_dir is None and environment_runtime_dir() is None:
+        runtime_dir = configured_runtime_dir()
+    return consumer_socket(runtime_dir)
+
+
+def open_socket(path: Path, dispatcher_user: User = None) -> socket.socket:
+    """Return an unconnected socket for ``path``.
+
+    Raises ConfigurationError for a path too long for a unix socket, ClientError (EPERM) for one that another user
+    than root, the own one and the dispatcher's may have made.
+    """
     if len(os.fsencode(path)) > PATH_LIMIT:
         raise ConfigurationError(
             f"{path}: too long for a unix socket ({PATH_LIMIT} bytes); use a shorter runtime directory"
         )
+    with _distrust():
+        check_path(path, trusted_users(dispatcher_user))
     return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def connect(sock: socket.socket, path: Path, dispatcher_user: User = None) -> None:
+    """Connect to the dispatcher.  Raises ClientError; EPERM where another user listens."""
+    try:
+        sock.connect(str(path))
+    except OSError as error:
+        raise connect_error(path, error) from None
+    check_dispatcher(sock, path, dispatcher_user)
+
+
+def check_dispatcher(sock: socket.socket, path: Path, dispatcher_user: User) -> None:
+    """Check who listens, on a connected socket.  Raises ClientError (EPERM) for another user."""
+    with _distrust():
+        check_listener(sock, path, trusted_users(dispatcher_user))
+
+
+@contextlib.contextmanager
+def _distrust() -> Iterator[None]:
+    """Raise what a check of trust raises as ClientError; a wrong configuration stays one."""
+    try:
+        yield
+    except ConfigurationError:
+        raise
+    except HsframeworkError as error:
+        raise ClientError(str(error), errno=error.errno) from None
 
 
 def connect_error(path: Path, error: OSError) -> ClientError:

@@ -19,6 +19,7 @@ import structlog
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.agents import AgentServer
 from hsframework.dispatcher.control import ControlChannel
+from hsframework.dispatcher.exposition import Exposition
 from hsframework.dispatcher.grants import KnownAgents
 from hsframework.dispatcher.keys.trusts import TrustFiles
 from hsframework.dispatcher.keys.vault import Vault
@@ -50,7 +51,7 @@ from hsframework.process.service_manager import ServiceManager
 from hsframework.process.signals import stop_signals
 from hsframework.process.snapshot import freeze, thaw
 from hsframework.process.title import set_title
-from hsframework.telemetry.metrics import Endpoint
+from hsframework.telemetry.metrics import exposition
 from hsframework.tls.kernel import supported_ciphers
 
 VAULT = "vault"
@@ -100,13 +101,15 @@ def run(configuration: Configuration, surroundings: Surroundings) -> int:
         tell("no session can be handed to the kernel", reason=kernel_tls.reason, certain=isinstance(kernel_tls, No))
     prepare_protection(configuration.memory)
     configuration = within_fd_limit(configuration)
+    listen = configuration.metrics.listen
+    metrics = Exposition(listen) if listen else None  # before there is anything that it could inherit
     given, kept = surroundings.listeners, surroundings.kept
     sockets = dict(given) if given is not None else open_listeners(configuration.runtime_dir, kept)
     try:
         vault = _vault(configuration, kept)
         known = KnownAgents(configuration, surroundings.joining)
         policy = Policy(configuration, agent_uids=surroundings.agent_uids, plugin_agents=known)
-        return asyncio.run(_serve(configuration, sockets, vault, policy, surroundings, kernel_tls))
+        return asyncio.run(_serve(configuration, sockets, vault, policy, surroundings, kernel_tls, metrics))
     finally:
         close_listeners(sockets)
 
@@ -128,6 +131,7 @@ async def _serve(
     policy: Policy,
     surroundings: Surroundings,
     kernel_tls: Probe[frozenset[int]],
+    metrics: Exposition | None,
 ) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -137,16 +141,15 @@ async def _serve(
     dispatcher = Dispatcher(configuration, expected_groups=surroundings.expected_groups)
     _observe(dispatcher, vault)
     dispatcher.offload = OffloadLookup()
-    listen = configuration.metrics.listen
-    metrics = Endpoint(dispatcher.metrics, listen, loop) if listen else None
+    text = None if metrics is None else exposition(dispatcher.metrics)  # what it imports is imported now
     trusts = TrustFiles()
     agents = AgentServer(dispatcher, policy, trusts, sockets["agent"], configuration.limits, loop=loop)
     kernel = KernelSources(dispatcher, vault, configuration, loop=loop, kept=surroundings.kept)
     serves_kernel = bool(dispatcher.sources)
     local = LocalSource(dispatcher, policy, vault, sockets["consumer"], configuration, loop=loop)
     _settle(configuration, loop, ahead=serves_kernel and configuration.kernel.real_time)
-    if metrics is not None:
-        metrics.start()
+    if metrics is not None and text is not None:
+        await metrics.start(text)
     surroundings.kept.drop_rest()
     required = required_groups(configuration, serves_kernel=serves_kernel, plugins=surroundings.plugins)
     reports = Reports(surroundings, dispatcher, policy, required, kernel_tls, stop, loop=loop)

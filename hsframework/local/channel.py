@@ -181,6 +181,18 @@ class PacketChannel:
             for fd in self._queue.popleft()[1]:
                 self._close_fd(fd)
 
+    def leave(self) -> None:
+        """Close the copies of a process that was forked; the link goes on in the process that forked it.
+
+        The event loop is left alone: its epoll instance is that of the other process.
+        """
+        self.closed = True
+        self._socket.close()
+        for fds in ([fd for _, fd in self._gathered if fd is not None], *(fds for _, fds in self._queue)):
+            for fd in fds:
+                os.close(fd)
+        self._gathered, self._queue = [], deque()
+
     def _take_gathered(self) -> tuple[bytes, Sequence[int]]:
         gathered, self._gathered, self._gathered_size = self._gathered, [], 0
         data = gathered[0][0] if len(gathered) == 1 else joined(gathered)

@@ -35,6 +35,7 @@ import structlog
 
 from hsframework.agent.main import run_keeper
 from hsframework.agent.privileges import AgentUser, agent_user
+from hsframework.configuration.agent_users import plugin_users
 from hsframework.configuration.settings import AgentSettings, Configuration
 from hsframework.dispatcher import main as dispatcher_main
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
@@ -114,7 +115,7 @@ class Supervisor:
 
     def _agent(self, plugin: str) -> Agent:
         settings = self._configuration.agents.get(plugin, AgentSettings())
-        user = agent_user(settings.user, plugin)
+        user = agent_user(settings.user, plugin, plugin_names())
         if user is not None:
             _check_reachable(self._configuration.runtime_dir, user)
 
@@ -151,6 +152,7 @@ def run(configuration: Configuration, manager: ServiceManager, kept: Kept) -> in
     """
     check_required(configuration.required_plugins)
     _check_any(configuration)
+    plugin_users(configuration, plugin_names())
     set_title("hsframework run")
     dispatcher_main.harden()
     prepare_protection(configuration.memory)

@@ -25,8 +25,8 @@ EDGES = {
     "dispatcher": "process configuration local telemetry credentials netlink tls top",
     "agent": "registry process configuration local telemetry netlink tls top",
     # Beside the service, for programs and for plugins.
-    "adapters": "client top",
-    "client": "registry local netlink tls top",
+    "adapters": "client tls top",
+    "client": "registry configuration local netlink tls top",
     "streams": "top",
     "scaffold": "top",
     # Shared by the processes.

@@ -38,6 +38,13 @@ REMEMBERED = 16
 REMEMBERED_SIZE = 1024
 """Bytes of such a submit, at most."""
 
+MOST_NONSENSE = 32
+"""Messages of one link that make no sense, or may not be sent by this user; with the last the link is ended.  A request
+that is taken begins the count anew."""
+
+NONSENSE = frozenset({errno.EBADMSG, errno.EOPNOTSUPP, errno.EACCES})
+"""Refusals that no program gets again and again unless it is wrong: they depend on the message and the user alone."""
+
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
@@ -131,6 +138,7 @@ class ConsumerConnection:
         self._agreed: dict[bytes, Submission] = {}
         self._trust: tuple[int, GivenTrust] | None = None
         """The trust that the consumer brought in a file, with its number."""
+        self._nonsense = 0
         self._privileged = source.policy.is_privileged(peer)
         # What a user sends may be the last copy of a socket whose closing blocks.
         self._close_fd = os.close if self._privileged else source.dispatcher.close_fd
@@ -171,6 +179,7 @@ class ConsumerConnection:
                 submission = self._agree(values)
             handed, fd = fd, None
             self._submit(submission, sequence_of(data), handed)
+            self._nonsense = 0
             if values is not None and brings_nothing(values):
                 self._remember(asked, submission)
         except HsframeworkError as error:
@@ -179,6 +188,10 @@ class ConsumerConnection:
             self._source.dispatcher.metrics.refusal(known, error.errno)
             _log.info("a request is refused", uid=self.peer.uid, group=group[:64], error=str(error))
             self._channel.send(encode_error(error.errno, sequence_of(data), str(error)))
+            self._nonsense += error.errno in NONSENSE
+            if self._nonsense >= MOST_NONSENSE:
+                _log.warning("a consumer's link is ended: it sends nonsense", uid=self.peer.uid, error=str(error))
+                self.close()
         except Exception as error:
             _log.error("a fault in the dispatcher", error=repr(error), during=f"a message of user {self.peer.uid}")
             self._channel.send(encode_error(errno.EIO, sequence_of(data), "a fault in the dispatcher; see its log"))

@@ -18,6 +18,7 @@ from hsframework.errors import SHORTAGE_PAUSE, HandshakeError, is_shortage
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Endpoint, Handshaker, Request, Result
 from hsframework_tls13 import ktls, ktls_options
+from hsframework_tls13.ageing import Ageing
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.driver import establish, first_alert, say, session_alert
@@ -40,6 +41,7 @@ class Tls13Handshaker(Handshaker):
         self._settings = settings
         self._contexts = Contexts(settings)
         self._contexts.check()
+        self._ageing = Ageing(self._contexts)
         specification()
         supported = ktls.supported_suites() if settings.kernel_offload else frozenset()
         self._in_kernel = tuple(suite for suite in settings.kernel_suites if suite in supported)
@@ -56,7 +58,11 @@ class Tls13Handshaker(Handshaker):
             _log.warning("this kernel refuses an option of kTLS; it is left out", setting=setting, reason=reason)
         return tuple(option for option in options if option.setting not in refused)
 
+    def close(self) -> None:
+        self._ageing.close()
+
     async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        self._ageing.used()
         try:
             offer = self._contexts.offer(request, self._suites(request))
         except HandshakeFailed as error:

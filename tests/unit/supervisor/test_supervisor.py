@@ -271,11 +271,11 @@ def hsframework_protocols():
 
 @only_root
 def test_a_plugin_claims_groups_that_are_not_its_own() -> None:
-    """The kernel's and another plugin's are not granted, so its agent may not join; the others serve as ever."""
+    """The kernel's, another plugin's and nobody's are not granted, so it may not join; the others serve as ever."""
     with running_service(plugins={"greedy": GREEDY}) as service:
         service.log.wait("the dispatcher does not let the agent join")
         refused = service.log.events("a plugin wants a group that it may not join")
-        assert {event["group"] for event in refused} == {"tlshd", "tls13"}
+        assert {event["group"] for event in refused} == {"tlshd", "tls13", "other"}
         assert not service.log.events("joined", protocol="greedy")
 
 
