@@ -9,8 +9,8 @@ Rules:
   starts as if it were new.  One whose configuration is wrong (exit status 2) is not started again, unless it was right
   before: in a shortage of memory a file that cannot be read looks the same.  Nor is one that is not essential and ends
   with status 0.
-* A child that cannot be forked is tried again as one that ended; one to which a message cannot be sent for want of
-  memory is killed, since it would wait for it.
+* A child that cannot be forked is tried again as one that ended; one to which a message cannot be sent, for want of
+  memory or because it does not read, is killed: it would wait for it, or has hung.
 * A child that has reported once is to report every few seconds; one that does not for the limit is killed, because it
   hangs or is stopped, and started again as one that ended.
 * A child that sends nonsense, or more than :data:`MOST_MESSAGES` in :data:`FLOOD_WINDOW` seconds, is killed and started
@@ -104,7 +104,9 @@ class Child(Generic[Sent, Received]):
                 os.kill(self.pid, signal.SIGKILL)
         else:
             if not taken:
-                _log.warning("a child does not take a message", child=self.name, message=message.event)
+                _log.error("a child does not take a message and is killed", child=self.name, message=message.event)
+                if self.pid:
+                    os.kill(self.pid, signal.SIGKILL)
 
     def receive(self, now: float) -> Received | None:
         """Return its next message, or None if there is none.

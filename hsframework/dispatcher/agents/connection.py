@@ -97,7 +97,7 @@ class AgentConnection:
         self._watch: asyncio.TimerHandle | None = None
         self._pidfd = _open_pidfd(peer.pid)
         self.channel = AsyncChannel(
-            sock, self._packet, self._gone, loop=service.loop, close_fd=service.dispatcher.close_fd
+            sock, self._packet, self._gone, loop=service.loop, close_fd=service.dispatcher.close_fd, holds_back=True
         )
 
     def announce(self, group: str) -> None:

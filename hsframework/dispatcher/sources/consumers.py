@@ -130,7 +130,9 @@ class ConsumerConnection:
         self._privileged = source.policy.is_privileged(peer)
         # What a user sends may be the last copy of a socket whose closing blocks.
         self._close_fd = os.close if self._privileged else source.dispatcher.close_fd
-        self._channel = AsyncChannel(sock, self._packet, self._gone, loop=source.loop, close_fd=self._close_fd)
+        self._channel = AsyncChannel(
+            sock, self._packet, self._gone, loop=source.loop, close_fd=self._close_fd, holds_back=True
+        )
 
     def complete(self, sequence: int, request: PendingRequest, outcome: Outcome) -> None:
         """Give the socket back, and send the result of the submit with this sequence number."""

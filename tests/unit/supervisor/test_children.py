@@ -154,20 +154,17 @@ def test_a_child_that_closes_its_socket() -> None:
 
 
 def test_a_child_that_does_not_read() -> None:
-    """A message to it is lost, which is logged, and nobody waits for it."""
+    """A message that it does not take is logged, nobody waits for it, and it is replaced: it has hung."""
     seen = supervised("""
         toy = keeper("toy", stays)
         def full():
-            for _ in range(10_000):
+            for _ in range(0 if toy.failures else 10_000):
                 toy.send(Go())
-            return True
-        signal.alarm(50)
-        import hsframework.supervisor.children as children
-        children.STOP_TIMEOUT = 0.0
+            return toy.failures
         run([toy], full)
     """)
-    assert seen.events("a child does not take a message", child="toy", message="go")
-    assert seen.events("does not stop and is killed", child="toy")
+    assert seen.events("a child does not take a message and is killed", child="toy", message="go")
+    assert seen.events("ended and is started again", child="toy", status=-9)
 
 
 def test_last_words() -> None:
