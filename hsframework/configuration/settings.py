@@ -73,9 +73,10 @@ class Limits:
     per_address: int = 1024
     """Pending requests with one remote address, without its port, in one group and of one source."""
     connections: int = 1024
-    """Open connections on each of the two local sockets; users whom no rule names get half of them at most."""
+    """Open connections on each of the two local sockets.  An eighth is for root and the dispatcher's own user.  A user
+    gets another one while fewer are his than are free; all whom no rule names count as one user."""
     connections_per_user: int = 512
-    """Open connections of one user on each of the two local sockets."""
+    """Open connections of one user on each of the two local sockets, but for root and the dispatcher's own user."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):

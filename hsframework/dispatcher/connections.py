@@ -31,10 +31,15 @@ class Connection(Protocol):
 class Listener:
     """Acceptor on one listening socket; ``make(socket, peer)`` starts the link's handler.
 
-    A link past the limits is closed at once.  ``check(peer)`` raises RequestRefused for a stranger, to which
-    policy gives nothing: strangers get half of the links at most, so that they cannot keep others out.  When the
-    process is out of fds, accepting pauses: the backlog is the back-pressure.  ``close_fd`` closes without blocking.
+    A link past the limits is closed at once.  A user gets another link while fewer are his than are free, so whatever
+    the others have, a newcomer finds room.  ``check(peer)`` raises RequestRefused for a stranger, to which policy gives
+    nothing: all strangers count as one user.  ``privileged(peer)``: True for a peer that the limits on users spare, and
+    for which a part of the links is reserved.  When the process is out of fds, accepting pauses: the backlog is the
+    back-pressure.  ``close_fd`` closes without blocking.
     """
+
+    RESERVED = 8
+    """One link in so many is for privileged peers."""
 
     def __init__(
         self,
@@ -43,6 +48,7 @@ class Listener:
         limits: Limits,
         *,
         check: Callable[[PeerCredentials], None],
+        privileged: Callable[[PeerCredentials], bool] = lambda peer: False,
         close_fd: Callable[[int], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -51,6 +57,8 @@ class Listener:
         self._make = make
         self._limits = limits
         self._check = check
+        self._is_privileged = privileged
+        self._privileged: set[Connection] = set()
         self._close_fd = close_fd
         self._loop = loop
         self._strangers: set[Connection] = set()
@@ -64,7 +72,10 @@ class Listener:
         if connection in self.connections:
             self.connections.remove(connection)
             self._strangers.discard(connection)
+            self._privileged.discard(connection)
             self._users[connection.peer.uid] -= 1
+            if not self._users[connection.peer.uid]:
+                del self._users[connection.peer.uid]
 
     def close(self) -> None:
         """Stop accepting and end every link."""
@@ -99,6 +110,8 @@ class Listener:
         self.connections.add(connection)
         if stranger:
             self._strangers.add(connection)
+        elif self._is_privileged(peer):
+            self._privileged.add(connection)
 
     def _is_stranger(self, peer: PeerCredentials) -> bool:
         try:
@@ -108,10 +121,16 @@ class Listener:
         return False
 
     def _has_room(self, peer: PeerCredentials, stranger: bool) -> bool:
-        limits = self._limits
-        if stranger and len(self._strangers) >= limits.connections // 2:
-            return False
-        return len(self.connections) < limits.connections and self._users[peer.uid] < limits.connections_per_user
+        limits, own = self._limits, self._users.get(peer.uid, 0)
+        if self._is_privileged(peer):
+            return len(self.connections) < limits.connections
+        reserved = limits.connections // self.RESERVED
+        free = limits.connections - max(reserved, len(self._privileged)) - self._unprivileged
+        return own < limits.connections_per_user and (len(self._strangers) if stranger else own) < free
+
+    @property
+    def _unprivileged(self) -> int:
+        return len(self.connections) - len(self._privileged)
 
     def _pause(self) -> None:
         self._loop.remove_reader(self._socket.fileno())

@@ -67,6 +67,7 @@ class LocalSource:
             lambda peer_socket, peer: ConsumerConnection(self, peer_socket, peer),
             configuration.limits,
             check=lambda peer: policy.check_submit(peer, None),
+            privileged=policy.is_privileged,
             close_fd=dispatcher.close_fd,
             loop=loop,
         )
