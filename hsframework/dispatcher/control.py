@@ -52,5 +52,5 @@ class ControlChannel:
             _log.error("a message of the supervisor is not understood", reason=str(error))
             return
         if agent.uid is not None:
-            self._policy.allow_join(agent.uid, agent.groups)
+            self._policy.allow_join(agent.name, agent.uid, agent.groups)
         self.send(Known(agent.name))

@@ -87,6 +87,8 @@ class Policy:
             name: frozenset(user_id(user, f"groups.{name}.users") for user in group.users)
             for name, group in configuration.groups.items()
         }
+        self._started: dict[str, tuple[int, frozenset[str]]] = {}
+        """User and groups of each agent that a supervisor has started, by its name."""
         for name, uids in (agent_uids or {}).items():
             self._joiners[name] = self._joiners.get(name, frozenset()) | frozenset(uids)
 
@@ -114,6 +116,8 @@ class Policy:
         """Raise RequestRefused (EACCES) if the peer may not join the group."""
         if peer.uid in self._privileged or peer.uid in self._joiners.get(group, ()):
             return
+        if (peer.uid, True) in ((uid, group in groups) for uid, groups in self._started.values()):
+            return
         problem = "add it to [groups." + group + "] users"
         if self._agents is not None and self._agents.known(peer.uid):
             refused = self._agents.refused(peer.uid, group)
@@ -122,14 +126,14 @@ class Policy:
             problem = refused
         raise _refused(f"user {peer.uid} may not join the group {group!r}; {problem}")
 
-    def allow_join(self, uid: int, groups: Iterable[str]) -> None:
-        """Allow a user to join these groups: that of an agent that the supervisor has started."""
-        for name in groups:
-            self._joiners[name] = self._joiners.get(name, frozenset()) | {uid}
+    def allow_join(self, agent: str, uid: int, groups: Iterable[str]) -> None:
+        """Allow a user to join these groups: that of an agent just started, in place of what the agent had before."""
+        self._started[agent] = uid, frozenset(groups)
 
     def check_restore(self, peer: PeerCredentials) -> None:
         """Raise RequestRefused (EACCES) if the peer may join no group, and so may not give requests back."""
-        known = peer.uid in self._privileged or (self._agents is not None and self._agents.known(peer.uid))
+        known = peer.uid in self._privileged or any(peer.uid == uid for uid, groups in self._started.values() if groups)
+        known = known or (self._agents is not None and self._agents.known(peer.uid))
         if not known and not any(peer.uid in uids for uids in self._joiners.values()):
             raise _refused(f"user {peer.uid} is no agent's user")
 

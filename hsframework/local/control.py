@@ -38,7 +38,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Self, TypeVar, get_type_hints
+from typing import Any, ClassVar, Generic, Self, TypeGuard, TypeVar, get_type_hints
 
 from hsframework.errors import SHORTAGE_PAUSE, MessageError, is_shortage
 
@@ -50,6 +50,12 @@ SEND_TIME = 5.0
 
 LONGEST_TEXT = 4096
 """Characters of a field that is a text."""
+
+LONGEST_NAME = 256
+MOST_NAMES = 64
+"""Names in a field that is a list of them, and characters of each: what one message costs its receiver is bounded."""
+
+MOST_NUMBERS = 1024
 
 _SO_PASSRIGHTS = 83
 _NUMBERS = range(-(1 << 31), 1 << 32)
@@ -314,6 +320,14 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and len(value) <= LONGEST_TEXT and value == value.encode("utf-8", "ignore").decode()
 
 
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST_NAME and _is_text(value)
+
+
+def _is_list(value: object, most: int) -> TypeGuard[tuple[object, ...]]:
+    return isinstance(value, tuple) and len(value) <= most
+
+
 def _is_number(value: object) -> bool:
     return type(value) is int and value in _NUMBERS
 
@@ -322,8 +336,8 @@ _KINDS: Mapping[object, Callable[[object], bool]] = {
     str: _is_text,
     int: _is_number,
     int | None: lambda value: value is None or _is_number(value),
-    tuple[str, ...]: lambda value: isinstance(value, tuple) and all(map(_is_text, value)),
-    tuple[int, ...]: lambda value: isinstance(value, tuple) and all(map(_is_number, value)),
+    tuple[str, ...]: lambda value: _is_list(value, MOST_NAMES) and all(map(_is_name, value)),
+    tuple[int, ...]: lambda value: _is_list(value, MOST_NUMBERS) and all(map(_is_number, value)),
 }
 
 

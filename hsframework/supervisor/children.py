@@ -8,7 +8,8 @@ Rules:
 * A child that ends is started again, at once the first time and then with growing pauses; one that has run for a while
   starts as if it were new.  One whose configuration is wrong (exit status 2) is not started again, unless it was right
   before: in a shortage of memory a file that cannot be read looks the same.  Nor is one that is not essential and ends
-  with status 0.
+  with status 0 before it has reported: it has nothing to do.  Afterwards 0 is the answer to SIGTERM, which its own
+  workers may send; whoever wants an end says it to the supervisor.
 * A child that cannot be forked is tried again as one that ended; one to which a message cannot be sent, for want of
   memory or because it does not read, is killed: it would wait for it, or has hung.
 * A child that has reported once is to report every few seconds; one that does not for the limit is killed, because it
@@ -300,7 +301,8 @@ class Children:
             self._liveness.forget(child)
         child.ended = True
         wrong = status == EXIT_CONFIGURATION and not child.has_reported
-        if wrong or (status == 0 and not child.essential):
+        idle = status == 0 and not child.essential and not child.has_reported
+        if wrong or idle:
             log = _log.error if status else _log.info
             log("ended and is not started again", child=child.name, status=status)
             if child.essential:

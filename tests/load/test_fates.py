@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import os
+import signal
 import socket
 import sys
 import termios
@@ -105,6 +107,15 @@ def test_peers_that_name_many_unknown_keys(service: Service, credentials: Creden
         assert 0 not in {each.errno for each in ended}
 
     asyncio.run(body())
+
+
+def test_a_keeper_that_is_told_to_stop(service: Service) -> None:
+    """SIGTERM, which its own worker may send: it stops in good order, and another one takes its place."""
+    mark = service.log.mark
+    os.kill(service.keeper("toy"), signal.SIGTERM)
+    service.log.wait("ended and is started again", child="agent of toy", status=0, since=mark)
+    service.wait_for_agents(protocol="toy", since=mark)
+    asyncio.run(_well(service))
 
 
 def _in_flight(service: Service) -> int:

@@ -28,6 +28,9 @@ from hsframework.local.deadlines import Deadlines
 from hsframework.netlink.messages import sequence_numbers
 from hsframework.telemetry.metrics import Metrics
 
+MOST_GROUPS = 256
+"""Groups that are remembered, beside those that are open."""
+
 DEADLINE_MARGIN = 0.2
 """Seconds that the dispatcher waits longer than the agent."""
 
@@ -361,6 +364,9 @@ class Dispatcher:
 
     def _group(self, name: str) -> Group:
         if name not in self.groups:
+            if len(self.groups) >= MOST_GROUPS:
+                # Agents choose the names, which must not cost for good.
+                self.groups = {known: group for known, group in self.groups.items() if group.open or group.members}
             self.groups[name] = Group(name)
         return self.groups[name]
 

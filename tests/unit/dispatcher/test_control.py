@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import socket
 
+import pytest
 from structlog.testing import capture_logs
 
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.control import ControlChannel
 from hsframework.dispatcher.policy import PeerCredentials, Policy
+from hsframework.errors import RequestRefused
 from hsframework.local.control import (
     DISPATCHER_TO_SUPERVISOR,
     SUPERVISOR_TO_DISPATCHER,
@@ -52,6 +54,22 @@ async def test_an_agent_is_made_known() -> None:
     supervisor.policy.check_join(AGENT, "toy")
     supervisor.socket.send(SUPERVISOR_TO_DISPATCHER.encode(AgentStarted("agent of ours", None, ("ours",))))
     assert await supervisor.hears() == Known("agent of ours")
+    supervisor.close()
+
+
+async def test_what_a_keeper_names_anew_replaces_what_it_had() -> None:
+    """So a keeper that names other groups at each start costs no more than one that does not."""
+    supervisor = Supervisor()
+    assert await supervisor.hears() == Ready()
+    for number in range(3):
+        started = AgentStarted("agent of toy", AGENT.uid, (f"toy {number}",))
+        supervisor.socket.send(SUPERVISOR_TO_DISPATCHER.encode(started))
+        assert await supervisor.hears() == Known("agent of toy")
+    supervisor.policy.check_join(AGENT, "toy 2")
+    supervisor.policy.check_restore(AGENT)
+    for name in ("toy 0", "toy 1"):
+        with pytest.raises(RequestRefused):
+            supervisor.policy.check_join(AGENT, name)
     supervisor.close()
 
 

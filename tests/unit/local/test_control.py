@@ -19,8 +19,11 @@ from hsframework.local.control import (
     DIRECTIONS,
     DISPATCHER_TO_SUPERVISOR,
     KEEPER_TO_SUPERVISOR,
+    LONGEST_NAME,
     LONGEST_TEXT,
     MAX_MESSAGE,
+    MOST_NAMES,
+    MOST_NUMBERS,
     SUPERVISOR_TO_KEEPER,
     AgentStarted,
     ControlSocket,
@@ -213,11 +216,22 @@ def test_a_message_that_cannot_be_made(make: Any) -> None:
 
 def test_the_longest_message_that_can_be_made() -> None:
     """It fills a packet to the last byte, and one byte more is refused, with the number of bytes."""
-    texts = ["x" * LONGEST_TEXT] * (MAX_MESSAGE // (LONGEST_TEXT + 4))
-    rest = MAX_MESSAGE - len(AgentStarted("", None, (*texts, "")).encode())
-    assert len(AgentStarted("", None, (*texts, "x" * rest)).encode()) == MAX_MESSAGE
+    texts = ["\U0001f600" * LONGEST_NAME] * (MAX_MESSAGE // (4 * LONGEST_NAME + 4))
+    rest = MAX_MESSAGE - len(AgentStarted("", None, tuple(texts)).encode())
+    assert len(AgentStarted("x" * rest, None, tuple(texts)).encode()) == MAX_MESSAGE
     with pytest.raises(MessageError, match=f"^agent: {MAX_MESSAGE + 1} bytes; at most {MAX_MESSAGE} go into a message"):
-        AgentStarted("", None, (*texts, "x" * (rest + 1)))
+        AgentStarted("x" * (rest + 1), None, tuple(texts))
+
+
+def test_lists_are_bounded() -> None:
+    """A keeper that names more groups than any plugin has, or a longer name, breaks the protocol: each costs memory."""
+    names = tuple(f"g{number}" for number in range(MOST_NAMES + 1))
+    Loaded(names[1:], ("x" * LONGEST_NAME,))
+    for groups, protocols in ((names, ()), ((), ("x" * (LONGEST_NAME + 1),))):
+        with pytest.raises(MessageError, match="loaded: "):
+            Loaded(groups, protocols)
+    with pytest.raises(MessageError):
+        Serving(tuple(range(MOST_NUMBERS + 1)))
 
 
 def test_a_wrong_value_is_shown_short() -> None:
