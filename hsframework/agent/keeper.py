@@ -16,6 +16,7 @@ Rules:
   requests, stays a member of its groups until the replacement has joined, and lives on until what it has in hand is
   over.  It counts as one that died.
 * A worker whose loop does not turn for the limit (it hangs, or is stopped) is killed and replaced.
+* One that is stopped (SIGSTOP) and is not continued is killed within a second.
 * Workers die with the keeper (PR_SET_PDEATHSIG), also when it is killed.
 * SIGTERM and SIGINT, or a supervisor that is gone, end the workers gracefully, and then the keeper.
 * A fork that fails, for want of memory or of processes, is tried again every :data:`FORK_PAUSE` seconds.
@@ -67,11 +68,12 @@ from hsframework.local.control import (
 )
 from hsframework.local.liveness import SHARE, Liveness
 from hsframework.local.pulse import Pulse
+from hsframework.local.stopped import StoppedChildren
 from hsframework.process.capabilities import die_with_parent
 from hsframework.process.forks import forbid_forks, forbid_programs, our_own_fork
 from hsframework.process.lock import lock_memory
 from hsframework.process.pidfds import open_pidfd
-from hsframework.process.signals import SignalPipe, expect_children, stop_signals
+from hsframework.process.signals import SignalPipe, stop_signals
 from hsframework.process.title import set_title
 from hsframework.telemetry.log import exception_text
 
@@ -170,23 +172,25 @@ class Keeper:
         self._look_at = 0.0
         self._selector = selectors.DefaultSelector()
         self._stop_numbers = stop_numbers
-        self._signals = SignalPipe(stop_numbers)
+        self._stopped: StoppedChildren[_Worker] = StoppedChildren()
+        # Whatever a plugin has made of SIGCHLD.
+        self._signals = SignalPipe((signal.SIGCHLD, *stop_numbers))
 
     def run(self) -> int:
         """Keep the workers alive until a signal or the end of the supervisor, or until they die too often.
 
         Returns the :class:`ExitStatus`.
         """
-        expect_children()  # whatever a plugin has made of it
         self._selector.register(self._signals, selectors.EVENT_READ, self._signalled)
         if self._control is not None:
             self._selector.register(self._control, selectors.EVENT_READ, self._controlled)
         try:
             while self._status is None:
                 wait = self._fork_missing()
-                look = max(0.0, self._look_at - time.monotonic())
+                look = max(0.0, min(self._look_at, self._stopped.look_at or math.inf) - time.monotonic())
                 for key, _ in self._selector.select(look if wait is None else min(wait, look)):
                     key.data()
+                self._end_stopped()
                 self._look_after()
         finally:
             self._options.manager.tell("STOPPING=1")
@@ -208,8 +212,13 @@ class Keeper:
         self._options.manager.tell("WATCHDOG=1")
         _report(self._control, KeeperAlive())
 
+    def _end_stopped(self) -> None:
+        for worker in self._stopped.look(((it, it.pid) for it in self._workers.values()), time.monotonic()):
+            _log.error("a worker is stopped and is killed", process=worker.pid)
+            signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
+
     def _signalled(self) -> None:
-        if self._signals.take():
+        if self._signals.take().intersection(self._stop_numbers):
             self._status = ExitStatus.OK
 
     def _controlled(self) -> None:

@@ -14,6 +14,7 @@ Rules:
   memory or because it does not read, is killed: it would wait for it, or has hung.
 * A child that has reported once is to report every few seconds; one that does not for the limit is killed, because it
   hangs or is stopped, and started again as one that ended.
+* One that is stopped (SIGSTOP) and is not continued is killed too, within a second.
 * A child that sends nonsense, or more than :data:`MOST_MESSAGES` in :data:`FLOOD_WINDOW` seconds, is killed and started
   again as one that ended.  Of each child one message is read in a turn, so none keeps the supervisor from the others;
   of one that has ended, all that it had sent.
@@ -37,6 +38,7 @@ import structlog
 from hsframework.errors import ConfigurationError, MessageError
 from hsframework.local.control import ControlSocket, Direction, Received, Sent
 from hsframework.local.liveness import Liveness
+from hsframework.local.stopped import StoppedChildren
 from hsframework.process.kept import Shelf
 from hsframework.process.signals import SignalPipe, stop_signals
 
@@ -140,6 +142,7 @@ class Children:
         self.status: int | None = None
         self._liveness: Liveness[AnyChild] | None = None if limit is None else Liveness(limit)
         self._look_at = 0.0
+        self._stopped: StoppedChildren[AnyChild] = StoppedChildren()
         self._stop_signals = stop_signals()
         self._signals = SignalPipe((signal.SIGCHLD, *self._stop_signals))
         self._selector = selectors.DefaultSelector()
@@ -165,6 +168,8 @@ class Children:
         due = [child.due for child in self._children if child.due is not None]
         if self._liveness is not None:
             due.append(self._look_at)
+        if self._stopped.look_at is not None:
+            due.append(self._stopped.look_at)
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
         for key, _ in self._selector.select(timeout):
             if key.data is None:
@@ -176,6 +181,7 @@ class Children:
                 self._heard(key.data)
                 yield key.data, message
         self._end_silent()
+        self._end_stopped()
         for child, status in self._reaped():
             while (message := self._receive(child)) is not None:
                 yield child, message
@@ -197,6 +203,12 @@ class Children:
                     "does not turn and is killed", child=child.name, process=child.pid, limit=self._liveness.limit
                 )
                 os.kill(child.pid, signal.SIGKILL)
+
+    def _end_stopped(self) -> None:
+        running = [(child, child.pid) for child in self._children if child.pid]
+        for child in self._stopped.look(running, time.monotonic()):
+            _log.error("is stopped and is killed", child=child.name, process=child.pid)
+            os.kill(child.pid, signal.SIGKILL)
 
     def break_off(self, child: AnyChild, error: MessageError) -> None:
         """End a child that breaks the protocol; it is started again as one that ended by itself."""

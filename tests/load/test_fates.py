@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -116,6 +117,23 @@ def test_a_keeper_that_is_told_to_stop(service: Service) -> None:
     service.log.wait("ended and is started again", child="agent of toy", status=0, since=mark)
     service.wait_for_agents(protocol="toy", since=mark)
     asyncio.run(_well(service))
+
+
+def test_a_worker_whose_loop_does_not_turn() -> None:
+    """A plugin blocks in mid-handshake, long before the deadline: its keeper kills the worker, and another joins."""
+    with running_service("[timeouts]\nwatchdog = 2\n", plugins={"toy": TOY}) as service:
+        service.wait_for_agents(protocol="toy")
+        mark = service.log.mark
+
+        async def body() -> None:
+            with tcp_pairs() as ((near, _),):
+                async with AsyncClient(service.runtime_dir) as client:
+                    ended = await outcome(client, near, HandshakeOptions(group="toy", peer_name="blocks", timeout=100))
+                    assert ended.errno == errno.EIO
+            await _well(service)
+
+        asyncio.run(body())
+        service.log.wait("a worker does not turn and is killed", since=mark)
 
 
 def _in_flight(service: Service) -> int:

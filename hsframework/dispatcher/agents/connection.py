@@ -1,8 +1,9 @@
 """One agent's link: its phase and memberships, what is sent to it, and its end.
 
 READY goes to every member of a group when a request arrives, and again only after the agent has asked (a READY that
-waits unread says enough).  An agent that is gone costs each consumer whose request it had one EIO; one that misses a
-deadline is killed unless it sends something within a second, which shows that its loop still turns.
+waits unread says enough); one that does not answer it is killed.  An agent that is gone costs each consumer whose
+request it had one EIO; one that misses a deadline is killed unless it sends something within a second, which shows that
+its loop still turns.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from hsframework.dispatcher.agents.answer import Answer
 from hsframework.dispatcher.keys.trusts import TrustFiles
 from hsframework.dispatcher.messages import codec
 from hsframework.dispatcher.policy import PeerCredentials, Policy
@@ -96,6 +98,7 @@ class AgentConnection:
         self._trusts_sent: dict[int, int] = {}
         self._watch: asyncio.TimerHandle | None = None
         self._pidfd = _open_pidfd(peer.pid)
+        self._answer = Answer(service.loop, peer.pid, self._is_wanted, self._does_not_answer)
         self.channel = AsyncChannel(
             sock, self._packet, self._gone, loop=service.loop, close_fd=service.dispatcher.close_fd, holds_back=True
         )
@@ -105,6 +108,7 @@ class AgentConnection:
         if group not in self.announced:
             self.announced.add(group)
             self.channel.send(codec.encode("ready", {"group": group}))
+            self._answer.expect()
 
     def withdraw(self, request_id: int, reason: int) -> None:
         """Send CANCEL: the request has been completed.  The agent closes its socket and acknowledges."""
@@ -130,7 +134,16 @@ class AgentConnection:
             self.channel.close()
             self._gone(None)
 
+    def _is_wanted(self) -> bool:
+        groups = self.service.dispatcher.groups
+        return any(len(groups[name]) for name in self.announced if name in groups)
+
+    def _does_not_answer(self) -> None:
+        _log.error("an agent does not answer READY", agent=self.name, process=self.peer.pid)
+        self._kill()
+
     def _packet(self, data: bytes, fd: int | None) -> None:
+        self._answer.came()
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
@@ -167,6 +180,7 @@ class AgentConnection:
         raise RequestRefused(f"{name} is not for agents", errno=errno.EOPNOTSUPP)
 
     def _gone(self, error: Exception | None) -> None:
+        self._answer.close()
         if self._watch is not None:
             self._watch.cancel()
         dispatcher = self.service.dispatcher

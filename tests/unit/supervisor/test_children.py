@@ -167,6 +167,19 @@ def test_a_child_that_does_not_read() -> None:
     assert seen.events("ended and is started again", child="toy", status=-9)
 
 
+def test_a_child_that_reports_no_more() -> None:
+    """It hangs, though it is not stopped: it is killed after the limit, and started again."""
+    seen = supervised("""
+        def hangs(control):
+            control.send(WorkerJoined(1).encode())
+            return stays(control)
+        toy = keeper("toy", hangs)
+        run([toy], lambda: toy.failures, limit=0.5)
+    """)
+    assert seen.events("does not turn and is killed", child="toy", limit=0.5)
+    assert seen.events("ended and is started again", child="toy", status=-9)
+
+
 def test_last_words() -> None:
     """Messages that a child had sent are read before its end counts, however many."""
     seen = supervised("""

@@ -133,23 +133,23 @@ def test_no_plugin_to_run() -> None:
 
 
 @pytest.mark.parametrize("child", ["dispatcher", "agent of tls13"])
-def test_a_child_that_hangs_is_replaced(child: str) -> None:
+def test_a_child_that_is_stopped_is_replaced(child: str) -> None:
     """A dispatcher and a keeper that are stopped (SIGSTOP) are killed, and others serve in their place."""
-    with running_service(only("tls13") + "[timeouts]\nwatchdog = 2\n") as service:
+    with running_service(only("tls13")) as service:
         mark = service.log.mark
         os.kill(service.dispatcher if child == "dispatcher" else service.keeper(), signal.SIGSTOP)
-        service.log.wait("does not turn and is killed", child=child, since=mark)
+        service.log.wait("is stopped and is killed", child=child, since=mark)
         service.wait_for_agents(since=mark)
         assert service.stop() == 0
 
 
-def test_a_worker_that_hangs_is_replaced() -> None:
-    """The only agent process is stopped: its keeper kills it, and another joins."""
-    with running_service(only("tls13") + "[timeouts]\nwatchdog = 2\n") as service:
+def test_a_worker_that_is_stopped_is_replaced() -> None:
+    """The only agent process is stopped while it is idle: its keeper kills it, and another joins."""
+    with running_service(only("tls13")) as service:
         mark = service.log.mark
         (worker,) = service.workers()
         os.kill(worker, signal.SIGSTOP)
-        service.log.wait("a worker does not turn and is killed", process=worker, since=mark)
+        service.log.wait("a worker is stopped and is killed", process=worker, since=mark)
         service.wait_for_agents(since=mark)
         assert service.stop() == 0
 
