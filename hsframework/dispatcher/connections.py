@@ -29,7 +29,8 @@ class Connection(Protocol):
 
 
 class Listener:
-    """Acceptor on one listening socket; ``make(socket, peer)`` starts the link's handler.
+    """Acceptor on one listening socket; ``make(socket, peer)`` starts the link's handler.  Without a socket (None) it
+    serves what :meth:`adopt` is given.
 
     A link past the limits is closed at once.  A user gets another link while fewer are his than are free, so whatever
     the others have, a newcomer finds room.  ``check(peer)`` raises RequestRefused for a stranger, to which policy gives
@@ -43,7 +44,7 @@ class Listener:
 
     def __init__(
         self,
-        sock: socket.socket,
+        sock: socket.socket | None,
         make: Callable[[socket.socket, PeerCredentials], Connection],
         limits: Limits,
         *,
@@ -52,7 +53,6 @@ class Listener:
         close_fd: Callable[[int], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        sock.setblocking(False)
         self._socket = sock
         self._make = make
         self._limits = limits
@@ -65,7 +65,9 @@ class Listener:
         self._users: Counter[int] = Counter()
         self._timer: asyncio.TimerHandle | None = None
         self.connections: set[Connection] = set()
-        loop.add_reader(sock, self._readable)
+        if sock is not None:
+            sock.setblocking(False)
+            loop.add_reader(sock, self._readable)
 
     def closed(self, connection: Connection) -> None:
         """Stop counting a link that has ended."""
@@ -79,14 +81,16 @@ class Listener:
 
     def close(self) -> None:
         """Stop accepting and end every link."""
-        self._loop.remove_reader(self._socket.fileno())
         if self._timer is not None:
             self._timer.cancel()
-        self._socket.close()
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
         for connection in list(self.connections):
             connection.close()
 
     def _readable(self) -> None:
+        assert self._socket is not None
         for _ in range(_ACCEPTS_AT_ONCE):
             try:
                 sock, _ = self._socket.accept()
@@ -96,10 +100,10 @@ class Listener:
                 _log.error("cannot accept a connection", error=error.strerror)
                 self._pause()
                 return
-            self._start(sock)
+            self.adopt(sock, peer_credentials(sock))
 
-    def _start(self, sock: socket.socket) -> None:
-        peer = peer_credentials(sock)
+    def adopt(self, sock: socket.socket, peer: PeerCredentials) -> None:
+        """Serve a connection that was accepted here or elsewhere, if there is room for it."""
         stranger = self._is_stranger(peer)
         if not self._has_room(peer, stranger):
             _log.warning("connection refused: too many are open", uid=peer.uid, open=len(self.connections))
@@ -133,10 +137,12 @@ class Listener:
         return len(self.connections) - len(self._privileged)
 
     def _pause(self) -> None:
+        assert self._socket is not None
         self._loop.remove_reader(self._socket.fileno())
         self._timer = self._loop.call_later(_PAUSE, self._resume)
 
     def _resume(self) -> None:
+        assert self._socket is not None
         try:
             self._loop.add_reader(self._socket, self._readable)
         except OSError as error:

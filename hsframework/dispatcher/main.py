@@ -18,6 +18,7 @@ import structlog
 
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.agents import AgentServer
+from hsframework.dispatcher.connections import Listener
 from hsframework.dispatcher.control import ControlChannel
 from hsframework.dispatcher.grants import KnownAgents
 from hsframework.dispatcher.keys.trusts import TrustFiles
@@ -69,7 +70,8 @@ _log = structlog.get_logger("hsframework.dispatcher")
 class Surroundings:
     """What started the dispatcher, and what it left.
 
-    ``listeners``: sockets named ``consumer`` and ``agent`` that were opened before; None: open them.  ``kept``:
+    ``listeners``: sockets named ``consumer`` and ``agent`` that were opened before, none of them where another process
+    accepts the connections; None: open them.  ``kept``:
     descriptors that outlive this process.  ``manager``: the service manager that started it.  ``control``: its end of a
     socket to the supervisor that forked it, see :mod:`hsframework.local.control`.  ``agent_uids``: by group, further
     user ids that may join it.  ``expected_groups``: groups whose agents are being started.  ``plugins``: names of the
@@ -136,16 +138,17 @@ async def _serve(
     listen = configuration.metrics.listen
     metrics = Endpoint(dispatcher.metrics, listen, loop) if listen else None
     trusts = TrustFiles()
-    agents = AgentServer(dispatcher, policy, trusts, sockets["agent"], configuration.limits, loop=loop)
+    agents = AgentServer(dispatcher, policy, trusts, sockets.get("agent"), configuration.limits, loop=loop)
     kernel = KernelSources(dispatcher, vault, configuration, loop=loop, kept=surroundings.kept)
     serves_kernel = bool(dispatcher.sources)
-    local = LocalSource(dispatcher, policy, vault, sockets["consumer"], configuration, loop=loop)
+    local = LocalSource(dispatcher, policy, vault, sockets.get("consumer"), configuration, loop=loop)
     _settle(configuration, loop, ahead=serves_kernel and configuration.kernel.real_time)
     if metrics is not None:
         metrics.start()
     surroundings.kept.drop_rest()
     required = required_groups(configuration, serves_kernel=serves_kernel, plugins=surroundings.plugins)
-    reports = Reports(surroundings, dispatcher, policy, required, kernel_tls, stop, loop=loop)
+    doors = {"agent": agents.listener, "consumer": local.listener}
+    reports = Reports(surroundings, dispatcher, policy, doors, required, kernel_tls, stop, loop=loop)
     status = Status(
         vault,
         agents,
@@ -229,6 +232,7 @@ class Reports:
         surroundings: Surroundings,
         dispatcher: Dispatcher,
         policy: Policy,
+        doors: Mapping[str, Listener],
         required: Collection[str],
         kernel_tls: Probe[frozenset[int]],
         stop: asyncio.Event,
@@ -237,7 +241,7 @@ class Reports:
     ) -> None:
         self._manager = surroundings.manager or ServiceManager({})
         control = surroundings.control
-        self._supervisor = None if control is None else ControlChannel(control, policy, stop, loop=loop)
+        self._supervisor = None if control is None else ControlChannel(control, policy, doors, stop, loop=loop)
         self._readiness = Readiness(dispatcher, required, kernel_tls, self._ready, self._status)
         limit = min(dispatcher.configuration.timeouts.watchdog, self._manager.watchdog or math.inf)
         self._pulse = Pulse(loop, limit / SHARE, self._beat)

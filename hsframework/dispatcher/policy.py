@@ -100,12 +100,20 @@ class Policy:
         """Raise RequestRefused (EACCES) if the peer may not submit a request with this profile."""
         if peer.uid in self._privileged:
             return
-        gids = peer.groups | {peer.gid}
-        rules = [rule for rule in self._rules if peer.uid in rule.uids or not gids.isdisjoint(rule.gids)]
+        rules = self._rules_for(peer)
         if not rules:
             raise _refused(f"user {peer.uid} may not submit requests; add an [[allow]] rule")
         if profile is not None and not any(profile in rule.profiles for rule in rules):
             raise _refused(f"user {peer.uid} may not use the profile {profile!r}; add it to an [[allow]] rule")
+
+    def profiles_of(self, peer: PeerCredentials) -> frozenset[str] | None:
+        """Return the profiles that rules give a peer; None: no rule names it."""
+        rules = self._rules_for(peer)
+        return frozenset().union(*(rule.profiles for rule in rules)) if rules else None
+
+    def _rules_for(self, peer: PeerCredentials) -> list[_Rule]:
+        gids = peer.groups | {peer.gid}
+        return [rule for rule in self._rules if peer.uid in rule.uids or not gids.isdisjoint(rule.gids)]
 
     def check_overview(self, peer: PeerCredentials) -> None:
         """Raise RequestRefused (EACCES) if the peer may not know who is served, and by whom."""

@@ -31,20 +31,23 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, NoReturn
+from typing import Any, Generic, NoReturn, Protocol
 
 import structlog
 
 from hsframework.errors import ConfigurationError, MessageError
-from hsframework.local.control import ControlSocket, Direction, Received, Sent
+from hsframework.local.control import Direction
+from hsframework.local.control_socket import ControlSocket, Received, Sent
 from hsframework.local.liveness import Liveness
 from hsframework.local.stopped import StoppedChildren
-from hsframework.process.kept import Shelf
 from hsframework.process.signals import SignalPipe, stop_signals
 
 EXIT_CONFIGURATION = 2
 STOP_TIMEOUT = 10.0
 """Seconds that children have to stop before they are killed."""
+
+KILL_TIME = 1.0
+"""Seconds that a child has to end after SIGKILL."""
 
 PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a start, by how often the child has ended before."""
@@ -75,6 +78,8 @@ class Child(Generic[Sent, Received]):
     sends: Direction[Sent]
     receives: Direction[Received]
     essential: bool = False
+    passing: bool = False
+    """True if it is not started again when it has ended, and then forgotten."""
     pid: int = field(default=0, init=False)
     """0: no process runs."""
     control: ControlSocket[Sent, Received] | None = field(default=None, init=False)
@@ -111,6 +116,13 @@ class Child(Generic[Sent, Received]):
                 if self.pid:
                     os.kill(self.pid, signal.SIGKILL)
 
+    def offer(self, message: Sent, fd: int) -> bool:
+        """Send a message with a copy of ``fd``.  False: no process is there, or it does not read now."""
+        try:
+            return self.control is not None and self.control.send(message, fd)
+        except OSError:
+            return False
+
     def receive(self, now: float) -> Received | None:
         """Return its next message, or None if there is none.
 
@@ -130,6 +142,13 @@ class Child(Generic[Sent, Received]):
 AnyChild = Child[Any, Any]
 
 
+class HasFileno(Protocol):
+    """Object with a descriptor."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+
+
 class Children:
     """All child processes, and the signals that end the supervisor.
 
@@ -138,8 +157,12 @@ class Children:
     """
 
     def __init__(self, children: Iterable[AnyChild], *, limit: float | None = None) -> None:
-        self._children = tuple(children)
+        self._children = list(children)
         self.status: int | None = None
+        self.wake_at: float | None = None
+        """Time at which :meth:`wait` returns at the latest, on the monotonic clock."""
+        self.leave: Callable[[], None] = lambda: None
+        """Closes, in each forked child, what belongs to this process alone."""
         self._liveness: Liveness[AnyChild] | None = None if limit is None else Liveness(limit)
         self._look_at = 0.0
         self._stopped: StoppedChildren[AnyChild] = StoppedChildren()
@@ -148,9 +171,18 @@ class Children:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._signals, selectors.EVENT_READ, None)
 
-    def watch(self, source: Shelf, act: Callable[[], None]) -> None:
+    def watch(self, source: HasFileno, act: Callable[[], None]) -> None:
         """Call ``act`` in :meth:`wait` whenever there is something to read."""
         self._selector.register(source, selectors.EVENT_READ, act)
+
+    def unwatch(self, source: HasFileno) -> None:
+        """Call it no more."""
+        self._selector.unregister(source)
+
+    def add(self, child: AnyChild) -> None:
+        """Keep one more child, which is started at once.  Raises OSError if it cannot be."""
+        self._start(child)
+        self._children.append(child)
 
     def start_due(self) -> None:
         """Start every child whose time has come."""
@@ -168,8 +200,7 @@ class Children:
         due = [child.due for child in self._children if child.due is not None]
         if self._liveness is not None:
             due.append(self._look_at)
-        if self._stopped.look_at is not None:
-            due.append(self._stopped.look_at)
+        due += [when for when in (self._stopped.look_at, self.wake_at) if when is not None]
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
         for key, _ in self._selector.select(timeout):
             if key.data is None:
@@ -278,6 +309,7 @@ class Children:
     def _leave(self) -> None:
         """Close everything of the supervisor's, in the forked child."""
         self._signals.leave()
+        self.leave()
         self._selector.close()
         for child in self._children:
             if child.control is not None:
@@ -300,7 +332,7 @@ class Children:
 
     def _reaped(self) -> Iterator[tuple[AnyChild, int]]:
         """Yield each child that has ended, with its exit status."""
-        for child in self._children:
+        for child in list(self._children):
             pid, status = os.waitpid(child.pid, os.WNOHANG) if child.pid else (0, 0)
             if pid:
                 child.pid = 0
@@ -312,6 +344,12 @@ class Children:
         if self._liveness is not None:
             self._liveness.forget(child)
         child.ended = True
+        if child.passing:
+            self._children.remove(child)
+            child.due = None
+            tell = _log.info if status == 0 else _log.warning
+            tell("ended", child=child.name, status=status)
+            return
         wrong = status == EXIT_CONFIGURATION and not child.has_reported
         idle = status == 0 and not child.essential and not child.has_reported
         if wrong or idle:
@@ -343,7 +381,17 @@ def _await_end(child: AnyChild, deadline: float) -> None:
         elif time.monotonic() > deadline:
             _log.error("does not stop and is killed", child=child.name, process=child.pid)
             os.kill(child.pid, signal.SIGKILL)
-            os.waitpid(child.pid, 0)
-            child.pid = 0
+            _await_kill(child)
         else:
             time.sleep(0.01)
+
+
+def _await_kill(child: AnyChild) -> None:
+    """Wait for a child that was killed, for a second: one in an uninterruptible wait ends when that is over."""
+    end = time.monotonic() + KILL_TIME
+    while not os.waitpid(child.pid, os.WNOHANG)[0]:
+        if time.monotonic() > end:
+            _log.error("cannot be ended and is left", child=child.name, process=child.pid)
+            break
+        time.sleep(0.01)
+    child.pid = 0

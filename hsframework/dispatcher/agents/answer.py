@@ -3,7 +3,7 @@
 * Looks come every :data:`INTERVAL` seconds while READY has no answer.  Any message is an answer.
 * An agent that is silent for :data:`LOOKS` of them in a row, while requests wait in a group that was announced to it,
   has failed unless it runs: its keeper, which has more patience, ends one that computes or waits for a processor.
-* In an uninterruptible wait it has more time: the machine may be short of memory.
+* In an uninterruptible wait it has more time, since the machine may be short of memory; so has one of unknown state.
 * A look that comes late counts from the beginning, since it was this process that did not run.
 """
 
@@ -12,17 +12,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from hsframework.process.states import process_state
+
 INTERVAL = 0.25
 LOOKS = 4
 PATIENT_LOOKS = 20
-"""Looks for an agent in an uninterruptible wait."""
+"""Looks for an agent in an uninterruptible wait, or in an unknown state."""
 
 
 class Answer:
     """Look-out for the answer of one agent.
 
-    ``is_wanted``: True if requests wait for it.  ``failed``: called once, by the loop, when it has failed.
+    Its link sets ``silent`` to 0 when READY has been sent and to None when a message has come, and has :meth:`look`
+    called unless ``timer`` says that it will be.  ``is_wanted``: True if requests wait for the agent.  ``failed``:
+    called once, by the loop, when it has failed.
     """
+
+    __slots__ = ("_failed", "_is_wanted", "_loop", "_pid", "due", "silent", "timer")
 
     def __init__(
         self,
@@ -35,49 +41,28 @@ class Answer:
         self._pid = pid
         self._is_wanted = is_wanted
         self._failed = failed
-        self._silent: int | None = None
+        self.silent: int | None = None
         """Looks without an answer; None: none is due."""
-        self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
-
-    def expect(self) -> None:
-        """Begin to wait: READY has been sent."""
-        if self._silent is None:
-            self._silent = 0
-            if self._timer is None:
-                self._look_later()
-
-    def came(self) -> None:
-        """Wait no longer: the agent has sent something."""
-        self._silent = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.due = 0.0
+        """Time of the next look, on the loop's clock."""
 
     def close(self) -> None:
         """Look no more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        if self.timer is not None:
+            self.timer.cancel()
 
-    def _look_later(self) -> None:
-        self._due = self._loop.time() + INTERVAL
-        self._timer = self._loop.call_at(self._due, self._look)
-
-    def _look(self) -> None:
-        self._timer = None
-        if self._silent is None:
+    def look(self) -> None:
+        """Count one more look without an answer, and judge."""
+        self.timer = None
+        if self.silent is None:
             return
-        late = self._loop.time() - self._due > INTERVAL
-        self._silent = self._silent + 1 if self._is_wanted() and not late else 0
-        if self._silent >= LOOKS:
+        late = self._loop.time() - self.due > INTERVAL
+        self.silent = self.silent + 1 if self._is_wanted() and not late else 0
+        if self.silent >= LOOKS:
             state = process_state(self._pid)
-            if state in ("S", "T", "t") or (state == "D" and self._silent >= PATIENT_LOOKS):
+            if state in ("S", "T", "t") or (state in ("D", "") and self.silent >= PATIENT_LOOKS):
                 self._failed()
                 return
-        self._look_later()
-
-
-def process_state(pid: int) -> str:
-    """Return the letter of a process's state (proc_pid_stat(5)), or "" where nobody may know it."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return chr(file.read(512).rpartition(b") ")[2][0])
-    except (OSError, IndexError):
-        return ""
+        self.due = self._loop.time() + INTERVAL
+        self.timer = self._loop.call_at(self.due, self.look)

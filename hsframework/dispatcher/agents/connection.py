@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from hsframework.dispatcher.agents.answer import Answer
+from hsframework.dispatcher.agents.answer import INTERVAL, Answer
 from hsframework.dispatcher.keys.trusts import TrustFiles
 from hsframework.dispatcher.messages import codec
 from hsframework.dispatcher.policy import PeerCredentials, Policy
@@ -108,7 +108,12 @@ class AgentConnection:
         if group not in self.announced:
             self.announced.add(group)
             self.channel.send(codec.encode("ready", {"group": group}))
-            self._answer.expect()
+            answer, loop = self._answer, self.service.loop
+            if answer.silent is None:
+                answer.silent = 0
+                if answer.timer is None:
+                    answer.due = loop.time() + INTERVAL
+                    answer.timer = loop.call_at(answer.due, answer.look)
 
     def withdraw(self, request_id: int, reason: int) -> None:
         """Send CANCEL: the request has been completed.  The agent closes its socket and acknowledges."""
@@ -143,7 +148,7 @@ class AgentConnection:
         self._kill()
 
     def _packet(self, data: bytes, fd: int | None) -> None:
-        self._answer.came()
+        self._answer.silent = None
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None

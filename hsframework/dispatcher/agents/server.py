@@ -24,7 +24,7 @@ class AgentServer:
         dispatcher: Dispatcher,
         policy: Policy,
         trusts: TrustFiles,
-        sock: socket.socket,
+        sock: socket.socket | None,
         limits: Limits,
         *,
         loop: asyncio.AbstractEventLoop,

@@ -50,7 +50,7 @@ class LocalSource:
         dispatcher: Dispatcher,
         policy: Policy,
         vault: Vault,
-        sock: socket.socket,
+        sock: socket.socket | None,
         configuration: Configuration,
         *,
         loop: asyncio.AbstractEventLoop,
@@ -62,6 +62,8 @@ class LocalSource:
         self.loop = loop
         self.status: Callable[[], str] = lambda: "{}"
         """The state of the service, as a JSON object."""
+        self.wanted: Callable[[str], None] = lambda group: None
+        """Called with the group of each submit for which there is no agent, before it is looked at."""
         self.listener = Listener(
             sock,
             lambda peer_socket, peer: ConsumerConnection(self, peer_socket, peer),
@@ -187,6 +189,9 @@ class ConsumerConnection:
         dispatcher = self._source.dispatcher
         custody = Custody(fd, dispatcher.close_fd, trusted=self._privileged)
         try:
+            group = dispatcher.groups.get(submission.group)
+            if group is None or not group.members:
+                self._source.wanted(submission.group)
             if sequence in self._requests:
                 raise RequestRefused(f"sequence number {sequence} is under way; use another", errno=errno.EINVAL)
             self._requests[sequence] = dispatcher.submit(submission, custody, _Origin(self, sequence))

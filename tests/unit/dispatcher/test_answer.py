@@ -14,12 +14,13 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from hsframework.configuration.settings import Configuration
-from hsframework.dispatcher.agents.answer import INTERVAL, LOOKS, Answer, process_state
+from hsframework.dispatcher.agents.answer import INTERVAL, LOOKS, Answer
 from hsframework.dispatcher.agents.connection import AgentConnection, Service
 from hsframework.dispatcher.agents.operations import TABLE
 from hsframework.dispatcher.keys.trusts import TrustFiles
 from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.netlink.messages import encode_error
+from hsframework.process.states import process_state
 from hsframework.testing import virtual_time
 from tests.support.running import until
 from tests.support.turned import TurnedLoop
@@ -101,7 +102,7 @@ def test_looks_that_come_late_count_from_the_beginning() -> None:
     with process(SLEEPS, "S") as agent:
         loop = TurnedLoop()
         answer = Answer(loop, agent.pid, lambda: True, lambda: failed.append(True))  # type: ignore[arg-type]
-        answer.expect()
+        answer.silent, answer.due, answer.timer = 0, INTERVAL, loop.call_at(INTERVAL, answer.look)  # type: ignore[assignment]
         for seconds in (0.25, 0.25, 0.25, 5.0, 0.25, 0.25, 0.25):
             loop.now += seconds
             loop.turn()

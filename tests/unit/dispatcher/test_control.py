@@ -33,7 +33,7 @@ class Supervisor:
         self.socket.setblocking(False)
         self.policy = Policy(Configuration())
         self.stop = asyncio.Event()
-        self.channel = ControlChannel(theirs, self.policy, self.stop, loop=asyncio.get_running_loop())
+        self.channel = ControlChannel(theirs, self.policy, {}, self.stop, loop=asyncio.get_running_loop())
 
     async def hears(self) -> FromDispatcher:
         """Wait for a message."""

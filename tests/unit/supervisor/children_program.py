@@ -44,7 +44,9 @@ def dispatcher(start: Start) -> AnyChild:
 def answers(control: socket.socket) -> int:
     """Act as a dispatcher that answers every AgentStarted, until its socket is closed."""
     while data := control.recv(65536):
-        control.send(Known(SUPERVISOR_TO_DISPATCHER.decode(data).name).encode())
+        message = SUPERVISOR_TO_DISPATCHER.decode(data)
+        assert isinstance(message, AgentStarted)
+        control.send(Known(message.name).encode())
     return 0
 
 

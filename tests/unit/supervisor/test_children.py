@@ -278,7 +278,7 @@ def test_a_configuration_that_was_right_before() -> None:
 def test_a_child_that_cannot_be_told() -> None:
     """A message that memory is too short for kills the child, which would wait for it, and another is started."""
     seen = supervised("""
-        from hsframework.local import control as module
+        from hsframework.local import control_socket as module
         module.SEND_TIME = 0.0
         class Short:
             def __init__(self, control):

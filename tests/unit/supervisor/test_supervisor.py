@@ -196,11 +196,11 @@ def test_killed() -> None:
 
 @only_root
 def test_what_children_inherit() -> None:
-    """An agent has no socket of the supervisor or of the dispatcher; the dispatcher has the two listeners, and
-    the way to the copies that the supervisor keeps."""
+    """An agent has no socket of the supervisor or of the dispatcher; the dispatcher has the way to the copies that the
+    supervisor keeps, and no listener."""
     with running_service("[agents.tls13]\nprocesses = 2\n", agents=2) as service:
         supervisor, dispatcher = sockets(service.pid), sockets(service.dispatcher)
-        assert len(supervisor & dispatcher) == 3
+        assert len(supervisor & dispatcher) == 1
         for pid in (service.keeper(), *service.workers()):
             assert not sockets(pid) & (supervisor | dispatcher)
         one, other = map(sockets, service.workers())
