@@ -12,7 +12,7 @@ import pytest
 
 from hsframework.configuration.settings import Limits
 from hsframework.dispatcher.custody import Custody
-from hsframework.dispatcher.requests.core import MOST_GROUPS
+from hsframework.dispatcher.requests.groups import MOST_GROUPS
 from hsframework.errors import RequestRefused
 from hsframework.testing import virtual_time
 from tests.support.house import connected_pair
