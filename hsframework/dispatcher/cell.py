@@ -26,6 +26,7 @@ from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.policy import PeerCredentials, Policy, peer_credentials
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.sources.consumers import LocalSource
+from hsframework.dispatcher.tally import Tally
 from hsframework.errors import MessageError
 from hsframework.local.channel import AsyncChannel
 from hsframework.local.control import (
@@ -139,6 +140,7 @@ class Cell:
         self._offered: frozenset[str] = frozenset()
         self._asked: dict[str, asyncio.TimerHandle] = {}
         self._guests = 0
+        self._tally = Tally()
 
     async def run(self) -> int:
         """Serve until SIGTERM, or until the supervisor is gone.  Returns the exit status."""
@@ -147,13 +149,13 @@ class Cell:
         for number in stop_signals():
             loop.add_signal_handler(number, stop.set)
         configuration, policy = self._configuration, self._policy
-        self._dispatcher = Dispatcher(configuration)
+        self._dispatcher = Dispatcher(configuration, metrics=self._tally)
         trusts = TrustFiles()
         self._agents = AgentServer(self._dispatcher, policy, trusts, None, configuration.limits, loop=loop)
         self._local = LocalSource(self._dispatcher, policy, self._vault, None, configuration, loop=loop)
         self._local.wanted = self._want
         self._channel = AsyncChannel(self._control, self._told, lambda _: stop.set(), loop=loop, close_fd=os.close)
-        pulse = Pulse(loop, PULSE, lambda: self._tell(CellAlive()))
+        pulse = Pulse(loop, PULSE, self._beat)
         idle = Pulse(loop, IDLE_TIME, self._look_if_idle)
         await stop.wait()
         self._dispatcher.stop()
@@ -162,6 +164,11 @@ class Cell:
             part.close()
         # What the user has sent may block when it is closed, but for a process that ends.
         return 0
+
+    def _beat(self) -> None:
+        self._tell(CellAlive())
+        for report in self._tally.reports():
+            self._tell(report)
 
     def _tell(self, message: FromCell) -> None:
         self._channel.send(CELL_TO_SUPERVISOR.encode(message))

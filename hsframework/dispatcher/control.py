@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 
@@ -19,6 +19,7 @@ from hsframework.local.channel import AsyncChannel
 from hsframework.local.control import (
     DISPATCHER_TO_SUPERVISOR,
     SUPERVISOR_TO_DISPATCHER,
+    CellCounted,
     FromDispatcher,
     Introduction,
     Known,
@@ -31,7 +32,8 @@ _log = structlog.get_logger("hsframework.dispatcher")
 class ControlChannel:
     """The dispatcher's end of the control messages with the supervisor.  Making it sends Ready.
 
-    ``doors``: by name of the local socket, the one that serves its connections.
+    ``doors``: by name of the local socket, the one that serves its connections.  ``count``: takes what is counted in
+    cells.
     """
 
     def __init__(
@@ -39,12 +41,14 @@ class ControlChannel:
         sock: socket.socket,
         policy: Policy,
         doors: Mapping[str, Listener],
+        count: Callable[[CellCounted], object],
         stop: asyncio.Event,
         *,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._policy = policy
         self._doors = doors
+        self._count = count
         self._channel = AsyncChannel(sock, self._packet, lambda _: stop.set(), loop=loop)
         self.send(Ready())
 
@@ -65,6 +69,9 @@ class ControlChannel:
                 handed, fd = fd, None
                 sock = socket.socket(fileno=handed)
                 self._doors[message.listener].adopt(sock, peer_credentials(sock))
+                return
+            if isinstance(message, CellCounted):
+                self._count(message)
                 return
         except MessageError as error:
             _log.error("a message of the supervisor is not understood", reason=str(error))

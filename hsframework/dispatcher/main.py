@@ -12,6 +12,7 @@ import socket
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -33,6 +34,7 @@ from hsframework.dispatcher.requests.limits import within_fds
 from hsframework.dispatcher.sources.consumers import LocalSource
 from hsframework.dispatcher.sources.kernel import KernelSources
 from hsframework.dispatcher.status import Status
+from hsframework.dispatcher.tally import count_cell
 from hsframework.local.control import DispatcherAlive, Served
 from hsframework.local.liveness import SHARE
 from hsframework.local.pulse import Pulse
@@ -241,7 +243,11 @@ class Reports:
     ) -> None:
         self._manager = surroundings.manager or ServiceManager({})
         control = surroundings.control
-        self._supervisor = None if control is None else ControlChannel(control, policy, doors, stop, loop=loop)
+        self._supervisor = (
+            None
+            if control is None
+            else ControlChannel(control, policy, doors, partial(count_cell, dispatcher), stop, loop=loop)
+        )
         self._readiness = Readiness(dispatcher, required, kernel_tls, self._ready, self._status)
         limit = min(dispatcher.configuration.timeouts.watchdog, self._manager.watchdog or math.inf)
         self._pulse = Pulse(loop, limit / SHARE, self._beat)

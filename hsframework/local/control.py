@@ -17,6 +17,7 @@
         │                           │◄───────── Failed ──────────│   at any time, and last: the keeper ends
         │◄───── Introduction ───────│                            │   with a connection to one of the two local sockets
         │                           │──────── ServeCell ────────►│   with a link: a worker for a cell
+        │◄────── CellCounted ───────│                            │   requests of cells that have ended
 
     cell                        supervisor
         │◄───────── Guest ──────────│   with the connection of a consumer, or of whoever has no cell
@@ -25,6 +26,7 @@
         │◄─────── WorkerLink ───────│   with a link to a worker, which may join these groups
         │───────── CellAlive ──────►│   every few seconds
         │─────────── Idle ─────────►│   no connection is open; so many came
+        │───────── Counted ────────►│   requests that have ended, for the metrics
 
 Rules:
 
@@ -255,13 +257,35 @@ class Idle(Message):
     guests: int
 
 
+@dataclass(frozen=True, slots=True)
+class Counted(Message):
+    """Report of requests of a group: status and microseconds of each that has ended, errno of each that was refused."""
+
+    event = "counted"
+    group: str
+    statuses: tuple[int, ...]
+    durations: tuple[int, ...]
+    refused: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CellCounted(Message):
+    """The same, of a cell."""
+
+    event = "cell-counted"
+    group: str
+    statuses: tuple[int, ...]
+    durations: tuple[int, ...]
+    refused: tuple[int, ...]
+
+
 M = TypeVar("M", bound=Message)
 
 FromDispatcher = Ready | Served | DispatcherAlive | Known
-ToDispatcher = AgentStarted | Introduction
+ToDispatcher = AgentStarted | Introduction | CellCounted
 ToKeeper = Go | ServeCell
 ToCell = Guest | Offer | WorkerLink
-FromCell = WorkerWanted | CellAlive | Idle
+FromCell = WorkerWanted | CellAlive | Idle | Counted
 FromKeeper = Loaded | KeeperAlive | Serving | WorkerJoined | WorkerDied | Failed
 
 
@@ -295,13 +319,15 @@ class Direction(Generic[M]):
 DISPATCHER_TO_SUPERVISOR: Direction[FromDispatcher] = Direction(
     "dispatcher", "supervisor", Ready, Served, DispatcherAlive, Known
 )
-SUPERVISOR_TO_DISPATCHER: Direction[ToDispatcher] = Direction("supervisor", "dispatcher", AgentStarted, Introduction)
+SUPERVISOR_TO_DISPATCHER: Direction[ToDispatcher] = Direction(
+    "supervisor", "dispatcher", AgentStarted, Introduction, CellCounted
+)
 SUPERVISOR_TO_KEEPER: Direction[ToKeeper] = Direction("supervisor", "keeper", Go, ServeCell)
 KEEPER_TO_SUPERVISOR: Direction[FromKeeper] = Direction(
     "keeper", "supervisor", Loaded, KeeperAlive, Serving, WorkerJoined, WorkerDied, Failed
 )
 SUPERVISOR_TO_CELL: Direction[ToCell] = Direction("supervisor", "cell", Guest, Offer, WorkerLink)
-CELL_TO_SUPERVISOR: Direction[FromCell] = Direction("cell", "supervisor", WorkerWanted, CellAlive, Idle)
+CELL_TO_SUPERVISOR: Direction[FromCell] = Direction("cell", "supervisor", WorkerWanted, CellAlive, Idle, Counted)
 DIRECTIONS: tuple[Direction[Any], ...] = (
     DISPATCHER_TO_SUPERVISOR,
     SUPERVISOR_TO_DISPATCHER,

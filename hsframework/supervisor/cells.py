@@ -38,6 +38,8 @@ from hsframework.local.control import (
     CELL_TO_SUPERVISOR,
     SUPERVISOR_TO_CELL,
     CellAlive,
+    CellCounted,
+    Counted,
     FromCell,
     Guest,
     Idle,
@@ -61,6 +63,9 @@ MOST_WAITING = 256
 MOST_HUNG = 3
 """Cells of one user that have been given up and cannot be ended; while there are so many, he gets no other."""
 
+BETWEEN_WORKERS = 0.25
+"""Seconds between two workers of one plugin for one cell."""
+
 SILENCE = PULSE * SHARE
 """Seconds without a report after which a cell that does not run is killed."""
 
@@ -78,6 +83,8 @@ class Cell:
     """Connections that were not passed yet, with the name of the local socket."""
     passed: int = 0
     offered: tuple[str, ...] = ()
+    found: dict[str, float] = field(default_factory=dict)
+    """Time at which it last got a worker, by plugin."""
     stalled: bool = False
     """True if its process could not be started yet."""
 
@@ -85,7 +92,7 @@ class Cell:
 class Cells:
     """All cells.  ``agents``: those that keepers have loaded.  ``leave``: closes what a child of ours must not have.
 
-    ``drop``: closes connections without blocking.
+    ``drop``: closes connections without blocking.  ``report``: takes what is counted in cells.
     """
 
     def __init__(
@@ -94,7 +101,9 @@ class Cells:
         children: Children,
         agents: Callable[[], Iterable[Agent]],
         drop: Callable[[Iterable[socket.socket]], None],
+        report: Callable[[CellCounted], object] = lambda message: None,
     ) -> None:
+        self._report = report
         self._configuration = configuration
         self._children = children
         self._agents = agents
@@ -138,6 +147,8 @@ class Cells:
             case Idle():
                 if message.guests == cell.passed and not cell.waiting and cell.child.pid:
                     os.kill(cell.child.pid, signal.SIGTERM)
+            case Counted():
+                self._report(CellCounted(message.group, message.statuses, message.durations, message.refused))
             case CellAlive():
                 pass
             case _:
@@ -240,6 +251,10 @@ class Cells:
         for agent in self._agents():
             if agent.granted is None or group not in agent.granted.groups or not agent.has_loaded:
                 continue
+            now = time.monotonic()
+            if now < cell.found.get(agent.plugin, 0.0) + BETWEEN_WORKERS:
+                return
+            cell.found[agent.plugin] = now
             assert agent.loaded is not None
             uid = os.geteuid() if agent.uid is None else agent.uid
             for protocol in agent.loaded.protocols:

@@ -116,8 +116,8 @@ class Child(Generic[Sent, Received]):
                 if self.pid:
                     os.kill(self.pid, signal.SIGKILL)
 
-    def offer(self, message: Sent, fd: int) -> bool:
-        """Send a message with a copy of ``fd``.  False: no process is there, or it does not read now."""
+    def offer(self, message: Sent, fd: int | None = None) -> bool:
+        """Send a message, and a copy of ``fd``.  False: no process is there, or it does not read now."""
         try:
             return self.control is not None and self.control.send(message, fd)
         except OSError:

@@ -54,7 +54,7 @@ class Doorman:
         self._children = children
         self._dispatcher = dispatcher
         self._agents = agents
-        self.cells = Cells(configuration, children, agents, self._drop)
+        self.cells = Cells(configuration, children, agents, self._drop, dispatcher.offer)
         self._waiting: deque[tuple[str, socket.socket]] = deque()
         self._paused: set[str] = set()
         self._dropped: list[socket.socket] = []

@@ -16,8 +16,10 @@ from hsframework.local.control import (
     DISPATCHER_TO_SUPERVISOR,
     SUPERVISOR_TO_DISPATCHER,
     AgentStarted,
+    CellCounted,
     FromDispatcher,
     Go,
+    Introduction,
     Known,
     Ready,
 )
@@ -33,7 +35,10 @@ class Supervisor:
         self.socket.setblocking(False)
         self.policy = Policy(Configuration())
         self.stop = asyncio.Event()
-        self.channel = ControlChannel(theirs, self.policy, {}, self.stop, loop=asyncio.get_running_loop())
+        self.counted: list[CellCounted] = []
+        self.channel = ControlChannel(
+            theirs, self.policy, {}, self.counted.append, self.stop, loop=asyncio.get_running_loop()
+        )
 
     async def hears(self) -> FromDispatcher:
         """Wait for a message."""
@@ -86,6 +91,21 @@ async def test_nonsense() -> None:
         assert await supervisor.hears() == Known("agent of toy")
     assert [line["event"] for line in log] == ["a message of the supervisor is not understood"] * 4
     assert not supervisor.stop.is_set()
+    supervisor.close()
+
+
+async def test_what_cells_count() -> None:
+    """It is handed on; a connection without a descriptor, or to a socket of another name, is no message."""
+    supervisor = Supervisor()
+    assert await supervisor.hears() == Ready()
+    counted = CellCounted("toy", (0, 5), (1000, 2000), (11,))
+    with capture_logs() as log:
+        supervisor.socket.send(SUPERVISOR_TO_DISPATCHER.encode(counted))
+        supervisor.socket.send(SUPERVISOR_TO_DISPATCHER.encode(Introduction("consumer")))
+        supervisor.socket.send(SUPERVISOR_TO_DISPATCHER.encode(AgentStarted("agent of toy", 5, ("toy",))))
+        assert await supervisor.hears() == Known("agent of toy")
+    assert supervisor.counted == [counted]
+    assert [line["event"] for line in log] == ["a message of the supervisor is not understood"]
     supervisor.close()
 
 

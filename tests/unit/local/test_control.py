@@ -27,6 +27,8 @@ from hsframework.local.control import (
     SUPERVISOR_TO_KEEPER,
     AgentStarted,
     CellAlive,
+    CellCounted,
+    Counted,
     Direction,
     DispatcherAlive,
     Failed,
@@ -76,6 +78,8 @@ MESSAGES: tuple[st.SearchStrategy[Message], ...] = (
     st.builds(WorkerLink, NUMBERS, NAMES),
     st.just(CellAlive()),
     st.builds(Idle, NUMBERS),
+    st.builds(Counted, TEXTS, *[st.lists(NUMBERS, max_size=20).map(tuple)] * 3),
+    st.builds(CellCounted, TEXTS, *[st.lists(NUMBERS, max_size=20).map(tuple)] * 3),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
