@@ -90,9 +90,10 @@ class Cell:
 
 
 class Cells:
-    """All cells.  ``agents``: those that keepers have loaded.  ``leave``: closes what a child of ours must not have.
+    """All cells.  ``agents``: those of the supervisor's keepers.  ``leave``: closes, in a cell, what it must not have.
 
-    ``drop``: closes connections without blocking.  ``report``: takes what is counted in cells.
+    ``drop``: closes connections without blocking.  ``give_up``: shuts down those of a process that cannot be ended.
+    ``report``: takes what is counted in cells.
     """
 
     def __init__(
@@ -100,14 +101,19 @@ class Cells:
         configuration: Configuration,
         children: Children,
         agents: Callable[[], Iterable[Agent]],
+        leave: Callable[[], None],
+        *,
         drop: Callable[[Iterable[socket.socket]], None],
-        report: Callable[[CellCounted], object] = lambda message: None,
+        give_up: Callable[[int], None],
+        report: Callable[[CellCounted], object],
     ) -> None:
         self._report = report
         self._configuration = configuration
         self._children = children
         self._agents = agents
+        self._leave = leave
         self._drop = drop
+        self._give_up = give_up
         self._cells: dict[tuple[int | None, frozenset[str]], Cell] = {}
         self._hung: list[Cell] = []
         self._ids = count(1)
@@ -196,6 +202,7 @@ class Cells:
         tenant = cell.tenant = replace(cell.tenant, number=number)
 
         def start(control: socket.socket) -> int:
+            self._leave()
             return run_cell(self._configuration, tenant, control)
 
         cell.child = Child(f"cell of {tenant.name}", start, SUPERVISOR_TO_CELL, CELL_TO_SUPERVISOR, passing=True)
@@ -219,6 +226,7 @@ class Cells:
             return
         _log.error("a cell hangs and is killed", child=cell.child.name, process=pid)
         os.kill(pid, signal.SIGKILL)
+        self._give_up(pid)
         self._hung.append(cell)
         for key in [key for key, known in self._cells.items() if known is cell]:
             del self._cells[key]

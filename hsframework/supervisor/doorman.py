@@ -24,6 +24,7 @@ from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.policy import PeerCredentials, Policy, peer_credentials
 from hsframework.errors import RequestRefused
 from hsframework.local.control import FromDispatcher, Introduction, ToDispatcher
+from hsframework.process.abandoned import shut_links
 from hsframework.supervisor.cells import Cells
 from hsframework.supervisor.children import Child, Children
 from hsframework.supervisor.conversation import Agent
@@ -39,7 +40,10 @@ _log = structlog.get_logger("hsframework.supervisor")
 
 
 class Doorman:
-    """Listener on the local sockets, by name.  ``agents``: those of the supervisor's keepers."""
+    """Listener on the local sockets, by name.
+
+    ``agents``: those of the supervisor's keepers.  ``leave``: closes, in a cell, what it must not have.
+    """
 
     def __init__(
         self,
@@ -48,16 +52,27 @@ class Doorman:
         children: Children,
         dispatcher: Child[ToDispatcher, FromDispatcher],
         agents: Callable[[], Iterable[Agent]],
+        leave: Callable[[], None],
     ) -> None:
         self._policy = Policy(configuration)
         self._listeners = listeners
         self._children = children
         self._dispatcher = dispatcher
         self._agents = agents
-        self.cells = Cells(configuration, children, agents, self._drop, dispatcher.offer)
+        self.cells = Cells(
+            configuration,
+            children,
+            agents,
+            leave,
+            drop=self._drop,
+            give_up=self._abandon,
+            report=dispatcher.offer,
+        )
         self._waiting: deque[tuple[str, socket.socket]] = deque()
         self._paused: set[str] = set()
         self._dropped: list[socket.socket] = []
+        self._abandoned: list[int] = []
+        """Processes that cannot be ended, whose connections are to be shut down."""
         self._undertaker = 0
         for name, listener in listeners.items():
             listener.setblocking(False)
@@ -70,7 +85,7 @@ class Doorman:
         self._pass()
         self._bury()
         due = self.cells.look()
-        if self._waiting or self._paused or self._dropped or self._undertaker:
+        if self._waiting or self._paused or self._dropped or self._abandoned or self._undertaker:
             due = min(due or float("inf"), time.monotonic() + PAUSE)
         self._children.wake_at = due
 
@@ -138,28 +153,41 @@ class Doorman:
         """Have connections closed by a child that ends, soon."""
         self._dropped.extend(connections)
 
+    def _abandon(self, pid: int) -> None:
+        """Have the connections of a process that cannot be ended shut down, soon."""
+        self._abandoned.append(pid)
+
     def _bury(self) -> None:
-        """Fork a child that has the connections to be closed, close our copies, and let it end."""
+        """Fork a child that has the connections to be closed, close our copies, and let it end.
+
+        It also shuts down those of processes that cannot be ended.
+        """
         if self._undertaker and not os.waitpid(self._undertaker, os.WNOHANG)[0]:
             return
         self._undertaker = 0
-        if not self._dropped:
+        if not self._dropped and not self._abandoned:
             return
         dropped, self._dropped = self._dropped, []
-        _log.warning("connections are refused: too many wait", number=len(dropped))
+        abandoned, self._abandoned = self._abandoned, []
+        if dropped:
+            _log.warning("connections are refused: too many wait", number=len(dropped))
         reader, writer = os.pipe()
         try:
             pid = os.fork()
         except OSError as error:
             _log.error("connections cannot be closed now", reason=error.strerror)
-            self._dropped = dropped
+            self._dropped, self._abandoned = dropped, abandoned
             os.close(reader)
             os.close(writer)
             return
         if not pid:
             os.close(writer)
-            os.read(reader, 1)
-            os._exit(0)
+            try:
+                for process in abandoned:
+                    shut_links(process)
+                os.read(reader, 1)
+            finally:
+                os._exit(0)
         for sock in dropped:
             sock.close()
         os.close(reader)

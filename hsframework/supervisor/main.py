@@ -87,7 +87,9 @@ class Supervisor:
         limit = min(configuration.timeouts.watchdog, manager.watchdog or math.inf)
         self._children = Children([self._dispatcher, *self._keepers], limit=limit)
         self._children.watch(shelf, shelf.receive)
-        self._doorman = Doorman(configuration, listeners, self._children, self._dispatcher, lambda: agents)
+        self._doorman = Doorman(
+            configuration, listeners, self._children, self._dispatcher, lambda: agents, self._leave_to_others
+        )
         self._children.leave = self._doorman.leave
 
     def run(self) -> int:
@@ -125,12 +127,16 @@ class Supervisor:
             _check_reachable(self._configuration.runtime_dir, user)
 
         def start(control: socket.socket) -> int:
-            self._shelf.close()
-            self._manager.leave()
+            self._leave_to_others()
             return run_keeper(plugin, self._configuration, settings=settings, user=user, control=control)
 
         keeper = Child(f"agent of {plugin}", start, SUPERVISOR_TO_KEEPER, KEEPER_TO_SUPERVISOR)
         return Agent(plugin, None if user is None else user.uid, keeper)
+
+    def _leave_to_others(self) -> None:
+        """Close, in a forked child, what belongs to this process and to the dispatcher."""
+        self._shelf.close()
+        self._manager.leave()
 
     def _run_dispatcher(self, control: socket.socket) -> int:
         self._manager.leave()

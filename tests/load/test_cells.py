@@ -7,8 +7,10 @@ import contextlib
 import errno
 import multiprocessing
 import os
+import queue
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,9 +24,10 @@ from hsframework.errors import HsframeworkError
 from hsframework.local.packets import send_packet
 from hsframework.netlink.messages import with_sequence
 from hsframework.supervisor.cells import NUMBERS
+from hsframework.testing.network import tcp_pair
 from tests.load.locked_memory import held_lock, userfaultfd
 from tests.load.traffic import Credentials, check_served
-from tests.support.running import Service, children, running_service, status_of, tcp_pairs, until
+from tests.support.running import WAIT, Service, children, running_service, sockets, status_of, tcp_pairs, until
 
 TOY = Path(__file__).with_name("toy_plugin.py").read_text()
 USER, ANOTHER, STRANGER = 1000, 1001, 1002
@@ -81,11 +84,11 @@ def somebody() -> Iterator[Callable[[int], Somebody]]:
         yield start
 
 
-def handshake(runtime_dir: Path) -> str:
+def handshake(runtime_dir: Path, sock: socket.socket | None = None, options: HandshakeOptions = OPTIONS) -> str:
     """Run a handshake of the toy's, and return its end: ``ok``, or the error's name."""
     with tcp_pairs() as ((near, _),), Client(runtime_dir) as client:
         try:
-            client.handshake(near, OPTIONS)
+            client.handshake(sock or near, options)
         except HsframeworkError as error:
             return errno.errorcode[error.errno]
     return "ok"
@@ -112,8 +115,21 @@ def hand_over_lingering(path: str, number: int) -> None:
             near.close()
 
 
-def hand_over_locked(path: str) -> None:
-    """Hand over a socket whose lock a thread of this process holds for as long as it lives."""
+_ends: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+
+def _ended() -> str:
+    """Return the end of the handshake that was under way."""
+    return _ends.get(timeout=WAIT)
+
+
+def hand_over_locked(path: str, runtime_dir: Path) -> None:
+    """Hand over a socket whose lock a thread of this process holds for as long as it lives, beside a good handshake."""
+    waits = HandshakeOptions(group="toy", peer_name="never_returns", timeout=WAIT)
+    near, far = tcp_pair()
+    _kept.append((near, far))
+    threading.Thread(target=lambda: _ends.put(handshake(runtime_dir, near, waits)), daemon=True).start()
+    assert far.recv(3) == b"toy"
     fault = _kept[0]
     assert isinstance(fault, int)
     near = held_lock(fault)
@@ -137,6 +153,7 @@ def test_who_shares_a_fate_shares_a_process(service: Service, somebody: Callable
         assert not facts["Groups"].split()
         assert {int(facts[name], 16) for name in ("CapPrm", "CapEff", "CapInh", "CapBnd", "CapAmb")} == {0}
         assert facts["NoNewPrivs"] == "1"
+        assert not sockets(pid) & (sockets(service.pid) | sockets(service.dispatcher)), "it inherits none"
         assert os.stat(f"/proc/{pid}/status").st_uid == 0, "not dumpable"
     workers = set(service.workers("toy")) - before
     assert len(workers) == 2
@@ -151,8 +168,9 @@ def test_a_socket_that_is_locked(
     """A user's cell waits for the socket's lock: root, another user, and he himself, in another cell, are served."""
     evil = somebody(USER)
     mark = service.log.mark
-    evil(hand_over_locked, str(service.runtime_dir / "consumer.sock"))
+    evil(hand_over_locked, str(service.runtime_dir / "consumer.sock"), service.runtime_dir)
     hung = service.log.wait("a cell hangs and is killed", child=f"cell of user {USER}", since=mark)["process"]
+    assert evil(_ended) == "ECONNRESET", "what was under way there ends at once, and not by its own time"
     asyncio.run(_served(service, credentials))
     for uid in (ANOTHER, USER):
         assert somebody(uid)(handshake, service.runtime_dir) == "ok"

@@ -19,6 +19,8 @@ from hsframework.local.control import (
     SUPERVISOR_TO_CELL,
     SUPERVISOR_TO_KEEPER,
     AgentStarted,
+    CellCounted,
+    Counted,
     Guest,
     Idle,
     Loaded,
@@ -48,7 +50,17 @@ class House:
         self.run(keeper)
         self.agent.loaded, self.agent.loaded_over = Loaded(("toy",), ("one", "two")), keeper.control
         self.agent.granted = AgentStarted("agent of toy", 60_900, ("toy",))
-        self.cells = Cells(Configuration(), cast(Children, self), lambda: (self.agent,), self.dropped.extend)
+        self.given_up: list[int] = []
+        self.counted: list[CellCounted] = []
+        self.cells = Cells(
+            Configuration(),
+            cast(Children, self),
+            lambda: (self.agent,),
+            lambda: None,
+            drop=self.dropped.extend,
+            give_up=self.given_up.append,
+            report=self.counted.append,
+        )
 
     def add(self, child: AnyChild) -> None:
         """Start a child, as Children does."""
@@ -127,6 +139,14 @@ def test_a_worker_for_a_cell(house: House) -> None:
     _close(kept)
 
 
+def test_what_a_cell_counts(house: House) -> None:
+    """It is handed on."""
+    kept = [house.connect(1000)]
+    house.cells.take(house.cell(1000), Counted("toy", (0,), (5,), ()))
+    assert house.counted == [CellCounted("toy", (0,), (5,), ())]
+    _close(kept)
+
+
 def test_a_cell_that_is_idle(house: House) -> None:
     """It is ended, but for one to which a connection is under way."""
     kept = [house.connect(1000)]
@@ -171,7 +191,7 @@ def test_cells_that_hang(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
             now += 0.25
             house.cells.look()
     assert len(hung) == MOST_HUNG
-    assert [pid for pid, _ in house.killed] == [child.pid for child in hung]
+    assert [pid for pid, _ in house.killed] == [child.pid for child in hung] == house.given_up
     numbers = {cell.tenant.number for cell in house.cells._hung}
     assert len(numbers) == MOST_HUNG
     house.end(hung[0])
