@@ -38,8 +38,9 @@ REPLACED = b"L"
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a worker is given.  ``report``: its end of the socket pair.  ``interval``: seconds between signs of life.
+    """Parts of a worker, from its keeper.
 
+    ``report``: its end of the socket pair.  ``interval``: seconds between signs of life.
     ``links``: links to a cell, one for each protocol, with which it ends; None: it connects to the dispatcher.
     """
 

@@ -103,7 +103,7 @@ class Listener:
             self.adopt(sock, peer_credentials(sock))
 
     def adopt(self, sock: socket.socket, peer: PeerCredentials) -> None:
-        """Serve a connection that was accepted here or elsewhere, if there is room for it."""
+        """Serve a link that was accepted here or by another process, if there is room for it."""
         stranger = self._is_stranger(peer)
         if not self._has_room(peer, stranger):
             _log.warning("connection refused: too many are open", uid=peer.uid, open=len(self.connections))

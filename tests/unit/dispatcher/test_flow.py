@@ -207,7 +207,7 @@ class Flow(RuleBasedStateMachine):
             process.die()
 
     def teardown(self) -> None:
-        """Once every process runs, all comes to an end by itself: one answer for each submit, nothing queued."""
+        """Let every process run: all comes to an end by itself, with one answer for each submit and nothing queued."""
         if not hasattr(self, "loop"):
             return
         try:
@@ -258,7 +258,7 @@ class Flow(RuleBasedStateMachine):
 
 
 def test_no_state_is_stuck() -> None:
-    """Whatever happened before, all that live come to rest with one answer for each question."""
+    """All that live come to rest with one answer for each question, after any steps before."""
     run_state_machine_as_test(Flow, settings=settings(max_examples=60, stateful_step_count=40, deadline=None))
 
 

@@ -1,4 +1,4 @@
-"""What a cell counts, and what the dispatcher makes of it."""
+"""Counts of a cell, and their place in the dispatcher's metrics."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_a_cell_for_each_user(house: House) -> None:
 
 
 def test_groups_are_offered_to_users_alone(house: House) -> None:
-    """When they change, anew; strangers get no worker."""
+    """They are sent anew after a change; strangers get no worker."""
     kept = [house.connect(uid) for uid in (1000, None)]
     assert house.heard(house.cell(1000))[0] == Offer(("toy",))
     house.agent.granted = AgentStarted("agent of toy", 60_900, ("toy", "other"))
@@ -128,7 +128,7 @@ def test_groups_are_offered_to_users_alone(house: House) -> None:
 
 
 def test_a_worker_for_a_cell(house: House) -> None:
-    """The keeper gets a link for each protocol, the cell the other ends; of another group nobody hears."""
+    """The keeper gets a link for each protocol, the cell the other ends; a group without an agent has neither."""
     kept = [house.connect(1000)]
     cell = house.cell(1000)
     house.heard(cell)
@@ -221,6 +221,6 @@ def _close(sockets: Iterable[socket.socket]) -> None:
 
 
 def test_messages_go_their_way() -> None:
-    """What a cell sends is its own, and nobody else's."""
+    """Messages of cells have directions of their own."""
     assert CELL_TO_SUPERVISOR.decode(Idle(3).encode()) == Idle(3)
     assert SUPERVISOR_TO_CELL.decode(Guest("agent").encode()) == Guest("agent")
