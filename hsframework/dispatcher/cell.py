@@ -14,7 +14,7 @@ import dataclasses
 import gc
 import os
 import socket
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import structlog
@@ -27,7 +27,7 @@ from hsframework.dispatcher.policy import PeerCredentials, Policy, peer_credenti
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.sources.consumers import LocalSource
 from hsframework.dispatcher.tally import Tally
-from hsframework.errors import MessageError
+from hsframework.errors import ConfigurationError, MessageError
 from hsframework.local.channel import AsyncChannel
 from hsframework.local.control import (
     CELL_TO_SUPERVISOR,
@@ -83,7 +83,7 @@ class Tenant:
 
 
 def run_cell(configuration: Configuration, tenant: Tenant, control: socket.socket) -> int:
-    """Serve until the supervisor ends it.  Returns the exit status; raises ConfigurationError, OSError."""
+    """Serve until the supervisor ends it.  Returns the exit status; raises ConfigurationError."""
     set_title(f"hsframework cell of {tenant.name}")
     restricted = restrict(configuration, tenant.profiles)
     policy = Policy(restricted, own_uid=-1 if tenant.number is None else tenant.number)
@@ -118,12 +118,25 @@ def restrict(configuration: Configuration, profiles: Collection[str]) -> Configu
 
 
 def give_up_privileges(number: int | None) -> None:
-    """Become the user of this number, without groups and capabilities; None: keep the user.  Raises OSError."""
+    """Become the user of this number, without groups and capabilities; None: keep the user.
+
+    Raises ConfigurationError that names the system call.
+    """
     if number is not None:
         clear_bounding_set()
-        os.setgroups([])
-        os.setresgid(number, number, number)
-        os.setresuid(number, number, number)
+        changes: tuple[tuple[str, Callable[[], None]], ...] = (
+            ("setgroups", lambda: os.setgroups([])),
+            ("setresgid", lambda: os.setresgid(number, number, number)),
+            ("setresuid", lambda: os.setresuid(number, number, number)),
+        )
+        for call, change in changes:
+            try:
+                change()
+            except OSError as error:
+                raise ConfigurationError(
+                    f"{call}: {error.strerror}: a cell cannot become user {number}; start the service with CAP_SETUID "
+                    "and CAP_SETGID where this user id exists"
+                ) from None
     set_capabilities(0)
     forbid_new_privileges()
     forbid_core_dumps()
