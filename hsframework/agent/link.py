@@ -51,7 +51,8 @@ _log = structlog.get_logger("hsframework.agent")
 class Link:
     """The link of one protocol to the dispatcher.
 
-    ``in_hand``: its requests.  ``kernel_tls``: what this process can do with the kernel's TLS, for people.
+    ``in_hand``: its requests.  ``kernel_tls``: what this process can do with the kernel's TLS, for people.  ``given``:
+    the link to a cell, with which it ends; None: it connects to ``path``.
     """
 
     def __init__(
@@ -63,7 +64,10 @@ class Link:
         loop: asyncio.AbstractEventLoop,
         *,
         kernel_tls: str | None = None,
+        given: socket.socket | None = None,
     ) -> None:
+        self._given = given
+        self._serves_cell = given is not None
         self._served = served
         self._kernel_tls = kernel_tls
         self._retire = shared.retire
@@ -97,6 +101,8 @@ class Link:
                     await self._restore()
                 except (Lost, OSError) as error:
                     self._drop_connection()
+                    if self._serves_cell:
+                        return
                     self._complain(error)
                     # A shortage is the machine's, and no other process would have more.
                     if not is_shortage(error) and (reason := exhaustion(error)):
@@ -109,6 +115,8 @@ class Link:
                 if self._joined:
                     on_joined()
                 await self._lost.wait()
+                if self._serves_cell:
+                    return
         finally:
             self.close()
 
@@ -146,6 +154,18 @@ class Link:
         self.in_hand.close()
 
     async def _connect(self) -> None:
+        sock, self._given = self._given or self._connected_socket(), None
+        self._lost.clear()
+        handlers = {
+            "ready": self._pulling.announced,
+            "accept": self._pulling.replied,
+            "error": self._pulling.replied,
+            "cancel": self.in_hand.withdrawn,
+            "trust": self.in_hand.trusts.received,
+        }
+        self._conversation.open(sock, handlers, self._closed)
+
+    def _connected_socket(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             sock.setblocking(False)
@@ -157,15 +177,7 @@ class Link:
         except OSError:
             sock.close()
             raise
-        self._lost.clear()
-        handlers = {
-            "ready": self._pulling.announced,
-            "accept": self._pulling.replied,
-            "error": self._pulling.replied,
-            "cancel": self.in_hand.withdrawn,
-            "trust": self.in_hand.trusts.received,
-        }
-        self._conversation.open(sock, handlers, self._closed)
+        return sock
 
     def _complain(self, error: Exception) -> None:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import signal
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 from hsframework.agent.containment import exhaustion
@@ -30,16 +31,23 @@ GC_THRESHOLD = 20_000
 class Worker:
     """Event loop of a worker.
 
-    ``stop_numbers``: signals that stop it.  ``interval``: seconds between two reports that its loop turns.
+    ``stop_numbers``: signals that stop it.  ``interval``: seconds between two reports that its loop turns.  ``links``:
+    links to a cell, one for each protocol, with which it ends; None: it connects to the dispatcher.
     """
 
     def __init__(
-        self, options: KeeperOptions, warm: Warm, stop_numbers: tuple[signal.Signals, ...], interval: float
+        self,
+        options: KeeperOptions,
+        warm: Warm,
+        stop_numbers: tuple[signal.Signals, ...],
+        interval: float,
+        links: Sequence[socket.socket] | None = None,
     ) -> None:
         self._options = options
         self._warm = warm
         self._stop_numbers = stop_numbers
         self._interval = interval
+        self._links = links
 
     def run(self, report: socket.socket) -> int:
         """Serve until a signal or the keeper's order; ``report``: the socket to the keeper.
@@ -76,6 +84,7 @@ class Worker:
             on_joined=lambda: tell(JOINED),
             on_retired=lambda: tell(RETIRES),
             kernel_tls=self._warm.kernel_tls,
+            links=self._links,
         )
 
         def replaced() -> None:

@@ -77,9 +77,10 @@ class Limits:
     ipv6_prefix: int = 64
     """Bits of an IPv6 address that make its network for ``per-address``: a host may have a whole /64 to itself."""
     connections: int = 1024
-    """Open connections on each of the two local sockets; users whom no rule names get half of them at most."""
+    """Open connections on each of the two local sockets.  An eighth is for root and the dispatcher's own user.  A user
+    gets another one while fewer are his than are free; all whom no rule names count as one user."""
     connections_per_user: int = 512
-    """Open connections of one user on each of the two local sockets."""
+    """Open connections of one user on each of the two local sockets, but for root and the dispatcher's own user."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):

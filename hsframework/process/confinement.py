@@ -23,6 +23,7 @@ import structlog
 
 from hsframework.process import confinement_landlock as landlock, confinement_seccomp as seccomp
 from hsframework.process.capabilities import forbid_new_privileges
+from hsframework.process.isolation import forbid_reaching_others
 
 MOST_PROCESSES = 1024
 """Processes and threads of an agent's user at most."""
@@ -84,6 +85,9 @@ def confine_worker(*, own_user: bool) -> list[str]:
     forbid_new_privileges()
     _limit_resources(own_user=own_user)
     problems = [files.restrict(), seccomp.install(seccomp.worker_rules(os.getpid()))]
+    if problems[-1] is not None:
+        # Workers of other users of the service have the same user: from them at least.
+        problems.append(forbid_reaching_others())
     found = [problem for problem in problems if problem is not None]
     for problem in found:
         _log.warning("a worker is not confined as it could be", reason=problem)

@@ -36,6 +36,8 @@ _IOCTLS = (
     0x5450,  # FIONCLEX
     0x5451,  # FIOCLEX
 )
+_FCNTLS = (*range(8), 1030, 1031, 1032, 1033, 1034)
+"""Duplicates, flags, locks, sizes of pipes and seals; F_SETOWN has the kernel send signals to others."""
 _PR_SET_NAME = 15
 _FOR_CHILDREN = (1, 4, 22, 35, 38)
 """Options of prctl with which a forked worker is set up: PDEATHSIG, DUMPABLE, SECCOMP, MM (the title), NO_NEW_PRIVS."""
@@ -75,7 +77,7 @@ PLAIN = (
     # data
     "read write readv writev pread64 preadv recvfrom recvmsg recvmmsg sendto sendmsg sendmmsg shutdown"
     # descriptors
-    " close close_range dup dup2 dup3 fcntl fcntl64 fstat fstat64 newfstatat fstatat64 stat lstat statx lseek _llseek"
+    " close close_range dup dup2 dup3 fstat fstat64 newfstatat fstatat64 stat lstat statx lseek _llseek"
     " getdents64 readlink readlinkat access faccessat faccessat2 getcwd umask"
     " poll ppoll ppoll_time64 select pselect6 pselect6_time64 epoll_create1 epoll_ctl epoll_wait epoll_pwait"
     " epoll_pwait2 eventfd2 pipe2 socketpair getsockname getpeername getsockopt setsockopt connect"
@@ -99,7 +101,8 @@ def worker_rules(pid: int) -> list[Rule]:
     return [
         *map(Rule, PLAIN),
         Rule("socket", (Argument(0, socket.AF_UNIX),)),
-        *(Rule(name, (Argument(1, number),)) for name in ("ioctl",) for number in _IOCTLS),
+        *(Rule("ioctl", (Argument(1, number),)) for number in _IOCTLS),
+        *(Rule(name, (Argument(1, number),)) for name in ("fcntl", "fcntl64") for number in _FCNTLS),
         # Files are read at most, and Landlock says which.
         Rule("open", (Argument(1, 0, _WRITING),)),
         Rule("openat", (Argument(2, 0, _WRITING),)),

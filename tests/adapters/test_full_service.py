@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
+import os
 import socket
 import socketserver
 import ssl
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from tests.support.service import running_service
 pytestmark = pytest.mark.peers
 
 CLIENTS, CALLS = 4, 20
+USER = 1000
 
 
 @contextlib.contextmanager
@@ -47,25 +50,46 @@ def others_server(folder: Path) -> Iterator[tuple[str, int]]:
         thread.join()
 
 
+OPTIONS = HandshakeOptions(peer_name="localhost", trust=ROOT.trust(), timeout=60)
+
+
+def call(client: Client, address: tuple[str, int]) -> str:
+    """Run a handshake, and return the cipher."""
+    with SessionSocket.connect(client, address, OPTIONS) as sock:
+        sock.sendall(b"x")
+        return str(sock.cipher())
+
+
+def become(uid: int) -> None:
+    """Take another user in this process: root's links are not limited."""
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def all_calls(runtime: Path, address: tuple[str, int]) -> list[str]:
+    """Run all handshakes at once, and return their ciphers."""
+    clients = [Client(runtime) for _ in range(CLIENTS)]
+    with ThreadPoolExecutor(CLIENTS * CALLS) as threads:
+        calls = [threads.submit(call, client, address) for client in clients for _ in range(CALLS)]
+        found = [each.result() for each in calls]
+    for client in clients:
+        client.close()
+    return found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
 def test_callers_beyond_the_users_links_wait_their_turn(tmp_path: Path) -> None:
     """Four clients with eighty handshakes at once, over the 20 links of their user: none fails, none is in doubt."""
-    options = HandshakeOptions(peer_name="localhost", trust=ROOT.trust(), timeout=60)
-
-    def call(client: Client, address: tuple[str, int]) -> str:
-        with SessionSocket.connect(client, address, options) as sock:
-            sock.sendall(b"x")
-            return str(sock.cipher())
-
-    with (
-        running_service(configuration="[limits]\nconnections-per-user = 20\n") as service,
-        others_server(tmp_path) as address,
-        ThreadPoolExecutor(CLIENTS * CALLS) as threads,
-    ):
-        clients = [Client(service.runtime) for _ in range(CLIENTS)]
-        calls = [threads.submit(call, client, address) for client in clients for _ in range(CALLS)]
-        assert all("TLSv1.3" in call.result() for call in calls)
-        for client in clients:
-            client.close()
+    limited = f'[limits]\nconnections-per-user = 20\n[[allow]]\nusers = ["{USER}"]\n'
+    with running_service(configuration=limited) as service, others_server(tmp_path) as address:
+        with Client(service.runtime) as client:
+            call(client, address)  # imports what the other user may not read
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(1, mp_context=context, initializer=become, initargs=(USER,)) as processes:
+            found = processes.submit(all_calls, service.runtime, address).result()
+        assert len(found) == CLIENTS * CALLS
+        assert all("TLSv1.3" in cipher for cipher in found)
         assert "connection refused: too many are open" in service.log.text
 
 

@@ -58,7 +58,7 @@ class LocalSource:
         dispatcher: Dispatcher,
         policy: Policy,
         vault: Vault,
-        sock: socket.socket,
+        sock: socket.socket | None,
         configuration: Configuration,
         *,
         loop: asyncio.AbstractEventLoop,
@@ -71,11 +71,14 @@ class LocalSource:
         self.trusts = GivenTrusts(dispatcher.close_fd)
         self.status: Callable[[], str] = lambda: "{}"
         """The state of the service, as a JSON object."""
+        self.wanted: Callable[[str], None] = lambda group: None
+        """Called with the group of each submit for which there is no agent, before it is looked at."""
         self.listener = Listener(
             sock,
             lambda peer_socket, peer: ConsumerConnection(self, peer_socket, peer),
             configuration.limits,
             check=lambda peer: policy.check_submit(peer, None),
+            privileged=policy.is_privileged,
             close_fd=dispatcher.close_fd,
             loop=loop,
         )
@@ -142,7 +145,9 @@ class ConsumerConnection:
         self._privileged = source.policy.is_privileged(peer)
         # What a user sends may be the last copy of a socket whose closing blocks.
         self._close_fd = os.close if self._privileged else source.dispatcher.close_fd
-        self._channel = AsyncChannel(sock, self._packet, self._gone, loop=source.loop, close_fd=self._close_fd)
+        self._channel = AsyncChannel(
+            sock, self._packet, self._gone, loop=source.loop, close_fd=self._close_fd, holds_back=True
+        )
 
     def complete(self, sequence: int, request: PendingRequest, outcome: Outcome) -> None:
         """Give the socket back, and send the result of the submit with this sequence number."""
@@ -205,6 +210,9 @@ class ConsumerConnection:
         dispatcher = self._source.dispatcher
         custody = Custody(fd, dispatcher.close_fd, trusted=self._privileged)
         try:
+            group = dispatcher.groups.get(submission.group)
+            if group is None or not group.members:
+                self._source.wanted(submission.group)
             if sequence in self._requests:
                 raise RequestRefused(f"sequence number {sequence} is under way; use another", errno=errno.EINVAL)
             self._requests[sequence] = dispatcher.submit(submission, custody, _Origin(self, sequence))

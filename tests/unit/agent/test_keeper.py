@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -221,7 +221,7 @@ def test_a_fork_that_fails_half_way_leaves_nothing() -> None:
     """The new process is killed and reaped; nothing of it is watched, and no file is left open."""
     before, started = len(os.listdir("/proc/self/fd")), []
 
-    def forked(ours: socket.socket, theirs: socket.socket) -> int:
+    def forked(ours: socket.socket, theirs: socket.socket, links: Sequence[socket.socket]) -> int:
         pid = os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "3600")
         started.append(pid)
         return pid
@@ -240,7 +240,7 @@ class Told:
     """A worker and its end of the socket, played."""
 
     def __init__(self, pid: int, *, retired: bool = False) -> None:
-        self.pid, self.retired, self.joined = pid, retired, False
+        self.pid, self.retired, self.joined, self.cell = pid, retired, False, None
         self.told: list[bytes] = []
         self.report = self
 
@@ -254,13 +254,9 @@ def test_serving_is_reported_once_and_retired_workers_are_released(monkeypatch: 
     monkeypatch.setattr("hsframework.agent.keeper._report", lambda control, message: reports.append(message))
     one, two, old = Told(1), Told(2), Told(9, retired=True)
     workers: dict[int, Any] = {1: one, 2: two, 9: old}
-    played: Any = SimpleNamespace(
-        _workers=workers,
-        _control=None,
-        _announced=False,
-        _options=SimpleNamespace(processes=2, manager=ServiceManager({})),
-        _warm=SimpleNamespace(served=()),
-    )
+    options = SimpleNamespace(processes=2, manager=ServiceManager({}))
+    warm = SimpleNamespace(served=())
+    played: Any = SimpleNamespace(_workers=workers, _control=None, _announced=False, _options=options, _warm=warm)
     played._active = lambda: [it for it in workers.values() if not it.retired]
     Keeper._joined(played, cast(Any, one))
     Keeper._joined(played, cast(Any, one))

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from hsframework.configuration.settings import AllowRule, Configuration, GroupSettings, Limits, Profile
+from hsframework.dispatcher import connections
 from hsframework.dispatcher.keys import given as given_trusts
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.listeners import BACKLOG, close_listeners, open_listeners
@@ -220,9 +221,11 @@ async def test_a_consumer_that_sends_nonsense_is_cut_off() -> None:
             await serves(home)
 
 
-async def test_connections_are_limited() -> None:
+async def test_connections_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the limit for a user a connection is closed at once; one that ends makes room."""
-    async with house(Configuration(limits=Limits(connections_per_user=2))) as home:
+    monkeypatch.setattr(connections, "peer_credentials", lambda sock: PeerCredentials(1, 1000, 1000))
+    allowed = (AllowRule(users=("1000",)),)
+    async with house(Configuration(limits=Limits(connections_per_user=2), allow=allowed)) as home:
         first, _ = await home.consumer(), await home.consumer()
         third = await home.consumer()
         await third.closed()
@@ -241,6 +244,18 @@ async def test_an_agent_must_join_before_it_accepts() -> None:
         stranger.send("accept", {"group": "toy"})
         assert (await stranger.expect("error")).error == errno.EPERM
         assert (await stranger.ask("join", {})).error == errno.EBADMSG
+
+
+async def test_an_agent_that_joins_again_and_again() -> None:
+    """It names protocols of sockets that no kernel has: refused, since what a group remembers of them is for good."""
+    async with house() as home:
+        agent = await home.agent("toy")
+        for number in range(3):
+            protocols = list(range(1000 + number * 12000, 1000 + (number + 1) * 12000))
+            answer = await agent.ask("join", {"group": ["toy"], "socket-protocol": protocols})
+            assert answer.error == errno.EINVAL
+        assert (await agent.ask("join", {"group": ["toy"], "socket-protocol": [6, 17, 261]})).error == 0
+        assert max(home.dispatcher.groups["toy"]._served) < 1024
 
 
 OPERATIONS: dict[str, dict[str, Any]] = {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import json
 import mmap
 import os
@@ -77,6 +78,7 @@ def forbidden(place: str, log: int) -> dict[str, Callable[[], object]]:
         "another's namespace": lambda: called("syscall", SYS_SETNS, 0, 0),
         "a signal to its parent": lambda: os.kill(os.getppid(), 0),
         "a signal to everybody": lambda: os.kill(-1, 0),
+        "signals to its parent by a pipe": lambda: fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, os.getppid()),
         "a signal by pidfd": lambda: signal.pidfd_send_signal(os.pidfd_open(os.getppid()), 0),
         "a trace of its parent": lambda: called("syscall", SYS_PTRACE, 16, os.getppid(), 0, 0),
         "its parent's memory": lambda: called("syscall", 310, os.getppid(), 0, 0, 0, 0, 0),
