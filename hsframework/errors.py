@@ -10,20 +10,29 @@
     ├── NetlinkError               (any)       the kernel refused a netlink request (netlink/socket.py)
     │   └── NoPsp                  (any)       the kernel has no PSP (psp)
     ├── RequestRefused             (any)       the service did not take a request: nobody listens, busy, not allowed
+    │   └── ClientRequestRefused   (any) *     the same, as the client raises it
+    ├── ClientError                (any) *     the client cannot do its part; base of all that it raises
     ├── LifecycleError             EIO         a fault of the dispatcher (dispatcher/sources/kernel/states.py)
     ├── ServiceLost                (any)       the kernel no longer offers it (dispatcher/sources/kernel/sockets.py)
     ├── Lost                       (any)       the link to the dispatcher broke while an answer was awaited (agent)
     ├── DemoError                  EIO         the demonstration could not be run (cli/demo/processes.py)
     ├── HandshakeError             (any)       a handshake that was begun did not succeed
+    │   ├── ClientHandshakeError   (any) *     the same, as the client raises it
+    │   │   └── ClientTimeout      ETIMEDOUT * it did not end in time; a TimeoutError too
     │   └── HandshakeFailed        (table)     one of the documented ways to fail (failures.py)
     │       ├── DeviceRefused      EOPNOTSUPP  no PSP device takes the connection (psp)
     │       └── Violation          EPROTO      the peer broke a rule of QUIC and none of TLS (quic)
-    └── StreamError                (any)       an established session broke, or was used in a way that it does not allow
+    └── StreamError                (any) *     an established session broke, or was used in a way that it does not allow
         ├── SessionBroken          (table)     a session of TLS 1.3 or PSP cannot go on (tls13)
         │   └── SessionTruncated   ECONNRESET  it ended without close_notify (tls13)
         ├── PacketRefused          EIO         a PSP packet is malformed or does not authenticate (psp)
         ├── ConnectionEnded        (any)       a QUIC connection is over (quic)
+        ├── Undelivered            (any)       a QUIC connection was closed with data under way (quic)
         └── StreamAborted          (any)       the peer gave up one stream of a QUIC connection (quic)
+
+``*``: an OSError too, as everything below it: programs and libraries that use sockets expect no other errors of them.
+What the service and its plugins raise among themselves is none, so that a handler of OSError never takes a verdict on a
+peer for a lost connection.
 
 ``(any)``: chosen where it is raised; ``(table)``: the failure's, see :class:`hsframework.failures.Failure`, whose
 ``blame`` tells a fault of the peer's from one of ours, of the configuration and of the network.
@@ -36,6 +45,7 @@ from __future__ import annotations
 
 import errno as _errno
 import os
+from typing import Any
 
 
 class HsframeworkError(Exception):
@@ -44,18 +54,39 @@ class HsframeworkError(Exception):
     default_errno: int = _errno.EIO
     """The errno of the class, for errors that are raised without one."""
 
+    errno: int
+    """A positive errno from 1 to 4095, the range that the kernel's DONE takes."""
+    strerror: str
+    """The text, as of an OSError."""
+
     def __init__(self, message: str, *, errno: int | None = None) -> None:
         super().__init__(message)
         number = self.default_errno if errno is None else errno
         if not 1 <= number <= 4095:
             raise ValueError(f"errno {number} is outside 1 to 4095")
         self.errno = number
-        """A positive errno from 1 to 4095, the range that the kernel's DONE takes."""
+        self.strerror = message
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args, self.errno, self.strerror, vars(self))
 
     @property
     def errno_name(self) -> str:
         """Return the symbolic name of the errno, for example ``ETIMEDOUT``."""
         return errno_name(self.errno)
+
+
+def _again(
+    kind: type[HsframeworkError], arguments: tuple[Any, ...], number: int, text: str, values: dict[str, Any]
+) -> HsframeworkError:
+    """Return a copied or unpickled error, without its constructor: the classes take different arguments."""
+    error = kind.__new__(kind, *arguments)
+    error.args, error.errno, error.strerror = arguments, number, text
+    vars(error).update(values)
+    return error
 
 
 class ConfigurationError(HsframeworkError):
@@ -80,12 +111,25 @@ class MessageError(HsframeworkError):
     default_errno = _errno.EBADMSG
 
 
+class ClientError(HsframeworkError, OSError):  # type: ignore[misc]  # errno is an int here
+    """A client that cannot do its part, and the base of everything that the client raises.
+
+    ``ECONNREFUSED`` no dispatcher listens; ``EACCES`` this user may not use it; ``ETIMEDOUT`` it does not answer;
+    ``ECONNRESET`` it closed the link; ``EPROTO`` it broke the protocol; ``EBADF`` the client or the listener is closed;
+    others for an address that cannot be used.
+    """
+
+
 class RequestRefused(HsframeworkError):
     """A request that the service did not take; no handshake was begun and the socket is as it was.
 
     ``ESRCH`` no agent listens in the group; ``EAGAIN`` too many requests are pending; ``EBUSY`` the socket is in a
     handshake already; ``EACCES`` policy does not allow it; ``EINVAL`` the request makes no sense.
     """
+
+
+class ClientRequestRefused(RequestRefused, ClientError):  # type: ignore[misc]  # errno is an int here
+    """A RequestRefused as the client raises it."""
 
 
 class HandshakeError(HsframeworkError):
@@ -95,7 +139,17 @@ class HandshakeError(HsframeworkError):
     """
 
 
-class StreamError(HsframeworkError):
+class ClientHandshakeError(HandshakeError, ClientError):  # type: ignore[misc]  # errno is an int here
+    """A HandshakeError as the client raises it."""
+
+
+class ClientTimeout(ClientHandshakeError, TimeoutError):  # type: ignore[misc]  # errno is an int here
+    """A handshake that did not end in time, as the client raises it."""
+
+    default_errno = _errno.ETIMEDOUT
+
+
+class StreamError(HsframeworkError, OSError):  # type: ignore[misc]  # errno is an int here
     """A session that was established and broke afterwards, or that its consumer used in a way that it does not allow.
 
     It is no HandshakeError: a program that catches failed handshakes does not catch the end of a session with them.

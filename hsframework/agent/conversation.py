@@ -5,6 +5,8 @@
   It owns the fds that come with them, and returns the messages to send in return: no handler calls back.
 * A message that asks for an acknowledgement (NLM_F_ACK) gets it when its packet has been handled.
 * A message that cannot be understood is logged and passed over: the dispatcher's own deadline covers its request.
+* What the dispatcher sends is always read.  What is sent to it is bounded: by a DONE for each request in hand, by one
+  acknowledgement for each message that asks for it, and by :data:`MOST_ASKED` questions without an answer.
 * Sending calls no handler: a link that breaks is reported from the event loop.
 """
 
@@ -26,6 +28,9 @@ from hsframework.netlink.spec import builtin_specification
 
 ANSWER_TIMEOUT = 5.0
 """Seconds that the dispatcher has to acknowledge JOIN, RESTORE and LEAVE."""
+
+MOST_ASKED = 64
+"""Questions of one link that may be without their answer: further ones wait here, not in the dispatcher's queue."""
 
 Received = tuple[Message, int | None]
 """A message, and its fd or None."""
@@ -60,6 +65,7 @@ class Conversation:
         self.numbers = sequence_numbers()
         self._answers: dict[int, asyncio.Future[Message]] = {}
         self._handlers: dict[str, Handler] = {}
+        self._asking = asyncio.Semaphore(MOST_ASKED)
 
     def open(
         self, sock: socket.socket, handlers: Mapping[str, Handler], on_lost: Callable[[Exception | None], None]
@@ -88,18 +94,24 @@ class Conversation:
     async def request(
         self, operation: str, values: Mapping[str, Any], fd: int | None = None, *, flags: int = 0
     ) -> Message:
-        """Send a message and return its answer.  Raises RequestRefused for an error, Lost."""
+        """Send a message, once few enough are unanswered, and return its answer.
+
+        Raises RequestRefused for an error, Lost.
+        """
         channel = self.channel
         if channel is None:
             raise Lost
-        sequence = next(self.numbers)
-        future: asyncio.Future[Message] = self._loop.create_future()
-        self._answers[sequence] = future
-        try:
-            channel.send(codec.encode(operation, values, sequence=sequence, flags=flags), fd)
-            answer = await future
-        finally:
-            self._answers.pop(sequence, None)
+        async with self._asking:
+            if channel is not self.channel:
+                raise Lost
+            sequence = next(self.numbers)
+            future: asyncio.Future[Message] = self._loop.create_future()
+            self._answers[sequence] = future
+            try:
+                channel.send(codec.encode(operation, values, sequence=sequence, flags=flags), fd)
+                answer = await future
+            finally:
+                self._answers.pop(sequence, None)
         if answer.error:
             raise RequestRefused(answer.values.get("message", f"{operation} was refused"), errno=answer.error)
         return answer

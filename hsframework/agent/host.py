@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,7 +34,9 @@ class AgentHost:
     ``on_joined`` is called when every protocol has joined its groups, and again after each reconnection;
     ``on_retired`` when this process is to be replaced: :meth:`stop` is to be called once the replacement has joined.
     Without it the host stops at once.  ``capacity``: requests in hand; None: as many as the limit of open files allows.
-    ``name``: for the dispatcher's log.  ``kernel_tls``: what this process can do with the kernel's TLS, for people.
+    ``links``: links to a cell, one for each protocol: it serves until one of them ends.  None: it connects to the
+    dispatcher, and again when that has gone.  ``name``: for the dispatcher's log.  ``kernel_tls``: what this process
+    can do with the kernel's TLS, for people.
     """
 
     def __init__(
@@ -46,8 +50,10 @@ class AgentHost:
         on_joined: Callable[[], None] = lambda: None,
         on_retired: Callable[[], None] | None = None,
         kernel_tls: str | None = None,
+        links: Sequence[socket.socket] | None = None,
     ) -> None:
         self._kernel_tls = kernel_tls
+        self._given = None if links is None else deque(links)
         self.served = tuple(served)
         check_no_overlap(self.served)
         self._path = Path(agent_socket_path)
@@ -92,7 +98,8 @@ class AgentHost:
         tasks: list[asyncio.Task[None]] = []
         for served in self.served:
             name = self._name or f"{served.name}-{os.getpid()}"
-            link = Link(served, self._shared, self._path, name, loop, kernel_tls=self._kernel_tls)
+            given = None if self._given is None else self._given.popleft()
+            link = Link(served, self._shared, self._path, name, loop, kernel_tls=self._kernel_tls, given=given)
             self._links.append(link)
             tasks.append(loop.create_task(link.run(partial(self._link_joined, link))))
         stop = loop.create_task(self._stop.wait())

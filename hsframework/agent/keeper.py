@@ -16,9 +16,12 @@ Rules:
   requests, stays a member of its groups until the replacement has joined, and lives on until what it has in hand is
   over.  It counts as one that died.
 * A worker whose loop does not turn for the limit (it hangs, or is stopped) is killed and replaced.
+* One that is stopped (SIGSTOP) and is not continued is killed within a second.
 * Workers die with the keeper (PR_SET_PDEATHSIG), also when it is killed.
 * SIGTERM and SIGINT, or a supervisor that is gone, end the workers gracefully, and then the keeper.
 * A fork that fails, for want of memory or of processes, is tried again every :data:`FORK_PAUSE` seconds.
+* A worker for a cell (:mod:`hsframework.supervisor.cells`) is forked when the supervisor says so, with the links to it.
+  It ends with them, is not replaced, and its deaths count for nobody else.
 * The keeper has no event loop and no thread: it may fork at any time.
 * Under a supervisor (the messages: :mod:`hsframework.local.control`) the first worker starts when it has sent Go.
 """
@@ -33,40 +36,36 @@ import selectors
 import signal
 import socket
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NoReturn
 
 import structlog
 
-from hsframework.agent.served import Served
+from hsframework.agent.cell_links import CellLinks
+from hsframework.agent.forked import Forked, end_at_once, let_go
+from hsframework.agent.reports import loaded, status_of
 from hsframework.agent.warmup import ExitStatus, KeeperOptions, Warm, warm_up
-from hsframework.agent.worker import ALIVE, JOINED, REPLACED, RETIRES, Worker
-from hsframework.errors import (
-    ConfigurationError,
-    HsframeworkError,
-    MessageError,
-    PluginError,
-    RequestRefused,
-    RequiredPluginError,
-)
+from hsframework.agent.worker import ALIVE, JOINED, RETIRES, Worker
+from hsframework.errors import HsframeworkError, MessageError, RequestRefused
 from hsframework.local.control import (
     KEEPER_TO_SUPERVISOR,
     SUPERVISOR_TO_KEEPER,
-    ControlSocket,
     Failed,
     FromKeeper,
-    Go,
     KeeperAlive,
-    Loaded,
+    ServeCell,
     Serving,
+    ToKeeper,
     WorkerDied,
     WorkerJoined,
 )
+from hsframework.local.control_socket import ControlSocket
 from hsframework.local.liveness import SHARE, Liveness
+from hsframework.local.stopped import StoppedChildren
 from hsframework.process.capabilities import die_with_parent
 from hsframework.process.forks import forbid_forks, our_own_fork
 from hsframework.process.pidfds import open_pidfd
-from hsframework.process.signals import SignalPipe, expect_children, stop_signals
+from hsframework.process.signals import SignalPipe, stop_signals
 from hsframework.process.title import set_title
 from hsframework.telemetry.log import exception_text
 
@@ -75,11 +74,17 @@ DEATH_WINDOW = 10.0
 STOP_TIME = 12.0
 """Seconds that workers have to end: longer than a host's own."""
 
+KILL_TIME = 1.0
+"""Seconds that a worker has to end after SIGKILL."""
+
+MOST_FOR_A_CELL = 4
+"""Workers of one cell: one that serves, and some that cannot be ended yet."""
+
 FORK_PAUSE = 0.25
 _log = structlog.get_logger("hsframework.agent")
 
 
-Control = ControlSocket[FromKeeper, Go]
+Control = ControlSocket[FromKeeper, ToKeeper]
 
 
 def keeper_main(options: KeeperOptions) -> int:
@@ -90,7 +95,7 @@ def keeper_main(options: KeeperOptions) -> int:
     numbers = stop_signals()  # before a plugin can change what is ignored
     control = None
     if options.control is not None:
-        control = ControlSocket(options.control, KEEPER_TO_SUPERVISOR, SUPERVISOR_TO_KEEPER)
+        control = ControlSocket(options.control, KEEPER_TO_SUPERVISOR, SUPERVISOR_TO_KEEPER, takes_fds=True)
     forbid_forks()
     set_title(f"hsframework agent {options.plugin}")
     try:
@@ -99,22 +104,13 @@ def keeper_main(options: KeeperOptions) -> int:
             _log.info("the plugin serves no protocol; no agent is needed", plugin=options.plugin)
             return ExitStatus.OK
         if control is not None:
-            control.send(_loaded(warm.served))
+            control.send(loaded(warm.served))
         return Keeper(options, warm, control, numbers).run()
     except HsframeworkError as error:
-        status = _status_of(error)
+        status = status_of(error)
         _log.error("the agent cannot start", reason=str(error), status=status.name)
         _report(control, Failed.because(error, status))
         return status
-
-
-def _loaded(served: tuple[Served, ...]) -> Loaded:
-    """Return the report of what a plugin serves.  Raises PluginError for names that cannot be sent."""
-    groups = sorted({group for item in served for group in item.protocol.groups})
-    try:
-        return Loaded(tuple(groups), tuple(item.name for item in served))
-    except MessageError as error:
-        raise PluginError(f"the plugin's groups or protocols cannot be reported: {error}") from None
 
 
 def _report(control: Control | None, message: FromKeeper) -> None:
@@ -122,15 +118,6 @@ def _report(control: Control | None, message: FromKeeper) -> None:
     if control is not None:
         with contextlib.suppress(OSError):
             control.send(message)
-
-
-@dataclass(eq=False)
-class _Forked:
-    pid: int
-    pidfd: int
-    report: socket.socket
-    joined: bool = False
-    retired: bool = False
 
 
 class Keeper:
@@ -146,33 +133,36 @@ class Keeper:
         self._options = options
         self._warm = warm
         self._control = control
-        self._workers: dict[int, _Forked] = {}
+        self._workers: dict[int, Forked] = {}
+        self._links = CellLinks([item.name for item in warm.served])
         self._deaths: collections.deque[float] = collections.deque()
         self._status: ExitStatus | None = None
         self._begun = control is None
         self._announced = False
         self._next_fork = 0.0
-        self._liveness: Liveness[_Forked] = Liveness(options.watchdog)
+        self._liveness: Liveness[Forked] = Liveness(options.watchdog)
         self._look_at = 0.0
         self._selector = selectors.DefaultSelector()
         self._stop_numbers = stop_numbers
-        self._signals = SignalPipe(stop_numbers)
+        self._stopped: StoppedChildren[Forked] = StoppedChildren()
+        # Whatever a plugin has made of SIGCHLD.
+        self._signals = SignalPipe((signal.SIGCHLD, *stop_numbers))
 
     def run(self) -> int:
         """Keep the workers alive until a signal or the end of the supervisor, or until they die too often.
 
         Returns the :class:`ExitStatus`.
         """
-        expect_children()  # whatever a plugin has made of it
         self._selector.register(self._signals, selectors.EVENT_READ, self._signalled)
         if self._control is not None:
             self._selector.register(self._control, selectors.EVENT_READ, self._controlled)
         try:
             while self._status is None:
                 wait = self._fork_missing()
-                look = max(0.0, self._look_at - time.monotonic())
+                look = max(0.0, min(self._look_at, self._stopped.look_at or math.inf) - time.monotonic())
                 for key, _ in self._selector.select(look if wait is None else min(wait, look)):
                     key.data()
+                self._end_stopped()
                 self._look_after()
         finally:
             self._options.manager.tell("STOPPING=1")
@@ -194,25 +184,55 @@ class Keeper:
         self._options.manager.tell("WATCHDOG=1")
         _report(self._control, KeeperAlive())
 
+    def _end_stopped(self) -> None:
+        for worker in self._stopped.look(((it, it.pid) for it in self._workers.values()), time.monotonic()):
+            _log.error("a worker is stopped and is killed", process=worker.pid)
+            signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
+
     def _signalled(self) -> None:
-        if self._signals.take():
+        if self._signals.take().intersection(self._stop_numbers):
             self._status = ExitStatus.OK
 
     def _controlled(self) -> None:
         assert self._control is not None
         try:
-            if self._control.receive() is not None:
-                self._begun = True
+            received = self._control.receive_with_fd()
+            if received is not None:
+                self._ordered(*received)
         except EOFError:
             _log.warning("the supervisor is gone; the agent stops")
             self._status = ExitStatus.OK
         except MessageError as error:
             _log.error("a message of the supervisor is not understood", reason=str(error))
 
+    def _ordered(self, message: ToKeeper, fd: int | None) -> None:
+        if isinstance(message, ServeCell):
+            if fd is not None:
+                self._serve_cell(message, socket.socket(fileno=fd))
+            return
+        if fd is not None:
+            os.close(fd)
+        self._begun = True
+
+    def _serve_cell(self, message: ServeCell, link: socket.socket) -> None:
+        """Fork the worker of a cell once it has a link for each protocol."""
+        links = self._links.add(message.cell, message.protocol, link)
+        try:
+            if sum(worker.cell == message.cell for worker in self._workers.values()) >= MOST_FOR_A_CELL:
+                _log.error("a cell gets no further worker: it has too many that do not end", cell=message.cell)
+            elif links:
+                self._fork(links, message.cell)
+        except OSError as error:
+            # The cell sees the end of its links, and asks again.
+            _log.error("no worker can be forked for a cell", cell=message.cell, reason=error.strerror)
+        finally:
+            for ours in links:
+                ours.close()
+
     # Workers
 
-    def _active(self) -> list[_Forked]:
-        return [worker for worker in self._workers.values() if not worker.retired]
+    def _active(self) -> list[Forked]:
+        return [worker for worker in self._workers.values() if not worker.retired and worker.cell is None]
 
     def _fork_missing(self) -> float | None:
         """Fork the workers that are missing.  Return the seconds until it is time to try again, or None."""
@@ -227,15 +247,15 @@ class Keeper:
                 self._next_fork = time.monotonic() + FORK_PAUSE
         return None
 
-    def _fork(self) -> None:
-        """Fork one worker.  Raises OSError, and then there is none."""
+    def _fork(self, links: Sequence[socket.socket] = (), cell: int | None = None) -> None:
+        """Fork one worker; with the links of a cell it serves that one.  Raises OSError, and then there is none."""
         with contextlib.ExitStack() as undo:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             undo.callback(ours.close)
             with theirs:
-                pid = self._forked(ours, theirs)
-            undo.callback(_end, pid)
-            worker = _Forked(pid, open_pidfd(pid), ours)
+                pid = self._forked(ours, theirs, links)
+            undo.callback(end_at_once, pid)
+            worker = Forked(pid, open_pidfd(pid), ours, cell)
             undo.callback(os.close, worker.pidfd)
             self._selector.register(ours, selectors.EVENT_READ, lambda: self._worker_spoke(worker))
             undo.callback(self._selector.unregister, ours)
@@ -244,7 +264,7 @@ class Keeper:
         self._workers[pid] = worker
         self._liveness.heard(worker, time.monotonic())
 
-    def _forked(self, ours: socket.socket, theirs: socket.socket) -> int:
+    def _forked(self, ours: socket.socket, theirs: socket.socket, links: Sequence[socket.socket]) -> int:
         keeper = os.getpid()
         # A signal for the worker waits until its own handlers are in place.
         with self._signals.held():
@@ -252,10 +272,10 @@ class Keeper:
                 pid = os.fork()
             if not pid:
                 ours.close()
-                self._become_worker(theirs, keeper)
+                self._become_worker(theirs, keeper, links)
         return pid
 
-    def _worker_spoke(self, worker: _Forked) -> None:
+    def _worker_spoke(self, worker: Forked) -> None:
         said = b""
         # A worker that has died before it read what it was told resets the connection.
         with contextlib.suppress(ConnectionResetError):
@@ -268,11 +288,16 @@ class Keeper:
             self._joined(worker)
         elif said == RETIRES and not worker.retired:
             worker.retired = True
-            self._count_death()
+            if worker.cell is None:
+                self._count_death()
+            else:
+                let_go(worker)
         else:
             self._selector.unregister(worker.report)
 
-    def _joined(self, worker: _Forked) -> None:
+    def _joined(self, worker: Forked) -> None:
+        if worker.cell is not None:
+            return
         if not worker.joined:
             worker.joined = True
             _report(self._control, WorkerJoined(worker.pid))
@@ -283,13 +308,16 @@ class Keeper:
             _report(self._control, Serving(tuple(joined)))
         if len(joined) == self._options.processes:
             for retired in [item for item in self._workers.values() if item.retired]:
-                with contextlib.suppress(OSError):
-                    retired.report.send(REPLACED, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+                let_go(retired)
 
-    def _worker_died(self, worker: _Forked) -> None:
+    def _worker_died(self, worker: Forked) -> None:
         _, status = os.waitpid(worker.pid, 0)
         self._forget(worker)
         number = os.waitstatus_to_exitcode(status)
+        if worker.cell is not None:
+            tell = _log.info if number == ExitStatus.OK else _log.error
+            tell("a worker of a cell has ended", process=worker.pid, cell=worker.cell, status=number)
+            return
         _report(self._control, WorkerDied(worker.pid, number))
         if number == ExitStatus.REFUSED:
             self._fail(ExitStatus.REFUSED, "the dispatcher does not let the agent join; its log says why")
@@ -318,7 +346,7 @@ class Keeper:
         _report(self._control, Failed.because(message, status))
         self._status = status
 
-    def _forget(self, worker: _Forked) -> None:
+    def _forget(self, worker: Forked) -> None:
         del self._workers[worker.pid]
         self._liveness.forget(worker)
         self._selector.unregister(worker.pidfd)
@@ -337,12 +365,14 @@ class Keeper:
                 if not wait.select(max(0.0, deadline - time.monotonic())):
                     _log.error("a worker does not stop and is killed", process=worker.pid)
                     signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
-            os.waitpid(worker.pid, 0)
+                    # One in an uninterruptible wait ends when that is over, without us.
+                    wait.select(KILL_TIME)
+            os.waitpid(worker.pid, os.WNOHANG)
             self._forget(worker)
 
     # In the worker
 
-    def _become_worker(self, report: socket.socket, keeper: int) -> NoReturn:
+    def _become_worker(self, report: socket.socket, keeper: int, links: Sequence[socket.socket]) -> NoReturn:
         status = int(ExitStatus.FAILED)
         try:
             self._signals.leave()
@@ -350,12 +380,14 @@ class Keeper:
             set_title(f"hsframework agent {self._options.plugin}, worker")
             self._options.manager.leave()
             self._selector.close()
-            for worker in self._workers.values():
-                worker.report.close()
-                os.close(worker.pidfd)
+            for other in self._workers.values():
+                other.report.close()
+                os.close(other.pidfd)
+            self._links.close()
             if self._control is not None:
                 self._control.close()
-            status = Worker(self._options, self._warm, self._stop_numbers, self._liveness.interval).run(report)
+            worker = Worker(self._options, self._warm, self._stop_numbers, self._liveness.interval, links or None)
+            status = worker.run(report)
         except RequestRefused as error:
             _log.error("the dispatcher does not let the agent join", reason=str(error))
             status = int(ExitStatus.REFUSED)
@@ -363,15 +395,3 @@ class Keeper:
             _log.error("a worker failed", reason=exception_text(error), exc_info=error)
         finally:
             os._exit(status)
-
-
-def _end(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-
-
-def _status_of(error: HsframeworkError) -> ExitStatus:
-    if isinstance(error, RequiredPluginError):
-        # Not for good: on a busy machine the trial of an import may have taken too long.
-        return ExitStatus.REQUIRED
-    return ExitStatus.CONFIGURATION if isinstance(error, (ConfigurationError, PluginError)) else ExitStatus.FAILED

@@ -29,8 +29,9 @@ from hsframework.agent.conversation import Conversation, Lost
 from hsframework.agent.in_hand import RequestsInHand, Shared
 from hsframework.agent.pulling import Pulling
 from hsframework.agent.stranded import Stranded, StrandedRequests
-from hsframework.errors import RequestRefused, is_shortage
+from hsframework.errors import HsframeworkError, RequestRefused, is_shortage
 from hsframework.failures import Failure
+from hsframework.local.trusted import check_listener, trusted_users
 
 if TYPE_CHECKING:
     from hsframework.agent.handshake import Handshake
@@ -50,7 +51,8 @@ _log = structlog.get_logger("hsframework.agent")
 class Link:
     """The link of one protocol to the dispatcher.
 
-    ``in_hand``: its requests.  ``kernel_tls``: what this process can do with the kernel's TLS, for people.
+    ``in_hand``: its requests.  ``kernel_tls``: what this process can do with the kernel's TLS, for people.  ``given``:
+    the link to a cell, with which it ends; None: it connects to ``path``.
     """
 
     def __init__(
@@ -62,7 +64,10 @@ class Link:
         loop: asyncio.AbstractEventLoop,
         *,
         kernel_tls: str | None = None,
+        given: socket.socket | None = None,
     ) -> None:
+        self._given = given
+        self._serves_cell = given is not None
         self._served = served
         self._kernel_tls = kernel_tls
         self._retire = shared.retire
@@ -96,6 +101,8 @@ class Link:
                     await self._restore()
                 except (Lost, OSError) as error:
                     self._drop_connection()
+                    if self._serves_cell:
+                        return
                     self._complain(error)
                     # A shortage is the machine's, and no other process would have more.
                     if not is_shortage(error) and (reason := exhaustion(error)):
@@ -108,6 +115,8 @@ class Link:
                 if self._joined:
                     on_joined()
                 await self._lost.wait()
+                if self._serves_cell:
+                    return
         finally:
             self.close()
 
@@ -145,13 +154,7 @@ class Link:
         self.in_hand.close()
 
     async def _connect(self) -> None:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            sock.setblocking(False)
-            sock.connect(str(self._path))
-        except OSError:
-            sock.close()
-            raise
+        sock, self._given = self._given or self._connected_socket(), None
         self._lost.clear()
         handlers = {
             "ready": self._pulling.announced,
@@ -161,6 +164,20 @@ class Link:
             "trust": self.in_hand.trusts.received,
         }
         self._conversation.open(sock, handlers, self._closed)
+
+    def _connected_socket(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            sock.setblocking(False)
+            sock.connect(str(self._path))
+            check_listener(sock, self._path, trusted_users())
+        except HsframeworkError as error:
+            sock.close()
+            raise PermissionError(error.errno, str(error)) from None
+        except OSError:
+            sock.close()
+            raise
+        return sock
 
     def _complain(self, error: Exception) -> None:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -33,7 +33,8 @@ def run_agent(
     configuration's.  Raises ConfigurationError for a user that cannot be had; other errors are logged, and the status
     says which kind it is (:class:`~hsframework.agent.warmup.ExitStatus`).
     """
-    for table in unread_agents(configuration, plugin_names(), {}):
+    installed = plugin_names()
+    for table in unread_agents(configuration, installed, {}):
         _log.warning("nobody reads a table", table=table.name, reason=table.reason, mend=table.mend)
     settings = configuration.agents.get(name, AgentSettings())
     return keeper_main(
@@ -48,7 +49,7 @@ def run_agent(
             watchdog=configuration.timeouts.watchdog,
             manager=manager,
             agent=dataclasses.replace(settings, processes=processes or settings.processes),
-            user=agent_user(user or settings.user, name),
+            user=agent_user(user or settings.user, name, installed),
         )
     )
 

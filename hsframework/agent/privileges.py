@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import structlog
@@ -43,15 +43,16 @@ class AgentUser:
     gid: int
 
 
-def agent_user(configured: str | None, plugin: str) -> AgentUser | None:
+def agent_user(configured: str | None, plugin: str, installed: Collection[str] = ()) -> AgentUser | None:
     """Return the user for the agent of a plugin, None to keep the process's own, which is not root then.
 
-    ``configured``: a name or a number.  Raises ConfigurationError for one that does not exist, or cannot be taken.
+    ``configured``: a name or a number.  ``installed``: all plugins, none of which has the same number.  Raises
+    ConfigurationError for a user that does not exist, or cannot be taken.
     """
     if configured is None:
         if os.geteuid() != 0:
             return None
-        uid = default_uid(plugin)
+        uid = default_uid(plugin, installed)
         return AgentUser(str(uid), uid, uid)
     user = _look_up(configured)
     if os.geteuid() != 0:

@@ -28,8 +28,10 @@ from hsframework.agent.privileges import (
 from hsframework.agent.served import Served, check_no_overlap, prepare
 from hsframework.configuration.settings import AgentSettings, MemorySettings
 from hsframework.errors import PluginError
+from hsframework.local.trusted import trusted_users
 from hsframework.probes import describe
 from hsframework.process.capabilities import raise_fd_limit
+from hsframework.process.confinement import confine_keeper, prepare_confinement
 from hsframework.process.lock import lock_memory, prepare_protection
 from hsframework.process.service_manager import ServiceManager
 from hsframework.registry.plugins import PluginRegistry, load_plugins
@@ -101,6 +103,7 @@ def warm_up(options: KeeperOptions) -> Warm:
     """
     if options.user is None:
         _log.info("the agent runs as the user that started it", uid=os.geteuid())
+    trusted_users()  # a name is looked up now: later the filesystem may not be available
     prepare_protection(options.memory)
     drop_privileges(options.user)
     join_own_session_keyring()
@@ -112,6 +115,7 @@ def warm_up(options: KeeperOptions) -> Warm:
         registry, served = _load_and_prepare(options, unfit)
     kernel_tls = describe(supported_ciphers())
     _practise()
+    prepare_confinement()
     forbid_source_reading()
     drop_last_capability()
     if len(os.listdir("/proc/self/task")) > 1:
@@ -119,6 +123,7 @@ def warm_up(options: KeeperOptions) -> Warm:
     gc.collect()
     gc.freeze()
     lock_memory(options.memory, populate=True)
+    confine_keeper()
     return Warm(registry, served, kernel_tls)
 
 

@@ -7,12 +7,14 @@ import contextlib
 import gc
 import signal
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 from hsframework.agent.containment import exhaustion
 from hsframework.agent.host import AgentHost
 from hsframework.agent.warmup import ExitStatus, KeeperOptions, Warm
 from hsframework.local.pulse import Pulse
+from hsframework.process.confinement import confine_worker
 from hsframework.process.forks import forbid_programs
 from hsframework.process.lock import lock_memory
 
@@ -29,16 +31,23 @@ GC_THRESHOLD = 20_000
 class Worker:
     """Event loop of a worker.
 
-    ``stop_numbers``: signals that stop it.  ``interval``: seconds between two reports that its loop turns.
+    ``stop_numbers``: signals that stop it.  ``interval``: seconds between two reports that its loop turns.  ``links``:
+    links to a cell, one for each protocol, with which it ends; None: it connects to the dispatcher.
     """
 
     def __init__(
-        self, options: KeeperOptions, warm: Warm, stop_numbers: tuple[signal.Signals, ...], interval: float
+        self,
+        options: KeeperOptions,
+        warm: Warm,
+        stop_numbers: tuple[signal.Signals, ...],
+        interval: float,
+        links: Sequence[socket.socket] | None = None,
     ) -> None:
         self._options = options
         self._warm = warm
         self._stop_numbers = stop_numbers
         self._interval = interval
+        self._links = links
 
     def run(self, report: socket.socket) -> int:
         """Serve until a signal or the keeper's order; ``report``: the socket to the keeper.
@@ -49,6 +58,7 @@ class Worker:
         # Not asyncio.run: it would wait for plugins' tasks that swallow their cancellation.
         gc.set_threshold(GC_THRESHOLD)
         lock_memory(self._options.memory)
+        confine_worker(own_user=self._options.user is not None)
         loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         loop.run_until_complete(self._serve(report))
@@ -74,6 +84,7 @@ class Worker:
             on_joined=lambda: tell(JOINED),
             on_retired=lambda: tell(RETIRES),
             kernel_tls=self._warm.kernel_tls,
+            links=self._links,
         )
 
         def replaced() -> None:

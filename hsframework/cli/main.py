@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "agent": "start the agent of one plugin alone",
     "connect": "connect to a server and talk to it over a secure session",
     "listen": "serve clients over secure sessions",
+    "forward": "protect the connections of programs that cannot be changed",
     "groups": "list the groups that the running service serves, and by whom",
     "plugins": "list the installed plugins",
     "plugin": "make the package of a new plugin",

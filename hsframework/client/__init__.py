@@ -2,6 +2,7 @@
 
 from hsframework.client.aio import AsyncClient
 from hsframework.client.listener import AsyncNewcomer, AsyncUdpListener, Newcomer, UdpListener
+from hsframework.client.race import connect_udp_session
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import AsyncSession, BaseSession, Session
 from hsframework.client.sync import Client
@@ -19,4 +20,5 @@ __all__ = [
     "Session",
     "UdpListener",
     "connect_udp",
+    "connect_udp_session",
 ]

@@ -4,11 +4,14 @@
 * The socket stays the caller's.  Until the call returns, nobody else may read from it or write to it.
 * A call that is cancelled withdraws its request; the dispatcher shuts the socket down if a handshake was under way.
 * When the dispatcher closes the link, every pending call ends at once with ECONNRESET; the next call connects anew.
+* In a process that was forked a client makes a link of its own, on the event loop of its next call.
+* A session that is said to be in the kernel is looked for in the socket before the call returns.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import errno
 import os
 import socket
@@ -16,26 +19,32 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from hsframework.client.forks import renewed_in_children
+from hsframework.client.planted import check_planted
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.session import AsyncSession
+from hsframework.client.sockets import check_socket
 from hsframework.client.submits import Submits
 from hsframework.client.sync import CONNECT_TIMEOUT, GRACE, UNTIMED
 from hsframework.client.trusts import TrustFiles, travels_alone
 from hsframework.client.wire import (
+    User,
     cannot_send,
+    check_dispatcher,
+    client_closed,
     codec,
     connect_error,
+    dispatcher_path,
     encode_cancel,
     link_lost,
     open_socket,
     outcome,
     socket_closed,
 )
-from hsframework.errors import HandshakeError, HsframeworkError, MessageError
+from hsframework.errors import ClientError, ClientTimeout, MessageError
 from hsframework.interface import Trust
 from hsframework.local.channel import AsyncChannel
 from hsframework.local.deadlines import Deadlines
-from hsframework.local.places import consumer_socket
 from hsframework.netlink.messages import Message, sequence_numbers
 
 if TYPE_CHECKING:
@@ -48,8 +57,7 @@ _RETRY = 0.01
 class AsyncClient:
     """A client of the dispatcher on an event loop.
 
-    ``runtime_dir``: the dispatcher's runtime directory, or the path of its socket; None: the usual places.
-    ``registry``: the plugins that decode sessions; None: the installed ones, loaded when they are first needed.
+    ``runtime_dir``, ``registry``, ``dispatcher_user``: as for :class:`hsframework.client.Client`.
 
     ::
 
@@ -58,8 +66,15 @@ class AsyncClient:
             await session.stream().send(b"hello")
     """
 
-    def __init__(self, runtime_dir: Path | str | None = None, *, registry: Registry | None = None) -> None:
+    def __init__(
+        self,
+        runtime_dir: Path | str | None = None,
+        *,
+        registry: Registry | None = None,
+        dispatcher_user: User = None,
+    ) -> None:
         self._runtime_dir = runtime_dir
+        self._user = dispatcher_user
         self._registry = registry
         self._submits = Submits(registry)
         self._trusts = TrustFiles()
@@ -70,6 +85,7 @@ class AsyncClient:
         self._pending: dict[int, asyncio.Future[Message]] = {}
         self._numbers = sequence_numbers()
         self._guards: Deadlines[int] | None = None
+        renewed_in_children(self, AsyncClient._renew)
 
     async def __aenter__(self) -> AsyncClient:
         await self.connect()
@@ -83,7 +99,7 @@ class AsyncClient:
     @property
     def path(self) -> Path:
         """Path of the dispatcher's socket."""
-        return consumer_socket(self._runtime_dir)
+        return dispatcher_path(self._runtime_dir)
 
     @property
     def connected(self) -> bool:
@@ -96,13 +112,13 @@ class AsyncClient:
         return len(self._pending)
 
     async def connect(self) -> None:
-        """Connect to the dispatcher, unless connected.  Raises HsframeworkError."""
+        """Connect to the dispatcher, unless connected.  Raises ClientError."""
         if self._connecting is None:
             self._connecting = asyncio.Lock()
         async with self._connecting:
             if not self.connected:
                 self._trust_sent = b""
-                self._channel = AsyncChannel(await _connect(self.path), self._on_message, self._on_closed)
+                self._channel = AsyncChannel(await _connect(self.path, self._user), self._on_message, self._on_closed)
 
     def close(self) -> None:
         """Close the link at once.
@@ -114,15 +130,16 @@ class AsyncClient:
         if self._guards is not None:
             self._guards.close()
         self._trusts.close()
-        self._fail_pending(None)
+        self._fail_pending(client_closed())
 
     async def handshake(self, sock: socket.socket, options: HandshakeOptions) -> AsyncSession:
         """Run a handshake on a connected socket and return the session.
 
         Raises RequestRefused (no handshake was begun, the socket is as it was), HandshakeError (the handshake failed),
-        another HsframeworkError when the dispatcher cannot be reached or closes the link.  Each carries its errno.
+        ClientError when the dispatcher cannot be reached or closes the link.  Each carries its errno.
         """
         sequence = next(number for number in self._numbers if number not in self._pending)
+        check_socket(sock)
         data = self._submits.encode(options, sequence)
         if self._channel is None or self._channel.closed:
             await self.connect()
@@ -139,19 +156,32 @@ class AsyncClient:
             fd = sock.fileno()
             if fd < 0:
                 raise socket_closed()
-            if options.trust is not None and travels_alone(options.trust):
-                self._send_trust(options.trust, sequence)
-            self._channel.send_soon(data, fd)
+            try:
+                if options.trust is not None and travels_alone(options.trust):
+                    self._send_trust(options.trust, sequence)
+                self._channel.send_soon(data, fd)
+            except OSError as error:
+                raise cannot_send(error) from None
             message = await future
-        except OSError as error:  # of send_soon
-            raise cannot_send(error) from None
         except asyncio.CancelledError:
             self._withdraw(sequence, errno.ECANCELED)
             raise
         finally:
             guards.remove(sequence, ticket)
             self._pending.pop(sequence, None)
-        return AsyncSession(sock, options.role, outcome(message, options.group), self._registry)
+        values = outcome(message, options.group)
+        if values.get("in-kernel"):
+            check_planted(sock, options.group)
+        return AsyncSession(sock, options.role, values, self._registry)
+
+    def _renew(self) -> None:
+        """Leave the link to the process that was forked."""
+        channel, self._channel = self._channel, None
+        self._connecting = self._guards = None
+        self._pending = {}
+        self._trusts.renew()
+        if channel is not None:
+            channel.leave()
 
     def _send_trust(self, trust: Trust, sequence: int) -> None:
         """Send a large trust before the submit that names it, unless it is the last one that was sent."""
@@ -173,7 +203,7 @@ class AsyncClient:
         if future is not None and not future.done():
             self._withdraw(sequence, errno.ETIMEDOUT)
             future.set_exception(
-                HandshakeError("the dispatcher did not answer in time; is it hung?", errno=errno.ETIMEDOUT)
+                ClientTimeout("the dispatcher did not answer in time; is it hung?", errno=errno.ETIMEDOUT)
             )
 
     def _on_message(self, data: bytes, fd: int | None) -> None:
@@ -195,33 +225,34 @@ class AsyncClient:
             future.set_result(message)
 
     def _on_closed(self, error: Exception | None) -> None:
-        self._fail_pending(error)
+        self._fail_pending(link_lost(error))
 
-    def _fail_pending(self, error: Exception | None) -> None:
+    def _fail_pending(self, error: ClientError) -> None:
         for future in self._pending.values():
             if not future.done():
-                future.set_exception(link_lost(error))
+                future.set_exception(copy.copy(error))
 
 
-async def _connect(path: Path) -> socket.socket:
+async def _connect(path: Path, user: User) -> socket.socket:
     loop = asyncio.get_running_loop()
     end = loop.time() + CONNECT_TIMEOUT
-    sock = open_socket(path)
+    sock = open_socket(path, user)
     sock.setblocking(False)
     try:
         while True:
             try:
                 sock.connect(str(path))
-                return sock
+                break
             except BlockingIOError:
                 if loop.time() >= end:
-                    raise HsframeworkError(
+                    raise ClientError(
                         f"{path}: the dispatcher takes no connections; is it hung?", errno=errno.ETIMEDOUT
                     ) from None
                 await asyncio.sleep(_RETRY)
-    except OSError as error:
-        sock.close()
-        raise connect_error(path, error) from None
+            except OSError as error:
+                raise connect_error(path, error) from None
+        check_dispatcher(sock, path, user)
+        return sock
     except BaseException:
         sock.close()
         raise

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsframework.client.wire import codec, connect_error, link_lost, open_socket
-from hsframework.errors import HsframeworkError, MessageError, RequestRefused
+from hsframework.client.wire import codec, connect, connect_error, dispatcher_path, link_lost, open_socket
+from hsframework.errors import ClientError, ClientRequestRefused, MessageError
 from hsframework.local.packets import MAX_PACKET, messages_of, send_packet
-from hsframework.local.places import consumer_socket
 from hsframework.netlink.messages import NLM_F_ACK, Message
 
 TIMEOUT = 5.0
@@ -63,7 +62,7 @@ def served_groups(runtime_dir: Path | str | None = None) -> list[ServedGroup]:
     """Return the groups that a dispatcher serves, by name.
 
     ``runtime_dir``: as for :class:`~hsframework.client.Client`.  Raises RequestRefused (EACCES: not for this user), and
-    another HsframeworkError when the dispatcher cannot be reached.
+    ClientError when the dispatcher cannot be reached.
     """
     return [_group(message) for message in _ask("groups", runtime_dir)]
 
@@ -79,18 +78,18 @@ def service_status(runtime_dir: Path | str | None = None) -> dict[str, Any]:
 
 
 def _ask(operation: str, runtime_dir: Path | str | None) -> list[Message]:
-    path = consumer_socket(runtime_dir)
+    path = dispatcher_path(runtime_dir)
     with open_socket(path) as sock:
+        sock.settimeout(TIMEOUT)
+        connect(sock, path)
         try:
-            sock.settimeout(TIMEOUT)
-            sock.connect(str(path))
             send_packet(sock, codec().encode(operation, {}, sequence=_SEQUENCE, flags=NLM_F_ACK))
         except OSError as error:
             raise connect_error(path, error) from None
         found = []
         for message in _answers(sock):
             if message.error:
-                raise RequestRefused(message.values.get("message", "it is not told"), errno=message.error)
+                raise ClientRequestRefused(message.values.get("message", "it is not told"), errno=message.error)
             if message.error == 0:
                 break
             found.append(message)
@@ -103,12 +102,15 @@ def _answers(sock: socket.socket) -> Iterator[Message]:
         sock.settimeout(max(0.001, end - time.monotonic()))
         try:
             data = sock.recv(MAX_PACKET + 1)
-            if not data:
-                raise link_lost(None)
-            messages = [codec().decode(message) for message in messages_of(data)]
         except TimeoutError:
-            raise HsframeworkError("the dispatcher does not answer; is it hung?", errno=errno.ETIMEDOUT) from None
-        except (OSError, MessageError) as error:
+            raise ClientError("the dispatcher does not answer; is it hung?", errno=errno.ETIMEDOUT) from None
+        except OSError as error:
+            raise link_lost(error) from None
+        if not data:
+            raise link_lost(None)
+        try:
+            messages = [codec().decode(message) for message in messages_of(data)]
+        except MessageError as error:
             raise link_lost(error) from None
         yield from messages
 

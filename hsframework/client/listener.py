@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from hsframework.client.newcomers import Newcomers, TakenNewcomer
 from hsframework.client.udp import Port
-from hsframework.errors import ConfigurationError, HsframeworkError, PluginError
+from hsframework.errors import ClientError, ConfigurationError, PluginError
 from hsframework.interface import AddressValidation, Gate
 
 if TYPE_CHECKING:
@@ -103,19 +103,21 @@ class BaseListener:
     """A UDP port on which the clients of one datagram protocol are accepted.
 
     ``host``: ``"::"`` for every address (of IPv4 too, unless the system separates the two), ``"0.0.0.0"`` for every
-    IPv4 address.  ``port``: 0 for a free one.  ``protocol``: name of the protocol.  ``validation``: when newcomers must
-    prove their address first (QUIC: Retry, RFC 9000 section 8.1.2).  ``max_half_open``: newcomers whose handshake has
-    not ended; beyond it new ones get no answer.
+    IPv4 address.  ``port``: 0 for a free one.  ``sock``: in place of both, a UDP socket that is bound and not connected
+    (activation, or a predecessor's at a reload); it is the listener's from then on.  ``protocol``: name of the
+    protocol.  ``validation``: when newcomers must prove their address first (QUIC: Retry, RFC 9000 section 8.1.2).
+    ``max_half_open``: newcomers whose handshake has not ended; beyond it new ones get no answer.
 
     Raises PluginError for a protocol that is not installed here, ConfigurationError for a protocol that does not use
-    datagrams, HsframeworkError for an address or port that cannot be bound.
+    datagrams, ClientError for an address or port that cannot be bound.
     """
 
     def __init__(
         self,
-        host: str,
-        port: int,
+        host: str = "",
+        port: int = 0,
         *,
+        sock: socket.socket | None = None,
         protocol: str = "quic",
         validation: AddressValidation = AddressValidation.UNDER_LOAD,
         max_half_open: int = MAX_HALF_OPEN,
@@ -124,7 +126,7 @@ class BaseListener:
         if max_half_open < 1:
             raise ConfigurationError(f"max_half_open is {max_half_open}: let at least one client in")
         gate = _gate(protocol, validation, registry)
-        self._port = Port(host, port)
+        self._port = Port(host, port, sock)
         self._newcomers = Newcomers(self._port, gate, max_half_open)
 
     @property
@@ -140,7 +142,7 @@ class BaseListener:
 class UdpListener(BaseListener):
     """A blocking listener.  Several threads may call ``accept`` at once."""
 
-    def __init__(self, host: str, port: int, **options: Any) -> None:
+    def __init__(self, host: str = "", port: int = 0, **options: Any) -> None:
         super().__init__(host, port, **options)
         self._lock = threading.Lock()
         self._closed = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -148,7 +150,7 @@ class UdpListener(BaseListener):
     def accept(self, timeout: float | None = None) -> Newcomer:
         """Wait for the next newcomer and return it.
 
-        ``timeout``: seconds; None: without limit.  Raises TimeoutError, and HsframeworkError (EBADF) once the listener
+        ``timeout``: seconds; None: without limit.  Raises TimeoutError, and ClientError (EBADF) once the listener
         is closed.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -158,7 +160,7 @@ class UdpListener(BaseListener):
         try:
             while True:
                 if self._closed < 0:
-                    raise HsframeworkError("the listener is closed", errno=errno.EBADF)
+                    raise ClientError("the listener is closed", errno=errno.EBADF)
                 taken = self._newcomers.take(time.monotonic())
                 if taken is not None:
                     return Newcomer(taken)
@@ -171,7 +173,7 @@ class UdpListener(BaseListener):
                 if not ready:
                     raise TimeoutError("timed out")
                 if any(fd == self._closed for fd, _ in ready):
-                    raise HsframeworkError("the listener is closed", errno=errno.EBADF)
+                    raise ClientError("the listener is closed", errno=errno.EBADF)
         finally:
             self._lock.release()
 
@@ -194,7 +196,7 @@ class UdpListener(BaseListener):
 class AsyncUdpListener(BaseListener):
     """A listener for asyncio.  Create it while the event loop runs."""
 
-    def __init__(self, host: str, port: int, **options: Any) -> None:
+    def __init__(self, host: str = "", port: int = 0, **options: Any) -> None:
         super().__init__(host, port, **options)
         self._loop = asyncio.get_running_loop()
         self._accepting: set[asyncio.Future[None]] = set()
@@ -202,10 +204,10 @@ class AsyncUdpListener(BaseListener):
         self._loop.add_reader(self._port.fileno(), self._on_readable)
 
     async def accept(self) -> AsyncNewcomer:
-        """Wait for the next newcomer and return it.  Raises HsframeworkError (EBADF) once the listener is closed."""
+        """Wait for the next newcomer and return it.  Raises ClientError (EBADF) once the listener is closed."""
         while True:
             if not self._open:
-                raise HsframeworkError("the listener is closed", errno=errno.EBADF)
+                raise ClientError("the listener is closed", errno=errno.EBADF)
             taken = self._newcomers.take(self._loop.time())
             if taken is not None:
                 taken.socket.setblocking(False)

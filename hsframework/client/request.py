@@ -99,6 +99,9 @@ class HandshakeOptions:
         if isinstance(alpn, str):  # its letters would be taken for protocols
             raise _wrong(f"alpn is {self.alpn!r}: give a tuple, ({alpn!r},)")
         for item in self.alpn:
+            given: object = item
+            if not isinstance(given, str):
+                raise _wrong(f"the ALPN protocol {given!r} is not a text: give 'h2', and not b'h2'")
             if not 1 <= len(item.encode(errors="surrogateescape")) <= 255:
                 raise _wrong(f"the ALPN protocol {item!r} must have 1 to 255 bytes (RFC 7301)")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hsframework.client.request import HandshakeOptions
 from hsframework.client.wire import codec
-from hsframework.errors import ConfigurationError, MessageError, PluginError, RequestRefused
+from hsframework.errors import ClientRequestRefused, ConfigurationError, MessageError, PluginError
 from hsframework.local.packets import MAX_PACKET
 from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.messages import with_sequence
@@ -29,9 +29,9 @@ def encode_submit(options: HandshakeOptions, registry: Registry | None) -> bytes
     try:
         data = codec().encode("submit", options.submit_values(attributes))
     except MessageError as error:
-        raise RequestRefused(f"the request cannot be sent: {error}", errno=errno.EMSGSIZE) from None
+        raise ClientRequestRefused(f"the request cannot be sent: {error}", errno=errno.EMSGSIZE) from None
     if len(data) > MAX_PACKET:
-        raise RequestRefused(
+        raise ClientRequestRefused(
             f"the request has {len(data)} bytes and {MAX_PACKET} fit into one: bring fewer certificates and keys, or "
             "name a profile that has them",
             errno=errno.EMSGSIZE,

@@ -62,6 +62,10 @@ class TrustFiles:
                     os.close(self._files.popitem(last=False)[1].fd)
             return found._replace(fd=os.dup(found.fd))
 
+    def renew(self) -> None:
+        """Make a lock of its own, in a process that was forked: another thread may have held the old one."""
+        self._lock = threading.Lock()
+
     def close(self) -> None:
         """Close every file."""
         with self._lock:

@@ -9,7 +9,7 @@ against misdelivery:
   chooses the listening socket.  So a newcomer's socket receives nothing before it is connected.
 * The program has no effect if the kernel refuses it, or if the newcomer's socket must be bound to one address because
   the route back would begin at another, while the listening socket is bound to all.  Then datagrams of any sender can
-  reach either socket.  So :mod:`.newcomers` sorts the queues of both.
+  reach either socket.  So :mod:`.newcomers` sorts the queues of both.  The same holds beside a predecessor's sockets.
 * Linux 6.18 takes a socket out of its group when it connects, and lets the next one join the group of the socket bound
   last, which has no program: from the second newcomer on, that next socket receives the datagrams of all senders until
   it is connected.  So its receive buffer is as large as the listening one's until it is sorted (:meth:`Port.settle`).
@@ -26,7 +26,8 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from hsframework.errors import HsframeworkError
+from hsframework.client.ports import is_listened_at
+from hsframework.errors import ClientError
 
 MAX_DATAGRAM = 65535
 """Bytes; no UDP datagram is longer."""
@@ -71,34 +72,54 @@ def format_endpoint(address: Any) -> str:
 
 
 def connect_udp(host: str, port: int) -> socket.socket:
-    """Return a UDP socket connected to the first of the host's addresses that has a route.  Raises HsframeworkError.
+    """Return a UDP socket connected to the first of the host's addresses that has a route.  Raises ClientError.
 
-    Nothing is sent: the handshake shows whether a server answers.
+    Nothing is sent: the handshake shows whether a server answers.  :mod:`.race` tries all of the addresses.
     """
+    problem: ClientError | None = None
+    for found in find_udp(host, port):
+        try:
+            return connected_udp(found)
+        except ClientError as error:
+            problem = error
+    raise problem or ClientError(f"{host!r} has no address", errno=errno.EHOSTUNREACH)
+
+
+def find_udp(host: str, port: int) -> list[Any]:
+    """Return getaddrinfo's answers for a host.  Raises ClientError."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        return socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
     except (socket.gaierror, UnicodeError) as error:
         reason = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
-        raise HsframeworkError(f"the address of {host!r} cannot be found: {reason}", errno=errno.EHOSTUNREACH) from None
-    problem = OSError(errno.EHOSTUNREACH, "no address")
-    for family, kind, protocol, _, address in found:
-        sock = socket.socket(family, kind, protocol)
-        try:
-            _never_fragment(sock)
-            sock.connect(address)
-            return sock
-        except OSError as error:
-            sock.close()
-            problem = error
-    raise HsframeworkError(
-        f"cannot connect to {host} port {port}: {problem.strerror or problem}", errno=problem.errno or errno.EIO
-    )
+        raise ClientError(f"the address of {host!r} cannot be found: {reason}", errno=errno.EHOSTUNREACH) from None
+
+
+def connected_udp(found: Any) -> socket.socket:
+    """Return a UDP socket connected to one of getaddrinfo's answers.  Raises ClientError."""
+    family, kind, protocol, _, address = found
+    sock = socket.socket(family, kind, protocol)
+    try:
+        _never_fragment(sock)
+        sock.connect(address)
+        return sock
+    except OSError as error:
+        sock.close()
+        raise ClientError(
+            f"cannot connect to {format_endpoint(address)}: {error.strerror or error}", errno=error.errno or errno.EIO
+        ) from None
 
 
 class Port:
-    """A listening UDP socket; no call waits.  Raises HsframeworkError if the address cannot be bound."""
+    """A listening UDP socket; no call waits.  Raises ClientError if the address cannot be bound.
 
-    def __init__(self, host: str, port: int) -> None:
+    ``sock``: one that is bound already, of a service manager or of a predecessor; it is the port's from then on.
+    """
+
+    def __init__(self, host: str, port: int, sock: socket.socket | None = None) -> None:
+        if sock is not None:
+            self._socket = sock
+            self._adopt()
+            return
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(
                 host or None, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
@@ -113,17 +134,55 @@ class Port:
             raise _cannot_listen(host, port, error) from None
         self.address = self._socket.getsockname()
 
+    def _adopt(self) -> None:
+        sock = self._socket
+        if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_DGRAM:
+            raise ClientError("this is no UDP socket; pass one that is bound and not connected", errno=errno.EINVAL)
+        self.address = sock.getsockname()
+        if not self.address[1]:
+            raise ClientError("the socket is not bound to a port; bind it first", errno=errno.EINVAL)
+        try:
+            sock.setblocking(False)
+            _never_fragment(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            _always_choose_first(sock)
+            self._receive_all(sock)
+            with socket.socket(sock.family, socket.SOCK_DGRAM) as newcomer:
+                newcomer.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                if sock.family == socket.AF_INET6:
+                    only = sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+                    newcomer.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+                newcomer.bind(self.address)
+        except OSError as error:
+            raise ClientError(
+                f"the socket at {format_endpoint(self.address)} cannot be shared with its clients' sockets: "
+                f"{error.strerror}; it must have been made by this process's own user",
+                errno=error.errno or errno.EIO,
+            ) from None
+
     def _set_up(self, address: Any) -> None:
         sock = self._socket
         sock.setblocking(False)
         _never_fragment(sock)
-        # Refuse a port in use: with SO_REUSEPORT alone two listeners of one user would share their clients.
+        # Refuse a port that is listened at: with SO_REUSEPORT alone two listeners of one user would share clients.
+        # A predecessor's connections may go on there.  Beside them there is no program: it would choose one of theirs.
+        alone = True
         with socket.socket(sock.family, socket.SOCK_DGRAM) as probe:
-            probe.bind(address)
-            address = probe.getsockname()
+            try:
+                probe.bind(address)
+                address = probe.getsockname()
+            except OSError:
+                if is_listened_at(sock.family, address):
+                    raise
+                alone = False
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        _always_choose_first(sock)
+        if alone:
+            _always_choose_first(sock)
         sock.bind(address)
+        self._receive_all(sock)
+
+    def _receive_all(self, sock: socket.socket) -> None:
+        """Make room for the first datagrams of all clients, and ask for the address that each is sent to."""
         self._usual_buffer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         if sock.family == socket.AF_INET6:
@@ -254,9 +313,7 @@ def _place(level: int, kind: int, value: bytes) -> tuple[str, int] | None:
     return None
 
 
-def _cannot_listen(host: str, port: int, error: OSError | UnicodeError) -> HsframeworkError:
+def _cannot_listen(host: str, port: int, error: OSError | UnicodeError) -> ClientError:
     number = error.errno if isinstance(error, OSError) and 0 < (error.errno or 0) < 4096 else errno.EADDRNOTAVAIL
     reason = getattr(error, "strerror", None) or str(error)
-    return HsframeworkError(
-        f"cannot listen on {host} port {port}: {reason}; choose another address or port", errno=number
-    )
+    return ClientError(f"cannot listen on {host} port {port}: {reason}; choose another address or port", errno=number)

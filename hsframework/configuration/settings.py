@@ -66,22 +66,29 @@ class Limits:
     """Groups that are served at once: each has an equal share of the dispatcher's file descriptors, whatever others
     need.  An agent that would open one more is refused."""
     per_source: int = 4096
-    """Pending requests of one source in one group; fewer where the limit of open files does not allow as many for each
-    source in each group."""
+    """Pending requests of one source in one group, an eighth of them for root and the service's user alone; fewer where
+    the limit of open files does not allow as many for each source in each group."""
     per_consumer: int = 1024
     """Pending requests of one user in one group, or of one kernel source in one group."""
     per_address: int = 1024
-    """Pending requests with one remote address, without its port, in one group and of one source."""
+    """Pending requests of one user with one remote network, without its port, in one group and of one source."""
+    ipv4_prefix: int = 32
+    """Bits of an IPv4 address that make its network for ``per-address``."""
+    ipv6_prefix: int = 64
+    """Bits of an IPv6 address that make its network for ``per-address``: a host may have a whole /64 to itself."""
     connections: int = 1024
-    """Open connections on each of the two local sockets; users whom no rule names get half of them at most."""
+    """Open connections on each of the two local sockets.  An eighth is for root and the dispatcher's own user.  A user
+    gets another one while fewer are his than are free; all whom no rule names count as one user."""
     connections_per_user: int = 512
-    """Open connections of one user on each of the two local sockets."""
+    """Open connections of one user on each of the two local sockets, but for root and the dispatcher's own user."""
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)
             if value is not None and value < 1:
                 raise ConfigurationError(f"{item.name.replace('_', '-')} must be at least 1")
+        if self.ipv4_prefix > 32 or self.ipv6_prefix > 128:
+            raise ConfigurationError("ipv4-prefix is at most 32, and ipv6-prefix at most 128")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +185,8 @@ class AgentSettings:
     user: str | None = None
     """User of the agent, name or number; unset: the plugin's default user if root starts the service."""
     groups: tuple[str, ...] | None = None
-    """Groups that it may join; unset: all but the kernel's (``kernel.plugins``) and those named as other plugins."""
+    """Groups that it may join; unset: the kernel's, if ``kernel.plugins`` has the plugin, and those that bear
+    its name (``NAME``, ``NAME-…``)."""
     memory_limit: int = 2048
     """Private memory of each process in MiB; a plugin that needs more fails, and its process is replaced."""
     start_timeout: float = 60.0

@@ -16,10 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hsframework.configuration.runtime_dir import DEFAULT_PATH
 from hsframework.configuration.settings import NO_KEY, Configuration, suggestion
 from hsframework.errors import ConfigurationError
-
-DEFAULT_PATH = Path("/etc/hsframework/hsframework.toml")
 
 T = TypeVar("T")
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable, Mapping
 
 import structlog
 
-from hsframework.dispatcher.policy import Policy
+from hsframework.dispatcher.connections import Listener
+from hsframework.dispatcher.policy import Policy, peer_credentials
 from hsframework.errors import MessageError
 from hsframework.local.channel import AsyncChannel
 from hsframework.local.control import (
     DISPATCHER_TO_SUPERVISOR,
     SUPERVISOR_TO_DISPATCHER,
+    CellCounted,
     FromDispatcher,
+    Introduction,
     Known,
     Ready,
 )
@@ -26,12 +30,25 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 
 class ControlChannel:
-    """The dispatcher's end of the control messages with the supervisor.  Making it sends Ready."""
+    """The dispatcher's end of the control messages with the supervisor.  Making it sends Ready.
+
+    ``doors``: by name of the local socket, the one that serves its connections.  ``count``: takes what is counted in
+    cells.
+    """
 
     def __init__(
-        self, sock: socket.socket, policy: Policy, stop: asyncio.Event, *, loop: asyncio.AbstractEventLoop
+        self,
+        sock: socket.socket,
+        policy: Policy,
+        doors: Mapping[str, Listener],
+        count: Callable[[CellCounted], object],
+        stop: asyncio.Event,
+        *,
+        loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._policy = policy
+        self._doors = doors
+        self._count = count
         self._channel = AsyncChannel(sock, self._packet, lambda _: stop.set(), loop=loop)
         self.send(Ready())
 
@@ -44,13 +61,24 @@ class ControlChannel:
         self._channel.close()
 
     def _packet(self, data: bytes, fd: int | None) -> None:
-        if fd is not None:
-            os.close(fd)
         try:
-            agent = SUPERVISOR_TO_DISPATCHER.decode(data)
+            message = SUPERVISOR_TO_DISPATCHER.decode(data)
+            if isinstance(message, Introduction):
+                if fd is None or message.listener not in self._doors:
+                    raise MessageError("introduction: without a connection, or to no local socket")
+                handed, fd = fd, None
+                sock = socket.socket(fileno=handed)
+                self._doors[message.listener].adopt(sock, peer_credentials(sock))
+                return
+            if isinstance(message, CellCounted):
+                self._count(message)
+                return
         except MessageError as error:
             _log.error("a message of the supervisor is not understood", reason=str(error))
             return
-        if agent.uid is not None:
-            self._policy.allow_join(agent.uid, agent.groups)
-        self.send(Known(agent.name))
+        finally:
+            if fd is not None:
+                os.close(fd)
+        if message.uid is not None:
+            self._policy.allow_join(message.name, message.uid, message.groups)
+        self.send(Known(message.name))

@@ -2,13 +2,16 @@
 
 It holds for agents that a supervisor has started, and for those that run as their plugin's user.
 
-A keeper runs its plugin's code, so the groups that it names are a wish.  What decides is what an administrator wrote or
-installed:
+A keeper runs its plugin's code, so the groups that it names are a wish.  The registry of groups is made of what an
+administrator wrote or installed, and the first row that fits decides:
 
 * ``[agents.NAME] groups``, where it is set: these and no others;
-* else the kernel's own groups (``tlshd`` and whatever the running kernel names) for the plugins in ``[kernel] plugins``
-  alone, those of ``[kernel.raw] protocols`` for these and for the plugin of that name, none that bears the name of
-  another installed plugin, and any other.
+* the kernel's own groups (``tlshd`` and whatever the running kernel names) are those of the plugins in ``[kernel]
+  plugins``, and those of ``[kernel.raw] protocols`` are of these and of the plugin of that name;
+* the group of the plugin's own name is its own;
+* a group in ``[agents.OTHER] groups`` is the other plugin's;
+* any other is that of the plugin with whose name it begins (``NAME-…``), of several the one with the longest name; a
+  group that bears no plugin's name belongs to none.
 
 An agent that root or the dispatcher's own user runs is bound by neither: nobody could hold it to that.
 """
@@ -57,6 +60,18 @@ def _problem(
     if form == GENERIC or (form == RAW and group != plugin):
         named = plugin in configuration.kernel.plugins
         return None if named else f"it is the kernel's; add {plugin!r} to kernel.plugins"
-    if group != plugin and group in installed:
-        return f"it bears the name of another plugin; set agents.{plugin}.groups"
-    return None
+    if group == plugin:
+        return None
+    others = [name for name, other in configuration.agents.items() if name != plugin and group in (other.groups or ())]
+    if others:
+        return f"the configuration gives it to {others[0]!r}; set agents.{plugin}.groups"
+    owner = _owner(group, {plugin, *installed})
+    if owner == plugin:
+        return None
+    whose = "it bears no plugin's name" if owner is None else "it bears the name of another plugin"
+    return f"{whose}; set agents.{plugin}.groups"
+
+
+def _owner(group: str, plugins: Iterable[str]) -> str | None:
+    """Return the plugin whose name a group bears."""
+    return max((name for name in plugins if group == name or group.startswith(f"{name}-")), key=len, default=None)

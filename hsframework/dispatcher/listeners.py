@@ -15,8 +15,9 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from hsframework.errors import ConfigurationError
+from hsframework.errors import ConfigurationError, HsframeworkError
 from hsframework.local.places import AGENT_SOCKET, CONSUMER_SOCKET
+from hsframework.local.trusted import check_path
 from hsframework.process.kept import Kept
 
 NAMES = {"consumer": CONSUMER_SOCKET, "agent": AGENT_SOCKET}
@@ -90,6 +91,10 @@ def _check_owner(runtime_dir: Path) -> None:
         raise ConfigurationError(
             f"{runtime_dir}: must belong to root or to this user and be writable by its owner alone"
         )
+    try:
+        check_path(runtime_dir, frozenset({0, os.geteuid()}))
+    except HsframeworkError as error:
+        raise ConfigurationError(f"{error}; or choose another folder with --runtime-dir") from None
 
 
 def _remove_stale(path: Path) -> None:

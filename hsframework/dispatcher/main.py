@@ -12,13 +12,16 @@ import socket
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 import structlog
 
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.agents import AgentServer
+from hsframework.dispatcher.connections import Listener
 from hsframework.dispatcher.control import ControlChannel
+from hsframework.dispatcher.exposition import Exposition
 from hsframework.dispatcher.grants import KnownAgents
 from hsframework.dispatcher.keys.trusts import TrustFiles
 from hsframework.dispatcher.keys.vault import Vault
@@ -32,6 +35,7 @@ from hsframework.dispatcher.requests.limits import within_fds
 from hsframework.dispatcher.sources.consumers import LocalSource
 from hsframework.dispatcher.sources.kernel import KernelSources
 from hsframework.dispatcher.status import Status
+from hsframework.dispatcher.tally import count_cell
 from hsframework.local.control import DispatcherAlive, Served
 from hsframework.local.liveness import SHARE
 from hsframework.local.pulse import Pulse
@@ -50,7 +54,7 @@ from hsframework.process.service_manager import ServiceManager
 from hsframework.process.signals import stop_signals
 from hsframework.process.snapshot import freeze, thaw
 from hsframework.process.title import set_title
-from hsframework.telemetry.metrics import Endpoint
+from hsframework.telemetry.metrics import exposition
 from hsframework.tls.kernel import supported_ciphers
 
 VAULT = "vault"
@@ -69,7 +73,8 @@ _log = structlog.get_logger("hsframework.dispatcher")
 class Surroundings:
     """Starter of the dispatcher, and its legacy.
 
-    ``listeners``: sockets named ``consumer`` and ``agent`` that were opened before; None: open them.  ``kept``:
+    ``listeners``: sockets named ``consumer`` and ``agent`` that were opened before, none of them where another process
+    accepts the connections; None: open them.  ``kept``:
     descriptors that outlive this process.  ``manager``: the service manager that started it.  ``control``: its end of a
     socket to the supervisor that forked it, see :mod:`hsframework.local.control`.  ``agent_uids``: by group, further
     user ids that may join it.  ``expected_groups``: groups whose agents are being started.  ``plugins``: names of the
@@ -100,13 +105,15 @@ def run(configuration: Configuration, surroundings: Surroundings) -> int:
         tell("no session can be handed to the kernel", reason=kernel_tls.reason, certain=isinstance(kernel_tls, No))
     prepare_protection(configuration.memory)
     configuration = within_fd_limit(configuration)
+    listen = configuration.metrics.listen
+    metrics = Exposition(listen) if listen else None  # before there is anything that it could inherit
     given, kept = surroundings.listeners, surroundings.kept
     sockets = dict(given) if given is not None else open_listeners(configuration.runtime_dir, kept)
     try:
         vault = _vault(configuration, kept)
         known = KnownAgents(configuration, surroundings.joining)
         policy = Policy(configuration, agent_uids=surroundings.agent_uids, plugin_agents=known)
-        return asyncio.run(_serve(configuration, sockets, vault, policy, surroundings, kernel_tls))
+        return asyncio.run(_serve(configuration, sockets, vault, policy, surroundings, kernel_tls, metrics))
     finally:
         close_listeners(sockets)
 
@@ -128,6 +135,7 @@ async def _serve(
     policy: Policy,
     surroundings: Surroundings,
     kernel_tls: Probe[frozenset[int]],
+    metrics: Exposition | None,
 ) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -137,19 +145,19 @@ async def _serve(
     dispatcher = Dispatcher(configuration, expected_groups=surroundings.expected_groups)
     _observe(dispatcher, vault)
     dispatcher.offload = OffloadLookup()
-    listen = configuration.metrics.listen
-    metrics = Endpoint(dispatcher.metrics, listen, loop) if listen else None
+    text = None if metrics is None else exposition(dispatcher.metrics)  # what it imports is imported now
     trusts = TrustFiles()
-    agents = AgentServer(dispatcher, policy, trusts, sockets["agent"], configuration.limits, loop=loop)
+    agents = AgentServer(dispatcher, policy, trusts, sockets.get("agent"), configuration.limits, loop=loop)
     kernel = KernelSources(dispatcher, vault, configuration, loop=loop, kept=surroundings.kept)
     serves_kernel = bool(dispatcher.sources)
-    local = LocalSource(dispatcher, policy, vault, sockets["consumer"], configuration, loop=loop)
+    local = LocalSource(dispatcher, policy, vault, sockets.get("consumer"), configuration, loop=loop)
     _settle(configuration, loop, ahead=serves_kernel and configuration.kernel.real_time)
-    if metrics is not None:
-        metrics.start()
+    if metrics is not None and text is not None:
+        await metrics.start(text)
     surroundings.kept.drop_rest()
     required = required_groups(configuration, serves_kernel=serves_kernel, plugins=surroundings.plugins)
-    reports = Reports(surroundings, dispatcher, policy, required, kernel_tls, stop, loop=loop)
+    doors = {"agent": agents.listener, "consumer": local.listener}
+    reports = Reports(surroundings, dispatcher, policy, doors, required, kernel_tls, stop, loop=loop)
     status = Status(
         vault,
         agents,
@@ -234,6 +242,7 @@ class Reports:
         surroundings: Surroundings,
         dispatcher: Dispatcher,
         policy: Policy,
+        doors: Mapping[str, Listener],
         required: Required,
         kernel_tls: Probe[frozenset[int]],
         stop: asyncio.Event,
@@ -242,7 +251,11 @@ class Reports:
     ) -> None:
         self._manager = surroundings.manager or ServiceManager({})
         control = surroundings.control
-        self._supervisor = None if control is None else ControlChannel(control, policy, stop, loop=loop)
+        self._supervisor = (
+            None
+            if control is None
+            else ControlChannel(control, policy, doors, partial(count_cell, dispatcher), stop, loop=loop)
+        )
         self._readiness = Readiness(dispatcher, required, kernel_tls, self._ready, self._status)
         limit = min(dispatcher.configuration.timeouts.watchdog, self._manager.watchdog or math.inf)
         self._pulse = Pulse(loop, limit / SHARE, self._beat)

@@ -15,10 +15,8 @@ from hsframework.dispatcher.namespaces import netlink_beside
 from hsframework.errors import HsframeworkError
 from hsframework.netlink.psp import sends_protected
 from hsframework.netlink.socket import NETLINK_GENERIC, RequestSocket
-from hsframework.tls import kernel as kernel_tls
-
-IPPROTO_QUIC = 261
-SOL_QUIC, CONNECTION_ID = 288, 4
+from hsframework.tls import kernel as kernel_tls, kernel_quic
+from hsframework.tls.kernel_quic import IPPROTO_QUIC
 
 Check = Callable[[Custody], bool]
 
@@ -29,11 +27,8 @@ def has_kernel_tls(custody: Custody) -> bool:
 
 
 def has_kernel_quic(custody: Custody) -> bool:
-    """True if the connection is established: only then does the kernel report its ids."""
-    try:
-        return bool(custody.option(SOL_QUIC, CONNECTION_ID, 12))
-    except OSError:
-        return False
+    """True if the connection is established."""
+    return kernel_quic.is_established(custody.option)
 
 
 def has_kernel_psp(custody: Custody) -> bool:

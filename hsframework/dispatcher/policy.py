@@ -87,6 +87,8 @@ class Policy:
             name: frozenset(user_id(user, f"groups.{name}.users") for user in group.users)
             for name, group in configuration.groups.items()
         }
+        self._started: dict[str, tuple[int, frozenset[str]]] = {}
+        """User and groups of each agent that a supervisor has started, by its name."""
         for name, uids in (agent_uids or {}).items():
             self._joiners[name] = self._joiners.get(name, frozenset()) | frozenset(uids)
 
@@ -98,12 +100,20 @@ class Policy:
         """Raise RequestRefused (EACCES) if the peer may not submit a request with this profile."""
         if peer.uid in self._privileged:
             return
-        gids = peer.groups | {peer.gid}
-        rules = [rule for rule in self._rules if peer.uid in rule.uids or not gids.isdisjoint(rule.gids)]
+        rules = self._rules_for(peer)
         if not rules:
             raise _refused(f"user {peer.uid} may not submit requests; add an [[allow]] rule")
         if profile is not None and not any(profile in rule.profiles for rule in rules):
             raise _refused(f"user {peer.uid} may not use the profile {profile!r}; add it to an [[allow]] rule")
+
+    def profiles_of(self, peer: PeerCredentials) -> frozenset[str] | None:
+        """Return the profiles that rules give a peer; None: no rule names it."""
+        rules = self._rules_for(peer)
+        return frozenset().union(*(rule.profiles for rule in rules)) if rules else None
+
+    def _rules_for(self, peer: PeerCredentials) -> list[_Rule]:
+        gids = peer.groups | {peer.gid}
+        return [rule for rule in self._rules if peer.uid in rule.uids or not gids.isdisjoint(rule.gids)]
 
     def check_overview(self, peer: PeerCredentials) -> None:
         """Raise RequestRefused (EACCES) if the peer may not know who is served, and by whom."""
@@ -114,6 +124,8 @@ class Policy:
         """Raise RequestRefused (EACCES) if the peer may not join the group."""
         if peer.uid in self._privileged or peer.uid in self._joiners.get(group, ()):
             return
+        if (peer.uid, True) in ((uid, group in groups) for uid, groups in self._started.values()):
+            return
         problem = "add it to [groups." + group + "] users"
         if self._agents is not None and self._agents.known(peer.uid):
             refused = self._agents.refused(peer.uid, group)
@@ -122,14 +134,14 @@ class Policy:
             problem = refused
         raise _refused(f"user {peer.uid} may not join the group {group!r}; {problem}")
 
-    def allow_join(self, uid: int, groups: Iterable[str]) -> None:
-        """Allow a user to join these groups: that of an agent that the supervisor has started."""
-        for name in groups:
-            self._joiners[name] = self._joiners.get(name, frozenset()) | {uid}
+    def allow_join(self, agent: str, uid: int, groups: Iterable[str]) -> None:
+        """Allow a user to join these groups: that of an agent just started, in place of what the agent had before."""
+        self._started[agent] = uid, frozenset(groups)
 
     def check_restore(self, peer: PeerCredentials) -> None:
         """Raise RequestRefused (EACCES) if the peer may join no group, and so may not give requests back."""
-        known = peer.uid in self._privileged or (self._agents is not None and self._agents.known(peer.uid))
+        known = peer.uid in self._privileged or any(peer.uid == uid for uid, groups in self._started.values() if groups)
+        known = known or (self._agents is not None and self._agents.known(peer.uid))
         if not known and not any(peer.uid in uids for uids in self._joiners.values()):
             raise _refused(f"user {peer.uid} is no agent's user")
 

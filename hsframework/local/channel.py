@@ -4,7 +4,9 @@ Rules:
 
 * Packets are those of :mod:`hsframework.local.packets`; a channel closes when its peer's packets break the rules there.
 * An fd that is sent stays the sender's: if it cannot be sent at once, a duplicate is sent later and then closed.
-* If the peer does not read, its own messages are not read either, so that its queue here stays bounded.
+* Of the two ends of a link one at most ever leaves messages unread, and that is the dispatcher's (``holds_back``): if
+  its peer does not read, its own messages are not read either, so that its queue here stays bounded.  Agents and
+  consumers always read, so whatever waits for them gets out, and no two ends wait for each other.
 * A packet that meets a shortage of the kernel's memory is queued, and sent a little later: the link stays as it is.
 * All messages that a peer sent before it closed are received, also if a failed send shows first that it has closed.
 * What passes by itself ends no link: too many fds under way in all (ETOOMANYREFS), short memory (ENOMEM, ENOBUFS), and
@@ -55,7 +57,7 @@ class PacketChannel:
 
     ``on_packet(messages)`` is called for each packet, and owns the fds of its messages.  ``on_closed(error)`` is called
     once: with None when the peer has closed, MessageError when it broke a rule above, OSError when the socket failed.
-    After :meth:`close` neither is called.
+    After :meth:`close` neither is called.  ``holds_back``: leave a peer unread that does not read.
     """
 
     BURST = 32
@@ -63,7 +65,7 @@ class PacketChannel:
     LAST_PACKETS = 1024
     """Packets received at most after sending has failed."""
     HIGH_WATER = 256
-    """Queued packets from which on the peer is not read."""
+    """Queued packets from which on an end that holds back does not read its peer."""
 
     def __init__(
         self,
@@ -73,6 +75,7 @@ class PacketChannel:
         *,
         loop: asyncio.AbstractEventLoop | None = None,
         close_fd: Callable[[int], None] = os.close,
+        holds_back: bool = False,
     ) -> None:
         sock.setblocking(False)
         self._socket = sock
@@ -80,6 +83,7 @@ class PacketChannel:
         self._on_packet = on_packet
         self._on_closed = on_closed
         self._close_fd = close_fd
+        self._holds_back = holds_back
         self._queue: deque[tuple[bytes, Sequence[int]]] = deque()
         self._gathered: list[Item] = []
         self._gathered_size = 0
@@ -181,6 +185,18 @@ class PacketChannel:
             for fd in self._queue.popleft()[1]:
                 self._close_fd(fd)
 
+    def leave(self) -> None:
+        """Close the copies of a process that was forked; the link goes on in the process that forked it.
+
+        The event loop is left alone: its epoll instance is that of the other process.
+        """
+        self.closed = True
+        self._socket.close()
+        for fds in ([fd for _, fd in self._gathered if fd is not None], *(fds for _, fds in self._queue)):
+            for fd in fds:
+                os.close(fd)
+        self._gathered, self._queue = [], deque()
+
     def _take_gathered(self) -> tuple[bytes, Sequence[int]]:
         gathered, self._gathered, self._gathered_size = self._gathered, [], 0
         data = gathered[0][0] if len(gathered) == 1 else joined(gathered)
@@ -203,7 +219,7 @@ class PacketChannel:
 
     def _enqueue(self, data: bytes, fds: Sequence[int]) -> None:
         self._queue.append((data, fds))
-        if len(self._queue) >= self.HIGH_WATER and self._reading:
+        if self._holds_back and len(self._queue) >= self.HIGH_WATER and self._reading:
             self._reading = False
             self._loop.remove_reader(self._socket.fileno())
 
@@ -302,8 +318,9 @@ class AsyncChannel(PacketChannel):
         *,
         loop: asyncio.AbstractEventLoop | None = None,
         close_fd: Callable[[int], None] = os.close,
+        holds_back: bool = False,
     ) -> None:
-        super().__init__(sock, self._hand_on, on_closed, loop=loop, close_fd=close_fd)
+        super().__init__(sock, self._hand_on, on_closed, loop=loop, close_fd=close_fd, holds_back=holds_back)
         self._on_message = on_message
 
     def _hand_on(self, messages: Sequence[Item]) -> None:

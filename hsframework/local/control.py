@@ -1,4 +1,4 @@
-"""Messages between the supervisor and its children: the dispatcher, and the keeper of each plugin.
+"""Messages between the supervisor and its children: the dispatcher, the keeper of each plugin, and the cells.
 
 ::
 
@@ -15,43 +15,55 @@
         │                           │◄───────── Serving ─────────│   once: every worker has joined
         │                           │◄─────── WorkerDied ────────│
         │                           │◄───────── Failed ──────────│   at any time, and last: the keeper ends
+        │◄───── Introduction ───────│                            │   with a connection to one of the two local sockets
+        │                           │──────── ServeCell ────────►│   with a link: a worker for a cell
+        │◄────── CellCounted ───────│                            │   requests of cells that have ended
+
+    cell                        supervisor
+        │◄───────── Guest ──────────│   with the connection of a consumer, or of whoever has no cell
+        │◄───────── Offer ──────────│   at first, and when it has changed: the groups for which there are agents
+        │──────── WorkerWanted ────►│   requests wait in a group that has no worker here
+        │◄─────── WorkerLink ───────│   with a link to a worker, which may join these groups
+        │───────── CellAlive ──────►│   every few seconds
+        │─────────── Idle ─────────►│   no connection is open; so many came
+        │───────── Counted ────────►│   requests that have ended, for the metrics
 
 Rules:
 
-* Each child has a SOCK_SEQPACKET socket pair with the supervisor; dispatcher and keepers exchange no message.
+* Each child has a SOCK_SEQPACKET socket pair with the supervisor; children exchange no message.
   A packet is one message: a JSON object in UTF-8 whose ``event`` names it, with the message's fields and no others.
 * :data:`DIRECTIONS` is the table of senders and receivers.  What it does not list is refused.
 * A keeper runs a plugin's code, so what it sends is a stranger's word: :meth:`Direction.decode` raises MessageError for
   whatever is not exactly a message.  So does a message's own constructor: whatever can be made can be sent and read.
 * A message that meets a shortage of memory is sent again: whoever waits for it would wait for ever.
-* A packet has no file descriptors.  The kernel refuses them where it can (Linux 6.16); else they are closed unseen.
+* A packet has no file descriptors, but for Introduction, ServeCell, Guest and WorkerLink, which the supervisor sends.
+  Keepers and cells send none: the kernel refuses them where it can (Linux 6.16); else they are closed unseen.
 * A child stops when its socket is closed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import reprlib
-import socket
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Self, TypeVar, get_type_hints
+from typing import Any, ClassVar, Generic, Self, TypeGuard, TypeVar, get_type_hints
 
-from hsframework.errors import SHORTAGE_PAUSE, MessageError, is_shortage
+from hsframework.errors import MessageError
 
 MAX_MESSAGE = 60 * 1024
 """Bytes of a packet: far below Linux's default SO_SNDBUF."""
 
-SEND_TIME = 5.0
-"""Seconds for which a message is sent again in a shortage of memory."""
-
 LONGEST_TEXT = 4096
 """Characters of a field that is a text."""
 
-_SO_PASSRIGHTS = 83
+LONGEST_NAME = 256
+MOST_NAMES = 64
+"""Names in a field that is a list of them, and characters of each: what one message costs its receiver is bounded."""
+
+MOST_NUMBERS = 1024
+
 _NUMBERS = range(-(1 << 31), 1 << 32)
 _EVENT = "event"
 
@@ -180,11 +192,100 @@ class Failed(Message):
         return cls(text[:LONGEST_TEXT], int(status))
 
 
+@dataclass(frozen=True, slots=True)
+class Introduction(Message):
+    """Connection to the local socket of that name, which comes with it, for the dispatcher to serve."""
+
+    event = "introduction"
+    listener: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServeCell(Message):
+    """Order to fork a worker for a cell; its link for one protocol comes with it.  Each protocol has a message."""
+
+    event = "serve-cell"
+    cell: int
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
+class Guest(Message):
+    """Connection to the local socket of that name, which comes with it, for the cell to serve."""
+
+    event = "guest"
+    listener: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offer(Message):
+    """Names of the groups for which the cell may have workers."""
+
+    event = "offer"
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerWanted(Message):
+    """Wish for a worker that serves the group."""
+
+    event = "worker-wanted"
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLink(Message):
+    """Link to a worker, which comes with it: that of the agent with this user, which may join these groups."""
+
+    event = "worker-link"
+    uid: int
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CellAlive(Message):
+    """Report that the cell's loop turns."""
+
+    event = "cell-alive"
+
+
+@dataclass(frozen=True, slots=True)
+class Idle(Message):
+    """Report that the cell has no connection open, after so many guests."""
+
+    event = "idle"
+    guests: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counted(Message):
+    """Report of requests of a group: status and microseconds of each that has ended, errno of each that was refused."""
+
+    event = "counted"
+    group: str
+    statuses: tuple[int, ...]
+    durations: tuple[int, ...]
+    refused: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CellCounted(Message):
+    """The same, of a cell."""
+
+    event = "cell-counted"
+    group: str
+    statuses: tuple[int, ...]
+    durations: tuple[int, ...]
+    refused: tuple[int, ...]
+
+
 M = TypeVar("M", bound=Message)
-Sent = TypeVar("Sent", bound=Message)
-Received = TypeVar("Received", bound=Message)
 
 FromDispatcher = Ready | Served | DispatcherAlive | Known
+ToDispatcher = AgentStarted | Introduction | CellCounted
+ToKeeper = Go | ServeCell
+ToCell = Guest | Offer | WorkerLink
+FromCell = WorkerWanted | CellAlive | Idle | Counted
 FromKeeper = Loaded | KeeperAlive | Serving | WorkerJoined | WorkerDied | Failed
 
 
@@ -218,76 +319,23 @@ class Direction(Generic[M]):
 DISPATCHER_TO_SUPERVISOR: Direction[FromDispatcher] = Direction(
     "dispatcher", "supervisor", Ready, Served, DispatcherAlive, Known
 )
-SUPERVISOR_TO_DISPATCHER: Direction[AgentStarted] = Direction("supervisor", "dispatcher", AgentStarted)
-SUPERVISOR_TO_KEEPER: Direction[Go] = Direction("supervisor", "keeper", Go)
+SUPERVISOR_TO_DISPATCHER: Direction[ToDispatcher] = Direction(
+    "supervisor", "dispatcher", AgentStarted, Introduction, CellCounted
+)
+SUPERVISOR_TO_KEEPER: Direction[ToKeeper] = Direction("supervisor", "keeper", Go, ServeCell)
 KEEPER_TO_SUPERVISOR: Direction[FromKeeper] = Direction(
     "keeper", "supervisor", Loaded, KeeperAlive, Serving, WorkerJoined, WorkerDied, Failed
 )
+SUPERVISOR_TO_CELL: Direction[ToCell] = Direction("supervisor", "cell", Guest, Offer, WorkerLink)
+CELL_TO_SUPERVISOR: Direction[FromCell] = Direction("cell", "supervisor", WorkerWanted, CellAlive, Idle, Counted)
 DIRECTIONS: tuple[Direction[Any], ...] = (
     DISPATCHER_TO_SUPERVISOR,
     SUPERVISOR_TO_DISPATCHER,
     SUPERVISOR_TO_KEEPER,
     KEEPER_TO_SUPERVISOR,
+    SUPERVISOR_TO_CELL,
+    CELL_TO_SUPERVISOR,
 )
-
-
-class ControlSocket(Generic[Sent, Received]):
-    """End of the supervisor or of a keeper, for a selector.
-
-    Receiving does not block, and sending does in a shortage of memory alone.
-    """
-
-    def __init__(self, sock: socket.socket, sends: Direction[Sent], receives: Direction[Received]) -> None:
-        self._socket = sock
-        self._sends = sends
-        self._receives = receives
-        sock.setblocking(False)
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
-
-    def fileno(self) -> int:
-        """Return the socket's fd."""
-        return self._socket.fileno()
-
-    def send(self, message: Sent) -> bool:
-        """Send a message.  False: it is lost, since the other end is gone or does not read.
-
-        Raises OSError if memory has been short for :data:`SEND_TIME` seconds.
-        """
-        data = self._sends.encode(message)
-        end = time.monotonic() + SEND_TIME
-        while True:
-            try:
-                self._socket.send(data, socket.MSG_NOSIGNAL)
-            except OSError as error:
-                if not is_shortage(error):
-                    return False
-                if time.monotonic() >= end:
-                    raise
-                time.sleep(SHORTAGE_PAUSE)
-            else:
-                return True
-
-    def receive(self) -> Received | None:
-        """Return the next message, or None if there is none yet.
-
-        Raises EOFError when the other end is gone, MessageError for what is not a message.
-        """
-        try:
-            data, _, flags, _ = self._socket.recvmsg(MAX_MESSAGE)
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            raise EOFError from error
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            raise MessageError(f"a packet of more than {MAX_MESSAGE} bytes, or one with file descriptors")
-        if not data:
-            raise EOFError
-        return self._receives.decode(data)
-
-    def close(self) -> None:
-        """Close the socket, which the other end sees."""
-        self._socket.close()
 
 
 def _object(data: bytes) -> dict[str, Any]:
@@ -314,6 +362,14 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and len(value) <= LONGEST_TEXT and value == value.encode("utf-8", "ignore").decode()
 
 
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST_NAME and _is_text(value)
+
+
+def _is_list(value: object, most: int) -> TypeGuard[tuple[object, ...]]:
+    return isinstance(value, tuple) and len(value) <= most
+
+
 def _is_number(value: object) -> bool:
     return type(value) is int and value in _NUMBERS
 
@@ -322,8 +378,8 @@ _KINDS: Mapping[object, Callable[[object], bool]] = {
     str: _is_text,
     int: _is_number,
     int | None: lambda value: value is None or _is_number(value),
-    tuple[str, ...]: lambda value: isinstance(value, tuple) and all(map(_is_text, value)),
-    tuple[int, ...]: lambda value: isinstance(value, tuple) and all(map(_is_number, value)),
+    tuple[str, ...]: lambda value: _is_list(value, MOST_NAMES) and all(map(_is_name, value)),
+    tuple[int, ...]: lambda value: _is_list(value, MOST_NUMBERS) and all(map(_is_number, value)),
 }
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Self, TypeVar
 
 from hsframework.errors import StreamError
-from hsframework.streams.channel import Channel
+from hsframework.streams.channel import Channel, flush_answers
 
 T = TypeVar("T")
 
@@ -40,6 +40,11 @@ class BlockingStream:
     def peer_closed(self) -> bool:
         """True if the peer has closed its direction properly."""
         return self._channel.peer_closed
+
+    @property
+    def pending(self) -> int:
+        """Return the number of bytes that can be received without the socket."""
+        return self._channel.pending
 
     def send(self, data: bytes) -> None:
         """Send all of ``data``."""
@@ -68,7 +73,7 @@ class BlockingStream:
         if self._released:
             return
         self._released = True
-        with self._writing, suppress(OSError, StreamError):
+        with self._writing, suppress(OSError):
             self._channel.queue_close()
             self._wait_for(self._channel.try_flush, select.POLLOUT)
 
@@ -94,8 +99,7 @@ class BlockingStream:
         """Send the answers that reading made due; a writer that is at work sends them itself when it has finished."""
         while self._channel.owes_output and self._writing.acquire(blocking=False):
             try:
-                with suppress(OSError):
-                    self._channel.try_flush()
+                flush_answers(self._channel)
             finally:
                 self._writing.release()
 

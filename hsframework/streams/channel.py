@@ -19,6 +19,8 @@ import socket
 from abc import ABC, abstractmethod
 from typing import Protocol
 
+from hsframework.errors import StreamError
+
 _READ_SIZE = 1 << 16
 
 
@@ -38,6 +40,11 @@ class Channel(ABC):
     def owes_output(self) -> bool:
         """True if the protocol has output due that a flush would send."""
 
+    @property
+    def pending(self) -> int:
+        """Number of bytes that ``try_receive`` returns without the socket."""
+        return 0
+
     @abstractmethod
     def try_receive(self, max_size: int) -> bytes | None:
         """Return 1 to ``max_size`` bytes, or ``b""`` once the peer has closed; None: nothing yet, call again.
@@ -56,6 +63,19 @@ class Channel(ABC):
     @abstractmethod
     def try_flush(self) -> None:
         """Write the queued output and the output that is due."""
+
+
+def flush_answers(channel: Channel) -> None:
+    """Flush what reading made due, as far as the socket takes it.
+
+    A lost connection is no error: the next read says so.  Raises StreamError for a session that cannot go on.
+    """
+    try:
+        channel.try_flush()
+    except StreamError:  # an OSError too
+        raise
+    except OSError:
+        pass
 
 
 class UserSpaceSession(Protocol):
@@ -111,6 +131,10 @@ class UserSpaceChannel(Channel):
     @property
     def owes_output(self) -> bool:
         return self._session.owes_output
+
+    @property
+    def pending(self) -> int:
+        return len(self._received)
 
     def try_receive(self, max_size: int) -> bytes | None:
         if not self._received:

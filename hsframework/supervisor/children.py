@@ -8,12 +8,14 @@ Rules:
 * A child that ends is started again, at once the first time and then with growing pauses; one that has run for a while
   starts as if it were new.  One whose configuration is wrong (exit status 2) is not started again, unless it was right
   before: in a shortage of memory a file that cannot be read looks the same.  Nor is one that is not essential and ends
-  with status 0.  When only essential ones are left, and the configuration of another was wrong, the whole ends with
-  status 2, since it serves nothing.
-* A child that cannot be forked is tried again as one that ended; one to which a message cannot be sent for want of
-  memory is killed, since it would wait for it.
+  with status 0 before it has reported: it has nothing to do.  Afterwards 0 is the answer to SIGTERM, which its own
+  workers may send; whoever wants an end says it to the supervisor.  When only essential ones are left, and the
+  configuration of another was wrong, the whole ends with status 2, since it serves nothing.
+* A child that cannot be forked is tried again as one that ended; one to which a message cannot be sent, for want of
+  memory or because it does not read, is killed: it would wait for it, or has hung.
 * A child that has reported once is to report every few seconds; one that does not for the limit is killed, because it
   hangs or is stopped, and started again as one that ended.
+* One that is stopped (SIGSTOP) and is not continued is killed too, within a second.
 * A child that sends nonsense, or more than :data:`MOST_MESSAGES` in :data:`FLOOD_WINDOW` seconds, is killed and started
   again as one that ended.  Of each child one message is read in a turn, so none keeps the supervisor from the others;
   of one that has ended, all that it had sent.
@@ -30,15 +32,17 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Generic, NoReturn
+from typing import Any, Generic, NoReturn, Protocol
 
 import structlog
 
 from hsframework.errors import ConfigurationError, MessageError
-from hsframework.local.control import ControlSocket, Direction, Received, Sent
+from hsframework.local.control import Direction
+from hsframework.local.control_socket import ControlSocket, Received, Sent
 from hsframework.local.liveness import Liveness
-from hsframework.process.kept import Shelf
+from hsframework.local.stopped import StoppedChildren
 from hsframework.process.signals import SignalPipe, stop_signals
+from hsframework.supervisor.ending import await_end
 
 EXIT_CONFIGURATION = 2
 STOP_TIMEOUT = 10.0
@@ -73,6 +77,8 @@ class Child(Generic[Sent, Received]):
     sends: Direction[Sent]
     receives: Direction[Received]
     essential: bool = False
+    passing: bool = False
+    """True if it is not started again when it has ended, and then forgotten."""
     pid: int = field(default=0, init=False)
     """0: no process runs."""
     control: ControlSocket[Sent, Received] | None = field(default=None, init=False)
@@ -110,7 +116,16 @@ class Child(Generic[Sent, Received]):
                 os.kill(self.pid, signal.SIGKILL)
         else:
             if not taken:
-                _log.warning("a child does not take a message", child=self.name, message=message.event)
+                _log.error("a child does not take a message and is killed", child=self.name, message=message.event)
+                if self.pid:
+                    os.kill(self.pid, signal.SIGKILL)
+
+    def offer(self, message: Sent, fd: int | None = None) -> bool:
+        """Send a message, and a copy of ``fd``.  False: no process is there, or it does not read now."""
+        try:
+            return self.control is not None and self.control.send(message, fd)
+        except OSError:
+            return False
 
     def receive(self, now: float) -> Received | None:
         """Return its next message, or None if there is none.
@@ -131,6 +146,13 @@ class Child(Generic[Sent, Received]):
 AnyChild = Child[Any, Any]
 
 
+class HasFileno(Protocol):
+    """Object with a descriptor."""
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+
+
 class Children:
     """All child processes, and the signals that end the supervisor.
 
@@ -139,20 +161,36 @@ class Children:
     """
 
     def __init__(self, children: Iterable[AnyChild], *, limit: float | None = None) -> None:
-        self._children = tuple(children)
+        self._children = list(children)
         self.status: int | None = None
         self._wrong = False
         """True once a child was not started again because its configuration is wrong."""
+        self._has_news = False
+        """True if SIGCHLD has come since the children were looked at last."""
+        self.wake_at: float | None = None
+        """Time at which :meth:`wait` returns at the latest, on the monotonic clock."""
+        self.leave: Callable[[], None] = lambda: None
+        """Closes, in each forked child, what belongs to this process alone."""
         self._liveness: Liveness[AnyChild] | None = None if limit is None else Liveness(limit)
         self._look_at = 0.0
+        self._stopped: StoppedChildren[AnyChild] = StoppedChildren()
         self._stop_signals = stop_signals()
         self._signals = SignalPipe((signal.SIGCHLD, *self._stop_signals))
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._signals, selectors.EVENT_READ, None)
 
-    def watch(self, source: Shelf, act: Callable[[], None]) -> None:
+    def watch(self, source: HasFileno, act: Callable[[], None]) -> None:
         """Call ``act`` in :meth:`wait` whenever there is something to read."""
         self._selector.register(source, selectors.EVENT_READ, act)
+
+    def unwatch(self, source: HasFileno) -> None:
+        """Call it no more."""
+        self._selector.unregister(source)
+
+    def add(self, child: AnyChild) -> None:
+        """Keep one more child, which is started at once.  Raises OSError if it cannot be."""
+        self._start(child)
+        self._children.append(child)
 
     def start_due(self) -> None:
         """Start every child whose time has come."""
@@ -170,21 +208,29 @@ class Children:
         due = [child.due for child in self._children if child.due is not None]
         if self._liveness is not None:
             due.append(self._look_at)
+        due += [when for when in (self._stopped.look_at, self.wake_at) if when is not None]
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
-        for key, _ in self._selector.select(timeout):
+        for key, _ in self._selector.select(0.0 if self._has_news else timeout):
             if key.data is None:
-                if self._signals.take().intersection(self._stop_signals):
-                    self.status = 0
+                self._take_signals()
             elif not isinstance(key.data, Child):
                 key.data()
             elif (message := self._receive(key.data)) is not None:
                 self._heard(key.data)
                 yield key.data, message
+        self._has_news = False
         self._end_silent()
+        self._end_stopped()
         for child, status in self._reaped():
             while (message := self._receive(child)) is not None:
                 yield child, message
             self._after(child, status)
+
+    def _take_signals(self) -> None:
+        taken = self._signals.take()
+        self._has_news = self._has_news or signal.SIGCHLD in taken
+        if taken.intersection(self._stop_signals):
+            self.status = 0
 
     def _heard(self, child: AnyChild) -> None:
         if self._liveness is not None:
@@ -203,6 +249,12 @@ class Children:
                 )
                 os.kill(child.pid, signal.SIGKILL)
 
+    def _end_stopped(self) -> None:
+        running = [(child, child.pid) for child in self._children if child.pid]
+        for child in self._stopped.look(running, time.monotonic()):
+            _log.error("is stopped and is killed", child=child.name, process=child.pid)
+            os.kill(child.pid, signal.SIGKILL)
+
     def break_off(self, child: AnyChild, error: MessageError) -> None:
         """End a child that breaks the protocol; it is started again as one that ended by itself."""
         _log.error("a child breaks the protocol and is killed", child=child.name, reason=str(error))
@@ -218,7 +270,7 @@ class Children:
                 os.kill(child.pid, signal.SIGTERM)
             deadline = time.monotonic() + STOP_TIMEOUT
             for child in running:
-                _await_end(child, deadline)
+                await_end(child, deadline)
         for child in self._children:
             self._close_control(child)
         self._selector.close()
@@ -271,6 +323,7 @@ class Children:
     def _leave(self) -> None:
         """Close everything of the supervisor's, in the forked child."""
         self._signals.leave()
+        self.leave()
         self._selector.close()
         for child in self._children:
             if child.control is not None:
@@ -293,7 +346,7 @@ class Children:
 
     def _reaped(self) -> Iterator[tuple[AnyChild, int]]:
         """Yield each child that has ended, with its exit status."""
-        for child in self._children:
+        for child in list(self._children):
             pid, status = os.waitpid(child.pid, os.WNOHANG) if child.pid else (0, 0)
             if pid:
                 child.pid = 0
@@ -306,19 +359,23 @@ class Children:
             self._liveness.forget(child)
         child.ended = True
         # All processes may be told to stop at once, as by Ctrl-C: then this is no death.
-        if self._signals.take().intersection(self._stop_signals):
-            self.status = 0
-        if self.status is not None:
-            _log.info("ended", child=child.name, status=status)
+        self._take_signals()
+        if child.passing:
+            self._children.remove(child)
+            child.due = None
+        if child.passing or self.status is not None:
+            tell = _log.info if status == 0 or self.status is not None else _log.warning
+            tell("ended", child=child.name, status=status)
             return
         wrong = status == EXIT_CONFIGURATION and not child.has_reported
-        if wrong or (status == 0 and not child.essential):
+        idle = status == 0 and not child.essential and not child.has_reported
+        if wrong or idle:
             log = _log.error if status else _log.info
             log("ended and is not started again", child=child.name, status=status)
             self._wrong = self._wrong or wrong
             if child.essential:
                 self.status = status
-            elif self._wrong and all(each.essential or each.over for each in self._children):
+            elif self._wrong and all(each.essential or each.passing or each.over for each in self._children):
                 _log.error("the service ends: no agent is left, and nothing is served")
                 self.status = EXIT_CONFIGURATION
             return
@@ -334,18 +391,3 @@ def _postpone(child: AnyChild) -> float:
         pause = min(pause, LONGEST_WITHOUT_ESSENTIAL)
     child.due = time.monotonic() + pause
     return pause
-
-
-def _await_end(child: AnyChild, deadline: float) -> None:
-    """Wait for a child that was told to stop; kill it when it does not."""
-    while child.pid:
-        pid, _ = os.waitpid(child.pid, os.WNOHANG)
-        if pid:
-            child.pid = 0
-        elif time.monotonic() > deadline:
-            _log.error("does not stop and is killed", child=child.name, process=child.pid)
-            os.kill(child.pid, signal.SIGKILL)
-            os.waitpid(child.pid, 0)
-            child.pid = 0
-        else:
-            time.sleep(0.01)

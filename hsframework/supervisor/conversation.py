@@ -31,6 +31,8 @@ from hsframework.local.control import (
     Ready,
     Served,
     Serving,
+    ToDispatcher,
+    ToKeeper,
     WorkerDied,
     WorkerJoined,
 )
@@ -46,7 +48,7 @@ class Agent:
     plugin: str
     uid: int | None
     """The user that it runs as; None: the supervisor's own."""
-    keeper: Child[Go, FromKeeper]
+    keeper: Child[ToKeeper, FromKeeper]
     loaded: Loaded | None = field(default=None, init=False)
     loaded_over: object = field(default=None, init=False)
     """The control socket on which ``loaded`` came: each process of the keeper has its own."""
@@ -68,7 +70,7 @@ class Conversation:
     def __init__(
         self,
         configuration: Configuration,
-        dispatcher: Child[AgentStarted, FromDispatcher],
+        dispatcher: Child[ToDispatcher, FromDispatcher],
         agents: Iterable[Agent],
         installed: Collection[str],
         served: Callable[[], None] = lambda: None,

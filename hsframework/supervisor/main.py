@@ -35,6 +35,7 @@ import structlog
 
 from hsframework.agent.main import run_keeper
 from hsframework.agent.privileges import AgentUser, agent_user
+from hsframework.configuration.agent_users import plugin_users
 from hsframework.configuration.settings import AgentSettings, Configuration
 from hsframework.dispatcher import main as dispatcher_main
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
@@ -52,6 +53,7 @@ from hsframework.process.title import set_title
 from hsframework.registry.installed import check_required, plugin_names
 from hsframework.supervisor.children import Child, Children
 from hsframework.supervisor.conversation import Agent, Conversation
+from hsframework.supervisor.doorman import Doorman
 
 EXIT_UNUSABLE = 1
 """Exit status where a required plugin cannot be used: to be tried again, for a busy machine may be the reason."""
@@ -86,6 +88,10 @@ class Supervisor:
         limit = min(configuration.timeouts.watchdog, manager.watchdog or math.inf)
         self._children = Children([self._dispatcher, *self._keepers], limit=limit)
         self._children.watch(shelf, shelf.receive)
+        self._doorman = Doorman(
+            configuration, listeners, self._children, self._dispatcher, lambda: agents, self._leave_to_others
+        )
+        self._children.leave = self._doorman.leave
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT, or until the dispatcher cannot be started again.  Returns the exit status."""
@@ -96,10 +102,14 @@ class Supervisor:
                 self._manager.tell("WATCHDOG=1")
                 self._shelf.receive()
                 children.start_due()
+                self._doorman.look()
                 self._conversation.check_tables()
                 for child, message in children.wait():
                     try:
-                        self._conversation.take(child.name, message)
+                        if self._doorman.cells.owns(child):
+                            self._doorman.cells.take(child, message)
+                        else:
+                            self._conversation.take(child.name, message)
                     except MessageError as error:
                         children.break_off(child, error)
                 if self._conversation.unusable is not None:
@@ -109,23 +119,26 @@ class Supervisor:
         finally:
             self._manager.tell("STOPPING=1")
             # Agents first, so that they can still say DONE; the dispatcher last.
-            children.stop(self._keepers, [self._dispatcher])
+            children.stop(self._doorman.cells.children(), self._keepers, [self._dispatcher])
         return children.status
 
     def _agent(self, plugin: str) -> Agent:
         settings = self._configuration.agents.get(plugin, AgentSettings())
-        user = agent_user(settings.user, plugin)
+        user = agent_user(settings.user, plugin, plugin_names())
         if user is not None:
             _check_reachable(self._configuration.runtime_dir, user)
 
         def start(control: socket.socket) -> int:
-            close_listeners(self._listeners)
-            self._shelf.close()
-            self._manager.leave()
+            self._leave_to_others()
             return run_keeper(plugin, self._configuration, settings=settings, user=user, control=control)
 
         keeper = Child(f"agent of {plugin}", start, SUPERVISOR_TO_KEEPER, KEEPER_TO_SUPERVISOR)
         return Agent(plugin, None if user is None else user.uid, keeper)
+
+    def _leave_to_others(self) -> None:
+        """Close, in a forked child, what belongs to this process and to the dispatcher."""
+        self._shelf.close()
+        self._manager.leave()
 
     def _run_dispatcher(self, control: socket.socket) -> int:
         self._manager.leave()
@@ -134,7 +147,7 @@ class Supervisor:
         return dispatcher_main.run(
             self._configuration if score is None else _with_oom_score(self._configuration, score_after(score)),
             dispatcher_main.Surroundings(
-                listeners=self._listeners,
+                listeners={},
                 kept=self._shelf.kept(),
                 control=control,
                 agent_uids=agents,
@@ -151,6 +164,7 @@ def run(configuration: Configuration, manager: ServiceManager, kept: Kept) -> in
     """
     check_required(configuration.required_plugins)
     _check_any(configuration)
+    plugin_users(configuration, plugin_names())
     set_title("hsframework run")
     dispatcher_main.harden()
     prepare_protection(configuration.memory)

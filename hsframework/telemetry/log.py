@@ -8,6 +8,7 @@
   once, and the number of dropped lines is written when the reader continues.
 * Where stderr is the journal's, each line has its priority (sd-daemon(3)), and no time, level and process id, which the
   journal has itself.
+* Repeated events are counted (:mod:`hsframework.telemetry.repeats`).
 * Text that a peer chose, such as a name in a certificate, cannot forge a line: characters that are not printable are
   escaped.
 """
@@ -36,6 +37,7 @@ import structlog
 
 from hsframework.interface import Secret
 from hsframework.telemetry.journal import is_journal, with_priority
+from hsframework.telemetry.repeats import Repeats
 
 PATIENCE = 0.1
 """Seconds that a line waits for the reader; after a dropped line, the next ones do not wait."""
@@ -62,6 +64,7 @@ def configure(level: str = "info", format: str = "console", *, fd: int = 2) -> N
     structlog.configure(
         processors=[
             _add_origin,
+            Repeats(),
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             format_exceptions,
             redact,

@@ -6,14 +6,11 @@ an endpoint is configured.  Names follow Prometheus' conventions; durations are 
 
 from __future__ import annotations
 
-import asyncio
 import bisect
+import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import TYPE_CHECKING
-
-import structlog
 
 from hsframework.errors import ConfigurationError, errno_name
 
@@ -22,11 +19,6 @@ if TYPE_CHECKING:
 
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds."""
-
-RETRY = 5.0
-"""Seconds between two attempts to listen."""
-
-_log = structlog.get_logger("hsframework.dispatcher")
 
 
 class Metrics:
@@ -100,54 +92,30 @@ class Metrics:
             yield GaugeMetricFamily(name, name.replace("_", " "), value=read())
 
 
+def exposition(metrics: Metrics) -> Callable[[], bytes]:
+    """Return a function that returns the metrics as they are then, in Prometheus' text format."""
+    from prometheus_client import CollectorRegistry, generate_latest
+
+    registry = CollectorRegistry()
+    registry.register(metrics)
+    return lambda: bytes(generate_latest(registry))
+
+
 def check_address(listen: str) -> tuple[str, int]:
-    """Return host and port of ``address:port``; an empty text gives an empty host.  Raises ConfigurationError."""
+    """Return address and port of ``address:port``; an empty text gives an empty address.  Raises ConfigurationError.
+
+    The address is a number, or ``localhost``: no process of the service looks names up.
+    """
     host, _, port = listen.rpartition(":")
     if not listen:
         return "", 0
     if not host or not port.isdecimal() or int(port) > 65535:
         raise ConfigurationError(f"metrics.listen = {listen!r}: write it as address:port, for example 127.0.0.1:9464")
-    return host.strip("[]"), int(port)
-
-
-class Endpoint:
-    """The endpoint at ``listen`` (``address:port``) for Prometheus.
-
-    There are two steps because a thread keeps the capabilities that the process has when it starts: making it imports
-    everything before the process gives capabilities up, and :meth:`start` starts the thread afterwards.  A port that
-    somebody else has taken is no reason to serve nothing: it is logged, and tried again every :data:`RETRY` seconds.
-    Raises ConfigurationError for an address that is none.
-    """
-
-    def __init__(self, metrics: Metrics, listen: str, loop: asyncio.AbstractEventLoop) -> None:
-        from prometheus_client import CollectorRegistry, start_http_server
-
-        host, port = check_address(listen)
-        registry = CollectorRegistry()
-        registry.register(metrics)
-        self._begin: Callable[[], object] = partial(start_http_server, port, host, registry)
-        self._listen = listen
-        self._loop = loop
-        self._timer: asyncio.TimerHandle | None = None
-        self.problem: str | None = None
-        """Reason why there is no endpoint now."""
-
-    def start(self) -> None:
-        """Start the endpoint, now or as soon as that is possible."""
-        try:
-            self._begin()
-        except OSError as error:
-            reason = error.strerror or str(error)
-            if reason != self.problem:
-                _log.error("there are no metrics", setting=f"metrics.listen = {self._listen!r}", reason=reason)
-            self.problem = reason
-            self._timer = self._loop.call_later(RETRY, self.start)
-            return
-        if self.problem is not None:
-            self.problem = None
-            _log.info("there are metrics again", setting=f"metrics.listen = {self._listen!r}")
-
-    def close(self) -> None:
-        """Try no more; the thread ends with the process."""
-        if self._timer is not None:
-            self._timer.cancel()
+    address = "127.0.0.1" if host == "localhost" else host.strip("[]")
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        raise ConfigurationError(
+            f"metrics.listen = {listen!r}: {host!r} is no address; write its number, for example 127.0.0.1"
+        ) from None
+    return address, int(port)

@@ -61,6 +61,20 @@ def check_server_hello(body: bytes, offered: Collection[int], session_id: bytes)
     return ServerHello(random, suite, group, frozenset(extensions))
 
 
+def extensions_of_server_hello(body: bytes) -> frozenset[int]:
+    """Return the numbers of a ServerHello's extensions, without checks.
+
+    It takes a fraction of the time of :func:`check_server_hello`, and returns anything for an invalid message.
+    """
+    at = 2 + 32
+    at += 1 + (body[at] if at < len(body) else 0) + 2 + 1 + 2
+    found = []
+    while at + 4 <= len(body):
+        found.append(int.from_bytes(body[at : at + 2], "big"))
+        at += 4 + int.from_bytes(body[at + 2 : at + 4], "big")
+    return frozenset(found)
+
+
 def check_encrypted_extensions(body: bytes, offered: Collection[int]) -> None:
     """Check EncryptedExtensions (section 4.3.1); ``offered``: numbers of the ClientHello's extensions.
 

@@ -128,7 +128,7 @@ def fill_core(package: Package, distributions: Distributions, build: Build) -> N
     helpers = ", ".join(f"systemd | systemd-standalone-{name} | systemd-{name}" for name in systemd)
     package.relations = {
         "Depends": f"{LIBC}, python{build.release.python}, {helpers}",
-        "Recommends": "hsframework-tls13",
+        "Recommends": "hsframework-tls13, libseccomp2",
         "Suggests": "nfs-common, nvme-cli",
     }
 

@@ -14,6 +14,9 @@
         fuzz(target)
 
 Hypothesis shrinks what it finds and prints it; such an input becomes a test of its own in tests/unit.
+
+Beside these, atheris is guided by coverage through the parsers of what strangers send (``tests/fuzz/guided``); its
+corpora are text files in ``tests/fuzz/corpus``, and each of their lines is a test of ``tests/unit/fuzz``.
 """
 
 from __future__ import annotations
@@ -47,10 +50,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     session.config.stash[TARGETS] = sum(1 for item in session.items if item.get_closest_marker("fuzz"))
 
 
+def share_of(request: pytest.FixtureRequest) -> float:
+    """Return the seconds that a target has."""
+    return float(os.environ.get("FUZZ_SECONDS", "60")) / max(1, request.config.stash[TARGETS])
+
+
 @pytest.fixture
 def fuzz(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Iterator[Fuzz]:
     """Runs a Hypothesis test for this target's share of FUZZ_SECONDS, at least once."""
-    share = float(os.environ.get("FUZZ_SECONDS", "60")) / max(1, request.config.stash[TARGETS])
+    share = share_of(request)
     rounds = 0
 
     def run(target: Callable[[], None]) -> None:

@@ -194,3 +194,15 @@ def test_peer_stops_for_a_while(door: Door, pki: Pki, tmp_path: Path) -> None:
         data = os.urandom(MIB)
         assert talk.exchange(first + data)[:1000] == first
         assert talk.receive_exactly(1000)[-1000:] == data[-1000:]
+
+
+@pytest.mark.parametrize("size", [512, 4096])
+def test_a_client_that_asks_for_small_records_gets_them(size: int, door: Door, pki: Pki, tmp_path: Path) -> None:
+    """OpenSSL's client breaks off at the first record that is longer than agreed (RFC 6066 section 4)."""
+    setup = Setup(openssl=("-maxfraglen", str(size)))
+    with meeting(Role.SERVER, "openssl", setup, tmp_path) as (peer, sock):
+        talk = door.handshake(sock, pki.server())
+        line = text_lines(8192)
+        talk.send(line)
+        peer.wait_for_next(line)
+        chat(talk, peer)

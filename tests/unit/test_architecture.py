@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 EDGES = {
     # A folder may import those beside it and no others; each row imports only rows below it.
     "__main__": "cli",
-    "cli": "supervisor dispatcher testing agent client scaffold registry process configuration local telemetry"
+    "cli": "supervisor dispatcher testing agent adapters client scaffold registry process configuration local telemetry"
     " credentials netlink tls top",
     # The processes.  Dispatcher and agent know nothing of each other.
     "supervisor": "dispatcher agent registry process configuration local top",
@@ -25,7 +25,8 @@ EDGES = {
     "dispatcher": "process configuration local telemetry credentials netlink tls top",
     "agent": "registry process configuration local telemetry netlink tls top",
     # Beside the service, for programs and for plugins.
-    "client": "registry local netlink tls top",
+    "adapters": "client tls top",
+    "client": "registry configuration local netlink tls top",
     "streams": "top",
     "scaffold": "top",
     # Shared by the processes.

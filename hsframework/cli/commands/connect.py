@@ -1,7 +1,8 @@
 """Connect to a server, let the dispatcher run the handshake on the connection, and talk over the session.
 
 Input goes to the server, what it sends goes to output.  The end of the input closes our direction; the command ends
-when the server has closed its own.  Exit status 0: the server closed the session properly.
+when the server has closed its own too.  A server that closes first still gets the rest of the input, unless that is a
+terminal's.  Exit status 0: the server closed the session properly, and was sent all that there was.
 
 example:
   echo hello | hsframework connect server.example 4433 --system-trust
@@ -12,18 +13,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import errno
-import socket
 import sys
 import time
 
-from hsframework.cli.options.address import add_port, format_address
+from hsframework.cli.options.address import add_port, connect_tcp, format_address
 from hsframework.cli.options.facts import report_failure, report_session
 from hsframework.cli.options.handshake import add_handshake, handshake_options
 from hsframework.cli.options.pump import pump
 from hsframework.cli.options.stream import open_stream
-from hsframework.cli.options.transport import connect
-from hsframework.client import AsyncClient, AsyncSession, HandshakeOptions
+from hsframework.cli.options.transport import CONNECT_TIMEOUT, uses_datagrams
+from hsframework.client import AsyncClient, AsyncSession, HandshakeOptions, connect_udp_session
 from hsframework.errors import HandshakeError, RequestRefused
 
 
@@ -55,9 +56,8 @@ def client_options(arguments: argparse.Namespace) -> HandshakeOptions:
 
 async def _connect(arguments: argparse.Namespace, options: HandshakeOptions) -> int:
     async with AsyncClient(arguments.runtime_dir) as client:
-        sock = await connect(arguments.protocol, arguments.host, arguments.port, arguments.timeout)
-        with sock:
-            session = await _handshake(client, sock, options, arguments)
+        with contextlib.ExitStack() as stack:
+            session = await _session(client, stack, options, arguments)
             if session is None:
                 return 1
             stream = await open_stream(session, key_update=arguments.key_update)
@@ -66,13 +66,22 @@ async def _connect(arguments: argparse.Namespace, options: HandshakeOptions) -> 
     return 0
 
 
-async def _handshake(
-    client: AsyncClient, sock: socket.socket, options: HandshakeOptions, arguments: argparse.Namespace
+async def _session(
+    client: AsyncClient, stack: contextlib.ExitStack, options: HandshakeOptions, arguments: argparse.Namespace
 ) -> AsyncSession | None:
-    peer = format_address(sock.getpeername())
-    begun = time.monotonic()
+    """Return a session with the server, whose socket the stack closes; None after a failure that has been reported."""
+    peer, begun = format_address((arguments.host, arguments.port)), time.monotonic()
     try:
-        session = await client.handshake(sock, options)
+        if uses_datagrams(arguments.protocol):
+            sock, session = await connect_udp_session(client, arguments.host, arguments.port, options)
+            stack.enter_context(sock)
+            peer = format_address(sock.getpeername())
+        else:
+            sock = stack.enter_context(
+                await connect_tcp(arguments.host, arguments.port, arguments.timeout or CONNECT_TIMEOUT)
+            )
+            peer, begun = format_address(sock.getpeername()), time.monotonic()
+            session = await client.handshake(sock, options)
     except (HandshakeError, RequestRefused) as error:
         report_failure(error, peer, as_json=arguments.json)
         if error.errno == errno.EKEYREJECTED and options.trust is None and not (options.profile or options.psks):

@@ -31,6 +31,7 @@ from hsframework.cli.options.members import Other, told_apart
 from hsframework.cli.options.quiet import silence_logs
 from hsframework.cli.options.service import add_configuration_file, add_runtime_dir, configuration
 from hsframework.client.groups import service_status
+from hsframework.configuration.agent_users import plugin_users
 from hsframework.configuration.plugin_tables import unread_tables
 from hsframework.configuration.settings import Configuration
 from hsframework.configuration.toml import settings_from_table
@@ -40,8 +41,9 @@ from hsframework.errors import ConfigurationError, HsframeworkError, RequestRefu
 from hsframework.local.places import consumer_socket, default_runtime_dir
 from hsframework.netlink.holders import Unnamed
 from hsframework.probes import No, NotSeen, Yes
+from hsframework.process.confinement import why_not_confined
 from hsframework.process.lock import why_not_locked, why_not_scored
-from hsframework.registry.installed import installed
+from hsframework.registry.installed import installed, plugin_names
 from hsframework.tls.kernel import supported_ciphers
 
 if TYPE_CHECKING:
@@ -104,6 +106,7 @@ def examine(settings: Configuration) -> list[Finding]:
         # What the units may do counts, not what this shell may.
         *(() if units else check_memory(settings)),
         check_openssl(),
+        *check_confinement(),
         check_handshake_family(),
         *check_raw_form(settings),
         *check_members(settings),
@@ -206,6 +209,10 @@ def check_users(settings: Configuration) -> Iterable[Finding]:
                 f"{where}: there is no user {user!r}",
                 f"create it ('useradd --system {user}'), or name another in {where}",
             )
+    try:
+        plugin_users(settings, plugin_names())
+    except ConfigurationError as error:
+        yield Finding("users", "missing", *str(error).rsplit("; ", 1))
     if os.geteuid() != 0:
         yield Finding(
             "users",
@@ -253,6 +260,17 @@ def check_openssl() -> Finding:
     return Finding(
         "openssl", "note", "the program is not installed; 'hsframework demo' needs it", "install the package openssl"
     )
+
+
+def check_confinement() -> Iterable[Finding]:
+    """Check that workers of agents can confine themselves here."""
+    for problem in why_not_confined():
+        yield Finding(
+            "confinement",
+            "note",
+            f"agents are not confined as they could be: {problem}",
+            "install libseccomp2, or use a kernel with Landlock (CONFIG_SECURITY_LANDLOCK, lsm=landlock,...)",
+        )
 
 
 def check_handshake_family() -> Finding:

@@ -1,7 +1,7 @@
 """Serve clients: accept connections, let the dispatcher run the handshakes, and talk over the sessions.
 
 Without --echo, what the clients send goes to output.  With --once the first client is served alone: input goes to it,
-and the command ends with its session.
+all of it also if the client closes its own direction first, and the command ends with its session.
 
 example:
   hsframework listen 4433 --cert server.pem --key server.key --echo

@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hsframework.configuration.runtime_dir import DEFAULT_PATH
 from hsframework.configuration.settings import Configuration
-from hsframework.configuration.toml import DEFAULT_PATH, load_configuration
+from hsframework.configuration.toml import load_configuration
 from hsframework.errors import ConfigurationError
-from hsframework.local.places import default_runtime_dir
+from hsframework.local.places import VARIABLE, default_runtime_dir, environment_runtime_dir
 
 if TYPE_CHECKING:
     from hsframework.process.kept import Kept
@@ -28,7 +29,8 @@ def add_runtime_dir(parser: argparse.ArgumentParser) -> None:
         "--runtime-dir",
         metavar="DIR",
         type=Path,
-        help=f"folder of the dispatcher's sockets (default here: {default_runtime_dir()})",
+        help=f"folder of the dispatcher's sockets (default: {VARIABLE} in the environment, the configuration's, here "
+        f"{default_runtime_dir()})",
     )
 
 
@@ -94,7 +96,7 @@ def _configuration(arguments: argparse.Namespace) -> tuple[Configuration, tuple[
     level, form = getattr(arguments, "log_level", None), getattr(arguments, "log_format", None)
     log = replace(log, level=level or log.level, format=form or log.format)
     folder = getattr(arguments, "runtime_dir", None)
-    runtime_dir = folder.absolute() if folder is not None else result.runtime_dir
+    runtime_dir = folder.absolute() if folder is not None else environment_runtime_dir() or result.runtime_dir
     further = tuple(name for name in getattr(arguments, "netns", ()) if name not in result.kernel.namespaces)
     kernel = replace(result.kernel, namespaces=(*result.kernel.namespaces, *dict.fromkeys(further)))
     return replace(result, log=log, runtime_dir=runtime_dir, kernel=kernel), warnings

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol as TypingProtocol
 
-from hsframework.cli.options.address import connect_tcp, format_address, listen_tcp
-from hsframework.client import AsyncClient, AsyncSession, AsyncUdpListener, HandshakeOptions, connect_udp
+from hsframework.cli.options.address import format_address, listen_tcp
+from hsframework.client import AsyncClient, AsyncSession, AsyncUdpListener, HandshakeOptions
 from hsframework.client.session import installed_plugins
 from hsframework.errors import ConfigurationError, HsframeworkError
 from hsframework.interface import AddressValidation, AuthMode, Protocol
@@ -124,18 +124,6 @@ def uses_datagrams(name: str) -> bool:
     """Return True if the protocol is installed here and runs over UDP."""
     protocol = _installed(name)
     return protocol is not None and socket.IPPROTO_UDP in protocol.socket_protocols
-
-
-async def connect(protocol: str, host: str, port: int, timeout: float | None) -> socket.socket:
-    """Return a connected, non-blocking socket of the protocol's kind.
-
-    ``timeout``: seconds for each address of the host; None: ``CONNECT_TIMEOUT``.  Raises HsframeworkError.
-    """
-    if not uses_datagrams(protocol):
-        return await connect_tcp(host, port, timeout or CONNECT_TIMEOUT)
-    sock = await asyncio.to_thread(connect_udp, host, port)
-    sock.setblocking(False)
-    return sock
 
 
 def listen(arguments: argparse.Namespace, host: str, port: int) -> ListeningSocket:

@@ -1,8 +1,9 @@
 """One agent's link: its phase and memberships, what is sent to it, and its end.
 
 READY goes to every member of a group when a request arrives, and again only after the agent has asked (a READY that
-waits unread says enough).  An agent that is gone costs each consumer whose request it had one EIO; one that misses a
-deadline is killed unless it sends something within a second, which shows that its loop still turns.
+waits unread says enough); one that does not answer it is killed.  An agent that is gone costs each consumer whose
+request it had one EIO; one that misses a deadline is killed unless it sends something within a second, which shows that
+its loop still turns.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from hsframework.dispatcher.agents.answer import INTERVAL, Answer
 from hsframework.dispatcher.keys.given import GivenTrust
 from hsframework.dispatcher.keys.trusts import TrustFiles
 from hsframework.dispatcher.messages import codec
@@ -97,8 +99,9 @@ class AgentConnection:
         self._trusts_sent: dict[int, int] = {}
         self._watch: asyncio.TimerHandle | None = None
         self._pidfd = _open_pidfd(peer.pid)
+        self._answer = Answer(service.loop, peer.pid, self._is_wanted, self._does_not_answer)
         self.channel = AsyncChannel(
-            sock, self._packet, self._gone, loop=service.loop, close_fd=service.dispatcher.close_fd
+            sock, self._packet, self._gone, loop=service.loop, close_fd=service.dispatcher.close_fd, holds_back=True
         )
 
     def announce(self, group: str) -> None:
@@ -106,6 +109,12 @@ class AgentConnection:
         if group not in self.announced:
             self.announced.add(group)
             self.channel.send(codec.encode("ready", {"group": group}))
+            answer, loop = self._answer, self.service.loop
+            if answer.silent is None:
+                answer.silent = 0
+                if answer.timer is None:
+                    answer.due = loop.time() + INTERVAL
+                    answer.timer = loop.call_at(answer.due, answer.look)
 
     def withdraw(self, request_id: int, reason: int) -> None:
         """Send CANCEL: the request has been completed.  The agent closes its socket and acknowledges."""
@@ -131,7 +140,16 @@ class AgentConnection:
             self.channel.close()
             self._end(None, _log.info)
 
+    def _is_wanted(self) -> bool:
+        groups = self.service.dispatcher.groups
+        return any(len(groups[name]) for name in self.announced if name in groups)
+
+    def _does_not_answer(self) -> None:
+        _log.error("an agent does not answer READY", agent=self.name, process=self.peer.pid)
+        self._kill()
+
     def _packet(self, data: bytes, fd: int | None) -> None:
+        self._answer.silent = None
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
@@ -171,6 +189,7 @@ class AgentConnection:
         self._end(error, _log.warning if self.groups else _log.info)
 
     def _end(self, error: Exception | None, tell: Callable[..., object]) -> None:
+        self._answer.close()
         if self._watch is not None:
             self._watch.cancel()
         dispatcher = self.service.dispatcher

@@ -23,6 +23,9 @@ from hsframework.netlink.messages import Message, encode_error
 MOST_TEXT = 200
 """Characters that are kept of what an agent says for people."""
 
+SOCKET_PROTOCOLS = range(1024)
+"""Values of SO_PROTOCOL that an agent may name; the kernel's end at 262 (IPPROTO_MPTCP)."""
+
 MAX_COUNT = 1024
 """Requests that one ACCEPT may ask for."""
 
@@ -48,12 +51,15 @@ def join(agent: AgentConnection, message: Message, fd: int | None) -> None:
         )
         raise
     agent.service.dispatcher.check_groups(groups)
+    protocols = frozenset(message.values.get("socket-protocol", ()))
+    if unknown := [number for number in protocols if number not in SOCKET_PROTOCOLS]:
+        raise RequestRefused(f"{min(unknown)} is no SO_PROTOCOL", errno=errno.EINVAL)
     agent.phase = Phase.JOINED
     agent.protocol = message.values.get("protocol", "")[:64]
     agent.kernel_tls = message.values.get("kernel-tls", "")[:MOST_TEXT]
     agent.joined_at = agent.service.loop.time()
     agent.tls_policies = message.values.get("tls-policies", False)
-    agent.socket_protocols = frozenset(message.values.get("socket-protocol", ()))
+    agent.socket_protocols = protocols
     agent.name = f"{message.values.get('agent', 'agent')[:64]} (pid {agent.peer.pid})"
     agent.groups.update(groups)
     _log.info("an agent joins", agent=agent.name, groups=groups, uid=agent.peer.uid)

@@ -24,7 +24,7 @@ class AgentServer:
         dispatcher: Dispatcher,
         policy: Policy,
         trusts: TrustFiles,
-        sock: socket.socket,
+        sock: socket.socket | None,
         limits: Limits,
         *,
         loop: asyncio.AbstractEventLoop,
@@ -35,6 +35,7 @@ class AgentServer:
             self._connected,
             limits,
             check=policy.check_restore,
+            privileged=policy.is_privileged,
             close_fd=dispatcher.close_fd,
             loop=loop,
         )

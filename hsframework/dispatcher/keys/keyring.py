@@ -13,6 +13,9 @@ Rules:
 * A pre-shared key's identity is its whole description.  The kernel's own search matches by prefix, so the keyring is
   listed and compared.  A peer says what is looked for, so keys of the type ``psk`` alone are found: ``.nfs`` holds
   certificates, whose contents are no secret.
+* A peer says how often something is looked for, too: the descriptions of a keyring's keys are kept while it has the
+  same keys (a key's description never changes), and /proc/keys is read for peers for a twentieth of each second at
+  most.  The kernel's requests, which name serials, do not wait for that.
 * A peer's certificate becomes a key in the process keyring, so that DONE can name it; it is taken out again when DONE
   is acknowledged, since key quotas are small.  One that the kernel does not parse, or that no key has room for, is
   named by a key with its digest: the kernel's server of NFS counts the keys, and reads none.  The kernel parses it, and
@@ -27,8 +30,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 
@@ -43,6 +47,8 @@ _log = structlog.get_logger("hsframework.dispatcher")
 NFS_KEYRING = ".nfs"
 _CERTIFICATE_TYPES = ("asymmetric", "user")
 _PSK_TYPE = "psk"
+_MOST_SPENT = 0.05
+"""Seconds in each second in which /proc/keys is read for peers; beyond them they find what is linked."""
 
 
 class KernelKeys:
@@ -64,6 +70,8 @@ class KernelKeys:
         self._keyrings: list[int] = []
         self._refused: set[int] = set()
         """Serials that could not be linked, which has been logged."""
+        self._indexes: dict[int, _Index] = {}
+        self._second = self._spent = 0.0
         self._held: Counter[int] = Counter()
         missing = [name for name in self._names if not self._link(name)]
         if missing:
@@ -74,10 +82,20 @@ class KernelKeys:
         for ring in tuple(self._keyrings):
             if _is_gone(ring):
                 self._keyrings.remove(ring)
+                self._indexes.pop(ring, None)
                 with contextlib.suppress(OSError):
                     keyctl.unlink(ring, self._process)
         for name in self._names:
             self._link(name)
+
+    def _link_for_a_peer(self) -> None:
+        """Do the same at a peer's wish, which may come again and again: for a part of each second alone."""
+        begun = time.monotonic()
+        if begun >= self._second + 1:
+            self._second, self._spent = begun, 0.0
+        if self._spent < _MOST_SPENT:
+            self.link_keyrings()
+            self._spent += time.monotonic() - begun
 
     def _link(self, name: str) -> bool:
         """Link the keyrings of a name.  Return True if there is one, whether it can be used or not."""
@@ -92,7 +110,17 @@ class KernelKeys:
                 _log.warning("a keyring cannot be used", keyring=name, reason=error.strerror)
             else:
                 self._keyrings.append(serial)
+                with contextlib.suppress(OSError, HandshakeFailed):  # a look-up does it, and reports what is wrong
+                    self._index(serial)
         return bool(serials)
+
+    def _index(self, keyring: int) -> _Index:
+        """Return the keyring's keys as they are now.  Raises OSError."""
+        index = self._indexes.get(keyring) or _Index()
+        index.update(keyctl.members(keyring))
+        if keyring in self._keyrings or self._held[keyring]:
+            self._indexes[keyring] = index
+        return index
 
     def identity(self, certificate: int, private_key: int) -> Identity:
         """Return a certificate and its private key, by their serials.
@@ -108,8 +136,11 @@ class KernelKeys:
 
     def psk(self, serial: int) -> PresharedKey:
         """Return a pre-shared key by its serial.  Raises HandshakeFailed with NO_KEY or SHORTAGE."""
+        return self._psk(serial, self._read)
+
+    def _psk(self, serial: int, read: Callable[[int], bytes]) -> PresharedKey:
         try:
-            payload = self._read(serial)
+            payload = read(serial)
             description = keyctl.describe(serial).description
         except OSError as error:
             raise _unreadable(f"key {serial}", error) from None
@@ -133,14 +164,12 @@ class KernelKeys:
         passed over; raises HandshakeFailed with SHORTAGE if that was for want of memory.
         """
         wanted = identity.decode("utf-8", "surrogateescape")
-        self.link_keyrings()
+        self._link_for_a_peer()
         for ring in ([keyring] if keyring else []) + self._keyrings:
             with _passed_over():
-                for serial in keyctl.members(ring):
+                for serial in self._index(ring).serials(wanted):
                     with _passed_over():
-                        found = keyctl.describe(serial)
-                        if (found.type, found.description) == (_PSK_TYPE, wanted):
-                            return self.psk(serial), serial
+                        return self._psk(serial, keyctl.read), serial
         return None
 
     def may_be_nfs(self, keyring: int | None) -> bool:
@@ -165,6 +194,7 @@ class KernelKeys:
             del self._held[keyring]
             if keyring in self._keyrings:  # it was found since
                 return
+            self._indexes.pop(keyring, None)
             with contextlib.suppress(OSError):
                 keyctl.unlink(keyring, self._process)
 
@@ -205,6 +235,37 @@ def _is_gone(keyring: int) -> bool:
     except OSError as error:
         return error.errno in (errno.EKEYREVOKED, errno.ENOKEY, errno.EKEYEXPIRED)
     return False
+
+
+class _Index:
+    """The pre-shared keys of one keyring by their descriptions."""
+
+    def __init__(self) -> None:
+        self._members: tuple[int, ...] = ()
+        self._names: dict[int, str | None] = {}
+        """By serial; None: no pre-shared key.  A key that could not be described is not there, and is asked again."""
+        self._serials: dict[str, list[int]] = {}
+
+    def serials(self, description: str) -> Iterable[int]:
+        """Return the keys with this description, in the keyring's order."""
+        return self._serials.get(description, ())
+
+    def update(self, members: tuple[int, ...]) -> None:
+        """Take over the keys that the keyring has now.  Raises HandshakeFailed with SHORTAGE."""
+        if members == self._members and len(self._names) == len(members):
+            return
+        self._members = ()
+        names = {serial: self._names[serial] for serial in members if serial in self._names}
+        for serial in members:
+            if serial not in names:
+                with _passed_over():
+                    found = keyctl.describe(serial)
+                    names[serial] = found.description if found.type == _PSK_TYPE else None
+        serials: dict[str, list[int]] = {}
+        for serial, name in names.items():
+            if name is not None:
+                serials.setdefault(name, []).append(serial)
+        self._members, self._names, self._serials = members, names, serials
 
 
 def _no_key(detail: str) -> HandshakeFailed:

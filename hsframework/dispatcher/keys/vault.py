@@ -69,10 +69,16 @@ class Credentials:
     """All of them hold: the request's own, then its profile's."""
     encoded: dict[tuple[Role, AuthMode], bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
     """The attributes that :mod:`hsframework.dispatcher.messages` makes of them, once for all requests of a profile."""
+    by_identity: dict[bytes, PresharedKey] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The pre-shared keys, of several with one identity the first: a peer chooses how often one is looked up."""
+
+    def __post_init__(self) -> None:
+        for psk in self.psks:
+            self.by_identity.setdefault(psk.identity, psk)
 
     def find_psk(self, identity: bytes) -> PresharedKey | None:
         """Return the key whose identity is exactly this, or None."""
-        return next((psk for psk in self.psks if psk.identity == identity), None)
+        return self.by_identity.get(identity)
 
 
 Part = tuple[str, str]

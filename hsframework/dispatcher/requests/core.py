@@ -17,13 +17,13 @@ import structlog
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.custody import Closer, Custody
 from hsframework.dispatcher.offload import OffloadLookup
-from hsframework.dispatcher.requests.groups import Group
+from hsframework.dispatcher.requests.groups import MOST_GROUPS, Group, check_share
 from hsframework.dispatcher.requests.lifecycle import TABLE, Action, Event, State
 from hsframework.dispatcher.requests.limits import Claim, PendingLimits, give_back
 from hsframework.dispatcher.requests.record import record
 from hsframework.dispatcher.requests.request import Agent, Outcome, PendingRequest, Source, Submission
 from hsframework.dispatcher.requests.success import missing_session
-from hsframework.errors import RequestRefused, is_shortage
+from hsframework.errors import RequestRefused
 from hsframework.local.deadlines import Deadlines
 from hsframework.netlink.messages import sequence_numbers
 from hsframework.telemetry.metrics import Metrics
@@ -179,12 +179,7 @@ class Dispatcher:
         """
         served = {group.name for group in self.groups.values() if group.open}
         served.update(request.submission.group for request in self.requests.values())
-        most = self.configuration.limits.groups
-        if len(served.union(names)) > most:
-            listed = ", ".join(sorted(served))
-            raise RequestRefused(
-                f"{most} groups are served at once ({listed}); raise limits.groups", errno=errno.EAGAIN
-            )
+        check_share(served, names, self.configuration.limits.groups)
 
     def joined(self, agent: Agent, names: Iterable[str]) -> None:
         """Add an agent to groups, and announce to it the requests that wait in them."""
@@ -230,13 +225,8 @@ class Dispatcher:
 
     def not_handed_over(self, request: PendingRequest, error: Exception) -> None:
         """Complete a request that was pulled and cannot be sent to its agent: with EIO, or the errno of a shortage."""
-        reason = str(error) or repr(error)
-        _log.error("a request cannot be handed over", request=request.id, error=reason)
-        text = f"the request cannot be handed over: {reason}"
-        if isinstance(error, OSError) and error.errno and is_shortage(error):
-            self.happen(request, Event.FAILED, Outcome.failure(error.errno, text))
-        else:
-            self.happen(request, Event.FAILED, Outcome.interrupted(text))
+        _log.error("a request cannot be handed over", request=request.id, error=str(error) or repr(error))
+        self.happen(request, Event.FAILED, Outcome.of_fault("the request cannot be handed over", error))
 
     def in_hand(self, agent: Agent, request_id: int) -> PendingRequest:
         """Return a request that the agent has in hand.  Raises RequestRefused (EBADF) for any other number."""
@@ -343,6 +333,8 @@ class Dispatcher:
 
     def _group(self, name: str) -> Group:
         if name not in self.groups:
+            if len(self.groups) >= MOST_GROUPS:
+                self.groups = {known: group for known, group in self.groups.items() if group.open}
             self.groups[name] = Group(name, self.configuration.timeouts.agent_restart, self._loop.time)
         return self.groups[name]
 

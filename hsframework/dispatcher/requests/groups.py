@@ -13,10 +13,13 @@ import math
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from hsframework.dispatcher.requests.request import HIGHEST_URGENCY, Agent, PendingRequest
 from hsframework.errors import RequestRefused
+
+MOST_GROUPS = 256
+"""Groups that are remembered, beside those that are open: agents choose the names, which must not cost for good."""
 
 _ANY = -1
 """Key of agents that take sockets of any SO_PROTOCOL."""
@@ -122,6 +125,13 @@ class Group:
     def __iter__(self) -> Iterator[PendingRequest]:
         for queue in self._foremost_first:
             yield from list(queue)
+
+
+def check_share(served: Collection[str], wanted: Iterable[str], most: int) -> None:
+    """Raise RequestRefused (EAGAIN) if there is no share of the descriptors for the wanted groups too."""
+    if len({*served, *wanted}) > most:
+        listed = ", ".join(sorted(served))
+        raise RequestRefused(f"{most} groups are served at once ({listed}); raise limits.groups", errno=errno.EAGAIN)
 
 
 def kind(protocol: int) -> str:

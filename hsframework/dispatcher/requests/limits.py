@@ -1,4 +1,4 @@
-"""Limits on pending requests: of one source, of one consumer and of one remote address, each within one group.
+"""Limits on pending requests: of one source, of one consumer and of one remote network, each within one group.
 
 Rules:
 
@@ -8,6 +8,9 @@ Rules:
 * A limit is one row of :func:`_limits`.  :meth:`PendingLimits.take` and :meth:`PendingLimits.room_for` go through the
   same rows, so a limit that refuses a request is also asked before the kernel's ACCEPT takes one.  A request that
   ACCEPT took and a limit refuses has failed; one that is left in the kernel's queue has not.
+* No user takes what another needs.  Of a source's requests an eighth is for root, the dispatcher's own user and the
+  kernel; a remote network is counted for each user by itself.
+* A host may have a whole /64 of IPv6: addresses are counted by networks (``limits.ipv4-prefix``, ``ipv6-prefix``).
 * The remote address is unknown before ACCEPT.  A limit by address is therefore the only one that can refuse a request
   of the kernel's.
 * File descriptors are what all groups share.  :func:`within_fds` gives each place an equal share of them beforehand,
@@ -18,20 +21,29 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import ipaddress
+import os
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 from typing import NamedTuple
 
 from hsframework.configuration.settings import Configuration, Limits
 from hsframework.errors import RequestRefused
 
+_RESERVE = 8
+"""Share of a source's requests that is for root, the dispatcher's own user and the kernel: one in so many."""
+
 FD_RESERVE = 256
 """File descriptors for all but pending requests and connections."""
 
 
 class Claim(NamedTuple):
-    """The properties by which a request is counted.  ``address``: None before ACCEPT."""
+    """The properties by which a request is counted.
+
+    ``consumer``: the user id of a program, or a name of the kernel's.  ``address``: None before ACCEPT.
+    """
 
     group: str
     source: str
@@ -47,15 +59,35 @@ class _Limit:
     key: Callable[[Claim], Hashable]
     """The property that is counted.  None: unknown as yet, so the limit is passed over."""
     text: str
+    reserved: int = 0
+    """Of these, those that only a privileged consumer may have."""
 
 
 def _limits(limits: Limits) -> tuple[_Limit, ...]:
     """Return every limit that may refuse a request."""
     return (
-        _Limit(limits.per_source, attrgetter("source"), "of this source"),
+        _Limit(limits.per_source, attrgetter("source"), "of this source", limits.per_source // _RESERVE),
         _Limit(limits.per_consumer, attrgetter("consumer"), "of this consumer"),
-        _Limit(limits.per_address, attrgetter("address"), "with {key}"),
+        _Limit(limits.per_address, _network, "of this consumer with {address}"),
     )
+
+
+def _network(claim: Claim) -> Hashable:
+    """Return the consumer's remote network, or None before ACCEPT."""
+    return None if claim.address is None else (claim.consumer, claim.address)
+
+
+@lru_cache(maxsize=4096)
+def network_of(address: str, ipv4_prefix: int, ipv6_prefix: int) -> str:
+    """Return the network of an address, ``2001:db8::1`` → ``2001:db8::/64``; what is no IP address stays as it is."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if found.version == 6:
+        found = found.ipv4_mapped or found
+    prefix = ipv4_prefix if found.version == 4 else ipv6_prefix
+    return address if prefix == found.max_prefixlen else str(ipaddress.ip_network((int(found), prefix), strict=False))
 
 
 _Place = tuple[dict[Hashable, int], ...]
@@ -70,21 +102,25 @@ class PendingLimits:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = _limits(limits)
+        self._prefixes = limits.ipv4_prefix, limits.ipv6_prefix
+        self._privileged = frozenset({0, os.geteuid()})
         self._keys = tuple(limit.key for limit in self._limits)
         self._most = tuple(limit.most for limit in self._limits)
+        self._most_of_users = tuple(limit.most - limit.reserved for limit in self._limits)
         self._places: dict[tuple[str, str], _Place] = {}
         """By group and source."""
 
     def take(self, claim: Claim) -> Counted:
         """Count one more.  Raises RequestRefused with EAGAIN, and then counts nothing."""
+        if claim.address is not None:
+            claim = claim._replace(address=network_of(claim.address, *self._prefixes))
         place = self._places.get((claim.group, claim.source))
         if place is None:
             place = self._places[claim.group, claim.source] = tuple({} for _ in self._limits)
         counted = [(counts, key(claim)) for counts, key in zip(place, self._keys, strict=True)]
-        reached = self._reached(counted)
-        if reached is not None:
-            limit = self._limits[reached]
-            whose = limit.text.format(key=counted[reached][1])
+        limit = self._reached(counted, claim)
+        if limit is not None:
+            whose = limit.text.format(address=claim.address)
             raise RequestRefused(
                 f"{limit.most} requests {whose} are pending in the group {claim.group!r}, the limit for one; try again "
                 "later",
@@ -100,14 +136,20 @@ class PendingLimits:
         if place is None:
             return True
         claim = claim._replace(address=None)
-        return self._reached([(counts, key(claim)) for counts, key in zip(place, self._keys, strict=True)]) is None
+        counted = [(counts, key(claim)) for counts, key in zip(place, self._keys, strict=True)]
+        return self._reached(counted, claim) is None
 
-    def _reached(self, counted: Counted) -> int | None:
-        """Return the row of the first limit that allows no more, or None."""
+    def _reached(self, counted: Counted, claim: Claim) -> _Limit | None:
+        """Return the first limit that allows no more, or None."""
+        most = self._most_of_users if self._is_user(claim) else self._most
         for row, (counts, key) in enumerate(counted):
-            if counts.get(key, 0) >= self._most[row] and key is not None:
-                return row
+            if counts.get(key, 0) >= most[row] and key is not None:
+                return self._limits[row]
         return None
+
+    def _is_user(self, claim: Claim) -> bool:
+        """Return True for a program of a user who is neither root nor the dispatcher's own."""
+        return isinstance(claim.consumer, int) and claim.consumer not in self._privileged
 
 
 def give_back(counted: Counted) -> None:

@@ -14,6 +14,7 @@ from hsframework.dispatcher.offload import Offload
 from hsframework.dispatcher.policy import PeerCredentials
 from hsframework.dispatcher.requests.lifecycle import State
 from hsframework.dispatcher.requests.limits import Counted
+from hsframework.errors import is_shortage
 from hsframework.interface import PresharedKey, Trust
 
 HIGHEST_URGENCY = 7
@@ -42,6 +43,14 @@ class Outcome:
     def interrupted(cls, message: str) -> Outcome:
         """Return the outcome of a request that fails because of the service, and not of the peer or the credentials."""
         return cls(errno.EIO, {"message": message}, passing=True)
+
+    @classmethod
+    def of_fault(cls, what: str, error: Exception) -> Outcome:
+        """Return the outcome of a request that an exception of the dispatcher's ends: a shortage's errno, or EIO."""
+        text = f"{what}: {str(error) or repr(error)}"
+        if isinstance(error, OSError) and error.errno and is_shortage(error):
+            return cls.failure(error.errno, text)
+        return cls.interrupted(text)
 
 
 class Source(Protocol):

@@ -38,6 +38,13 @@ REMEMBERED = 16
 REMEMBERED_SIZE = 1024
 """Bytes of such a submit, at most."""
 
+MOST_NONSENSE = 32
+"""Messages of one link that make no sense, or may not be sent by this user; with the last the link is ended.  A request
+that is taken begins the count anew."""
+
+NONSENSE = frozenset({errno.EBADMSG, errno.EOPNOTSUPP, errno.EACCES})
+"""Refusals that no program gets again and again unless it is wrong: they depend on the message and the user alone."""
+
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
@@ -51,7 +58,7 @@ class LocalSource:
         dispatcher: Dispatcher,
         policy: Policy,
         vault: Vault,
-        sock: socket.socket,
+        sock: socket.socket | None,
         configuration: Configuration,
         *,
         loop: asyncio.AbstractEventLoop,
@@ -64,11 +71,14 @@ class LocalSource:
         self.trusts = GivenTrusts(dispatcher.close_fd)
         self.status: Callable[[], str] = lambda: "{}"
         """The state of the service, as a JSON object."""
+        self.wanted: Callable[[str], None] = lambda group: None
+        """Called with the group of each submit for which there is no agent, before it is looked at."""
         self.listener = Listener(
             sock,
             lambda peer_socket, peer: ConsumerConnection(self, peer_socket, peer),
             configuration.limits,
             check=lambda peer: policy.check_submit(peer, None),
+            privileged=policy.is_privileged,
             close_fd=dispatcher.close_fd,
             loop=loop,
         )
@@ -131,10 +141,13 @@ class ConsumerConnection:
         self._agreed: dict[bytes, Submission] = {}
         self._trust: tuple[int, GivenTrust] | None = None
         """The trust that the consumer brought in a file, with its number."""
+        self._nonsense = 0
         self._privileged = source.policy.is_privileged(peer)
         # What a user sends may be the last copy of a socket whose closing blocks.
         self._close_fd = os.close if self._privileged else source.dispatcher.close_fd
-        self._channel = AsyncChannel(sock, self._packet, self._gone, loop=source.loop, close_fd=self._close_fd)
+        self._channel = AsyncChannel(
+            sock, self._packet, self._gone, loop=source.loop, close_fd=self._close_fd, holds_back=True
+        )
 
     def complete(self, sequence: int, request: PendingRequest, outcome: Outcome) -> None:
         """Give the socket back, and send the result of the submit with this sequence number."""
@@ -171,6 +184,7 @@ class ConsumerConnection:
                 submission = self._agree(values)
             handed, fd = fd, None
             self._submit(submission, sequence_of(data), handed)
+            self._nonsense = 0
             if values is not None and brings_nothing(values):
                 self._remember(asked, submission)
         except HsframeworkError as error:
@@ -179,6 +193,10 @@ class ConsumerConnection:
             self._source.dispatcher.metrics.refusal(known, error.errno)
             _log.info("a request is refused", uid=self.peer.uid, group=group[:64], error=str(error))
             self._channel.send(encode_error(error.errno, sequence_of(data), str(error)))
+            self._nonsense += error.errno in NONSENSE
+            if self._nonsense >= MOST_NONSENSE:
+                _log.warning("a consumer's link is ended: it sends nonsense", uid=self.peer.uid, error=str(error))
+                self.close()
         except Exception as error:
             _log.error("a fault in the dispatcher", error=repr(error), during=f"a message of user {self.peer.uid}")
             self._channel.send(encode_error(errno.EIO, sequence_of(data), "a fault in the dispatcher; see its log"))
@@ -192,6 +210,9 @@ class ConsumerConnection:
         dispatcher = self._source.dispatcher
         custody = Custody(fd, dispatcher.close_fd, trusted=self._privileged)
         try:
+            group = dispatcher.groups.get(submission.group)
+            if group is None or not group.members:
+                self._source.wanted(submission.group)
             if sequence in self._requests:
                 raise RequestRefused(f"sequence number {sequence} is under way; use another", errno=errno.EINVAL)
             self._requests[sequence] = dispatcher.submit(submission, custody, _Origin(self, sequence))

@@ -44,6 +44,7 @@ from hsframework_psp.settings import Settings, check_device
 from hsframework_psp.software import SoftwareDevice
 from hsframework_psp.tunnel import RECORD_HEADER_SIZE, Tunnel, record_body_size
 from hsframework_psp.versions import Version
+from hsframework_tls13.ageing import Ageing
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.driver import establish, first_alert, say, session_alert
 from hsframework_tls13.engine import Established
@@ -69,6 +70,7 @@ class PspHandshaker(Handshaker):
         self._settings = settings
         self._contexts = Contexts(TlsSettings(kernel_offload=False, require_alpn=True))
         self._contexts.check()
+        self._ageing = Ageing(self._contexts)
         specification()
         self._packets = PerProcess(self._packet_device)
         self._search = DeviceSearch()
@@ -82,8 +84,10 @@ class PspHandshaker(Handshaker):
         if packets is not None:
             packets.close()
         self._search.close()
+        self._ageing.close()
 
     async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        self._ageing.used()
         with contextlib.ExitStack() as stack:
             try:
                 offer = self._contexts.offer(request, self._contexts.settings.suites)

@@ -45,6 +45,9 @@ class Callbacks(ABC):
     def on_psk(self, identity: bytes | None) -> PresharedKey | None:
         """Return the server's key for ``identity``, or the key that a client offers (``identity`` None)."""
 
+    used_server_name = False
+    """True for a server that chose its certificate by the client's server_name: it says so (RFC 6066 section 3)."""
+
     @property
     @abstractmethod
     def wants_alpn(self) -> bool: ...

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
+import time
 from abc import abstractmethod
 
 from hsframework import streams
 from hsframework.interface import Role, Secret
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.recordlayer import RecordLayer
+from hsframework_tls13.records import MAX_PLAINTEXT
 
 
 class Channel(streams.Channel):
@@ -32,6 +34,7 @@ class UserSpaceChannel(streams.UserSpaceChannel, Channel):
         *,
         read_sequence: int = 0,
         write_sequence: int = 0,
+        max_payload: int = MAX_PLAINTEXT,
     ) -> None:
         self._layer = RecordLayer(
             role,
@@ -40,6 +43,8 @@ class UserSpaceChannel(streams.UserSpaceChannel, Channel):
             server_secret,
             read_sequence=read_sequence,
             write_sequence=write_sequence,
+            max_payload=max_payload,
+            clock=time.monotonic,
         )
         super().__init__(sock, self._layer)
 

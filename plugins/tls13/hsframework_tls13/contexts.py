@@ -1,4 +1,5 @@
-"""OpenSSL contexts, made once for each set of credentials and TLS policy; the least recently used are dropped.
+"""OpenSSL contexts, made once for each set of credentials and TLS policy; the least recently used are dropped, and
+those with private keys when they are not used for a while (:meth:`Contexts.age`): OpenSSL wipes a key that it frees.
 
 A context holds what many handshakes share: cipher suites, groups, certificates and keys, and whether a certificate is
 asked for.  All that belongs to one handshake (name, trust, ALPN, pre-shared key) hangs on the connection.
@@ -14,6 +15,8 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import cryptography.hazmat.primitives.serialization  # noqa: F401  pyOpenSSL imports it when a certificate is first used
 from OpenSSL import SSL, crypto
@@ -45,6 +48,15 @@ _VERIFY_MODES = {
 }
 
 
+@dataclass(slots=True)
+class _Kept:
+    """A context.  ``secret``: it has a private key.  ``used``: since :meth:`Contexts.age` was last called."""
+
+    context: SSL.Context
+    secret: bool
+    used: bool = True
+
+
 class Contexts:
     """The contexts of one agent.  ``HandshakeFailed(NO_KEY)``: an identity that OpenSSL does not take."""
 
@@ -53,7 +65,7 @@ class Contexts:
         self.choices = Choices.of_settings(settings)
         """Those of a request without a TLS policy."""
         self.predictions = Predictions()
-        self._contexts: OrderedDict[_Key, SSL.Context] = OrderedDict()
+        self._contexts: OrderedDict[_Key, _Kept] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._contexts)
@@ -87,7 +99,8 @@ class Contexts:
         choices = choices or self.choices
         key = _key(Role.CLIENT, identities, suites, psk, choices, best_group_alone)
         mode, alone = SSL.VERIFY_PEER, best_group_alone
-        return self._kept(key, lambda: self._make(Role.CLIENT, identities, suites, mode, psk, choices, alone))
+        make = partial(self._make, Role.CLIENT, identities, suites, mode, psk, choices, alone)
+        return self._kept(key, make, secret=bool(identities))
 
     def server(
         self,
@@ -103,17 +116,32 @@ class Contexts:
         identities = () if identity is None else (identity,)
         key = _key(Role.SERVER, identities, suites, psk, choices, demand)
         mode = _VERIFY_MODES[demand]
-        return self._kept(key, lambda: self._make(Role.SERVER, identities, suites, mode, psk, choices))
+        make = partial(self._make, Role.SERVER, identities, suites, mode, psk, choices)
+        return self._kept(key, make, secret=bool(identities))
 
-    def _kept(self, key: _Key, make: Callable[[], SSL.Context]) -> SSL.Context:
-        context = self._contexts.get(key)
-        if context is None:
-            context = self._contexts[key] = make()
+    def age(self) -> bool:
+        """Drop the contexts with private keys that were not used since the last call.  Return True if any is left.
+
+        A handshake under way keeps its own.
+        """
+        secret = [(key, kept) for key, kept in self._contexts.items() if kept.secret]
+        for key, kept in secret:
+            if kept.used:
+                kept.used = False
+            else:
+                del self._contexts[key]
+        return any(kept.secret for kept in self._contexts.values())
+
+    def _kept(self, key: _Key, make: Callable[[], SSL.Context], *, secret: bool) -> SSL.Context:
+        kept = self._contexts.get(key)
+        if kept is None:
+            kept = self._contexts[key] = _Kept(make(), secret)
             if len(self._contexts) > self.settings.max_contexts:
                 self._contexts.popitem(last=False)
         else:
+            kept.used = True
             self._contexts.move_to_end(key)
-        return context
+        return kept.context
 
     def _make(
         self,
@@ -145,7 +173,7 @@ class Contexts:
         _load_identities(context, identities)
         # A server's OpenSSL keeps the path that it found alone; a client has to choose among its identities.
         messages = len(identities) > 1 if role is Role.CLIENT else verify_mode != SSL.VERIFY_NONE
-        install_callbacks(context, verify_mode=verify_mode, psk=psk, messages=messages)
+        install_callbacks(context, verify_mode=verify_mode, psk=psk, messages=messages, server=role is Role.SERVER)
         return context
 
 

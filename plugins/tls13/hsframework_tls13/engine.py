@@ -19,8 +19,8 @@ The rules:
   keys for writing in place and would send its alert in plain text, which not every server accepts (RFC 8446 section 6).
 * A server's session tickets are dropped: they are all that OpenSSL writes in the call in which its handshake
   succeeds, and without them our first record has sequence number 0.
-* Until OpenSSL writes under keys, the alert is the table's.  After that it is OpenSSL's, except where the engine or
-  its caller refuses: then our first protected record (a client's, instead of its Finished) is the table's alert.
+* Where OpenSSL refuses, the alert is its own (:mod:`.openssl_failures` has the exceptions); where the engine
+  or its caller refuses, the table's: then it is our first protected record (a client's, instead of its Finished).
 """
 
 from __future__ import annotations

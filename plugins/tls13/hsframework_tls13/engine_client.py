@@ -9,13 +9,16 @@ from hsframework.credentials.judgement import Verify, no_trust
 from hsframework.credentials.selection import select_identity
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Identity, PresharedKey, Role
-from hsframework.tls.messages import check_certificate_request
+from hsframework.tls.messages import check_certificate_request, extensions_of_server_hello
 from hsframework_tls13.callbacks import CERTIFICATE_REQUEST
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.engine_core import Engine, suites_for
-from hsframework_tls13.openssl import Connection
+from hsframework_tls13.openssl import Connection, is_known_extension
 from hsframework_tls13.policy import Choices
+from hsframework_tls13.records import HANDSHAKE, HEADER_SIZE, body_size
+
+_SERVER_HELLO = b"\2"
 
 
 class ClientEngine(Engine):
@@ -45,6 +48,7 @@ class ClientEngine(Engine):
         choices = self._choices
         self._psk = psk
         self._identities = tuple(identities)
+        self._heard = False
         if psk is None:
             context = contexts.client(identities, self._suites, choices=choices, best_group_alone=best_group_alone)
         else:
@@ -55,7 +59,21 @@ class ClientEngine(Engine):
         self._step(connection)
 
     def _feed(self, records: bytes) -> int:
+        if not self._heard and records[0] == HANDSHAKE:
+            self._heard = True
+            self._refuse_unknown(records)
         return self._take(records)
+
+    def _refuse_unknown(self, records: bytes) -> None:
+        """Refuse an extension of the ServerHello that nobody offers; OpenSSL passes it over (RFC 8446 section 4.2)."""
+        size = HEADER_SIZE + body_size(records[:HEADER_SIZE])
+        message = records[HEADER_SIZE:size]
+        if message[:1] != _SERVER_HELLO or int.from_bytes(message[1:4], "big") != len(message) - 4:
+            return  # split over records, or something else: OpenSSL's business
+        for number in extensions_of_server_hello(message[4:]):
+            if not is_known_extension(number):
+                detail = f"extension {number} in the ServerHello was not offered"
+                raise HandshakeFailed(Failure.UNSUPPORTED_EXTENSION, detail)
 
     def on_message(self, kind: int, body: bytes) -> None:
         super().on_message(kind, body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import abstractmethod
 from binascii import unhexlify
 from collections.abc import Callable, Sequence
@@ -14,19 +15,26 @@ from hsframework.tls.messages import check_certificate
 from hsframework_tls13.callbacks import CERTIFICATE, Callbacks
 from hsframework_tls13.ciphers import BY_NAME, CipherSuite
 from hsframework_tls13.contexts import Contexts
+from hsframework_tls13.events import SessionBroken
 from hsframework_tls13.openssl import (
     Connection,
     Problem,
 )
-from hsframework_tls13.openssl_failures import failure_of
+from hsframework_tls13.openssl_failures import verdict_on
 from hsframework_tls13.policy import Choices
-from hsframework_tls13.protection import Sealer
+from hsframework_tls13.protection import Opener, Sealer
 from hsframework_tls13.records import (
     ALERT,
     ALERT_LEVEL_FATAL,
+    ALERT_SIZE,
+    APPLICATION_DATA,
     CHANGE_CIPHER_SPEC,
     CHANGE_CIPHER_SPEC_SIZE,
+    HEADER_SIZE,
+    MAX_PLAINTEXT,
+    last_record,
     plaintext_alert,
+    with_versions_ignored,
 )
 
 MAX_PSK = 512
@@ -36,6 +44,8 @@ _CLIENT_SECRET = b"CLIENT_TRAFFIC_SECRET_0"
 _SERVER_SECRET = b"SERVER_TRAFFIC_SECRET_0"
 _EXPORTER_SECRET = b"EXPORTER_SECRET"
 _CLIENT_HANDSHAKE = b"CLIENT_HANDSHAKE_TRAFFIC_SECRET"
+_CHANGE_CIPHER_SPEC = bytes((CHANGE_CIPHER_SPEC, 3, 3, 0, 1, 1))
+_PROTECTED = bytes((APPLICATION_DATA,))
 _USED = frozenset((_CLIENT_SECRET, _SERVER_SECRET, _EXPORTER_SECRET, _CLIENT_HANDSHAKE))
 
 
@@ -51,6 +61,8 @@ class Established:
     group: str
     alpn: str | None
     peer: PeerIdentity
+    max_payload: int = MAX_PLAINTEXT
+    """Bytes of a record's content at most, in both directions, by max_fragment_length (RFC 6066 section 4)."""
 
 
 class Engine(Callbacks):
@@ -82,6 +94,10 @@ class Engine(Callbacks):
         self._refusal: HandshakeFailed | None = None
         self._failed: HandshakeFailed | None = None
         self._established: Established | None = None
+        self._alert: int | None = None
+        """OpenSSL's alert, where the refusal is OpenSSL's."""
+        self._sent_change = False
+        """True if OpenSSL's output began with change_cipher_spec: a client's, behind a HelloRetryRequest."""
         self._deferred = False
         self.psk_identities: tuple[bytes, ...] = ()
         """Not empty: the client offers these, and ``provide_psk`` has to be called before the next ``feed``."""
@@ -185,7 +201,7 @@ class Engine(Callbacks):
         """
         connection = self._connection
         assert connection is not None
-        connection.write(records)
+        connection.write(with_versions_ignored(records))
         if len(records) == CHANGE_CIPHER_SPEC_SIZE and records[0] == CHANGE_CIPHER_SPEC and not self._deferred:
             self._deferred = True
             return len(records)
@@ -197,15 +213,35 @@ class Engine(Callbacks):
         step = connection.step(self)
         if step.done:
             self._finish(connection)
-        else:
-            self._output += connection.read()
+            return
+        output = connection.read()
+        self._sent_change = self._sent_change or output[:1] == _CHANGE_CIPHER_SPEC[:1]
+        self._output += output
         if step.problems:
-            raise self._problem(step.problems)
+            raise self._problem(step.problems, output)
         if step.closed:
             raise HandshakeFailed(Failure.PEER_GONE, "the peer said close_notify", peer_alert=0)
 
-    def _problem(self, problems: Sequence[Problem]) -> HandshakeFailed:
-        return failure_of(problems) if self._refusal is None else _fresh(self._refusal)
+    def _problem(self, problems: Sequence[Problem], output: bytes) -> HandshakeFailed:
+        if self._refusal is not None:
+            return _fresh(self._refusal)
+        failure, self._alert = verdict_on(problems, self._written_alert(output))
+        return failure
+
+    def _written_alert(self, output: bytes) -> int | None:
+        """Return the alert that OpenSSL wrote as its last record, or None."""
+        record = last_record(output)
+        if len(record) == HEADER_SIZE + ALERT_SIZE and record[0] == ALERT:
+            return record[-1]
+        secret = self._secrets().get(_SERVER_SECRET)
+        if self.role is Role.CLIENT or secret is None or record[:1] != _PROTECTED or self._connection is None:
+            return None
+        with contextlib.suppress(SessionBroken):
+            opener = Opener(BY_NAME[self._connection.cipher], secret)
+            kind, content = opener.open(record[:HEADER_SIZE], record[HEADER_SIZE:])
+            if kind == ALERT and len(content) == ALERT_SIZE:
+                return content[1]
+        return None
 
     def _finish(self, connection: Connection) -> None:
         if self._refusal is not None:
@@ -229,12 +265,13 @@ class Engine(Callbacks):
                 certificates=self._believed or (),
                 psk_identity=None if self._psk is None else self._psk.identity,
             ),
+            max_payload=(connection.max_fragment if self.role is Role.SERVER else None) or MAX_PLAINTEXT,
         )
         self._release()
 
     def _fail(self, error: HandshakeFailed) -> None:
         self._failed = _fresh(error)
-        alert = error.failure.alert
+        alert = error.failure.alert if self._alert is None else self._alert
         if alert is not None:
             secret = self._secrets().get(_CLIENT_HANDSHAKE if self.role is Role.CLIENT else _SERVER_SECRET)
             if secret is None:
@@ -261,7 +298,9 @@ class Engine(Callbacks):
         """
         assert self._connection is not None
         sealer = Sealer(BY_NAME[self._connection.cipher], secret)
-        return sealer.seal(ALERT, bytes((ALERT_LEVEL_FATAL, description)))
+        alert = sealer.seal(ALERT, bytes((ALERT_LEVEL_FATAL, description)))
+        # A client's first protected record comes behind its change_cipher_spec (section D.4); a server's has been sent.
+        return alert if self.role is Role.SERVER or self._sent_change else _CHANGE_CIPHER_SPEC + alert
 
     def _release(self) -> None:
         """Let go of OpenSSL's state, which is most of a handshake's memory, and of the secrets."""

@@ -135,6 +135,7 @@ class ServerEngine(Engine):
 
     def _choose(self, hello: ClientHello) -> Identity:
         own, theirs = self._choices.signatures, hello.signature_algorithms
+        self.used_server_name = len(self._identities) > 1 and hello.server_name is not None
         try:
             signatures = tuple(code for code in theirs if code in own) if own else theirs
             chosen = select_identity(self._identities, signatures, hello.server_name)

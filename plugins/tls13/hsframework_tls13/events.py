@@ -8,6 +8,7 @@ Errors in this package, below ``hsframework.errors.StreamError``::
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 from hsframework.errors import StreamError
@@ -38,17 +39,27 @@ class TicketIgnored:
     """A NewSessionTicket: this service resumes nothing."""
 
 
+_REFUSALS = frozenset((42, 43, 44, 45, 46, 48, 49, 115, 116))
+"""Alerts about the identity of the one who receives them."""
+
 Event = Data | Closed | KeyUpdated | TicketIgnored
 
 
 class SessionBroken(StreamError):
     """The failure of an established session, which cannot go on.
 
-    ``failure`` is the row of the alert and errno table; ``peer_alert`` the alert that the peer sent, if it did.
+    ``failure`` is the row of the alert and errno table; ``peer_alert`` the alert that the peer sent, if it did.  An
+    alert about our certificate or key is EACCES, because a TLS 1.3 server refuses a client only after the client is
+    done; any other is ECONNABORTED.
     """
 
     def __init__(self, failure: Failure, detail: str = "", *, peer_alert: int | None = None) -> None:
-        super().__init__(f"{failure.meaning}: {detail}" if detail else failure.meaning, errno=failure.errno)
+        meaning, number = failure.meaning, failure.errno
+        if failure is Failure.PEER_REFUSED:
+            refused = peer_alert in _REFUSALS
+            number = number if refused else errno.ECONNABORTED
+            meaning = "the peer refuses this side" if refused else "the peer ended the session with an alert"
+        super().__init__(f"{meaning}: {detail}" if detail else meaning, errno=number)
         self.failure = failure
         self.detail = detail
         self.peer_alert = peer_alert

@@ -9,58 +9,68 @@ The rules (RFC 8446 sections 4.6, 5 and 6):
   post-handshake authentication.
 * An alert fills its record.  close_notify ends the direction, what follows it is ignored; user_canceled is passed over;
   every other alert is fatal.
-* No more than ``MAX_WITHOUT_DATA`` records in a row may carry no data, so that a peer cannot keep us busy with nothing.
+* Records without data are bounded by an :mod:`.allowance`, so that a peer cannot keep us busy with nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from hsframework.failures import Failure
 from hsframework.interface import Role
 from hsframework.tls.alerts import describe_alert
+from hsframework_tls13.allowance import TICKETS, Allowance, Clock
 from hsframework_tls13.events import Closed, Data, Event, KeyUpdated, SessionBroken, TicketIgnored
 from hsframework_tls13.records import ALERT, APPLICATION_DATA, CLOSE_NOTIFY, HANDSHAKE, USER_CANCELED
 
 NEW_SESSION_TICKET = 4
 KEY_UPDATE = 24
 
-MAX_WITHOUT_DATA = 32
 MAX_MESSAGE = 1 << 17
 """A NewSessionTicket cannot be longer than 2^17 bytes: its fields end at 2^16 each."""
 
 
 class Inbound:
-    """The reader of record contents.  ``feed`` takes the content of one record; a failure is final."""
+    """The reader of record contents.  ``feed`` takes the content of one record; a failure is final.
 
-    def __init__(self, role: Role) -> None:
+    ``is_answer``: called for each KeyUpdate that asks for nothing; True if we had asked for it.  ``clock``: seconds,
+    monotonic, for the allowance; None: it does not grow with time.
+    """
+
+    def __init__(
+        self, role: Role, *, is_answer: Callable[[], bool] = lambda: False, clock: Clock | None = None
+    ) -> None:
         self._role = role
         self._partial = bytearray()
-        self._without_data = 0
+        self._is_answer = is_answer
+        self._allowance, self._tickets = Allowance(clock), Allowance(clock)
         self.closed = False
 
     def feed(self, content_type: int, content: bytes) -> list[Event]:
         """Return the events of one record's content, in order.  Raises SessionBroken."""
         if self.closed:
             return []
-        self._count(content_type, content)
         if self._partial and content_type != HANDSHAKE:
             raise SessionBroken(Failure.UNEXPECTED_MESSAGE, "a record between the parts of a handshake message")
         if content_type == APPLICATION_DATA:
-            return [Data(content)] if content else []
+            return self._data(content)
         if content_type == HANDSHAKE:
             return self._handshake(content)
         if content_type == ALERT:
             return self._alert(content)
         raise SessionBroken(Failure.UNEXPECTED_MESSAGE, f"a protected record of type {content_type}")
 
-    def _count(self, content_type: int, content: bytes) -> None:
-        if content_type == APPLICATION_DATA and content:
-            self._without_data = 0
-            return
-        self._without_data += 1
-        if self._without_data > MAX_WITHOUT_DATA:
-            raise SessionBroken(
-                Failure.UNEXPECTED_MESSAGE, f"more than {MAX_WITHOUT_DATA} records in a row without data"
-            )
+    def _data(self, content: bytes) -> list[Event]:
+        if content:
+            self._allowance.restore()
+            self._tickets.restore()
+            return [Data(content)]
+        self._spend("empty records")
+        return []
+
+    def _spend(self, what: str) -> None:
+        if not self._allowance.spend():
+            raise SessionBroken(Failure.UNEXPECTED_MESSAGE, f"too many {what} in a row, without data")
 
     def _alert(self, content: bytes) -> list[Event]:
         if not content:
@@ -72,6 +82,7 @@ class Inbound:
             self.closed = True
             return [Closed()]
         if description == USER_CANCELED:
+            self._spend("alerts")
             return []
         raise SessionBroken(Failure.PEER_REFUSED, describe_alert(description), peer_alert=description)
 
@@ -100,12 +111,17 @@ class Inbound:
 
     def _message(self, kind: int, body: bytes) -> Event:
         if kind == NEW_SESSION_TICKET:
+            if not self._tickets.spend(1 / TICKETS):
+                raise SessionBroken(Failure.UNEXPECTED_MESSAGE, "too many session tickets in a row, without data")
             return TicketIgnored()
         if self._partial:
             raise SessionBroken(Failure.UNEXPECTED_MESSAGE, "a KeyUpdate does not end its record")
         if body not in (b"\x00", b"\x01"):
             raise SessionBroken(Failure.ILLEGAL_PARAMETER, f"KeyUpdate {body.hex()}")
-        return KeyUpdated(body == b"\x01")
+        requested = body == b"\x01"
+        if requested or not self._is_answer():
+            self._spend("key updates")
+        return KeyUpdated(requested)
 
 
 def key_update_message(request_peer: bool) -> bytes:

@@ -6,6 +6,7 @@ The rules:
 * Each option is tried at start on a connection of our own.  One that this kernel refuses is reported and left out; if
   it is required, the plugin does not start.
 * A session whose socket refuses an option is kept without it, and tagged; if the option is required, it is refused.
+* A limit that was agreed on with the peer (RFC 6066 section 4) is required, whatever the settings say.
 """
 
 from __future__ import annotations
@@ -45,6 +46,23 @@ def wanted(settings: Settings) -> tuple[Option, ...]:
     if settings.ktls_max_payload:
         found.append(Option("ktls-max-payload", TLS_TX_MAX_PAYLOAD_LEN, struct.pack("=H", settings.ktls_max_payload)))
     return tuple(found)
+
+
+def payload_limit(size: int) -> Option:
+    """Return the option for a limit that was agreed on with the peer."""
+    return Option("max_fragment_length", TLS_TX_MAX_PAYLOAD_LEN, struct.pack("=H", size))
+
+
+def limited(options: Iterable[Option], size: int) -> tuple[Option, ...]:
+    """Return the options without those that would allow records of more than ``size`` bytes, and with that limit."""
+    kept = [
+        option
+        for option in options
+        if option.number != TLS_TX_MAX_PAYLOAD_LEN or struct.unpack("=H", option.value)[0] <= size
+    ]
+    if any(option.number == TLS_TX_MAX_PAYLOAD_LEN for option in kept):
+        return tuple(kept)
+    return (*kept, payload_limit(size))
 
 
 def set_all(sock: socket.socket, options: Iterable[Option]) -> dict[str, str]:

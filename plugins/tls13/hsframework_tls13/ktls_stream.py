@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,10 +57,10 @@ class KernelChannel(Channel):
         self._suite = suite
         ours, theirs = (client_secret, server_secret) if role is Role.CLIENT else (server_secret, client_secret)
         self._write_secret, self._read_secret = ours, theirs
-        self._inbound = Inbound(role)
         self._received = bytearray()
         self._outgoing: deque[_Outgoing] = deque()
         self._outbound = Outbound()
+        self._inbound = Inbound(role, is_answer=self._outbound.is_answer, clock=time.monotonic)
 
     @property
     def peer_closed(self) -> bool:
@@ -68,6 +69,10 @@ class KernelChannel(Channel):
     @property
     def owes_output(self) -> bool:
         return self._outbound.owes
+
+    @property
+    def pending(self) -> int:
+        return len(self._received)
 
     def try_receive(self, max_size: int) -> bytes | None:
         if not self._received:
@@ -155,6 +160,8 @@ class KernelChannel(Channel):
         self._queue_alert(self._outbound.take_alert())
 
     def _queue_rekey(self, request_peer: bool) -> None:
+        if request_peer:
+            self._outbound.asked()
         self._outgoing.append(_Outgoing(HANDSHAKE, bytearray(key_update_message(request_peer)), rekey=True))
 
     def _queue_alert(self, content: bytes | None) -> None:

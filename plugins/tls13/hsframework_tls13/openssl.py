@@ -20,6 +20,7 @@ from OpenSSL._util import ffi as _ffi, lib as _lib
 from hsframework.failures import Failure
 from hsframework.interface import Identity, PresharedKey
 from hsframework_tls13.callbacks import CERTIFICATE, CERTIFICATE_REQUEST, Callbacks
+from hsframework_tls13.encodings import fragment_limit, split_names
 from hsframework_tls13.records import HANDSHAKE
 
 MODE_NO_AUTO_CHAIN = 0x8
@@ -32,6 +33,7 @@ _VERIFY_ERRORS = {
     Failure.BAD_CERTIFICATE: _lib.X509_V_ERR_CERT_REJECTED,
     Failure.WRONG_NAME: _lib.X509_V_ERR_HOSTNAME_MISMATCH,
     Failure.WRONG_USAGE: _lib.X509_V_ERR_INVALID_PURPOSE,
+    Failure.WRONG_KEY: _lib.X509_V_ERR_SUBJECT_ISSUER_MISMATCH,
     Failure.REVOKED: _lib.X509_V_ERR_CERT_REVOKED,
     Failure.EXPIRED: _lib.X509_V_ERR_CERT_HAS_EXPIRED,
     Failure.BAD_SIGNATURE: _lib.X509_V_ERR_CERT_SIGNATURE_FAILURE,
@@ -42,6 +44,8 @@ _VERIFY_ERRORS = {
 
 HANDSHAKE_HEADER_SIZE = 4
 """Bytes of the header of a handshake message (RFC 8446 section 4)."""
+
+_ACKNOWLEDGE = int(_lib.SSL_TLSEXT_ERR_OK)
 
 _running: ContextVar[Callbacks | None] = ContextVar("the handshake whose step runs here", default=None)
 _STORE_INDEX = _lib.SSL_get_ex_data_X509_STORE_CTX_idx()
@@ -92,7 +96,7 @@ def _verify_callback(_ok: int, store: Any) -> int:
 
 @_ffi.callback("int(*)(SSL *, unsigned char **, unsigned char *, unsigned char *, unsigned int, void *)")  # type: ignore[untyped-decorator]
 def _alpn_callback(_ssl: Any, out: Any, out_size: Any, offered: Any, size: int, _argument: Any) -> int:
-    names = _split_names(_ffi.buffer(offered, size)[:])
+    names = split_names(_ffi.buffer(offered, size)[:])
 
     def choose(handshake: Callbacks) -> int:
         if not handshake.wants_alpn:
@@ -105,6 +109,12 @@ def _alpn_callback(_ssl: Any, out: Any, out_size: Any, offered: Any, size: int, 
         return int(_lib.SSL_TLSEXT_ERR_OK)
 
     return _guarded(int(_lib.SSL_TLSEXT_ERR_ALERT_FATAL), choose)
+
+
+@_ffi.callback("int(*)(SSL *, int *, void *)")  # type: ignore[untyped-decorator]
+def _server_name_callback(_ssl: Any, _alert: Any, _argument: Any) -> int:
+    unused = int(_lib.SSL_TLSEXT_ERR_NOACK)
+    return _guarded(unused, lambda handshake: _ACKNOWLEDGE if handshake.used_server_name else unused)
 
 
 @_ffi.callback("int(*)(SSL *, EVP_MD *, unsigned char **, size_t *, SSL_SESSION **)")  # type: ignore[untyped-decorator]
@@ -130,17 +140,6 @@ def _find_psk_callback(ssl: Any, identity: Any, size: int, session: Any) -> int:
 
     session[0] = _ffi.NULL
     return _guarded(0, find)
-
-
-def _split_names(data: bytes) -> dict[bytes, int]:
-    """Return the names in an ALPN list with their offsets.  OpenSSL has checked its form."""
-    names: dict[bytes, int] = {}
-    position = 0
-    while position < len(data):
-        start = position + 1
-        position = start + data[position]
-        names.setdefault(data[start:position], start)
-    return names
 
 
 def _psk_session(ssl: Any, key: PresharedKey) -> Any:
@@ -179,7 +178,9 @@ def _certificate_to_der(certificate: Any) -> bytes:
         _lib.BIO_free(bio)
 
 
-def install_callbacks(context: SSL.Context, *, verify_mode: int, psk: bool, messages: bool) -> None:
+def install_callbacks(
+    context: SSL.Context, *, verify_mode: int, psk: bool, messages: bool, server: bool = False
+) -> None:
     """Connect a context to the callbacks of this module.
 
     ``messages``: call ``on_message`` too; OpenSSL then calls back for every record and message, some 15 microseconds.
@@ -192,6 +193,8 @@ def install_callbacks(context: SSL.Context, *, verify_mode: int, psk: bool, mess
         _lib.SSL_CTX_set_verify_depth(pointer, 0)  # it would verify signatures that our judge has not chosen
     if messages:
         _lib.SSL_CTX_set_msg_callback(pointer, _message_callback)
+    if server:
+        _lib.SSL_CTX_set_tlsext_servername_callback(pointer, _server_name_callback)
     if psk:
         _lib.SSL_CTX_set_psk_use_session_callback(pointer, _use_psk_callback)
         _lib.SSL_CTX_set_psk_find_session_callback(pointer, _find_psk_callback)
@@ -352,9 +355,30 @@ class Connection:
         return bytes(_ffi.buffer(name[0], size[0])) if size[0] else b""
 
     @property
+    def max_fragment(self) -> int | None:
+        """The limit of a record's content, 512 to 4096 bytes, that a client asked for and OpenSSL agreed to; or None.
+
+        RFC 6066 section 4.  OpenSSL cannot be told not to agree, and tells only in the session's encoding (tag 17).
+        """
+        session = _lib.SSL_get_session(self._ssl)
+        if session == _ffi.NULL:
+            return None
+        size = _lib.i2d_SSL_SESSION(session, _ffi.NULL)
+        if size <= 0:
+            return None
+        encoded = _memory("unsigned char[]", size)
+        _lib.i2d_SSL_SESSION(session, _ffi.new("unsigned char **", encoded))
+        return fragment_limit(_ffi.buffer(encoded, size)[:])
+
+    @property
     def resumed(self) -> bool:
         """True if the handshake rests on a PSK."""
         return bool(_lib.SSL_session_reused(self._ssl) == 1)
+
+
+def is_known_extension(number: int) -> bool:
+    """Return True if OpenSSL handles extensions of this number itself."""
+    return bool(_lib.SSL_extension_supported(number) == 1)
 
 
 def drain_errors() -> tuple[Problem, ...]:

@@ -29,6 +29,8 @@ class Outbound:
         self.failure: SessionBroken | None = None
         self._update_owed = False
         self._alert_owed: int | None = None
+        self._asked = 0
+        self._answered = 0
 
     @property
     def owes(self) -> bool:
@@ -38,6 +40,20 @@ class Outbound:
     def answer(self, event: KeyUpdated) -> None:
         """Note that the peer has changed its keys."""
         self._update_owed = self._update_owed or event.update_requested
+
+    def asked(self) -> None:
+        """Note that we have asked the peer to change its keys."""
+        self._asked += 1
+
+    def is_answer(self) -> bool:
+        """Return True for a KeyUpdate that may be the peer's answer to one of ours, once for each of ours.
+
+        It may answer several by one (section 4.6.3), so there may be fewer.
+        """
+        if self._answered >= self._asked:
+            return False
+        self._answered += 1
+        return True
 
     def fail(self, error: SessionBroken) -> None:
         """Note that the session has ended."""

@@ -19,15 +19,19 @@ from hsframework.errors import SHORTAGE_PAUSE, HandshakeError, is_shortage
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Endpoint, Handshaker, Request, Result
 from hsframework_tls13 import ktls, ktls_options
+from hsframework_tls13.ageing import Ageing
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.driver import establish, first_alert, say, session_alert
 from hsframework_tls13.engine import Established
+from hsframework_tls13.records import MAX_PLAINTEXT
 from hsframework_tls13.session import specification, to_parameters
-from hsframework_tls13.settings import Settings
+from hsframework_tls13.settings import LEAST_PAYLOAD, Settings
 
 _CONNECTION_LOST = frozenset((errno.ENOTCONN, errno.ECONNRESET, errno.EPIPE))
 """Refusals of a session whose peer has gone in the moment of success: no fault of the kernel's."""
+
+_AGREED = "the peer asked for small records (max_fragment_length)"
 
 _log = structlog.get_logger("hsframework.agent")
 
@@ -42,10 +46,13 @@ class Tls13Handshaker(Handshaker):
         self._settings = settings
         self._contexts = Contexts(settings)
         self._contexts.check()
+        self._ageing = Ageing(self._contexts)
         specification()
         supported = ktls.supported_suites() if settings.kernel_offload else frozenset()
         self._in_kernel = tuple(suite for suite in settings.kernel_suites if suite in supported)
         self._options = self._tried_options() if self._in_kernel else ()
+        probe = ktls_options.payload_limit(LEAST_PAYLOAD)
+        self._limits_payload = bool(self._in_kernel) and not ktls_options.refused_here(self._in_kernel[0], (probe,))
 
     def _tried_options(self) -> tuple[ktls_options.Option, ...]:
         """Return the wanted options that this kernel takes, and report the others.  Raises ConfigurationError."""
@@ -56,7 +63,11 @@ class Tls13Handshaker(Handshaker):
             _log.warning("this kernel refuses an option of kTLS; it is left out", setting=setting, reason=reason)
         return tuple(option for option in options if option.setting not in refused)
 
+    def close(self) -> None:
+        self._ageing.close()
+
     async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        self._ageing.used()
         try:
             offer = self._contexts.offer(request, self._suites(request))
         except HandshakeFailed as error:
@@ -90,7 +101,7 @@ class Tls13Handshaker(Handshaker):
             await say(endpoint, session_alert(session, failure))
             raise
         in_kernel = await self._plant(request, endpoint, session)
-        refused = self._set_options(endpoint) if in_kernel else ""
+        refused = self._set_options(endpoint, session) if in_kernel else ""
         return Result(
             peer=session.peer,
             alpn=session.alpn,
@@ -104,10 +115,16 @@ class Tls13Handshaker(Handshaker):
             },
         )
 
-    def _set_options(self, endpoint: Endpoint) -> str:
+    def _set_options(self, endpoint: Endpoint, session: Established) -> str:
         """Set the options of kTLS on the socket; return the settings that it refuses.  Raises HandshakeFailed."""
-        refused = ktls_options.set_all(endpoint.socket, self._options)
+        options, agreed = self._options, session.max_payload < MAX_PLAINTEXT
+        if agreed:
+            options = ktls_options.limited(options, session.max_payload)
+        refused = ktls_options.set_all(endpoint.socket, options)
         for setting, reason in refused.items():
+            number = next(option.number for option in options if option.setting == setting)
+            if agreed and number == ktls_options.TLS_TX_MAX_PAYLOAD_LEN:
+                raise HandshakeFailed(Failure.NO_KERNEL_SESSION, f"{_AGREED}: {reason}")
             if setting in self._settings.ktls_require:
                 raise HandshakeFailed(Failure.NO_KERNEL_SESSION, f"ktls-require: {setting}: {reason}")
             _log.warning("the kernel refuses an option of kTLS for a session", setting=setting, reason=reason)
@@ -117,6 +134,12 @@ class Tls13Handshaker(Handshaker):
         """Install the session in the kernel, where that is possible; return True if it is there."""
         if session.suite not in self._in_kernel:
             return False
+        if session.max_payload < MAX_PLAINTEXT and not self._limits_payload:
+            if not request.kernel_consumer:
+                return False
+            failure = HandshakeFailed(Failure.NO_KERNEL_SESSION, f"{_AGREED}, and this kernel has no such limit")
+            await say(endpoint, session_alert(session, failure.failure))
+            raise failure
         secrets = session.client_secret, session.server_secret
         done = 0
         while True:

@@ -65,7 +65,11 @@ class Sealer(_Direction):
 
 
 class Opener(_Direction):
-    """The reading of the peer's protected records."""
+    """The reading of the peer's protected records.  ``max_payload``: bytes of a record's content at most."""
+
+    def __init__(self, suite: CipherSuite, secret: Secret, sequence: int = 0, max_payload: int = MAX_PLAINTEXT) -> None:
+        super().__init__(suite, secret, sequence)
+        self._max_payload = max_payload
 
     def open(self, header: bytes, protected: bytes) -> tuple[int, bytes]:
         """Return ``(content type, content)`` of one record.  Raises SessionBroken."""
@@ -81,6 +85,8 @@ class Opener(_Direction):
         content = inner.rstrip(b"\0")
         if not content:
             raise SessionBroken(Failure.UNEXPECTED_MESSAGE, "a record of padding alone")
+        if len(content) > self._max_payload + 1:
+            raise SessionBroken(Failure.RECORD_OVERFLOW, f"{len(content) - 1} bytes, agreed were {self._max_payload}")
         return content[-1], content[:-1]
 
 

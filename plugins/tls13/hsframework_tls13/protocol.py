@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 from hsframework.interface import Protocol
@@ -12,12 +13,21 @@ if TYPE_CHECKING:
     from hsframework_tls13.plugin import Tls13Handshaker
 
 
+IPPROTO_MPTCP = 262  # linux/in.h; the socket module has no name for it before Python 3.12
+UNIX_STREAM = 0
+"""SO_PROTOCOL of a stream socket of AF_UNIX."""
+
+
 class Tls13Protocol(Protocol):
-    """TLS 1.3 on TCP sockets.  ``tlshd`` is the kernel's group for TLS; ``tls13`` is for local consumers."""
+    """TLS 1.3 on byte streams.  ``tlshd`` is the kernel's group for TLS; ``tls13`` is for local consumers.
+
+    The kernel's TLS takes TCP alone: sessions of other sockets are in user space.
+    """
 
     name = "tls13"
     groups = ("tls13", "tlshd")
     settings_type = Settings
+    socket_protocols = frozenset({socket.IPPROTO_TCP, IPPROTO_MPTCP, UNIX_STREAM})
     tls_policies = True
 
     @property

@@ -14,6 +14,7 @@ The rules:
 from __future__ import annotations
 
 from hsframework.interface import Role, Secret
+from hsframework_tls13.allowance import Clock
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.events import Data, Event, KeyUpdated, SessionBroken, SessionTruncated
 from hsframework_tls13.inbound import Inbound, key_update_message
@@ -32,7 +33,8 @@ class RecordLayer:
     """A session in both directions.
 
     The secrets are ``client_application_traffic_secret_N`` and the server's (section 7.1); the sequence numbers count
-    the records under them so far.
+    the records under them so far.  ``max_payload``: bytes of a record's content at most, in both directions.
+    ``clock``: seconds, monotonic (:mod:`.allowance`).
     """
 
     def __init__(
@@ -44,13 +46,16 @@ class RecordLayer:
         *,
         read_sequence: int = 0,
         write_sequence: int = 0,
+        max_payload: int = MAX_PLAINTEXT,
+        clock: Clock | None = None,
     ) -> None:
         ours, theirs = (client_secret, server_secret) if role is Role.CLIENT else (server_secret, client_secret)
         self._sealer = Sealer(suite, ours, write_sequence)
-        self._opener = Opener(suite, theirs, read_sequence)
-        self._inbound = Inbound(role)
-        self._buffer = bytearray()
+        self._opener = Opener(suite, theirs, read_sequence, max_payload)
+        self._max_payload = max_payload
         self._outbound = Outbound()
+        self._inbound = Inbound(role, is_answer=self._outbound.is_answer, clock=clock)
+        self._buffer = bytearray()
 
     @property
     def peer_closed(self) -> bool:
@@ -107,10 +112,10 @@ class RecordLayer:
         self._outbound.check_open()
         parts = [self.data_to_send()]
         view = memoryview(data)
-        for start in range(0, len(view), MAX_PLAINTEXT):
+        for start in range(0, len(view), self._max_payload):
             if self._sealer.exhausted:
                 parts.append(self._key_update(request_peer=False))
-            parts.append(self._sealer.seal(APPLICATION_DATA, bytes(view[start : start + MAX_PLAINTEXT])))
+            parts.append(self._sealer.seal(APPLICATION_DATA, bytes(view[start : start + self._max_payload])))
         return b"".join(parts)
 
     def data_to_send(self) -> bytes:
@@ -155,6 +160,8 @@ class RecordLayer:
         self._buffer.clear()
 
     def _key_update(self, request_peer: bool) -> bytes:
+        if request_peer:
+            self._outbound.asked()
         record = self._sealer.seal(HANDSHAKE, key_update_message(request_peer))
         self._sealer.next_generation()
         return record

@@ -16,6 +16,8 @@ from hsframework_tls13.ciphers import BY_CODE, CipherSuite
 from hsframework_tls13.client_hello import TLS_1_3
 from hsframework_tls13.engine import Established
 from hsframework_tls13.ktls_stream import KernelChannel
+from hsframework_tls13.records import MAX_PLAINTEXT
+from hsframework_tls13.settings import LEAST_PAYLOAD
 
 
 @cache
@@ -34,6 +36,7 @@ def to_parameters(session: Established) -> dict[str, Any]:
         "exporter-secret": session.exporter_secret,
         "read-sequence": 0,
         "write-sequence": 0,
+        **({} if session.max_payload == MAX_PLAINTEXT else {"max-payload": session.max_payload}),
     }
 
 
@@ -54,6 +57,7 @@ def channel_for(session: EstablishedSession, sock: socket.socket) -> Channel:
         server,
         read_sequence=parameters.get("read-sequence", 0),
         write_sequence=parameters.get("write-sequence", 0),
+        max_payload=_max_payload(parameters),
     )
 
 
@@ -62,6 +66,13 @@ def _suite(parameters: Mapping[str, Any]) -> CipherSuite:
     if parameters.get("version") != TLS_1_3 or suite is None:
         raise StreamError("the session's parameters name no TLS 1.3 cipher suite")
     return suite
+
+
+def _max_payload(parameters: Mapping[str, Any]) -> int:
+    size = parameters.get("max-payload", MAX_PLAINTEXT)
+    if not LEAST_PAYLOAD <= size <= MAX_PLAINTEXT:
+        raise StreamError(f"the session's records cannot be limited to {size} bytes")
+    return int(size)
 
 
 def _secret(parameters: Mapping[str, Any], name: str, suite: CipherSuite) -> Secret:

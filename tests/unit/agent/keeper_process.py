@@ -37,12 +37,10 @@ async def fail(request: Request, endpoint: Endpoint) -> Result:
     raise ValueError("a fault in the toy")
 
 
-async def status(request: Request, endpoint: Endpoint) -> Result:
-    """Return what the kernel reports about this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()  # noqa: ASYNC240  (a file that never blocks)
-    wanted = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs")
-    facts = {line.split(":")[0]: " ".join(line.split(":")[1].split()) for line in lines}
-    return Result(tags={name: facts[name] for name in wanted})
+async def reads(request: Request, endpoint: Endpoint) -> Result:
+    """Read a file of the interpreter's, as a late import does: a worker may read no others."""
+    Path(os.__file__).read_bytes()  # noqa: ASYNC240  (a file that never blocks)
+    return Result()
 
 
 class BrokenProtocol(ToyProtocol):
@@ -68,7 +66,7 @@ async def hoard(request: Request, endpoint: Endpoint) -> Result:
 
 
 PROTOCOLS = {"broken": BrokenProtocol, "careless": CarelessProtocol}
-BEHAVIOURS: dict[str, Behaviour] = {"greet": greet, "kill": kill, "fail": fail, "hoard": hoard, "status": status}
+BEHAVIOURS: dict[str, Behaviour] = {"greet": greet, "kill": kill, "fail": fail, "hoard": hoard, "reads": reads}
 
 
 def watch_files() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
@@ -10,11 +11,14 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from hsframework.agent.conversation import MOST_ASKED, Conversation
 from hsframework.agent.requests import decode_request
+from hsframework.dispatcher.messages import codec as requests
 from hsframework.interface import Endpoint, PresharedKey, Request, Result, Secret, Trust
-from hsframework.netlink.messages import NLM_F_ACK
+from hsframework.local.channel import AsyncChannel
+from hsframework.netlink.messages import NLM_F_ACK, Message
 from hsframework.netlink.socket import open_netlink
-from tests.unit.agent.fakes import acknowledged, open_fds, pair, running, succeeds
+from tests.unit.agent.fakes import WAIT, acknowledged, open_fds, pair, running, succeeds
 
 
 async def test_messages_that_are_not_understood_are_passed_over() -> None:
@@ -58,6 +62,30 @@ async def test_psk_lookup_answers_go_to_their_askers() -> None:
             await peer.receive("done")
             await peer.receive("done")
     assert found == {1: PresharedKey(b"id-1", Secret(b"s3cret"), "sha384"), 2: None}
+
+
+async def test_questions_have_a_window() -> None:
+    """No more than a number of questions are without an answer; each answer lets the next one out."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    inbox: asyncio.Queue[Message] = asyncio.Queue()
+    far = AsyncChannel(theirs, lambda data, _: inbox.put_nowait(requests.decode(data)), lambda _: None)
+    conversation = Conversation(asyncio.get_running_loop())
+    conversation.open(ours, {}, lambda _: None)
+    values = {"request-id": 1, "identity": b"nobody"}
+    async with asyncio.timeout(WAIT), asyncio.TaskGroup() as tasks:
+        for _ in range(MOST_ASKED + 2):
+            tasks.create_task(conversation.request("psk-lookup", values))
+        waiting = [await inbox.get() for _ in range(MOST_ASKED)]
+        for _ in range(2):
+            await asyncio.sleep(0)
+            assert inbox.empty()
+            far.send(requests.encode("psk-lookup", {"request-id": 1}, sequence=waiting.pop(0).sequence))
+            waiting.append(await inbox.get())
+        assert inbox.empty()
+        for asked in waiting:
+            far.send(requests.encode("psk-lookup", {"request-id": 1}, sequence=asked.sequence))
+    conversation.close()
+    far.close()
 
 
 async def test_psk_lookup_that_is_refused_fails_the_handshake() -> None:

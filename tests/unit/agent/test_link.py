@@ -9,6 +9,7 @@ import os
 
 import pytest
 
+from hsframework.agent import link
 from hsframework.agent.host import AgentHost
 from hsframework.agent.served import prepare
 from hsframework.errors import RequestRefused
@@ -69,6 +70,21 @@ async def test_dispatcher_that_comes_later() -> None:
         host.stop()
         peer.refuse(await peer.receive("leave"), 0)
         await asyncio.wait_for(task, WAIT)
+
+
+async def test_another_user_in_the_dispatchers_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent looks at who listens, and gives a stranger nothing; it tries on until the dispatcher is there."""
+    registry = registry_with(ToyPlugin(ToyProtocol()))
+    trusted = iter([frozenset({os.geteuid() + 1})])
+    monkeypatch.setattr(link, "trusted_users", lambda: next(trusted, frozenset({os.geteuid()})))
+    async with dispatcher() as fake:
+        task = asyncio.create_task(AgentHost([prepare(registry, "toy")], registry, fake.path).run())
+        stranger = await fake.connection()
+        assert await asyncio.wait_for(stranger.inbox.get(), WAIT) is None, "a stranger was sent something"
+        await (await fake.connection()).joined()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 async def test_stop_before_the_dispatcher_has_answered() -> None:

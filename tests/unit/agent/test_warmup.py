@@ -17,6 +17,7 @@ USER = AgentUser("toy", 60_801, 60_801)
 MEMORY = MemorySettings(lock=True)
 
 STEPS = [
+    ("trusted_users", ()),
     ("prepare_protection", (MEMORY,)),
     ("drop_privileges", (USER,)),
     ("join_own_session_keyring", ()),
@@ -26,14 +27,17 @@ STEPS = [
     ("_load_and_prepare", ()),
     ("supported_ciphers", ()),
     ("_practise", ()),
+    ("prepare_confinement", ()),
     ("forbid_source_reading", ()),
     ("drop_last_capability", ()),
     ("lock_memory", (MEMORY,)),
+    ("confine_keeper", ()),
 ]
 
 
 def test_the_order_of_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No plugin is imported with more than the right to read; none is served with that."""
+    """No plugin is imported with more than the right to read; none is served with that, and
+    the keeper is confined last."""
     done: list[tuple[str, tuple[Any, ...]]] = []
 
     def step(name: str) -> Any:

@@ -238,6 +238,7 @@ def test_where_the_dispatcher_is_sought(tmp_path: Path, monkeypatch: pytest.Monk
     own, system = tmp_path / "own", tmp_path / "system"
     own.mkdir()
     system.mkdir()
+    monkeypatch.setattr("hsframework.client.wire.configured_runtime_dir", lambda: None)
     monkeypatch.setattr("hsframework.local.places.default_runtime_dir", lambda: own)
     monkeypatch.setattr("hsframework.local.places.SYSTEM_RUNTIME_DIR", system)
     assert Client().path == own / "consumer.sock"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import copy
 import errno
 import importlib
+import pickle
 import pkgutil
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +19,8 @@ import hsframework_psp
 import hsframework_quic
 import hsframework_tls13
 from hsframework import errors
-from hsframework.errors import HandshakeError, HsframeworkError, StreamError
+from hsframework.errors import ClientTimeout, HandshakeError, HsframeworkError, StreamError
+from hsframework.failures import Failure, HandshakeFailed
 
 PACKAGES = (hsframework, hsframework_psp, hsframework_quic, hsframework_tls13)
 ROW = re.compile(r"^    (?P<branches>[│├└─ ]*)(?P<name>\w+) +(?P<errno>errno|\(any\)|\(table\)|E[A-Z]+)(?: |$)")
@@ -79,6 +84,59 @@ def test_a_broken_session_is_no_failed_handshake() -> None:
     """A program that catches HandshakeError does not catch the end of a session."""
     assert not issubclass(StreamError, HandshakeError)
     assert not issubclass(HandshakeError, StreamError)
+
+
+def test_a_program_that_catches_oserror_catches_ours(exceptions: dict[str, type[BaseException]]) -> None:
+    """Marked in the drawing, and those below, are OSErrors; no others, and the text is the text alone."""
+    marked = set(re.findall(r"── (\w+) +\S+ ?\*", str(errors.__doc__)))
+    ours = {name for name, kind in exceptions.items() if issubclass(kind, HsframeworkError)}
+    for name in ours:
+        bases = {kind.__name__ for kind in exceptions[name].__mro__}
+        assert issubclass(exceptions[name], OSError) == bool(bases & marked), name
+    assert issubclass(ClientTimeout, HandshakeError)
+    error = ClientTimeout("no answer")
+    assert isinstance(error, TimeoutError)
+    assert (str(error), error.strerror, error.errno) == ("no answer", "no answer", errno.ETIMEDOUT)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        HandshakeFailed(Failure.REVOKED, "serial 7", peer_alert=44),
+        StreamError("over", errno=errno.EPIPE),
+        errors.ConfigurationError("a text"),
+    ],
+)
+def test_errors_pass_between_processes(error: HsframeworkError) -> None:
+    """A copied and a pickled error have class, text, errno and attributes of the first."""
+    for other in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert type(other) is type(error)
+        assert (str(other), other.errno, vars(other)) == (str(error), error.errno, vars(error))
+
+
+def test_no_handler_of_oserror_takes_an_error_of_ours(exceptions: dict[str, type[BaseException]]) -> None:
+    """No ``try`` catches by its handler of OSError an error that its own body raises."""
+    ours = {name for name, kind in exceptions.items() if {HsframeworkError, OSError} <= set(kind.__mro__)}
+    ours |= {"socket_closed", "link_lost", "connect_error", "cannot_send"}
+    for package in PACKAGES:
+        for path in Path(package.__path__[0]).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Try) and _caught_first(node) == "OSError":
+                    raised = {ast.unparse(each.exc).partition("(")[0] for each in _raises(node.body) if each.exc}
+                    assert not raised & ours, f"{path}:{node.lineno}"
+
+
+def _caught_first(node: ast.Try) -> str | None:
+    names = [ast.unparse(handler.type) for handler in node.handlers if handler.type is not None]
+    known = [name for name in names if re.search(r"OSError|HsframeworkError|Refused|StreamError|HandshakeError", name)]
+    return "OSError" if known and "OSError" in known[0] and "HsframeworkError" not in known[0] else None
+
+
+def _raises(body: list[ast.stmt]) -> Iterator[ast.Raise]:
+    for statement in body:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Raise):
+                yield node
 
 
 def _below(kind: type[BaseException]) -> Iterator[type[BaseException]]:

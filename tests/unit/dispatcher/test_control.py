@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import socket
 
+import pytest
 from structlog.testing import capture_logs
 
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.control import ControlChannel
 from hsframework.dispatcher.policy import PeerCredentials, Policy
+from hsframework.errors import RequestRefused
 from hsframework.local.control import (
     DISPATCHER_TO_SUPERVISOR,
     SUPERVISOR_TO_DISPATCHER,
     AgentStarted,
+    CellCounted,
     FromDispatcher,
     Go,
+    Introduction,
     Known,
     Ready,
 )
@@ -31,7 +35,10 @@ class Supervisor:
         self.socket.setblocking(False)
         self.policy = Policy(Configuration())
         self.stop = asyncio.Event()
-        self.channel = ControlChannel(theirs, self.policy, self.stop, loop=asyncio.get_running_loop())
+        self.counted: list[CellCounted] = []
+        self.channel = ControlChannel(
+            theirs, self.policy, {}, self.counted.append, self.stop, loop=asyncio.get_running_loop()
+        )
 
     async def hears(self) -> FromDispatcher:
         """Wait for a message."""
@@ -55,6 +62,22 @@ async def test_an_agent_is_made_known() -> None:
     supervisor.close()
 
 
+async def test_what_a_keeper_names_anew_replaces_what_it_had() -> None:
+    """So a keeper that names other groups at each start costs no more than one that does not."""
+    supervisor = Supervisor()
+    assert await supervisor.hears() == Ready()
+    for number in range(3):
+        started = AgentStarted("agent of toy", AGENT.uid, (f"toy {number}",))
+        supervisor.socket.send(SUPERVISOR_TO_DISPATCHER.encode(started))
+        assert await supervisor.hears() == Known("agent of toy")
+    supervisor.policy.check_join(AGENT, "toy 2")
+    supervisor.policy.check_restore(AGENT)
+    for name in ("toy 0", "toy 1"):
+        with pytest.raises(RequestRefused):
+            supervisor.policy.check_join(AGENT, name)
+    supervisor.close()
+
+
 async def test_nonsense() -> None:
     """A message that makes no sense is logged, not answered, its file descriptor closed, and the next one counts."""
     supervisor = Supervisor()
@@ -68,6 +91,21 @@ async def test_nonsense() -> None:
         assert await supervisor.hears() == Known("agent of toy")
     assert [line["event"] for line in log] == ["a message of the supervisor is not understood"] * 4
     assert not supervisor.stop.is_set()
+    supervisor.close()
+
+
+async def test_what_cells_count() -> None:
+    """It is handed on; a connection without a descriptor, or to a socket of another name, is no message."""
+    supervisor = Supervisor()
+    assert await supervisor.hears() == Ready()
+    counted = CellCounted("toy", (0, 5), (1000, 2000), (11,))
+    with capture_logs() as log:
+        supervisor.socket.send(SUPERVISOR_TO_DISPATCHER.encode(counted))
+        supervisor.socket.send(SUPERVISOR_TO_DISPATCHER.encode(Introduction("consumer")))
+        supervisor.socket.send(SUPERVISOR_TO_DISPATCHER.encode(AgentStarted("agent of toy", 5, ("toy",))))
+        assert await supervisor.hears() == Known("agent of toy")
+    assert supervisor.counted == [counted]
+    assert [line["event"] for line in log] == ["a message of the supervisor is not understood"]
     supervisor.close()
 
 

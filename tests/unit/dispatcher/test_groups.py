@@ -12,6 +12,7 @@ import pytest
 
 from hsframework.configuration.settings import Limits
 from hsframework.dispatcher.custody import Custody
+from hsframework.dispatcher.requests.groups import MOST_GROUPS
 from hsframework.errors import RequestRefused
 from hsframework.testing import virtual_time
 from tests.support.house import connected_pair
@@ -150,6 +151,16 @@ def test_groups_that_are_expected_at_the_start_have_more_time() -> None:
             assert played.source.closed == ["expected"]
 
     virtual_time.run(body())
+
+
+async def test_names_of_groups_do_not_pile_up() -> None:
+    """An agent that joins and leaves under one name after the other leaves a bounded number behind."""
+    async with stage() as played:
+        for number in range(3 * MOST_GROUPS):
+            played.dispatcher.joined(agent := PlayedAgent(), [f"name {number}"])
+            played.dispatcher.left(agent, [f"name {number}"], expected_back=False)
+        assert len(played.dispatcher.groups) <= MOST_GROUPS
+        assert played.pulled() is played.request
 
 
 async def test_sources_are_counted_apart() -> None:

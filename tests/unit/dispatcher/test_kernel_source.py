@@ -209,9 +209,11 @@ async def test_a_shortage_is_nothing_that_a_mount_gives_up_for() -> None:
 @pytest.mark.parametrize("at", ["identity", "read", "members", "describe"])
 def test_keys_in_a_shortage_of_memory(monkeypatch: pytest.MonkeyPatch, at: str) -> None:
     """ENOMEM, and not ENOKEY, for which nvme-tcp gives its controller up; a key that is gone is ENOKEY as ever."""
-    keys = KernelKeys.__new__(KernelKeys)
-    keys._process, keys._keyrings, keys._names = 2, [1], ()
+    monkeypatch.setattr(keyctl, "process_keyring", lambda: 9)
+    monkeypatch.setattr(keyctl, "KeyTable", lambda: None)
     monkeypatch.setattr(keyctl, "unlink", lambda key, ring: None)
+    keys = KernelKeys()
+    keys._keyrings.append(1)
     call: Callable[[], object] = partial(keys.find_psk, b"wanted")
     if at == "identity":
         call = partial(keys.identity, 7, 8)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -38,17 +39,21 @@ class Kernel:
         self.refusal = errno.EBADMSG
         self.room = 99
         self.added: list[str] = []
+        self.described: list[int] = []
+        self.tables = 0
         for function in ("process_keyring", "describe", "read", "members", "add", "link", "unlink"):
             monkeypatch.setattr(keyctl, function, getattr(self, function))
         monkeypatch.setattr(keyctl, "KeyTable", lambda: self)
 
     def find_keyrings(self, name: str) -> list[int]:
+        self.tables += 1
         return [self.names[name]] if name in self.names else []
 
     def process_keyring(self) -> int:
         return PROCESS
 
     def describe(self, serial: int) -> KeyDescription:
+        self.described.append(serial)
         kind, description, _ = self._key(serial)
         return KeyDescription(kind, 0, 0, 0, description)
 
@@ -135,6 +140,58 @@ def test_a_keyring_that_appears_later_is_linked_then(kernel: Kernel) -> None:
     assert found(keys, b"alice") == 40
     assert found(keys, b"alice") == 40
     assert kernel.rings[PROCESS] == [NVME]
+
+
+def test_a_look_up_costs_the_same_among_many_keys(kernel: Kernel) -> None:
+    """Descriptions are asked once for each key, however often identities are looked for; new and lost keys count."""
+    kernel.names, kernel.rings[NVME] = {".nvme": NVME}, [*range(1000, 3000)]
+    kernel.keys = {serial: ("psk", f"host {serial}", b"key") for serial in kernel.rings[NVME]}
+    keys = KernelKeys([".nvme"])
+    assert len(kernel.described) == 2000
+    assert found(keys, b"host 2999") == 2999
+    kernel.described.clear()
+    assert all(found(keys, b"unknown %d" % number) is None for number in range(100))
+    assert kernel.described == []
+    kernel.rings[NVME] = [40, *kernel.rings[NVME][1:]]
+    kernel.keys[40] = ("psk", "new", b"key")
+    assert found(keys, b"new") == 40
+    assert found(keys, b"host 1000") is None
+    assert kernel.described == [40, 40]
+
+
+def test_a_key_that_could_not_be_described_is_asked_again(kernel: Kernel) -> None:
+    """It was revoked, or memory was short; another keyring's keys are found meanwhile."""
+    kernel.names, kernel.rings[NVME] = {".nvme": NVME}, [40, 41]
+    kernel.keys = {41: ("psk", "bob", b"2")}
+    keys = KernelKeys([".nvme"])
+    assert found(keys, b"alice") is None
+    kernel.keys[40] = ("psk", "alice", b"1")
+    assert (found(keys, b"alice"), found(keys, b"bob")) == (40, 41)
+
+
+def test_peers_look_for_keyrings_a_part_of_the_time(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer's look-ups do not make the dispatcher read /proc/keys all the time, nor keep the kernel's from it."""
+    now = [100.0]
+
+    def find_keyrings(name: str) -> list[int]:
+        kernel.tables += 1
+        now[0] += 0.02
+        return []
+
+    keys = KernelKeys([".nvme"])
+    kernel.tables = 0
+    monkeypatch.setattr(kernel, "find_keyrings", find_keyrings)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    for _ in range(900):
+        now[0] += 0.001
+        assert found(keys, b"anybody") is None
+    assert kernel.tables == 3
+    with pytest.raises(HandshakeFailed):
+        keys.psk(40)
+    assert kernel.tables == 4
+    now[0] += 1
+    assert found(keys, b"anybody") is None
+    assert kernel.tables == 5
 
 
 def test_a_keyring_is_named_by_its_number_too(kernel: Kernel) -> None:

@@ -12,10 +12,8 @@ from collections.abc import Callable
 
 import pytest
 
-from hsframework.configuration.settings import Limits
-from hsframework.dispatcher.connections import Listener
 from hsframework.dispatcher.custody import Closer, Custody
-from hsframework.dispatcher.policy import PeerCredentials, Policy
+from hsframework.dispatcher.policy import Policy
 from hsframework.errors import RequestRefused
 from hsframework.local.channel import AsyncChannel
 from tests.support.house import REQUEST, codec, connected_pair, house
@@ -158,50 +156,3 @@ def test_last_words_are_heard() -> None:
 
     for send_first in (False, True):
         asyncio.run(test(send_first))
-
-
-async def test_strangers_keep_nobody_out() -> None:
-    """Users whom policy gives nothing fill half of the connections at most."""
-
-    class Plain:
-        def __init__(self, sock: socket.socket, peer: PeerCredentials) -> None:
-            self.peer, self._socket = peer, sock
-
-        def close(self) -> None:
-            self._socket.close()
-
-    stranger = True
-
-    def check(peer: PeerCredentials) -> None:
-        if stranger:
-            raise RequestRefused("a stranger")
-
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
-        server.bind("")
-        server.listen()
-        address = server.getsockname()
-        listener = Listener(
-            server, Plain, Limits(connections=4), check=check, close_fd=os.close, loop=asyncio.get_running_loop()
-        )
-        clients = []
-
-        async def connect() -> bool:
-            client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            clients.append(client)
-            before = len(listener.connections)
-            client.connect(address)
-            client.setblocking(False)
-            while len(listener.connections) == before:
-                try:
-                    if client.recv(1) == b"":
-                        return False
-                except BlockingIOError:
-                    await asyncio.sleep(0)
-            return True
-
-        assert [await connect() for _ in range(3)] == [True, True, False]
-        stranger = False
-        assert [await connect() for _ in range(3)] == [True, True, False]
-        listener.close()
-        for client in clients:
-            client.close()

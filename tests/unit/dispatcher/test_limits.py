@@ -15,6 +15,7 @@ from hsframework.dispatcher.requests.limits import (
     Counted,
     PendingLimits,
     give_back,
+    network_of,
     places,
     reserve,
     within_fds,
@@ -23,7 +24,7 @@ from hsframework.errors import RequestRefused
 from tests.support.house import connected_pair
 from tests.support.played_kernel import GROUP, stage
 
-NOT_OF_REQUESTS = {"connections", "connections_per_user", "groups"}
+NOT_OF_REQUESTS = {"connections", "connections_per_user", "groups", "ipv4_prefix", "ipv6_prefix"}
 """Limits that never refuse a request."""
 
 SHOWN_BY_ACCEPT = {"per_address"}
@@ -132,6 +133,49 @@ def test_the_share_of_a_place() -> None:
     assert places(configuration) == 10
     for fds, share in ((kept + 5000, 500), (kept + 5009, 500), (kept, kept // 20), (1 << 20, 1000), (3, 1)):
         assert within_fds(configuration, fds).limits.per_source == share, fds
+
+
+@pytest.mark.parametrize(
+    ("address", "prefixes", "network"),
+    [
+        ("192.0.2.7", (32, 64), "192.0.2.7"),
+        ("192.0.2.7", (24, 64), "192.0.2.0/24"),
+        ("2001:db8:1:2:3:4:5:6", (32, 64), "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::1", (32, 64), "2001:db8:1:2::/64"),
+        ("2001:db8:1:3::1", (32, 64), "2001:db8:1:3::/64"),
+        ("2001:db8::1", (32, 128), "2001:db8::1"),
+        ("::ffff:192.0.2.7", (24, 64), "192.0.2.0/24"),
+        ("a unix socket", (32, 64), "a unix socket"),
+    ],
+)
+def test_networks(address: str, prefixes: tuple[int, int], network: str) -> None:
+    """IPv6 hosts have a /64 each, also for the choice of their address; IPv4 addresses in IPv6 are IPv4."""
+    assert network_of(address, *prefixes) == network
+
+
+def test_a_host_with_many_addresses_is_one() -> None:
+    """A /64 full of addresses counts as one, and another network is not affected."""
+    pending = PendingLimits(Limits(per_address=2))
+    hosts = [Claim("tlshd", "kernel", "kernel", f"2001:db8::{number}") for number in (1, 2, 3)]
+    assert [_takes(pending, claim) for claim in hosts] == [True, True, False]
+    assert _takes(pending, hosts[0]._replace(address="2001:db8:0:1::1"))
+
+
+def test_a_user_uses_up_an_address_for_himself_alone() -> None:
+    """Another user, and root, may have as many requests with it."""
+    pending = PendingLimits(Limits(per_address=2))
+    claims = [Claim("tls13", "local", uid, "192.0.2.1") for uid in (4001, 4001, 4001, 4002, 0)]
+    assert [_takes(pending, claim) for claim in claims] == [True, True, False, True, True]
+
+
+def test_users_leave_room_for_root() -> None:
+    """An eighth of what a source may have is for root, the dispatcher's user and the kernel."""
+    pending = PendingLimits(Limits(per_source=16))
+    taken = [_takes(pending, Claim("tls13", "local", 4001 + number, None)) for number in range(16)]
+    assert taken == [True] * 14 + [False] * 2
+    assert not pending.room_for(Claim("tls13", "local", 4001, None))
+    assert [_takes(pending, Claim("tls13", "local", 0, None)) for _ in range(3)] == [True, True, False]
+    assert all(_takes(pending, Claim("tls13", "kernel", "kernel", None)) for _ in range(16))
 
 
 def _takes(pending: PendingLimits, claim: Claim) -> bool:

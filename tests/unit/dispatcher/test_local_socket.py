@@ -17,15 +17,18 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from hsframework.configuration.settings import AllowRule, Configuration, GroupSettings, Limits, Profile
+from hsframework.dispatcher import connections
 from hsframework.dispatcher.keys import given as given_trusts
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.listeners import BACKLOG, close_listeners, open_listeners
 from hsframework.dispatcher.policy import PeerCredentials, Policy, peer_credentials
+from hsframework.dispatcher.sources.consumers import MOST_NONSENSE
 from hsframework.errors import ConfigurationError, RequestRefused
 from hsframework.interface import CrlCheck, Trust
 from hsframework.local.channel import LOCAL_MESSAGE_TYPE
 from hsframework.local.packets import MAX_PACKET
 from hsframework.local.trustfile import create_trust_file, read_trust_file
+from hsframework.netlink.messages import NLM_F_ACK
 from hsframework.netlink.spec import builtin_specification
 from hsframework.process.kept import Kept
 from hsframework.process.service_manager import passed_descriptors
@@ -190,7 +193,7 @@ async def test_a_flood_does_not_disturb_the_others() -> None:
         for _ in range(200):
             try:
                 while sent < 100_000:
-                    flooder.send(BAD["an unknown attribute"])
+                    flooder.send(codec.encode("cancel", {"request-id": 1}, flags=NLM_F_ACK))
                     sent += 1
             except BlockingIOError:
                 await asyncio.sleep(0)
@@ -199,9 +202,30 @@ async def test_a_flood_does_not_disturb_the_others() -> None:
         flooder.close()
 
 
-async def test_connections_are_limited() -> None:
+async def test_a_consumer_that_sends_nonsense_is_cut_off() -> None:
+    """After so many messages that make no sense its link ends; one whose requests are taken in between goes on."""
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            await home.agent("toy")
+            peer = await home.consumer()
+            for _ in range(MOST_NONSENSE - 1):
+                peer.send_bytes(BAD["an unknown attribute"])
+                await peer.expect("error")
+            number = peer.send("submit", REQUEST, ours.fileno())
+            assert (await peer.ask("cancel", {"request-id": number})).error == 0
+            for _ in range(MOST_NONSENSE - 1):
+                peer.send_bytes(BAD["an operation for the other side"])
+                await peer.expect("error")
+            peer.send_bytes(BAD["an unknown attribute"] * 60)
+            await peer.closed()
+            await serves(home)
+
+
+async def test_connections_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the limit for a user a connection is closed at once; one that ends makes room."""
-    async with house(Configuration(limits=Limits(connections_per_user=2))) as home:
+    monkeypatch.setattr(connections, "peer_credentials", lambda sock: PeerCredentials(1, 1000, 1000))
+    allowed = (AllowRule(users=("1000",)),)
+    async with house(Configuration(limits=Limits(connections_per_user=2), allow=allowed)) as home:
         first, _ = await home.consumer(), await home.consumer()
         third = await home.consumer()
         await third.closed()
@@ -220,6 +244,18 @@ async def test_an_agent_must_join_before_it_accepts() -> None:
         stranger.send("accept", {"group": "toy"})
         assert (await stranger.expect("error")).error == errno.EPERM
         assert (await stranger.ask("join", {})).error == errno.EBADMSG
+
+
+async def test_an_agent_that_joins_again_and_again() -> None:
+    """It names protocols of sockets that no kernel has: refused, since what a group remembers of them is for good."""
+    async with house() as home:
+        agent = await home.agent("toy")
+        for number in range(3):
+            protocols = list(range(1000 + number * 12000, 1000 + (number + 1) * 12000))
+            answer = await agent.ask("join", {"group": ["toy"], "socket-protocol": protocols})
+            assert answer.error == errno.EINVAL
+        assert (await agent.ask("join", {"group": ["toy"], "socket-protocol": [6, 17, 261]})).error == 0
+        assert max(home.dispatcher.groups["toy"]._served) < 1024
 
 
 OPERATIONS: dict[str, dict[str, Any]] = {
@@ -382,6 +418,15 @@ def test_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
     folder.chmod(0o777)
     with pytest.raises(ConfigurationError, match="writable by its owner alone"):
         open_listeners(folder)
+
+
+def test_a_folder_within_one_that_others_may_write_is_refused(tmp_path: Path) -> None:
+    """Each folder of the path is looked at: whoever may rename one could be the dispatcher."""
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    with pytest.raises(ConfigurationError, match=f"other users may write into {folder} .*--runtime-dir"):
+        open_listeners(folder / "run")
 
 
 def test_socket_activation_in_a_process_of_its_own(tmp_path: Path) -> None:

@@ -12,9 +12,10 @@ import pytest
 
 from hsframework.dispatcher import planted as dispatcher_planted
 from hsframework.dispatcher.custody import Custody
-from hsframework.dispatcher.planted import IPPROTO_QUIC, session_planted
+from hsframework.dispatcher.planted import session_planted
 from hsframework.errors import RequestRefused
 from hsframework.netlink.socket import NetlinkError, RequestSocket
+from hsframework.tls.kernel_quic import IPPROTO_QUIC
 from tests.support.house import connected_pair
 
 TLS, TX, RX = 282, 1, 2

@@ -18,14 +18,16 @@ WAIT = 10.0
 class Link:
     """A channel, and the plain socket at its other end."""
 
-    def __init__(self, buffer: int | None = None) -> None:
+    def __init__(self, buffer: int | None = None, *, holds_back: bool = False) -> None:
         ours, self.far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.far.setblocking(False)
         if buffer is not None:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
         self.received: list[bytes] = []
         self.ended: list[Exception | None] = []
-        self.channel = AsyncChannel(ours, lambda data, _: self.received.append(data), self.ended.append)
+        self.channel = AsyncChannel(
+            ours, lambda data, _: self.received.append(data), self.ended.append, holds_back=holds_back
+        )
 
     def fill(self) -> int:
         """Send messages with rising numbers until one had to be queued, and return how many."""
@@ -59,9 +61,9 @@ class Link:
 
 
 @contextlib.asynccontextmanager
-async def link(buffer: int | None = None) -> AsyncIterator[Link]:
+async def link(buffer: int | None = None, *, holds_back: bool = False) -> AsyncIterator[Link]:
     before = len(os.listdir("/proc/self/fd"))
-    made = Link(buffer)
+    made = Link(buffer, holds_back=holds_back)
     try:
         yield made
     finally:
@@ -83,8 +85,8 @@ async def test_nothing_overtakes_what_is_queued() -> None:
 
 
 async def test_a_peer_that_does_not_read_is_not_read() -> None:
-    """From a number of queued packets on; when it has read them, what it had sent is received."""
-    async with link() as made:
+    """By an end that holds back, from a number of queued packets on; what it had sent is received afterwards."""
+    async with link(holds_back=True) as made:
         made.fill()
         while len(made.channel._queue) < PacketChannel.HIGH_WATER - 1:
             made.channel.send(message(b"more"))
@@ -101,6 +103,18 @@ async def test_a_peer_that_does_not_read_is_not_read() -> None:
             while len(made.received) < 2:
                 await asyncio.sleep(0)
         assert made.received == [message(b"one"), message(b"two")]
+
+
+async def test_an_end_that_does_not_hold_back_reads_on() -> None:
+    """However much is queued for its peer: so the peer's queue empties, and it reads again."""
+    async with link() as made:
+        made.fill()
+        while len(made.channel._queue) < 2 * PacketChannel.HIGH_WATER:
+            made.channel.send(message(b"more"))
+        made.far.send(message(b"one"))
+        async with asyncio.timeout(WAIT):
+            while not made.received:
+                await asyncio.sleep(0)
 
 
 async def test_a_send_that_fails_ends_the_channel() -> None:

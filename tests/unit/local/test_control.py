@@ -14,53 +14,91 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from hsframework.errors import MessageError
-from hsframework.local import control
+from hsframework.local import control, control_socket
 from hsframework.local.control import (
     DIRECTIONS,
     DISPATCHER_TO_SUPERVISOR,
     KEEPER_TO_SUPERVISOR,
+    LONGEST_NAME,
     LONGEST_TEXT,
     MAX_MESSAGE,
+    MOST_NAMES,
+    MOST_NUMBERS,
     SUPERVISOR_TO_KEEPER,
     AgentStarted,
-    ControlSocket,
+    CellAlive,
+    CellCounted,
+    Counted,
     Direction,
     DispatcherAlive,
     Failed,
     FromKeeper,
     Go,
+    Guest,
+    Idle,
+    Introduction,
     KeeperAlive,
     Known,
     Loaded,
     Message,
+    Offer,
     Ready,
+    ServeCell,
     Served,
     Serving,
+    ToKeeper,
     WorkerDied,
     WorkerJoined,
+    WorkerLink,
+    WorkerWanted,
 )
+from hsframework.local.control_socket import ControlSocket
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
+NAMES = st.lists(TEXTS, max_size=20).map(tuple)
 NUMBERS = st.integers(-(1 << 31), (1 << 32) - 1)
 MESSAGES: tuple[st.SearchStrategy[Message], ...] = (
-    st.builds(AgentStarted, TEXTS, st.none() | NUMBERS, st.lists(TEXTS).map(tuple)),
+    st.builds(AgentStarted, TEXTS, st.none() | NUMBERS, NAMES),
     st.just(Ready()),
     st.just(Served()),
     st.just(DispatcherAlive()),
     st.just(KeeperAlive()),
     st.builds(Known, TEXTS),
     st.just(Go()),
-    st.builds(Loaded, st.lists(TEXTS).map(tuple), st.lists(TEXTS).map(tuple)),
+    st.builds(Loaded, NAMES, NAMES),
     st.builds(Serving, st.lists(NUMBERS).map(tuple)),
     st.builds(WorkerJoined, NUMBERS),
     st.builds(WorkerDied, NUMBERS, NUMBERS),
     st.builds(Failed, TEXTS, NUMBERS),
+    st.builds(Introduction, TEXTS),
+    st.builds(ServeCell, NUMBERS, TEXTS),
+    st.builds(Guest, TEXTS),
+    st.builds(Offer, NAMES),
+    st.builds(WorkerWanted, TEXTS),
+    st.builds(WorkerLink, NUMBERS, NAMES),
+    st.just(CellAlive()),
+    st.builds(Idle, NUMBERS),
+    st.builds(Counted, TEXTS, *[st.lists(NUMBERS, max_size=20).map(tuple)] * 3),
+    st.builds(CellCounted, TEXTS, *[st.lists(NUMBERS, max_size=20).map(tuple)] * 3),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
 )
-FIELDS = ("event", "name", "uid", "groups", "protocols", "pids", "pid", "status", "message")
+FIELDS = (
+    "event",
+    "name",
+    "uid",
+    "groups",
+    "protocols",
+    "pids",
+    "pid",
+    "status",
+    "message",
+    "listener",
+    "cell",
+    "group",
+)
 EVENTS = tuple(event for direction in DIRECTIONS for event in direction.messages)
 EVERY_DIRECTION = pytest.mark.parametrize(
     "direction", DIRECTIONS, ids=[f"{item.sender}-{item.receiver}" for item in DIRECTIONS]
@@ -82,9 +120,11 @@ def test_every_message_goes_one_way() -> None:
 def test_the_drawn_protocol_is_the_table() -> None:
     """The drawing at the module's head has each message between the right two, and pointing the right way."""
     drawn = set()
-    for before, tail, name in re.findall(r"│( +│)?([◄─])─+ (\w+) ─+[►─]│", control.__doc__ or ""):
-        left, right = ("supervisor", "keeper") if before else ("dispatcher", "supervisor")
-        drawn.add((right, left, name) if tail == "◄" else (left, right, name))
+    first, second = (control.__doc__ or "").split("\n    cell ")
+    for drawing, outer in ((first, "dispatcher"), (second, "cell")):
+        for before, tail, name in re.findall(r"│( +│)?([◄─])─+ (\w+) ─+[►─]│", drawing):
+            left, right = ("supervisor", "keeper") if before else (outer, "supervisor")
+            drawn.add((right, left, name) if tail == "◄" else (left, right, name))
     table = {(item.sender, item.receiver, kind.__name__) for item in DIRECTIONS for kind in item.messages.values()}
     assert drawn == table
 
@@ -213,11 +253,22 @@ def test_a_message_that_cannot_be_made(make: Any) -> None:
 
 def test_the_longest_message_that_can_be_made() -> None:
     """It fills a packet to the last byte, and one byte more is refused, with the number of bytes."""
-    texts = ["x" * LONGEST_TEXT] * (MAX_MESSAGE // (LONGEST_TEXT + 4))
-    rest = MAX_MESSAGE - len(AgentStarted("", None, (*texts, "")).encode())
-    assert len(AgentStarted("", None, (*texts, "x" * rest)).encode()) == MAX_MESSAGE
+    texts = ["\U0001f600" * LONGEST_NAME] * (MAX_MESSAGE // (4 * LONGEST_NAME + 4))
+    rest = MAX_MESSAGE - len(AgentStarted("", None, tuple(texts)).encode())
+    assert len(AgentStarted("x" * rest, None, tuple(texts)).encode()) == MAX_MESSAGE
     with pytest.raises(MessageError, match=f"^agent: {MAX_MESSAGE + 1} bytes; at most {MAX_MESSAGE} go into a message"):
-        AgentStarted("", None, (*texts, "x" * (rest + 1)))
+        AgentStarted("x" * (rest + 1), None, tuple(texts))
+
+
+def test_lists_are_bounded() -> None:
+    """A keeper that names more groups than any plugin has, or a longer name, breaks the protocol: each costs memory."""
+    names = tuple(f"g{number}" for number in range(MOST_NAMES + 1))
+    Loaded(names[1:], ("x" * LONGEST_NAME,))
+    for groups, protocols in ((names, ()), ((), ("x" * (LONGEST_NAME + 1),))):
+        with pytest.raises(MessageError, match="loaded: "):
+            Loaded(groups, protocols)
+    with pytest.raises(MessageError):
+        Serving(tuple(range(MOST_NUMBERS + 1)))
 
 
 def test_a_wrong_value_is_shown_short() -> None:
@@ -241,7 +292,7 @@ def test_any_reason_to_fail(text: str) -> None:
 
 
 @contextmanager
-def ends() -> Iterator[tuple[ControlSocket[Go, FromKeeper], socket.socket]]:
+def ends() -> Iterator[tuple[ControlSocket[ToKeeper, FromKeeper], socket.socket]]:
     """Make the supervisor's end with a keeper, and the keeper's plain socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
@@ -316,7 +367,7 @@ def test_a_shortage_of_memory_loses_no_message(monkeypatch: pytest.MonkeyPatch) 
         assert supervisor.send(Go())
         assert keeper.recv(100) == Go().encode()
         short.failures = 1
-        monkeypatch.setattr(control, "SEND_TIME", 0.0)
+        monkeypatch.setattr(control_socket, "SEND_TIME", 0.0)
         with pytest.raises(OSError, match="short"):
             supervisor.send(Go())
         keeper.close()

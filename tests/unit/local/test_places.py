@@ -24,12 +24,22 @@ def user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_the_folder_of_each_user(user: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root's is the system's, another one's in XDG_RUNTIME_DIR, or by user id in the temporary folder."""
+    """Root's is the system's, another one's in the runtime directory of the user, never where others may make one."""
     assert default_runtime_dir() == user
     monkeypatch.delenv("XDG_RUNTIME_DIR")
-    assert default_runtime_dir() == Path("/tmp/hsframework-1234")
+    assert default_runtime_dir() == Path("/run/user/1234/hsframework")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert default_runtime_dir() == places.SYSTEM_RUNTIME_DIR
+
+
+@pytest.mark.parametrize("uid", [0, 1234])
+def test_the_environment_comes_first(user: Path, monkeypatch: pytest.MonkeyPatch, uid: int) -> None:
+    """HSFRAMEWORK_RUNTIME_DIR names the folder for service and clients, root's too; an argument comes before it."""
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    monkeypatch.setenv(places.VARIABLE, "/somewhere/else")
+    assert default_runtime_dir() == Path("/somewhere/else")
+    assert consumer_socket() == Path("/somewhere/else") / CONSUMER_SOCKET
+    assert consumer_socket(user) == user / CONSUMER_SOCKET
 
 
 def test_a_users_own_dispatcher_comes_before_the_systems(user: Path) -> None:

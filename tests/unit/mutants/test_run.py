@@ -25,7 +25,7 @@ def mutant(operator: str, before: str) -> Mutant:
 
 def test_a_mutant_is_caught_by_name_in_a_copy() -> None:
     """The test that fails is named; the copy is whole afterwards, and the checkout was not touched."""
-    fault = mutant("compare", "counts.get(key, 0) >= self._most[row]")
+    fault = mutant("compare", "counts.get(key, 0) >= most[row]")
     before = (ROOT / FILE).read_bytes()
     with copied() as copy:
         verdict = copy.run(TESTS, 60, mutant=fault)
@@ -47,7 +47,7 @@ def test_the_record_names_the_tests_that_call_a_function() -> None:
 
 def test_a_run_ends_at_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mutant that no test would end is ended from outside, with the processes that it has started."""
-    fault = mutant("check", "reached is not None")
+    fault = mutant("check", "limit is not None")
     with copied() as copy:
         # A program that ignores what a test could send, in the place of the interpreter.
         endless = tmp_path / "endless"

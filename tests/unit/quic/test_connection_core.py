@@ -13,7 +13,7 @@ from hsframework.errors import StreamError
 from hsframework_quic.consumer import connection as core
 from hsframework_quic.consumer.endings import ConnectionEnded
 from hsframework_quic.consumer.later import LATER
-from tests.unit.quic.joined import joined
+from tests.unit.quic.joined import Ends, client_configuration, joined
 from tests.unit.quic.pair import Pair, opened
 
 
@@ -126,6 +126,69 @@ def test_idle_timeout(pair: Pair) -> None:
     assert caught.value.errno == errno.ETIMEDOUT
     assert pair.own.output(pair.now) == []
     assert pair.own.timer() is None
+
+
+def test_closing_goes_on_while_the_peer_acknowledges(pair: Pair) -> None:
+    """Fewer bytes left than before: wait on; all acknowledged: finished; nothing moved: later."""
+    stream = opened(pair.own.streams.try_open(False))
+    pair.own.streams.try_send(stream, memoryview(bytes(200_000)))
+    before = pair.own.undelivered()
+    assert before == 200_000
+    assert pair.own.try_finished(before) is LATER
+    for data in pair.own.output(pair.now):
+        pair.peer.receive_datagram(data, pair.address, pair.now)
+    pair.now += 0.03
+    pair.run_peer()
+    for data, _ in pair.peer.datagrams_to_send(pair.now):
+        pair.own.receive(data, pair.now)
+    assert 0 < pair.own.undelivered() < before
+    assert pair.own.try_finished(before) is False
+    pair.settle()
+    assert pair.own.try_finished(before) is True
+    pair.own.check_delivered()
+
+
+def first_flight() -> bytes:
+    """Return a new client's first datagram."""
+    newcomer = QuicConnection(configuration=client_configuration())
+    newcomer.connect(("192.0.2.1", 4433), 0.0)
+    return newcomer.datagrams_to_send(0.0)[0][0]
+
+
+def test_a_peer_that_died_makes_room_for_its_successor(ends: Ends) -> None:
+    """A new client writes from its address: it is asked for a sign of life, and gives none."""
+    pair = Pair(ends, client=False)
+    pair.settle()
+    pair.own.receive(first_flight(), pair.now)
+    asked = pair.own.output(pair.now)
+    assert asked
+    pair.own.receive(first_flight(), pair.now)
+    assert pair.own.output(pair.now) == []
+    due = pair.own.timer()
+    while pair.own.ending is None:
+        assert due is not None
+        pair.now = max(pair.now, due)
+        pair.own.on_timer(pair.now)
+        pair.own.output(pair.now)
+        due = pair.own.timer()
+    assert pair.own.ending.errno == errno.ECONNRESET
+    assert not pair.own.ending.orderly
+    assert "new client" in str(pair.own.ending)
+
+
+def test_a_living_peer_keeps_its_connection(ends: Ends) -> None:
+    """It acknowledges, however often others write from its address; a client asks nobody."""
+    pair = Pair(ends, client=False)
+    for _ in range(3):
+        pair.own.receive(first_flight(), pair.now)
+        pair.settle()
+        pair.now += 10
+        pair.settle()
+    assert pair.own.ending is None
+    stream = opened(pair.own.streams.try_open(False))
+    pair.own.streams.try_send(stream, memoryview(b"still here"))
+    pair.settle()
+    assert pair.data(stream.id) == b"still here"
 
 
 def test_our_close(pair: Pair) -> None:

@@ -73,6 +73,24 @@ def test_a_client_moves_to_the_version_that_both_prefer() -> None:
     exchange(network, client, server)
 
 
+@pytest.mark.parametrize("versions", [("v1",), ("v2", "v1")])
+@pytest.mark.parametrize("probes", [1, 2])
+def test_a_probe_before_the_client_hello_is_no_violation(versions: tuple[str, ...], probes: int) -> None:
+    """The client's first flight is lost, and its first datagrams that arrive have PING alone, as OpenSSL 3.5's."""
+    client, server = our_client(settings=Settings(versions=versions)), our_server(Settings(versions=versions))
+    connection = client.handshake._connection
+    assert connection is not None
+    assert client.handshake.output(START)
+    for _ in range(probes):
+        connection._probe_pending = True
+        for probe in client.handshake.output(START):
+            assert len(probe) >= 1200
+            server.receive(probe, START)
+    network = Network(client, server)
+    assert network.run(lambda: _ready(client) and _ready(server), 10.0)
+    exchange(network, client, server)
+
+
 @pytest.mark.parametrize("ours", ["both", "client", "server"])
 @pytest.mark.parametrize("datagrams", range(12))
 def test_nothing_is_lost_wherever_the_hand_over_falls(ours: str, datagrams: int) -> None:

@@ -16,17 +16,20 @@ PING = b"\1"
 
 
 class Connection:
-    """A connection, played: a packet is ``number:payload``, and one that begins with x is not the peer's."""
+    """A connection, played: a packet is ``number:payload``, and one that begins with x is not the peer's.
+
+    One that begins with n is under the peer's next keys.
+    """
 
     def __init__(self, *, can_read: bool = True, complete: bool = True) -> None:
         self.can_read, self.complete = can_read, complete
         self.noted: list[tuple[int, bool]] = []
 
-    def read(self, packet: bytes) -> tuple[bytes, int]:
+    def read(self, packet: bytes) -> tuple[bytes, int, bool]:
         if packet.startswith(b"x"):
             raise CryptoError
-        number, _, payload = packet.partition(b":")
-        return payload, int(number)
+        number, _, payload = packet.removeprefix(b"n").partition(b":")
+        return payload, int(number), packet.startswith(b"n")
 
     def has_packet(self, number: int) -> bool:
         return any(number == noted for noted, _ in self.noted)
@@ -98,3 +101,30 @@ def test_packets_that_were_cleared_leave_no_trace() -> None:
     kept.clear()
     kept.keep(b"7:\1", can_read=True)
     assert len(read(kept, connection)) == 1
+
+
+def test_the_end_of_the_handshake_is_seen_however_much_came_before() -> None:
+    """HANDSHAKE_DONE, a close: in a packet that is too many, which is neither kept nor acknowledged."""
+    kept, connection = KeptPackets(), Connection()
+    for number in range(MAX_PACKETS):
+        kept.keep(b"%d:\1" % number, can_read=True)
+    read(kept, connection)
+    noted = list(connection.noted)
+    for payload, expected in (
+        (b"\x1e", Glimpse(ack_eliciting=True, handshake_done=True, kept=False)),
+        (b"\x1c\7\0\0", Glimpse(closed=True, close_code=7, kept=False)),
+        (b"\6\0\1a", Glimpse(ack_eliciting=True, kept=False)),
+    ):
+        kept.keep(b"999:" + payload, can_read=True)
+        assert read(kept, connection) == [expected]
+    assert len(kept.all) == MAX_PACKETS
+    assert connection.noted == noted
+    assert read(kept, connection) == []
+
+
+def test_a_packet_under_the_next_keys_is_left_to_the_consumer() -> None:
+    """An acknowledgement would have to be under ours: it is looked into, and that is all."""
+    kept, connection = kept_packets(b"0:\1", b"n1:\x1e"), Connection()
+    assert [seen.handshake_done for seen in read(kept, connection)] == [False, True]
+    assert kept.all == (b"0:\1",)
+    assert connection.noted == [(0, True)]

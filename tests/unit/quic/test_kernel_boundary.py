@@ -16,6 +16,7 @@ from hypothesis import given, strategies as st
 from hsframework.dispatcher import planted
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Role, Secret
+from hsframework.tls import kernel_quic
 from hsframework_quic.hooks import hsframework_protocols
 from hsframework_quic.kernel import structs as kernel, tickets as kernel_tickets
 from hsframework_quic.kernel.plugin import KernelQuicHandshaker
@@ -85,7 +86,7 @@ def test_it_is_registered_for_its_sockets_alone() -> None:
 
 def test_the_dispatcher_has_the_same_numbers() -> None:
     """The row of ``planted`` is for the sockets that this protocol is registered for, and asks at their level."""
-    assert planted.SOL_QUIC == kernel.SOL_QUIC
+    assert kernel_quic.SOL_QUIC == kernel.SOL_QUIC
     assert planted.CHECKS["tlshd"][kernel.IPPROTO_QUIC] is planted.has_kernel_quic
 
 

@@ -13,7 +13,7 @@ import pytest
 from hsframework.interface import AsyncConnection, AsyncStream
 from hsframework_quic.consumer.asynchronous import AsyncQuicConnection
 from hsframework_quic.consumer.connection import Connection
-from hsframework_quic.consumer.endings import ConnectionEnded
+from hsframework_quic.consumer.endings import ConnectionEnded, Undelivered
 from tests.unit.quic.echo_peer import EchoPeer
 from tests.unit.quic.joined import joined
 
@@ -127,6 +127,17 @@ async def test_our_close() -> None:
         with pytest.raises(ConnectionEnded) as caught:
             await own.send(b"x")
         assert caught.value.errno == errno.EBADF
+
+
+async def test_our_close_says_what_was_not_delivered(no_patience: None) -> None:
+    """A peer that acknowledges nothing more: an error with the number of bytes."""
+    async with connection() as (own, peer):
+        await own.ping()
+        peer.drop_every = 1
+        await own.send(bytes(100_000))
+        with pytest.raises(Undelivered) as caught:
+            await own.close()
+        assert caught.value.size == 100_000
 
 
 async def test_the_connection_works_by_itself() -> None:

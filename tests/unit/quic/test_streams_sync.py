@@ -14,7 +14,7 @@ from hsframework.errors import StreamError
 from hsframework.interface import Connection as ConnectionInterface, Stream
 from hsframework_quic.consumer.blocking import QuicConnection
 from hsframework_quic.consumer.connection import Connection
-from hsframework_quic.consumer.endings import ConnectionEnded
+from hsframework_quic.consumer.endings import ConnectionEnded, Undelivered
 from tests.unit.quic.echo_peer import EchoPeer
 from tests.unit.quic.joined import Ends, joined, sockets
 
@@ -135,6 +135,28 @@ def test_close_delivers_first(own: QuicConnection, peer: EchoPeer) -> None:
     with pytest.raises(ConnectionEnded) as caught:
         own.send(b"x")
     assert caught.value.errno == errno.EBADF
+
+
+def test_close_says_what_was_not_delivered(own: QuicConnection, peer: EchoPeer, no_patience: None) -> None:
+    """A peer that acknowledges nothing more: an error with the number of bytes, and everything is released."""
+    own.send(b"first")
+    assert own.receive() == b"first"
+    peer.drop_every = 1
+    own.send(bytes(100_000))
+    with pytest.raises(Undelivered, match="100000 bytes were not delivered") as caught:
+        own.close()
+    assert (caught.value.size, caught.value.errno) == (100_000, errno.ETIMEDOUT)
+    own.close()
+
+
+def test_an_error_of_the_block_goes_before_one_of_its_end(
+    own: QuicConnection, peer: EchoPeer, no_patience: None
+) -> None:
+    """Leaving the block raises Undelivered, unless the block itself has raised."""
+    peer.drop_every = 1
+    with pytest.raises(ZeroDivisionError), own:
+        own.send(b"lost")
+        raise ZeroDivisionError
 
 
 def test_close_with_a_code(own: QuicConnection, peer: EchoPeer) -> None:

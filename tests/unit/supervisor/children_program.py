@@ -44,7 +44,9 @@ def dispatcher(start: Start) -> AnyChild:
 def answers(control: socket.socket) -> int:
     """Act as a dispatcher that answers every AgentStarted, until its socket is closed."""
     while data := control.recv(65536):
-        control.send(Known(SUPERVISOR_TO_DISPATCHER.decode(data).name).encode())
+        message = SUPERVISOR_TO_DISPATCHER.decode(data)
+        assert isinstance(message, AgentStarted)
+        control.send(Known(message.name).encode())
     return 0
 
 
@@ -69,16 +71,22 @@ def stays(_: socket.socket) -> NoReturn:
         signal.pause()
 
 
-def run(children: Sequence[AnyChild], until: Callable[[], object], *, asked: AnyChild | None = None) -> int | None:
+def run(
+    children: Sequence[AnyChild],
+    until: Callable[[], object],
+    *,
+    asked: AnyChild | None = None,
+    limit: float | None = None,
+) -> int | None:
     """Keep the children alive until that is so or a signal ends it.  Returns the exit status of the whole.
 
     Every message is printed.  The dispatcher ``asked`` is sent a question at first, and after each answer, until it has
-    answered :data:`ANSWERS` times.
+    answered :data:`ANSWERS` times.  ``limit``: seconds of the watchdog.
     """
     structlog.configure(
         processors=[structlog.processors.JSONRenderer()], logger_factory=structlog.WriteLoggerFactory(sys.stderr)
     )
-    house = Children(children)
+    house = Children(children, limit=limit)
     house.start_due()
     if asked is not None:
         asked.send(AgentStarted("question", None, ()))

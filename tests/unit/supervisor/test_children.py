@@ -154,20 +154,30 @@ def test_a_child_that_closes_its_socket() -> None:
 
 
 def test_a_child_that_does_not_read() -> None:
-    """A message to it is lost, which is logged, and nobody waits for it."""
+    """A message that it does not take is logged, nobody waits for it, and it is replaced: it has hung."""
     seen = supervised("""
         toy = keeper("toy", stays)
         def full():
-            for _ in range(10_000):
+            for _ in range(0 if toy.failures else 10_000):
                 toy.send(Go())
-            return True
-        signal.alarm(50)
-        import hsframework.supervisor.children as children
-        children.STOP_TIMEOUT = 0.0
+            return toy.failures
         run([toy], full)
     """)
-    assert seen.events("a child does not take a message", child="toy", message="go")
-    assert seen.events("does not stop and is killed", child="toy")
+    assert seen.events("a child does not take a message and is killed", child="toy", message="go")
+    assert seen.events("ended and is started again", child="toy", status=-9)
+
+
+def test_a_child_that_reports_no_more() -> None:
+    """It hangs, though it is not stopped: it is killed after the limit, and started again."""
+    seen = supervised("""
+        def hangs(control):
+            control.send(WorkerJoined(1).encode())
+            return stays(control)
+        toy = keeper("toy", hangs)
+        run([toy], lambda: toy.failures, limit=0.5)
+    """)
+    assert seen.events("does not turn and is killed", child="toy", limit=0.5)
+    assert seen.events("ended and is started again", child="toy", status=-9)
 
 
 def test_last_words() -> None:
@@ -292,7 +302,7 @@ def test_a_configuration_that_was_right_before() -> None:
 def test_a_child_that_cannot_be_told() -> None:
     """A message that memory is too short for kills the child, which would wait for it, and another is started."""
     seen = supervised("""
-        from hsframework.local import control as module
+        from hsframework.local import control_socket as module
         module.SEND_TIME = 0.0
         class Short:
             def __init__(self, control):

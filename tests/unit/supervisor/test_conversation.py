@@ -18,7 +18,6 @@ from hsframework.local.control import (
     SUPERVISOR_TO_DISPATCHER,
     SUPERVISOR_TO_KEEPER,
     AgentStarted,
-    ControlSocket,
     Failed,
     Go,
     Known,
@@ -29,6 +28,7 @@ from hsframework.local.control import (
     WorkerDied,
     WorkerJoined,
 )
+from hsframework.local.control_socket import ControlSocket
 from hsframework.supervisor.children import AnyChild, Child
 from hsframework.supervisor.conversation import Agent, Conversation
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from hsframework_tls13.ciphers import SUITES, CipherSuite
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.engine import ClientEngine, Engine, Established, ServerEngine
 from hsframework_tls13.recordlayer import RecordLayer
+from hsframework_tls13.records import HANDSHAKE, HEADER_SIZE
 from hsframework_tls13.settings import Settings
 
 RFC8448: dict[str, str] = json.loads((Path(__file__).parent / "data" / "rfc8448_section3.json").read_text())
@@ -77,6 +78,27 @@ def refusal(refused: Engine, told: Engine, data: bytes, psk: PresharedKey | None
     assert heard.failure is Failure.PEER_REFUSED
     assert heard.peer_alert == error.failure.alert
     return error
+
+
+def edited(record: bytes, edit: Callable[[dict[int, bytes]], None], *, version: bytes = b"\3\3") -> bytes:
+    """Return a hello in one record with its extensions, or its legacy_version, changed."""
+    kind, body = record[HEADER_SIZE], record[HEADER_SIZE + 4 :]
+    at = 2 + 32
+    at += 1 + body[at]  # session id
+    at += 2 + int.from_bytes(body[at : at + 2], "big") if kind == 1 else 2  # suites, or the suite
+    at += 1 + body[at] if kind == 1 else 1  # compression
+    extensions, position = {}, at + 2
+    while position < len(body):
+        number, size = (int.from_bytes(body[position + skip : position + skip + 2], "big") for skip in (0, 2))
+        extensions[number] = body[position + 4 : position + 4 + size]
+        position += 4 + size
+    edit(extensions)
+    tail = b"".join(
+        number.to_bytes(2, "big") + len(data).to_bytes(2, "big") + data for number, data in extensions.items()
+    )
+    body = version + body[2:at] + len(tail).to_bytes(2, "big") + tail
+    message = bytes((kind,)) + len(body).to_bytes(3, "big") + body
+    return bytes((HANDSHAKE, 3, 1)) + len(message).to_bytes(2, "big") + message
 
 
 def session_layers(suite: CipherSuite = SUITES[0], sequence: int = 0) -> tuple[RecordLayer, RecordLayer]:

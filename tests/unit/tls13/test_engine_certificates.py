@@ -13,12 +13,15 @@ from hsframework.credentials.chain import Purpose, verify_chain
 from hsframework.credentials.identities import load_identity
 from hsframework.errors import ConfigurationError
 from hsframework.failures import HandshakeFailed
-from hsframework.interface import CertificateDemand, Identity, Trust
+from hsframework.interface import CertificateDemand, Identity, Secret, Trust
 from hsframework.testing.certificates import Authority, Credential
+from hsframework_tls13.ciphers import BY_NAME
 from hsframework_tls13.contexts import Contexts
+from hsframework_tls13.protection import Opener
+from hsframework_tls13.records import APPLICATION_DATA
 from hsframework_tls13.settings import Settings
 from tests.unit.tls13.engines import client_engine, server_engine
-from tests.unit.tls13.support import exchange
+from tests.unit.tls13.support import exchange, feed, records
 
 DATA = Path(__file__).parent / "data"
 OLD, NEW = Authority("Old Root"), Authority("New Root")
@@ -152,3 +155,24 @@ def test_a_client_without_a_fitting_key_shows_none() -> None:
             client_engine(identities=(P256.identity, P384.identity)),
             server_engine(contexts, identities=(RSA.identity,), client_certificate=CertificateDemand.REQUIRE),
         )
+
+
+@pytest.mark.parametrize(
+    ("count", "name", "acknowledged"),
+    [(2, "server.example", True), (2, None, False), (1, "server.example", False)],
+    ids=["used", "not there", "not used"],
+)
+def test_a_server_name_that_was_used_is_acknowledged(count: int, name: str | None, acknowledged: bool) -> None:
+    """EncryptedExtensions have an empty server_name where it guided the choice (RFC 6066 section 3)."""
+    client = client_engine(server_name=name)
+    server = server_engine(identities=(LEAF.identity, NEW.issue(["other.example"]).identity)[:count])
+    feed(server, client.data_to_send())
+    flight = list(records(server.data_to_send()))
+    client.feed(flight[0])
+    (line,) = [line for line in client.key_log if line.startswith(b"SERVER_HANDSHAKE_TRAFFIC_SECRET")]
+    assert client._connection is not None
+    opener = Opener(BY_NAME[client._connection.cipher], Secret(bytes.fromhex(line.split(b" ")[2].decode())))
+    record = next(record for record in flight if record[0] == APPLICATION_DATA)
+    _, content = opener.open(record[:5], record[5:])
+    assert content[0] == 8
+    assert (b"\0\0\0\0" in content[4 : 4 + int.from_bytes(content[1:4], "big")]) is acknowledged

@@ -42,6 +42,7 @@ VERDICTS = [
     Failure.REVOKED,
     Failure.EXPIRED,
     Failure.WRONG_NAME,
+    Failure.WRONG_KEY,
 ]
 
 
@@ -53,6 +54,23 @@ def test_a_clients_verdict_reaches_the_server(verdict: Failure) -> None:
     error = refusal(client, server, server.data_to_send())
     assert (error.failure, error.errno, error.detail) == (verdict, verdict.errno, "by this test")
     assert not server.finished
+
+
+def test_a_clients_alert_comes_behind_its_change_cipher_spec() -> None:
+    """Its first protected record does, also an alert in place of its Finished (RFC 8446 section D.4)."""
+    client, server = client_engine(verify=refusing(Failure.UNTRUSTED)), server_engine()
+    feed(server, client.data_to_send())
+    failed(client, server.data_to_send())
+    assert [record[0] for record in records(client.data_to_send())] == [20, 23]
+    again = Contexts(Settings(groups=("P-256",), key_shares=("P-256",)))
+    client, server = client_engine(verify=refusing(Failure.UNTRUSTED)), server_engine(again)
+    feed(server, client.data_to_send())
+    feed(client, server.data_to_send())
+    second = client.data_to_send()
+    assert [record[0] for record in records(second)] == [20, 22]
+    feed(server, second)
+    failed(client, server.data_to_send())
+    assert [record[0] for record in records(client.data_to_send())] == [23]
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)

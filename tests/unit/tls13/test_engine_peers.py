@@ -10,7 +10,7 @@ from OpenSSL import SSL
 
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework_tls13.engine import ClientEngine, Engine
-from hsframework_tls13.records import plaintext_alert
+from hsframework_tls13.records import plaintext_alert, with_versions_ignored
 from tests.unit.tls13.engines import bare_peer, client_engine, first_alert, peer_output, peer_takes, server_engine
 from tests.unit.tls13.support import CLIENT, KEY_256, SERVER, failed, feed, records, refusal
 
@@ -147,3 +147,29 @@ def test_a_server_gives_up_while_it_waits() -> None:
     feed(client, server.data_to_send())
     server.abort(HandshakeFailed(Failure.INTERNAL))
     assert first_alert(client, server.data_to_send()) == 80
+
+
+@pytest.mark.parametrize("version", [b"\3\0", b"\3\1", b"\3\4"])
+@pytest.mark.parametrize("together", [True, False])
+def test_a_change_cipher_spec_of_another_version_is_passed_over(version: bytes, together: bool) -> None:
+    """legacy_record_version is ignored (RFC 8446 section 5.1): behind the ClientHello, and behind the ServerHello."""
+    client, server = client_engine(), server_engine()
+    spec = b"\x14" + version + b"\0\1\1"
+    hello = client.data_to_send()
+    if together:
+        assert server.feed(hello + spec) == len(hello + spec)
+    else:
+        feed(server, hello + spec)
+    flight = list(records(server.data_to_send()))
+    flight[1:2] = [b"\x14" + version + b"\0\1\1"]
+    feed(client, b"".join(flight))
+    feed(server, b"".join(record for record in records(client.data_to_send()) if record[0] == 23))
+    assert client.finished
+    assert server.finished
+
+
+def test_other_records_are_left_as_they_are() -> None:
+    """Bytes within a record that look like a change_cipher_spec are no record."""
+    record = b"\x16\3\1\0\x0a" + b"\x14\3\1\0\1\1" + bytes(4)
+    assert with_versions_ignored(record) == record
+    assert with_versions_ignored(record + b"\x14\3\1\0\1\1") == record + b"\x14\3\3\0\1\1"

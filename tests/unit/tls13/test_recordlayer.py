@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,9 +11,10 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from hsframework.failures import Failure
 from hsframework.interface import Role, Secret
+from hsframework_tls13.allowance import BURST, TICKETS
 from hsframework_tls13.ciphers import AES_128_CCM, AES_128_GCM, CHACHA20_POLY1305, MAX_SEQUENCE, SUITES, CipherSuite
 from hsframework_tls13.events import Closed, Data, Event, KeyUpdated, SessionBroken, SessionTruncated, TicketIgnored
-from hsframework_tls13.inbound import MAX_MESSAGE, MAX_WITHOUT_DATA
+from hsframework_tls13.inbound import MAX_MESSAGE
 from hsframework_tls13.protection import Sealer
 from hsframework_tls13.recordlayer import RecordLayer
 from hsframework_tls13.records import ALERT, APPLICATION_DATA, HANDSHAKE, MAX_CIPHERTEXT, MAX_PLAINTEXT
@@ -193,6 +195,19 @@ def sealed(*inner: tuple[int, bytes]) -> Callable[[Sealer], bytes]:
     return lambda sealer: b"".join(sealer.seal(kind, content) for kind, content in inner)
 
 
+def asking_updates(count: int) -> Callable[[Sealer], bytes]:
+    """Seal KeyUpdates that ask for an answer, each under the keys of the one before."""
+
+    def make(sealer: Sealer) -> bytes:
+        made = b""
+        for _ in range(count):
+            made += sealer.seal(HANDSHAKE, KEY_UPDATE + b"\x01")
+            sealer.next_generation()
+        return made
+
+    return make
+
+
 def padded(content: bytes, padding: int) -> Callable[[Sealer], bytes]:
     """Seal a record whose plaintext ends in zeros: ``content`` has its type as its last byte."""
 
@@ -236,11 +251,8 @@ VIOLATIONS: dict[str, tuple[Callable[[Sealer], bytes], Failure]] = {
         sealed((HANDSHAKE, b"\x04" + (MAX_MESSAGE + 1).to_bytes(3, "big"))),
         Failure.ILLEGAL_PARAMETER,
     ),
-    "empty data": (sealed(*[(APPLICATION_DATA, b"")] * (MAX_WITHOUT_DATA + 1)), Failure.UNEXPECTED_MESSAGE),
-    "a trickle": (
-        sealed((HANDSHAKE, b"\x04\x00\xff\xff"), *[(HANDSHAKE, b"\0")] * MAX_WITHOUT_DATA),
-        Failure.UNEXPECTED_MESSAGE,
-    ),
+    "empty data": (sealed(*[(APPLICATION_DATA, b"")] * (BURST + 1)), Failure.UNEXPECTED_MESSAGE),
+    "alert after alert": (sealed(*[(ALERT, b"\x01\x5a")] * (BURST + 1)), Failure.UNEXPECTED_MESSAGE),
 }
 
 
@@ -263,11 +275,72 @@ def test_a_flood_of_key_updates_is_refused() -> None:
     """More than a few in a row without data are an attack; with data between them they are not."""
     client, server = session_layers()
     for _ in range(3):
-        client.receive_data(b"".join(server.update_keys() for _ in range(MAX_WITHOUT_DATA)) + server.encrypt(b"data"))
-    flood = b"".join(server.update_keys() for _ in range(MAX_WITHOUT_DATA + 1))
+        client.receive_data(b"".join(server.update_keys() for _ in range(BURST)) + server.encrypt(b"data"))
+    flood = b"".join(server.update_keys() for _ in range(BURST + 1))
     events = client.receive_data(flood)
-    assert events == [KeyUpdated(False)] * MAX_WITHOUT_DATA
+    assert events == [KeyUpdated(False)] * BURST
     assert broken_by(b"", client).failure is Failure.UNEXPECTED_MESSAGE
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [sealed(*[(HANDSHAKE, TICKET)] * (BURST * TICKETS + 1)), asking_updates(BURST + 1)],
+    ids=["tickets", "key updates that ask"],
+)
+def test_other_floods_are_refused(flood: Callable[[Sealer], bytes]) -> None:
+    """Tickets without end, and KeyUpdates that ask for an answer each."""
+    client, sealer = hostile_server()
+    client.receive_data(flood(sealer))
+    assert broken_by(b"", client).failure is Failure.UNEXPECTED_MESSAGE
+
+
+@pytest.mark.parametrize(("alert", "number"), [(48, errno.EACCES), (116, errno.EACCES), (20, errno.ECONNABORTED)])
+def test_an_alert_in_a_session_is_no_refused_handshake(alert: int, number: int) -> None:
+    """A server refuses a client's certificate after the client is done (EACCES); other alerts end a session."""
+    client, sealer = hostile_server()
+    error = broken_by(sealer.seal(ALERT, bytes((2, alert))), client)
+    assert (error.errno, error.peer_alert) == (number, alert)
+    assert "refused the handshake" not in str(error)
+
+
+def test_answers_to_our_own_key_updates_do_not_count() -> None:
+    """One way only: we send and ask for new keys, the peer answers each time and has no data of its own."""
+    client, server = session_layers()
+    for _ in range(5 * BURST):
+        server.receive_data(client.encrypt(b"data") + client.update_keys(request_peer=True))
+        assert client.receive_data(server.data_to_send()) == [KeyUpdated(False)]
+    flood = b"".join(server.update_keys() for _ in range(BURST + 1))
+    client.receive_data(flood)
+    assert broken_by(b"", client).failure is Failure.UNEXPECTED_MESSAGE
+
+
+def test_a_silent_peer_that_changes_its_keys_now_and_then_lives_for_ever() -> None:
+    """Hourly, for a week; the same number at once is refused."""
+    now = [0.0]
+    secrets = Secret(b"c" * 32), Secret(b"s" * 32)
+    client = RecordLayer(Role.CLIENT, AES_128_GCM, *secrets, clock=lambda: now[0])
+    server = RecordLayer(Role.SERVER, AES_128_GCM, *secrets)
+    for _ in range(7 * 24):
+        now[0] += 3600
+        assert client.receive_data(server.update_keys()) == [KeyUpdated(False)]
+    client.receive_data(b"".join(server.update_keys() for _ in range(BURST + 1)))
+    assert broken_by(b"", client).failure is Failure.UNEXPECTED_MESSAGE
+
+
+def test_tickets_take_nothing_from_the_allowance_of_others() -> None:
+    """As many empty records as are taken without tickets before them."""
+    client, sealer = hostile_server()
+    records = sealed(*[(HANDSHAKE, TICKET)] * 2, *[(APPLICATION_DATA, b"")] * BURST, (APPLICATION_DATA, b"x"))
+    assert client.receive_data(records(sealer)) == [TicketIgnored(), TicketIgnored(), Data(b"x")]
+
+
+def test_tickets_are_no_misuse() -> None:
+    """More of them than OpenSSL sends, and one of 60,000 bytes in records of 16."""
+    client, sealer = hostile_server()
+    assert client.receive_data(sealed(*[(HANDSHAKE, TICKET)] * 100)(sealer)) == [TicketIgnored()] * 100
+    long = b"\x04" + (60_000).to_bytes(3, "big") + bytes(60_000)
+    parts = [(HANDSHAKE, long[at : at + 16]) for at in range(0, len(long), 16)]
+    assert client.receive_data(sealed(*parts)(sealer)) == [TicketIgnored()]
 
 
 def test_padding_is_taken_off() -> None:

@@ -17,8 +17,8 @@ def header(kind: int, length: int, version: int = 0x0303) -> bytes:
 
 @pytest.mark.parametrize("kind", [20, 21, 22, DATA])
 def test_lengths_of_each_type(kind: int) -> None:
-    """2^14 bytes in plain text, 256 more where they are protected; the last byte is a length, and no type."""
-    most = 16_384 + (256 if kind == DATA else 0)
+    """2^14 bytes in plain text, type and tag more if they are protected; the last byte is a length, and no type."""
+    most = 16_384 + (1 + 16 if kind == DATA else 0)
     for length in (0, 1, 23, 16_384, most):
         assert body_size(header(kind, length)) == length
     for length in {most + 1, 16_384 + 512 + DATA, *([] if kind == DATA else [16_384 + 1, 16_384 + DATA])}:

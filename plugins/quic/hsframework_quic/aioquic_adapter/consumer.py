@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from aioquic.tls import Epoch
 
+from hsframework_quic.headers import LONG, MIN_FIRST_DATAGRAM, MIN_FIRST_DESTINATION, initial, long_header
+
 if TYPE_CHECKING:
     from aioquic.quic.connection import QuicConnection
     from aioquic.quic.events import ConnectionTerminated
@@ -88,6 +90,18 @@ class Inside:
         finally:
             limit.used = used
 
+    def begins_another(self, datagram: bytes) -> bool:
+        """Return True if a server's datagram is a client's first of another connection (RFC 9000 section 7.2)."""
+        if self._quic._is_client or len(datagram) < MIN_FIRST_DATAGRAM or not datagram[0] & LONG:
+            return False
+        header = long_header(datagram)
+        first = None if header is None else initial(header)
+        if first is None or len(first.destination) < MIN_FIRST_DESTINATION:
+            return False
+        quic = self._quic
+        known = {quic.original_destination_connection_id, quic._retry_source_connection_id}
+        return first.destination not in known | {item.cid for item in quic._host_cids}
+
     # Sending
 
     def unacknowledged(self, stream_id: int) -> int:
@@ -98,6 +112,16 @@ class Inside:
         sender = stream.sender
         fin = sender._buffer_fin is not None and not sender.is_finished
         return int(sender._buffer_stop - sender._buffer_start) + fin
+
+    def undelivered(self) -> int:
+        """Return the bytes of all streams that the peer has not acknowledged, sent or not."""
+        senders = [stream.sender for stream in self._quic._streams.values()]
+        return sum(each._buffer_stop - each._buffer_start for each in senders if each._reset_error_code is None)
+
+    @property
+    def probe_timeout(self) -> float:
+        """Seconds after which an unacknowledged packet is probed for (RFC 9002 section 6.2), without backoff."""
+        return float(self._quic._loss.get_probe_timeout())
 
     def flushed(self) -> bool:
         """Return True if the peer has acknowledged all stream data, and every datagram has gone out."""

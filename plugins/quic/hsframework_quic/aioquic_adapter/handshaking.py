@@ -12,6 +12,8 @@ The differences from aioquic's own, each with its reason:
 * **Before the client's address is validated** nothing goes past three times what it sent, the CONNECTION_CLOSE included
   (RFC 9000 section 8.1); with a token the address is validated from the start.
 * **CRYPTO data** is bounded, and in all levels together.
+* **A first Initial without CRYPTO** is no violation: the first one was lost, and this is the client's probe (a PING:
+  RFC 9002 section 6.2.4).  It is acknowledged, and the ClientHello comes again.
 * A server says that its peer must not migrate: its socket is connected.
 """
 
@@ -155,8 +157,8 @@ class HandshakeConnection(QuicConnection):
         """True if there are keys for :meth:`read`."""
         return Direction.DECRYPT in self.secrets
 
-    def read(self, packet: bytes) -> tuple[bytes, int]:
-        """Return payload and number of a 1-RTT packet of the peer.
+    def read(self, packet: bytes) -> tuple[bytes, int, bool]:
+        """Return payload and number of a 1-RTT packet of the peer, and True if it is under the peer's next keys.
 
         Raises CryptoError for a packet that is not the peer's.
         """
@@ -167,8 +169,8 @@ class HandshakeConnection(QuicConnection):
             self._receiving.setup(cipher_suite=self._suite, secret=secret, version=self.negotiated_version)
         offset = 1 + self._configuration.connection_id_length
         expected = self._spaces[Epoch.ONE_RTT].expected_packet_number
-        _, payload, number, _ = self._receiving.decrypt_packet(packet, offset, expected)
-        return payload, number
+        _, payload, number, next_keys = self._receiving.decrypt_packet(packet, offset, expected)
+        return payload, number, next_keys
 
     def is_local_connection_id(self, connection_id: bytes) -> bool:
         """Return True if a packet with this destination belongs to this connection."""
@@ -251,6 +253,11 @@ class HandshakeConnection(QuicConnection):
         self.no_common_version = self.expired
         if self._version_negotiated_incompatible:
             self._version_after_negotiation = self._version
+
+    def _payload_received(
+        self, context: QuicReceiveContext, plain: bytes, crypto_frame_required: bool = False
+    ) -> tuple[bool, bool]:
+        return super()._payload_received(context, plain, crypto_frame_required=False)
 
     def _handle_crypto_frame(self, context: QuicReceiveContext, frame_type: int, buf: Buffer) -> None:
         start = buf.tell()

@@ -11,11 +11,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from hsframework.errors import StreamError
-from hsframework_quic.consumer.blocking import CLOSE_PATIENCE
 from hsframework_quic.consumer.connection import Connection
 from hsframework_quic.consumer.datagrams import DatagramSocket
-from hsframework_quic.consumer.endings import Ending
+from hsframework_quic.consumer.endings import ConnectionEnded, Ending, Undelivered
 from hsframework_quic.consumer.later import LATER, Later
 from hsframework_quic.consumer.stream_state import StreamState
 
@@ -41,6 +39,9 @@ class AsyncDriver:
         while True:
             try:
                 result = attempt()
+            except ConnectionEnded:
+                self.connection.end_was_told = True
+                raise
             finally:
                 self._send()
             if result is not LATER:
@@ -187,6 +188,7 @@ class AsyncQuicConnection:
         self._on_release = on_release
         self._driver = AsyncDriver(connection, sock)
         self._main: AsyncQuicStream | None = None
+        self._closed = False
 
     @property
     def socket(self) -> socket.socket:
@@ -271,21 +273,37 @@ class AsyncQuicConnection:
     async def close(self, code: int = 0, reason: str = "") -> None:
         """Send CONNECTION_CLOSE and release the session; the socket stays its owner's.  A second call does nothing.
 
-        With code 0 the first bidirectional stream is ended before, and the peer has ``CLOSE_PATIENCE`` (3 s) to
-        acknowledge what was sent on any stream.  With another code nothing is waited for.
+        With code 0 the first bidirectional stream is ended before, and this waits until the peer has acknowledged what
+        was sent on any stream, as long as it goes on acknowledging.  Raises Undelivered, with the session released, if
+        it stops.  With another code nothing is waited for.
         """
+        if self._closed:
+            return
+        self._closed = True
         try:
             if code == 0:
-                with suppress(StreamError, TimeoutError):
-                    async with asyncio.timeout(CLOSE_PATIENCE):
-                        await self._driver.call(self._connection.try_finished)
+                with suppress(TimeoutError):
+                    await self._deliver()
+                self._connection.check_delivered()
         finally:
             self._driver.do(lambda: self._connection.close(code, reason))
             self._driver.release()
             self._on_release()
 
+    async def _deliver(self) -> None:
+        """Wait until the peer has all or the connection is over.  Raises TimeoutError if nothing moves."""
+        finished: bool | None = False
+        while not finished:
+            before = self._connection.undelivered() or None
+            async with asyncio.timeout(self._connection.patience()):
+                finished = await self._driver.call(lambda before=before: self._connection.try_finished(before))  # type: ignore[misc]
+
     async def __aenter__(self) -> AsyncQuicConnection:
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            await self.close()
+        except Undelivered:
+            if kind is None:
+                raise

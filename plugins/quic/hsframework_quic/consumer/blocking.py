@@ -9,12 +9,9 @@ from contextlib import suppress
 from hsframework.errors import StreamError
 from hsframework_quic.consumer.connection import Connection
 from hsframework_quic.consumer.driver import Driver
-from hsframework_quic.consumer.endings import Ending
+from hsframework_quic.consumer.endings import Ending, Undelivered
 from hsframework_quic.consumer.later import LATER, Later
 from hsframework_quic.consumer.stream_state import StreamState
-
-CLOSE_PATIENCE = 3.0
-"""Seconds that ``close`` waits at most for the peer to acknowledge what was sent."""
 
 
 class QuicStream:
@@ -85,6 +82,7 @@ class QuicConnection:
         self._on_release = on_release
         self._driver = Driver(connection, sock)
         self._main: QuicStream | None = None
+        self._closed = False
 
     @property
     def socket(self) -> socket.socket:
@@ -171,25 +169,42 @@ class QuicConnection:
     def close(self, code: int = 0, reason: str = "") -> None:
         """Send CONNECTION_CLOSE and release the session; the socket stays its owner's.  A second call does nothing.
 
-        With code 0 the first bidirectional stream is ended before, and the peer has :data:`CLOSE_PATIENCE` to
-        acknowledge what was sent on any stream.  With another code nothing is waited for.
+        With code 0 the first bidirectional stream is ended before, and this waits until the peer has acknowledged what
+        was sent on any stream, as long as it goes on acknowledging.  Raises Undelivered, with the session released, if
+        it stops.  With another code nothing is waited for.
         """
+        if self._closed:
+            return
+        self._closed = True
         try:
             if code == 0:
-                with suppress(StreamError, OSError):
-                    self._driver.call(self._connection.try_finished, self._patience())
+                with suppress(OSError):
+                    self._deliver()
+                self._connection.check_delivered()
         finally:
             with suppress(StreamError, OSError):
                 self._driver.do(lambda: self._connection.close(code, reason))
             self._driver.release()
             self._on_release()
 
+    def _deliver(self) -> None:
+        """Wait until the peer has all or the connection is over.  Raises TimeoutError if nothing moves."""
+        while True:
+            before = self._connection.undelivered() or None
+            if self._driver.call(lambda before=before: self._connection.try_finished(before), self._patience()):  # type: ignore[misc]
+                return
+
     def _patience(self) -> float:
         timeout = self._socket.gettimeout() if self._socket.fileno() >= 0 else None
-        return CLOSE_PATIENCE if timeout is None else min(timeout, CLOSE_PATIENCE)
+        patience = self._connection.patience()
+        return patience if timeout is None else min(timeout, patience)
 
     def __enter__(self) -> QuicConnection:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except Undelivered:
+            if kind is None:
+                raise

@@ -7,6 +7,8 @@
   acknowledge, by :data:`~.streams.SEND_BUFFER` a stream; datagrams that nobody takes, by :data:`MAX_DATAGRAMS`, of
   which the oldest go first (RFC 9221 section 5.3 lets them); streams that nobody accepts, by
   :data:`~.streams.MAX_UNACCEPTED`.
+* A datagram from the peer's own address that begins a connection: the peer may have died and come back.  It is asked
+  by a PING, and if it does not answer, this connection ends: its socket keeps the newcomer from the listening one.
 * A fault of aioquic's in the work that a peer gives it ends the connection: nobody waits for one that is half done.
 * The end of a connection is known when it begins to close or drain.  Data that had arrived before can still be read.
 * Key updates: one at a time, since a second needs a packet of the first to be acknowledged, whichever side began it
@@ -26,7 +28,7 @@ from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 
 from hsframework.errors import StreamError
 from hsframework_quic.aioquic_adapter.consumer import Inside
-from hsframework_quic.consumer.endings import GONE, STATELESS_RESET, Ending, check_open
+from hsframework_quic.consumer.endings import GONE, REPLACED, STATELESS_RESET, Ending, Undelivered, check_open
 from hsframework_quic.consumer.later import LATER, Later, later
 from hsframework_quic.consumer.streams import MAX_UNACCEPTED, Streams
 from hsframework_quic.stateless_reset import is_stateless_reset
@@ -39,6 +41,18 @@ MAX_DATAGRAMS = 1024
 
 PACKETS_PER_KEY = 1 << 22
 """Half the confidentiality limit of AES-GCM (RFC 9001 section 6.6)."""
+
+CLOSE_PATIENCE = 3.0
+"""Seconds that ``close`` waits at least for the peer's next acknowledgement of what was sent."""
+
+PATIENCE_IN_PROBES = 4
+"""The same in probe timeouts, for slow paths."""
+
+SUSPICION = 1.0
+"""Seconds that a peer has at least for a sign of life, once a newcomer has written from its address."""
+
+SUSPICION_IN_PROBES = 6
+"""The same in probe timeouts."""
 
 REFUSALS = 3
 """ICMP "port unreachable" in a row after which the peer is taken for gone.
@@ -58,12 +72,16 @@ class Connection:
         self._datagrams: deque[bytes] = deque()
         self._refusals = 0
         self._ending: Ending | None = None
+        self.end_was_told = False
+        """True once a call has raised ConnectionEnded."""
         self._pings = 0
         self._asked: set[int] = set()
         self._answered: set[int] = set()
         self._key_ping: int | None = None
         """Acknowledged, it tells that the peer has the keys in use."""
         self._key_phase = self._inside.key_phase
+        self._suspected: tuple[int, float] | None = None
+        """A PING after a newcomer's datagram, and the time by which the peer has to acknowledge it."""
         self._packets = 0
         self._keep_alive: float | None = None
         self._active_at: float | None = None
@@ -78,10 +96,19 @@ class Connection:
         if is_stateless_reset(datagram, self._inside.reset_token):
             self._end(STATELESS_RESET)
             return
+        if self._inside.begins_another(datagram):
+            self._suspect(now)
+            return
         with self._contained():
             self._quic.receive_datagram(datagram, self._address, now)
             self._note_key_phase()
             self._take_events()
+
+    def _suspect(self, now: float) -> None:
+        """Ask the peer for a sign of life, once at a time."""
+        if self._ending is None and self._suspected is None:
+            number = self._send_ping()
+            self._suspected = number, now + max(SUSPICION, SUSPICION_IN_PROBES * self._inside.probe_timeout)
 
     def refused(self) -> None:
         """Note that the socket has reported ECONNREFUSED: nobody listens at the peer's port."""
@@ -110,6 +137,8 @@ class Connection:
         if self._ending is not None:
             return None
         due = self._quic.get_timer()
+        if self._suspected is not None:
+            due = self._suspected[1] if due is None else min(due, self._suspected[1])
         if self._keep_alive is None or self._active_at is None:
             return due
         return self._active_at + self._keep_alive if due is None else min(due, self._active_at + self._keep_alive)
@@ -117,6 +146,9 @@ class Connection:
     def on_timer(self, now: float) -> None:
         """Do the work that is due.  Call it at the time of :meth:`timer` or later."""
         if self._ending is not None:
+            return
+        if self._suspected is not None and now >= self._suspected[1]:
+            self._end(REPLACED)
             return
         with self._contained():
             self._quic.handle_timer(now)
@@ -208,11 +240,33 @@ class Connection:
             self._packets = 0
             self._key_ping = self._send_ping()
 
-    def try_finished(self) -> bool | Later:
-        """End stream 0, if there is one; return True once all data is acknowledged or the connection is over."""
+    def try_finished(self, before: int | None = None) -> bool | Later:
+        """End stream 0, if there is one; return True once all data is acknowledged or the connection is over.
+
+        With ``before`` False once less than so many bytes are left, so that a caller can wait on.
+        """
         if self._ending is None:
             self.streams.end_main()
-        return True if self._ending is not None or self._inside.flushed() else LATER
+        if self._ending is not None or self._inside.flushed():
+            return True
+        return False if before is not None and self.undelivered() < before else LATER
+
+    def undelivered(self) -> int:
+        """Return the bytes of all streams that the peer has not acknowledged."""
+        return self._inside.undelivered()
+
+    def patience(self) -> float:
+        """Return the seconds to wait for an acknowledgement while closing: :data:`CLOSE_PATIENCE`, or some probes."""
+        return max(CLOSE_PATIENCE, PATIENCE_IN_PROBES * self._inside.probe_timeout)
+
+    def check_delivered(self) -> None:
+        """Raise Undelivered if a connection that is to be closed has data under way.
+
+        A peer that has closed it with code 0 wants no more, and a caller who was told of the end knows.
+        """
+        size = self.undelivered()
+        if size and not self.end_was_told and not (self._ending is not None and self._ending.orderly):
+            raise Undelivered(size, self._ending)
 
     def close(self, code: int = 0, reason: str = "") -> None:
         """Close the connection: CONNECTION_CLOSE goes out with the next output.
@@ -259,6 +313,8 @@ class Connection:
     def _on_ping(self, number: int) -> None:
         if number == self._key_ping:
             self._key_ping = None
+        elif self._suspected is not None and number == self._suspected[0]:
+            self._suspected = None
         elif number in self._asked:
             self._asked.discard(number)
             self._answered.add(number)

@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from hsframework_quic.consumer.connection import Connection
 from hsframework_quic.consumer.datagrams import DatagramSocket
+from hsframework_quic.consumer.endings import ConnectionEnded
 from hsframework_quic.consumer.later import LATER, Later
 
 T = TypeVar("T")
@@ -57,6 +58,9 @@ class Driver:
                 self._take_in()
                 try:
                     result = attempt()
+                except ConnectionEnded:
+                    self.connection.end_was_told = True
+                    raise
                 finally:
                     self._send()
                 if result is not LATER:

@@ -41,6 +41,7 @@ class Ending:
 
 
 STATELESS_RESET = Ending(reason="stateless reset", by_peer=True, code=0x1)
+REPLACED = Ending(reason="a new client is at the peer's address", by_peer=True, code=0x1)
 GONE = Ending(errno=errno.ECONNREFUSED, by_peer=True)
 
 
@@ -60,6 +61,20 @@ def check_open(ending: Ending | None) -> None:
     """Raise ConnectionEnded unless ``ending`` is None."""
     if ending is not None:
         raise ConnectionEnded(ending)
+
+
+class Undelivered(StreamError):
+    """The end of a connection that was closed with data under way.  ``size``: bytes that the peer did not acknowledge.
+
+    ETIMEDOUT: the peer acknowledged nothing more; else as :class:`ConnectionEnded`.
+    """
+
+    def __init__(self, size: int, ending: Ending | None) -> None:
+        why = "the peer acknowledges nothing more" if ending is None else str(ending)
+        super().__init__(
+            f"{size} bytes were not delivered: {why}", errno=errno.ETIMEDOUT if ending is None else ending.errno
+        )
+        self.size = size
 
 
 class StreamAborted(StreamError):

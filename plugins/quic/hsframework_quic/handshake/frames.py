@@ -41,7 +41,7 @@ class Glimpse:
     """The contents of a packet.
 
     ``crypto``: (offset, data) of each CRYPTO frame.  ``close_code``: of CONNECTION_CLOSE, where the transport has
-    closed.
+    closed.  ``kept``: the packet goes to the consumer.
     """
 
     ack_eliciting: bool = False
@@ -49,6 +49,7 @@ class Glimpse:
     crypto: list[tuple[int, bytes]] = field(default_factory=list)
     closed: bool = False
     close_code: int | None = None
+    kept: bool = True
 
 
 class _End(Exception):

@@ -1,8 +1,17 @@
-"""The peer's 1-RTT packets that arrive with the handshake; they are kept for the consumer, and read."""
+"""The peer's 1-RTT packets that arrive with the handshake; they are kept for the consumer, and read.
+
+The rules:
+
+* A packet that is kept is acknowledged, and one that is not kept is not: the peer sends its contents again.
+* HANDSHAKE_DONE and CONNECTION_CLOSE are seen in every packet that can be read, kept or not.
+* A packet under the peer's next keys is not kept: an acknowledgement would have to go out under our next keys (RFC
+  9001 section 6.2), which are the consumer's.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from aioquic.buffer import Buffer
 from aioquic.quic.crypto import CryptoError
@@ -26,6 +35,8 @@ class KeptPackets:
         self._packets: list[bytes] = []
         self._read = 0
         """Packets at the front of the list that have been read."""
+        self._excess: list[bytes] = []
+        """Packets that are read and not kept."""
 
     @property
     def all(self) -> tuple[bytes, ...]:
@@ -35,13 +46,16 @@ class KeptPackets:
     def clear(self) -> None:
         """Drop every packet: they belong to no connection."""
         self._packets.clear()
+        self._excess.clear()
         self._read = 0
 
     def keep(self, packet: bytes, *, can_read: bool) -> None:
-        """Keep one more packet, unless that is too much.  ``can_read``: there are keys for it."""
+        """Keep one more packet, or only look into it if that is too much.  ``can_read``: there are keys for it."""
         most = MAX_PACKETS if can_read else MAX_EARLY_PACKETS
         if len(self._packets) < most and sum(map(len, self._packets)) + len(packet) <= MAX_PACKET_BYTES:
             self._packets.append(packet)
+        elif can_read and len(self._excess) < MAX_EARLY_PACKETS:
+            self._excess.append(packet)
 
     def look_into(self, connection: HandshakeConnection, now: float) -> Iterator[Glimpse]:
         """Read the new packets, drop those that are not the peer's, and yield the contents of the others.
@@ -54,19 +68,28 @@ class KeptPackets:
         for packet in new:
             seen = _read(connection, packet, now)
             if seen is not None:
-                self._packets.append(packet)
+                if seen.kept:
+                    self._packets.append(packet)
                 yield seen
         self._read = len(self._packets)
+        excess, self._excess = self._excess, []
+        for packet in excess:
+            seen = _read(connection, packet, now, keep=False)
+            if seen is not None:
+                yield seen
 
 
-def _read(connection: HandshakeConnection, packet: bytes, now: float) -> Glimpse | None:
+def _read(connection: HandshakeConnection, packet: bytes, now: float, *, keep: bool = True) -> Glimpse | None:
     try:
-        payload, number = connection.read(packet)
+        payload, number, next_keys = connection.read(packet)
     except CryptoError:
         return None
     if connection.has_packet(number):
         return None
     seen = glimpse(payload)
+    if not keep or next_keys:
+        # Its CRYPTO data comes again, to the consumer.
+        return replace(seen, crypto=[], kept=False)
     connection.note_packet(number, now, ack_eliciting=seen.ack_eliciting)
     return seen
 

@@ -1,0 +1,273 @@
+"""Cells: a dispatcher and workers of its own for each user in user space, so that no user pays for another.
+
+::
+
+    doorman ── connection ──▶ cell of user 1000 (a number of its own, no privilege) ◀── link ── its worker
+       (supervisor/doorman.py)     ▲ Guest, WorkerLink                                            ▲
+                                   supervisor ─────────────── ServeCell, with the link ──────▶ keeper
+
+Rules:
+
+* A cell serves one user, with one set of profiles; all to whom policy gives nothing have one together, which refuses
+  them.  Root and the service's own user are the dispatcher's, with the kernel.
+* It is forked when the first connection comes, and ended when it has been idle; it is not started again by itself.
+* What it owns is a user id of a range of our own, unique among the processes that live, never a user's or an agent's.
+* One whose loop does not turn is killed, and given up if it cannot be ended: it waits for its user, who has so many
+  at most.  The next connection gets a new one.
+* Connections are passed as far as a cell takes them.  The others wait here, up to :data:`MOST_WAITING` for each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import assert_never
+
+import structlog
+
+from hsframework.configuration.settings import Configuration
+from hsframework.dispatcher.cell import PULSE, Tenant, run_cell
+from hsframework.local.control import (
+    CELL_TO_SUPERVISOR,
+    SUPERVISOR_TO_CELL,
+    CellAlive,
+    CellCounted,
+    Counted,
+    FromCell,
+    Guest,
+    Idle,
+    Offer,
+    ServeCell,
+    ToCell,
+    WorkerLink,
+    WorkerWanted,
+)
+from hsframework.local.liveness import SHARE, Liveness
+from hsframework.process.states import process_state
+from hsframework.supervisor.children import Child, Children
+from hsframework.supervisor.conversation import Agent
+
+NUMBERS = range(61_056, 61_184)
+"""User ids of cells; systemd's table of user ids leaves these unused, and those of agents end below."""
+
+MOST_WAITING = 256
+"""Connections that wait here for one cell."""
+
+MOST_HUNG = 3
+"""Cells of one user that have been given up and cannot be ended; while there are so many, he gets no other."""
+
+BETWEEN_WORKERS = 0.25
+"""Seconds between two workers of one plugin for one cell."""
+
+SILENCE = PULSE * SHARE
+"""Seconds without a report after which a cell that does not run is killed."""
+
+_log = structlog.get_logger("hsframework.supervisor")
+
+
+@dataclass(eq=False)
+class Cell:
+    """One cell: its process, and the connections that it is to get."""
+
+    tenant: Tenant
+    id: int
+    child: Child[ToCell, FromCell] = field(init=False)
+    waiting: deque[tuple[str, socket.socket]] = field(default_factory=deque)
+    """Connections that were not passed yet, with the name of the local socket."""
+    passed: int = 0
+    offered: tuple[str, ...] = ()
+    found: dict[str, float] = field(default_factory=dict)
+    """Time at which it last got a worker, by plugin."""
+    stalled: bool = False
+    """True if its process could not be started yet."""
+
+
+class Cells:
+    """All cells.  ``agents``: those of the supervisor's keepers.  ``leave``: closes, in a cell, what it must not have.
+
+    ``drop``: closes connections without blocking.  ``give_up``: shuts down those of a process that cannot be ended.
+    ``report``: takes what is counted in cells.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        children: Children,
+        agents: Callable[[], Iterable[Agent]],
+        leave: Callable[[], None],
+        *,
+        drop: Callable[[Iterable[socket.socket]], None],
+        give_up: Callable[[int], None],
+        report: Callable[[CellCounted], object],
+    ) -> None:
+        self._report = report
+        self._configuration = configuration
+        self._children = children
+        self._agents = agents
+        self._leave = leave
+        self._drop = drop
+        self._give_up = give_up
+        self._cells: dict[tuple[int | None, frozenset[str]], Cell] = {}
+        self._hung: list[Cell] = []
+        self._ids = count(1)
+        self._liveness: Liveness[Cell] = Liveness(SILENCE)
+        self._look_at = 0.0
+
+    def admit(self, uid: int | None, profiles: frozenset[str], listener: str, sock: socket.socket) -> None:
+        """Pass a connection to the cell of a user, which is made if there is none; None: to that of strangers."""
+        key = uid, profiles
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = self._cells[key] = Cell(Tenant(uid, profiles, None), next(self._ids))
+            self._make(cell)
+        if len(cell.waiting) >= MOST_WAITING:
+            self._drop([sock])
+        else:
+            cell.waiting.append((listener, sock))
+            self._pass(cell)
+
+    def children(self) -> list[Child[ToCell, FromCell]]:
+        """Return the processes that can be ended in good order."""
+        return [cell.child for cell in self._cells.values()]
+
+    def owns(self, child: object) -> bool:
+        """True if the process is that of a cell."""
+        return any(child is cell.child for cell in [*self._cells.values(), *self._hung])
+
+    def take(self, child: object, message: FromCell) -> None:
+        """Act on a message of a cell."""
+        cell = next((cell for cell in self._cells.values() if cell.child is child), None)
+        if cell is None:
+            return
+        self._liveness.heard(cell, time.monotonic())
+        match message:
+            case WorkerWanted():
+                self._find_worker(cell, message.group)
+            case Idle():
+                if message.guests == cell.passed and not cell.waiting and cell.child.pid:
+                    os.kill(cell.child.pid, signal.SIGTERM)
+            case Counted():
+                self._report(CellCounted(message.group, message.statuses, message.durations, message.refused))
+            case CellAlive():
+                pass
+            case _:
+                assert_never(message)
+
+    def look(self) -> float | None:
+        """Pass what waits, end cells that hang, and forget those that have ended.  Return the time of the next look."""
+        now = time.monotonic()
+        self._hung = [cell for cell in self._hung if cell.child.pid]
+        for key, cell in list(self._cells.items()):
+            if cell.stalled:
+                self._make(cell)
+            elif cell.child.ended and not cell.child.pid:
+                self._liveness.forget(cell)
+                del self._cells[key]
+                for listener, sock in cell.waiting:
+                    self.admit(*key, listener, sock)
+        if now >= self._look_at:
+            self._look_at = now + self._liveness.interval
+            for cell in self._liveness.silent(now):
+                self._judge(cell, now)
+        for cell in list(self._cells.values()):
+            self._pass(cell)
+        return self._look_at if self._cells else None
+
+    def leave(self) -> None:
+        """Close our copies of what waits, in a forked child."""
+        for cell in self._cells.values():
+            for _, sock in cell.waiting:
+                sock.close()
+
+    def _make(self, cell: Cell) -> None:
+        """Start the process of a cell; one that cannot be started now is tried again at each look."""
+        problem = self._start(cell)
+        if problem is not None and not cell.stalled:
+            _log.error("cannot be started now", child=f"cell of {cell.tenant.name}", reason=problem)
+        cell.stalled = problem is not None
+
+    def _start(self, cell: Cell) -> str | None:
+        """Return the reason for which the process of a cell cannot be started now; None: it was."""
+        number = None
+        if os.geteuid() == 0:
+            used = {other.tenant.number for other in [*self._cells.values(), *self._hung] if other is not cell}
+            number = next((number for number in NUMBERS if number not in used), None)
+        tenant = cell.tenant = replace(cell.tenant, number=number)
+
+        def start(control: socket.socket) -> int:
+            self._leave()
+            return run_cell(self._configuration, tenant, control)
+
+        cell.child = Child(f"cell of {tenant.name}", start, SUPERVISOR_TO_CELL, CELL_TO_SUPERVISOR, passing=True)
+        if number is None and os.geteuid() == 0:
+            return f"all {len(NUMBERS)} user ids of cells are in use"
+        if sum(other.tenant.uid == tenant.uid for other in self._hung) >= MOST_HUNG:
+            return f"{MOST_HUNG} of them hang and cannot be ended"
+        try:
+            self._children.add(cell.child)
+        except OSError as error:
+            return error.strerror
+        self._liveness.heard(cell, time.monotonic())
+        self._offer(cell)
+        return None
+
+    def _judge(self, cell: Cell, now: float) -> None:
+        """Kill a cell that is silent and does not run, and give it up."""
+        pid = cell.child.pid
+        if not pid or process_state(pid) == "R":
+            self._liveness.heard(cell, now)
+            return
+        _log.error("a cell hangs and is killed", child=cell.child.name, process=pid)
+        os.kill(pid, signal.SIGKILL)
+        self._give_up(pid)
+        self._hung.append(cell)
+        for key in [key for key, known in self._cells.items() if known is cell]:
+            del self._cells[key]
+            for listener, sock in cell.waiting:
+                self.admit(*key, listener, sock)
+
+    def _pass(self, cell: Cell) -> None:
+        self._offer(cell)
+        while cell.waiting:
+            listener, sock = cell.waiting[0]
+            if not cell.child.offer(Guest(listener), sock.fileno()):
+                return
+            cell.waiting.popleft()
+            cell.passed += 1
+            # Not the last copy: one is under way.
+            sock.close()
+
+    def _offer(self, cell: Cell) -> None:
+        """Tell a cell for which groups there are agents, if that has changed; strangers get none."""
+        groups = () if cell.tenant.uid is None else tuple(sorted(self._groups()))
+        if cell.child.control is not None and groups != cell.offered:
+            cell.offered = groups
+            cell.child.send(Offer(groups))
+
+    def _groups(self) -> set[str]:
+        return {group for agent in self._agents() if agent.granted is not None for group in agent.granted.groups}
+
+    def _find_worker(self, cell: Cell, group: str) -> None:
+        """Have a keeper fork a worker for a cell, with a link for each protocol of its plugin."""
+        for agent in self._agents():
+            if agent.granted is None or group not in agent.granted.groups or not agent.has_loaded:
+                continue
+            now = time.monotonic()
+            if now < cell.found.get(agent.plugin, 0.0) + BETWEEN_WORKERS:
+                return
+            cell.found[agent.plugin] = now
+            assert agent.loaded is not None
+            uid = os.geteuid() if agent.uid is None else agent.uid
+            for protocol in agent.loaded.protocols:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                with ours, theirs, contextlib.suppress(OSError):
+                    if agent.keeper.offer(ServeCell(cell.id, protocol), theirs.fileno()):
+                        cell.child.offer(WorkerLink(uid, agent.granted.groups), ours.fileno())
+            return

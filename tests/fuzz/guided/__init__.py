@@ -1,0 +1,1 @@
+"""Coverage-guided fuzzing (atheris, libFuzzer): targets, corpora as text, and the driver of one target."""

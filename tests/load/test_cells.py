@@ -1,0 +1,202 @@
+"""Cells: a user who hands over what blocks for ever holds up his own requests, and nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import multiprocessing
+import os
+import queue
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hsframework.client import AsyncClient, Client, HandshakeOptions
+from hsframework.client.submits import encode_submit
+from hsframework.errors import HsframeworkError
+from hsframework.local.packets import send_packet
+from hsframework.netlink.messages import with_sequence
+from hsframework.supervisor.cells import NUMBERS
+from hsframework.testing.network import tcp_pair
+from tests.load.locked_memory import held_lock, userfaultfd
+from tests.load.traffic import Credentials, check_served
+from tests.support.running import WAIT, Service, children, running_service, sockets, status_of, tcp_pairs, until
+
+TOY = Path(__file__).with_name("toy_plugin.py").read_text()
+USER, ANOTHER, STRANGER = 1000, 1001, 1002
+OPTIONS = HandshakeOptions(group="toy", timeout=10)
+RULES = f'[[allow]]\nusers = ["{USER}", "{ANOTHER}"]\n'
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    with running_service(RULES, plugins={"toy": TOY}) as running:
+        running.wait_for_agents()
+        running.wait_for_agents(protocol="toy")
+        # Imports what the other users may not read.
+        assert handshake(running.runtime_dir) == "ok"
+        yield running
+
+
+class Somebody:
+    """A process of another user, which does what it is told."""
+
+    def __init__(self, uid: int) -> None:
+        self._ours, theirs = multiprocessing.get_context("fork").Pipe()
+        self._process = multiprocessing.get_context("fork").Process(target=_become, args=(uid, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __call__(self, act: Callable[..., Any], *values: Any) -> Any:
+        self._ours.send((act, values))
+        return self._ours.recv()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self._ours.close()
+
+
+def _become(uid: int, told: Connection) -> None:
+    _kept.append(userfaultfd())
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    while True:
+        act, values = told.recv()
+        told.send(act(*values))
+
+
+@pytest.fixture
+def somebody() -> Iterator[Callable[[int], Somebody]]:
+    with contextlib.ExitStack() as stack:
+
+        def start(uid: int) -> Somebody:
+            return stack.enter_context(contextlib.closing(Somebody(uid)))
+
+        yield start
+
+
+def handshake(runtime_dir: Path, sock: socket.socket | None = None, options: HandshakeOptions = OPTIONS) -> str:
+    """Run a handshake of the toy's, and return its end: ``ok``, or the error's name."""
+    with tcp_pairs() as ((near, _),), Client(runtime_dir) as client:
+        try:
+            client.handshake(sock or near, options)
+        except HsframeworkError as error:
+            return errno.errorcode[error.errno]
+    return "ok"
+
+
+_kept: list[object] = []
+
+
+def hand_over_lingering(path: str, number: int) -> None:
+    """Hand over sockets whose last close takes an hour, with messages that are refused, over connections that end."""
+    server = socket.create_server(("127.0.0.1", 0))
+    _kept.append(server)
+    for _ in range(number):
+        near = socket.create_connection(server.getsockname())
+        _kept.append(server.accept()[0])
+        near.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                near.send(b"x" * 65536)
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 3600))
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
+            link.connect(path)
+            send_packet(link, struct.pack("=IHHII", 16, 0x20, 0, 1, 0), near.fileno())
+            near.close()
+
+
+_ends: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+
+def _ended() -> str:
+    """Return the end of the handshake that was under way."""
+    return _ends.get(timeout=WAIT)
+
+
+def hand_over_locked(path: str, runtime_dir: Path) -> None:
+    """Hand over a socket whose lock a thread of this process holds for as long as it lives, beside a good handshake."""
+    waits = HandshakeOptions(group="toy", peer_name="never_returns", timeout=WAIT)
+    near, far = tcp_pair()
+    _kept.append((near, far))
+    threading.Thread(target=lambda: _ends.put(handshake(runtime_dir, near, waits)), daemon=True).start()
+    assert far.recv(3) == b"toy"
+    fault = _kept[0]
+    assert isinstance(fault, int)
+    near = held_lock(fault)
+    link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    link.connect(path)
+    send_packet(link, with_sequence(encode_submit(OPTIONS, None), 1), near.fileno())
+    _kept.append((near, link))
+
+
+def test_who_shares_a_fate_shares_a_process(service: Service, somebody: Callable[[int], Somebody]) -> None:
+    """Each user has a cell with a number of its own, without any capability, and a worker of his own."""
+    before = set(service.workers("toy"))
+    for uid in (USER, ANOTHER):
+        assert somebody(uid)(handshake, service.runtime_dir) == "ok"
+    cells = [event["process"] for uid in (USER, ANOTHER) for event in _started(service, uid)]
+    numbers = [set(status_of(pid)["Uid"].split()) for pid in cells]
+    assert len(set.union(*numbers)) == 2
+    for pid, number in zip(cells, numbers, strict=True):
+        assert int(*number) in NUMBERS
+        facts = status_of(pid)
+        assert not facts["Groups"].split()
+        assert {int(facts[name], 16) for name in ("CapPrm", "CapEff", "CapInh", "CapBnd", "CapAmb")} == {0}
+        assert facts["NoNewPrivs"] == "1"
+        assert not sockets(pid) & (sockets(service.pid) | sockets(service.dispatcher)), "it inherits none"
+        assert os.stat(f"/proc/{pid}/status").st_uid == 0, "not dumpable"
+    workers = set(service.workers("toy")) - before
+    assert len(workers) == 2
+    assert {status_of(pid)["Seccomp"] for pid in workers} == {"2"}, "they cannot signal each other"
+    assert somebody(STRANGER)(handshake, service.runtime_dir) == "EACCES"
+    assert len(set(service.workers("toy")) - before) == 2
+
+
+def test_a_socket_that_is_locked(
+    service: Service, somebody: Callable[[int], Somebody], credentials: Credentials
+) -> None:
+    """A user's cell waits for the socket's lock: root, another user, and he himself, in another cell, are served."""
+    evil = somebody(USER)
+    mark = service.log.mark
+    evil(hand_over_locked, str(service.runtime_dir / "consumer.sock"), service.runtime_dir)
+    hung = service.log.wait("a cell hangs and is killed", child=f"cell of user {USER}", since=mark)["process"]
+    assert evil(_ended) == "ECONNRESET", "what was under way there ends at once, and not by its own time"
+    asyncio.run(_served(service, credentials))
+    for uid in (ANOTHER, USER):
+        assert somebody(uid)(handshake, service.runtime_dir) == "ok"
+    evil.close()
+    until(lambda: hung not in children(service.pid), "it has ended")
+
+
+@pytest.mark.parametrize("name", ["consumer", "agent"])
+def test_sockets_that_linger(
+    service: Service, somebody: Callable[[int], Somebody], credentials: Credentials, name: str
+) -> None:
+    """A stranger leaves more of them than a process has threads to close: neither root nor a user sees anything."""
+    stranger = somebody(STRANGER)
+    stranger(hand_over_lingering, str(service.runtime_dir / f"{name}.sock"), 80)
+    asyncio.run(_served(service, credentials))
+    assert somebody(USER)(handshake, service.runtime_dir) == "ok"
+    threads = [int(status_of(pid)["Threads"]) for pid in (service.pid, service.dispatcher)]
+    assert threads[0] == 1
+    assert threads[1] <= 2
+
+
+async def _served(service: Service, credentials: Credentials) -> None:
+    async with AsyncClient(service.runtime_dir) as client:
+        for _ in range(5):
+            await check_served(client, credentials)
+
+
+def _started(service: Service, uid: int) -> list[dict[str, Any]]:
+    return service.log.events("started", child=f"cell of user {uid}")
