@@ -29,7 +29,8 @@ PLACE = ROOT / "build" / "pythons"
 DEBIAN = RELEASES["forky"]
 """Release whose own Python is the newest."""
 
-PROJECTS = [".[test,docs,lint]", *(f"./plugins/{name.removeprefix('hsframework-')}" for name in PLUGINS)]
+EXTRAS = "test,docs,lint,httpx,uvicorn,aiosmtpd"
+PROJECTS = [f".[{EXTRAS}]", *(f"./plugins/{name.removeprefix('hsframework-')}" for name in PLUGINS)]
 EDITABLE = [word for project in PROJECTS for word in ("--editable", project)]
 PIP = ["-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]
 UNIT_TESTS = ["-m", "pytest", "tests/unit", "-q", "-p", "no:cacheprovider"]
@@ -112,7 +113,7 @@ def _wheels(release: Release) -> Path:
     platforms = [word for tag in wheel_platforms("amd64") for word in ("--platform", tag)]
     command = [sys.executable, *PIP, "download", "--only-binary=:all:", "--dest", str(folder), *platforms]
     command += ["--python-version", release.python, "--constraint", "constraints.txt", "--find-links", str(folder)]
-    wanted = ["editables", f"hsframework[test,docs,lint] @ {core.as_uri()}", *map(str, plugins)]
+    wanted = ["editables", f"hsframework[{EXTRAS}] @ {core.as_uri()}", *map(str, plugins)]
     subprocess.run([*command, *wanted], cwd=ROOT, check=True)
     return folder
 

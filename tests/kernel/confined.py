@@ -4,7 +4,7 @@
 
 At SIGUSR1 a process of it gets a seccomp filter that kills it at the first system call that opens, looks up or
 executes a file, or loads a module; what it forks has that filter too.  All of this is here: the product knows nothing
-of it.  x86-64.
+of it, and workers, whose own filter lets them add none, are given the one call more.  x86-64.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import struct
 import sys
 
 from hsframework.cli.main import main
+from hsframework.process import confinement_seccomp
 
 FORBIDDEN = {
     "open": 2,
@@ -57,6 +58,13 @@ def _filter() -> bytes:
     return b"".join(struct.pack("=HBBI", *line) for line in code)
 
 
+_worker_rules = confinement_seccomp.worker_rules
+
+
+def _may_add_a_filter(pid: int) -> list[confinement_seccomp.Rule]:
+    return [*_worker_rules(pid), confinement_seccomp.Rule("seccomp")]
+
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _code = ctypes.create_string_buffer(_filter())
 _program = ctypes.create_string_buffer(struct.pack("=H6xQ", len(FORBIDDEN) + 8, ctypes.addressof(_code)))
@@ -70,6 +78,7 @@ def confine(number: int, frame: object) -> None:
 
 
 if __name__ == "__main__":
+    confinement_seccomp.worker_rules = _may_add_a_filter
     # Where it was is on the error output then, and it dies.
     faulthandler.register(signal.SIGSYS, chain=True)
     signal.signal(signal.SIGUSR1, confine)

@@ -7,7 +7,6 @@ import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,15 +63,21 @@ class ConfinedHouse(House):
     def confine(self) -> None:
         """Confine the processes: one that opens, looks up or executes a file from now on is killed."""
         for pid in self.processes():
-            os.kill(pid, signal.SIGUSR1)
-            until(partial(_is_confined, pid), "the filter is in place")
+            _confine(pid)
 
 
 H = TypeVar("H", bound=House)
 
 
-def _is_confined(pid: int) -> bool:
-    return status_of(pid)["Seccomp"] == "2"
+def _confine(pid: int) -> None:
+    own = filters_of(pid)
+    os.kill(pid, signal.SIGUSR1)
+    until(lambda: filters_of(pid) > own, "the filter is in place")
+
+
+def filters_of(pid: int) -> int:
+    """Return the number of seccomp filters of the process: agents and their keepers have some of their own."""
+    return int(status_of(pid)["Seccomp_filters"])
 
 
 @contextlib.contextmanager

@@ -176,6 +176,12 @@ class ScriptedAgent:
                     break
         return found
 
+    def accept_nothing(self) -> None:
+        """Accept what is announced, and be told that there is nothing for this agent."""
+        self._await("ready")
+        self._send("accept", {"group": self._group})
+        self._await("error")
+
     def done(self, request: int, status: int, **values: Any) -> None:
         """End a request as an agent does; its socket is closed before."""
         self._handed.pop(request).close()

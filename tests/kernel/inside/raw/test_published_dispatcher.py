@@ -89,7 +89,8 @@ def test_an_agent_dies_with_the_keys_planted(serving: Running, pair: Pair) -> No
 
 def test_an_agent_that_keeps_to_no_policy(serving: Running, pair: Pair) -> None:
     """Gets no TLS request in this dialect, because each has a policy: a fault at once."""
-    with ScriptedAgent(serving.runtime_dir), submitted(pair[0]) as request:
+    with ScriptedAgent(serving.runtime_dir) as agent, submitted(pair[0]) as request:
+        agent.accept_nothing()
         assert request.outcome() == EIO
 
 
