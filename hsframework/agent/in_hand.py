@@ -93,7 +93,8 @@ class RequestsInHand:
         self._deadlines: Deadlines[Handshake] = Deadlines(loop, Handshake.deadline_passed)
         self._handshakes: dict[int, Handshake] = {}
         self._unacknowledged = Unacknowledged(conversation.numbers)
-        self._none_left = asyncio.Event()
+        self._fewer = asyncio.Event()
+        """Set whenever a handshake has ended or its DONE was answered."""
 
     def __len__(self) -> int:
         return len(self._handshakes) + len(self._unacknowledged.requests)
@@ -178,8 +179,14 @@ class RequestsInHand:
     async def drained(self) -> None:
         """Wait until no request is in hand."""
         while self._handshakes or self._orphans or self._unacknowledged.requests:
-            self._none_left.clear()
-            await self._none_left.wait()
+            self._fewer.clear()
+            await self._fewer.wait()
+
+    async def ended(self) -> None:
+        """Wait until no handshake goes on.  Their DONE may be without an answer still."""
+        while self._handshakes or self._orphans:
+            self._fewer.clear()
+            await self._fewer.wait()
 
     def close(self) -> None:
         """Leave the event loop.  No request may be in hand."""
@@ -237,6 +244,7 @@ class RequestsInHand:
             if done is not None and handshake.request.kernel_consumer:
                 request = Restorable.of(handshake.endpoint, handshake.given_back, done)
                 done = self._unacknowledged.keep(request, done)
+                self._fewer.set()
             else:
                 self._gone(1)
             if done is not None and channel is not None:
@@ -252,8 +260,7 @@ class RequestsInHand:
 
     def _gone(self, number: int) -> None:
         """Make room for so many requests that are no longer in hand."""
-        if not (self._handshakes or self._orphans or self._unacknowledged.requests):
-            self._none_left.set()
+        self._fewer.set()
         self._shared.room.give_back(number)
 
 

@@ -14,7 +14,18 @@ from structlog.testing import capture_logs
 from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.messages import NLM_F_ACK, Message
 from hsframework.netlink.spec import builtin_specification
-from tests.unit.agent.fakes import WAIT, AgentPeer, Running, forever, open_fds, pair, running, settled, succeeds
+from tests.unit.agent.fakes import (
+    WAIT,
+    AgentPeer,
+    Behaviour,
+    Running,
+    forever,
+    open_fds,
+    pair,
+    running,
+    settled,
+    succeeds,
+)
 
 ROUND_TRIPS = 20
 KERNELS = {"source": "kernel", "kernel_consumer": True}
@@ -146,6 +157,22 @@ async def test_an_agent_that_stops_waits_for_the_acknowledgement() -> None:
             agent.dispatcher.die()
             agent.dispatcher.start()
             assert await restored(await agent.dispatcher.connection(), ours) == 0
+            await asyncio.wait_for(agent.task, WAIT)
+
+
+@pytest.mark.parametrize("behaviour", [succeeds, forever], ids=["before the stop", "by the stop"])
+async def test_a_stop_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch, behaviour: Behaviour) -> None:
+    """A dispatcher that stands still acknowledges nothing: the agent ends after its time, with DONE on the way."""
+    monkeypatch.setattr("hsframework.agent.host.STOP_TIME", 0.01)
+    async with running(behaviour) as agent:
+        with pair() as (ours, _):
+            agent.peer.give(await agent.peer.asked(), ours.fileno(), 4, **KERNELS)
+            if behaviour is succeeds:
+                await agent.peer.receive("done")
+            agent.host.stop()
+            agent.peer.refuse(await agent.peer.receive("leave"), 0)
+            if behaviour is forever:
+                await agent.peer.receive("done")
             await asyncio.wait_for(agent.task, WAIT)
 
 
