@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -151,6 +152,42 @@ async def test_a_request_is_given_back_with_its_outcome(
                     far.recv(1)
             else:
                 assert far.recv(1) == b""
+
+
+def reset(sock: socket.socket) -> None:
+    """Reset a connection."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+@pytest.mark.parametrize("restored", [False, True], ids=["in hand", "given back"])
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [(reset, errno.ETIMEDOUT), (lambda far: far.shutdown(socket.SHUT_WR), 0)],
+    ids=["reset", "the peer sends no more"],
+)
+async def test_a_success_whose_connection_has_ended(
+    monkeypatch: pytest.MonkeyPatch, end: Callable[[socket.socket], None], told: int, restored: bool
+) -> None:
+    """NFS's client would wait for the end that it has missed, for ever: it is told to try again.
+
+    One that only the peer has ended may have data for the consumer, who is told the success.
+    """
+    monkeypatch.setattr(success, "session_planted", lambda group, custody: True)
+    with connected_pair() as (ours, far):
+        async with stage() as played:
+            if restored:
+                custody = Custody(os.dup(ours.fileno()), played.home.dispatcher.close_fd)
+                end(far)
+                played.source.restored(custody, {"group": GROUP}, Outcome(0, {"in-kernel": True}))
+            else:
+                agent = await played.home.agent(GROUP)
+                played.submit(ours)
+                request = await agent.take_message(GROUP)
+                end(far)
+                agent.send("done", {"request-id": request.values["request-id"], "status": 0, "in-kernel": True})
+                await played.until(lambda: played.service.told)
+            assert played.service.told == [(told, [])]
 
 
 async def test_the_service_vanishes_with_a_request_in_flight() -> None:

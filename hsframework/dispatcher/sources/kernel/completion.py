@@ -5,6 +5,9 @@ consumer would wait for its own timer.  The socket stays ours until then, and so
 
 NFS knows two failures: ETIMEDOUT, after which it connects again, and all others, which it takes for good.  So a request
 that fails because the service was interrupted is completed with ETIMEDOUT: nothing is known against the peer.
+
+A success is no longer one if the connection has ended since, as with the other end's agent.  NFS's client would take
+the socket over, and wait for its end, which it has missed, for ever: so that is completed with ETIMEDOUT, too.
 """
 
 from __future__ import annotations
@@ -171,5 +174,10 @@ class Completion:
             self._try_later()
 
     def _done(self, custody: Custody, ending: Ending) -> None:
-        told = replace(ending, status=errno.ETIMEDOUT) if ending.status in RETRIED else ending
+        told = ending
+        if ending.status in RETRIED:
+            told = replace(ending, status=errno.ETIMEDOUT)
+        elif not ending.status and custody.has_ended:
+            _log.info("a connection has ended before its consumer had it", source=self._source)
+            told = replace(ending, status=errno.ETIMEDOUT, peers=())
         self._sockets.done(custody.fileno(), told)
