@@ -180,6 +180,7 @@ async def test_a_success_whose_connection_has_ended(
                 custody = Custody(os.dup(ours.fileno()), played.home.dispatcher.close_fd)
                 end(far)
                 played.source.restored(custody, {"group": GROUP}, Outcome(0, {"in-kernel": True}))
+                await played.until(lambda: played.service.told)
             else:
                 agent = await played.home.agent(GROUP)
                 played.submit(ours)
@@ -188,6 +189,26 @@ async def test_a_success_whose_connection_has_ended(
                 agent.send("done", {"request-id": request.values["request-id"], "status": 0, "in-kernel": True})
                 await played.until(lambda: played.service.told)
             assert played.service.told == [(told, [])]
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["it has its time", "the dispatcher ends"])
+async def test_a_failure_whose_connection_has_been_reset(ended: bool) -> None:
+    """The kernel handles the reset first: DONE comes by a timer, or with the dispatcher's end, and once."""
+    with connected_pair() as (ours, far):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(ours)
+            request = await agent.take_message(GROUP)
+            reset(far)
+            agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+            await played.until(lambda: not played.home.dispatcher.requests)
+            assert played.service.told == []
+            if ended:
+                played.source.close()
+            await played.until(lambda: played.service.told)
+            await played.leaves(agent)
+            await played.until(lambda: not played.service.sockets())
+        assert played.service.told == [(errno.EACCES, [])]
 
 
 async def test_the_service_vanishes_with_a_request_in_flight() -> None:
