@@ -6,8 +6,8 @@
   ends without it, also when it has swallowed the cancellation.
 * The socket is closed as soon as the handshaker is over, while the dispatcher surely holds its copy: so the close never
   is the last one, and never blocks.  Where DONE is not wanted, a thread does the last close if it may block.
-* An orphaned one, whose dispatcher is gone and whose consumer is the kernel, goes on to its end: its socket stays open
-  then, to be given back to another dispatcher with the outcome.
+* The socket of a request of the kernel's stays open at its end, to be given back to another dispatcher with the outcome
+  if this one dies before it has read DONE.  One that is orphaned, since its dispatcher is gone, goes on to its end.
 * ``hsframework_handshake_started`` was called before; ``hsframework_handshake_finished`` is called once, at the end.
 """
 
@@ -42,7 +42,8 @@ class Handshake:
     """One request and the task of its handshaker.
 
     ``on_end(handshake, message)`` is called once, with the DONE to send, or None when none is wanted: from the event
-    loop, as the last step of the end, and not for a handshake that is abandoned, whose endpoint stays open.
+    loop, as the last step of the end, and not for a handshake that is abandoned.  The endpoint of one that is
+    abandoned stays open, and so does that of one that :attr:`keeps_socket`.
     """
 
     __slots__ = (
@@ -62,6 +63,7 @@ class Handshake:
         "endpoint",
         "exhausted",
         "given_back",
+        "keeps_socket",
         "orphaned",
         "request",
         "served",
@@ -87,7 +89,9 @@ class Handshake:
         self.exhausted = ""
         """The resource of the process that ran out while the handshake was under way, as a sentence; "": none."""
         self.orphaned = False
-        """True once its dispatcher is gone; it goes on, and its socket stays open at its end."""
+        """True once its dispatcher is gone; it goes on."""
+        self.keeps_socket = request.kernel_consumer
+        """True if the endpoint stays open at the end: another dispatcher may have to complete the request."""
         self._callbacks = callbacks
         self._registry = registry
         self._on_end = on_end
@@ -108,7 +112,8 @@ class Handshake:
 
     def stop(self, failure: Failure, detail: str = "", *, silent: bool = False) -> None:
         """End it from outside, soon.  ``silent``: DONE is not wanted.  The first reason stands."""
-        self._silent = self._silent or silent
+        if silent:
+            self._silent, self.keeps_socket = True, False
         if self._ended or self._reason is not None:
             return
         self._reason = HandshakeFailed(failure, detail)
@@ -136,7 +141,7 @@ class Handshake:
         except BaseException as raised:
             error = self._failure(raised)
         if not self._ended:
-            if not self.orphaned:
+            if not self.keeps_socket:
                 self.endpoint.close(last=self._silent)
             self._end(error, result)
 
@@ -150,7 +155,7 @@ class Handshake:
                 protocol=self.served.name,
                 request=self.request.id,
             )
-        if not self.orphaned:
+        if not self.keeps_socket:
             self.endpoint.close(last=self._silent)
         self._end(self._reason)
 

@@ -126,7 +126,7 @@ class AgentHost:
             for link in self._links:
                 link.in_hand.stop(Failure.INTERNAL, "the agent stops")
             for link in self._links:
-                await link.in_hand.drained()
+                await link.in_hand.ended()
 
     async def _drained(self) -> None:
         for link in self._links:

@@ -1,15 +1,16 @@
 """Life of one protocol's link to the dispatcher: connect, join, restore, again after it breaks, and leave.
 
-When the dispatcher dies, handshakes of the kernel's go on, and the others are stopped; the sockets of all are kept.
-The link connects anew, joins, gives each socket back whose handshake is over (RESTORE, with the outcome) and closes it
-when the new dispatcher has acknowledged.  A link that is to end does the same, without joining: both may be restarted
-at once.
+When the dispatcher dies, handshakes of the kernel's go on, and the others are stopped; the sockets of all are kept,
+and those of the kernel's requests whose DONE it has not acknowledged.  The link connects anew, joins, gives each socket
+back whose handshake is over (RESTORE, with the outcome) and closes it when the new dispatcher has acknowledged.  A link
+that is to end does the same, without joining: both may be restarted at once.
 
 References go one way, and so do calls, but for the handlers of messages and what the event loop calls::
 
     Link (this file): its life
     └── Pulling (pulling.py): READY, rounds of ACCEPT
         └── RequestsInHand (in_hand.py): from the reply to ACCEPT until DONE
+            ├── Unacknowledged (unacknowledged.py): DONE until its acknowledgement
             └── Conversation (conversation.py): messages and answers
 """
 
@@ -28,18 +29,15 @@ from hsframework.agent.containment import exhaustion
 from hsframework.agent.conversation import Conversation, Lost
 from hsframework.agent.in_hand import RequestsInHand, Shared
 from hsframework.agent.pulling import Pulling
-from hsframework.agent.stranded import Stranded, StrandedRequests
+from hsframework.agent.stranded import Restorable, StrandedRequests
 from hsframework.errors import HsframeworkError, RequestRefused, is_shortage
 from hsframework.failures import Failure
 from hsframework.local.trusted import check_listener, trusted_users
 
 if TYPE_CHECKING:
-    from hsframework.agent.handshake import Handshake
     from hsframework.agent.served import Served
 
 RESTORE_BATCH = 32
-MESSAGE_HEADER = 20
-"""Bytes before the attributes of a message."""
 PATIENCE = 5.0
 """Seconds without a dispatcher, as while it starts or is replaced, after which that is worth a warning."""
 RETRY_FIRST, RETRY_MOST = 0.02, 0.25
@@ -147,8 +145,8 @@ class Link:
         self._leaving = True
         for task in self._giving:
             task.cancel()
-        for handshake in self.in_hand.abandon(Failure.INTERNAL, "the agent stops"):
-            handshake.endpoint.close(last=True)
+        for endpoint in self.in_hand.abandon(Failure.INTERNAL, "the agent stops"):
+            endpoint.close(last=True)
         self._stranded.close()
         self._forget_connection()
         self.in_hand.close()
@@ -213,7 +211,7 @@ class Link:
         for begin in range(0, len(stranded), RESTORE_BATCH):
             await asyncio.gather(*map(self._give_back, stranded[begin : begin + RESTORE_BATCH]))
 
-    async def _give_back(self, item: Stranded) -> None:
+    async def _give_back(self, item: Restorable) -> None:
         try:
             await self._conversation.ask("restore", item.values, item.fileno())
         except RequestRefused as error:
@@ -222,15 +220,15 @@ class Link:
         else:
             self._stranded.taken(item)
 
-    def _orphan_ended(self, handshake: Handshake, done: bytes | None) -> None:
-        """Keep a handshake that has ended without a dispatcher, and give it back if there is one by now."""
-        item = self._stranded.keep(handshake, None if done is None else done[MESSAGE_HEADER:])
+    def _orphan_ended(self, item: Restorable) -> None:
+        """Keep a request that has ended without a dispatcher, and give it back if there is one by now."""
+        self._stranded.keep(item)
         if self._connected:
             task = self._loop.create_task(self._give_back_later(item))
             self._giving.add(task)
             task.add_done_callback(self._giving.discard)
 
-    async def _give_back_later(self, item: Stranded) -> None:
+    async def _give_back_later(self, item: Restorable) -> None:
         # One that is lost again stays among the stranded, for the next dispatcher.
         with contextlib.suppress(Lost, OSError):
             await self._give_back(item)
@@ -242,8 +240,8 @@ class Link:
         self._drop_connection()
 
     def _drop_connection(self) -> None:
-        for handshake in self.in_hand.orphan(Failure.INTERNAL, "the dispatcher died"):
-            self._stranded.keep(handshake)
+        for item in self.in_hand.orphan(Failure.INTERNAL, "the dispatcher died"):
+            self._stranded.keep(item)
         self._forget_connection()
         self._lost.set()
 

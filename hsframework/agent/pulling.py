@@ -104,6 +104,7 @@ class Pulling:
         """End the round that an error answers, if it is one.  Return the number of requests that do not come."""
         ended = self._rounds.pop(message.sequence, None)
         if ended is None:
+            self._requests.answered(message)
             return 0
         self._ready.discard(ended.group)
         if message.error != errno.EAGAIN:

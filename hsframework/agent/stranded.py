@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +17,34 @@ import structlog
 
 if TYPE_CHECKING:
     from hsframework.agent.endpoint import DatagramEndpoint, StreamEndpoint
-    from hsframework.agent.handshake import Handshake
 
 KEEP = 30.0
 """Seconds."""
+
+_MESSAGE_HEADER = 20
+"""Bytes before the attributes of a message."""
 
 _log = structlog.get_logger("hsframework.agent")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stranded:
-    """A request whose dispatcher is gone.  ``values``: the attributes of its RESTORE."""
+class Restorable:
+    """A request that can be given back to another dispatcher.  ``values``: the attributes of its RESTORE."""
 
     endpoint: StreamEndpoint | DatagramEndpoint
     values: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls, endpoint: StreamEndpoint | DatagramEndpoint, given_back: Mapping[str, Any], done: bytes | None = None
+    ) -> Restorable:
+        """Return the request of an endpoint, which leaves the event loop and stays open.
+
+        ``given_back``: the attributes by which another dispatcher knows it.  ``done``: its DONE; None: the handshake
+        was interrupted.
+        """
+        endpoint.leave()
+        return cls(endpoint, {**given_back, "outcome": None if done is None else done[_MESSAGE_HEADER:]})
 
     def fileno(self) -> int:
         """Return the socket to give back."""
@@ -41,14 +56,14 @@ class StrandedRequests:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._items: dict[Stranded, asyncio.TimerHandle] = {}
+        self._items: dict[Restorable, asyncio.TimerHandle] = {}
         self._empty = asyncio.Event()
         self._empty.set()
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def items(self) -> list[Stranded]:
+    def items(self) -> list[Restorable]:
         """Return all that are kept now."""
         return list(self._items)
 
@@ -56,20 +71,17 @@ class StrandedRequests:
         """Wait until none is kept."""
         await self._empty.wait()
 
-    def keep(self, handshake: Handshake, outcome: bytes | None = None) -> Stranded:
-        """Keep the socket of a handshake that has ended; ``outcome``: its attribute set, None if it was interrupted."""
-        handshake.endpoint.leave()
-        item = Stranded(handshake.endpoint, {**handshake.given_back, "outcome": outcome})
+    def keep(self, item: Restorable) -> None:
+        """Keep a request whose dispatcher is gone."""
         self._empty.clear()
         self._items[item] = self._loop.call_later(KEEP, self._give_up, item)
-        return item
 
-    def taken(self, item: Stranded) -> None:
+    def taken(self, item: Restorable) -> None:
         """Close a socket of which the dispatcher has a copy."""
         if self._forget(item):
             item.endpoint.close(last=True)
 
-    def refused(self, item: Stranded) -> None:
+    def refused(self, item: Restorable) -> None:
         """End a connection whose request will not be completed."""
         if self._forget(item):
             with contextlib.suppress(OSError):
@@ -81,7 +93,7 @@ class StrandedRequests:
         for item in self.items():
             self.refused(item)
 
-    def _forget(self, item: Stranded) -> bool:
+    def _forget(self, item: Restorable) -> bool:
         timer = self._items.pop(item, None)
         if timer is not None:
             timer.cancel()
@@ -89,6 +101,6 @@ class StrandedRequests:
             self._empty.set()
         return timer is not None
 
-    def _give_up(self, item: Stranded) -> None:
+    def _give_up(self, item: Restorable) -> None:
         _log.error("no dispatcher took a request back; its connection is ended", request=item.values["request-id"])
         self.refused(item)

@@ -29,6 +29,8 @@ from queue import SimpleQueue
 from hsframework.errors import RequestRefused
 
 _LINGER = struct.Struct("=ii")
+_TCP_CLOSE = 7
+"""State of a TCP socket without a connection (include/net/tcp_states.h)."""
 
 
 class Closer:
@@ -163,6 +165,16 @@ class Custody:
         """End the connection in both directions, for every copy of the socket."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def has_ended(self) -> bool:
+        """True if the TCP connection is over in both directions, as by a reset."""
+        if self.protocol != socket.IPPROTO_TCP:
+            return False
+        try:
+            return self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _TCP_CLOSE
+        except OSError:
+            return False
 
     def option(self, level: int, name: int, size: int) -> bytes:
         """Return the value of a socket option, by getsockopt(2).  Raises OSError."""

@@ -191,6 +191,12 @@ def with_sequence(data: bytes, sequence: int) -> bytes:
     return data[:8] + sequence.to_bytes(4, sys.byteorder) + data[12:]
 
 
+def with_acknowledgement(data: bytes, sequence: int) -> bytes:
+    """Return an encoded message with another sequence number and NLM_F_ACK: a success is answered, too."""
+    flags = int.from_bytes(data[6:8], sys.byteorder) | NLM_F_ACK
+    return data[:6] + flags.to_bytes(2, sys.byteorder) + sequence.to_bytes(4, sys.byteorder) + data[12:]
+
+
 def without_sequence(data: bytes) -> bytes:
     """Return an encoded message without its sequence number: equal for messages that differ in it only."""
     return data[:8] + data[12:]

@@ -258,7 +258,13 @@ class Dispatcher:
             self.happen(request, Event.SUCCEEDED, outcome)
 
     def agent_gone(self, requests: Iterable[PendingRequest]) -> None:
-        """Complete with EIO the requests that an agent had in hand when it died."""
+        """Complete with EIO the requests that an agent had in hand when it died.
+
+        Their connections are shut down before: two of them may be the ends of one.
+        """
+        requests = list(requests)
+        for request in requests:
+            request.custody.shut_down()
         for request in requests:
             self.happen(request, Event.AGENT_GONE, Outcome.interrupted("the agent died in mid-handshake"))
 

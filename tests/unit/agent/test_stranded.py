@@ -5,29 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from typing import Any, cast
 
 from structlog.testing import capture_logs
 
 from hsframework.agent.endpoint import StreamEndpoint
-from hsframework.agent.handshake import Handshake
 from hsframework.agent.readiness import Readiness
-from hsframework.agent.stranded import StrandedRequests
+from hsframework.agent.stranded import Restorable, StrandedRequests
 from hsframework.testing import virtual_time
 from hsframework.testing.network import tcp_pair
 
-
-class Ended:
-    """A handshake that has ended, with its endpoint."""
-
-    def __init__(self, sock: socket.socket, readiness: Readiness) -> None:
-        self.endpoint = StreamEndpoint(sock.dup(), readiness)
-        self.given_back = {"request-id": 7, "group": "toy", "source": "kernel", "kernel-consumer": True}
+KNOWN = {"request-id": 7, "group": "toy", "source": "kernel", "kernel-consumer": True}
 
 
-def kept(requests: StrandedRequests, sock: socket.socket, readiness: Readiness) -> Any:
+def kept(requests: StrandedRequests, sock: socket.socket, readiness: Readiness) -> Restorable:
     """Keep the socket, and return what is kept."""
-    requests.keep(cast(Handshake, Ended(sock, readiness)))
+    requests.keep(Restorable.of(StreamEndpoint(sock.dup(), readiness), KNOWN))
     return requests.items()[-1]
 
 
@@ -47,8 +39,7 @@ def test_a_request_that_is_taken_back_is_over_here() -> None:
         near, far = tcp_pair()
         with near, far, capture_logs() as logs:
             item = kept(requests, near, readiness)
-            known = {"request-id": 7, "group": "toy", "source": "kernel", "kernel-consumer": True}
-            assert item.values == {**known, "outcome": None}
+            assert item.values == {**KNOWN, "outcome": None}
             assert os.fstat(item.fileno()).st_ino == os.fstat(near.fileno()).st_ino
             requests.taken(item)
             requests.taken(item)

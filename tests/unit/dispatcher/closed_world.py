@@ -91,6 +91,8 @@ class Loop:
 class Socket:
     """Custody, as far as it is asked.  The number is the name; four remote hosts, sockets of two protocols."""
 
+    has_ended = False
+
     def __init__(
         self, number: int, close: Callable[[int], None] | None = None, *, trusted: bool = True, connected: bool = True
     ) -> None:

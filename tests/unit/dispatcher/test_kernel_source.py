@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -151,6 +152,63 @@ async def test_a_request_is_given_back_with_its_outcome(
                     far.recv(1)
             else:
                 assert far.recv(1) == b""
+
+
+def reset(sock: socket.socket) -> None:
+    """Reset a connection."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+@pytest.mark.parametrize("restored", [False, True], ids=["in hand", "given back"])
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [(reset, errno.ETIMEDOUT), (lambda far: far.shutdown(socket.SHUT_WR), 0)],
+    ids=["reset", "the peer sends no more"],
+)
+async def test_a_success_whose_connection_has_ended(
+    monkeypatch: pytest.MonkeyPatch, end: Callable[[socket.socket], None], told: int, restored: bool
+) -> None:
+    """NFS's client would wait for the end that it has missed, for ever: it is told to try again.
+
+    One that only the peer has ended may have data for the consumer, who is told the success.
+    """
+    monkeypatch.setattr(success, "session_planted", lambda group, custody: True)
+    with connected_pair() as (ours, far):
+        async with stage() as played:
+            if restored:
+                custody = Custody(os.dup(ours.fileno()), played.home.dispatcher.close_fd)
+                end(far)
+                played.source.restored(custody, {"group": GROUP}, Outcome(0, {"in-kernel": True}))
+                await played.until(lambda: played.service.told)
+            else:
+                agent = await played.home.agent(GROUP)
+                played.submit(ours)
+                request = await agent.take_message(GROUP)
+                end(far)
+                agent.send("done", {"request-id": request.values["request-id"], "status": 0, "in-kernel": True})
+                await played.until(lambda: played.service.told)
+            assert played.service.told == [(told, [])]
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["it has its time", "the dispatcher ends"])
+async def test_a_failure_whose_connection_has_been_reset(ended: bool) -> None:
+    """The kernel handles the reset first: DONE comes by a timer, or with the dispatcher's end, and once."""
+    with connected_pair() as (ours, far):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(ours)
+            request = await agent.take_message(GROUP)
+            reset(far)
+            agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
+            await played.until(lambda: not played.home.dispatcher.requests)
+            assert played.service.told == []
+            if ended:
+                played.source.close()
+            await played.until(lambda: played.service.told)
+            await played.leaves(agent)
+            await played.until(lambda: not played.service.sockets())
+        assert played.service.told == [(errno.EACCES, [])]
 
 
 async def test_the_service_vanishes_with_a_request_in_flight() -> None:

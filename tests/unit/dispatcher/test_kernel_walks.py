@@ -101,6 +101,7 @@ class Socket:
     """Custody, as far as it is asked."""
 
     peer_host = "192.0.2.1"
+    has_ended = False
 
     def __init__(self, fd: int, close: Callable[[int], None], *, trusted: bool, connected: bool) -> None:
         self._fd = fd

@@ -5,6 +5,13 @@ consumer would wait for its own timer.  The socket stays ours until then, and so
 
 NFS knows two failures: ETIMEDOUT, after which it connects again, and all others, which it takes for good.  So a request
 that fails because the service was interrupted is completed with ETIMEDOUT: nothing is known against the peer.
+
+A success is no longer one if the connection has ended since, as with the other end's agent.  NFS's client would take
+the socket over, and wait for its end, which it has missed, for ever: so that is completed with ETIMEDOUT, too.
+
+DONE on such a connection is sent :data:`RESET_PAUSE` later, whatever its status.  NFS's client keeps the status in the
+place in which it keeps the socket's error, and a worker of the kernel's empties that place after a reset: a status that
+comes before the worker runs is read as success (xs_wake_error in net/sunrpc/xprtsock.c).
 """
 
 from __future__ import annotations
@@ -34,6 +41,9 @@ INTERRUPTED = errno.ETIMEDOUT
 
 PATIENCE = 15.0
 """Seconds for which DONE is tried: no consumer waits longer."""
+
+RESET_PAUSE = 0.1
+"""Seconds that the kernel has to handle a reset before DONE comes."""
 
 _log = structlog.get_logger("hsframework.dispatcher")
 
@@ -74,11 +84,12 @@ class Completion:
         self._loop = loop
         self._owed: list[_Owed] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._pauses: dict[_Owed, asyncio.TimerHandle] = {}
 
     @property
     def idle(self) -> bool:
         """True if every request has had its DONE."""
-        return not self.pending and not self._owed
+        return not self.pending and not self._owed and not self._pauses
 
     def submitted(self, group: str) -> None:
         """Count a request that was taken."""
@@ -112,7 +123,7 @@ class Completion:
             self._done(custody, endings[0])
 
         custody.restore()
-        self._complete(send, held.close, outcome.status, group)
+        self._complete(custody, _Owed(send, held.close, outcome.status, self._patience(), group))
 
     def refuse(self, custody: Custody, status: int, dialect: str = "", *, group: str | None = None) -> None:
         """Complete a request that was not submitted.
@@ -123,22 +134,40 @@ class Completion:
             self.submitted(group)
         custody.restore()
         send = partial(self._done, custody, Ending(status, dialect=dialect))
-        self._complete(send, custody.release, status, group)
+        self._complete(custody, _Owed(send, custody.release, status, self._patience(), group))
 
     def close(self) -> None:
         """Try what is owed once more, and give it up."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        owed, self._owed = self._owed, []
+        for pause in self._pauses.values():
+            pause.cancel()
+        owed = [*self._owed, *self._pauses]
+        self._owed.clear()
+        self._pauses.clear()
         for item in owed:
             item.until = 0.0
             self._attempt(item)
 
-    def _complete(self, send: Callable[[], None], release: Callable[[], None], status: int, group: str | None) -> None:
-        owed = _Owed(send, release, status, self._loop.time() + PATIENCE, group)
+    def _patience(self) -> float:
+        return self._loop.time() + PATIENCE
+
+    def _complete(self, custody: Custody, owed: _Owed) -> None:
+        if custody.has_ended:
+            self._pauses[owed] = self._loop.call_later(RESET_PAUSE, self._pause_over, owed)
+        elif not self._attempt(owed):
+            self._owe(owed)
+
+    def _pause_over(self, owed: _Owed) -> None:
+        del self._pauses[owed]
         if self._attempt(owed):
-            return
+            self._settled(owed.group)
+        else:
+            self._owe(owed)
+
+    def _owe(self, owed: _Owed) -> None:
+        """Send a DONE again, since it met a shortage."""
         if not self._owed:
             _log.warning("DONE meets a shortage of memory; trying on", source=self._source)
         self._owed.append(owed)
@@ -171,5 +200,10 @@ class Completion:
             self._try_later()
 
     def _done(self, custody: Custody, ending: Ending) -> None:
-        told = replace(ending, status=errno.ETIMEDOUT) if ending.status in RETRIED else ending
+        told = ending
+        if ending.status in RETRIED:
+            told = replace(ending, status=errno.ETIMEDOUT)
+        elif not ending.status and custody.has_ended:
+            _log.info("a connection has ended before its consumer had it", source=self._source)
+            told = replace(ending, status=errno.ETIMEDOUT, peers=())
         self._sockets.done(custody.fileno(), told)
