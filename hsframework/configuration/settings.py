@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hsframework.configuration.rules import Rule, Rules, role_profiles
+from hsframework.credentials.admission import AdmissionList
 from hsframework.errors import ConfigurationError
 from hsframework.local.places import default_runtime_dir
 from hsframework.tls.priorities import parse_priorities
@@ -269,8 +271,14 @@ class Profile:
     tls_priorities: str | None = None
     """TLS policy: versions, ciphers, groups and signatures, as a priority string in GnuTLS's syntax.  A request's own
     policy holds beside it.  Unset: the plugin's settings."""
+    admit: tuple[str, ...] | None = None
+    """Peers that are admitted, of those that prove their identity: entries ``KIND:PATTERN``, of which one must be for
+    the peer.  A server demands a certificate then.  It holds for trust that a request brings, too.  Unset: all that the
+    trust accepts."""
 
     def __post_init__(self) -> None:
+        if self.admit is not None:
+            _check_admit(self)
         if self.tls_priorities is not None:
             _check_priorities(self.tls_priorities)
         _one_of("client-certificate", self.client_certificate, ("none", "request", "require"))
@@ -310,6 +318,7 @@ class Configuration:
     trust: Mapping[str, TrustSettings] = field(default_factory=dict)
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     allow: tuple[AllowRule, ...] = ()
+    rule: tuple[Rule, ...] = ()
     plugins: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     """One table for each plugin, by its ``settings_type``."""
     key_groups: tuple[str, ...] = ()
@@ -341,6 +350,13 @@ class Configuration:
             _known(f"kernel.{item.replace('_', '-')}", (name,) if name else (), self.profiles)
         for index, rule in enumerate(self.allow):
             _known(f"allow[{index}].profiles", rule.profiles, self.profiles)
+        for index, chosen in enumerate(self.rule):
+            _known(f"rule[{index}].profile", (chosen.profile,) if chosen.profile else (), self.profiles)
+
+    def rules(self) -> Rules:
+        """Return the rules by which requests of the kernel get their profiles."""
+        kernel = self.kernel
+        return Rules(self.rule, role_profiles(kernel.client_profile, kernel.server_profile, self.profiles))
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -353,6 +369,13 @@ def _check_priorities(text: str) -> None:
         parse_priorities(text)
     except ConfigurationError as error:
         raise ConfigurationError(f"tls-priorities: {error}") from None
+
+
+def _check_admit(profile: Profile) -> None:
+    try:
+        AdmissionList(profile.admit or ())
+    except ConfigurationError as error:
+        raise ConfigurationError(f"admit: {error}") from None
 
 
 def _known(where: str, names: tuple[str, ...], known: Mapping[str, Any]) -> None:

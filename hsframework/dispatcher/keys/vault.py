@@ -168,6 +168,8 @@ class Vault:
         elif values.get("crl") or "crl-check" in values:
             raise RequestRefused("revocation lists come with the trust anchors that issued them", errno=errno.EINVAL)
         demand = values.get("client-certificate")
+        if profile.admit is not None:
+            trust, demand = _admitting(profile.admit, trust, values), CertificateDemand.REQUIRE
         return Credentials(
             identities=brought_identities(values)
             or tuple(self._part("identities", name) for name in profile.identities),
@@ -270,6 +272,15 @@ def _brought_policy(values: Mapping[str, Any]) -> tuple[str, ...]:
             f"a request has one tls-priorities, of {MAX_LENGTH} characters at most", errno=errno.EINVAL
         )
     return found
+
+
+def _admitting(admit: tuple[str, ...], trust: Trust | None, values: Mapping[str, Any]) -> Trust:
+    """Return a trust with the profile's admission list.  Raises RequestRefused for one in a file, which is not read."""
+    if "trust-id" in values:
+        raise RequestRefused(
+            "the profile has an admission list, beside which no trust in a file is taken", errno=errno.EINVAL
+        )
+    return Trust((), admit=admit) if trust is None else replace(trust, admit=admit)
 
 
 def _profile_policy(profile: Profile) -> tuple[str, ...]:
