@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from hsframework.configuration.files import stamps
+from hsframework.configuration.files import key_of_file, stamps
 from hsframework.configuration.settings import Configuration, Profile, TrustSettings
 from hsframework.credentials.findings import CredentialFinding, TrustExamination, identity_dates, identity_findings
 from hsframework.credentials.identities import load_identity
@@ -97,6 +97,7 @@ class Vault:
         # Before they are read: what changes meanwhile is newer than what is in use.
         self.files = stamps(configuration)
         self._profiles = configuration.profiles
+        self._configuration = configuration
         self._resolved: dict[str | None, Credentials] = {}
         self._before = before
         self._found: tuple[tuple[int, int], list[CredentialFinding]] | None = None
@@ -123,7 +124,9 @@ class Vault:
         try:
             self._loaded[kind, name] = load()
         except ConfigurationError as error:
-            reason = f"{kind}.{name}: {error}"
+            table = f"{kind}.{name}"
+            key = key_of_file(self._configuration, table, str(error))
+            reason = self._configuration.located(f"{table}: {error}", key)
             if self._before is None:
                 raise ConfigurationError(reason) from None
             self.faults[kind, name] = reason
