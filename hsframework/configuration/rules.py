@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hsframework.credentials.patterns import Patterns
 from hsframework.errors import ConfigurationError
@@ -110,13 +110,14 @@ class Decision:
 
     ``rule``: the label of the rule that decided; empty: there is none for the role.  ``profile``: None: none is
     configured.  ``refusal``: the reason; empty: the request is not refused.  ``passed``: for each rule before, the
-    condition that the request does not meet.
+    condition that the request does not meet.  ``index``: number of the rule in the configuration.
     """
 
     rule: str
     profile: str | None
     refusal: str = ""
     passed: tuple[tuple[str, str], ...] = ()
+    index: int | None = field(default=None, compare=False)
 
 
 class Rules:
@@ -146,11 +147,12 @@ class Rules:
         for rule in own:
             unmet = rule.unmet(facts)
             if isinstance(unmet, Unknown):
-                return Decision(rule.label, None, f"rule {rule.label} cannot be decided: {unmet.reason}", tuple(passed))
+                refusal = f"rule {rule.label} cannot be decided: {unmet.reason}"
+                return Decision(rule.label, None, refusal, tuple(passed), rule.index)
             if unmet is None:
                 refusal = f"rule {rule.label} refuses it" if rule.refuse else ""
                 profile = None if rule.refuse else rule.profile or self.defaults[facts.role]
-                return Decision(rule.label, profile, refusal, tuple(passed))
+                return Decision(rule.label, profile, refusal, tuple(passed), rule.index)
             passed.append((rule.label, unmet))
         return Decision("", None, f"no rule for the role {facts.role.name.lower()} is met", tuple(passed))
 
@@ -159,6 +161,7 @@ class _Parsed:
     """A rule whose conditions are parsed."""
 
     def __init__(self, index: int, rule: Rule) -> None:
+        self.index = index
         self.label = rule.name or str(index)
         self.role = None if rule.role is None else ROLES[rule.role]
         self.profile = rule.profile
