@@ -172,7 +172,7 @@ def _peer(settings: Configuration, found: Explanation, verdict: Verdict | None) 
         yield "peer", demands[given.client_certificate]
     admit = None if given.trust is None else given.trust.admit
     if admit is not None:
-        key = f"profiles.{found.decision.profile}.admit: {len(admit)} entries, of which one must be for the peer"
+        key = f"profiles.{found.decision.profile}.admit: one of {len(admit)} must be for the peer"
         yield "admits", settings.located(key)
     if verdict is not None:
         yield "verdict", _verdict(verdict)

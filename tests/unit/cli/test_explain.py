@@ -272,7 +272,7 @@ def test_the_way_to_a_profile(say: Say) -> None:
     assert "identity     host: CN=host.example, until " in output
     assert "trust        fleet: CN=Fleet; revocation lists: none\n" in output
     assert "peer         must show a certificate\n" in output
-    assert "admits       c.toml:10: profiles.storage.admit: 2 entries" in output
+    assert "admits       c.toml:10: profiles.storage.admit: one of 2 must be for the peer\n" in output
     assert "verdict" not in output
 
 
