@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hsframework.agent.requests import decode_psk
+from hsframework.credentials.admission import check_admitted
 from hsframework.errors import HsframeworkError
 from hsframework.failures import Failure, HandshakeFailed
 
@@ -56,10 +57,17 @@ class Callbacks:
         return handed
 
     def authorize(self, peer: PeerIdentity) -> None:
-        """Ask the plugins whether the peer may have its session, once for each peer.  Raises HandshakeError."""
+        """Check that the request admits the peer, and ask the plugins; once for each peer.  Raises HandshakeError.
+
+        The judge has checked the certificate that it was shown.  This holds for pre-shared keys, for a peer that has
+        shown nothing, and for a protocol with a judge of its own.
+        """
         if self.allowed is not None and self.allowed == peer:
             return
         if self.request is None:
             raise HandshakeFailed(Failure.CANCELLED, "the request has ended")
+        trust = self.request.trust
+        if trust is not None and trust.admit is not None:
+            check_admitted(trust.admit, peer)
         self._registry.authorize(self.request, peer)
         self.allowed = peer

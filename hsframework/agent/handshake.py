@@ -22,6 +22,7 @@ import structlog
 from hsframework.agent.containment import exhaustion
 from hsframework.agent.outcomes import encode_failure, encode_success
 from hsframework.agent.served import Served
+from hsframework.credentials.admission import check_admitted
 from hsframework.errors import HsframeworkError, PluginError
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Request
@@ -176,6 +177,9 @@ class Handshake:
             try:
                 message = encode_success(self.request.id, self.served, result)
                 if self._callbacks.allowed != result.peer:
+                    trust = self.request.trust
+                    if trust is not None and trust.admit is not None:
+                        check_admitted(trust.admit, result.peer)
                     self._registry.authorize(self.request, result.peer)
             except KeyboardInterrupt:
                 raise

@@ -36,7 +36,8 @@ COMMANDS: Mapping[str, str] = {
     "plugins": "list the installed plugins",
     "plugin": "make the package of a new plugin",
     "units": "write the units for systemd, with the paths of this installation",
-    "config": "check a configuration without starting anything",
+    "config": "check a configuration without starting anything, or show it whole",
+    "explain": "say how a request of the kernel would be served, and whether a peer would be admitted",
     "doctor": "say what is missing on this machine, and how to mend it",
     "demo": "run the main job on this machine and show what happened",
 }

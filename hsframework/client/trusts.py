@@ -24,7 +24,8 @@ TRUST_ID = 1
 
 def travels_alone(trust: Trust) -> bool:
     """Return True if a trust travels in a file: a submit has no room for it, or no attribute for what it says."""
-    return trust.client_usage is not ClientUsage.CLIENT_AUTH or sum(map(len, (*trust.anchors, *trust.crls))) >= LARGE
+    unusual = trust.client_usage is not ClientUsage.CLIENT_AUTH or trust.admit is not None
+    return unusual or sum(map(len, (*trust.anchors, *trust.crls))) >= LARGE
 
 
 class TrustFile(NamedTuple):

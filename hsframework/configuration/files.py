@@ -9,6 +9,9 @@ from pathlib import Path
 
 from hsframework.configuration.settings import Configuration
 
+_FILES = ("certificate", "private-key", "file", "bundle", "crl")
+"""Keys of tables of credentials that name files."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
@@ -31,6 +34,21 @@ def named_files(configuration: Configuration) -> Iterator[Path]:
         yield psk.file
     for trust in configuration.trust.values():
         yield from (*trust.bundle, *trust.crl)
+
+
+def key_of_file(configuration: Configuration, table: str, message: str) -> str:
+    """Return the key of a table by which the file is named that a message is about; the table where it names none.
+
+    ``table``: for example ``identities.web``.
+    """
+    kind, _, name = table.partition(".")
+    settings = getattr(configuration, kind).get(name)
+    found = {f"{table}.{key}": getattr(settings, key.replace("-", "_"), None) for key in _FILES}
+    for key in ("bundle", "crl"):
+        paths = found.pop(f"{table}.{key}") or ()
+        found |= {f"{table}.{key}[{index}]": path for index, path in enumerate(paths)}
+    named = {key: str(path) for key, path in found.items() if path is not None and str(path) in message}
+    return min(named, key=lambda key: (message.index(named[key]), -len(named[key])), default=table)
 
 
 def stamps(configuration: Configuration) -> Mapping[str, Stamp]:

@@ -8,15 +8,16 @@ Creating one raises :class:`~hsframework.errors.ConfigurationError` for a value 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hsframework.configuration.checks import check_admit, check_priorities, known_names, one_of
+from hsframework.configuration.places import located
+from hsframework.configuration.rules import Rule, Rules, role_profiles
 from hsframework.errors import ConfigurationError
 from hsframework.local.places import default_runtime_dir
-from hsframework.tls.priorities import parse_priorities
 
 
 def published_protocols() -> Mapping[str, int]:
@@ -41,8 +42,8 @@ class LogSettings:
     """json or console."""
 
     def __post_init__(self) -> None:
-        _one_of("level", self.level, ("debug", "info", "warning", "error"))
-        _one_of("format", self.format, ("json", "console"))
+        one_of("level", self.level, ("debug", "info", "warning", "error"))
+        one_of("format", self.format, ("json", "console"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,8 +246,8 @@ class TrustSettings:
     """Extended key usage of a client's certificate that has one: clientAuth (client-auth), or serverAuth too (tls)."""
 
     def __post_init__(self) -> None:
-        _one_of("client-usage", self.client_usage, ("client-auth", "tls"))
-        _one_of("crl-check", self.crl_check, ("if-present", "require"))
+        one_of("client-usage", self.client_usage, ("client-auth", "tls"))
+        one_of("crl-check", self.crl_check, ("if-present", "require"))
         if not self.bundle and not self.system:
             raise ConfigurationError("name at least one bundle, or set system = true")
 
@@ -269,11 +270,17 @@ class Profile:
     tls_priorities: str | None = None
     """TLS policy: versions, ciphers, groups and signatures, as a priority string in GnuTLS's syntax.  A request's own
     policy holds beside it.  Unset: the plugin's settings."""
+    admit: tuple[str, ...] | None = None
+    """Peers that are admitted, of those that prove their identity: entries ``KIND:PATTERN``, of which one must be for
+    the peer.  A server demands a certificate then.  It holds for trust that a request brings, too.  Unset: all that the
+    trust accepts."""
 
     def __post_init__(self) -> None:
+        if self.admit is not None:
+            check_admit(self.admit)
         if self.tls_priorities is not None:
-            _check_priorities(self.tls_priorities)
-        _one_of("client-certificate", self.client_certificate, ("none", "request", "require"))
+            check_priorities(self.tls_priorities)
+        one_of("client-certificate", self.client_certificate, ("none", "request", "require"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,6 +317,7 @@ class Configuration:
     trust: Mapping[str, TrustSettings] = field(default_factory=dict)
     profiles: Mapping[str, Profile] = field(default_factory=dict)
     allow: tuple[AllowRule, ...] = ()
+    rule: tuple[Rule, ...] = ()
     plugins: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     """One table for each plugin, by its ``settings_type``."""
     key_groups: tuple[str, ...] = ()
@@ -326,44 +334,31 @@ class Configuration:
     """Folder of the file, to which paths in ``plugins`` are relative."""
     file: Path | None = field(default=None, metadata=NO_KEY)
     """The file itself."""
+    places: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False, metadata=NO_KEY)
+    """``FILE:LINE`` of each key, by its path; empty for what was not read from a file."""
+
+    def located(self, message: str, key: str = "") -> str:
+        """Return a message that begins with a key, with its place before it; ``key``: a more exact one."""
+        return located(self.places, message, key)
 
     def __post_init__(self) -> None:
         for name in self.required_plugins:
             if name in self.blocked_plugins:
-                raise ConfigurationError(f"{name!r} is in required-plugins and in blocked-plugins; take it out of one")
+                raise ConfigurationError(f"required-plugins: {name!r} is in blocked-plugins too; take it out of one")
         for name, profile in self.profiles.items():
             where = f"profiles.{name}"
-            _known(f"{where}.identities", profile.identities, self.identities)
-            _known(f"{where}.psks", profile.psks, self.psks)
-            _known(f"{where}.trust", (profile.trust,) if profile.trust else (), self.trust)
+            known_names(f"{where}.identities", profile.identities, self.identities)
+            known_names(f"{where}.psks", profile.psks, self.psks)
+            known_names(f"{where}.trust", (profile.trust,) if profile.trust else (), self.trust)
         for item in ("client_profile", "server_profile"):
             name = getattr(self.kernel, item)
-            _known(f"kernel.{item.replace('_', '-')}", (name,) if name else (), self.profiles)
+            known_names(f"kernel.{item.replace('_', '-')}", (name,) if name else (), self.profiles)
         for index, rule in enumerate(self.allow):
-            _known(f"allow[{index}].profiles", rule.profiles, self.profiles)
+            known_names(f"allow[{index}].profiles", rule.profiles, self.profiles)
+        for index, chosen in enumerate(self.rule):
+            known_names(f"rule[{index}].profile", (chosen.profile,) if chosen.profile else (), self.profiles)
 
-
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigurationError(f"{name} = {value!r} must be one of {', '.join(allowed)}")
-
-
-def _check_priorities(text: str) -> None:
-    try:
-        parse_priorities(text)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"tls-priorities: {error}") from None
-
-
-def _known(where: str, names: tuple[str, ...], known: Mapping[str, Any]) -> None:
-    for name in names:
-        if name not in known:
-            raise ConfigurationError(f"{where}: {name!r} is not configured{suggestion(name, known)}")
-
-
-def suggestion(key: str, known: Mapping[str, Any]) -> str:
-    """Return the end of an error message about an unknown key: a similar known one, or all of them."""
-    close = difflib.get_close_matches(key, known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known here: {', '.join(sorted(known))}" if known else ""
+    def rules(self) -> Rules:
+        """Return the rules by which requests of the kernel get their profiles."""
+        kernel = self.kernel
+        return Rules(self.rule, role_profiles(kernel.client_profile, kernel.server_profile, self.profiles))

@@ -59,7 +59,7 @@ _ESCAPES = {"s": " ", "n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 
 @dataclass(frozen=True, slots=True)
 class _Value:
-    """A value as written in the file, and its place for messages: ``FILE, line N: NAME``."""
+    """A value as written in the file, and its place for messages: ``FILE:LINE: NAME``."""
 
     text: str
     where: str
@@ -92,6 +92,7 @@ class TlshdConfiguration:
             identities={**base.identities, **own.identities},
             trust={**base.trust, **own.trust},
             profiles={**base.profiles, **own.profiles},
+            places={**base.places, **own.places},
         )
 
     def _refuse_conflicts(self, base: Configuration) -> None:
@@ -145,6 +146,7 @@ def load_tlshd_configuration(path: Path | str | None = None) -> TlshdConfigurati
         identities=identities,
         trust=trust,
         profiles=profiles,
+        places=_places(sections),
     )
     return TlshdConfiguration(path, configuration, tuple(warnings))
 
@@ -167,6 +169,24 @@ def _keyrings(sections: _Sections) -> tuple[str, ...]:
 
 def _keyring(item: str) -> str:
     return str(int(item, 16 if item[:2] in ("0x", "0X") else 10)) if _SERIAL.fullmatch(item) else item
+
+
+def _places(sections: _Sections) -> dict[str, str]:
+    """Return the places of the options by the keys that they become, for messages about files that they name."""
+    places: dict[str, str] = {}
+    for role in ("client", "server"):
+        section, name = sections.get(f"authenticate.{role}", {}), f"kernel-{role}"
+        for value in section.values():
+            places.setdefault(f"profiles.{name}", value.where)
+        for key, option in (
+            (f"identities.{name}", "x509.certificate"),
+            (f"identities.{name}-pq", "x509.pq.certificate"),
+            (f"trust.{name}", "x509.crl"),
+            (f"trust.{name}", "x509.truststore"),
+        ):
+            if option in section:
+                places[key] = section[option].where
+    return places
 
 
 def _trust(section: Mapping[str, _Value]) -> TrustSettings:
@@ -260,7 +280,7 @@ def _parse(path: Path, warnings: list[str]) -> _Sections:
     sections: dict[str, dict[str, _Value]] = {}
     section: str | None = None
     for number, raw in enumerate(_read(path).split("\n"), start=1):
-        line, where = raw.strip(_BLANK), f"{path}, line {number}"
+        line, where = raw.strip(_BLANK), f"{path}:{number}"
         if not line or line.startswith("#"):
             continue
         header = _SECTION.fullmatch(line)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import tomllib
 import types
 import typing
@@ -16,11 +17,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from hsframework.configuration.checks import suggestion
+from hsframework.configuration.places import located, places_in
 from hsframework.configuration.runtime_dir import DEFAULT_PATH
-from hsframework.configuration.settings import NO_KEY, Configuration, suggestion
+from hsframework.configuration.settings import NO_KEY, Configuration
 from hsframework.errors import ConfigurationError
 
 T = TypeVar("T")
+_AT_LINE = re.compile(r"\(at line (\d+)")
 
 
 def load_configuration(path: Path | str | None = None) -> Configuration:
@@ -52,12 +56,16 @@ def parse_configuration(text: str, path: Path) -> Configuration:
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{path}: not TOML: {error}") from None
+        at = _AT_LINE.search(str(error))
+        place = f"{path}:{at[1] if at else text.count(chr(10)) + 1}"
+        raise ConfigurationError(f"{place}: not TOML: {error}") from None
+    places = places_in(text, path)
     try:
         configuration = settings_from_table(Configuration, tree, "", base=path.absolute().parent)
     except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from None
-    return dataclasses.replace(configuration, folder=path.absolute().parent, file=path.absolute())
+        said = located(places, str(error))
+        raise ConfigurationError(said if said != str(error) else f"{path}: {said}") from None
+    return dataclasses.replace(configuration, folder=path.absolute().parent, file=path.absolute(), places=places)
 
 
 def _is_there(path: Path) -> bool:

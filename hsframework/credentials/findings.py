@@ -28,7 +28,7 @@ class CredentialFinding:
     """Table of the configuration, for example ``trust.partners``."""
     detail: str
     useless: bool = False
-    """True if no peer accepts it today."""
+    """True if no peer accepts it today, or, of a revocation list, no peer of its authority is accepted."""
 
 
 class TrustExamination:
@@ -47,13 +47,15 @@ class TrustExamination:
         """Yield a finding for each list that cannot clear a certificate ``now``."""
         for entry in self._lists:
             signers = self._anchors.named(entry.issuer)
-            problem = entry.problem_at(now)
+            problem = expired = entry.problem_at(now)
             if not signers:
                 problem = problem or "the trust has no authority of this name: it counts for what peers send alone"
             elif not any(self._lists.signed_by(entry, signer) for signer in signers):
                 problem = "the trust has an authority of this name, whose key did not sign it"
             if problem:
-                yield CredentialFinding(self._where, f"the revocation list of {entry.label}: {problem}")
+                # With a list of a trusted authority that is out of date, each of its certificates is refused.
+                useless = bool(expired) and bool(signers)
+                yield CredentialFinding(self._where, f"the revocation list of {entry.label}: {problem}", useless)
 
     def dates(self) -> Iterator[datetime]:
         """Yield the dates at which the findings change."""

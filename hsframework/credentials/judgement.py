@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from hsframework.credentials.admission import check_admitted
 from hsframework.credentials.chain import Purpose, verifier_for
 from hsframework.errors import ConfigurationError
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.interface import AuthMode, ClientUsage, Identity, Request, Role, Trust
+from hsframework.interface import AuthMode, ClientUsage, Identity, PeerIdentity, Request, Role, Trust
 
 _SUNRPC = "sunrpc"
 """ALPN of remote procedure calls (RFC 9289 section 4.1)."""
@@ -39,13 +40,19 @@ def judge_for(request: Request) -> Verify:
             no_name(())
         return no_name
     try:
-        verifier = verifier_for(request.trust)
+        verifier = verifier_for(request.trust.of_anybody)
     except ConfigurationError as error:
         raise HandshakeFailed(Failure.INTERNAL, str(error)) from None
     is_client = request.role is Role.CLIENT
-    purpose = _purpose(request, request.trust)
+    purpose, admit = _purpose(request, request.trust), request.trust.admit
     peer_name = request.peer_name if is_client and not request.any_peer_name else None
-    return lambda chain: verifier.verify(chain, purpose=purpose, peer_name=peer_name, now=datetime.now(UTC))
+
+    def verify(chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        path = verifier.verify(chain, purpose=purpose, peer_name=peer_name, now=datetime.now(UTC))
+        check_admitted(admit, PeerIdentity(certificates=path))
+        return path
+
+    return verify
 
 
 def _purpose(request: Request, trust: Trust) -> Purpose:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 
@@ -99,12 +99,22 @@ class Trust:
     """Treatment of a certificate whose authority has no list here."""
     client_usage: ClientUsage = ClientUsage.CLIENT_AUTH
     """Usage that the certificates of clients must have."""
+    admit: tuple[str, ...] | None = None
+    """Admission list: entries ``KIND:PATTERN``, of which one must be for the peer (dns, ip, uri, email, subject,
+    issuer, sha256, issuer-sha256, psk).  None: every peer that proves its identity is admitted.  The judge enforces it,
+    and the agent once more for every protocol."""
+
+    @cached_property
+    def of_anybody(self) -> Trust:
+        """Return the same authorities and lists without the admission list."""
+        return self if self.admit is None else replace(self, admit=None)
 
     @cached_property
     def digest(self) -> bytes:
         """Return SHA-256 over every item with its length, 32 bytes."""
         state = hashlib.sha256(f"{self.crl_check} {self.client_usage}".encode())
-        for tag, items in ((b"A", self.anchors), (b"R", self.crls)):
+        admit = None if self.admit is None else [entry.encode() for entry in ("", *self.admit)]
+        for tag, items in ((b"A", self.anchors), (b"R", self.crls), (b"L", admit or ())):
             for item in items:
                 state.update(tag + len(item).to_bytes(4, "big"))
                 state.update(item)

@@ -7,6 +7,7 @@ which hands it on as it is.  The content is a sequence of records::
     u32 kind (1 anchor, 2 revocation list), u32 length, then so many bytes of DER       (host byte order, no padding)
     u32 kind (3 a list is required of every authority), u32 length 0
     u32 kind (4 a client's certificate may be one for servers), u32 length 0
+    u32 kind (5 the admission list), u32 length, then its entries in UTF-8, a line feed after each
 """
 
 from __future__ import annotations
@@ -23,18 +24,20 @@ ANCHOR = 1
 REVOCATION_LIST = 2
 LISTS_REQUIRED = 3
 CLIENTS_AS_SERVERS = 4
+ADMISSION = 5
 MAX_SIZE = 256 * 1024 * 1024
 """Bytes of a trust file at most."""
 
 MAX_GIVEN_SIZE = 64 * 1024 * 1024
 """Bytes of a consumer's trust file at most: some 1,800,000 entries of a revocation list."""
 MAX_GIVEN_ANCHORS = 1024 * 1024
-"""Bytes of the anchors in a consumer's trust file at most; the system's own bundle has 200 KiB."""
+"""Bytes of the anchors and the admission list in a consumer's trust file at most; the system's own has
+200 KiB."""
 MAX_GIVEN_RECORDS = 1024
 """Records of a consumer's trust file at most."""
 
 _RECORD = struct.Struct("=II")
-_KINDS = (ANCHOR, REVOCATION_LIST, LISTS_REQUIRED, CLIENTS_AS_SERVERS)
+_KINDS = (ANCHOR, REVOCATION_LIST, LISTS_REQUIRED, CLIENTS_AS_SERVERS, ADMISSION)
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -77,7 +80,7 @@ def check_given(fd: int, size: int) -> None:
         head = os.pread(fd, _RECORD.size, offset)
         kind, length = _RECORD.unpack(head) if len(head) == _RECORD.size else (0, 0)
         offset += _RECORD.size + length
-        anchors += length if kind == ANCHOR else 0
+        anchors += length if kind in (ANCHOR, ADMISSION) else 0
         if kind not in _KINDS or offset > size or anchors > MAX_GIVEN_ANCHORS:
             raise MessageError("a trust file is cut off, has a record of unknown kind, or more than 1 MiB of anchors")
     raise MessageError(f"a trust file has more than {MAX_GIVEN_RECORDS} records")
@@ -102,6 +105,9 @@ def encode_trust(trust: Trust) -> bytes:
         parts.append(_RECORD.pack(LISTS_REQUIRED, 0))
     if trust.client_usage is ClientUsage.TLS:
         parts.append(_RECORD.pack(CLIENTS_AS_SERVERS, 0))
+    if trust.admit is not None:
+        listed = "".join(f"{entry}\n" for entry in trust.admit).encode()
+        parts += (_RECORD.pack(ADMISSION, len(listed)), listed)
     return b"".join(parts)
 
 
@@ -120,4 +126,17 @@ def decode_trust(content: bytes | mmap.mmap) -> Trust:
         offset += length
     check = CrlCheck.REQUIRE if found[LISTS_REQUIRED] else CrlCheck.IF_PRESENT
     usage = ClientUsage.TLS if found[CLIENTS_AS_SERVERS] else ClientUsage.CLIENT_AUTH
-    return Trust(tuple(found[ANCHOR]), tuple(found[REVOCATION_LIST]), check, usage)
+    return Trust(tuple(found[ANCHOR]), tuple(found[REVOCATION_LIST]), check, usage, _admission(found[ADMISSION]))
+
+
+def _admission(records: list[bytes]) -> tuple[str, ...] | None:
+    """Return the entries of the admission list, None if there is no list.  Raises MessageError."""
+    if not records:
+        return None
+    (record,) = records if len(records) == 1 else (b"",)
+    if len(records) > 1 or (record and not record.endswith(b"\n")):
+        raise MessageError("a trust file has more than one admission list, or one that is cut off")
+    try:
+        return tuple(record.decode().split("\n")[:-1])
+    except UnicodeDecodeError:
+        raise MessageError("a trust file has an admission list that is not UTF-8") from None

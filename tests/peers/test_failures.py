@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -137,6 +137,15 @@ def serves_without_key(pki: Pki) -> HandshakeOptions:
     return pki.server(identities=(without_its_key(pki),))
 
 
+def wants_listed(pki: Pki) -> HandshakeOptions:
+    """Let us be a client that admits nobody but one peer, which this one is not."""
+    return pki.client(trust=replace(pki.trust, admit=("dns:another.example",)))
+
+
+def demands_listed(pki: Pki) -> HandshakeOptions:
+    return replace(demands(pki), trust=replace(pki.trust, admit=("dns:another.example", "uri:spiffe://example/**")))
+
+
 def without_its_key(pki: Pki) -> Identity:
     return Identity(pki.leaf("good").chain, pki.leaf("expired").identity.private_key)
 
@@ -160,6 +169,7 @@ AS_CLIENT = [
     Row("revoked", Failure.REVOKED, wants_revoking, shows("good")),
     Row("revoked in a long list", Failure.REVOKED, wants_long_list, shows("good")),
     Row("authority revoked", Failure.REVOKED, wants_revoking, shows("below retired")),
+    Row("not on the list", Failure.NOT_AUTHORIZED, wants_listed, shows("good")),
     Row("not for servers", Failure.WRONG_USAGE, wants(), shows("for clients")),
     Row("spoilt signature", Failure.BAD_CERTIFICATE, wants(), shows("spoilt")),
     Row("certificate where a key was wanted", Failure.NO_COMMON_PARAMETERS, with_psk(Role.CLIENT, SHA256),
@@ -180,6 +190,7 @@ AS_SERVER = [
     Row("not yet valid", Failure.EXPIRED, demands, shows("not yet valid")),
     Row("revoked", Failure.REVOKED, demands_revoking, shows("good")),
     Row("revoked in a long list", Failure.REVOKED, demands_long_list, shows("good")),
+    Row("not on the list", Failure.NOT_AUTHORIZED, demands_listed, shows("good")),
     Row("not for clients", Failure.WRONG_USAGE, demands, shows("for servers")),
     Row("spoilt signature", Failure.BAD_CERTIFICATE, demands, shows("spoilt")),
     Row("our key does not fit", Failure.NO_KEY, serves_without_key, anonymous()),
@@ -239,6 +250,17 @@ def test_not_authorized(kind: Kind, role: Role, door: Door, pki: Pki, tmp_path: 
             door.handshake(sock, pki.client() if role is Role.CLIENT else demands(pki))
         assert caught.value.errno == Failure.NOT_AUTHORIZED.errno
         assert peer.alert() == Failure.NOT_AUTHORIZED.alert
+
+
+@pytest.mark.parametrize("kind", BOTH)
+@pytest.mark.parametrize("role", list(Role))
+def test_who_is_on_the_list_is_admitted(kind: Kind, role: Role, door: Door, pki: Pki, tmp_path: Path) -> None:
+    """By its name, and by the authority that has issued its certificate; a list in a trust reaches the judge."""
+    for listed in ("dns:server.example", f"issuer:{pki.issuing.subject.rfc4514_string()}"):
+        trust = replace(pki.trust, admit=("dns:another.example", listed))
+        options = pki.client() if role is Role.CLIENT else demands(pki)
+        with meeting(role, kind, Setup(identity=pki.files("good")), tmp_path) as (_, sock):
+            door.handshake(sock, replace(options, trust=trust)).close()
 
 
 @pytest.mark.parametrize("kind", BOTH)

@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -169,6 +170,27 @@ def test_a_client_certificate_is_verified(client: Client, pki: Pki, shown: str |
             with pytest.raises(HandshakeError) as refused:
                 client.handshake(sock, options)
             assert refused.value.errno == (errno.EACCES if shown is None else errno.EKEYREJECTED)
+
+
+@pytest.mark.parametrize(("entry", "status"), [("dns:server.example", 0), ("dns:another.example", errno.EACCES)])
+def test_an_admission_list(client: Client, pki: Pki, tmp_path: Path, entry: str, status: int) -> None:
+    """A trusted peer that is not on the list is refused before the session is there, in either role."""
+    trust = replace(pki.trust, admit=(entry,))
+    words = ["--key", pki.files("good").private_key, "--cert", pki.files("good").certificate]
+    with listening_udp() as sock, ngtcp2_client(sock, *map(str, words)):
+        demand = pki.server(trust=trust, client_certificate=CertificateDemand.REQUIRE)
+        check_status(client, sock, quic(demand, attributes={"datagram": [first_datagram(sock)]}), status)
+    with ngtcp2_server(pki, tmp_path, identity="good") as address, connected_udp(address) as sock:
+        check_status(client, sock, quic(pki.client(trust=trust)), status)
+
+
+def check_status(client: Client, sock: socket.socket, options: HandshakeOptions, status: int) -> None:
+    if not status:
+        client.handshake(sock, options)
+        return
+    with pytest.raises(HandshakeError, match="admission list") as refused:
+        client.handshake(sock, options)
+    assert refused.value.errno == status
 
 
 def test_a_server_that_is_not_believed(client: Client, pki: Pki, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ EDGES = {
     "supervisor": "dispatcher agent registry process configuration local top",
     "testing": "dispatcher agent client registry process configuration local telemetry credentials netlink top",
     "dispatcher": "process configuration local telemetry credentials netlink tls top",
-    "agent": "registry process configuration local telemetry netlink tls top",
+    "agent": "registry process configuration local telemetry credentials netlink tls top",
     # Beside the service, for programs and for plugins.
     "adapters": "client tls top",
     "client": "registry configuration local netlink tls top",

@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
         settings = configuration(arguments)
     except ConfigurationError as error:
         folder = arguments.runtime_dir or default_runtime_dir()
-        if not _answers(folder):
+        if not answers(folder):
             raise
         # It goes on with the configuration that it had.
         wrong = [Finding("configuration", "missing", str(error), NEEDED.format("it"))]
@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if any(finding.verdict == "missing" for finding in findings) else 0
 
 
-def _answers(folder: Path) -> bool:
+def answers(folder: Path) -> bool:
     """True if a dispatcher serves, whatever it tells this user."""
     try:
         service_status(folder)

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from hsframework.configuration.files import stamps
+from hsframework.configuration.files import key_of_file, stamps
 from hsframework.configuration.settings import Configuration, Profile, TrustSettings
 from hsframework.credentials.findings import CredentialFinding, TrustExamination, identity_dates, identity_findings
 from hsframework.credentials.identities import load_identity
@@ -97,6 +97,7 @@ class Vault:
         # Before they are read: what changes meanwhile is newer than what is in use.
         self.files = stamps(configuration)
         self._profiles = configuration.profiles
+        self._configuration = configuration
         self._resolved: dict[str | None, Credentials] = {}
         self._before = before
         self._found: tuple[tuple[int, int], list[CredentialFinding]] | None = None
@@ -123,7 +124,9 @@ class Vault:
         try:
             self._loaded[kind, name] = load()
         except ConfigurationError as error:
-            reason = f"{kind}.{name}: {error}"
+            table = f"{kind}.{name}"
+            key = key_of_file(self._configuration, table, str(error))
+            reason = self._configuration.located(f"{table}: {error}", key)
             if self._before is None:
                 raise ConfigurationError(reason) from None
             self.faults[kind, name] = reason
@@ -168,6 +171,8 @@ class Vault:
         elif values.get("crl") or "crl-check" in values:
             raise RequestRefused("revocation lists come with the trust anchors that issued them", errno=errno.EINVAL)
         demand = values.get("client-certificate")
+        if profile.admit is not None:
+            trust, demand = _admitting(profile.admit, trust, values), CertificateDemand.REQUIRE
         return Credentials(
             identities=brought_identities(values)
             or tuple(self._part("identities", name) for name in profile.identities),
@@ -270,6 +275,15 @@ def _brought_policy(values: Mapping[str, Any]) -> tuple[str, ...]:
             f"a request has one tls-priorities, of {MAX_LENGTH} characters at most", errno=errno.EINVAL
         )
     return found
+
+
+def _admitting(admit: tuple[str, ...], trust: Trust | None, values: Mapping[str, Any]) -> Trust:
+    """Return a trust with the profile's admission list.  Raises RequestRefused for one in a file, which is not read."""
+    if "trust-id" in values:
+        raise RequestRefused(
+            "the profile has an admission list, beside which no trust in a file is taken", errno=errno.EINVAL
+        )
+    return Trust((), admit=admit) if trust is None else replace(trust, admit=admit)
 
 
 def _profile_policy(profile: Profile) -> tuple[str, ...]:

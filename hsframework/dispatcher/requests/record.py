@@ -28,5 +28,6 @@ def record(log: Any, metrics: Metrics, request: PendingRequest, outcome: Outcome
         peer=request.custody.peer_address,
         milliseconds=round(seconds * 1000, 1),
         reason=outcome.values.get("message"),
+        **({"rule": request.submission.rule} if request.submission.rule else {}),
         **({} if offload is None else offload.fields()),
     )

@@ -132,6 +132,8 @@ class Submission:
     """Returns the key that PSK-LOOKUP finds."""
     urgency: int = 0
     kernel_consumer: bool = False
+    rule: str = ""
+    """Label of the ``[[rule]]`` by which it has its profile; empty: there are none for its role."""
 
 
 @dataclass(slots=True, eq=False)

@@ -224,6 +224,9 @@ class Engine(Callbacks):
 
     def _problem(self, problems: Sequence[Problem], output: bytes) -> HandshakeFailed:
         if self._refusal is not None:
+            if self._written_alert(output) not in (None, self._refusal.failure.alert):
+                # OpenSSL has no error of verification for every alert, such as access_denied: ours goes in its place.
+                self._output = b""
             return _fresh(self._refusal)
         failure, self._alert = verdict_on(problems, self._written_alert(output))
         return failure

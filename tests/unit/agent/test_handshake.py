@@ -14,8 +14,11 @@ import pytest
 import hsframework
 from hsframework.errors import HandshakeError, HsframeworkError, PluginError
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.interface import Endpoint, PeerIdentity, Request, Result
+from hsframework.interface import Endpoint, PeerIdentity, Request, Result, Trust
+from hsframework.testing.certificates import Authority
 from tests.unit.agent.fakes import WAIT, Audit, Behaviour, Running, ToyProtocol, forever, one, pair, running, succeeds
+
+ROOT = Authority("Root")
 
 # Faults of a plugin
 
@@ -323,3 +326,34 @@ async def test_a_request_is_freed_at_its_end() -> None:
             assert requests() == before
         finally:
             gc.enable()
+
+
+async def test_an_admission_list_holds_for_every_protocol() -> None:
+    """A plugin that judges nothing is held to it: whom the list does not name is refused, and no plugin is asked."""
+    asked: list[PeerIdentity] = []
+
+    class Asked:
+        @hsframework.hookimpl
+        def hsframework_authorize(self, peer: PeerIdentity) -> None:
+            asked.append(peer)
+
+    good, other = (ROOT.issue([name]).chain for name in ("good.example", "other.example"))
+    peers = {
+        1: (PeerIdentity(certificates=good), 0),
+        2: (PeerIdentity(certificates=other), errno.EACCES),
+        3: (PeerIdentity(), errno.EACCES),
+        4: (PeerIdentity(psk_identity=b"good.example"), errno.EACCES),
+        5: (PeerIdentity(public_key=b"good.example"), errno.EACCES),
+    }
+
+    async def shows(request: Request, endpoint: Endpoint) -> Result:
+        return Result(peer=peers[request.id][0])
+
+    async with running(shows, Asked()) as agent:
+        agent.peer.trust(1, Trust((), admit=("dns:good.example",)))
+        accept = await agent.peer.asked()
+        with pair() as (ours, _):
+            for number, (_, status) in peers.items():
+                agent.peer.give(accept, ours.fileno(), number, trust_id=1)
+                assert (await agent.peer.receive("done")).values["status"] == status
+    assert asked == [peers[1][0]]

@@ -112,4 +112,4 @@ def test_required_and_blocked(command: Command, plugins: Path) -> None:
     file.write_text("required-plugins = ['tiny']\nblocked-plugins = ['tiny']\n")
     status, _, messages = command.run("plugins", "--config", file)
     assert status == 2
-    assert "'tiny' is in required-plugins and in blocked-plugins" in messages
+    assert "required-plugins: 'tiny' is in blocked-plugins too" in messages

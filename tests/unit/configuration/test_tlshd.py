@@ -236,11 +236,11 @@ def test_no_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("text", "warning"),
     [
-        ("[main]\ndebug=1\n", "line 1: unknown section 'main', passed over"),
-        ("[authenticate.clients]\nx=1\n", "line 1: unknown section 'authenticate.clients', passed over; did you mean"),
-        ("[debug]\n\ndelay_done=3\n", "line 3: [debug] unknown option 'delay_done', passed over"),
-        ("[authenticate.server]\nx509.crls=/a\n", "line 2: [authenticate.server] unknown option 'x509.crls', passed"),
-        ("[authenticate]\n;keyrings=a\n", "line 2: [authenticate] unknown option, passed over; did you mean 'keyr"),
+        ("[main]\ndebug=1\n", "1: unknown section 'main', passed over"),
+        ("[authenticate.clients]\nx=1\n", "1: unknown section 'authenticate.clients', passed over; did you mean"),
+        ("[debug]\n\ndelay_done=3\n", "3: [debug] unknown option 'delay_done', passed over"),
+        ("[authenticate.server]\nx509.crls=/a\n", "2: [authenticate.server] unknown option 'x509.crls', passed"),
+        ("[authenticate]\n;keyrings=a\n", "2: [authenticate] unknown option, passed over; did you mean 'keyr"),
     ],
 )
 def test_unknown(files: Files, text: str, warning: str) -> None:
@@ -248,42 +248,42 @@ def test_unknown(files: Files, text: str, warning: str) -> None:
     path = files.config(text)
     loaded = load_tlshd_configuration(path)
     assert len(loaded.warnings) == 1
-    assert loaded.warnings[0].startswith(f"{path}, {warning}")
+    assert loaded.warnings[0].startswith(f"{path}:{warning}")
     assert loaded.configuration == Configuration(kernel=KernelSettings(keyrings=KEYRINGS))
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("loglevel=1\n", "line 1: it stands before the first [section]"),
-        ("[debug]\nloglevel\n", "line 2: neither a [section], nor NAME = VALUE, nor a comment"),
-        ("[debug]\n=1\n", "line 2: neither"),
-        ("[debug\n", "line 1: neither"),
-        ("[debug]\nloglevel=high\n", "line 2: loglevel: a whole number is wanted"),
-        ("[debug]\nloglevel=1\nnl=\n", "line 3: nl: a whole number is wanted"),
-        ("[authenticate]\nkeyrings=a\\x\n", "line 2: keyrings: a backslash is written twice"),
-        ("[authenticate.client]\nx509.truststore=\n", "line 2: x509.truststore: an absolute path is wanted"),
-        ("[authenticate.client]\nx509.crl=ca.crl\n", "line 2: x509.crl: an absolute path is wanted"),
-        ('[authenticate.client]\nx509.crl="{crl}"\n', "line 2: x509.crl: an absolute path is wanted, without quotes"),
-        ("[authenticate.client]\nx509.crl={dir}/no\n", "line 2: x509.crl: {dir}/no cannot be opened: No such file"),
-        ("[authenticate.client]\nx509.truststore=/a\\q\n", "line 2: x509.truststore: a backslash is written twice"),
-        ("[authenticate.client]\nx509.certificate={crt}\n", "line 2: x509.certificate: there is no x509.private_key"),
-        ("[authenticate.server]\nx509.private_key={key}\n", "line 2: x509.private_key: there is no x509.certificate"),
+        ("loglevel=1\n", "1: it stands before the first [section]"),
+        ("[debug]\nloglevel\n", "2: neither a [section], nor NAME = VALUE, nor a comment"),
+        ("[debug]\n=1\n", "2: neither"),
+        ("[debug\n", "1: neither"),
+        ("[debug]\nloglevel=high\n", "2: loglevel: a whole number is wanted"),
+        ("[debug]\nloglevel=1\nnl=\n", "3: nl: a whole number is wanted"),
+        ("[authenticate]\nkeyrings=a\\x\n", "2: keyrings: a backslash is written twice"),
+        ("[authenticate.client]\nx509.truststore=\n", "2: x509.truststore: an absolute path is wanted"),
+        ("[authenticate.client]\nx509.crl=ca.crl\n", "2: x509.crl: an absolute path is wanted"),
+        ('[authenticate.client]\nx509.crl="{crl}"\n', "2: x509.crl: an absolute path is wanted, without quotes"),
+        ("[authenticate.client]\nx509.crl={dir}/no\n", "2: x509.crl: {dir}/no cannot be opened: No such file"),
+        ("[authenticate.client]\nx509.truststore=/a\\q\n", "2: x509.truststore: a backslash is written twice"),
+        ("[authenticate.client]\nx509.certificate={crt}\n", "2: x509.certificate: there is no x509.private_key"),
+        ("[authenticate.server]\nx509.private_key={key}\n", "2: x509.private_key: there is no x509.certificate"),
         (
             "[authenticate.server]\nx509.pq.certificate={pqcrt}\nx509.private_key={key}\n",
-            "line 2: x509.pq.certificate: there is no x509.pq.private_key",
+            "2: x509.pq.certificate: there is no x509.pq.private_key",
         ),
         (
             "[authenticate.server]\nx509.pq.certificate={crt}\nx509.pq.private_key={key}\n",
-            "line 2: x509.pq.certificate: {crt} holds no certificate for an ML-DSA key",
+            "2: x509.pq.certificate: {crt} holds no certificate for an ML-DSA key",
         ),
         (
             "[authenticate.server]\nx509.pq.private_key={pqkey}\nx509.pq.certificate={key}\n",
-            "line 3: x509.pq.certificate: {key} holds no certificate for an ML-DSA key",
+            "3: x509.pq.certificate: {key} holds no certificate for an ML-DSA key",
         ),
         (
             "[authenticate.server]\nx509.certificate={crt}\nx509.private_key=pkcs11:token=a;pin-value=1234\n",
-            "line 3: x509.private_key: keys behind a URL are not supported",
+            "3: x509.private_key: keys behind a URL are not supported",
         ),
     ],
 )
@@ -292,7 +292,7 @@ def test_refused(files: Files, text: str, message: str) -> None:
     path = files.config(text)
     with pytest.raises(ConfigurationError) as caught:
         load_tlshd_configuration(path)
-    assert str(caught.value).startswith(f"{path}, {files.fill(message)}")
+    assert str(caught.value).startswith(f"{path}:{files.fill(message)}")
     assert "1234" not in str(caught.value)
 
 
@@ -322,7 +322,7 @@ def test_any_bytes(tmp_path: Path, pieces: list[bytes]) -> None:
     try:
         load_tlshd_configuration(path)
     except ConfigurationError as error:
-        assert str(error).startswith(f"{path}, line ")
+        assert str(error).startswith(f"{path}:")
 
 
 @pytest.mark.parametrize("value", [b"\xff\xfe", b"/a\0b"])
@@ -330,7 +330,7 @@ def test_value_that_is_no_text(files: Files, value: bytes) -> None:
     """Values are UTF-8 without NUL; a path with one would be an error of Python's."""
     path = files.folder / "tlshd.config"
     path.write_bytes(b"[authenticate.client]\nx509.crl=" + value + b"\n")
-    with pytest.raises(ConfigurationError, match="line 2: the value is not text in UTF-8"):
+    with pytest.raises(ConfigurationError, match="2: the value is not text in UTF-8"):
         load_tlshd_configuration(path)
 
 
@@ -363,7 +363,7 @@ def test_misplaced_key_is_not_shown(files: Files, text: str) -> None:
         shown = " ".join(load_tlshd_configuration(path).warnings)
     except ConfigurationError as error:
         shown = str(error)
-    assert f"{path}, line " in shown
+    assert f"{path}:" in shown
     assert not any(body[start : start + 6] in shown for start in range(len(body) - 5))
 
 
@@ -491,7 +491,7 @@ def test_command_refuses(files: Files, command: str, capsys: pytest.CaptureFixtu
     own = write_configuration(files.folder)
     path = files.config("[debug]\nloglevel=x\n")
     assert cli.main([command, "--config", str(own), "--tlshd-config", str(path)]) == 2
-    assert f"{path}, line 2: loglevel: a whole number is wanted" in capsys.readouterr().err
+    assert f"{path}:2: loglevel: a whole number is wanted" in capsys.readouterr().err
 
 
 def test_dispatcher_starts() -> None:
@@ -504,7 +504,7 @@ def test_dispatcher_starts() -> None:
             service.log.wait("the dispatcher is ready")
             (warning,) = service.log.events(logger="hsframework.configuration", level="warning")
             line = WHOLE.count("\n") + 1
-            assert warning["event"].startswith(f"{path}, line {line}: [authenticate.server] unknown option 'x509.ocsp'")
+            assert warning["event"].startswith(f"{path}:{line}: [authenticate.server] unknown option 'x509.ocsp'")
             assert service.stop() == 0
 
 

@@ -30,7 +30,7 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, said: str) -> None:
     file.write_text(text)
     with pytest.raises(ConfigurationError) as caught:
         load_configuration(file)
-    assert str(caught.value).startswith(f"{file}: ")
+    assert str(caught.value).startswith(f"{file}:1: ")
     assert said in str(caught.value)
 
 

@@ -261,3 +261,33 @@ def test_the_slot_that_was_used_least_recently_is_used_again(files: TrustFiles) 
     assert files.file(Trust((b"\2",))) == third
     assert files.file(Trust((b"\1",))).number == fourth.number
     assert len({files.file(Trust((bytes([number]),))).fd for number in range(3)}) == 3
+
+
+def admitting(tmp_path: Path, **profile: Any) -> Vault:
+    """Return a vault whose profile ``listed`` has an admission list."""
+    trust = {"ours": TrustSettings(bundle=(ROOT.write(tmp_path),))}
+    return Vault(Configuration(trust=trust, profiles={"listed": Profile(admit=("dns:a.example",), **profile)}))
+
+
+@pytest.mark.parametrize("demand", ["none", "request", "require"])
+def test_an_admission_list_demands_a_certificate(demand: str, tmp_path: Path) -> None:
+    """It goes with the trust, and nobody who shows nothing is waited for; a consumer cannot lower the demand."""
+    vault = admitting(tmp_path, trust="ours", client_certificate=demand)
+    for values in ({}, {"client-certificate": 0}):
+        given = vault.resolve("listed", values)
+        assert given.trust == Trust(ROOT.trust().anchors, admit=("dns:a.example",))
+        assert given.client_certificate is CertificateDemand.REQUIRE
+
+
+def test_an_admission_list_holds_for_a_trust_that_is_brought(tmp_path: Path) -> None:
+    """One in the submit gets the list; one in a file, which nobody reads here, is refused."""
+    vault = admitting(tmp_path, trust="ours")
+    assert vault.resolve("listed", {"trust-anchor": [b"x"]}).trust == Trust((b"x",), admit=("dns:a.example",))
+    with pytest.raises(RequestRefused, match="no trust in a file") as caught:
+        vault.resolve("listed", {"trust-id": 1})
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_an_admission_list_without_trust_trusts_nobody(tmp_path: Path) -> None:
+    """Pre-shared keys may be listed; a certificate then leads to no authority."""
+    assert admitting(tmp_path).resolve("listed", {}).trust == Trust((), admit=("dns:a.example",))

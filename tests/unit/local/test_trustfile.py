@@ -46,7 +46,7 @@ def test_a_trust_that_was_cut_is_refused() -> None:
                 decode_trust(WHOLE[:length])
 
 
-@pytest.mark.parametrize("kind", [0, 5])
+@pytest.mark.parametrize("kind", [0, 6])
 def test_records_of_an_unknown_kind_are_refused(kind: int) -> None:
     """They are not passed over: an anchor or a list would be missing."""
     with pytest.raises(MessageError, match="unknown kind"):
@@ -55,7 +55,13 @@ def test_records_of_an_unknown_kind_are_refused(kind: int) -> None:
 
 @pytest.mark.parametrize(
     "trust",
-    [TRUST, Trust(()), *(Trust((b"a",), (), *checks) for checks in itertools.product(CrlCheck, ClientUsage))],
+    [
+        TRUST,
+        Trust(()),
+        Trust((), admit=()),
+        Trust((b"a",), admit=("dns:a", "subject:O=\u00e4")),
+        *(Trust((b"a",), (), *checks) for checks in itertools.product(CrlCheck, ClientUsage)),
+    ],
 )
 def test_there_and_back(trust: Trust) -> None:
     """A file is read by its fd and size; both stay as they were."""
@@ -74,6 +80,20 @@ def test_memory_without_one_of_the_seals_is_refused(missing: int) -> None:
     with pytest.raises(MessageError, match="not sealed"):
         read_trust_file(fd, len(WHOLE))
     os.close(fd)
+
+
+def test_an_admission_list_that_is_not_whole_is_refused() -> None:
+    """A part of a list, two lists, or bytes that are no text: none of them becomes a trust that admits everybody."""
+    whole = encode_trust(Trust((), admit=("dns:a.example", "dns:b.example")))
+    (length,) = struct.unpack_from("=I", whole, 4)
+    cut = struct.pack("=II", 5, length - 1) + whole[8:-1]
+    for content, words in (
+        (cut, "cut off"),
+        (whole + whole, "more than one"),
+        (struct.pack("=II2s", 5, 2, b"\xff\n"), "UTF-8"),
+    ):
+        with pytest.raises(MessageError, match=words):
+            decode_trust(content)
 
 
 def test_another_size_or_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,10 +143,12 @@ def written(content: bytes) -> int:
         (WHOLE[:-1], "cut off"),
         (WHOLE + b"\1", "cut off"),
         (struct.pack("=II", 4, 0), None),
-        (WHOLE + struct.pack("=II", 5, 0), "unknown kind"),
+        (struct.pack("=II", 5, 0), None),
+        (WHOLE + struct.pack("=II", 6, 0), "unknown kind"),
         (struct.pack("=II", 2, 0xFFFFFFFF), "cut off"),
         (encode_trust(Trust((bytes(trustfile.MAX_GIVEN_ANCHORS),))), None),
         (encode_trust(Trust((bytes(trustfile.MAX_GIVEN_ANCHORS), b"1"))), "more than 1 MiB of anchors"),
+        (encode_trust(Trust((), admit=("dns:" + "x" * trustfile.MAX_GIVEN_ANCHORS,))), "more than 1 MiB of anchors"),
         (struct.pack("=II", 2, 0) * (trustfile.MAX_GIVEN_RECORDS - 1), None),
         (struct.pack("=II", 2, 0) * trustfile.MAX_GIVEN_RECORDS, "records"),
     ],

@@ -9,7 +9,7 @@
 * ``sources``: a source for each form in each namespace, as they come and go.
 """
 
-from hsframework.dispatcher.sources.kernel.request import CLIENT_PROFILE, SERVER_PROFILE
+from hsframework.configuration.rules import CLIENT_PROFILE, SERVER_PROFILE
 from hsframework.dispatcher.sources.kernel.sources import KernelSources
 
 __all__ = ["CLIENT_PROFILE", "SERVER_PROFILE", "KernelSources"]

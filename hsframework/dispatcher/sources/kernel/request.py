@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import structlog
-
+from hsframework.configuration.rules import OWN_NAMESPACE, Decision, Facts, Unknown
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keys.keyring import KernelKeys
@@ -28,20 +27,14 @@ from hsframework.dispatcher.requests.request import (
     Submission,
     no_key,
 )
+from hsframework.dispatcher.sources.kernel.terms import TLS_GROUP, KernelTerms
 from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending
-from hsframework.errors import ConfigurationError, MessageError, RequestRefused
-from hsframework.interface import AuthMode, CertificateDemand, Identity, PresharedKey, Role, Trust
-
-CLIENT_PROFILE, SERVER_PROFILE = "kernel-client", "kernel-server"
-TLS_GROUP = "tlshd"
-SUNRPC_ALPN = ("sunrpc",)
-"""RFC 9289 section 4.1, for NFS.  Its requests bring no keyring, or ``.nfs``; DRBD's bring one of their own, and NVMe's
-have pre-shared keys."""
+from hsframework.errors import MessageError, RequestRefused
+from hsframework.interface import AuthMode, Identity, PresharedKey, Role
+from hsframework.process import keyctl
 
 INITIAL = 0
 """The handshake type of a first handshake; the raw form names others."""
-
-_log = structlog.get_logger("hsframework.dispatcher")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,37 +56,9 @@ class KernelRequests:
 
     def __init__(self, vault: Vault, keys: KernelKeys, configuration: Configuration) -> None:
         self.keys = keys
-        self._vault = vault
         self._timeouts = configuration.timeouts
-        settings, profiles = configuration.kernel, configuration.profiles
-        self._profiles = {
-            Role.CLIENT: settings.client_profile or (CLIENT_PROFILE if CLIENT_PROFILE in profiles else None),
-            Role.SERVER: settings.server_profile or (SERVER_PROFILE if SERVER_PROFILE in profiles else None),
-        }
-        keys.practise(self._certificates())
-
-    def _certificates(self) -> Iterator[bytes]:
-        """Yield the certificates of the profiles' identities and authorities."""
-        for role, name in self._profiles.items():
-            try:
-                given = self._vault.resolve(name, {})
-            except RequestRefused:
-                # A part of the profile is unusable, which the vault has logged.
-                continue
-            yield from (identity.chain[0] for identity in given.identities)
-            trust = self._load_system_trust() if name is None and role is Role.CLIENT else given.trust
-            yield from () if trust is None else trust.anchors
-
-    def _load_system_trust(self) -> Trust | None:
-        """Load the system's trust at start, since no request may open a file.
-
-        Return None on a host that has none: it may serve pre-shared keys alone.
-        """
-        try:
-            return self._vault.system_trust
-        except ConfigurationError as error:
-            _log.info("the kernel's requests with certificates will be refused", reason=str(error))
-            return None
+        self._terms = KernelTerms(vault, configuration)
+        keys.practise(self._terms.certificates())
 
     def take(self, source: Source, group: str, accepted: Accepted, custody: Custody) -> tuple[Submission, KernelOrigin]:
         """Return the submission for a reply to ACCEPT, and its origin.  Raises RequestRefused and HandshakeFailed."""
@@ -106,12 +71,15 @@ class KernelRequests:
             role, auth_mode = Role(values.get("message-type", 0)), AuthMode(values.get("auth-mode", 0))
         except ValueError:
             raise RequestRefused("a request of an unknown kind", errno=errno.EOPNOTSUPP) from None
+        decision = self._decide(source, custody, role, auth_mode, values)
         psks = self._named_psks(values) if auth_mode is AuthMode.PSK else {}
-        given = self._credentials(role, auth_mode, values, group, tuple(psk for psk, _ in psks.values()))
+        given = self._credentials(
+            decision.profile, role, auth_mode, values, group, tuple(psk for psk, _ in psks.values())
+        )
         urgency = min(values.get("urgency", 0), HIGHEST_URGENCY)
         asked = {
             "group": group,
-            "profile": self._profiles[role],
+            "profile": decision.profile,
             "peername": (values.get("peername") or None) if role is Role.CLIENT else None,
             "urgency": urgency or None,
             "attributes": accepted.mechanism or None,
@@ -129,6 +97,7 @@ class KernelRequests:
             psk_lookup=partial(self._look_up, origin) if looks_up else no_key,
             urgency=urgency,
             kernel_consumer=True,
+            rule=decision.rule,
         )
         return submission, origin
 
@@ -184,8 +153,29 @@ class KernelRequests:
             return self.keys.add_certificate(certificates[0]), True
         return None, False
 
+    def _decide(
+        self, source: Source, custody: Custody, role: Role, auth_mode: AuthMode, values: Mapping[str, Any]
+    ) -> Decision:
+        """Return the decision of the rules.  Raises RequestRefused (EACCES) for a request that they refuse."""
+        local, port = split_address(custody.local_address)
+        facts = Facts(
+            role=role,
+            auth_mode=auth_mode,
+            peer=custody.peer_host,
+            local=local,
+            local_port=port,
+            peer_name=(values.get("peername") or None) if role is Role.CLIENT else None,
+            namespace=source.name.partition(":")[2] or OWN_NAMESPACE,
+            keyring=_keyring_name(values.get("keyring")) if self._terms.ask_for_keyrings else None,
+        )
+        decision = self._terms.decide(facts)
+        if decision.refusal:
+            raise RequestRefused(decision.refusal, errno=errno.EACCES)
+        return decision
+
     def _credentials(
         self,
+        profile: str | None,
         role: Role,
         auth_mode: AuthMode,
         values: Mapping[str, Any],
@@ -193,10 +183,6 @@ class KernelRequests:
         psks: tuple[PresharedKey, ...],
     ) -> Credentials:
         """Return the credentials that the request names by serial, and the profile's for those that it does not."""
-        name = self._profiles[role]
-        given = self._vault.resolve(name, {})
-        if name is None and role is Role.CLIENT and auth_mode is not AuthMode.PSK:
-            given = replace(given, trust=self._vault.system_trust)
         identities: tuple[Identity, ...] = ()
         if auth_mode is AuthMode.X509:
             identities = tuple(
@@ -204,19 +190,15 @@ class KernelRequests:
                 for item in values.get("certificate", ())
                 if item.get("cert") and item.get("privkey")
             )
-            identities = identities or given.identities
-        demand = given.client_certificate
-        if role is Role.SERVER and name is not None and given.trust is not None and demand is CertificateDemand.NONE:
-            demand = CertificateDemand.REQUEST
         of_nfs = group == TLS_GROUP and auth_mode is not AuthMode.PSK and self.keys.may_be_nfs(values.get("keyring"))
-        default_alpn = SUNRPC_ALPN if of_nfs else ()
-        return replace(
-            given,
+        return self._terms.credentials(
+            profile,
+            role,
+            auth_mode,
+            of_nfs=of_nfs,
             identities=identities,
             psks=psks,
-            client_certificate=demand,
-            alpn=() if auth_mode is AuthMode.PSK else given.alpn or default_alpn,
-            tls_priorities=_own_policy(values) + given.tls_priorities,
+            tls_priorities=_own_policy(values),
         )
 
     def _named_psks(self, values: Mapping[str, Any]) -> dict[bytes, tuple[PresharedKey, int]]:
@@ -239,6 +221,22 @@ class KernelRequests:
         timeouts = self._timeouts
         asked = values.get("timeout", 0) / 1000
         return min(asked, timeouts.maximum) if asked else timeouts.client if role is Role.CLIENT else timeouts.server
+
+
+def split_address(text: str) -> tuple[str | None, int | None]:
+    """Return host and port of an address as :func:`~hsframework.dispatcher.custody.format_address` writes it."""
+    host, _, port = text.rpartition(":")
+    return (host.strip("[]"), int(port)) if host and port.isdecimal() else (None, None)
+
+
+def _keyring_name(serial: int | None) -> str | Unknown | None:
+    """Return the name of a request's keyring, None if it brings none."""
+    if not serial:
+        return None
+    try:
+        return keyctl.describe(serial).description
+    except OSError as error:
+        return Unknown(f"its keyring cannot be seen: {error.strerror}")
 
 
 def _session(outcome: Outcome) -> bytes:
