@@ -42,7 +42,8 @@ from hsframework.failures import Failure, HandshakeFailed
 from hsframework.tls.parsing import PARSE_ERRORS, load_crl, no_warnings
 
 LONG_LIST = 1 << 20
-"""Size of a list, in bytes, from which on a look-up takes longer than the signatures of a path."""
+"""Size of a list, in bytes, from which on a look-up takes longer than the signatures of a path, as long as the list's
+index is not complete."""
 
 _ALWAYS = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 _HANDLED_EXTENSIONS = (x509.AuthorityKeyIdentifier, x509.CRLNumber, x509.IssuingDistributionPoint)
@@ -130,9 +131,11 @@ class RevocationLists:
                 self.signed_by(entry, signer)
 
     def takes_long(self, path: Sequence[ParsedCertificate]) -> bool:
-        """Return True if a certificate of ``path`` has to be looked up in a long list."""
+        """Return True if a certificate of ``path`` has to be looked up in a long list without a complete index."""
         return any(
-            len(entry.der) > LONG_LIST for issuer in path[1:] for entry in self._by_issuer.get(issuer.subject, ())
+            len(entry.der) > LONG_LIST and not entry.serials.indexed
+            for issuer in path[1:]
+            for entry in self._by_issuer.get(issuer.subject, ())
         )
 
     def check(self, path: Sequence[ParsedCertificate], now: datetime, signers: Signers) -> Clearance:
