@@ -66,7 +66,7 @@ class SizedCache(Generic[K, V]):
     """A cache whose entries have sizes.
 
     ``name``: for the log and the metric.  ``share``: its part of the process's bytes.  ``capacity``: bytes of its own
-    instead.  ``dropped``: called with each key and value that was dropped for want of room.
+    instead.
     """
 
     def __init__(
@@ -75,14 +75,13 @@ class SizedCache(Generic[K, V]):
         *,
         share: float = 1.0,
         capacity: int | None = None,
-        dropped: Callable[[K, V], None] = lambda key, value: None,
     ) -> None:
         self.name = name
         self.size = 0
         """Sum of the entries' sizes, in bytes."""
         self._share = share
         self._own = capacity
-        self._dropped = dropped
+        self._dropped: Callable[[K, V], None] = lambda key, value: None
         self._entries: OrderedDict[K, tuple[V, int]] = OrderedDict()
         self._gone: OrderedDict[int, None] = OrderedDict()
         self._looked_up = self._missed = 0
@@ -93,6 +92,10 @@ class SizedCache(Generic[K, V]):
     def capacity(self) -> int:
         """Return the bytes that it may have."""
         return int(_Total.bytes * self._share) if self._own is None else self._own
+
+    def when_dropped(self, call: Callable[[K, V], None]) -> None:
+        """Have ``call`` called with each key and value that is dropped for want of room."""
+        self._dropped = call
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -41,7 +41,8 @@ def warnings(logs: list[Any]) -> list[Any]:
 def test_the_least_recently_used_goes() -> None:
     """Entries are dropped in the order of their last use until the rest fits, whatever their number."""
     dropped: list[tuple[str, int]] = []
-    cache = SizedCache[str, int]("test", capacity=100, dropped=lambda key, value: dropped.append((key, value)))
+    cache = SizedCache[str, int]("test", capacity=100)
+    cache.when_dropped(lambda key, value: dropped.append((key, value)))
     for number, key in enumerate("abc"):
         cache.put(key, number, 30)
     assert cache.get("a") == 0

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import errno
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ from hsframework.configuration.settings import Configuration, Profile, TrustSett
 from hsframework.credentials.findings import CredentialFinding, TrustExamination, identity_dates, identity_findings
 from hsframework.credentials.identities import load_identity
 from hsframework.credentials.psk import load_psk_file
-from hsframework.credentials.trust import load_trust, system_trust
+from hsframework.credentials.trust import KnownFiles, load_trust, system_trust
 from hsframework.dispatcher.policy import group_id
 from hsframework.errors import ConfigurationError, RequestRefused
 from hsframework.interface import (
@@ -112,8 +112,10 @@ class Vault:
             )
         for name, psk in configuration.psks.items():
             self._load("psks", name, lambda item=psk: load_psk_file(item.file, key_groups=groups))
+        known: KnownFiles = {}
+        systems = cache(system_trust)
         for name, trust in configuration.trust.items():
-            self._load("trust", name, lambda item=trust: _load_trust(item))
+            self._load("trust", name, lambda item=trust: _load_trust(item, known, systems))
 
     def contents(self) -> Mapping[Part, Any]:
         """Return all that is loaded, for a successor."""
@@ -314,9 +316,10 @@ def auth_mode_of_keys(given: Credentials, role: Role) -> AuthMode:
     return AuthMode.PSK if given.psks else AuthMode.UNAUTHENTICATED
 
 
-def _load_trust(settings: TrustSettings) -> Trust:
+def _load_trust(settings: TrustSettings, known: KnownFiles, systems: Callable[[], Trust]) -> Trust:
+    """Load a trust.  ``known``: files that others have read; ``systems``: returns the system's trust, read once."""
     check, usage = CrlCheck(settings.crl_check), ClientUsage(settings.client_usage)
-    own = load_trust(settings.bundle, settings.crl, crl_check=check, client_usage=usage)
+    own = load_trust(settings.bundle, settings.crl, crl_check=check, client_usage=usage, known=known)
     if not settings.system:
         return own
-    return replace(own, anchors=own.anchors + system_trust().anchors)
+    return replace(own, anchors=own.anchors + systems().anchors)
