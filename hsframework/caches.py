@@ -117,6 +117,11 @@ class SizedCache(Generic[K, V]):
                 self._end_window()
             return None if found is None else found[0]
 
+    def items(self) -> list[tuple[K, V]]:
+        """Return keys and values, the least recently used first, without using them."""
+        with self._lock:
+            return [(key, value) for key, (value, _) in self._entries.items()]
+
     def put(self, key: K, value: V, size: int) -> None:
         """Add an entry of ``size`` bytes, or replace it, and drop others until it fits."""
         with self._lock:

@@ -89,7 +89,7 @@ def test_what_trusts_share_counts_once() -> None:
 
 
 def test_shared_items_are_forgotten_with_the_last() -> None:
-    """What no trust in a slot has any longer counts anew."""
+    """An item that no other trust in a slot has counts anew."""
     bundle = b"b" * 10_000
     with contextlib.closing(TrustFiles(10_200)) as files:
         files.slot(Trust((bundle,)))
