@@ -69,12 +69,14 @@ class Credentials:
     """All of them hold: the request's own, then its profile's."""
     encoded: dict[tuple[Role, AuthMode], bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
     """The attributes that :mod:`hsframework.dispatcher.messages` makes of them, once for all requests of a profile."""
-    by_identity: dict[bytes, PresharedKey] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """The pre-shared keys, of several with one identity the first: a peer chooses how often one is looked up."""
+    by_identity: dict[bytes, PresharedKey] = field(default_factory=dict, repr=False, compare=False)
+    """The pre-shared keys, of several with one identity the first: a peer chooses how often one is looked up.  A
+    profile's is shared by all requests that have the profile's keys."""
 
     def __post_init__(self) -> None:
-        for psk in self.psks:
-            self.by_identity.setdefault(psk.identity, psk)
+        if not self.by_identity:
+            for psk in self.psks:
+                self.by_identity.setdefault(psk.identity, psk)
 
     def find_psk(self, identity: bytes) -> PresharedKey | None:
         """Return the key whose identity is exactly this, or None."""
@@ -98,6 +100,7 @@ class Vault:
         self.files = stamps(configuration)
         self._profiles = configuration.profiles
         self._resolved: dict[str | None, Credentials] = {}
+        self._psks: dict[str | None, tuple[tuple[PresharedKey, ...], dict[bytes, PresharedKey]]] = {}
         self._before = before
         self._found: tuple[tuple[int, int], list[CredentialFinding]] | None = None
         """The findings, and the numbers of dates before and until the moment for which they were computed."""
@@ -170,10 +173,13 @@ class Vault:
         elif values.get("crl") or "crl-check" in values:
             raise RequestRefused("revocation lists come with the trust anchors that issued them", errno=errno.EINVAL)
         demand = values.get("client-certificate")
+        brought = brought_psks(values)
+        psks, by_identity = (brought, {}) if brought else self._psks_of(profile_name, profile)
         return Credentials(
             identities=brought_identities(values)
             or tuple(self._part("identities", name) for name in profile.identities),
-            psks=brought_psks(values) or tuple(psk for name in profile.psks for psk in self._part("psks", name)),
+            psks=psks,
+            by_identity=by_identity,
             trust=trust,
             client_certificate=CertificateDemand[profile.client_certificate.upper()]
             if demand is None
@@ -181,6 +187,16 @@ class Vault:
             alpn=tuple(values.get("alpn", ())) or profile.alpn,
             tls_priorities=_brought_policy(values) + _profile_policy(profile),
         )
+
+    def _psks_of(
+        self, name: str | None, profile: Profile
+    ) -> tuple[tuple[PresharedKey, ...], dict[bytes, PresharedKey]]:
+        """Return the pre-shared keys of a profile, in order and by identity, gathered once."""
+        found = self._psks.get(name)
+        if found is None:
+            keys = tuple(psk for table in profile.psks for psk in self._part("psks", table))
+            found = self._psks[name] = keys, Credentials((), keys, None, CertificateDemand.NONE, ()).by_identity
+        return found
 
     def findings(self, now: datetime) -> list[CredentialFinding]:
         """Return what does not serve ``now``: certificates and revocation lists, by the tables that name them.

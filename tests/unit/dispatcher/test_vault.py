@@ -249,3 +249,19 @@ def test_a_bundle_of_many_trusts_is_read_once(tmp_path: Path, monkeypatch: pytes
     assert len(systems) == 1
     found = [made.resolve(name, {}).trust for name in trusts]
     assert len({id(der) for trust in found if trust is not None for der in trust.anchors}) == 3
+
+
+def test_a_profiles_keys_are_gathered_once(tmp_path: Path) -> None:
+    """Requests that bring something else share the profile's keys and their index, and pay nothing for their number."""
+    file = tmp_path / "psks"
+    file.touch(0o600)
+    file.write_text("".join(f"client-{number}:{number:064x}\n" for number in range(1000)))
+    configuration = Configuration(psks={"many": PskSettings(file=file)}, profiles={"p": Profile(psks=("many",))})
+    vault = Vault(configuration)
+    plain, first, second = (vault.resolve("p", values) for values in ({}, {"alpn": ["a"]}, {"alpn": ["b"]}))
+    assert plain.psks is first.psks is second.psks
+    assert plain.by_identity is first.by_identity is second.by_identity
+    found = second.find_psk(b"client-999")
+    assert found is not None
+    assert found is plain.psks[999]
+    assert vault.resolve("p", {"psk": BROUGHT["psk"]}).find_psk(b"client-999") is None
