@@ -21,7 +21,7 @@ from hsframework.registry.installed import plugin_names
 
 LOOK = 0.002
 """Seconds between two checks that the service is ready."""
-START = 30.0
+START = 60.0
 STOP = 30.0
 """Seconds that the service may take to start and to stop."""
 

@@ -1,7 +1,7 @@
 """Trusts that a dispatcher has sent, by number, and one object for one content.
 
-Verifiers of certificates cache by the object, so equal trusts are the same object, also across links and after
-the dispatcher was started anew.
+Equal trusts are the same object, also across links and after the dispatcher was started anew; and so are certificates
+and lists that several trusts have.
 
 A trust file is sent once over each link.  One that cannot be read for want of memory is kept, and read again for
 each request that names it, until that succeeds.
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("hsframework.agent")
 _interned: WeakValueDictionary[bytes, Trust] = WeakValueDictionary()
+_items: dict[bytes, tuple[bytes, int]] = {}
+"""Certificates and lists of these trusts, each with the number of trusts that have it."""
 
 
 class Trusts:
@@ -81,7 +85,7 @@ class Trusts:
         """
         try:
             trust = read_trust_file(*self._unread[number])
-            self._trusts[number] = _interned.setdefault(trust.digest, trust)
+            self._trusts[number] = _interned.get(trust.digest) or _keep(trust)
         except (MessageError, OSError, ValueError, MemoryError) as error:
             if isinstance(error, MemoryError) or is_shortage(error):
                 _log.warning("a trust file cannot be read now", trust=number, reason=str(error))
@@ -94,3 +98,28 @@ class Trusts:
         fd, _ = self._unread.pop(number, (None, 0))
         if fd is not None:
             os.close(fd)
+
+
+def _keep(trust: Trust) -> Trust:
+    """Return a trust with the items of others where they are the same bytes, and intern it."""
+    digest = trust.digest
+    trust = replace(trust, anchors=tuple(map(_shared, trust.anchors)), crls=tuple(map(_shared, trust.crls)))
+    vars(trust)["digest"] = digest  # of a long list it takes as long as reading it
+    weakref.finalize(trust, _release, (*trust.anchors, *trust.crls)).atexit = False
+    _interned[digest] = trust
+    return trust
+
+
+def _shared(item: bytes) -> bytes:
+    kept, number = _items.get(item, (item, 0))
+    _items[item] = kept, number + 1
+    return kept
+
+
+def _release(items: Iterable[bytes]) -> None:
+    for item in items:
+        kept, number = _items[item]
+        if number > 1:
+            _items[item] = kept, number - 1
+        else:
+            del _items[item]

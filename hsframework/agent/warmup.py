@@ -26,6 +26,7 @@ from hsframework.agent.privileges import (
     join_own_session_keyring,
 )
 from hsframework.agent.served import Served, check_no_overlap, prepare
+from hsframework.caches import set_total
 from hsframework.configuration.settings import AgentSettings, MemorySettings
 from hsframework.errors import PluginError
 from hsframework.local.trusted import trusted_users
@@ -103,6 +104,7 @@ def warm_up(options: KeeperOptions) -> Warm:
     """
     if options.user is None:
         _log.info("the agent runs as the user that started it", uid=os.geteuid())
+    set_total(options.memory.cache << 20)
     trusted_users()  # a name is looked up now: later the filesystem may not be available
     prepare_protection(options.memory)
     drop_privileges(options.user)

@@ -124,10 +124,16 @@ class MemorySettings:
     oom_score_adjust: int | None = None
     """OOM score adjustment from -1000 (never killed) to 1000; unset: unchanged.  Where ``run`` may lower it further,
     the supervisor has -1000, and the dispatcher 250 less than its agents."""
+    cache: int = 256
+    """Memory of each process, in MiB, for what it remembers between handshakes: half of it for trusts, a quarter for
+    verdicts on peers, the rest for certificates, OpenSSL contexts and the like.  It is a bound, and nothing is taken
+    beforehand.  The log and a metric say when it is too small."""
 
     def __post_init__(self) -> None:
         if self.oom_score_adjust is not None and not -1000 <= self.oom_score_adjust <= 1000:
             raise ConfigurationError("oom-score-adjust must be from -1000 to 1000")
+        if not 1 <= self.cache <= 1 << 20:
+            raise ConfigurationError("cache must be from 1 to 1048576 (MiB)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

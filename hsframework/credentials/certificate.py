@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property, lru_cache
+from functools import cached_property
+from weakref import WeakValueDictionary
 
 import cryptography.hazmat.backends.openssl.backend  # noqa: F401  (else the first ECDSA signature imports it)
 from cryptography import x509
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, mldsa,
 from cryptography.x509.oid import SignatureAlgorithmOID
 from OpenSSL import crypto
 
+from hsframework.caches import SizedCache
 from hsframework.credentials.der import certificate_names, policy_mappings, subject_key_id
 from hsframework.credentials.distinguished import comparable
 from hsframework.failures import Failure, HandshakeFailed
@@ -136,7 +138,22 @@ class ParsedCertificate:
         return crypto.load_certificate(crypto.FILETYPE_ASN1, self.der)
 
 
-_remembered = lru_cache(maxsize=128)(ParsedCertificate)
+_shared: WeakValueDictionary[bytes, ParsedCertificate] = WeakValueDictionary()
+_authorities: SizedCache[bytes, ParsedCertificate] = SizedCache("authorities that peers send", share=1 / 32)
+
+
+def shared_certificate(der: bytes) -> ParsedCertificate:
+    """Return a certificate that is to be kept: one object for the same bytes, as long as somebody keeps it.
+
+    Raises ``ValueError`` if it does not have the outer structure of a certificate.
+    """
+    found = _shared.get(der)
+    return _shared.setdefault(der, ParsedCertificate(der)) if found is None else found
+
+
+def is_shared(der: bytes) -> bool:
+    """Return True if somebody keeps the object of :func:`shared_certificate`."""
+    return der in _shared
 
 
 def parsed_authority(der: bytes) -> ParsedCertificate:
@@ -144,7 +161,13 @@ def parsed_authority(der: bytes) -> ParsedCertificate:
 
     Raises ``ValueError`` if it does not have the outer structure of a certificate.
     """
-    return _remembered(der) if len(der) <= MAX_REMEMBERED_SIZE else ParsedCertificate(der)
+    if len(der) > MAX_REMEMBERED_SIZE:
+        return ParsedCertificate(der)
+    found = _authorities.get(der)
+    if found is None:
+        found = shared_certificate(der)
+        _authorities.put(der, found, 4 * len(der))
+    return found
 
 
 def comparable_name(name: x509.Name) -> bytes:

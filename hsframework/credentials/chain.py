@@ -11,8 +11,9 @@ path (:mod:`~hsframework.credentials.openssl_judge`), and verifies the signature
   OpenSSL accepts it.
 * If no path is accepted, the failure is that of the first path whose signatures verify; else ``BAD_CERTIFICATE`` if an
   issuer of the right name did not make a signature; else ``UNTRUSTED``.
-* A success is cached, by the chain, the purpose and the name, while every certificate and revocation list that it
-  depends on is valid.  A failure is not cached.
+* A success is cached, by the trust, the chain, the purpose and the name, while every certificate and revocation list
+  that it depends on is valid.  A failure is not cached.  The caches of verdicts and of verifiers are bounded in bytes
+  (:mod:`hsframework.caches`).
 
 No function here opens a file, looks up a name or reads the clock.
 """
@@ -21,12 +22,12 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+from hsframework.caches import SizedCache
 from hsframework.credentials import openssl_judge
 from hsframework.credentials.certificate import ParsedCertificate
 from hsframework.credentials.constraints import check_name_constraints
@@ -40,16 +41,13 @@ from hsframework.interface import CrlCheck, Trust
 
 __all__ = ["ChainVerifier", "Purpose", "VerifiedChain", "verifier_for", "verify_chain"]
 
-MAX_CACHED = 1024
-"""Accepted chains that one verifier caches; each has at most 10 certificates, and none that the path does not need."""
-MAX_CACHED_BYTES = 8 << 20
-"""Total size of the accepted chains that one verifier caches."""
-MAX_VERIFIERS = 64
-"""Verifiers that are cached, one for each Trust."""
-MAX_VERIFIERS_BYTES = 256 << 20
-"""Total size of the anchors and lists of cached verifiers, but for the last one."""
+_ENTRY = 1024
+"""Bytes that an accepted chain takes beside its certificates, and a verifier beside its anchors and lists."""
+_ANCHOR = 256
+"""Bytes that an anchor takes in a verifier which shares it with others."""
 
-_Key = tuple[bytes, Purpose, str | None]
+_Key = tuple[bytes, bytes, Purpose, str | None]
+"""Digests of the trust and of the chain, purpose, and name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +64,12 @@ class ChainVerifier:
     """
 
     def __init__(self, trust: Trust) -> None:
-        self.size = sum(map(len, (*trust.anchors, *trust.crls)))
-        """Size of the anchors and lists, in bytes."""
+        self._trust = trust.digest
         self._anchors = Anchors(trust.anchors)
         self._revocation = RevocationLists(trust.crls, required=trust.crl_check is CrlCheck.REQUIRE)
         self._revocation.verify_signatures(self._anchors)
-        self._cache: OrderedDict[_Key, _Cached] = OrderedDict()
-        self._cached_bytes = 0
-        self._lock = threading.Lock()
+        self.size = _ENTRY + _ANCHOR * len(trust.anchors) + self._anchors.own_bytes + self._revocation.own_bytes
+        """Bytes of the anchors and lists; those that an earlier verifier shares are counted there."""
 
     def verify(
         self, chain: Sequence[bytes], *, purpose: Purpose, peer_name: str | None, now: datetime
@@ -81,27 +77,16 @@ class ChainVerifier:
         """Verify a chain and return the accepted path; arguments and errors: :func:`verify_chain`."""
         if now.tzinfo is None:
             raise ValueError("now needs a time zone")
-        key = (_digest(chain), purpose, peer_name)
-        with self._lock:
-            cached = self._cache.get(key)
-            if cached is not None:
-                if cached.since <= now <= cached.until:
-                    self._cache.move_to_end(key)
-                    return cached.chain
-                self._forget(key)
+        key = (self._trust, _digest(chain), purpose, peer_name)
+        cached = verdicts.get(key)
+        if cached is not None:
+            if cached.since <= now <= cached.until:
+                return cached.chain
+            verdicts.pop(key)
         result = self._verify(tuple(chain), purpose, peer_name, now)
-        with self._lock:
-            self._forget(key)
-            self._cache[key] = result
-            self._cached_bytes += sum(map(len, result.chain))
-            while len(self._cache) > MAX_CACHED or self._cached_bytes > MAX_CACHED_BYTES:
-                self._forget(next(iter(self._cache)))
+        # The anchor is the trust's own object.
+        verdicts.put(key, result, _ENTRY + sum(map(len, result.chain[:-1])))
         return result.chain
-
-    def _forget(self, key: _Key) -> None:
-        dropped = self._cache.pop(key, None)
-        if dropped is not None:
-            self._cached_bytes -= sum(map(len, dropped.chain))
 
     def _verify(self, chain: tuple[bytes, ...], purpose: Purpose, peer_name: str | None, now: datetime) -> _Cached:
         search = Search(chain, self._anchors)
@@ -183,22 +168,18 @@ def _digest(chain: Sequence[bytes]) -> bytes:
     return state.digest()
 
 
-_verifiers: OrderedDict[bytes, ChainVerifier] = OrderedDict()
+verdicts: SizedCache[_Key, _Cached] = SizedCache("verdicts on peers", share=1 / 4)
+verifiers: SizedCache[bytes, ChainVerifier] = SizedCache("trusts", share=1 / 2)
 _verifiers_lock = threading.Lock()
 
 
 def verifier_for(trust: Trust) -> ChainVerifier:
     """Return the verifier for a Trust, cached by its digest.  Raises ``ConfigurationError``, see the class."""
     with _verifiers_lock:
-        verifier = _verifiers.get(trust.digest)
+        verifier = verifiers.get(trust.digest)
         if verifier is None:
-            verifier = _verifiers[trust.digest] = ChainVerifier(trust)
-            while len(_verifiers) > MAX_VERIFIERS or (
-                len(_verifiers) > 1 and sum(each.size for each in _verifiers.values()) > MAX_VERIFIERS_BYTES
-            ):
-                _verifiers.popitem(last=False)
-        else:
-            _verifiers.move_to_end(trust.digest)
+            verifier = ChainVerifier(trust)
+            verifiers.put(trust.digest, verifier, verifier.size)
         return verifier
 
 

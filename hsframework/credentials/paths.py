@@ -15,7 +15,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from hsframework.credentials.certificate import ParsedCertificate, parsed_authority
+from hsframework.credentials.certificate import ParsedCertificate, is_shared, parsed_authority, shared_certificate
 from hsframework.credentials.signature import signature_verifies
 from hsframework.failures import Failure, HandshakeFailed
 
@@ -42,14 +42,20 @@ _COST_OF_OTHERS: Final = 150.0
 
 
 class Anchors:
-    """The anchors of one Trust by name and key identifier.  An anchor that cannot be read is left out."""
+    """The anchors of one Trust by name and key identifier.  An anchor that cannot be read is left out.
+
+    Trusts share their anchors, so that one in many trusts is parsed once.
+    """
 
     def __init__(self, anchors: Iterable[bytes]) -> None:
+        self.own_bytes = 0
+        """Size of the anchors that no earlier trust has."""
         self._by_der: dict[bytes, ParsedCertificate] = {}
         self._by_name: dict[bytes, list[ParsedCertificate]] = {}
         for der in anchors:
+            self.own_bytes += 0 if is_shared(der) else len(der)
             try:
-                anchor = ParsedCertificate(der)
+                anchor = shared_certificate(der)
             except ValueError:
                 continue
             if self._by_der.setdefault(der, anchor) is anchor:

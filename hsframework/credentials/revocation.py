@@ -21,6 +21,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from weakref import WeakValueDictionary
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -42,7 +43,8 @@ from hsframework.failures import Failure, HandshakeFailed
 from hsframework.tls.parsing import PARSE_ERRORS, load_crl, no_warnings
 
 LONG_LIST = 1 << 20
-"""Size of a list, in bytes, from which on a look-up takes longer than the signatures of a path."""
+"""Size of a list, in bytes, from which on a look-up takes longer than the signatures of a path, as long as the list's
+index is not complete."""
 
 _ALWAYS = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
 _HANDLED_EXTENSIONS = (x509.AuthorityKeyIdentifier, x509.CRLNumber, x509.IssuingDistributionPoint)
@@ -51,7 +53,7 @@ Signers = Callable[[ParsedCertificate], Iterable[ParsedCertificate]]
 """Returns the certificates of an issuer's name, other than itself, that may sign its lists."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class RevocationList:
     """One list, read."""
 
@@ -114,9 +116,17 @@ class RevocationLists:
     def __init__(self, crls: Iterable[bytes], *, required: bool = False) -> None:
         self._required = required
         self._by_issuer: dict[bytes, list[RevocationList]] = {}
+        self._of_anchors: dict[tuple[int, bytes], bool] = {}
+        """By list and signer: as many as the trust has lists and anchors of one name."""
         self._verified: dict[tuple[int, bytes], bool] = {}
+        """The same of certificates that peers send."""
+        self.own_bytes = 0
+        """Size of the lists that no earlier trust has."""
         for number, der in enumerate(crls, start=1):
-            entry = read_list(der, f"certificate revocation list {number} of the trust")
+            entry = _shared.get(der)
+            if entry is None:
+                entry = _shared[der] = read_list(der, f"certificate revocation list {number} of the trust")
+                self.own_bytes += len(der)
             self._by_issuer.setdefault(entry.issuer, []).append(entry)
 
     def __iter__(self) -> Iterator[RevocationList]:
@@ -127,12 +137,14 @@ class RevocationLists:
         """Verify the signatures of ``signers`` on their lists, and remember the results: a long list takes a while."""
         for signer in signers:
             for entry in self._by_issuer.get(signer.subject, ()):
-                self.signed_by(entry, signer)
+                self._of_anchors[id(entry), signer.der] = self._verifies(entry, signer)
 
     def takes_long(self, path: Sequence[ParsedCertificate]) -> bool:
-        """Return True if a certificate of ``path`` has to be looked up in a long list."""
+        """Return True if a certificate of ``path`` has to be looked up in a long list without a complete index."""
         return any(
-            len(entry.der) > LONG_LIST for issuer in path[1:] for entry in self._by_issuer.get(issuer.subject, ())
+            len(entry.der) > LONG_LIST and not entry.serials.indexed
+            for issuer in path[1:]
+            for entry in self._by_issuer.get(issuer.subject, ())
         )
 
     def check(self, path: Sequence[ParsedCertificate], now: datetime, signers: Signers) -> Clearance:
@@ -195,15 +207,25 @@ class RevocationLists:
     def signed_by(self, entry: RevocationList, signer: ParsedCertificate) -> bool:
         """Return True if ``signer`` signed the list; cached, since hashing a long list takes milliseconds."""
         key = (id(entry), signer.der)
-        if key not in self._verified:
+        found = self._of_anchors.get(key)
+        if found is None:
+            found = self._verified.get(key)
+        if found is None:
             if len(self._verified) > 256:
                 self._verified.clear()
-            try:
-                facts = signer.facts
-                self._verified[key] = not facts.weak_key and entry.is_signed_with(facts.certificate.public_key())
-            except HandshakeFailed:
-                self._verified[key] = False
-        return self._verified[key]
+            found = self._verified[key] = self._verifies(entry, signer)
+        return found
+
+    def _verifies(self, entry: RevocationList, signer: ParsedCertificate) -> bool:
+        try:
+            facts = signer.facts
+            return not facts.weak_key and entry.is_signed_with(facts.certificate.public_key())
+        except HandshakeFailed:
+            return False
+
+
+_shared: WeakValueDictionary[bytes, RevocationList] = WeakValueDictionary()
+"""The lists of all trusts: one that several have is read once, and has one index."""
 
 
 def read_list(der: bytes, name: str) -> RevocationList:

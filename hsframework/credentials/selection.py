@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from cryptography import x509
 
+from hsframework.caches import SizedCache
 from hsframework.interface import Identity
 from hsframework.tls.parsing import PARSE_ERRORS, load_certificate, no_warnings
 from hsframework.tls.signatures import schemes_for
@@ -72,15 +72,21 @@ def _has_name(identity: Identity, name: str | None) -> bool:
     return wanted in names or f"*.{parent}" in names
 
 
-@lru_cache(maxsize=256)
+_leaves: SizedCache[bytes, _Leaf] = SizedCache("own certificates", share=1 / 32)
+
+
 def _read(der: bytes) -> _Leaf:
-    try:
-        with no_warnings():
-            certificate = load_certificate(der)
-            algorithm = certificate.public_key_algorithm_oid.dotted_string
-            return _Leaf(algorithm, schemes_for(certificate), _dns_names(certificate))
-    except PARSE_ERRORS as error:
-        raise ValueError(f"the certificate cannot be read ({type(error).__name__})") from error
+    found = _leaves.get(der)
+    if found is None:
+        try:
+            with no_warnings():
+                certificate = load_certificate(der)
+                algorithm = certificate.public_key_algorithm_oid.dotted_string
+                found = _Leaf(algorithm, schemes_for(certificate), _dns_names(certificate))
+        except PARSE_ERRORS as error:
+            raise ValueError(f"the certificate cannot be read ({type(error).__name__})") from error
+        _leaves.put(der, found, 2 * len(der))
+    return found
 
 
 def _dns_names(certificate: x509.Certificate) -> frozenset[str]:

@@ -30,6 +30,9 @@ SYSTEM_BUNDLES = (
 )
 """Bundles of the system's trust anchors, by distribution."""
 
+KnownFiles = dict[tuple[str, Path], tuple[bytes, ...]]
+"""Certificates or lists of files, by kind and path: a bundle that many trusts name is read and parsed once."""
+
 _CERTIFICATE_LABELS = frozenset({"CERTIFICATE", "X509 CERTIFICATE"})
 _CRL_LABELS = frozenset({"X509 CRL"})
 _CONVERSIONS = {
@@ -50,15 +53,18 @@ def load_trust(
     *,
     crl_check: CrlCheck = CrlCheck.IF_PRESENT,
     client_usage: ClientUsage = ClientUsage.CLIENT_AUTH,
+    known: KnownFiles | None = None,
 ) -> Trust:
     """Load all certificates in ``paths`` (files or directories) as anchors, and the revocation lists in ``crl_paths``.
 
+    ``known``: contents of files that were read for other trusts, which is added to.
     Raises ``ConfigurationError`` for a file that cannot be read, contains none, or contains a damaged one.
     """
     for given in (paths, crl_paths):
         if isinstance(given, str | os.PathLike):  # its letters would be taken for paths
             raise ConfigurationError(f"one path was given, {str(given)!r}: give a list of them")
-    return Trust(_load(paths, certificates_in), _load(crl_paths, crls_in), crl_check, client_usage)
+    known = {} if known is None else known
+    return Trust(_load(paths, certificates_in, known), _load(crl_paths, crls_in, known), crl_check, client_usage)
 
 
 def system_trust(candidates: Sequence[StrPath] = SYSTEM_BUNDLES) -> Trust:
@@ -150,11 +156,17 @@ def _problem_of(der: bytes, kind: _Kind) -> str:
     return f"the {kind.noun} is damaged: copy the file again"
 
 
-def _load(paths: Iterable[StrPath], read: Callable[[bytes, str], tuple[bytes, ...]]) -> tuple[bytes, ...]:
+def _load(
+    paths: Iterable[StrPath], read: Callable[[bytes, str], tuple[bytes, ...]], known: KnownFiles
+) -> tuple[bytes, ...]:
     kind = _CERTIFICATES.noun if read is certificates_in else _LISTS.noun
     items: dict[bytes, None] = {}
     for path in map(Path, paths):
-        found = [item for file in _files_of(path) for item in read(read_public(file), str(file))]
+        found: list[bytes] = []
+        for file in _files_of(path):
+            if (kind, file) not in known:
+                known[kind, file] = read(read_public(file), str(file))
+            found += known[kind, file]
         if not found:
             raise ConfigurationError(f"{path} holds no {kind} in PEM or DER form: name another file")
         items.update(dict.fromkeys(found))

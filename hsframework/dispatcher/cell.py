@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from hsframework.caches import set_total
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.agents import AgentServer
 from hsframework.dispatcher.keys.trusts import TrustFiles
@@ -92,6 +93,7 @@ def run_cell(configuration: Configuration, tenant: Tenant, control: socket.socke
     give_up_privileges(tenant.number)
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
+    set_total(configuration.memory.cache << 20)
     lock_memory(configuration.memory)
     return asyncio.run(Cell(restricted, policy, vault, control).run())
 

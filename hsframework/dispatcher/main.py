@@ -17,6 +17,7 @@ from typing import Protocol
 
 import structlog
 
+from hsframework.caches import set_total
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.agents import AgentServer
 from hsframework.dispatcher.connections import Listener
@@ -104,6 +105,7 @@ def run(configuration: Configuration, surroundings: Surroundings) -> int:
         tell = _log.info if isinstance(kernel_tls, No) else _log.warning
         tell("no session can be handed to the kernel", reason=kernel_tls.reason, certain=isinstance(kernel_tls, No))
     prepare_protection(configuration.memory)
+    set_total(configuration.memory.cache << 20)
     configuration = within_fd_limit(configuration)
     listen = configuration.metrics.listen
     metrics = Exposition(listen) if listen else None  # before there is anything that it could inherit

@@ -122,12 +122,13 @@ class AgentConnection:
 
     def send_trust(self, trust: Trust | GivenTrust) -> int:
         """Send a trust unless the agent has it already.  Return its trust-id."""
-        file = self.service.trusts.file(trust)
-        if self._trusts_sent.get(file.number) != file.generation:
-            values = {"trust-id": file.number, "size": file.size}
+        slot = self.service.trusts.slot(trust)
+        if self._trusts_sent.get(slot.number) != slot.generation:
+            file = self.service.trusts.file(trust)
+            values = {"trust-id": slot.number, "size": file.size}
             self.channel.send(codec.encode("trust", values), file.fd)
-            self._trusts_sent[file.number] = file.generation
-        return file.number
+            self._trusts_sent[slot.number] = slot.generation
+        return slot.number
 
     def watch(self) -> None:
         """Kill the agent unless it sends a message within :data:`HANG_GRACE`: it has missed a deadline."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import errno
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ from hsframework.configuration.settings import Configuration, Profile, TrustSett
 from hsframework.credentials.findings import CredentialFinding, TrustExamination, identity_dates, identity_findings
 from hsframework.credentials.identities import load_identity
 from hsframework.credentials.psk import load_psk_file
-from hsframework.credentials.trust import load_trust, system_trust
+from hsframework.credentials.trust import KnownFiles, load_trust, system_trust
 from hsframework.dispatcher.policy import group_id
 from hsframework.errors import ConfigurationError, RequestRefused
 from hsframework.interface import (
@@ -69,12 +69,14 @@ class Credentials:
     """All of them hold: the request's own, then its profile's."""
     encoded: dict[tuple[Role, AuthMode], bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
     """The attributes that :mod:`hsframework.dispatcher.messages` makes of them, once for all requests of a profile."""
-    by_identity: dict[bytes, PresharedKey] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """The pre-shared keys, of several with one identity the first: a peer chooses how often one is looked up."""
+    by_identity: dict[bytes, PresharedKey] = field(default_factory=dict, repr=False, compare=False)
+    """The pre-shared keys, of several with one identity the first: a peer chooses how often one is looked up.  A
+    profile's is shared by all requests that have the profile's keys."""
 
     def __post_init__(self) -> None:
-        for psk in self.psks:
-            self.by_identity.setdefault(psk.identity, psk)
+        if not self.by_identity:
+            for psk in self.psks:
+                self.by_identity.setdefault(psk.identity, psk)
 
     def find_psk(self, identity: bytes) -> PresharedKey | None:
         """Return the key whose identity is exactly this, or None."""
@@ -99,6 +101,7 @@ class Vault:
         self._profiles = configuration.profiles
         self._configuration = configuration
         self._resolved: dict[str | None, Credentials] = {}
+        self._psks: dict[str | None, tuple[tuple[PresharedKey, ...], dict[bytes, PresharedKey]]] = {}
         self._before = before
         self._found: tuple[tuple[int, int], list[CredentialFinding]] | None = None
         """The findings, and the numbers of dates before and until the moment for which they were computed."""
@@ -113,8 +116,10 @@ class Vault:
             )
         for name, psk in configuration.psks.items():
             self._load("psks", name, lambda item=psk: load_psk_file(item.file, key_groups=groups))
+        known: KnownFiles = {}
+        systems = cache(system_trust)
         for name, trust in configuration.trust.items():
-            self._load("trust", name, lambda item=trust: _load_trust(item))
+            self._load("trust", name, lambda item=trust: _load_trust(item, known, systems))
 
     def contents(self) -> Mapping[Part, Any]:
         """Return all that is loaded, for a successor."""
@@ -173,10 +178,13 @@ class Vault:
         demand = values.get("client-certificate")
         if profile.admit is not None:
             trust, demand = _admitting(profile.admit, trust, values), CertificateDemand.REQUIRE
+        brought = brought_psks(values)
+        psks, by_identity = (brought, {}) if brought else self._psks_of(profile_name, profile)
         return Credentials(
             identities=brought_identities(values)
             or tuple(self._part("identities", name) for name in profile.identities),
-            psks=brought_psks(values) or tuple(psk for name in profile.psks for psk in self._part("psks", name)),
+            psks=psks,
+            by_identity=by_identity,
             trust=trust,
             client_certificate=CertificateDemand[profile.client_certificate.upper()]
             if demand is None
@@ -184,6 +192,16 @@ class Vault:
             alpn=tuple(values.get("alpn", ())) or profile.alpn,
             tls_priorities=_brought_policy(values) + _profile_policy(profile),
         )
+
+    def _psks_of(
+        self, name: str | None, profile: Profile
+    ) -> tuple[tuple[PresharedKey, ...], dict[bytes, PresharedKey]]:
+        """Return the pre-shared keys of a profile, in order and by identity, gathered once."""
+        found = self._psks.get(name)
+        if found is None:
+            keys = tuple(psk for table in profile.psks for psk in self._part("psks", table))
+            found = self._psks[name] = keys, Credentials((), keys, None, CertificateDemand.NONE, ()).by_identity
+        return found
 
     def findings(self, now: datetime) -> list[CredentialFinding]:
         """Return what does not serve ``now``: certificates and revocation lists, by the tables that name them.
@@ -328,9 +346,10 @@ def auth_mode_of_keys(given: Credentials, role: Role) -> AuthMode:
     return AuthMode.PSK if given.psks else AuthMode.UNAUTHENTICATED
 
 
-def _load_trust(settings: TrustSettings) -> Trust:
+def _load_trust(settings: TrustSettings, known: KnownFiles, systems: Callable[[], Trust]) -> Trust:
+    """Load a trust.  ``known``: files that others have read; ``systems``: returns the system's trust, read once."""
     check, usage = CrlCheck(settings.crl_check), ClientUsage(settings.client_usage)
-    own = load_trust(settings.bundle, settings.crl, crl_check=check, client_usage=usage)
+    own = load_trust(settings.bundle, settings.crl, crl_check=check, client_usage=usage, known=known)
     if not settings.system:
         return own
-    return replace(own, anchors=own.anchors + system_trust().anchors)
+    return replace(own, anchors=own.anchors + systems().anchors)

@@ -12,7 +12,9 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -124,11 +126,20 @@ class LocalSource:
         self.listener.close()
 
 
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class _Terms:
+    """A submission, and the words in which it was asked for."""
+
+    asked: bytes = field(repr=False)
+    submission: Submission
+
+
 class _Origin(NamedTuple):
-    """Link for the result, and sequence number of the submit."""
+    """Link for the result, sequence number of the submit, and what a long one asked for."""
 
     connection: ConsumerConnection
     sequence: int
+    terms: _Terms | None
 
 
 class ConsumerConnection:
@@ -139,6 +150,9 @@ class ConsumerConnection:
         self._source = source
         self._requests: dict[int, PendingRequest] = {}
         self._agreed: dict[bytes, Submission] = {}
+        self._under_way: WeakValueDictionary[tuple[int, bytes], _Terms] = WeakValueDictionary()
+        """Of long submits, by their length and end; each as long as a request has these words: a thousand keys are
+        decoded once for all handshakes that are under way with them, and nothing that a consumer brings is kept."""
         self._trust: tuple[int, GivenTrust] | None = None
         """The trust that the consumer brought in a file, with its number."""
         self._nonsense = 0
@@ -170,7 +184,11 @@ class ConsumerConnection:
         try:
             asked = without_sequence(data)
             submission = self._agreed.get(asked)
-            values = None
+            values, terms = None, None
+            if submission is None and len(asked) > REMEMBERED_SIZE:
+                terms = self._under_way.get(_key_of(asked))
+                if terms is not None and terms.asked == asked:
+                    submission = terms.submission
             if submission is None:
                 message = codec.decode(data)
                 if message.operation == "trust":
@@ -182,9 +200,14 @@ class ConsumerConnection:
                     return
                 values = message.values
                 submission = self._agree(values)
+                # The same number may stand for another trust the next time.
+                long = len(asked) > REMEMBERED_SIZE and "trust-id" not in values
+                terms = _Terms(asked, submission) if long else None
             handed, fd = fd, None
-            self._submit(submission, sequence_of(data), handed)
+            self._submit(submission, sequence_of(data), handed, terms)
             self._nonsense = 0
+            if terms is not None:
+                self._under_way[_key_of(asked)] = terms
             if values is not None and brings_nothing(values):
                 self._remember(asked, submission)
         except HsframeworkError as error:
@@ -204,7 +227,7 @@ class ConsumerConnection:
             if fd is not None:
                 self._close_fd(fd)
 
-    def _submit(self, submission: Submission, sequence: int, fd: int | None) -> None:
+    def _submit(self, submission: Submission, sequence: int, fd: int | None, terms: _Terms | None) -> None:
         if fd is None:
             raise RequestRefused("a submit comes with the socket attached", errno=errno.EBADF)
         dispatcher = self._source.dispatcher
@@ -215,7 +238,7 @@ class ConsumerConnection:
                 self._source.wanted(submission.group)
             if sequence in self._requests:
                 raise RequestRefused(f"sequence number {sequence} is under way; use another", errno=errno.EINVAL)
-            self._requests[sequence] = dispatcher.submit(submission, custody, _Origin(self, sequence))
+            self._requests[sequence] = dispatcher.submit(submission, custody, _Origin(self, sequence, terms))
         except BaseException:
             custody.release()
             raise
@@ -314,6 +337,10 @@ class ConsumerConnection:
             self._source.dispatcher.consumer_gone(request)
         if error is not None:
             _log.warning("a consumer's connection failed", uid=self.peer.uid, error=str(error))
+
+
+def _key_of(asked: bytes) -> tuple[int, bytes]:
+    return len(asked), asked[-64:]
 
 
 def _group_of(data: bytes) -> str:

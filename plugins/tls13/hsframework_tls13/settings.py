@@ -41,8 +41,6 @@ class Settings:
     ``groups`` the last time, for that one alone.  ``kernel_offload``: put sessions into
     the socket (kTLS) where the kernel can.  ``require_alpn``: where the request names application protocols, a peer
     that uses no ALPN at all is refused too (RFC 7301 leaves that open; a peer with a *different* one always is).
-    ``max_contexts``: how many OpenSSL contexts are kept, one for each set of credentials in use, and one more for each
-    with which clients send one key share.
 
     The settings that begin with ``ktls_`` are for sessions in the kernel (``docs/howto/offload.md``).
     ``ktls_ciphers``: of ``ciphers``, those with which a session is put into the socket; none named: all.
@@ -69,7 +67,6 @@ class Settings:
     key_shares: tuple[str, ...] = ("X25519MLKEM768", "X25519")
     kernel_offload: bool = True
     require_alpn: bool = False
-    max_contexts: int = 128
     ktls_ciphers: tuple[str, ...] = ()
     ktls_zerocopy_sendfile: bool = False
     ktls_no_pad: bool = False
@@ -86,8 +83,6 @@ class Settings:
         for name in ("kernel_offload", "require_alpn", "ktls_zerocopy_sendfile", "ktls_no_pad"):
             if not isinstance(getattr(self, name), bool):
                 raise ConfigurationError(f"{_key(name)} is true or false, not {getattr(self, name)!r}")
-        if isinstance(self.max_contexts, bool) or not isinstance(self.max_contexts, int) or self.max_contexts < 1:
-            raise ConfigurationError(f"max-contexts is a number from 1 up, not {self.max_contexts!r}")
         self._check_ktls()
 
     def _check_ktls(self) -> None:

@@ -8,13 +8,21 @@ import subprocess
 import sys
 import warnings
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from hsframework.credentials import chain as chain_module, paths
+from hsframework.caches import DEFAULT_BYTES, SizedCache
+from hsframework.credentials import (
+    certificate as certificate_module,
+    chain as chain_module,
+    der,
+    paths,
+    revocation as revocation_module,
+)
 from hsframework.credentials.certificate import ParsedCertificate
 from hsframework.credentials.chain import ChainVerifier, Purpose, VerifiedChain, verifier_for, verify_chain
 from hsframework.errors import ConfigurationError
@@ -445,38 +453,105 @@ def test_failure_is_not_kept(root: Authority) -> None:
     assert verifier.verify(leaf.chain, purpose=Purpose.SERVER_AUTH, peer_name=NAME, now=start + timedelta(minutes=1))
 
 
-def test_caches_are_bounded(root: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither results nor verifiers pile up, and the ones used last stay."""
-    monkeypatch.setattr(chain_module, "MAX_CACHED", 3)
-    verifier = ChainVerifier(root.trust())
-    leaf = root.issue(["*.example.org"])
-    for number in range(8):
-        name = f"host{number}.example.org"
-        verifier.verify(leaf.chain, purpose=Purpose.SERVER_AUTH, peer_name=name, now=now())
-    assert [key[2] for key in verifier._cache] == [f"host{n}.example.org" for n in (5, 6, 7)]
-    monkeypatch.setattr(chain_module, "MAX_VERIFIERS", 2)
-    trusts = [Trust((leaf.certificate,), ()), Trust((root.certificate,)), Trust(())]
-    kept = [verifier_for(trust) for trust in trusts]
-    assert verifier_for(Trust(())) is kept[2]
-    assert verifier_for(Trust((root.certificate,))) is kept[1]
-    assert verifier_for(trusts[0]) is not kept[0]
+@pytest.fixture
+def caches(monkeypatch: pytest.MonkeyPatch) -> tuple[SizedCache[Any, Any], SizedCache[Any, Any]]:
+    """Empty caches of verdicts and of verifiers."""
+    made: list[SizedCache[Any, Any]] = []
+    for name in ("verdicts", "verifiers"):
+        made.append(SizedCache(name, capacity=1 << 20))
+        monkeypatch.setattr(chain_module, name, made[-1])
+    return made[0], made[1]
 
 
-def test_caches_are_bounded_in_bytes(root: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest chains and verifiers go when their bytes are above the bound; the last verifier stays."""
-    leaf = root.issue([f"host{number}.example.org" for number in range(6)])
-    verifier = ChainVerifier(Trust((root.certificate,)))
-    size = len(leaf.certificate) + len(root.certificate)
-    monkeypatch.setattr(chain_module, "MAX_CACHED_BYTES", 2 * size)
-    for number in (0, 1, 0, 2, 3):
-        verifier.verify(leaf.chain, purpose=Purpose.SERVER_AUTH, peer_name=f"host{number}.example.org", now=now())
-    assert [key[2] for key in verifier._cache] == ["host2.example.org", "host3.example.org"]
-    assert verifier._cached_bytes == 2 * size
-    monkeypatch.setattr(chain_module, "MAX_VERIFIERS_BYTES", len(root.certificate))
-    trusts = [Trust((root.certificate,)), Trust((leaf.certificate,)), Trust((root.certificate, leaf.certificate))]
+def observed(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """Return a list that grows with the name of each chain that is judged, and not found among the verdicts."""
+    judged: list[str | None] = []
+    judge = ChainVerifier._verify
+
+    def verify(self: ChainVerifier, chain: Any, purpose: Purpose, peer_name: str | None, now: datetime) -> Any:
+        judged.append(peer_name)
+        return judge(self, chain, purpose, peer_name, now)
+
+    monkeypatch.setattr(ChainVerifier, "_verify", verify)
+    return judged
+
+
+def test_verdicts_are_bounded_in_bytes(root: Authority, caches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many peers are remembered as there are bytes for, over all trusts together, and the ones used last stay."""
+    leaf, judged = root.issue([f"host{number}.example.org" for number in range(8)]), observed(monkeypatch)
+    first, second = ChainVerifier(root.trust()), ChainVerifier(root.trust(root.crl()))
+    size = len(leaf.certificate) + chain_module._ENTRY
+    caches[0]._own = 3 * size
+
+    def ask(verifier: ChainVerifier, *numbers: int) -> None:
+        for number in numbers:
+            name = f"host{number}.example.org"
+            verifier.verify(leaf.chain, purpose=Purpose.SERVER_AUTH, peer_name=name, now=now())
+
+    ask(first, 0, 1, 2, 0, 1, 2, 0)
+    assert judged == [f"host{number}.example.org" for number in (0, 1, 2)]
+    ask(second, 0)
+    assert caches[0].size == 3 * size
+    ask(first, 0, 2)
+    assert judged[3:] == ["host0.example.org"]
+    ask(first, 1)
+    assert judged[4:] == ["host1.example.org"]
+
+
+def test_five_thousand_peers_are_judged_once(root: Authority, caches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many peers as a fleet has take turns, in the bytes that a process has for them unless it is told otherwise."""
+    judged: list[bytes] = []
+
+    def judge(self: ChainVerifier, chain: Any, *_: Any) -> Any:
+        judged.append(chain[0])
+        return chain_module._Cached((*chain, root.certificate), now() - timedelta(1), now() + timedelta(1))
+
+    monkeypatch.setattr(ChainVerifier, "_verify", judge)
+    caches[0]._own = DEFAULT_BYTES // 4
+    verifier, leaf = ChainVerifier(root.trust()), root.issue([NAME]).certificate
+    for number in (*range(5000), *range(5000)):
+        chain = (leaf + number.to_bytes(4, "big"),)
+        verifier.verify(chain, purpose=Purpose.CLIENT_AUTH, peer_name=None, now=now())
+    assert len(judged) == 5000
+
+
+def test_verifiers_are_bounded_in_bytes(root: Authority, caches: Any) -> None:
+    """The verifiers used last stay, as far as there are bytes for them; the newest stays, whatever its size."""
+    leaf = root.issue([NAME])
+    trusts = [Trust((leaf.certificate,)), Trust((root.certificate,)), Trust(())]
     kept = [verifier_for(trust) for trust in trusts]
+    caches[1]._own = kept[1].size + kept[2].size + 1
+    assert verifier_for(trusts[1]) is kept[1]
     assert verifier_for(trusts[2]) is kept[2]
-    assert verifier_for(trusts[1]) is not kept[1]
+    large = verifier_for(Trust((root.certificate, leaf.certificate)))
+    assert verifier_for(Trust((root.certificate, leaf.certificate))) is large
+    caches[1]._own = 1
+    assert verifier_for(trusts[0]) is not kept[0]
+    assert len(caches[1]) == 1
+
+
+def test_what_trusts_share_is_read_once(root: Authority, caches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred trusts with the same authorities and list beside one of their own: each certificate is parsed once."""
+    shared = tuple(Authority(f"Shared {number}").certificate for number in range(10))
+    own = tuple(Authority(f"Own {number}").certificate for number in range(100))
+    crl, parsed, lists = root.crl([5]), list[bytes](), list[bytes]()
+    names, read = der.certificate_names, revocation_module._read
+
+    def certificate_names(certificate: bytes) -> Any:
+        parsed.append(certificate)
+        return names(certificate)
+
+    def read_list(der: bytes) -> Any:
+        lists.append(der)
+        return read(der)
+
+    monkeypatch.setattr(certificate_module, "certificate_names", certificate_names)
+    monkeypatch.setattr(revocation_module, "_read", read_list)
+    made = [verifier_for(Trust((*shared, mine), (bytes(bytearray(crl)),))) for mine in own]
+    assert sorted(parsed) == sorted((*shared, *own))
+    assert lists == [crl]
+    assert len({id(verifier) for verifier in made}) == len(caches[1]) == 100
+    assert made[0].size > made[1].size + sum(map(len, shared))
 
 
 def test_anchors_are_parsed_when_needed(root: Authority) -> None:

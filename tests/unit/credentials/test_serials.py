@@ -1,4 +1,4 @@
-"""Look-up of serial numbers in revocation lists, short and long."""
+"""Look-up of serial numbers in revocation lists, short and long: what is found, and how much is read for it."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def observed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     searched: list[int] = []
     search = RevokedSerials._find
 
-    def find(self: RevokedSerials, number: int) -> bool:
+    def find(self: RevokedSerials, number: int, wanted: bytes) -> bool:
         searched.append(number)
-        return search(self, number)
+        return search(self, number, wanted)
 
     monkeypatch.setattr(RevokedSerials, "_find", find)
     return searched
@@ -75,9 +75,10 @@ def test_a_number_in_an_extension_revokes_nothing() -> None:
 
 
 def test_many_false_traces_cost_one_walk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A list in whose extensions a number stands a thousand times is walked through once for it."""
+    """A list in whose extensions a number stands a thousand times is walked through once, until it is indexed."""
+    monkeypatch.setattr(serials, "ENTRIES_AT_ONCE", 1)
     hidden = extension(bytes.fromhex("06032a0304"), entry(77) * 1000)
-    found = read(entry(5, hidden)).serials
+    found = read(entry(1), entry(5, hidden)).serials
     walks: list[int] = []
     names = found._names
 
@@ -86,7 +87,8 @@ def test_many_false_traces_cost_one_walk(monkeypatch: pytest.MonkeyPatch) -> Non
         return names(number)
 
     monkeypatch.setattr(found, "_names", counted)
-    assert 77 not in found
+    for _ in range(2):
+        assert 77 not in found
     assert walks == [77]
 
 
@@ -133,17 +135,67 @@ def test_a_number_like_a_critical_extension_costs_no_walk() -> None:
     assert RevokedSerials(crl, der, 0, len(der)).critical_extension() == ""  # type: ignore[arg-type]
 
 
-def test_results_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A number is searched for once, and as many results are kept as the bound says."""
-    monkeypatch.setattr(serials, "MAX_REMEMBERED", 3)
-    found = read(entry(5)).serials
-    searched = observed(monkeypatch)
-    for number in (5, 6, 5, 6, 7, 5):
-        assert (number in found) is (number == 5)
-    assert searched == [5, 6, 7]
-    assert 8 not in found
-    assert 5 in found
-    assert searched == [5, 6, 7, 8, 5]
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows with each run of entries that is read for an index, by their number."""
+    read_entries: list[int] = []
+    extend = RevokedSerials._extend
+
+    def reads(self: RevokedSerials) -> None:
+        before = self._number
+        extend(self)
+        read_entries.append(self._number - before)
+
+    monkeypatch.setattr(RevokedSerials, "_extend", reads)
+    return read_entries
+
+
+def test_an_entry_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look-up adds a bounded number of entries to the index; a complete one is neither extended nor searched."""
+    monkeypatch.setattr(serials, "ENTRIES_AT_ONCE", 4)
+    found = read(*map(entry, range(10))).serials
+    searched, added = observed(monkeypatch), counted(monkeypatch)
+    assert 100 not in found
+    assert (searched, added, found.indexed) == ([100], [4], False)
+    assert 2 in found
+    assert (searched, added) == ([100], [4, 4])  # it was in the index
+    assert 100 not in found
+    assert (added, found.indexed) == ([4, 4, 2], True)
+    for number in range(10):
+        assert number in found
+        assert number + 100 not in found
+    assert searched == [100]
+    assert added == [4, 4, 2]
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 1000])
+def test_the_index_agrees_with_cryptography(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """In each stage of the index exactly the numbers of the list are found, also those that begin like others."""
+    monkeypatch.setattr(serials, "ENTRIES_AT_ONCE", at_once)
+    choose = random.Random(at_once)
+    numbers = [choose.getrandbits(choose.choice((3, 8, 16, 100, 1100))) + 1 for _ in range(200)]
+    numbers += [number << 8 | 1 for number in numbers[:50]] + numbers[:20]
+    long_one = extension(bytes.fromhex("06032a0304"), bytes(choose.getrandbits(8) for _ in range(300)))
+    listed, others = numbers[::2], numbers[1::2]
+    der = list_of(ROOT, (entry(number, long_one if number % 3 else b"") for number in listed))
+    found = read_list(der, "the list").serials
+    for _ in range(2):
+        for number in choose.sample(numbers, len(numbers)):
+            assert (number in found) is (number in set(listed)), number
+    assert set(others) - set(listed)
+    assert found.indexed
+
+
+def test_a_table_grows_with_its_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list whose later entries are shorter than the first outgrows the first table, and loses none of them."""
+    monkeypatch.setattr(serials, "ENTRIES_AT_ONCE", 8)
+    bulk = extension(bytes.fromhex("06032a0304"), bytes(2000))
+    found = read(entry(1, bulk), *map(entry, range(2, 400))).serials
+    sizes = set()
+    while not found.indexed:
+        assert 1000 not in found
+        sizes.add(len(found._table))
+    assert len(sizes) > 1
+    assert all(number in found for number in range(1, 400))
 
 
 def test_a_stranger_has_no_number_looked_up_in_a_long_list(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import gc
 import os
 import socket
 from typing import Any
@@ -13,8 +14,10 @@ from typing import Any
 import pytest
 
 from hsframework.configuration.settings import Configuration, Limits, Profile, Timeouts
+from hsframework.dispatcher.keys import vault as vault_module
 from hsframework.dispatcher.sources.consumers import REMEMBERED, REMEMBERED_SIZE, ConsumerConnection
 from hsframework.errors import MessageError
+from hsframework.interface import AuthMode, Role, Secret
 from hsframework.local.channel import AsyncChannel
 from hsframework.local.packets import MAX_PACKET, receive_packet, send_packet, taken_apart
 from hsframework.netlink.messages import NLM_F_ACK, Message
@@ -718,6 +721,49 @@ async def test_what_a_consumer_brings_is_not_remembered() -> None:
             connection = await taken(profile="web", peername=f"{count}.example")
             assert len(connection._agreed) == min(count + 1, REMEMBERED)
         assert len({id(terms.parameters.given) for terms in connection._agreed.values()}) == 1
+
+
+async def test_a_long_submit_is_decoded_once_while_it_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handshakes that bring the same thousand keys at a time share their decoding, and one that differs in a byte does
+    not; nothing is left of it afterwards."""
+    keys = [{"identity": b"client %d" % number, "key": b"k" * 32, "hash": "sha256"} for number in range(1000)]
+    others = [{**keys[0], "key": b"x" * 32}, *keys[1:]]
+    decoded: list[int] = []
+    brought = vault_module.brought_psks
+
+    def brought_psks(values: Any) -> Any:
+        decoded.append(len(values.get("psk", ())))
+        return brought(values)
+
+    monkeypatch.setattr(vault_module, "brought_psks", brought_psks)
+    async with house() as home:
+        agent, consumer = await home.agent("toy"), await home.consumer()
+
+        async def submit(psks: Any) -> Any:
+            with connected_pair() as (ours, _):
+                values = {**REQUEST, "message-type": Role.SERVER, "auth-mode": AuthMode.PSK, "psk": psks}
+                consumer.send("submit", values, ours.fileno())
+                return (await agent.take_message()).values
+
+        requests = [await submit(keys), await submit(keys), await submit(others)]
+        assert decoded == [1000, 1000]
+        for request, key in zip(requests, (b"k", b"k", b"x"), strict=True):
+            values = {"request-id": request["request-id"], "identity": b"client 0"}
+            answer = await agent.ask("psk-lookup", values)
+            assert answer.values["psk"]["key"] == Secret(key * 32)
+        (connection,) = home.local.listener.connections
+        assert isinstance(connection, ConsumerConnection)
+        assert len(connection._under_way) == 1
+        for request in requests:
+            agent.send("done", {"request-id": request["request-id"], "status": errno.EACCES})
+            await consumer.expect("result")
+        gc.collect()
+        assert not len(connection._under_way)
+        with connected_pair() as (ours, _):
+            values = {**REQUEST, "message-type": Role.SERVER, "auth-mode": AuthMode.PSK, "psk": keys}
+            consumer.send("submit", values, ours.fileno())
+            await home.queued(1)
+        assert decoded == [1000, 1000, 1000]
 
 
 async def test_nothing_of_a_requests_keys_is_shown() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,11 +17,10 @@ from hsframework.configuration.settings import (
     PskSettings,
     TrustSettings,
 )
-from hsframework.dispatcher.keys.trusts import SLOTS, TrustFiles
+from hsframework.credentials import files, trust as trust_module
 from hsframework.dispatcher.keys.vault import Vault, auth_mode_of, auth_mode_of_keys, brings_nothing, role_of
 from hsframework.errors import ConfigurationError, RequestRefused
 from hsframework.interface import AuthMode, CertificateDemand, Role, Secret, Trust
-from hsframework.local.trustfile import read_trust_file
 from hsframework.testing.certificates import Authority
 
 ROOT, OTHER = Authority("Root"), Authority("Other Root")
@@ -229,38 +227,28 @@ def test_the_systems_trust_stands_beside_our_own(tmp_path: Path, monkeypatch: py
     assert len(reads) == 2
 
 
-@pytest.fixture
-def files() -> Iterator[TrustFiles]:
-    """Trust files with three slots, and no fd left of them."""
-    before = len(os.listdir("/proc/self/fd"))
-    made = TrustFiles(slots=3)
-    yield made
-    made.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+def test_a_bundle_of_many_trusts_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty trusts that name a bundle and the system's beside a file of their own share the certificates."""
+    bundle, read, systems = ROOT.write(tmp_path), list[str](), list[Trust]()
+    reads = files.read_public
 
+    def read_public(path: Path) -> bytes:
+        read.append(path.name)
+        return reads(path)
 
-def test_a_trust_has_one_file(files: TrustFiles) -> None:
-    """The numbers begin with 1; the content is the trust's."""
-    trusts = [Trust((bytes([number]),)) for number in range(3)]
-    made = [files.file(trust) for trust in trusts]
-    assert [it.number for it in made] == [1, 2, 3]
-    assert len({it.generation for it in made}) == 3
-    assert [files.file(trust) for trust in trusts] == made
-    assert [read_trust_file(it.fd, it.size) for it in made] == trusts
-    assert SLOTS == 64
+    def system() -> Trust:
+        systems.append(Trust((OTHER.certificate,)))
+        return systems[-1]
 
-
-def test_the_slot_that_was_used_least_recently_is_used_again(files: TrustFiles) -> None:
-    """It gets a new generation, so that agents read it anew; the old file is closed, and the others stay."""
-    first, second, third = (files.file(Trust((bytes([number]),))) for number in range(3))
-    files.file(Trust((b"\0",)))
-    fourth = files.file(Trust((b"fourth",)))
-    assert fourth.number == second.number
-    assert fourth.generation > third.generation
-    assert files.file(Trust((b"\0",))) == first
-    assert files.file(Trust((b"\2",))) == third
-    assert files.file(Trust((b"\1",))).number == fourth.number
-    assert len({files.file(Trust((bytes([number]),))).fd for number in range(3)}) == 3
+    monkeypatch.setattr(trust_module, "read_public", read_public)
+    monkeypatch.setattr("hsframework.dispatcher.keys.vault.system_trust", system)
+    own = Authority("Own").write(tmp_path, "own")
+    trusts = {f"t{number}": TrustSettings(bundle=(bundle, own), system=True) for number in range(50)}
+    made = Vault(Configuration(trust=trusts, profiles={name: Profile(trust=name) for name in trusts}))
+    assert sorted(read) == sorted(path.name for path in (bundle, own))
+    assert len(systems) == 1
+    found = [made.resolve(name, {}).trust for name in trusts]
+    assert len({id(der) for trust in found if trust is not None for der in trust.anchors}) == 3
 
 
 def admitting(tmp_path: Path, **profile: Any) -> Vault:
@@ -291,3 +279,19 @@ def test_an_admission_list_holds_for_a_trust_that_is_brought(tmp_path: Path) -> 
 def test_an_admission_list_without_trust_trusts_nobody(tmp_path: Path) -> None:
     """Pre-shared keys may be listed; a certificate then leads to no authority."""
     assert admitting(tmp_path).resolve("listed", {}).trust == Trust((), admit=("dns:a.example",))
+
+
+def test_a_profiles_keys_are_gathered_once(tmp_path: Path) -> None:
+    """Requests that bring something else share the profile's keys and their index, and pay nothing for their number."""
+    file = tmp_path / "psks"
+    file.touch(0o600)
+    file.write_text("".join(f"client-{number}:{number:064x}\n" for number in range(1000)))
+    configuration = Configuration(psks={"many": PskSettings(file=file)}, profiles={"p": Profile(psks=("many",))})
+    vault = Vault(configuration)
+    plain, first, second = (vault.resolve("p", values) for values in ({}, {"alpn": ["a"]}, {"alpn": ["b"]}))
+    assert plain.psks is first.psks is second.psks
+    assert plain.by_identity is first.by_identity is second.by_identity
+    found = second.find_psk(b"client-999")
+    assert found is not None
+    assert found is plain.psks[999]
+    assert vault.resolve("p", {"psk": BROUGHT["psk"]}).find_psk(b"client-999") is None

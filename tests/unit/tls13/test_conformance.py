@@ -19,7 +19,6 @@ WRONG_SETTINGS: dict[str, dict[str, object]] = {
     "groups": {"groups": []},
     "key-shares": {"key-shares": ["P-224"]},
     "require-alpn": {"require-alpn": "maybe"},
-    "max-contexts": {"max-contexts": 0},
     "cipher": {"cipher": "a key that there is not"},
 }
 MODULES = tuple(f"hsframework_tls13.{name}" for name in SANS_IO)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from OpenSSL import SSL
@@ -12,9 +13,9 @@ from OpenSSL._util import lib
 
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import CertificateDemand, Identity, PresharedKey, Role, Secret
-from hsframework.testing.certificates import Authority
+from hsframework.testing.certificates import Authority, generate_key
 from hsframework_tls13.ciphers import SUITES, CipherSuite
-from hsframework_tls13.contexts import Contexts
+from hsframework_tls13.contexts import CONTEXT, Contexts
 from hsframework_tls13.engine import ClientEngine, ServerEngine
 from hsframework_tls13.engine_client import sni
 from hsframework_tls13.events import Data
@@ -281,14 +282,33 @@ def test_the_caller_may_give_up() -> None:
 
 
 def test_contexts_are_kept_and_bounded() -> None:
-    """The same credentials share a context; the number of contexts has an end."""
-    contexts = Contexts(Settings(max_contexts=3))
+    """The same credentials share a context; the bytes of contexts have an end."""
+    contexts = Contexts(Settings())
+    contexts._contexts._own = 4 * CONTEXT
     for _ in range(3):
         exchange(client_engine(contexts), server_engine(contexts))
     assert len(contexts) == 2
     for _ in range(5):
         exchange(client_engine(contexts), server_engine(contexts, identities=(ROOT.issue().identity,)))
     assert len(contexts) == 3
+
+
+def test_many_identities_have_a_context_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five hundred server certificates take turns: each context is made once, in the bytes of a process's default."""
+    made: list[Identity] = []
+    contexts = Contexts(Settings())
+    make = Contexts._make
+
+    def counted(self: Contexts, role: Role, identities: Sequence[Identity], *rest: Any) -> Any:
+        made.extend(identities)
+        return make(self, role, identities, *rest)
+
+    monkeypatch.setattr(Contexts, "_make", counted)
+    key = generate_key()
+    identities = [ROOT.issue([f"host{number}.example"], key=key).identity for number in range(500)]
+    for identity in (*identities, *identities):
+        contexts.server(identity, CertificateDemand.NONE, SUITES)
+    assert made == identities
 
 
 def test_contexts_differ_where_credentials_do() -> None:

@@ -6,13 +6,14 @@ import asyncio
 import gc
 import sys
 import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from OpenSSL import SSL
 
-from hsframework.interface import CertificateDemand, Result
+from hsframework.interface import CertificateDemand, Identity, Result
 from hsframework_tls13 import ageing
 from hsframework_tls13.ageing import INTERVAL, Ageing
 from hsframework_tls13.contexts import Contexts
@@ -78,9 +79,9 @@ def test_a_handshake_leaves_nothing_that_holds_the_key(monkeypatch: pytest.Monke
     monkeypatch.setattr(ageing, "INTERVAL", 0.0)
     original = Contexts._kept
 
-    def kept(self: Contexts, *arguments: Any, **options: Any) -> SSL.Context:
-        context = original(self, *arguments, **options)
-        if options["secret"]:
+    def kept(self: Contexts, key: Any, make: Any, identities: Sequence[Identity]) -> SSL.Context:
+        context = original(self, key, make, identities)
+        if identities:
             made.append(weakref.ref(context))
         return context
 

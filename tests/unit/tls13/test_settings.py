@@ -24,8 +24,6 @@ from hsframework_tls13.settings import Settings
         ({"groups": ["P-256"]}, "key-shares: 'X25519MLKEM768' is not known; use some of P-256"),
         ({"kernel_offload": "yes"}, "kernel-offload is true or false"),
         ({"require_alpn": 1}, "require-alpn is true or false"),
-        ({"max_contexts": 0}, "max-contexts is a number from 1 up"),
-        ({"max_contexts": True}, "max-contexts is a number from 1 up"),
         ({"ktls_no_pad": "require"}, "ktls-no-pad is true or false"),
         ({"ktls_zerocopy_sendfile": 1}, "ktls-zerocopy-sendfile is true or false"),
         ({"ktls_max_payload": 62}, "ktls-max-payload is 0, or from 63 to 16384, not 62"),
@@ -62,8 +60,7 @@ def test_no_settings_are_the_defaults() -> None:
 
 
 def test_numbers_at_their_bounds() -> None:
-    """The least that is allowed is allowed: one context, and the bounds of a record's payload."""
-    assert Settings(max_contexts=1).max_contexts == 1
+    """The least that is allowed is allowed: the bounds of a record's payload."""
     assert [Settings(ktls_max_payload=size).ktls_max_payload for size in (0, 63, 16384)] == [0, 63, 16384]
 
 
