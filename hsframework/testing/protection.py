@@ -25,7 +25,6 @@ _TEXT, _MORE = random.Random("text").randbytes(300), random.Random("more").randb
 _WINDOW = 48
 """Bytes that two ciphertexts have in common by a fault alone; headers are shorter."""
 _WAYS = {"right": "the client's data", "left": "the server's data"}
-_MOST_FLIGHTS = 6
 
 Change = Callable[[bytes], bytes]
 _CHANGES: dict[str, Change] = {
@@ -227,37 +226,6 @@ async def _all_of(stream: AsyncStream, what: str) -> tuple[bytes, bool]:
             "raise StreamError",
         ) from error
     return bytes(received), False
-
-
-async def must_refuse_changed_messages(stage: Stage) -> None:
-    """Check that not both ends succeed if the last byte of a message of the handshake is changed on its way.
-
-    The end of a message is where proofs are.  What comes after its receiver's handshake is no part of it.
-    """
-    for way, to in (("right", "server"), ("left", "client")):
-        for number in range(1, _MOST_FLIGHTS + 1):
-            with stage.network() as network:
-                requests = stage.submit(network, stage.pair)
-                receiver = requests[1] if way == "right" else requests[0]
-                seen = []
-
-                def tamper(direction: str, data: bytes, way: str = way, number: int = number) -> bytes:
-                    if direction != way or not data:
-                        return data
-                    seen.append(bool(receiver.outcomes))  # noqa: B023
-                    return data[:-1] + bytes([data[-1] ^ 1]) if len(seen) == number and not seen[-1] else data  # noqa: B023
-
-                network.tamper = tamper
-                ends = zip(requests, (network.left, network.right), strict=True)
-                outcomes = await asyncio.gather(*(stage.end(*end) for end in ends))
-                await stage.idle()
-            if len(seen) < number or seen[number - 1]:
-                break
-            if all(outcome.ok for outcome in outcomes):
-                raise ConformanceFailure(
-                    f"the last byte of message {number} to the {to} is changed on its way, and both ends succeed",
-                    f"have the {to} check the proof in that message, and let it cover all messages before",
-                )
 
 
 async def must_leave_sessions_of_others(stage: Stage) -> None:

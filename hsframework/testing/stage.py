@@ -203,7 +203,7 @@ class Stage:
     def endings(self) -> Iterator[tuple[str, Callable[[], Awaitable[object]]]]:
         """Yield scenes for all the ways in which a handshake can end, with a name."""
         yield "success", self.handshake
-        for word, pair in self.scenario.refused.items():
+        for word, pair in zip(self.scenario.refused, self.scenario.refused_pairs(), strict=True):
             yield f"refusal ({word})", lambda pair=pair: self.handshake(pair)  # type: ignore[misc]
         for options in self.pair:
             name = options.role.name.lower()

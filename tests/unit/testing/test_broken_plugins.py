@@ -25,12 +25,14 @@ from hsframework.interface import (
     Secret,
     Stream,
 )
-from hsframework.testing.conformance import ConformanceFailure, ConformanceSuite, Scenario
+from hsframework.netlink.spec import parse_specification
+from hsframework.testing.conformance import ConformanceFailure, ConformanceSuite, Scenario, refused
 from tests.unit.testing import broken_handshakers as broken
 from tests.unit.testing.toy_plugin import (
     CLIENT,
     KEY,
     SERVER,
+    STRANGER,
     DatagramHandshaker,
     DatagramProtocol,
     SealedStream,
@@ -162,6 +164,30 @@ class PreparesRudely(ToyProtocol):
         return ToyHandshaker(settings)
 
 
+class OpenKey(ToyPlugin):
+    """Its session's key is no secret by the specification."""
+
+    def __init__(self) -> None:
+        super().__init__(type("Open", (ToyProtocol,), {"specification": OPEN_SPECIFICATION}), OpenStream)
+
+
+class OpenStream(SealedStream):
+    """Takes its key as bytes."""
+
+    def __init__(self, sock: socket.socket, role: Role, key: Any) -> None:
+        super().__init__(sock, role, Secret(key))
+
+
+OPEN_SPECIFICATION = parse_specification(
+    """
+name: toy
+attribute-sets:
+  - {name: request, attributes: [{name: key, type: binary}]}
+  - {name: session, attributes: [{name: key, type: binary}]}
+operations: {list: []}
+""",
+    sensitive="{request: [key]}",
+)
 WITH_PSK = replace(CLIENT, psks=(PresharedKey(b"host", Secret(bytes(32))),))
 
 
@@ -236,7 +262,7 @@ FAULTS = [
     found_by("cancellation_is_honoured", broken.SwallowsCancellation, "is cancelled after 0 messages, and goes on"),
     found_by("cancellation_is_honoured", broken.WaitsInFinally, "and goes on", works=False),
     found_by("errors_carry_an_errno", broken.RaisesItsOwn, "an exception of its own (told as EIO)"),
-    found_by("errors_carry_an_errno", broken.SaysNothing, "the error has no text"),
+    found_by("errors_carry_an_errno", broken.SaysNothing, "error has no text"),
     found_by("errors_carry_an_errno", broken.ChecksNothing, "both ends succeed, where"),
     found_by("errors_carry_an_errno", broken.RefusesByWaiting, "nobody refuses before the deadline"),
     found_by("errors_carry_an_errno", broken.HopesForMore, "is not noticed"),
@@ -261,7 +287,45 @@ FAULTS = [
     found_by("no_secret_is_shown", broken.KeepsTheKey, "a secret is shown"),
     other("no_secret_is_shown", "ShowsItsKey", "a secret is shown", ToyPlugin(stream=ShowsItsKey)),
     found_by("no_secret_is_shown", broken.LogsTheKeyAtDebug, "a secret is shown"),
-    found_by("changed_messages_are_refused", broken.BelievesServers, "message 1 to the client is changed on its way"),
+    found_by("changed_messages_are_refused", broken.BelievesServers, "message 1 to the client has byte"),
+    found_by("changed_messages_are_refused", broken.ChecksHalf, "message 1 to the client has byte 35 of 50 changed"),
+    found_by(
+        "every_ending_is_noticed",
+        broken.TakesAnEndForConsent,
+        "the client hangs up before message 2 to the server, and the server has a session",
+    ),
+    found_by("every_ending_is_noticed", broken.CallsItTime, "ETIMEDOUT long before its deadline"),
+    found_by("every_ending_is_noticed", broken.HopesForMore, "waits on until its deadline"),
+    found_by("altered_messages_are_refused", broken.SaysItAgain, "that of an earlier handshake (a replay)"),
+    found_by("altered_messages_are_refused", broken.PassesOver, "waits until its deadline"),
+    found_by("errors_carry_an_errno", broken.CallsEverythingTime, "fails with ETIMEDOUT long before its deadline"),
+    found_by("errors_carry_an_errno", broken.EndsTheProcess, "ends the process that serves it: exit status 3"),
+    found_by("no_secret_is_shown", broken.WritesTheKey, "a secret is shown"),
+    found_by("no_secret_is_shown", broken.LogsHalfTheKey, "a secret is shown"),
+    found_by("no_secret_is_shown", broken.LogsWhatItDerives, "a secret is shown"),
+    other(
+        "no_secret_is_shown",
+        "Short",
+        "has 3 bytes, and is not looked for",
+        ToyPlugin(),
+        client=replace(CLIENT, attributes={"key": Secret(b"key")}),
+        server=replace(SERVER, attributes={"key": Secret(b"key")}),
+    ),
+    other("no_secret_is_shown", "OpenKey", "no secret by the specification", OpenKey()),
+    other(
+        "errors_carry_an_errno",
+        "OtherErrno",
+        "another key: the server is to refuse with EKEYREJECTED, and has: ECONNRESET",
+        ToyPlugin(),
+        refused={"another key": refused((CLIENT, STRANGER), client=errno.EKEYREJECTED, server=errno.EKEYREJECTED)},
+    ),
+    other(
+        "errors_carry_an_errno",
+        "MaySucceed",
+        "another key: the client is to refuse with an errno, and has: success",
+        plugin_with(broken.BelievesServers),
+        refused={"another key": refused((CLIENT, STRANGER), may_succeed=Role.SERVER)},
+    ),
     other(
         "errors_carry_an_errno",
         "BelievesServers",
@@ -336,5 +400,5 @@ def test_late_imports_are_found_whatever_came_before(monkeypatch: pytest.MonkeyP
 
 def test_every_check_has_a_fault() -> None:
     """A check that nothing fails would prove nothing."""
-    checks = {name.removeprefix("test_") for name in vars(ConformanceSuite) if name.startswith("test_")}
+    checks = {name.removeprefix("test_") for name in dir(ConformanceSuite) if name.startswith("test_")}
     assert {item.values[0].check for item in FAULTS} == checks
