@@ -19,10 +19,13 @@ import asyncio
 from hsframework.agent.handshake import GRACE
 from hsframework.agent.served import prepare
 from hsframework.testing.checking import check, plain
+from hsframework.testing.company import must_not_mix, must_not_wait
+from hsframework.testing.consumers import must_leave_what_follows, must_wait_for_the_slow
 from hsframework.testing.containment import contained
-from hsframework.testing.imports import io_imports
+from hsframework.testing.holdings import RUNS, Holdings
+from hsframework.testing.imports import io_imports, open_comparisons
 from hsframework.testing.network import Conditions
-from hsframework.testing.observation import Holdings, Observation, observed
+from hsframework.testing.observation import Observation, observed
 from hsframework.testing.opening import opened_at_first, opened_by_a_handshake
 from hsframework.testing.peer_checks import PeerChecks
 from hsframework.testing.peers import (
@@ -33,7 +36,7 @@ from hsframework.testing.peers import (
 )
 from hsframework.testing.scenario import Pair, Refusal, Scenario, refused
 from hsframework.testing.session_checks import SessionChecks
-from hsframework.testing.stage import SHORT, Stage
+from hsframework.testing.stage import SHORT, Stage, objects_left
 from hsframework.testing.verdicts import (
     ConformanceFailure,
     log_says,
@@ -95,6 +98,17 @@ class ConformanceSuite(PeerChecks, SessionChecks):
         check(self.scenario(), body)
 
     @contained
+    def test_different_pairs_are_kept_apart(self) -> None:
+        """Handshakes of different pairs at once have each its own peer, facts and keys, and none waits for another
+        (docs/topics/completion.md)."""
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            await must_not_mix(stage, seen)
+            await must_not_wait(stage)
+
+        check(self.scenario(), body)
+
+    @contained
     def test_deadline_is_kept(self) -> None:
         """A handshake ends by its deadline, whatever its peer does, and does not block the loop until then
         (hsframework.interface: the rules for a handshaker)."""
@@ -137,6 +151,7 @@ class ConformanceSuite(PeerChecks, SessionChecks):
                     )
                 for role, found in (("client", ended.left), ("server", ended.right)):
                     must_be_left(role, word, found)
+            await must_leave_what_follows(stage)
 
         check(self.scenario(), body)
 
@@ -148,14 +163,16 @@ class ConformanceSuite(PeerChecks, SessionChecks):
             for word, scene in stage.endings():
                 await scene()
                 before = Holdings()
-                for _ in range(5):
+                for _ in range(RUNS):
                     await scene()
                 left = Holdings().more_than(before)
+                if word == "success" or word.startswith("refusal"):
+                    left = left or await objects_left(stage, seen, scene)
                 if left:
                     raise ConformanceFailure(
-                        f"five handshakes that end by {word} leave behind: {', '.join(left)}",
+                        f"{RUNS} handshakes that end by {word} leave behind: {', '.join(left)}",
                         "close what you open in a finally block or a with block; await or cancel every task you start; "
-                        "never copy endpoint.socket or its fd",
+                        "cancel timers; never copy endpoint.socket or its fd; keep nothing of a handshake that is over",
                     )
 
         check(self.scenario(), body)
@@ -183,6 +200,8 @@ class ConformanceSuite(PeerChecks, SessionChecks):
         duplicated, delayed and reordered (hsframework.interface: Endpoint)."""
 
         async def body(stage: Stage, seen: Observation) -> None:
+            if stage.streams:
+                await must_wait_for_the_slow(stage)
             for conditions in bad_conditions(stage.streams):
                 ended = await stage.handshake(conditions=conditions)
                 if not ended.ok:
@@ -239,3 +258,17 @@ class ConformanceSuite(PeerChecks, SessionChecks):
                     f"protocol code does input or output: {'; '.join(found)}",
                     "give it bytes and take bytes from it; sockets, time and tasks belong to the handshaker around it",
                 )
+
+    @contained
+    def test_proofs_are_compared_in_constant_time(self) -> None:
+        """No code of the plugin compares a proof or a secret with ``==``, whose time tells how much of it is right
+        (hsframework.interface: Secret)."""
+        with plain(self.scenario()) as scenario:
+            registry = scenario.registry()
+            protocol = registry.protocols[scenario.protocol_name(registry)].protocol
+        found = open_comparisons(type(protocol).__module__)
+        if found:
+            raise ConformanceFailure(
+                f"a proof or a secret is compared with == or !=: {'; '.join(found)}",
+                "use hmac.compare_digest, or compare two Secrets",
+            )

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import gc
 import io
 import json
 import logging
 import os
 import sys
-import threading
-from collections import Counter
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
@@ -188,32 +184,3 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     for seen in _watching if found else ():
         if seen.watch_files:
             seen.opened.append(found)
-
-
-class Holdings:
-    """The open files, tasks of the running loop and threads of this process at one moment."""
-
-    def __init__(self) -> None:
-        gc.collect()
-        self._tasks_alive = {task for task in asyncio.all_tasks() if not task.done()}
-        self._files = dict(_open_files())
-        self._threads = {thread for thread in threading.enumerate() if thread.is_alive()}
-
-    def more_than(self, before: Holdings) -> list[str]:
-        """Return the tasks and threads that are new since ``before``, and the kinds of files that have become more."""
-        grown = Counter(map(_kind, self._files.values())) - Counter(map(_kind, before._files.values()))
-        return [
-            *(f"{number} open {kind}" for kind, number in grown.items()),
-            *(f"the task {task.get_coro()!r}" for task in self._tasks_alive - before._tasks_alive),
-            *(f"the thread {thread.name!r}" for thread in self._threads - before._threads),
-        ]
-
-
-def _open_files() -> Iterator[tuple[int, str]]:
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            yield int(name), os.readlink(f"/proc/self/fd/{name}")
-
-
-def _kind(target: str) -> str:
-    return target.partition(":[")[0]

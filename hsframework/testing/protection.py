@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from hsframework.client.session import AsyncSession
 from hsframework.errors import HsframeworkError
 from hsframework.interface import AsyncStream
+from hsframework.testing.framing import guess_framing
 from hsframework.testing.network import BadNetwork
 from hsframework.testing.sessions import attach
 from hsframework.testing.stage import LIMIT, Stage
@@ -24,6 +25,7 @@ from hsframework.testing.verdicts import ConformanceFailure
 _TEXT, _MORE = random.Random("text").randbytes(300), random.Random("more").randbytes(300)
 _WINDOW = 48
 """Bytes that two ciphertexts have in common by a fault alone; headers are shorter."""
+_MOST_FILL = 1 << 16
 _WAYS = {"right": "the client's data", "left": "the server's data"}
 
 Change = Callable[[bytes], bytes]
@@ -201,6 +203,29 @@ async def must_tell_the_end(stage: Stage) -> None:
                         "raise StreamError in receive_eof unless the peer has closed its direction by a message that "
                         "is protected as data is",
                     )
+
+
+async def must_refuse_the_largest_length(stage: Stage) -> None:
+    """Check that a stream fails for a record that announces the largest length there is, and does not wait for it."""
+    for way, whose in _WAYS.items():
+        async with _established(stage) as made:
+            if made is None:
+                return
+            framing = guess_framing([await made.sent(way, bytes(size)) for size in (1, 300, 5000)])
+            if framing is None:
+                return
+            fill = framing.largest if framing.largest <= _MOST_FILL else _WINDOW
+            header = framing.with_length(await made.sent(way, _TEXT), framing.largest)[: framing.header]
+            made.network.inject(way, header + b"\xa5" * fill)
+            await _arrived(stage)
+            received, failed = await _all_of(
+                made.ends(way)[1], f"{whose} has a record that announces {framing.largest} bytes"
+            )
+            if received or not failed:
+                raise ConformanceFailure(
+                    f"{whose} has a record that announces {framing.largest} bytes, and its receiver takes it",
+                    "raise StreamError for a length above the protocol's largest record, before its body is there",
+                )
 
 
 def _once(way: str, change: Change) -> Callable[[str, bytes], bytes]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from hsframework.interface import Role
 from hsframework.testing.dispatcher import Outcome, Submission
 from hsframework.testing.network import BadNetwork
-from hsframework.testing.stage import LIMIT, Stage
+from hsframework.testing.stage import LIMIT, Stage, waiting
 from hsframework.testing.verdicts import ConformanceFailure
 
 RECEIVERS = {"right": Role.SERVER, "left": Role.CLIENT}
@@ -90,11 +90,15 @@ async def record(stage: Stage) -> Recording:
 
 @dataclass(frozen=True)
 class Disturbed:
-    """The outcomes of a handshake with one message replaced.  ``at``: the loop's time at which it was."""
+    """The outcomes of a handshake with one message replaced.
+
+    ``at``: the loop's time at which it was.  ``left``: the bytes that wait in the receiver's socket then.
+    """
 
     receiver: Outcome
     sender: Outcome
     at: float
+    left: bytes = b""
 
     @property
     def waited(self) -> float:
@@ -136,9 +140,11 @@ async def disturb(
 
         network.tamper = tamper
         client, server = await _both(stage, network, requests)
-    if not at:
-        return None
-    return Disturbed(server, client, at) if place.way == "right" else Disturbed(client, server, at)
+        if not at:
+            return None
+        if place.way == "right":
+            return Disturbed(server, client, at, waiting(network.right, 0))
+        return Disturbed(client, server, at, waiting(network.left, 0))
 
 
 def _receiver(requests: tuple[Submission, Submission], way: str) -> Submission:

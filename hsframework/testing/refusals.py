@@ -33,7 +33,7 @@ def must_say_who_refuses(stage: Stage) -> None:
 async def must_be_refused(word: str, stage: Stage, seen: Observation) -> None:
     """Run a refused pair, and check its ends; ``word``: the expected reason."""
     entry = stage.scenario.refused[word]
-    stage.authorized.clear()
+    stage.authorizations.asked.clear()
     ended = await stage.handshake(entry.pair if isinstance(entry, Refusal) else entry)
     if ended.ok:
         raise ConformanceFailure(
@@ -92,7 +92,11 @@ def _must_have_errno(
                 f"have the {end} check its peer's proof before its handshake returns; or correct the scenario: "
                 "refused(pair, client=errno…, server=errno…, may_succeed=…)",
             )
-    if numbers is not None and role in stage.authorized and _OF_THE_PEER.isdisjoint(numbers):
+    if (
+        numbers is not None
+        and any(asked is role for asked, _ in stage.authorizations.asked)
+        and _OF_THE_PEER.isdisjoint(numbers)
+    ):
         raise ConformanceFailure(
             f"{word}: the {end} calls authorize for a peer that it then refuses with {named}",
             "call authorize after the last proof of the peer's: it asks whether that identity may have its session",

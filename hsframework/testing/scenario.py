@@ -75,6 +75,9 @@ class Scenario:
     refused_by: Mapping[str, tuple[Role, int]] = field(default_factory=dict)
     """The end that refuses by itself, and the errno that its consumer gets, by the words of ``refused``.  An end that
     is not named here may do what it likes, so name each: a server that checks no proof is not seen otherwise."""
+    pairs: tuple[Pair, ...] = ()
+    """Further pairs that succeed, with other peers and keys than ``client`` and ``server``.  Where both ends have the
+    same pre-shared key or the same Secret in their attributes, the suite makes such pairs by itself."""
     unconfirmed: frozenset[Role] = frozenset()
     """The ends that have their session before the peer has proved that it is there now, as the responder of Noise_IK
     has: for them a replayed message is a handshake, which their peer does not have."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
-import traceback
-from collections.abc import Iterator
 
 from hsframework.client.session import AsyncSession
-from hsframework.interface import Endpoint, Handshaker, Request, Result
 from hsframework.testing.leaks import LEAST_SECRET, too_short
 from hsframework.testing.observation import Observation
 from hsframework.testing.peers import garbage, send_and_hang_up
@@ -16,6 +12,7 @@ from hsframework.testing.scenario import secrets_in
 from hsframework.testing.sessions import everything_shown
 from hsframework.testing.stage import Stage
 from hsframework.testing.verdicts import ConformanceFailure
+from hsframework.testing.watched import WatchedHandshaker
 
 _LEAST_VALUE = 8
 """Bytes of an attribute's value that may be a key."""
@@ -36,47 +33,24 @@ async def everything_said(stage: Stage, seen: Observation) -> tuple[set[bytes], 
     """Run handshakes with all outcomes; return the secrets that are in them, and all texts that show anything."""
     texts: list[str] = []
     secrets = stage.scenario.known_secrets()
-    with contextlib.ExitStack() as stack:
-        for item in stage.service.served:
-            stack.enter_context(_noted(item.handshaker, texts))
-        with stage.network() as network:
-            requests = stage.submit(network, stage.pair)
-            for request, sock in zip(requests, (network.left, network.right), strict=True):
-                session = (await request.outcome()).session(sock)
-                texts.extend(await everything_shown(session, stage.scenario.streams))
-                secrets.update(secrets_in(session.parameters))
-        for pair in stage.scenario.refused_pairs():
-            texts.extend(map(str, (await stage.handshake(pair)).outcomes))
-        for _, data in garbage(random.Random("secrets")):
-            texts.extend([str(await stage.alone(options, send_and_hang_up(data))) for options in stage.pair])
-        for role in (0, 1):
-            await stage.cancel(role, 1)
-    texts.extend(repr(item.handshaker) for item in stage.service.served)
-    texts.extend(repr(vars(item.handshaker)) for item in stage.service.served)
-    texts.extend(seen.texts)
+    with stage.network() as network:
+        requests = stage.submit(network, stage.pair)
+        for request, sock in zip(requests, (network.left, network.right), strict=True):
+            session = (await request.outcome()).session(sock)
+            texts.extend(await everything_shown(session, stage.scenario.streams))
+            secrets.update(secrets_in(session.parameters))
+    for pair in stage.scenario.refused_pairs():
+        texts.extend(map(str, (await stage.handshake(pair)).outcomes))
+    for _, data in garbage(random.Random("secrets")):
+        texts.extend([str(await stage.alone(options, send_and_hang_up(data))) for options in stage.pair])
+    for role in (0, 1):
+        await stage.cancel(role, 1)
+    for item in stage.service.served:
+        handshaker = item.handshaker
+        assert isinstance(handshaker, WatchedHandshaker)
+        texts += [repr(handshaker.inner), repr(getattr(handshaker.inner, "__dict__", {}))]
+    texts += [*stage.watch.errors, *seen.texts]
     return secrets | seen.secrets, texts
-
-
-@contextlib.contextmanager
-def _noted(handshaker: Handshaker, texts: list[str]) -> Iterator[None]:
-    """Note the exceptions of a handshaker, with those that they came from."""
-    handshake = handshaker.handshake
-
-    async def noting(request: Request, endpoint: Endpoint) -> Result:
-        try:
-            return await handshake(request, endpoint)
-        except Exception as error:
-            texts.append("".join(traceback.format_exception(error)))
-            raise
-
-    # A handshaker with slots has no room for it, and its exceptions are seen in the outcomes alone.
-    with contextlib.suppress(AttributeError):
-        handshaker.handshake = noting  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        with contextlib.suppress(AttributeError):
-            del handshaker.handshake
 
 
 async def must_mark_secrets(stage: Stage) -> None:

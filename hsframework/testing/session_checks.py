@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from hsframework.testing.checking import check
+from hsframework.testing.consumers import must_obey_authorize, must_serve_the_kernel
 from hsframework.testing.containment import contained
 from hsframework.testing.leaks import shown_secrets
 from hsframework.testing.observation import Observation
@@ -15,6 +16,7 @@ from hsframework.testing.protection import (
     must_hide_data,
     must_leave_sessions_of_others,
     must_notice_changes,
+    must_refuse_the_largest_length,
     must_tell_the_end,
 )
 from hsframework.testing.secrecy import everything_said, must_be_long_enough, must_mark_secrets
@@ -57,6 +59,7 @@ class SessionChecks(Checks):
             if stage.streams and stage.scenario.protected:
                 await must_hide_data(stage)
                 await must_notice_changes(stage)
+                await must_refuse_the_largest_length(stage)
 
         check(self.scenario(), body)
 
@@ -100,5 +103,25 @@ class SessionChecks(Checks):
                             f"bytes that were sent over the session do not arrive ({conditions})",
                             "look for bytes that the handshaker has read and the session does not know of",
                         ) from None
+
+        check(self.scenario(), body)
+
+    @contained
+    def test_kernel_consumers_are_served_in_the_kernel(self) -> None:
+        """A consumer in the kernel gets a session in its socket, or an error (hsframework.interface: Request,
+        kernel_consumer)."""
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            await must_serve_the_kernel(stage)
+
+        check(self.scenario(), body)
+
+    @contained
+    def test_authorize_is_obeyed(self) -> None:
+        """The peer that is reported is the one that ``authorize`` was asked about, and its refusal ends the handshake
+        (hsframework.interface: Request, authorize)."""
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            await must_obey_authorize(stage)
 
         check(self.scenario(), body)

@@ -532,3 +532,147 @@ class LogsWhatItDerives(ToyHandshaker):
         derived = Secret(hashlib.sha256(request.attributes["key"].reveal()).digest())
         structlog.get_logger("toy").debug("derived", key=derived.reveal().hex())
         return await super().handshake(request, endpoint)
+
+
+class ConvertsCancellation(ToyHandshaker):
+    """Every end of a handshake is an error of its own."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        try:
+            await super().converse(exchange, endpoint)
+        except HandshakeError:
+            raise
+        except BaseException:
+            raise HandshakeFailed(Failure.INTERNAL) from None
+
+
+class ShieldsItself(ToyHandshaker):
+    """Goes on in a task that no cancellation reaches."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        await asyncio.shield(super().converse(exchange, endpoint))
+
+
+class SetsOptions(ToyHandshaker):
+    """Sets the socket up as it likes it, and leaves it so."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        endpoint.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 3)
+        await super().converse(exchange, endpoint)
+
+
+class SetsATimer(ToyHandshaker):
+    """And does not cancel it."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        asyncio.get_running_loop().call_later(3600, print)
+        await super().converse(exchange, endpoint)
+
+
+class KeepsRequests(ToyHandshaker):
+    """Each one, for ever."""
+
+    def exchange(self, request: Request) -> Exchange:
+        kept.append(request)
+        return super().exchange(request)
+
+
+class ComputesLong(ToyHandshaker):
+    """On the loop."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        begun = time.thread_time()
+        while time.thread_time() < begun + 0.25:
+            hashlib.sha256(bytes(1000)).digest()
+        await super().converse(exchange, endpoint)
+
+
+class OneAtATime(ToyHandshaker):
+    """A client waits until the one before it is through."""
+
+    def __init__(self, settings: ToySettings) -> None:
+        super().__init__(settings)
+        self.lock = asyncio.Lock()
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        if exchange.begin():
+            async with self.lock:
+                await super().converse(exchange, endpoint)
+        else:
+            await super().converse(exchange, endpoint)
+
+
+class RemembersKeys(ToyHandshaker):
+    """The first key of a role is that of all."""
+
+    def __init__(self, settings: ToySettings) -> None:
+        super().__init__(settings)
+        self.keys: dict[Role, Secret] = {}
+
+    def exchange(self, request: Request) -> Exchange:
+        return Exchange(request.role, self.keys.setdefault(request.role, request.attributes["key"]), os.urandom(NONCE))
+
+
+class HasAFixedKey(ToyHandshaker):
+    """Its sessions have one key, that of its first."""
+
+    first: Secret | None = None
+
+    def result(self, exchange: Exchange) -> Result:
+        type(self).first = type(self).first or exchange.session_key()
+        return Result(session={"key": self.first})
+
+
+class HasNoTime(ToyHandshaker):
+    """Two seconds are enough for everybody."""
+
+    async def receive(self, endpoint: Endpoint) -> bytes:
+        try:
+            async with asyncio.timeout(2):
+                return await super().receive(endpoint)
+        except TimeoutError:
+            raise HandshakeFailed(Failure.SILENCE) from None
+
+
+class OverlooksTheKernel(ToyHandshaker):
+    """A consumer in the kernel is one like any other."""
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        return await super().handshake(replace(request, kernel_consumer=False), endpoint)
+
+
+class AsksAboutAnother(ToyHandshaker):
+    """The peer that it asks about is not the one that it reports."""
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        result = await super().handshake(request, endpoint)
+        request.authorize(PeerIdentity(psk_identity=b"admin"))
+        return result
+
+
+class AsksInVain(ToyHandshaker):
+    """Whatever the answer is."""
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        result = await super().handshake(request, endpoint)
+        with contextlib.suppress(HandshakeError):
+            request.authorize(result.peer)
+        return result
+
+
+class TakesAll(ToyHandshaker):
+    """All that has come with a server's proof."""
+
+    async def receive(self, endpoint: Endpoint) -> bytes:
+        message = await super().receive(endpoint)
+        if len(message) == 2 + NONCE + 32:
+            with contextlib.suppress(BlockingIOError):
+                endpoint.socket.recv(4096)
+        return message
+
+
+class FailsToClose(ToyHandshaker):
+    """At the end of the agent."""
+
+    def close(self) -> None:
+        raise ValueError("close")

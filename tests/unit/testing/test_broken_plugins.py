@@ -27,7 +27,8 @@ from hsframework.interface import (
 )
 from hsframework.netlink.spec import parse_specification
 from hsframework.testing.conformance import ConformanceFailure, ConformanceSuite, Scenario, refused
-from tests.unit.testing import broken_handshakers as broken
+from tests.unit.testing import broken_handshakers as broken, openly
+from tests.unit.testing.toy_exchange import keystream
 from tests.unit.testing.toy_plugin import (
     CLIENT,
     KEY,
@@ -107,6 +108,27 @@ class OldKey(SealedStream):
 
     def __init__(self, sock: socket.socket, role: Role, key: Secret) -> None:
         super().__init__(sock, role, KEY)
+
+
+class LargeRecords(SealedStream):
+    """Has lengths of four bytes, and takes them all."""
+
+    async def _send_record(self, data: bytes) -> None:
+        pad = keystream(self._key, self._role, self._sent, len(data))
+        self._sent += 1
+        record = len(data).to_bytes(4, "big") + bytes(a ^ b for a, b in zip(data, pad, strict=True))
+        await self._loop.sock_sendall(self._socket, record + self.seal(self._role, self._sent, data))
+
+    async def receive(self, max_size: int = 65536) -> bytes:
+        while len(self._rest) < 4:
+            self._rest += await self._exactly(1)
+        size = int.from_bytes(self._rest, "big")
+        body, self._rest = await self._exactly(size), b""
+        data = bytes(a ^ b for a, b in zip(body, keystream(self._key, self._peer, self._received, size), strict=True))
+        self._received += 1
+        if await self._exactly(32) != self.seal(self._peer, self._received, data):
+            raise StreamError("a record does not verify")
+        return data
 
 
 class TakesAnyEnd(SealedStream):
@@ -231,6 +253,23 @@ def other(check: str, name: str, says: str, plugin: object, *, works: bool = Tru
 
 
 FAULTS = [
+    found_by("cancellation_is_honoured", broken.ConvertsCancellation, "in place of CancelledError"),
+    found_by("cancellation_is_honoured", broken.ShieldsItself, "leaves a task that runs on when it has ended"),
+    found_by("nothing_is_left_behind", broken.SetsOptions, "leaves it so (client): SO_RCVLOWAT", works=False),
+    found_by("nothing_is_left_behind", broken.SetsATimer, "10 timers (call_later)"),
+    found_by("nothing_is_left_behind", broken.KeepsRequests, "objects of hsframework.interface.request.Request"),
+    found_by("handshake_succeeds", broken.ComputesLong, "in one callback of the event loop", works=False),
+    found_by("handshake_succeeds", broken.FailsToClose, "close() of toy's handshaker fails", works=False),
+    found_by("different_pairs_are_kept_apart", broken.OneAtATime, "waits for another one whose peer is silent"),
+    found_by("different_pairs_are_kept_apart", broken.RemembersKeys, "with different keys succeed with each other"),
+    found_by("different_pairs_are_kept_apart", broken.HasAFixedKey, "two sessions have a key in common"),
+    found_by("bad_network", broken.HasNoTime, "with a slow peer"),
+    found_by("kernel_consumers_are_served_in_the_kernel", broken.OverlooksTheKernel, "it would go on in plain text"),
+    found_by("authorize_is_obeyed", broken.AsksAboutAnother, "asks authorize about"),
+    found_by("authorize_is_obeyed", broken.AsksInVain, "goes on after authorize has refused its peer"),
+    found_by("no_byte_too_many_is_read", broken.TakesAll, "in one piece with message 1 to the client"),
+    other("proofs_are_compared_in_constant_time", "Openly", "(line 14): proof == expected", openly.PLUGIN),
+    other("data_is_protected", "LargeRecords", "has a record that announces", ToyPlugin(stream=LargeRecords)),
     found_by("handshake_succeeds", broken.SaysNo, "not today", works=False),
     found_by("handshake_succeeds", broken.ReturnsNonsense, "EIO", works=False),
     found_by("handshake_succeeds", broken.ReturnsWhatCannotBeTold, "colour", works=False),
@@ -256,7 +295,7 @@ FAULTS = [
     found_by(
         "nothing_is_left_behind", broken.LeaksOnFailure, "end by refusal (another key) leave behind: 20 open pipe"
     ),
-    found_by("nothing_is_left_behind", broken.LeavesATask, "the task"),
+    found_by("nothing_is_left_behind", broken.LeavesATask, "the task", works=False),
     found_by("nothing_is_left_behind", broken.LeavesAThread, "the thread 'forgotten'"),
     found_by("nothing_is_left_behind", broken.ForgetsATask, "an error that nobody handles", works=False),
     found_by("cancellation_is_honoured", broken.SwallowsCancellation, "is cancelled after 0 messages, and goes on"),
