@@ -25,8 +25,8 @@ import os
 import socket
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.messages import accept_reply, codec, parameters, psk_values
 from hsframework.errors import PluginError, describe_errno
-from hsframework.interface import Role, Trust
+from hsframework.interface import Handshaker, Role, Trust
 from hsframework.local.channel import AsyncChannel
 from hsframework.local.trustfile import create_trust_file
 from hsframework.netlink.messages import Message, encode_error
@@ -109,12 +109,20 @@ class Submission:
         sock: socket.socket,
         options: HandshakeOptions,
         attributes: bytes = b"",
+        kernel_consumer: bool = False,
     ) -> None:
         self.number = number
         self.options = options
         values = options.submit_values(attributes)
         self.given = _no_profiles.resolve(None, values)
-        self.parameters = parameters(values, self.given, options.role, options.effective_auth_mode, source="local")
+        self.parameters = parameters(
+            values,
+            self.given,
+            options.role,
+            options.effective_auth_mode,
+            source="kernel" if kernel_consumer else "local",
+            kernel_consumer=kernel_consumer,
+        )
         self.outcomes: list[Outcome] = []
         self.cancelled = False
         self._dispatcher = dispatcher
@@ -191,12 +199,16 @@ class InMemoryDispatcher:
         self._listener.setblocking(False)
         asyncio.get_running_loop().add_reader(self._listener, self._connected)
 
-    def submit(self, sock: socket.socket, options: HandshakeOptions) -> Submission:
-        """Hand a socket over, as a consumer does.  It stays the caller's.  Raises ValueError for unfit options."""
+    def submit(self, sock: socket.socket, options: HandshakeOptions, *, kernel_consumer: bool = False) -> Submission:
+        """Hand a socket over, as a consumer does.  It stays the caller's.
+
+        ``kernel_consumer``: True for a consumer in the kernel, whose session has to be in the socket.  Raises
+        ValueError for unfit options.
+        """
         if not any(options.group in served.protocol.groups for served in self.served):
             groups = ", ".join(group for served in self.served for group in served.protocol.groups)
             raise ValueError(f"nobody serves the group {options.group!r} here; the options name one of: {groups}")
-        request = Submission(self, next(self._numbers), sock, options, self._attributes(options))
+        request = Submission(self, next(self._numbers), sock, options, self._attributes(options), kernel_consumer)
         self._queues.setdefault(options.group, deque()).append(request)
         member = self._members.get(options.group)
         if member is not None:
@@ -319,17 +331,20 @@ async def serving(
     base: Path | None = None,
     beside: Mapping[str, object] | None = None,
     tables: Mapping[str, Mapping[str, Any]] | None = None,
+    around: Callable[[Handshaker], Handshaker] = lambda handshaker: handshaker,
 ) -> AsyncIterator[InMemoryDispatcher]:
     """Run an agent that serves a plugin's protocols, or one of them, with its table of settings.
 
     ``plugin``, ``beside``: see :func:`registry_of`.  ``settings``: as in the table ``[plugins.NAME]``, keys with
     dashes; ``tables``: those for ``hsframework_configure``, by plugin; ``base``: the folder of relative paths.
-    Raises PluginError and ConfigurationError.
+    ``around``: returns the handshaker to run in place of each that was prepared.  Raises PluginError and
+    ConfigurationError.
     """
     registry = registry_of(plugin, beside)
     registry.configure(tables or {}, base=base)
     names = tuple(registry.protocols) if protocol is None else (protocol,)
-    served = tuple(prepare(registry, name, settings, base=base) for name in names)
+    prepared = [prepare(registry, name, settings, base=base) for name in names]
+    served = tuple(replace(item, handshaker=around(item.handshaker)) for item in prepared)
     with tempfile.TemporaryDirectory(prefix="hs-") as folder:
         dispatcher = InMemoryDispatcher(served, registry, Path(folder) / "agent.sock")
         task = asyncio.ensure_future(dispatcher.host.run())
@@ -341,7 +356,14 @@ async def serving(
                 await task
             dispatcher.close()
             for item in served:
-                item.handshaker.close()
+                _close(item)
+
+
+def _close(item: Served) -> None:
+    try:
+        item.handshaker.close()
+    except Exception as error:
+        raise PluginError(f"close() of {item.name}'s handshaker fails: {type(error).__name__}: {error}") from error
 
 
 def _ignore(error: Exception | None) -> None:

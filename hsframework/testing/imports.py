@@ -1,4 +1,4 @@
-"""Search for input and output in protocol code, by the imports of its modules."""
+"""Search in a plugin's code: imports that do input and output, and comparisons of proofs that take a telling time."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ IO_MODULES = frozenset({
     "trio", "anyio", "urllib", "http", "requests",
 })  # fmt: skip
 """Modules and packages that protocol code must not import."""
+
+SECRET_NAMES = frozenset({
+    "mac", "hmac", "proof", "verifier", "binder", "confirmation", "password", "secret", "token",
+})  # fmt: skip
+"""Words in the names of values whose comparison must take the same time however much of them is equal."""
 
 
 def io_imports(module: str) -> list[str]:
@@ -36,6 +41,47 @@ def io_imports(module: str) -> list[str]:
             elif top == module.partition(".")[0] and imported != top and _spec(imported) is not None:
                 pending.append(imported)
     return sorted(found)
+
+
+def open_comparisons(module: str) -> list[str]:
+    """Return the comparisons of secrets by ``==`` or ``!=`` in a module and in all modules of its package.
+
+    A secret is known by its name (:data:`SECRET_NAMES`).  Comparisons with constants and of sizes are none.  Each is a
+    text, for example ``"module.py (line 7): mac == expected"``.
+    """
+    spec = _spec(module.partition(".")[0])
+    folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    own = _spec(module)
+    # A module of a package with tests beside it, or one without a package, is searched alone.
+    files = [path for folder in folders for path in sorted(Path(folder).rglob("*.py")) if "tests" not in path.parts]
+    if not files and own is not None and own.origin:
+        files = [Path(own.origin)]
+    found = []
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq | ast.NotEq):
+                sides = (node.left, node.comparators[0])
+                if any(map(_is_secret, sides)) and not any(map(_is_known, sides)):
+                    found.append(f"{path.name} (line {node.lineno}): {ast.unparse(node)}")
+    return found
+
+
+def _is_secret(node: ast.expr) -> bool:
+    """Return True if an expression's own name is that of a secret, or of a call that makes one."""
+    if isinstance(node, ast.Call):
+        node = node.func
+    if isinstance(node, ast.Subscript):
+        node = node.value
+    name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+    return not SECRET_NAMES.isdisjoint(name.lower().strip("_").split("_"))
+
+
+def _is_known(node: ast.expr) -> bool:
+    """Return True for a constant, the name of one, or a size."""
+    if isinstance(node, ast.Constant):
+        return True
+    name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+    return bool(name) and name.isupper()
 
 
 def _imports(module: str) -> Iterator[tuple[str, int]]:

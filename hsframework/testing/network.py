@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import random
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -110,7 +111,8 @@ class BadNetwork:
     def close(self) -> None:
         """Close all four sockets."""
         for direction in self._directions.values():
-            self._loop.remove_reader(direction.source.fileno())
+            if direction.source.fileno() >= 0:
+                self._loop.remove_reader(direction.source.fileno())
         for sock in (self.left, self._first, self._second, self.right):
             sock.close()
 
@@ -121,6 +123,16 @@ class BadNetwork:
         way.held.clear()
         with contextlib.suppress(OSError):
             way.target.shutdown(socket.SHUT_WR)
+
+    def reset(self, direction: str) -> None:
+        """Reset a stream: the end that receives in this direction gets RST, behind the data that was delivered."""
+        for way in self._directions.values():
+            way.cut = way.ended = True
+            way.held.clear()
+        target = self._directions[direction].target
+        self._loop.remove_reader(target.fileno())
+        target.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        target.close()
 
     def inject(self, direction: str, data: bytes) -> None:
         """Deliver data as if it had been sent in this direction, ahead of data that is under way."""

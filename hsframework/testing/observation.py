@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import contextlib
-import gc
 import io
 import json
 import logging
 import os
 import sys
-import threading
-from collections import Counter
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import structlog
 
+from hsframework.interface import Secret
 from hsframework.process.forks import FORKS, PROGRAMS
 from hsframework.telemetry.log import exception_text, format_exceptions, redact
 
-_LEAST_SECRET = 8
-"""Bytes; a shorter secret would be found in any text by chance."""
+_MOST_OUTPUT = 1 << 24
+_LEAST_DIFFERENT = 4
+"""Different bytes in a secret; one with fewer (zeros) is found in any text by chance."""
+
+
+class _Descriptors:
+    """The file descriptors 1 and 2, directed into a file while the context is open."""
+
+    def __init__(self) -> None:
+        self._file: int | None = None
+        self._kept: dict[int, int] = {}
+        self._text = ""
+
+    @property
+    def text(self) -> str:
+        """All that was written to them."""
+        if self._file is not None:
+            self._text = os.pread(self._file, _MOST_OUTPUT, 0).decode(errors="backslashreplace")
+        return self._text
+
+    def __enter__(self) -> None:
+        self._file = os.memfd_create("hsframework-output")
+        for fd in (1, 2):
+            self._kept[fd] = os.dup(fd)
+            os.dup2(self._file, fd)
+
+    def __exit__(self, *error: object) -> None:
+        assert self._file is not None
+        self._text = self.text
+        for fd, copy in self._kept.items():
+            os.dup2(copy, fd)
+            os.close(copy)
+        os.close(self._file)
+        self._file = None
 
 
 class Observation:
@@ -32,7 +60,11 @@ class Observation:
         self.events: list[dict[str, Any]] = []
         """Log events, as the service would write them."""
         self.output = io.StringIO()
-        """Text printed to stdout and stderr."""
+        """Text printed to ``sys.stdout`` and ``sys.stderr``."""
+        self.descriptors = _Descriptors()
+        """Bytes written to the file descriptors 1 and 2."""
+        self.secrets: set[bytes] = set()
+        """Values of every Secret that was made."""
         self.opened: list[str] = []
         """Files that were opened, and processes that were started, while ``watch_files`` was True."""
         self.watch_files = False
@@ -40,7 +72,8 @@ class Observation:
     @property
     def texts(self) -> list[str]:
         """All log events and output, as texts."""
-        return [*(json.dumps(event, ensure_ascii=False, default=repr) for event in self.events), self.output.getvalue()]
+        events = (json.dumps(event, ensure_ascii=False, default=repr) for event in self.events)
+        return [*events, self.output.getvalue(), self.descriptors.text]
 
     @property
     def blames(self) -> list[str]:
@@ -56,7 +89,10 @@ def _shown(event: dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def observed() -> Iterator[Observation]:
-    """Watch structlog, the logging module, stdout, stderr, and opened files while ``watch_files`` is True."""
+    """Watch structlog, the logging module, stdout, stderr, secrets, and opened files while ``watch_files`` is True.
+
+    Every logger of the logging module is watched at every level, since administrators may have it so.
+    """
     seen = Observation()
 
     def note(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -67,35 +103,60 @@ def observed() -> Iterator[Observation]:
     before = structlog.get_config()
     structlog.configure(
         processors=[note],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         cache_logger_on_first_use=False,
     )
-    handler = _Handler(seen)
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)  # administrators may have it so, and what is said there is said
     _watching.append(seen)
     _install_audit()
     try:
-        with contextlib.redirect_stdout(seen.output), contextlib.redirect_stderr(seen.output):
+        with (
+            seen.descriptors,
+            _records(seen),
+            _secrets(seen),
+            contextlib.redirect_stdout(seen.output),
+            contextlib.redirect_stderr(seen.output),
+        ):
             yield seen
     finally:
         _watching.remove(seen)
-        root.setLevel(level)
-        root.removeHandler(handler)
         structlog.configure(**before)
 
 
-class _Handler(logging.Handler):
-    def __init__(self, seen: Observation) -> None:
-        super().__init__()
-        self._seen = seen
+@contextlib.contextmanager
+def _records(seen: Observation) -> Iterator[None]:
+    """Note every record of the logging module, also of loggers that are not propagated or have a level of their own."""
+    factory, enabled = logging.getLogRecordFactory(), logging.Logger.isEnabledFor
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def note(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = factory(*args, **kwargs)
         error = record.exc_info[1] if record.exc_info else None
         said = "" if error is None else exception_text(error)
-        self._seen.events.append({"event": record.getMessage(), "level": record.levelname.lower(), "said": said})
+        seen.events.append({"event": record.getMessage(), "level": record.levelname.lower(), "said": said})
+        return record
+
+    logging.setLogRecordFactory(note)
+    logging.Logger.isEnabledFor = lambda self, level: True  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        logging.Logger.isEnabledFor = enabled  # type: ignore[method-assign]
+        logging.setLogRecordFactory(factory)
+
+
+@contextlib.contextmanager
+def _secrets(seen: Observation) -> Iterator[None]:
+    make = Secret.__init__
+
+    def note(self: Secret, value: bytes | bytearray | memoryview) -> None:
+        make(self, value)
+        if len(set(self.reveal())) >= _LEAST_DIFFERENT:
+            seen.secrets.add(self.reveal())
+
+    Secret.__init__ = note  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Secret.__init__ = make  # type: ignore[method-assign]
 
 
 _watching: list[Observation] = []
@@ -123,51 +184,3 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     for seen in _watching if found else ():
         if seen.watch_files:
             seen.opened.append(found)
-
-
-def shown_secrets(secrets: Iterable[bytes], texts: Iterable[str]) -> list[str]:
-    """Return the texts that contain a secret: as it is, as Python's bytes literal, in hexadecimal or in base64."""
-    forms: set[str] = set()
-    for secret in secrets:
-        if len(secret) >= _LEAST_SECRET:
-            forms |= {secret.hex(), secret.hex(":"), repr(secret)[2:-1], secret.decode("latin-1")}
-            forms |= {
-                base64.b64encode(secret).decode().rstrip("="),
-                base64.urlsafe_b64encode(secret).decode().rstrip("="),
-            }
-    lowered = {form.lower() for form in forms}
-    found = []
-    for text in texts:
-        plain = "".join(text.split())
-        if any(form in text or form in plain for form in forms) or any(form in plain.lower() for form in lowered):
-            found.append(text)
-    return found
-
-
-class Holdings:
-    """The open files, tasks of the running loop and threads of this process at one moment."""
-
-    def __init__(self) -> None:
-        gc.collect()
-        self._tasks_alive = {task for task in asyncio.all_tasks() if not task.done()}
-        self._files = dict(_open_files())
-        self._threads = {thread for thread in threading.enumerate() if thread.is_alive()}
-
-    def more_than(self, before: Holdings) -> list[str]:
-        """Return the tasks and threads that are new since ``before``, and the kinds of files that have become more."""
-        grown = Counter(map(_kind, self._files.values())) - Counter(map(_kind, before._files.values()))
-        return [
-            *(f"{number} open {kind}" for kind, number in grown.items()),
-            *(f"the task {task.get_coro()!r}" for task in self._tasks_alive - before._tasks_alive),
-            *(f"the thread {thread.name!r}" for thread in self._threads - before._threads),
-        ]
-
-
-def _open_files() -> Iterator[tuple[int, str]]:
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            yield int(name), os.readlink(f"/proc/self/fd/{name}")
-
-
-def _kind(target: str) -> str:
-    return target.partition(":[")[0]

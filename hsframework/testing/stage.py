@@ -9,13 +9,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 
 from hsframework.client.request import HandshakeOptions
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.hookspecs import hookimpl
 from hsframework.interface import PeerIdentity, Request, Role
 from hsframework.testing.dispatcher import InMemoryDispatcher, Outcome, Submission, serving
+from hsframework.testing.holdings import RUNS, Population, grown
 from hsframework.testing.network import BadNetwork, Conditions
+from hsframework.testing.observation import Observation
 from hsframework.testing.peers import MARKER, Sizes, send_and_hang_up, silence, stall_after
+from hsframework.testing.processor_time import Slowness
 from hsframework.testing.scenario import Pair, Scenario
 from hsframework.testing.virtual_time import LoopBlocked, VirtualTimeLoop
+from hsframework.testing.watched import Watch, WatchedHandshaker, make_task
 
 SHORT = 2.0
 """Timeout of a handshake whose peer is silent, in virtual seconds."""
@@ -55,30 +60,40 @@ class Ended:
         return f"client: {self.client or 'no outcome'}; server: {self.server or 'no outcome'}"
 
 
-class _Authorizations:
-    """A plugin beside the scenario's, which notes the roles whose handshakes had their peer authorized."""
+class Authorizations:
+    """A plugin beside the scenario's, which notes the peers that it is asked about, and allows or refuses them."""
 
     def __init__(self) -> None:
-        self.roles: list[Role] = []
+        self.asked: list[tuple[Role, PeerIdentity]] = []
+        """The role of the handshake and the peer of each question, in their order."""
+        self.refused: Role | None = None
+        """The role whose peers are refused."""
 
     @hookimpl
     def hsframework_authorize(self, request: Request, peer: PeerIdentity) -> None:
-        self.roles.append(request.role)
+        self.asked.append((request.role, peer))
+        if request.role is self.refused:
+            raise HandshakeFailed(Failure.NOT_AUTHORIZED, "the suite's plugin refuses everybody")
 
 
 class Stage:
-    """An agent with the scenario's plugin, and the scenes that are played with it.
-
-    ``authorized``: the roles whose handshakes have called ``authorize``, in their order.
-    """
+    """An agent with the scenario's plugin, and the scenes that are played with it."""
 
     def __init__(
-        self, scenario: Scenario, service: InMemoryDispatcher, kind: socket.SocketKind, authorized: list[Role]
+        self,
+        scenario: Scenario,
+        service: InMemoryDispatcher,
+        kind: socket.SocketKind,
+        authorizations: Authorizations,
+        watch: Watch,
+        slowness: Slowness | None = None,
     ) -> None:
         self.scenario = scenario
         self.service = service
         self.kind = kind
-        self.authorized = authorized
+        self.authorizations = authorizations
+        self.watch = watch
+        self._slowness = slowness
         self.loop = asyncio.get_running_loop()
 
     @property
@@ -105,11 +120,14 @@ class Stage:
         *,
         timeout: float = LIMIT,
         prepare: Callable[[BadNetwork], object] = lambda network: None,
+        idle: bool = True,
     ) -> Ended:
         """Run the handshakes of both ends until both have ended.
 
-        ``pair``: options; None: those that succeed.  ``timeout``: seconds.  ``prepare``: sets up the network.  A
-        consumer closes the socket of a handshake that failed.  Where datagrams are lost, it opens the stream of its
+        ``pair``: options; None: those that succeed.  ``timeout``: seconds.  ``prepare``: sets up the network.
+        ``idle``: wait until the agent has no request at all.
+
+        A consumer closes the socket of a handshake that failed.  Where datagrams are lost, it opens the stream of its
         session, because the session may have to repeat the last flight.
         """
         lossy = not self.streams and conditions is not None and bool(conditions.drop or conditions.first_losses)
@@ -121,7 +139,8 @@ class Stage:
                 used = sessions if lossy and self.scenario.streams else None
                 ends = zip(requests, (network.left, network.right), strict=True)
                 first, second = await asyncio.gather(*(self.end(*end, used) for end in ends))
-            await self.idle()
+            if idle:
+                await self.idle()
             return Ended(first, second, requests, begun)
 
     async def end(
@@ -135,12 +154,14 @@ class Stage:
             sessions.push_async_callback(outcome.session(sock).stream().close)
         return outcome
 
-    def submit(self, network: BadNetwork, pair: Pair, timeout: float = LIMIT) -> tuple[Submission, Submission]:
+    def submit(
+        self, network: BadNetwork, pair: Pair, timeout: float = LIMIT, *, kernel_consumers: bool = False
+    ) -> tuple[Submission, Submission]:
         """Submit both sockets; return the client's submission and the server's."""
         client, server = (replace(options, timeout=timeout) for options in pair)
         # The server's first, because a real server waits for its clients.
-        waiting = self.service.submit(network.right, server)
-        return self.service.submit(network.left, client), waiting
+        waiting = self.service.submit(network.right, server, kernel_consumer=kernel_consumers)
+        return self.service.submit(network.left, client, kernel_consumer=kernel_consumers), waiting
 
     async def alone(
         self, options: HandshakeOptions, act: Callable[[BadNetwork, str], object], *, timeout: float = LIMIT
@@ -182,7 +203,7 @@ class Stage:
                         await self.quiet()
             client, server = (request.outcomes[0] if request.outcomes else None for request in requests)
             whole = len(MARKER) if client and server and client.ok and server.ok else 0
-            return Ended(client, server, requests, 0.0, _waiting(network.left, whole), _waiting(network.right, whole))
+            return Ended(client, server, requests, 0.0, waiting(network.left, whole), waiting(network.right, whole))
 
     async def cancel(self, role: int, flights: int) -> None:
         """Withdraw one end's request after ``flights`` messages; its consumer then closes the socket.
@@ -203,7 +224,7 @@ class Stage:
     def endings(self) -> Iterator[tuple[str, Callable[[], Awaitable[object]]]]:
         """Yield scenes for all the ways in which a handshake can end, with a name."""
         yield "success", self.handshake
-        for word, pair in self.scenario.refused.items():
+        for word, pair in zip(self.scenario.refused, self.scenario.refused_pairs(), strict=True):
             yield f"refusal ({word})", lambda pair=pair: self.handshake(pair)  # type: ignore[misc]
         for options in self.pair:
             name = options.role.name.lower()
@@ -211,6 +232,16 @@ class Stage:
             yield f"silence ({name})", lambda options=options: self.alone(options, silence)  # type: ignore[misc]
         for role in (0, 1):
             yield "cancellation", lambda role=role: self.cancel(role, 1)  # type: ignore[misc]
+
+    async def forget(self, seen: Observation) -> None:
+        """Drop what has been noted of handshakes, so that it is not taken for something that a plugin keeps."""
+        await asyncio.sleep(LIMIT + SHORT)  # virtual time: the last deliveries, and the agent's deadlines
+        await self.quiet()
+        assert isinstance(self.loop, VirtualTimeLoop)
+        self.loop.drop_cancelled_timers()
+        seen.events.clear()
+        self.authorizations.asked.clear()
+        self.watch.errors.clear()
 
     async def quiet(self) -> None:
         """Wait until the loop is idle, without moving its time on."""
@@ -220,15 +251,27 @@ class Stage:
         await self.loop.idle()
 
     async def idle(self) -> None:
-        """Wait until the agent has no requests and the loop is idle.  Raises LoopBlocked if the plugin blocked it."""
+        """Wait until the agent has no requests and the loop is idle.  Raises LoopBlocked if the plugin holds it up."""
         await self.service.idle()
         await self.quiet()
         assert isinstance(self.loop, VirtualTimeLoop)
-        if self.loop.blocked:
+        if self.loop.blocked or (self._slowness is not None and self._slowness.certain is not None):
             raise LoopBlocked
 
 
-def _waiting(sock: socket.socket, expected: int) -> bytes:
+async def objects_left(stage: Stage, seen: Observation, scene: Callable[[], Awaitable[object]]) -> list[str]:
+    """Return the types of which each run of a scene leaves an object behind, with their numbers."""
+    await stage.forget(seen)
+    populations = [Population()]
+    for _ in range(2):
+        for _ in range(RUNS):
+            await scene()
+        await stage.forget(seen)
+        populations.append(Population())
+    return grown(populations)
+
+
+def waiting(sock: socket.socket, expected: int) -> bytes:
     """Return the bytes that can be read.
 
     A kernel with the session takes records apart some time after their last byte has arrived, so a socket with fewer
@@ -246,11 +289,18 @@ def _waiting(sock: socket.socket, expected: int) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def open_stage(scenario: Scenario) -> AsyncIterator[Stage]:
+async def open_stage(scenario: Scenario, slowness: Slowness | None = None) -> AsyncIterator[Stage]:
     """Run an agent that serves the scenario's protocol.  Raises PluginError, ConfigurationError, LookupError."""
     registry = scenario.registry()
     name, kind = scenario.protocol_name(registry), scenario.kind(registry)
-    noted = _Authorizations()
-    beside = {"the suite": noted}
-    async with serving(scenario.plugin, protocol=name, settings=scenario.settings, beside=beside) as service:
-        yield Stage(scenario, service, kind, noted.roles)
+    noted = Authorizations()
+    watch = Watch()
+    asyncio.get_running_loop().set_task_factory(make_task)  # type: ignore[arg-type]
+    async with serving(
+        scenario.plugin,
+        protocol=name,
+        settings=scenario.settings,
+        beside={"the suite": noted},
+        around=lambda handshaker: WatchedHandshaker(handshaker, watch),
+    ) as service:
+        yield Stage(scenario, service, kind, noted, watch, slowness)

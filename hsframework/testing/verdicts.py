@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hsframework.agent.handshake import GRACE
 from hsframework.agent.served import prepare
-from hsframework.errors import ConfigurationError, HsframeworkError, errno_name
-from hsframework.interface import Role
+from hsframework.errors import ConfigurationError, HsframeworkError
 from hsframework.local.deadlines import GRAIN
 from hsframework.registry.plugins import PluginRegistry
 from hsframework.testing.dispatcher import Outcome, Submission
@@ -25,6 +23,10 @@ class ConformanceFailure(AssertionError):
 
     def __init__(self, what: str, mend: str) -> None:
         super().__init__(f"{what}\n  Mend it: {mend}")
+        self._said = what, mend
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._said
 
 
 def must_be_one_each(requests: Iterable[Submission]) -> None:
@@ -111,49 +113,6 @@ async def must_leave_datagrams(stage: Stage) -> None:
                     f"a datagram that comes after the handshake is not there for the consumer ({ended})",
                     "end every task that reads before you return",
                 )
-
-
-def must_be_refused(word: str, ended: Ended, stage: Stage, seen: Observation) -> None:
-    """Check that at least one end has refused, before the deadline and with a text; ``word``: the expected reason."""
-    if ended.ok:
-        raise ConformanceFailure(
-            f"{word}: both ends succeed, where the scenario says that one refuses",
-            "check the peer before the handshake returns; or correct refused={...} in the scenario",
-        )
-    for outcome in ended.outcomes:
-        if seen.blames:
-            raise ConformanceFailure(
-                f"{word}: the plugin fails with an exception of its own (told as {errno_name(outcome.status)}): "
-                f"{seen.blames[0]}",
-                "turn a library's exceptions into HandshakeFailed(Failure...., detail), which carries the errno",
-            )
-        if not outcome.ok and not outcome.message.strip():
-            raise ConformanceFailure(
-                f"{word}: the error has no text", "say in the HandshakeError what the peer did, without secrets"
-            )
-    if word in stage.scenario.refused_by:
-        _must_be_refused_by(*stage.scenario.refused_by[word], word, ended, stage.authorized)
-    if stage.streams and all(item.at - ended.begun >= LIMIT for item in ended.outcomes):
-        raise ConformanceFailure(
-            f"{word}: nobody refuses before the deadline ({ended})", "raise as soon as the refusal is certain"
-        )
-
-
-def _must_be_refused_by(role: Role, number: int, word: str, ended: Ended, authorized: Sequence[Role]) -> None:
-    """Check that one end has refused by itself, with this errno, and had not asked ``authorize`` before."""
-    end = role.name.lower()
-    for outcome in ended.outcomes:
-        if outcome.options.role is role and outcome.status != number:
-            raise ConformanceFailure(
-                f"{word}: the {end} is to refuse with {errno_name(number)}, and has: {outcome}",
-                "check the peer's proof before the handshake returns, at this end too; or correct refused_by={...}",
-            )
-    # EACCES may be the refusal of another plugin, which authorize has asked.
-    if role in authorized and number != errno.EACCES:
-        raise ConformanceFailure(
-            f"{word}: the {end} calls authorize for a peer that it then refuses with {errno_name(number)}",
-            "call authorize after the last proof of the peer's: it asks whether that identity may have its session",
-        )
 
 
 def must_notice_the_end(outcome: Outcome, begun: float, seen: Observation) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import math
 import os
 import selectors
@@ -109,6 +110,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """Set a timer, as asyncio does; of two timers for the same time the one that was set first fires first."""
         self._now = self._next_moment()
         return super().call_at(when, callback, *args, **kwargs)
+
+    def drop_cancelled_timers(self) -> None:
+        """Let go of timers that were cancelled, which asyncio keeps until they are due or many."""
+        self._scheduled: list[asyncio.TimerHandle] = [item for item in self._scheduled if not item.cancelled()]
+        heapq.heapify(self._scheduled)
+        self._timer_cancelled_count = 0
 
     def _next_moment(self) -> float:
         # asyncio's heap of timers does not order equal times, and with this clock many would be equal.

@@ -21,6 +21,7 @@ def end(role: Role, **attributes: object) -> HandshakeOptions:
 class _Noise(ConformanceSuite):
     pattern: str
     psk: Secret | None = None
+    unconfirmed: frozenset[Role] = frozenset()
 
     def end(self, role: Role, **attributes: object) -> HandshakeOptions:
         secret = {} if self.psk is None else {"psk": self.psk}
@@ -45,6 +46,8 @@ class _Noise(ConformanceSuite):
             },
             # The others are refused by the end that sees it first, which the pattern decides.
             refused_by={"a client that is not expected": (Role.SERVER, errno.EKEYREJECTED)},
+            unconfirmed=self.unconfirmed,
+            public=("handshake-hash",),
             wrong_settings={
                 "pattern": {"pattern": "ZZ"},
                 "keys": {"keys": {"host": "/nowhere"}},
@@ -64,9 +67,10 @@ class TestXX(_Noise):
 
 
 class TestIK(_Noise):
-    """Noise_IK."""
+    """Noise_IK, whose responder has its session with its own message."""
 
     pattern = "IK"
+    unconfirmed = frozenset({Role.SERVER})
 
 
 class TestXXpsk3(_Noise):

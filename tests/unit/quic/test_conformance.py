@@ -39,6 +39,9 @@ SANS_IO = (
     "stateless_reset",
 )
 
+PUBLIC = ("client-random",)
+"""What everybody on the way can decrypt, as all of an Initial packet."""
+
 CLIENT, SERVER = mutual("quic", alpn=("smb",))
 
 
@@ -52,6 +55,7 @@ class TestCertificates(ConformanceSuite):
             server=SERVER,
             refused={**refused_servers(CLIENT, SERVER), **refused_clients(CLIENT, SERVER)},
             wrong_settings=WRONG_SETTINGS,
+            public=PUBLIC,
             sans_io=tuple(f"hsframework_quic.{name}" for name in SANS_IO),
         )
 
@@ -68,5 +72,6 @@ class TestServerAlone(ConformanceSuite):
             server=server,
             refused=refused_servers(client, server),
             settings={"versions": ["v2"]},
+            public=PUBLIC,
             wrong_settings=WRONG_SETTINGS,
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import hashlib
 import logging
 import os
 import socket
@@ -16,8 +18,8 @@ from pathlib import Path
 import structlog
 
 from hsframework.errors import HandshakeError
-from hsframework.failures import HandshakeFailed
-from hsframework.interface import Endpoint, PeerIdentity, Request, Result, Role
+from hsframework.failures import Failure, HandshakeFailed
+from hsframework.interface import Endpoint, PeerIdentity, Request, Result, Role, Secret
 from tests.unit.testing.toy_exchange import NONCE, Exchange, body_size
 from tests.unit.testing.toy_plugin import DatagramHandshaker, ToyHandshaker, ToySettings
 
@@ -417,3 +419,260 @@ class KeepsTheKey(ToyHandshaker):
     def exchange(self, request: Request) -> Exchange:
         self.cache[request.role] = request.attributes["key"].reveal()
         return super().exchange(request)
+
+
+class TakesAnEndForConsent(ToyHandshaker):
+    """A client that hangs up has said all that it has to say."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        try:
+            await super().converse(exchange, endpoint)
+        except HandshakeFailed as error:
+            if error.failure is not Failure.PEER_GONE or not exchange.met:
+                raise
+
+    def result(self, exchange: Exchange) -> Result:
+        return Result(session={"key": exchange.session_key()})
+
+
+class CallsItTime(ToyHandshaker):
+    """A peer that is gone has been silent."""
+
+    async def receive(self, endpoint: Endpoint) -> bytes:
+        try:
+            return await super().receive(endpoint)
+        except HandshakeFailed as error:
+            if error.failure is Failure.PEER_GONE:
+                raise HandshakeFailed(Failure.SILENCE) from None
+            raise
+
+
+class CallsEverythingTime(ToyHandshaker):
+    """Consumers try again after every failure."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        try:
+            await super().converse(exchange, endpoint)
+        except HandshakeFailed as error:
+            raise HandshakeError(str(error), errno=errno.ETIMEDOUT) from None
+
+
+class PassesOver(ToyHandshaker):
+    """A message that makes no sense is somebody else's."""
+
+    def exchange(self, request: Request) -> Exchange:
+        exchange = super().exchange(request)
+        feed = exchange.feed
+
+        def lenient(message: bytes) -> bytes:
+            with contextlib.suppress(HandshakeFailed):
+                return feed(message)
+            return b""
+
+        exchange.feed = lenient  # type: ignore[method-assign]
+        return exchange
+
+
+class ChecksHalf(ToyHandshaker):
+    """The first half of a proof is proof enough."""
+
+    def exchange(self, request: Request) -> Exchange:
+        exchange = super().exchange(request)
+
+        def check(role: Role, proof: bytes) -> None:
+            if proof[:16] != exchange.proof(role)[:16]:
+                raise HandshakeFailed(Failure.BAD_BINDER)
+
+        exchange.check = check  # type: ignore[method-assign]
+        return exchange
+
+
+class NeverLetsGo(ToyHandshaker):
+    """Nothing ends its wait: no cancellation, no interrupt."""
+
+    async def receive(self, endpoint: Endpoint) -> bytes:
+        while True:
+            with contextlib.suppress(BaseException):
+                return await super().receive(endpoint)
+            time.monotonic()
+
+
+class EndsTheProcess(ToyHandshaker):
+    """A wrong proof is the end of everything."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        try:
+            await super().converse(exchange, endpoint)
+        except HandshakeFailed:
+            os._exit(3)
+
+
+class WritesTheKey(ToyHandshaker):
+    """Past Python's own streams."""
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        os.write(2, request.attributes["key"].reveal().hex().encode())
+        return await super().handshake(request, endpoint)
+
+
+class LogsHalfTheKey(ToyHandshaker):
+    """By a logger that keeps to itself, at a level below all."""
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        logger = logging.getLogger("a quiet library")
+        logger.propagate = False
+        logger.log(1, "key %s…", request.attributes["key"].reveal()[:16].hex())
+        return await super().handshake(request, endpoint)
+
+
+class LogsWhatItDerives(ToyHandshaker):
+    """A key that is in no request and in no session."""
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        derived = Secret(hashlib.sha256(request.attributes["key"].reveal()).digest())
+        structlog.get_logger("toy").debug("derived", key=derived.reveal().hex())
+        return await super().handshake(request, endpoint)
+
+
+class ConvertsCancellation(ToyHandshaker):
+    """Every end of a handshake is an error of its own."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        try:
+            await super().converse(exchange, endpoint)
+        except HandshakeError:
+            raise
+        except BaseException:
+            raise HandshakeFailed(Failure.INTERNAL) from None
+
+
+class ShieldsItself(ToyHandshaker):
+    """Goes on in a task that no cancellation reaches."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        await asyncio.shield(super().converse(exchange, endpoint))
+
+
+class SetsOptions(ToyHandshaker):
+    """Sets the socket up as it likes it, and leaves it so."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        endpoint.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 3)
+        await super().converse(exchange, endpoint)
+
+
+class SetsATimer(ToyHandshaker):
+    """And does not cancel it."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        asyncio.get_running_loop().call_later(3600, print)
+        await super().converse(exchange, endpoint)
+
+
+class KeepsRequests(ToyHandshaker):
+    """Each one, for ever."""
+
+    def exchange(self, request: Request) -> Exchange:
+        kept.append(request)
+        return super().exchange(request)
+
+
+class ComputesLong(ToyHandshaker):
+    """On the loop."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        begun = time.thread_time()
+        while time.thread_time() < begun + 0.25:
+            hashlib.sha256(bytes(1000)).digest()
+        await super().converse(exchange, endpoint)
+
+
+class OneAtATime(ToyHandshaker):
+    """A client waits until the one before it is through."""
+
+    def __init__(self, settings: ToySettings) -> None:
+        super().__init__(settings)
+        self.lock = asyncio.Lock()
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        if exchange.begin():
+            async with self.lock:
+                await super().converse(exchange, endpoint)
+        else:
+            await super().converse(exchange, endpoint)
+
+
+class RemembersKeys(ToyHandshaker):
+    """The first key of a role is that of all."""
+
+    def __init__(self, settings: ToySettings) -> None:
+        super().__init__(settings)
+        self.keys: dict[Role, Secret] = {}
+
+    def exchange(self, request: Request) -> Exchange:
+        return Exchange(request.role, self.keys.setdefault(request.role, request.attributes["key"]), os.urandom(NONCE))
+
+
+class HasAFixedKey(ToyHandshaker):
+    """Its sessions have one key, that of its first."""
+
+    first: Secret | None = None
+
+    def result(self, exchange: Exchange) -> Result:
+        type(self).first = type(self).first or exchange.session_key()
+        return Result(session={"key": self.first})
+
+
+class HasNoTime(ToyHandshaker):
+    """Two seconds are enough for everybody."""
+
+    async def receive(self, endpoint: Endpoint) -> bytes:
+        try:
+            async with asyncio.timeout(2):
+                return await super().receive(endpoint)
+        except TimeoutError:
+            raise HandshakeFailed(Failure.SILENCE) from None
+
+
+class OverlooksTheKernel(ToyHandshaker):
+    """A consumer in the kernel is one like any other."""
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        return await super().handshake(replace(request, kernel_consumer=False), endpoint)
+
+
+class AsksAboutAnother(ToyHandshaker):
+    """The peer that it asks about is not the one that it reports."""
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        result = await super().handshake(request, endpoint)
+        request.authorize(PeerIdentity(psk_identity=b"admin"))
+        return result
+
+
+class AsksInVain(ToyHandshaker):
+    """Whatever the answer is."""
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        result = await super().handshake(request, endpoint)
+        with contextlib.suppress(HandshakeError):
+            request.authorize(result.peer)
+        return result
+
+
+class TakesAll(ToyHandshaker):
+    """All that has come with a server's proof."""
+
+    async def receive(self, endpoint: Endpoint) -> bytes:
+        message = await super().receive(endpoint)
+        if len(message) == 2 + NONCE + 32:
+            with contextlib.suppress(BlockingIOError):
+                endpoint.socket.recv(4096)
+        return message
+
+
+class FailsToClose(ToyHandshaker):
+    """At the end of the agent."""
+
+    def close(self) -> None:
+        raise ValueError("close")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import os
 import sys
 import textwrap
 from pathlib import Path
@@ -11,8 +12,10 @@ from pathlib import Path
 import pytest
 import structlog
 
+from hsframework.interface import Secret
 from hsframework.testing.imports import io_imports
-from hsframework.testing.observation import observed, shown_secrets
+from hsframework.testing.leaks import shown_secrets, too_short
+from hsframework.testing.observation import observed
 
 SECRET = bytes(range(190, 222))
 
@@ -36,9 +39,33 @@ def test_secrets_are_recognised(text: str) -> None:
     assert shown_secrets([SECRET], ["nothing", f"key={text}!"]) == [f"key={text}!"]
 
 
+@pytest.mark.parametrize("part", [SECRET[:16], SECRET[16:], SECRET[:20]])
+def test_halves_are_recognised(part: bytes) -> None:
+    """The first or the second half of a secret, in all writings."""
+    for text in (part.hex(), repr(part), base64.b64encode(part).decode(), str(list(part))):
+        assert shown_secrets([SECRET], [text]) == [text]
+
+
 def test_what_is_no_secret() -> None:
-    """Part of one, and what is too short to be found by anything but chance."""
-    assert not shown_secrets([SECRET, b"ab"], [SECRET[:16].hex(), "ab", "<secret, 32 bytes>"])
+    """A few bytes of one, and what is too short to be found by anything but chance, which is said."""
+    assert not shown_secrets([SECRET, b"ab"], [SECRET[:5].hex(), "ab", "<secret, 32 bytes>"])
+    assert too_short([SECRET, b"ab", b""]) == [b"ab"]
+
+
+def test_every_logger_is_watched() -> None:
+    """Also one that is not propagated, at a level of its own; descriptors 1 and 2; and each Secret that is made."""
+    logger = logging.getLogger("a quiet one")
+    logger.propagate = False
+    logger.setLevel(logging.ERROR)
+    with observed() as seen:
+        logger.log(1, "whispered")
+        os.write(1, b"to fd 1")
+        os.write(2, b"to fd 2")
+        Secret(SECRET)
+    text = "\n".join(seen.texts)
+    assert all(word in text for word in ("whispered", "to fd 1", "to fd 2"))
+    assert SECRET in seen.secrets
+    assert not logger.isEnabledFor(logging.INFO)
 
 
 def test_everything_said_is_seen() -> None:

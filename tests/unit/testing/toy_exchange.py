@@ -39,6 +39,11 @@ class Exchange:
         self._theirs = b""
         self.finished = False
 
+    @property
+    def met(self) -> bool:
+        """Return True once the other end has said anything."""
+        return bool(self._theirs)
+
     def begin(self) -> bytes:
         """Return what goes out first."""
         return frame(self._ours) if self._role is Role.CLIENT else b""

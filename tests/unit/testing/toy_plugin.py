@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import hsframework
 from hsframework.client import HandshakeOptions
 from hsframework.errors import ConfigurationError, StreamError
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import (
     AsyncStream,
     Endpoint,
@@ -60,6 +61,8 @@ class ToyHandshaker(Handshaker):
         self.settings = settings
 
     async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        if request.kernel_consumer:
+            raise HandshakeFailed(Failure.NO_KERNEL_SESSION, "no kernel has a toy")
         exchange = self.exchange(request)
         await self.converse(exchange, endpoint)
         return self.result(exchange)
