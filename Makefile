@@ -53,7 +53,7 @@ demo: $(STAMP) peers ## the main job on this machine: TLS both ways with OpenSSL
 test: $(STAMP) peers compiler package-tools lint docs guests-if-possible ## everything: style, types, documentation, and every tier of tests
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
 
-test-long: $(STAMP) peers package-tools guests-if-possible ## what takes longer than make test may: every disturbance of a booted Debian
+test-long: $(STAMP) peers package-tools guests-if-possible ## what takes longer than make test may: every disturbance of a booted Debian, minutes of chaos
 	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
 
 # Where the test kernel or the guests cannot be built (not root, no Debian), their tests are skipped; in CI that is an error.

@@ -62,6 +62,8 @@ PULSE = 0.25
 """Seconds between two reports that the loop turns."""
 
 GC_THRESHOLD = 20_000
+LEAST = 19
+"""Niceness of the cell of strangers."""
 
 _log = structlog.get_logger("hsframework.dispatcher")
 
@@ -86,6 +88,8 @@ class Tenant:
 def run_cell(configuration: Configuration, tenant: Tenant, control: socket.socket) -> int:
     """Serve until the supervisor ends it.  Returns the exit status; raises ConfigurationError."""
     set_title(f"hsframework cell of {tenant.name}")
+    if tenant.uid is None:
+        os.nice(LEAST)  # what strangers send takes no processor time that others want
     restricted = restrict(configuration, tenant.profiles)
     policy = Policy(restricted, own_uid=-1 if tenant.number is None else tenant.number)
     # As root, and before anything of a consumer's was read.  An unusable file refuses the requests that need it.

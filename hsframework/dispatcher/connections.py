@@ -36,7 +36,7 @@ class Listener:
     the others have, a newcomer finds room.  ``check(peer)`` raises RequestRefused for a stranger, to which policy gives
     nothing: all strangers count as one user.  ``privileged(peer)``: True for a peer that the limits on users spare, and
     for which a part of the links is reserved.  When the process is out of fds, accepting pauses: the backlog is the
-    back-pressure.  ``close_fd`` closes without blocking.
+    back-pressure.  ``close_fd`` closes without blocking.  ``account(peer)``: the user for whom a link counts.
     """
 
     RESERVED = 8
@@ -50,6 +50,7 @@ class Listener:
         *,
         check: Callable[[PeerCredentials], None],
         privileged: Callable[[PeerCredentials], bool] = lambda peer: False,
+        account: Callable[[PeerCredentials], int] = lambda peer: peer.uid,
         close_fd: Callable[[int], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -58,6 +59,7 @@ class Listener:
         self._limits = limits
         self._check = check
         self._is_privileged = privileged
+        self._account = account
         self._privileged: set[Connection] = set()
         self._close_fd = close_fd
         self._loop = loop
@@ -75,9 +77,10 @@ class Listener:
             self.connections.remove(connection)
             self._strangers.discard(connection)
             self._privileged.discard(connection)
-            self._users[connection.peer.uid] -= 1
-            if not self._users[connection.peer.uid]:
-                del self._users[connection.peer.uid]
+            account = self._account(connection.peer)
+            self._users[account] -= 1
+            if not self._users[account]:
+                del self._users[account]
 
     def close(self) -> None:
         """Stop accepting and end every link."""
@@ -110,7 +113,7 @@ class Listener:
             self._close_fd(sock.detach())
             return
         connection = self._make(sock, peer)
-        self._users[peer.uid] += 1
+        self._users[self._account(peer)] += 1
         self.connections.add(connection)
         if stranger:
             self._strangers.add(connection)
@@ -125,7 +128,7 @@ class Listener:
         return False
 
     def _has_room(self, peer: PeerCredentials, stranger: bool) -> bool:
-        limits, own = self._limits, self._users.get(peer.uid, 0)
+        limits, own = self._limits, self._users.get(self._account(peer), 0)
         if self._is_privileged(peer):
             return len(self.connections) < limits.connections
         reserved = limits.connections // self.RESERVED

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hsframework.configuration.settings import AllowRule, Configuration
+from hsframework.dispatcher.subordinates import Subordinates, load_subordinates
 from hsframework.errors import ConfigurationError, RequestRefused
 
 _UCRED = struct.Struct("=iII")
@@ -69,7 +70,7 @@ class Policy:
 
     ``agent_uids``: by group, further user ids that may join it.  ``plugin_agents``: agents that are known by their
     users; None: a supervisor names their users by :meth:`allow_join`.  ``own_uid``: the dispatcher's user; None: this
-    process's.
+    process's.  ``subordinates``: owners of further user ids; None: those of this machine.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class Policy:
         agent_uids: Mapping[str, Iterable[int]] | None = None,
         plugin_agents: PluginAgents | None = None,
         own_uid: int | None = None,
+        subordinates: Subordinates | None = None,
     ) -> None:
         self._agents = plugin_agents
+        self._subordinates = load_subordinates() if subordinates is None else subordinates
         self._privileged = frozenset({0, os.geteuid() if own_uid is None else own_uid})
         self._rules = tuple(_resolve(rule, index) for index, rule in enumerate(configuration.allow))
         self._joiners: dict[str, frozenset[int]] = {
@@ -95,6 +98,16 @@ class Policy:
     def is_privileged(self, peer: PeerCredentials) -> bool:
         """True if the peer is root or the dispatcher's own user, which no rule restricts."""
         return peer.uid in self._privileged
+
+    def account(self, peer: PeerCredentials) -> int:
+        """Return the user for whom limits count the peer: the owner of a subordinate user id that no rule names.
+
+        The peer's own number stays where a rule names it, and where root or the service's user is the owner.
+        """
+        if any(peer.uid in rule.uids for rule in self._rules):
+            return peer.uid
+        owner = self._subordinates.owner(peer.uid)
+        return peer.uid if owner in self._privileged else owner
 
     def check_submit(self, peer: PeerCredentials, profile: str | None) -> None:
         """Raise RequestRefused (EACCES) if the peer may not submit a request with this profile."""

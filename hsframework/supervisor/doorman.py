@@ -129,7 +129,7 @@ class Doorman:
         if profiles is None:
             self.cells.admit(None, frozenset(), name, sock)
         else:
-            self.cells.admit(peer.uid, profiles, name, sock)
+            self.cells.admit(self._policy.account(peer), profiles, name, sock)
 
     def _is_agent(self, peer: PeerCredentials) -> bool:
         if any(agent.uid == peer.uid for agent in self._agents()):

@@ -1,9 +1,11 @@
 """Repeated events of the log: the first are written, the others counted, so that nobody fills a disk.
 
-* Events are the same if logger, level, text and causer (user, agent, source, child) are: what else an event says may be
-  the causer's choice.  So one who floods hides his own events and nobody else's.
+* Events are the same if logger, level, text and causer are: what else an event says may be the causer's choice.  So one
+  who floods hides his own events and nobody else's.
+* The causer is the user, where an event names one: he chooses the names of his agents, and has as many processes as he
+  likes.  Else it is agent, source, child or process.
 * Of the same events :data:`BURST` are written in :data:`WINDOW` seconds.  When these are over, one line says how many
-  were not.
+  were not.  Once as many as :data:`CROWD` causers have had, only the first of each is: a user may have many numbers.
 * The outcomes of handshakes are all written: each is a fact of its own, and a handshake costs its causer more than a
   line.  So is everything at the level debug, and at the level info what names no causer, such as records of plugins.
 * Causers are remembered up to :data:`MOST_CAUSERS`; those beyond share one count for each level.
@@ -14,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +24,12 @@ from typing import Any
 import structlog
 
 BURST = 100
+CROWD = 10
 WINDOW = 10.0
 MOST_CAUSERS = 512
 
-CAUSERS = ("uid", "agent", "source", "child", "process")
+USER = "uid"
+CAUSERS = (USER, "agent", "source", "child", "process")
 """Fields that tell who caused an event."""
 
 ALWAYS = frozenset({"handshake"})
@@ -35,11 +40,16 @@ _Event = MutableMapping[str, Any]
 
 @dataclass(slots=True)
 class _Count:
-    """Count of the same events since ``begun``; ``event``: the first of them, without what differs."""
+    """Count of the same events since ``begun``; ``event``: the first of them, without what differs.
+
+    ``kind``: that of the events of all causers together.
+    """
 
     begun: float
+    kind: Hashable
     event: dict[str, Any]
     number: int = 0
+    written: int = 0
 
 
 class Repeats:
@@ -48,6 +58,8 @@ class Repeats:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._counts: dict[Hashable, _Count] = {}
+        self._written: Counter[Hashable] = Counter()
+        """Events that were written, of all causers together."""
         self._process = os.getpid()
         self._look_at = 0.0
 
@@ -59,17 +71,20 @@ class Repeats:
         self._report_ended(now)
         if event["level"] == "info" and event.keys().isdisjoint(CAUSERS):
             return event
-        causer = {name: event[name] for name in CAUSERS if name in event}
+        causer = {name: event[name] for name in ((USER,) if USER in event else CAUSERS) if name in event}
         key: Hashable = (event["logger"], event["level"], event["event"], *map(str, causer.values()))
         count = self._counts.get(key)
         if count is None:
             if len(self._counts) >= MOST_CAUSERS:
                 key, causer = event["level"], {}
-            count = self._counts.setdefault(key, _Count(now, {"of": event["event"], **causer}))
+            kind = event["logger"], event["level"], event["event"]
+            count = self._counts.setdefault(key, _Count(now, kind, {"of": event["event"], **causer}))
         count.number += 1
-        if count.number <= BURST:
+        if count.number == 1 or (count.number <= BURST and self._written[count.kind] < BURST * CROWD):
+            self._written[count.kind] += 1
+            count.written += 1
             return event
-        if count.number == BURST + 1:
+        if count.number == count.written + 1:
             self._report_later()
         raise structlog.DropEvent
 
@@ -77,15 +92,19 @@ class Repeats:
         """Forget the windows that are over, and log how many of their events were left out."""
         if self._process != os.getpid():
             # Those of the process that was forked are reported there.
-            self._process, self._counts = os.getpid(), {}
+            self._process, self._counts, self._written = os.getpid(), {}, Counter()
         if now < self._look_at:
             return
-        ended = [key for key, count in self._counts.items() if now >= count.begun + WINDOW]
-        over = [count for key in ended if (count := self._counts.pop(key)).number > BURST]
+        ended = [self._counts.pop(key) for key, count in list(self._counts.items()) if now >= count.begun + WINDOW]
+        for count in ended:
+            self._written[count.kind] -= count.written
+        self._written = +self._written
+        over = [count for count in ended if count.number > count.written]
         self._look_at = min((count.begun for count in self._counts.values()), default=now) + WINDOW
         for count in over:
+            left_out, seconds = count.number - count.written, round(now - count.begun)
             structlog.get_logger("hsframework.log").warning(
-                "the same event again", **count.event, times=count.number - BURST, seconds=round(now - count.begun)
+                "the same event again", **count.event, times=left_out, seconds=seconds
             )
 
     def _report_later(self) -> None:

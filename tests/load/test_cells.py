@@ -159,6 +159,8 @@ def test_who_shares_a_fate_shares_a_process(service: Service, somebody: Callable
     assert len(workers) == 2
     assert {status_of(pid)["Seccomp"] for pid in workers} == {"2"}, "they cannot signal each other"
     assert somebody(STRANGER)(handshake, service.runtime_dir) == "EACCES"
+    (strangers,) = service.log.events("started", child="cell of strangers")
+    assert os.getpriority(os.PRIO_PROCESS, strangers["process"]) == 19, "a flood takes what others leave"
     assert len(set(service.workers("toy")) - before) == 2
 
 

@@ -35,6 +35,13 @@ from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error, seque
 
 MOST_REFUSALS = 8
 
+MOST_NONSENSE = 32
+"""Messages of one link that make no sense or may not be sent by this user, one after the other; with the last the link
+is ended.  Before the first join each refusal counts."""
+
+NONSENSE = frozenset({errno.EBADMSG, errno.EOPNOTSUPP, errno.EACCES})
+"""Refusals that depend on the message and the user alone."""
+
 HANG_GRACE = 1.0
 """Seconds in which an agent that missed a deadline must show that it lives."""
 
@@ -99,6 +106,7 @@ class AgentConnection:
         self._trusts_sent: dict[int, int] = {}
         self._watch: asyncio.TimerHandle | None = None
         self._pidfd = _open_pidfd(peer.pid)
+        self._nonsense = 0
         self._answer = Answer(service.loop, peer.pid, self._is_wanted, self._does_not_answer)
         self.channel = AsyncChannel(
             sock, self._packet, self._gone, loop=service.loop, close_fd=service.dispatcher.close_fd, holds_back=True
@@ -146,7 +154,7 @@ class AgentConnection:
         return any(len(groups[name]) for name in self.announced if name in groups)
 
     def _does_not_answer(self) -> None:
-        _log.error("an agent does not answer READY", agent=self.name, process=self.peer.pid)
+        _log.error("an agent does not answer READY", agent=self.name, uid=self.peer.uid, process=self.peer.pid)
         self._kill()
 
     def _packet(self, data: bytes, fd: int | None) -> None:
@@ -164,17 +172,26 @@ class AgentConnection:
             handed, fd = fd, None
             operation.run(self, message, handed)
         except HsframeworkError as error:
-            _log.warning("an agent's message is refused", agent=self.name, error=str(error))
-            self.channel.send(encode_error(error.errno, sequence_of(data), str(error)))
+            self._refuse(error, sequence_of(data))
         except Exception as error:
             _log.error("a fault in the dispatcher", error=repr(error), during=f"a message of {self.name}")
             self.channel.send(encode_error(errno.EIO, sequence_of(data), "a fault in the dispatcher; see its log"))
         else:
+            self._nonsense = 0
             if message.flags & NLM_F_ACK:
                 self.channel.send(encode_error(0, message.sequence))
         finally:
             if fd is not None:
                 self.service.dispatcher.close_fd(fd)
+
+    def _refuse(self, error: HsframeworkError, sequence: int) -> None:
+        """Send an error, and end the link of a process that sends nothing but nonsense."""
+        _log.warning("an agent's message is refused", agent=self.name, uid=self.peer.uid, error=str(error))
+        self.channel.send(encode_error(error.errno, sequence, str(error)))
+        self._nonsense += self.phase is Phase.CONNECTED or error.errno in NONSENSE
+        if self._nonsense >= MOST_NONSENSE:
+            _log.warning("an agent's link is ended: it sends nonsense", agent=self.name, uid=self.peer.uid)
+            self.close()
 
     def _allowed(self, name: str) -> Operation:
         """Return the operation of this name.  Raises RequestRefused if the table does not list it for the phase."""
@@ -195,7 +212,7 @@ class AgentConnection:
             self._watch.cancel()
         dispatcher = self.service.dispatcher
         requests = dispatcher.all_in_hand(self) if self.phase is Phase.JOINED else []
-        tell("an agent is gone", agent=self.name, in_hand=len(requests), error=str(error or ""))
+        tell("an agent is gone", agent=self.name, uid=self.peer.uid, in_hand=len(requests), error=str(error or ""))
         self._on_closed(self)
         # First the members, so that nothing is announced to the one that is gone.
         groups, self.groups = self.groups, set()
@@ -207,7 +224,7 @@ class AgentConnection:
 
     def _kill(self) -> None:
         self._watch = None
-        _log.error("an agent hangs and is killed", agent=self.name)
+        _log.error("an agent hangs and is killed", agent=self.name, uid=self.peer.uid)
         if self._pidfd is not None and self.peer.pid != os.getpid():
             with contextlib.suppress(OSError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)

@@ -76,6 +76,7 @@ def restore(agent: AgentConnection, message: Message, fd: int | None) -> None:
     _log.warning(
         "a request of an earlier dispatcher is given back",
         agent=agent.name,
+        uid=agent.peer.uid,
         peer=custody.peer_address,
         source=name,
         outcome=None if outcome is None else errno_name(outcome.status) if outcome.status else "OK",
@@ -99,7 +100,8 @@ def _own_outcome(agent: AgentConnection, message: Message) -> Outcome | None:
     try:
         agent.service.policy.check_join(agent.peer, message.values.get("group", ""))
     except RequestRefused as error:
-        _log.error("a success that is given back does not count", agent=agent.name, reason=str(error))
+        whose = {"agent": agent.name, "uid": agent.peer.uid}
+        _log.error("a success that is given back does not count", **whose, reason=str(error))
         return None
     return outcome
 

@@ -38,7 +38,7 @@ _log = structlog.get_logger("hsframework.dispatcher")
 def join(agent: AgentConnection, message: Message, fd: int | None) -> None:
     """Add the agent to groups, unless it has given up since: it may have waited for a dispatcher for long."""
     if agent.channel.peer_has_closed:
-        _log.info("an agent has given up while it waited for a dispatcher", process=agent.peer.pid)
+        _log.info("an agent has given up while it waited for a dispatcher", process=agent.peer.pid, uid=agent.peer.uid)
         return
     groups = message.wanted("group")
     try:
@@ -74,7 +74,7 @@ def leave(agent: AgentConnection, message: Message, fd: int | None) -> None:
     groups = [group for group in message.wanted("group") if group in agent.groups]
     agent.groups.difference_update(groups)
     agent.announced.difference_update(groups)
-    _log.info("an agent leaves", agent=agent.name, groups=groups)
+    _log.info("an agent leaves", agent=agent.name, groups=groups, uid=agent.peer.uid)
     agent.service.dispatcher.left(agent, groups, expected_back=message.values.get("expected-back", False))
 
 

@@ -36,6 +36,7 @@ class AgentServer:
             limits,
             check=policy.check_restore,
             privileged=policy.is_privileged,
+            account=policy.account,
             close_fd=dispatcher.close_fd,
             loop=loop,
         )

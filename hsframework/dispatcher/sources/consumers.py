@@ -81,6 +81,7 @@ class LocalSource:
             configuration.limits,
             check=lambda peer: policy.check_submit(peer, None),
             privileged=policy.is_privileged,
+            account=policy.account,
             close_fd=dispatcher.close_fd,
             loop=loop,
         )
@@ -157,6 +158,7 @@ class ConsumerConnection:
         """The trust that the consumer brought in a file, with its number."""
         self._nonsense = 0
         self._privileged = source.policy.is_privileged(peer)
+        self._account = source.policy.account(peer)
         # What a user sends may be the last copy of a socket whose closing blocks.
         self._close_fd = os.close if self._privileged else source.dispatcher.close_fd
         self._channel = AsyncChannel(
@@ -252,7 +254,7 @@ class ConsumerConnection:
         except RequestRefused:
             self._close_fd(fd)
             raise
-        given = self._source.trusts.take(fd, values.get("size", 0), self.peer.uid)
+        given = self._source.trusts.take(fd, values.get("size", 0), self._account)
         self._trust = values.get("trust-id", 0), given
 
     def _named_trust(self, values: Mapping[str, Any]) -> GivenTrust | None:
@@ -296,7 +298,7 @@ class ConsumerConnection:
         asked = {**values, "profile": profile}
         return Submission(
             source=source,
-            consumer=self.peer.uid,
+            consumer=self._account,
             group=values.get("group", ""),
             timeout=source.timeout(values, role),
             parameters=parameters(asked, given, role, auth_mode, source=source.name, user=self.peer.uid),

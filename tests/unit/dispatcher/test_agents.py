@@ -17,7 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from hsframework.configuration.settings import Configuration
-from hsframework.dispatcher.agents.connection import AgentConnection, Service
+from hsframework.dispatcher.agents.connection import MOST_NONSENSE, AgentConnection, Service
 from hsframework.dispatcher.agents.operations import TABLE
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keys.trusts import TrustFiles
@@ -29,7 +29,7 @@ from hsframework.local.channel import AsyncChannel
 from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.spec import builtin_specification
 from hsframework.testing import virtual_time
-from tests.support.house import REQUEST, codec, connected_pair, house
+from tests.support.house import REQUEST, codec, connected_pair, house, serves
 
 
 @contextlib.contextmanager
@@ -125,6 +125,29 @@ async def test_the_log_says_how_an_agents_connection_ended() -> None:
     (event,) = [it for it in logs if it["event"] == "an agent is gone"]
     assert event["error"]
     assert event["in_hand"] == 0
+
+
+async def test_an_agent_that_sends_nonsense_is_cut_off() -> None:
+    """After so many messages in a row; one that is right begins the count anew, and before a join each counts."""
+    wrong = b"\x14\0\0\0\x20"
+    async with house() as home:
+        agent, stranger = await home.agent("toy"), await home.stranger()
+        for _ in range(2):
+            for _ in range(MOST_NONSENSE - 1):
+                agent.send_bytes(wrong)
+                assert (await agent.receive())[0].error == errno.EBADMSG
+            assert (await agent.ask("leave", {"group": ["another"]})).error == 0
+        for _ in range(MOST_NONSENSE):
+            agent.send("accept", {"group": "another"})
+            assert (await agent.receive())[0].error == errno.EPERM
+        for _ in range(MOST_NONSENSE - 1):
+            assert (await stranger.ask("accept", {"group": "toy"})).error == errno.EPERM
+        stranger.send("accept", {"group": "toy"})
+        for _ in range(MOST_NONSENSE):
+            agent.send_bytes(wrong)
+        for peer in (stranger, agent):
+            await peer.closed()
+        await serves(home)
 
 
 async def test_an_answer_to_a_look_up_names_its_request() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from hsframework.configuration.settings import AllowRule, Configuration, GroupSettings, Profile
 from hsframework.dispatcher.policy import PeerCredentials
+from hsframework.dispatcher.subordinates import Range, Subordinates
 from hsframework.local.control import (
     DISPATCHER_TO_SUPERVISOR,
     KEEPER_TO_SUPERVISOR,
@@ -135,6 +136,18 @@ def test_users_have_cells_by_what_rules_give_them(door: Door) -> None:
         (None, frozenset(), "agent"),
     ]
     assert not door.introduced()
+
+
+def test_a_users_subordinate_numbers_have_his_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member of an allowed group has one cell, and not one for each number that he may take on."""
+    ranges = Subordinates([Range(range(100_000, 165_536), MEMBER)])
+    monkeypatch.setattr("hsframework.dispatcher.policy.load_subordinates", lambda: ranges)
+    with contextlib.closing(Door(tmp_path)) as made:
+        monkeypatch.setattr(module, "peer_credentials", lambda sock: made.peer)
+        for uid in (MEMBER, 100_000, 100_001):
+            made.connect("consumer", uid, GROUP_OF_USERS)
+        made.connect("consumer", 100_002)
+        assert made.placed == [(MEMBER, frozenset({"mail"}), "consumer")] * 3 + [(None, frozenset(), "consumer")]
 
 
 def test_connections_wait_for_the_dispatcher(door: Door) -> None:

@@ -14,7 +14,7 @@ import structlog
 
 from hsframework.telemetry import log as module, repeats
 from hsframework.telemetry.log import configure
-from hsframework.telemetry.repeats import BURST, MOST_CAUSERS, WINDOW, Repeats
+from hsframework.telemetry.repeats import BURST, CROWD, MOST_CAUSERS, WINDOW, Repeats
 
 
 class Log:
@@ -69,6 +69,30 @@ def test_nobody_hides_the_events_of_another(log: Log) -> None:
     log.now += WINDOW
     log.info("something else")
     assert [event["times"] for event in log.events("the same event again")] == [1]
+
+
+def test_a_user_with_many_processes_is_one(log: Log) -> None:
+    """The names of his agents, and the numbers of his processes, are no way around the count."""
+    for number in range(BURST * 2):
+        log.info("an agent's message is refused", uid=4001, agent=f"pid {number}", process=number)
+    assert len(log.events()) == BURST
+    log.now += WINDOW
+    log.info("something else")
+    (said,) = log.events("the same event again")
+    assert (said["uid"], said["times"]) == (4001, BURST)
+
+
+def test_a_crowd_is_bounded(log: Log) -> None:
+    """Of many causers at once each is written once, whatever the others do; afterwards all have room again."""
+    for uid in range(CROWD * 4):
+        log.info("a request is refused", BURST, uid=uid)
+    assert len(log.events()) == BURST * CROWD + 3 * CROWD
+    assert {event["uid"] for event in log.events()} == set(range(CROWD * 4))
+    log.now += WINDOW
+    log.info("something else")
+    assert len(log.events("the same event again")) == 3 * CROWD
+    log.info("a request is refused", BURST, uid=5000)
+    assert sum(event.get("uid") == 5000 for event in log.events()) == BURST
 
 
 def test_what_an_event_says_does_not_make_it_another(log: Log) -> None:
