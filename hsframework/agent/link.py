@@ -212,8 +212,13 @@ class Link:
             await asyncio.gather(*map(self._give_back, stranded[begin : begin + RESTORE_BATCH]))
 
     async def _give_back(self, item: Restorable) -> None:
+        fd = item.fileno()
+        if fd < 0:
+            _log.error("a handshaker has closed the socket that is to go back", request=item.values["request-id"])
+            self._stranded.refused(item)
+            return
         try:
-            await self._conversation.ask("restore", item.values, item.fileno())
+            await self._conversation.ask("restore", item.values, fd)
         except RequestRefused as error:
             _log.error("the dispatcher does not take a request back", reason=str(error))
             self._stranded.refused(item)

@@ -8,11 +8,13 @@ import errno
 import os
 
 import pytest
+from structlog.testing import capture_logs
 
 from hsframework.agent import link
 from hsframework.agent.host import AgentHost
 from hsframework.agent.served import prepare
 from hsframework.errors import RequestRefused
+from hsframework.interface import Endpoint, Request, Result
 from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.messages import NLM_F_ACK
 from hsframework.netlink.spec import builtin_specification
@@ -197,6 +199,30 @@ async def test_restore_survives_a_second_death_and_a_refusal() -> None:
                 os.close(fd)
             new.refuse(message, errno.EACCES, "you are no agent of mine")
             assert await read(theirs, 1) == b""
+
+
+async def closes(request: Request, endpoint: Endpoint) -> Result:
+    """Close the socket, against the rules."""
+    endpoint.socket.close()
+    await forever(request, endpoint)
+    raise AssertionError
+
+
+@pytest.mark.parametrize("kernels", [False, True])
+async def test_a_handshaker_that_has_closed_its_socket(kernels: bool) -> None:
+    """It cannot be given back, which is logged; the agent serves the new dispatcher all the same."""
+    async with running(closes) as agent:
+        with pair() as (ours, _):
+            accept = await agent.peer.asked()
+            agent.peer.give(accept, ours.fileno(), 4, source="kernel", kernel_consumer=kernels, timeout=300)
+            await settled(agent.peer)
+            with capture_logs() as logs:
+                agent.dispatcher.die()
+                agent.dispatcher.start()
+                peer = await agent.dispatcher.agent()
+                while not any(entry["event"].startswith("a handshaker has closed") for entry in logs):
+                    await settled(peer)
+            await peer.asked()
 
 
 async def test_room_comes_back_when_the_dispatcher_dies() -> None:
