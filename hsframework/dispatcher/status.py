@@ -15,6 +15,7 @@ from typing import Any
 
 from hsframework import __version__
 from hsframework.configuration.files import Stamp
+from hsframework.dispatcher.activity import activity
 from hsframework.dispatcher.agents import AgentServer
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.probes import Probe, describe
@@ -63,6 +64,7 @@ class Status:
                 "faults": list(self._vault.faults.values()),
                 "metrics": self._problem_of_metrics(),
                 "refused-agents": [dict(each) for each in self._agents.refused],
+                **activity(self._agents.dispatcher),
             }
         )
 

@@ -55,6 +55,7 @@ def count_cell(dispatcher: Dispatcher, message: CellCounted) -> None:
     for status, duration in zip(message.statuses, message.durations, strict=False):
         if 0 <= status <= 4095 and 0 <= duration <= LONGEST:
             dispatcher.metrics.handshake(group, status, duration / 1_000_000)
+            dispatcher.metrics.recent.count(group, status, "in a cell")
     for number in message.refused:
         if 0 < number <= 4095:
             dispatcher.metrics.refusal(group, number)

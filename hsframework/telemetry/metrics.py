@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from hsframework.errors import ConfigurationError, errno_name
+from hsframework.telemetry.recent import Recent
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -38,6 +39,8 @@ class Metrics:
         """Seconds from receipt to completion of all requests, by group."""
         self.gauges: dict[str, Callable[[], int]] = {}
         """Functions that return the value of a gauge, by its name."""
+        self.recent = Recent()
+        """Outcomes of the last minutes, with reasons."""
 
     def handshake(self, group: str, status: int, duration: float) -> None:
         """Count a request that was completed with ``status`` (0 or a positive errno) after ``duration`` seconds."""
@@ -59,6 +62,7 @@ class Metrics:
 
     def refusal(self, group: str, number: int) -> None:
         """Count a request that was refused; ``number``: the errno."""
+        self.recent.count(group, number, "not taken")
         self.refused[group, number] += 1
 
     def collect(self) -> Iterable[Metric]:

@@ -79,11 +79,16 @@ def configuration(arguments: argparse.Namespace) -> Configuration:
 
     Raises ConfigurationError.
     """
-    return configuration_and_warnings(arguments)[0]
+    return _configuration(arguments)[0]
 
 
 def configuration_and_warnings(arguments: argparse.Namespace) -> tuple[Configuration, tuple[str, ...]]:
-    """Return the same, and warnings for the log.  Raises ConfigurationError."""
+    """Return the same, and warnings about what was passed over.  Raises ConfigurationError."""
+    return _configuration(arguments)
+
+
+def _configuration(arguments: argparse.Namespace) -> tuple[Configuration, tuple[str, ...]]:
+    """Return the configuration, and warnings for the log."""
     result = load_configuration(arguments.config)
     warnings: tuple[str, ...] = ()
     asked = getattr(arguments, "tlshd_config", None)
@@ -126,7 +131,7 @@ def start_configuration(arguments: argparse.Namespace, kept: Kept) -> Configurat
     log = structlog.get_logger("hsframework.configuration")
     before = _configuration_before(kept)
     try:
-        settings, warnings = configuration_and_warnings(arguments)
+        settings, warnings = _configuration(arguments)
     except ConfigurationError as error:
         if before is None:
             raise

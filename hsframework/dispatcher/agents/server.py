@@ -46,6 +46,11 @@ class AgentServer:
         """The last agents that were not allowed to join: ``time``, ``process``, ``user``, ``reason``."""
         return self._service.refused
 
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """The dispatcher whose requests the agents are given."""
+        return self._service.dispatcher
+
     def close(self) -> None:
         """Stop serving agents."""
         self.listener.close()

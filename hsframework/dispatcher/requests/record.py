@@ -14,6 +14,7 @@ def record(log: Any, metrics: Metrics, request: PendingRequest, outcome: Outcome
     """Log the event ``handshake`` and count it.  ``log``: a bound logger.  ``seconds``: since the request was taken."""
     group, offload = request.submission.group, request.offload
     metrics.handshake(group, outcome.status, seconds)
+    metrics.recent.count(group, outcome.status, outcome.values.get("message"))
     if offload is not None:
         metrics.session(offload.transmit, offload.receive)
     if not log.is_enabled_for(logging.INFO):
