@@ -28,13 +28,14 @@ from hsframework.agent.outcomes import encode_failure
 from hsframework.agent.readiness import Readiness
 from hsframework.agent.requests import decode_request
 from hsframework.agent.trusts import Trusts
+from hsframework.caches import misses_for_want_of_room
 from hsframework.errors import HandshakeError, HsframeworkError, is_shortage
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.local.deadlines import Deadlines
 from hsframework.netlink.spec import builtin_specification
 
 if TYPE_CHECKING:
-    from hsframework.agent.conversation import Conversation, Received
+    from hsframework.agent.conversation import Conversation, Received, codec
     from hsframework.agent.room import Room
     from hsframework.agent.served import Served
     from hsframework.registry.plugins import PluginRegistry
@@ -205,6 +206,8 @@ class RequestsInHand:
             channel = self._conversation.channel
             if done is not None and channel is not None:
                 channel.send_soon(done)
+                for name, missed in misses_for_want_of_room().items():
+                    channel.send_soon(codec.encode("crowded", {"name": name, "missed": missed}))
         if not self._handshakes and not self._orphans:
             self._none_left.set()
         room = self._shared.room
