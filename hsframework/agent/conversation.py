@@ -116,6 +116,11 @@ class Conversation:
             raise RequestRefused(answer.values.get("message", f"{operation} was refused"), errno=answer.error)
         return answer
 
+    def tell(self, operation: str, values: Mapping[str, Any]) -> None:
+        """Send a message that has no answer, soon, unless the link has gone."""
+        if self.channel is not None:
+            self.channel.send_soon(codec.encode(operation, values))
+
     async def ask(self, operation: str, values: Mapping[str, Any], fd: int | None = None) -> None:
         """Send a message and wait until it is acknowledged.  Raises RequestRefused for an error, Lost, TimeoutError."""
         await asyncio.wait_for(self.request(operation, values, fd, flags=NLM_F_ACK), ANSWER_TIMEOUT)

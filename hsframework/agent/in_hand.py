@@ -31,6 +31,7 @@ from hsframework.agent.requests import decode_request
 from hsframework.agent.stranded import Restorable
 from hsframework.agent.trusts import Trusts
 from hsframework.agent.unacknowledged import Unacknowledged
+from hsframework.caches import misses_for_want_of_room
 from hsframework.errors import HandshakeError, HsframeworkError, is_shortage
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.local.deadlines import Deadlines
@@ -249,6 +250,8 @@ class RequestsInHand:
                 self._gone(1)
             if done is not None and channel is not None:
                 channel.send_soon(done)
+                for name, missed in misses_for_want_of_room().items():
+                    self._conversation.tell("crowded", {"name": name, "missed": missed})
         if reason := handshake.exhausted or self._shared.room.shortage():
             self._shared.retire(reason)
 

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import structlog
 
-from hsframework.caches import set_total
+from hsframework.caches import misses_for_want_of_room, set_total
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.agents import AgentServer
 from hsframework.dispatcher.connections import Listener
@@ -55,7 +55,7 @@ from hsframework.process.service_manager import ServiceManager
 from hsframework.process.signals import stop_signals
 from hsframework.process.snapshot import freeze, thaw
 from hsframework.process.title import set_title
-from hsframework.telemetry.metrics import exposition
+from hsframework.telemetry.metrics import Metrics, exposition
 from hsframework.tls.kernel import supported_ciphers
 
 VAULT = "vault"
@@ -126,8 +126,14 @@ def _observe(dispatcher: Dispatcher, vault: Vault) -> None:
         "hsframework_requests_pending": lambda: len(dispatcher.requests),
         "hsframework_credential_findings": lambda: len(vault.findings(datetime.now(UTC))),
     }
+    dispatcher.metrics.before = lambda: _count_own_caches(dispatcher.metrics)
     for finding in vault.findings(datetime.now(UTC)):
         _log.warning("a credential does not serve", where=finding.where, problem=finding.detail)
+
+
+def _count_own_caches(metrics: Metrics) -> None:
+    for name, missed in misses_for_want_of_room().items():
+        metrics.crowded("dispatcher", name, missed)
 
 
 async def _serve(

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds."""
 
+MOST_CACHES, MOST_LABEL = 64, 32
+"""Caches that have counters of their own, and characters of their names: agents name them."""
+
 
 class Metrics:
     """The metrics of a dispatcher."""
@@ -37,10 +40,14 @@ class Metrics:
         """Completed requests in each bucket, by group."""
         self.duration_sums: Counter[str] = Counter()
         """Seconds from receipt to completion of all requests, by group."""
+        self.cache_misses: Counter[tuple[str, str]] = Counter()
+        """Look-ups of entries that a cache had dropped for want of room, by process and cache."""
         self.gauges: dict[str, Callable[[], int]] = {}
         """Functions that return the value of a gauge, by its name."""
         self.recent = Recent()
         """Outcomes of the last minutes, with reasons."""
+        self.before: Callable[[], None] = lambda: None
+        """Called before the metrics are collected, to count what is counted elsewhere."""
 
     def handshake(self, group: str, status: int, duration: float) -> None:
         """Count a request that was completed with ``status`` (0 or a positive errno) after ``duration`` seconds."""
@@ -60,6 +67,13 @@ class Metrics:
             if place != "none":
                 self.kernel_sessions[direction, place] += 1
 
+    def crowded(self, process: str, cache: str, missed: int) -> None:
+        """Count look-ups of entries that a cache had dropped for want of room.  Names past the bound share one."""
+        key = (process[:MOST_LABEL], cache[:MOST_LABEL])
+        if key not in self.cache_misses and len(self.cache_misses) >= MOST_CACHES:
+            key = "", ""
+        self.cache_misses[key] += missed
+
     def refusal(self, group: str, number: int) -> None:
         """Count a request that was refused; ``number``: the errno."""
         self.recent.count(group, number, "not taken")
@@ -67,6 +81,7 @@ class Metrics:
 
     def collect(self) -> Iterable[Metric]:
         """Yield all metrics, for prometheus_client (its interface of a custom collector)."""
+        self.before()
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
         for name, text, counts in (
@@ -83,6 +98,14 @@ class Metrics:
         for labels, number in list(self.kernel_sessions.items()):
             sessions.add_metric(labels, number)
         yield sessions
+        caches = CounterMetricFamily(
+            "hsframework_cache_misses_for_want_of_room",
+            "Look-ups of what a cache had dropped: raise memory.cache",
+            labels=["process", "cache"],
+        )
+        for labels, number in list(self.cache_misses.items()):
+            caches.add_metric(labels, number)
+        yield caches
         histogram = HistogramMetricFamily("hsframework_handshake_seconds", "From taken to completed", labels=["group"])
         for group, buckets in list(self.durations.items()):
             total = 0

@@ -37,6 +37,7 @@ SENSE: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "accept": {"group": GROUPS, "count": st.integers(0, 3)},
     "done": {"request-id": st.integers(0, 4), "status": st.sampled_from([0, 5, 5000])},
     "psk-lookup": {"request-id": st.integers(0, 4), "identity": st.binary(max_size=8)},
+    "crowded": {"name": st.text(max_size=40), "missed": st.integers(0, 2**32 - 1)},
     "restore": {"request-id": st.integers(0, 4), "group": GROUPS, "source": st.sampled_from(["local", "x"])},
 }
 """Values with which a message is likely to be taken; anything else that its operation allows may be added."""

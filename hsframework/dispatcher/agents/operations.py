@@ -29,6 +29,9 @@ SOCKET_PROTOCOLS = range(1024)
 MAX_COUNT = 1024
 """Requests that one ACCEPT may ask for."""
 
+MOST_MISSED = 1 << 20
+"""Misses of a cache that one message counts at most."""
+
 NO_POLICIES = "the agent of this group does not keep to TLS policies: leave tls-priorities out of request and profile"
 """Text of a request that is not handed over, since its TLS policy would be passed over."""
 
@@ -123,6 +126,12 @@ def accept(agent: AgentConnection, message: Message, fd: int | None) -> None:
     channel.send_gathered()
 
 
+def crowded(agent: AgentConnection, message: Message, fd: int | None) -> None:
+    """Count the misses of an agent's cache that is too small."""
+    missed = min(message.values.get("missed", 0), MOST_MISSED)
+    agent.service.dispatcher.metrics.crowded(agent.protocol, message.wanted("name"), missed)
+
+
 TABLE: Mapping[tuple[Phase, str], Operation] = {
     (Phase.CONNECTED, "join"): Operation(join),
     (Phase.CONNECTED, "restore"): Operation(restore, takes_socket=True),
@@ -132,5 +141,6 @@ TABLE: Mapping[tuple[Phase, str], Operation] = {
     (Phase.JOINED, "done"): Operation(done),
     (Phase.JOINED, "psk-lookup"): Operation(psk_lookup),
     (Phase.JOINED, "netlink"): Operation(netlink),
+    (Phase.JOINED, "crowded"): Operation(crowded),
     (Phase.JOINED, "restore"): Operation(restore, takes_socket=True),
 }

@@ -284,3 +284,20 @@ async def test_cancel_lets_go() -> None:
             peer.send("cancel", {"request-id": 1, "reason": errno.ECANCELED}, flags=NLM_F_ACK)
             await acknowledged(peer)
     assert [outcome.failure for _, outcome in audit.finished] == [Failure.CANCELLED, Failure.SILENCE]
+
+
+async def test_a_cache_that_is_too_small_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The misses of past windows go to the dispatcher after the next DONE, and once."""
+    found = [{"verdicts on peers": 70}, {}]
+    monkeypatch.setattr("hsframework.agent.in_hand.misses_for_want_of_room", found.pop)
+    found.reverse()
+    async with running(succeeds) as agent:
+        with pair() as (ours, _):
+            accept = await agent.peer.asked()
+            agent.peer.give(accept, ours.fileno(), 1)
+            await agent.peer.receive("done")
+            crowded = await agent.peer.receive("crowded")
+            assert crowded.values == {"name": "verdicts on peers", "missed": 70}
+            agent.peer.give(accept, ours.fileno(), 2)
+            await agent.peer.receive("done")
+    assert found == []

@@ -18,6 +18,7 @@ from hypothesis import given, settings, strategies as st
 
 from hsframework.configuration.settings import AllowRule, Configuration, GroupSettings, Limits, Profile
 from hsframework.dispatcher import connections
+from hsframework.dispatcher.agents.operations import MOST_MISSED
 from hsframework.dispatcher.keys import given as given_trusts
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.listeners import BACKLOG, close_listeners, open_listeners
@@ -32,6 +33,7 @@ from hsframework.netlink.messages import NLM_F_ACK
 from hsframework.netlink.spec import builtin_specification
 from hsframework.process.kept import Kept
 from hsframework.process.service_manager import passed_descriptors
+from hsframework.telemetry.metrics import MOST_CACHES, MOST_LABEL, exposition
 from tests.support.house import REQUEST, Peer, codec, connected_pair, house, open_fds, serves
 
 
@@ -265,6 +267,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     "done": {"request-id": 1},
     "psk-lookup": {"request-id": 1, "identity": b"who"},
     "netlink": {"request-id": 1, "family": 16},
+    "crowded": {"name": "a cache", "missed": 64},
     "restore": {"request-id": 1, "group": "toy", "source": "local"},
     "submit": REQUEST,
     "cancel": {"request-id": 1},
@@ -279,6 +282,7 @@ BY_PHASE = {
     "done": (errno.EPERM, 0),
     "psk-lookup": (errno.EPERM, errno.EBADF),
     "netlink": (errno.EPERM, errno.EBADF),
+    "crowded": (errno.EPERM, 0),
     "restore": (0, 0),
     "submit": (errno.EOPNOTSUPP, errno.EOPNOTSUPP),
     "cancel": (errno.EOPNOTSUPP, errno.EOPNOTSUPP),
@@ -300,6 +304,21 @@ async def test_operations_by_phase(name: str) -> None:
                 assert (await agent.ask(name, OPERATIONS[name], fd)).error == number
             answer = await (await home.agent("toy")).ask(name, OPERATIONS[name], None if fd else ours.fileno())
             assert answer.error == (errno.EOPNOTSUPP if name in ("submit", "cancel", "trust") else errno.EBADMSG)
+
+
+async def test_caches_that_are_too_small_are_counted() -> None:
+    """By the agent's protocol and its name for the cache, of a bounded length; names past a bound share one."""
+    async with house() as home:
+        agent, metrics = await home.agent("toy"), home.dispatcher.metrics
+        for name in ("verdicts", "verdicts", "x" * 100):
+            assert (await agent.ask("crowded", {"name": name, "missed": 70})).error == 0
+        assert metrics.cache_misses == {("toy", "verdicts"): 140, ("toy", "x" * MOST_LABEL): 70}
+        for number in range(2 * MOST_CACHES):
+            await agent.ask("crowded", {"name": f"cache {number}", "missed": 2**32 - 1})
+        assert len(metrics.cache_misses) == MOST_CACHES + 1
+        assert metrics.cache_misses["", ""] == (MOST_CACHES + 2) * MOST_MISSED
+        shown = exposition(metrics)().decode()
+        assert 'hsframework_cache_misses_for_want_of_room_total{cache="verdicts",process="toy"} 140.0' in shown
 
 
 async def test_an_agent_that_has_left_is_no_stranger() -> None:

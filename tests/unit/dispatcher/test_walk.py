@@ -44,7 +44,7 @@ from tests.unit.testing.toy_plugin import CLIENT, KEY, ToyPlugin
 
 PAGE = Path(__file__).parents[3] / "docs" / "topics" / "walk.md"
 PACKAGE = f"{Path(hsframework.__file__).parent}{os.sep}"
-HELPERS = ("local/", "netlink/", "telemetry/", "interface", "errors.py", "failures.py")
+HELPERS = ("caches.py", "local/", "netlink/", "telemetry/", "interface", "errors.py", "failures.py")
 
 _AFTER = 3
 """Bits of the argument of RESUME: 1 after ``yield``, 2 after ``yield from``, 3 after ``await`` (module ``dis``)."""
