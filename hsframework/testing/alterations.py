@@ -35,12 +35,16 @@ _BODIES: dict[str, Replace] = {
 
 @dataclass(frozen=True)
 class Alteration:
-    """A message in place of another.  ``at_once``: it is refused before the deadline, since it is whole."""
+    """A message in place of another.
+
+    ``at_once``: it is refused before the deadline, since it is whole.  ``reflects``: it is the receiver's own.
+    """
 
     word: str
     change: Replace
     at_once: bool = True
     then: Then | None = None
+    reflects: bool = False
 
 
 async def must_refuse_alterations(stage: Stage, seen: Observation) -> None:
@@ -50,7 +54,14 @@ async def must_refuse_alterations(stage: Stage, seen: Observation) -> None:
         message for each in (older, recording) for ways in each.messages.values() for message in ways
     )
     for place in recording.places():
-        for alteration in (*_of_others(older, recording, place, framing), *_of_its_own(recording, place, framing)):
+        if stage.scenario.protected and place.number < len(older.messages[place.way]):
+            replay = Alteration("that of an earlier handshake (a replay)", _always(older.at(place)), at_once=False)
+            ended = await disturb(stage, place, replay.change)
+            if ended is not None:
+                _must_refuse(replay, place, ended, stage, seen)
+        for alteration in (*_of_others(recording, place, framing), *_of_its_own(recording, place, framing)):
+            if alteration.reflects and not stage.scenario.protected:
+                continue
             ended = await disturb(stage, place, alteration.change, alteration.then)
             if ended is not None:
                 _must_refuse(alteration, place, ended, stage, seen)
@@ -101,11 +112,9 @@ def _flipped(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
-def _of_others(older: Recording, recording: Recording, place: Place, framing: Framing | None) -> Iterator[Alteration]:
-    """Yield messages of another place or handshake, in place of this one."""
+def _of_others(recording: Recording, place: Place, framing: Framing | None) -> Iterator[Alteration]:
+    """Yield messages of another place, in place of this one."""
     whole = framing is not None
-    if place.number < len(older.messages[place.way]):
-        yield Alteration("that of an earlier handshake (a replay)", _always(older.at(place)), at_once=False)
     for way, messages in recording.messages.items():
         for number, message in enumerate(messages):
             if way == place.way and number != place.number:
@@ -114,7 +123,8 @@ def _of_others(older: Recording, recording: Recording, place: Place, framing: Fr
                     f"message {number + 1} in its place, {_ENDLESS} times", _always(message * _ENDLESS), whole
                 )
             elif way != place.way:
-                yield Alteration(f"message {number + 1} of its receiver's own (a reflection)", _always(message), whole)
+                word = f"message {number + 1} of its receiver's own (a reflection)"
+                yield Alteration(word, _always(message), whole, reflects=True)
     if not recording.is_last(place):
         yield Alteration("it twice", lambda data: data + data, whole)
         yield Alteration(f"it {_ENDLESS} times", lambda data: data * _ENDLESS, whole)

@@ -26,7 +26,7 @@ _NOTHING_SHARED = "keep nothing of one handshake, of one identity or of one peer
 
 @dataclass(frozen=True)
 class Facts:
-    """What a session says of its peer, at the client and at the server."""
+    """The peer, the application protocol, the tags and the keys of a session, at the client and at the server."""
 
     peers: tuple[PeerIdentity, PeerIdentity]
     alpn: tuple[str | None, str | None]

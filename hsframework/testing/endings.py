@@ -17,11 +17,11 @@ from hsframework.testing.recordings import Disturbed, Place, Recording, Replace,
 from hsframework.testing.stage import LIMIT, SHORT, Stage
 from hsframework.testing.verdicts import ConformanceFailure, must_be_in_time
 
-_MOST_SCENES = 320
-_LEAST_SCENES = 80
-_MOST_SILENCES = 4
+_MOST_SCENES = 200
+_LEAST_SCENES = 60
+_MOST_SILENCES = 2
 """Bytes of a message before which a peer is silent: virtual time to a deadline takes real time."""
-_SECONDS = 4.0
+_SECONDS = 3.0
 """Processor seconds for the scenes of a check, if that leaves enough of them."""
 
 

@@ -29,7 +29,7 @@ from hsframework.testing.verdicts import (
 
 
 class PeerChecks(Checks):
-    """What a peer does ends its own handshake, with an errno, and never in a session that it has not earned."""
+    """Handshakes with peers that leave, alter messages or prove nothing: they end in an errno, never in a session."""
 
     @contained
     def test_changed_messages_are_refused(self) -> None:

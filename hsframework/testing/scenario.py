@@ -71,7 +71,8 @@ class Scenario:
     """True if the plugin has a stream over its session for consumers (``hsframework_attach_session``)."""
     protected: bool = True
     """True if the data of its sessions is encrypted and authenticated; False: it is plain text, which a protocol that
-    is not for tests has to say to its users.  Sessions in the kernel and on datagrams are not examined."""
+    is not for tests has to say to its users, and its messages may be replayed and reflected.  Sessions in the kernel
+    and on datagrams are not examined."""
     refused_by: Mapping[str, tuple[Role, int]] = field(default_factory=dict)
     """The end that refuses by itself, and the errno that its consumer gets, by the words of ``refused``.  An end that
     is not named here may do what it likes, so name each: a server that checks no proof is not seen otherwise."""

@@ -29,7 +29,7 @@ from hsframework.testing.verdicts import (
 
 
 class SessionChecks(Checks):
-    """What consumers send over a session arrives, is protected, and nothing of its keys is shown."""
+    """Sessions: their data arrives and is protected, and nothing of their keys is shown."""
 
     @contained
     def test_no_secret_is_shown(self) -> None:

@@ -40,7 +40,7 @@ SANS_IO = (
 )
 
 PUBLIC = ("client-random",)
-"""What everybody on the way can decrypt, as all of an Initial packet."""
+"""Attributes that everybody on the way can decrypt, as all of an Initial packet."""
 
 CLIENT, SERVER = mutual("quic", alpn=("smb",))
 

@@ -651,7 +651,7 @@ class AsksAboutAnother(ToyHandshaker):
 
 
 class AsksInVain(ToyHandshaker):
-    """Whatever the answer is."""
+    """The answer makes no difference."""
 
     async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
         result = await super().handshake(request, endpoint)

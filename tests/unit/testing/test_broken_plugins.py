@@ -111,18 +111,18 @@ class OldKey(SealedStream):
 
 
 class LargeRecords(SealedStream):
-    """Has lengths of four bytes, and takes them all."""
+    """A stream with lengths of four bytes, all of which it takes."""
 
     async def _send_record(self, data: bytes) -> None:
         pad = keystream(self._key, self._role, self._sent, len(data))
         self._sent += 1
-        record = len(data).to_bytes(4, "big") + bytes(a ^ b for a, b in zip(data, pad, strict=True))
+        record = (len(data) + 32).to_bytes(4, "big") + bytes(a ^ b for a, b in zip(data, pad, strict=True))
         await self._loop.sock_sendall(self._socket, record + self.seal(self._role, self._sent, data))
 
     async def receive(self, max_size: int = 65536) -> bytes:
         while len(self._rest) < 4:
             self._rest += await self._exactly(1)
-        size = int.from_bytes(self._rest, "big")
+        size = int.from_bytes(self._rest, "big") - 32
         body, self._rest = await self._exactly(size), b""
         data = bytes(a ^ b for a, b in zip(body, keystream(self._key, self._peer, self._received, size), strict=True))
         self._received += 1

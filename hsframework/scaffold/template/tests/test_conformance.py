@@ -6,7 +6,7 @@ import errno
 
 from hsframework.client import HandshakeOptions
 from hsframework.interface import Role
-from hsframework.testing.conformance import ConformanceSuite, Scenario
+from hsframework.testing.conformance import ConformanceSuite, Scenario, refused
 
 CLIENT = HandshakeOptions(group="knock", attributes={"word": "friend"})
 SERVER = HandshakeOptions(group="knock", role=Role.SERVER, attributes={"word": "friend"})
@@ -21,8 +21,7 @@ class TestConformance(ConformanceSuite):
             plugin="knock",
             client=CLIENT,
             server=SERVER,
-            refused={"another word": (CLIENT, STRANGER)},
-            refused_by={"another word": (Role.SERVER, errno.EACCES)},
+            refused={"another word": refused((CLIENT, STRANGER), client=errno.ECONNRESET, server=errno.EACCES)},
             protected=False,  # the frames are plain text; delete this line with the first cipher
             wrong_settings={"word": {"word": ""}},
             sans_io=("hsframework_knock.exchange", "hsframework_knock.session"),
