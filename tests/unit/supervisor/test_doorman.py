@@ -185,7 +185,7 @@ def test_what_is_too_much_is_closed_by_another_process(door: Door) -> None:
 
 
 def test_a_storm_of_connections_costs_no_fork_each_turn(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is refused soon after the last time waits for a moment, and then is closed together."""
+    """Connections that are refused soon after others wait for a moment, and are closed together."""
     now = [1000.0]
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     door.dispatcher.has_reported = False
