@@ -37,6 +37,7 @@ from hsframework.client.wire import (
     dispatcher_path,
     encode_cancel,
     link_lost,
+    no_connection,
     open_socket,
     outcome,
     socket_closed,
@@ -245,9 +246,7 @@ async def _connect(path: Path, user: User) -> socket.socket:
                 break
             except BlockingIOError:
                 if loop.time() >= end:
-                    raise ClientError(
-                        f"{path}: the dispatcher takes no connections; is it hung?", errno=errno.ETIMEDOUT
-                    ) from None
+                    raise no_connection(path) from None
                 await asyncio.sleep(_RETRY)
             except OSError as error:
                 raise connect_error(path, error) from None

@@ -80,8 +80,7 @@ def service_status(runtime_dir: Path | str | None = None) -> dict[str, Any]:
 def _ask(operation: str, runtime_dir: Path | str | None) -> list[Message]:
     path = dispatcher_path(runtime_dir)
     with open_socket(path) as sock:
-        sock.settimeout(TIMEOUT)
-        connect(sock, path)
+        connect(sock, path, TIMEOUT)
         try:
             send_packet(sock, codec().encode(operation, {}, sequence=_SEQUENCE, flags=NLM_F_ACK))
         except OSError as error:

@@ -237,8 +237,7 @@ class _Link:
         self._ended = False
         self._socket = open_socket(path, user)
         try:
-            self._socket.settimeout(CONNECT_TIMEOUT)
-            connect(self._socket, path, user)
+            connect(self._socket, path, CONNECT_TIMEOUT, user)
         except BaseException:
             self._socket.close()
             raise

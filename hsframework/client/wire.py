@@ -7,6 +7,8 @@ import errno
 import getpass
 import os
 import socket
+import struct
+import time
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -31,6 +33,10 @@ from hsframework.netlink.spec import builtin_specification
 
 User = str | int | None
 """Name or number of a dispatcher's user that is neither root nor the own one; None: what the environment names."""
+
+_TIMEVAL = struct.Struct("@ll")
+_LEAST_WAIT = 0.001
+"""Seconds; none at all would be a wait without end to SO_SNDTIMEO."""
 
 _HINTS: Mapping[int, str] = {
     errno.ESRCH: "no agent serves the group {group!r}; start one, for example with 'hsframework run'",
@@ -73,13 +79,42 @@ def open_socket(path: Path, dispatcher_user: User = None) -> socket.socket:
     return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-def connect(sock: socket.socket, path: Path, dispatcher_user: User = None) -> None:
-    """Connect to the dispatcher.  Raises ClientError; EPERM where another user listens."""
+def connect(sock: socket.socket, path: Path, timeout: float, dispatcher_user: User = None) -> None:
+    """Connect to the dispatcher, and give the socket this timeout in seconds.
+
+    Raises ClientError; EPERM where another user listens, ETIMEDOUT where the queue of connections stays full.
+    """
+    end = time.monotonic() + timeout
+    # No timeout of Python's: with one connect(2) fails at once while the queue is full, and without it waits its turn.
+    sock.settimeout(None)
     try:
-        sock.connect(str(path))
+        while True:
+            remaining = max(end - time.monotonic(), _LEAST_WAIT)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(*divmod(int(remaining * 1e6), 10**6)))
+            sock.connect(str(path))
+            if _is_connected(sock):
+                break
+    except BlockingIOError:
+        raise no_connection(path) from None
     except OSError as error:
         raise connect_error(path, error) from None
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(0, 0))
+    sock.settimeout(timeout)
     check_dispatcher(sock, path, dispatcher_user)
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    """Return False after a wait that a signal has ended, which Python takes for a connection."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def no_connection(path: Path) -> ClientError:
+    """Return the error for a dispatcher whose queue of connections has stayed full."""
+    return ClientError(f"{path}: the dispatcher takes no connections; is it hung?", errno=errno.ETIMEDOUT)
 
 
 def check_dispatcher(sock: socket.socket, path: Path, dispatcher_user: User) -> None:

@@ -67,6 +67,9 @@ DRAIN_TIME = 2.0
 GC_THRESHOLD = 20_000
 """Objects between two runs of the garbage collector: a request makes few cycles and many short-lived objects."""
 
+APART = "serve those whom [[allow]] names with a 'hsframework run' of their own"
+"""Advice where users could stop the kernel's requests."""
+
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
@@ -104,6 +107,9 @@ def run(configuration: Configuration, surroundings: Surroundings) -> int:
         # What the kernel lacks is doctor's to say; that nobody could look is a fault of the surroundings.
         tell = _log.info if isinstance(kernel_tls, No) else _log.warning
         tell("no session can be handed to the kernel", reason=kernel_tls.reason, certain=isinstance(kernel_tls, No))
+    if configuration.allow and surroundings.control is None:
+        # No doorman passes them to cells of their own.
+        _log.warning("users are served in the same process as the kernel: each of them can stop it", mend=APART)
     prepare_protection(configuration.memory)
     set_total(configuration.memory.cache << 20)
     configuration = within_fd_limit(configuration)

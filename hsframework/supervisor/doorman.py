@@ -74,6 +74,7 @@ class Doorman:
         self._abandoned: list[int] = []
         """Processes that cannot be ended, whose connections are to be shut down."""
         self._undertaker = 0
+        self._bury_at = 0.0
         for name, listener in listeners.items():
             listener.setblocking(False)
             self._watch(name)
@@ -167,6 +168,11 @@ class Doorman:
         self._undertaker = 0
         if not self._dropped and not self._abandoned:
             return
+        now = time.monotonic()
+        if not self._abandoned and now < self._bury_at and len(self._dropped) < MOST_WAITING:
+            # A fork for each turn would take from everybody what a storm of connections may not.
+            return
+        self._bury_at = now + PAUSE
         dropped, self._dropped = self._dropped, []
         abandoned, self._abandoned = self._abandoned, []
         if dropped:

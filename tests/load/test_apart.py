@@ -148,3 +148,15 @@ def test_a_stranger_does_not_join(credentials: Credentials) -> None:
         assert "may not join the group 'tls13'" in stranger.log.end()
         assert not dispatcher.log.events("an agent joins")
         until(lambda: not stranger.processes(), "nothing of it is left")
+
+
+def test_users_without_cells_are_warned_of() -> None:
+    """A dispatcher without a doorman warns of rules that let users in; under `hsframework run` there is one."""
+    warning = "users are served in the same process as the kernel: each of them can stop it"
+    for words, number in ((("dispatcher",), 1), (("run",), 0)):
+        with short_folder() as folder, contextlib.ExitStack() as stack:
+            write_configuration(folder, '[[allow]]\nusers = ["1000"]\n')
+            process = Running((*words, "--config", str(folder / "hsframework.toml")), folder)
+            stack.callback(process.clean_up)
+            process.log.wait("the dispatcher is ready")
+            assert len(process.log.events(warning)) == number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import threading
@@ -28,6 +29,29 @@ def test_the_sockets_timeout_counts(dispatcher: FakeDispatcher, pair: Pair) -> N
         client.handshake(pair[0], HandshakeOptions(timeout=60))
     assert caught.value.errno == errno.ETIMEDOUT
     dispatcher.gone.get(timeout=10)
+
+
+def test_a_full_queue_of_connections_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client waits its turn while others fill the queue, and for no longer than it may."""
+    path = tmp_path / "consumer.sock"
+    with contextlib.ExitStack() as opened:
+        server = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        server.bind(str(path))
+        server.listen(0)
+        full = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        full.connect(str(path))
+        monkeypatch.setattr(sync_module, "CONNECT_TIMEOUT", 0.05)
+        with pytest.raises(ClientError, match="takes no connections") as caught:
+            Client(path).connect()
+        assert caught.value.errno == errno.ETIMEDOUT
+        monkeypatch.setattr(sync_module, "CONNECT_TIMEOUT", 60)
+        waiting = Client(path)
+        thread = threading.Thread(target=waiting.connect)
+        thread.start()
+        accepted = [opened.enter_context(server.accept()[0]) for _ in range(2)]
+        thread.join()
+        waiting.close()
+        assert accepted[1].recv(1) == b""
 
 
 def test_a_nonblocking_socket_sets_no_limit(dispatcher: FakeDispatcher, pair: Pair) -> None:

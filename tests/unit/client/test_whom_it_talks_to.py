@@ -201,6 +201,7 @@ def test_where_a_client_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     file = tmp_path / "hsframework.toml"
     monkeypatch.setattr(runtime_dir, "DEFAULT_PATH", file)
     monkeypatch.setattr(places, "default_runtime_dir", lambda: Path("/usual"))
+    monkeypatch.setattr(places, "SYSTEM_RUNTIME_DIR", tmp_path / "no service of this machine")
     try:
         for text, found in (
             (None, "/usual"),

@@ -6,6 +6,7 @@ import contextlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -24,7 +25,7 @@ from hsframework.local.control_socket import ControlSocket
 from hsframework.supervisor import doorman as module
 from hsframework.supervisor.children import Child, Children
 from hsframework.supervisor.conversation import Agent
-from hsframework.supervisor.doorman import MOST_WAITING, Doorman
+from hsframework.supervisor.doorman import MOST_WAITING, PAUSE, Doorman
 from tests.support.running import until
 
 ROOT, USER, MEMBER, STRANGER, AGENT, JOINER = 0, 1000, 1001, 1002, 60_900, 60_901
@@ -181,6 +182,28 @@ def test_what_is_too_much_is_closed_by_another_process(door: Door) -> None:
     clients[0].setblocking(False)
     with pytest.raises(BlockingIOError):
         clients[0].recv(1)
+
+
+def test_a_storm_of_connections_costs_no_fork_each_turn(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections that are refused soon after others wait for a moment, and are closed together."""
+    now = [1000.0]
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    door.dispatcher.has_reported = False
+    first = [door.connect("consumer", ROOT) for _ in range(MOST_WAITING + 1)][-1]
+    door.doorman.look()
+    assert first.recv(1) == b""
+    until(lambda: reaped(door.doorman), "the process has been reaped")
+    others = [door.connect("consumer", ROOT) for _ in range(3)]
+    door.doorman.look()
+    for other in others:
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            other.recv(1)
+    now[0] += PAUSE
+    door.doorman.look()
+    for other in others:
+        other.setblocking(True)
+        assert other.recv(1) == b""
 
 
 def reaped(doorman: Doorman) -> bool:
