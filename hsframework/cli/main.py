@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, str] = {
     "connect": "connect to a server and talk to it over a secure session",
     "listen": "serve clients over secure sessions",
     "forward": "protect the connections of programs that cannot be changed",
+    "reload": "have the running service read its files again",
     "groups": "list the groups that the running service serves, and by whom",
     "plugins": "list the installed plugins",
     "plugin": "make the package of a new plugin",

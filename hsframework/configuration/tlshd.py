@@ -92,6 +92,7 @@ class TlshdConfiguration:
             identities={**base.identities, **own.identities},
             trust={**base.trust, **own.trust},
             profiles={**base.profiles, **own.profiles},
+            further_files=(*base.further_files, self.path.absolute()),
         )
 
     def _refuse_conflicts(self, base: Configuration) -> None:

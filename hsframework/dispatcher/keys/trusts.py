@@ -12,6 +12,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections import OrderedDict
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from hsframework.dispatcher.keys.given import GivenTrust
@@ -51,6 +52,10 @@ class TrustFiles:
         """Return the file of a trust, made if there is none yet.  Raises OSError."""
         return (self._given if isinstance(trust, GivenTrust) else self._own).file(trust)
 
+    def keep(self, digests: Iterable[bytes]) -> None:
+        """Drop the trusts of the dispatcher's own that are no longer in force; one that is used again is made again."""
+        self._own.keep(frozenset(digests))
+
     def close(self) -> None:
         """Close every memfd."""
         for slots in (self._own, self._given):
@@ -61,9 +66,8 @@ class _Slots:
     """``most`` slots with numbers from ``first`` on."""
 
     def __init__(self, first: int, most: int) -> None:
-        self._first = first
-        self._most = most
         self._files: OrderedDict[bytes, TrustFile] = OrderedDict()
+        self._free = list(range(first + most - 1, first - 1, -1))
         self._generation = 0
 
     def file(self, trust: Trust | GivenTrust) -> TrustFile:
@@ -73,18 +77,24 @@ class _Slots:
             return found
         # Before a slot is emptied: it may fail for want of memory.
         fd, size, mapping = _created(trust)
-        number = self._first + len(self._files)
-        if len(self._files) == self._most:
-            _, oldest = self._files.popitem(last=False)
-            number = oldest.number
-            oldest.close()
+        if not self._free:
+            self._drop(next(iter(self._files)))
+        number = self._free.pop()
         self._generation += 1
         file = self._files[trust.digest] = TrustFile(number, self._generation, fd, size, mapping)
         return file
 
+    def keep(self, digests: Set[bytes]) -> None:
+        for digest in self._files.keys() - digests:
+            self._drop(digest)
+
     def close(self) -> None:
-        while self._files:
-            self._files.popitem()[1].close()
+        self.keep(frozenset())
+
+    def _drop(self, digest: bytes) -> None:
+        file = self._files.pop(digest)
+        self._free.append(file.number)
+        file.close()
 
 
 def _created(trust: Trust | GivenTrust) -> tuple[int, int, mmap.mmap | None]:

@@ -58,19 +58,32 @@ class KernelOrigin:
     """True if the consumer is a server, which takes a peer without a key for one that has shown no certificate."""
 
 
+def client_profile(configuration: Configuration) -> str | None:
+    """Return the profile of the kernel's clients."""
+    return configuration.kernel.client_profile or (CLIENT_PROFILE if CLIENT_PROFILE in configuration.profiles else None)
+
+
+def server_profile(configuration: Configuration) -> str | None:
+    """Return the profile of the kernel's servers."""
+    return configuration.kernel.server_profile or (SERVER_PROFILE if SERVER_PROFILE in configuration.profiles else None)
+
+
 class KernelRequests:
     """Maker of submissions from replies to the kernel's ACCEPT."""
 
     def __init__(self, vault: Vault, keys: KernelKeys, configuration: Configuration) -> None:
         self.keys = keys
+        self._practised: set[bytes] = set()
+        self.renew(vault, configuration)
+
+    def renew(self, vault: Vault, configuration: Configuration) -> None:
+        """Make the submissions by these from now on."""
         self._vault = vault
         self._timeouts = configuration.timeouts
-        settings, profiles = configuration.kernel, configuration.profiles
-        self._profiles = {
-            Role.CLIENT: settings.client_profile or (CLIENT_PROFILE if CLIENT_PROFILE in profiles else None),
-            Role.SERVER: settings.server_profile or (SERVER_PROFILE if SERVER_PROFILE in profiles else None),
-        }
-        keys.practise(self._certificates())
+        self._profiles = {Role.CLIENT: client_profile(configuration), Role.SERVER: server_profile(configuration)}
+        certificates = set(self._certificates())
+        self.keys.practise(certificates - self._practised)
+        self._practised = certificates
 
     def _certificates(self) -> Iterator[bytes]:
         """Yield the certificates of the profiles' identities and authorities."""
