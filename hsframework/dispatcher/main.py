@@ -205,12 +205,11 @@ async def _serve(
 def _renewal(
     parts: Parts, configuration: Configuration, reader: socket.socket | None, loop: asyncio.AbstractEventLoop
 ) -> Renewal:
-    """Have SIGHUP and consumers order a reload, of the dispatcher's own reader or of its supervisor's."""
+    """Have consumers order a reload, of the dispatcher's own reader or of its supervisor's."""
     renewal = Renewal(parts, configuration, loop=loop)
     if reader is not None:
         ReaderLink(reader, renewal, loop=loop)
     parts.local.reload = lambda answer: renewal.order(lambda ended: answer(json.dumps(as_report(ended))))
-    loop.add_signal_handler(signal.SIGHUP, renewal.order)
     return renewal
 
 
@@ -288,6 +287,8 @@ class Reports:
             else ControlChannel(control, policy, doors, partial(count_cell, dispatcher), stop, renewal, loop=loop)
         )
         renewal.renewed = lambda _: self._renewed()
+        self._renewal = renewal
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         self._readiness = Readiness(dispatcher, required, kernel_tls, self._ready, self._status)
         limit = min(dispatcher.configuration.timeouts.watchdog, self._manager.watchdog or math.inf)
         self._pulse = Pulse(loop, limit / SHARE, self._beat)
@@ -311,6 +312,13 @@ class Reports:
         self._manager.close()
         if self._supervisor is not None:
             self._supervisor.close()
+
+    def _hang_up(self) -> None:
+        """Have everything read again; the service manager is told the begin and the end, once the service is ready."""
+        tells = self.ready
+        if tells:
+            self._manager.tell_reloading()
+        self._renewal.order(lambda _: self._manager.tell("READY=1") if tells else None)
 
     def _renewed(self) -> None:
         if self._supervisor is not None:

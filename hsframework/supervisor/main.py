@@ -30,7 +30,7 @@ import gc
 import math
 import socket
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import structlog
@@ -91,21 +91,21 @@ class Supervisor:
         agents = [self._agent(name) for name in installed if name not in configuration.blocked_plugins]
         self._keepers = [agent.keeper for agent in agents]
         self._plugins = [agent.plugin for agent in agents]
-        self._reloading = Reloading(
-            load, state, installed, self._dispatcher, shelf, self._leave_to_others, self._put_in_force
-        )
+        self._reloading = self._reader(load, state, installed)
+        self._has_served = self._is_reloading = False
         self._conversation = Conversation(
             configuration,
             self._dispatcher,
             agents,
             installed,
-            served=lambda: manager.tell("READY=1"),
+            served=self._serves,
             order=self._reloading.order,
+            renewed=self._reload_has_ended,
         )
         limit = min(configuration.timeouts.watchdog, manager.watchdog or math.inf)
         self._children = Children([self._reloading.child, self._dispatcher, *self._keepers], limit=limit)
         self._children.watch(shelf, shelf.receive)
-        self._children.hangup = self._reloading.order
+        self._children.hangup = self._hang_up
         self._doorman = Doorman(
             configuration,
             listeners,
@@ -149,6 +149,18 @@ class Supervisor:
             children.stop([self._reloading.child], self._doorman.cells.children(), self._keepers, [self._dispatcher])
         return children.status
 
+    def _reader(self, load: Callable[[], Configuration], state: InForce, installed: Collection[str]) -> Reloading:
+        return Reloading(
+            load,
+            state,
+            installed,
+            self._dispatcher,
+            self._shelf,
+            leave=self._leave_to_others,
+            put_in_force=self._put_in_force,
+            refused=self._reload_has_ended,
+        )
+
     def _agent(self, plugin: str) -> Agent:
         settings = self._configuration.agents.get(plugin, AgentSettings())
         user = agent_user(settings.user, plugin, plugin_names())
@@ -161,6 +173,22 @@ class Supervisor:
 
         keeper = Child(f"agent of {plugin}", start, SUPERVISOR_TO_KEEPER, KEEPER_TO_SUPERVISOR)
         return Agent(plugin, None if user is None else user.uid, keeper)
+
+    def _serves(self) -> None:
+        self._has_served = True
+        self._manager.tell("READY=1")
+
+    def _hang_up(self) -> None:
+        """Have everything read again; the service manager is told the begin and the end, once the service is ready."""
+        if self._has_served:
+            self._is_reloading = True
+            self._manager.tell_reloading()
+        self._reloading.order()
+
+    def _reload_has_ended(self) -> None:
+        if self._is_reloading:
+            self._is_reloading = False
+            self._manager.tell("READY=1")
 
     def _put_in_force(self, state: InForce) -> None:
         """Serve by a configuration that was read again; the dispatcher has it by itself."""

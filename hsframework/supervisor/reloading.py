@@ -50,7 +50,7 @@ class Reloading:
 
     ``load``: reads the configuration as at the start, when it was ``state``.  ``plugins``: those that are installed.
     ``leave``: closes, in the reader, what it must not have.  ``put_in_force``: called with the configuration that is in
-    force from then on.
+    force from then on.  ``refused``: called when nothing was taken.
     """
 
     def __init__(
@@ -60,8 +60,10 @@ class Reloading:
         plugins: Collection[str],
         dispatcher: Child[ToDispatcher, FromDispatcher],
         shelf: Shelf,
+        *,
         leave: Callable[[], None],
         put_in_force: Callable[[InForce], None],
+        refused: Callable[[], None],
     ) -> None:
         self._load = load
         self._plugins = plugins
@@ -69,6 +71,7 @@ class Reloading:
         self._shelf = shelf
         self._leave = leave
         self._put_in_force = put_in_force
+        self._refused = refused
         self.state = state
         self.child: Child[ToReader, FromReader] = Child(
             "reader", self._start, TO_READER, FROM_READER, serves=False, takes_fds=True
@@ -109,6 +112,7 @@ class Reloading:
                 self._answered(message.order)
                 if not self._dispatcher.offer(NotTaken(message.message, message.order)):  # else it is its to say
                     _log.error("nothing is taken of what was read; all stays as it is", reason=message.message)
+                self._refused()
             case ReaderAlive():
                 pass
 

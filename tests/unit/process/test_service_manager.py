@@ -174,13 +174,16 @@ def test_a_dispatcher_that_is_killed(manager: Manager, folder: Path) -> None:
 
 
 def test_a_hangup_ends_nothing(manager: Manager, folder: Path) -> None:
-    """SIGHUP leaves the process as it is, and has the files read again."""
+    """SIGHUP leaves the process as it is, has the files read again, and tells the begin and the end of that."""
     file = write_configuration(folder, "required-groups = []\n")
     dispatcher = manager.start("dispatcher", "--config", str(file))
     try:
         manager.until(lambda: "READY=1" in manager.said)
         dispatcher.send_signal(1)
         until(lambda: service_status(folder / "run")["reload"], "the files were read again")
+        manager.until(lambda: manager.said.count("READY=1") == 2)
+        told = [state for state in manager.said if state.startswith(("READY=", "RELOADING=", "MONOTONIC_USEC="))]
+        assert [state.partition("=")[0] for state in told] == ["READY", "RELOADING", "MONOTONIC_USEC", "READY"]
         dispatcher.terminate()
         _, said = dispatcher.communicate(timeout=30)
         assert dispatcher.returncode == 0
