@@ -22,6 +22,8 @@ class Forked:
     """The cell that it serves; None: the dispatcher, whose workers are replaced when they die."""
     joined: bool = False
     retired: bool = False
+    renewed: bool = False
+    """True if it retires because what it remembers is no longer in force: no fault of its own."""
 
 
 def let_go(retired: Forked) -> None:

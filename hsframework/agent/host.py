@@ -33,10 +33,11 @@ class AgentHost:
 
     ``on_joined`` is called when every protocol has joined its groups, and again after each reconnection;
     ``on_retired`` when this process is to be replaced: :meth:`stop` is to be called once the replacement has joined.
-    Without it the host stops at once.  ``capacity``: requests in hand; None: as many as the limit of open files allows.
-    ``links``: links to a cell, one for each protocol: it serves until one of them ends.  None: it connects to the
-    dispatcher, and again when that has gone.  ``name``: for the dispatcher's log.  ``kernel_tls``: what this process
-    can do with the kernel's TLS, for people.
+    Without it the host stops at once.  ``on_renewed``: called when it is to be replaced because what it remembers is no
+    longer in force: it takes requests until :meth:`stop`, which is to be called likewise.  ``capacity``: requests in
+    hand; None: as many as the limit of open files allows.  ``links``: links to a cell, one for each protocol: it serves
+    until one of them ends.  None: it connects to the dispatcher, and again when that has gone.  ``name``: for the
+    dispatcher's log.  ``kernel_tls``: what this process can do with the kernel's TLS, for people.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class AgentHost:
         capacity: int | None = None,
         on_joined: Callable[[], None] = lambda: None,
         on_retired: Callable[[], None] | None = None,
+        on_renewed: Callable[[], None] = lambda: None,
         kernel_tls: str | None = None,
         links: Sequence[socket.socket] | None = None,
     ) -> None:
@@ -59,12 +61,14 @@ class AgentHost:
         self._path = Path(agent_socket_path)
         self._name = name
         self.room = Room(capacity)
-        self._shared = Shared(by_request(self.served), registry, self.room, self.retire)
+        self._shared = Shared(by_request(self.served), registry, self.room, self.retire, self.renew)
         self._on_joined = on_joined
         self._on_retired = on_retired
+        self._on_renewed = on_renewed
         self._links: list[Link] = []
         self._joined: set[Link] = set()
         self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._retiring = False
 
     @property
@@ -72,9 +76,20 @@ class AgentHost:
         """Return the number of requests that are being served."""
         return sum(len(link.in_hand) for link in self._links)
 
-    def stop(self) -> None:
-        """Take no more requests, and end when those in hand are over."""
+    def stop(self, *, at_leisure: bool = False) -> None:
+        """Take no more requests, and end when those in hand are over.
+
+        ``at_leisure``: however long they take; a later call may take that back.
+        """
         self._stop.set()
+        if not at_leisure:
+            self._hurry.set()
+
+    def renew(self) -> None:
+        """Call ``on_renewed``, unless this process is to be replaced already."""
+        if not self._stop.is_set() and not self._retiring:
+            self._retiring = True
+            self._on_renewed()
 
     def retire(self, reason: str) -> None:
         """Take no more requests, and call ``on_retired``, since this process is to be replaced.
@@ -120,9 +135,12 @@ class AgentHost:
     async def _finish(self) -> None:
         _log.info("the agent stops", in_hand=self.in_hand)
         await asyncio.gather(*(link.leave() for link in self._links))
-        try:
-            await asyncio.wait_for(self._drained(), STOP_TIME)
-        except TimeoutError:
+        drained, hurry = asyncio.ensure_future(self._drained()), asyncio.ensure_future(self._hurry.wait())
+        await asyncio.wait((drained, hurry), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((drained,), timeout=STOP_TIME)
+        hurry.cancel()
+        if not drained.done():
+            drained.cancel()
             for link in self._links:
                 link.in_hand.stop(Failure.INTERNAL, "the agent stops")
             for link in self._links:

@@ -61,13 +61,14 @@ class Shared:
     """Objects that all links of a process share.
 
     ``served``: the protocols by group and SO_PROTOCOL.  ``retire``: called with the reason when the process is to be
-    replaced; it returns at once.
+    replaced; it returns at once.  ``renew``: called when what it remembers is of terms that are no longer in force.
     """
 
     served: Mapping[tuple[str, int], Served]
     registry: PluginRegistry
     room: Room
     retire: Callable[[str], None]
+    renew: Callable[[], None] = lambda: None
 
 
 class RequestsInHand:

@@ -14,7 +14,8 @@ Rules:
   :data:`DEATH_WINDOW` seconds the keeper gives up.  One that the dispatcher refuses is not replaced.
 * A worker that retires (its memory or its file descriptors have run out) is replaced at once too.  It takes no more
   requests, stays a member of its groups until the replacement has joined, and lives on until what it has in hand is
-  over.  It counts as one that died.
+  over.  It counts as one that died.  So is one whose memory is no longer in force; it takes requests until then, and
+  does not count.
 * A worker whose loop does not turn for the limit (it hangs, or is stopped) is killed and replaced.
 * One that is stopped (SIGSTOP) and is not continued is killed within a second.
 * Workers die with the keeper (PR_SET_PDEATHSIG), also when it is killed.
@@ -45,7 +46,7 @@ from hsframework.agent.cell_links import CellLinks
 from hsframework.agent.forked import Forked, end_at_once, let_go
 from hsframework.agent.reports import loaded, status_of
 from hsframework.agent.warmup import ExitStatus, KeeperOptions, Warm, warm_up
-from hsframework.agent.worker import ALIVE, JOINED, RETIRES, Worker
+from hsframework.agent.worker import ALIVE, JOINED, RENEWS, RETIRES, Worker
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
 from hsframework.local.control import (
     KEEPER_TO_SUPERVISOR,
@@ -82,8 +83,6 @@ MOST_FOR_A_CELL = 4
 
 FORK_PAUSE = 0.25
 _log = structlog.get_logger("hsframework.agent")
-
-
 Control = ControlSocket[FromKeeper, ToKeeper]
 
 
@@ -185,7 +184,7 @@ class Keeper:
         _report(self._control, KeeperAlive())
 
     def _end_stopped(self) -> None:
-        for worker in self._stopped.look(((it, it.pid) for it in self._workers.values()), time.monotonic()):
+        for worker in self._stopped.look([(it, it.pid) for it in self._workers.values()], time.monotonic()):
             _log.error("a worker is stopped and is killed", process=worker.pid)
             signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
 
@@ -218,7 +217,7 @@ class Keeper:
         """Fork the worker of a cell once it has a link for each protocol."""
         links = self._links.add(message.cell, message.protocol, link)
         try:
-            if sum(worker.cell == message.cell for worker in self._workers.values()) >= MOST_FOR_A_CELL:
+            if sum(it.cell == message.cell and not it.renewed for it in self._workers.values()) >= MOST_FOR_A_CELL:
                 _log.error("a cell gets no further worker: it has too many that do not end", cell=message.cell)
             elif links:
                 self._fork(links, message.cell)
@@ -286,14 +285,17 @@ class Keeper:
             return
         if said == JOINED:
             self._joined(worker)
-        elif said == RETIRES and not worker.retired:
-            worker.retired = True
-            if worker.cell is None:
-                self._count_death()
-            else:
-                let_go(worker)
+        elif said in (RETIRES, RENEWS) and not worker.retired:
+            self._retires(worker, said == RENEWS)
         else:
             self._selector.unregister(worker.report)
+
+    def _retires(self, worker: Forked, renewed: bool) -> None:
+        worker.retired, worker.renewed = True, renewed
+        if worker.cell is not None:
+            let_go(worker)
+        elif not renewed:
+            self._count_death()
 
     def _joined(self, worker: Forked) -> None:
         if worker.cell is not None:

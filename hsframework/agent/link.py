@@ -19,14 +19,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
 from hsframework.agent.containment import exhaustion
-from hsframework.agent.conversation import Conversation, Lost
+from hsframework.agent.conversation import Conversation, Lost, Received
 from hsframework.agent.in_hand import RequestsInHand, Shared
 from hsframework.agent.pulling import Pulling
 from hsframework.agent.stranded import Restorable, StrandedRequests
@@ -69,6 +69,7 @@ class Link:
         self._served = served
         self._kernel_tls = kernel_tls
         self._retire = shared.retire
+        self._renew = shared.renew
         self._path = path
         self._name = name
         self._conversation = Conversation(loop)
@@ -160,8 +161,13 @@ class Link:
             "error": self._pulling.replied,
             "cancel": self.in_hand.withdrawn,
             "trust": self.in_hand.trusts.received,
+            "renew": self._to_be_renewed,
         }
         self._conversation.open(sock, handlers, self._closed)
+
+    def _to_be_renewed(self, messages: Sequence[Received]) -> Sequence[bytes]:
+        self._renew()
+        return ()
 
     def _connected_socket(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -198,6 +204,7 @@ class Link:
                 "agent": self._name,
                 "tls-policies": protocol.tls_policies,
                 "kernel-tls": self._kernel_tls,
+                "renews": True,
             },
         )
         self._joined = True

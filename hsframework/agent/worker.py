@@ -18,7 +18,7 @@ from hsframework.process.confinement import confine_worker
 from hsframework.process.forks import forbid_programs
 from hsframework.process.lock import lock_memory
 
-JOINED, RETIRES, ALIVE = b"J", b"R", b"A"
+JOINED, RETIRES, RENEWS, ALIVE = b"J", b"R", b"N", b"A"
 """Reports of a worker to its keeper."""
 
 REPLACED = b"L"
@@ -83,6 +83,7 @@ class Worker:
             self._options.agent_socket_path,
             on_joined=lambda: tell(JOINED),
             on_retired=lambda: tell(RETIRES),
+            on_renewed=lambda: tell(RENEWS),
             kernel_tls=self._warm.kernel_tls,
             links=self._links,
         )
@@ -90,7 +91,7 @@ class Worker:
         def replaced() -> None:
             loop.remove_reader(report)
             report.recv(16)
-            host.stop()
+            host.stop(at_leisure=True)
 
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(unhandled)

@@ -19,6 +19,9 @@ from hsframework.netlink.messages import NLM_F_ACK, Message
 TIMEOUT = 5.0
 """Seconds that the dispatcher has for the whole answer."""
 
+RELOAD_TIMEOUT = 60.0
+"""The same where files are read before: they may be many, and on a slow disk."""
+
 _SEQUENCE = 1
 
 
@@ -77,7 +80,20 @@ def service_status(runtime_dir: Path | str | None = None) -> dict[str, Any]:
     return dict(report)
 
 
-def _ask(operation: str, runtime_dir: Path | str | None) -> list[Message]:
+def reload_service(runtime_dir: Path | str | None = None) -> dict[str, Any]:
+    """Have the service read its files again, and return the end of that.  Raises as above.
+
+    ``problem``: reason why nothing was taken; empty: what was read is in force.  ``waiting``: keys whose new values
+    wait for a restart.
+    """
+    (message,) = _ask("reload", runtime_dir, RELOAD_TIMEOUT)
+    try:
+        return dict(json.loads(message.values.get("report", "")))
+    except ValueError as error:
+        raise link_lost(error) from None
+
+
+def _ask(operation: str, runtime_dir: Path | str | None, timeout: float | None = None) -> list[Message]:
     path = dispatcher_path(runtime_dir)
     with open_socket(path) as sock:
         connect(sock, path, TIMEOUT)
@@ -86,7 +102,7 @@ def _ask(operation: str, runtime_dir: Path | str | None) -> list[Message]:
         except OSError as error:
             raise connect_error(path, error) from None
         found = []
-        for message in _answers(sock):
+        for message in _answers(sock, TIMEOUT if timeout is None else timeout):
             if message.error:
                 raise ClientRequestRefused(message.values.get("message", "it is not told"), errno=message.error)
             if message.error == 0:
@@ -95,8 +111,8 @@ def _ask(operation: str, runtime_dir: Path | str | None) -> list[Message]:
     return found
 
 
-def _answers(sock: socket.socket) -> Iterator[Message]:
-    end = time.monotonic() + TIMEOUT
+def _answers(sock: socket.socket, timeout: float) -> Iterator[Message]:
+    end = time.monotonic() + timeout
     while True:
         sock.settimeout(max(0.001, end - time.monotonic()))
         try:

@@ -336,6 +336,8 @@ class Configuration:
     """Plugins without which no agent serves, such as those that authorize peers."""
     blocked_plugins: tuple[str, ...] = ()
     """Installed plugins that are not used."""
+    watch_files: bool = True
+    """Read the files again by itself when one of them has changed, this one and those that it names."""
     folder: Path | None = field(default=None, metadata=NO_KEY)
     """Folder of the file, to which paths in ``plugins`` are relative."""
     file: Path | None = field(default=None, metadata=NO_KEY)
@@ -346,6 +348,9 @@ class Configuration:
     def located(self, message: str, key: str = "") -> str:
         """Return a message that begins with a key, with its place before it; ``key``: a more exact one."""
         return located(self.places, message, key)
+
+    further_files: tuple[Path, ...] = field(default=(), metadata=NO_KEY)
+    """Other files that the configuration was made of."""
 
     def __post_init__(self) -> None:
         for name in self.required_plugins:

@@ -93,6 +93,7 @@ class TlshdConfiguration:
             trust={**base.trust, **own.trust},
             profiles={**base.profiles, **own.profiles},
             places={**base.places, **own.places},
+            further_files=(*base.further_files, self.path.absolute()),
         )
 
     def _refuse_conflicts(self, base: Configuration) -> None:

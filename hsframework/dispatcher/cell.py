@@ -4,6 +4,9 @@ It has no privilege, a user id of its own, and of the credentials those that pol
 the supervisor passes connections and links to workers (:mod:`hsframework.supervisor.cells`).  So whatever the user
 hands over, a socket that blocks for ever or closes only after an hour, holds up his own requests.
 
+It opens no file: a process that ends then, root's, makes its terms of those in force and sends them, at first and at
+each reload (:func:`hand_over_terms`).  What comes before the first ones waits for them.
+
 Consumers to whom policy gives nothing share one such cell, which refuses them.
 """
 
@@ -14,8 +17,9 @@ import dataclasses
 import gc
 import os
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -23,17 +27,20 @@ from hsframework.caches import set_total
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.agents import AgentServer
 from hsframework.dispatcher.keys.trusts import TrustFiles
-from hsframework.dispatcher.keys.vault import Vault
+from hsframework.dispatcher.keys.vault import Part, Vault
 from hsframework.dispatcher.policy import PeerCredentials, Policy, peer_credentials
+from hsframework.dispatcher.renewal import Parts, Renewal
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.sources.consumers import LocalSource
 from hsframework.dispatcher.tally import Tally
+from hsframework.dispatcher.terms import CONFIGURATION, CREDENTIALS, InForce, Terms
 from hsframework.errors import ConfigurationError, MessageError
 from hsframework.local.channel import AsyncChannel
 from hsframework.local.control import (
     CELL_TO_SUPERVISOR,
     SUPERVISOR_TO_CELL,
     CellAlive,
+    CellTerms,
     FromCell,
     Guest,
     Idle,
@@ -41,6 +48,7 @@ from hsframework.local.control import (
     WorkerLink,
     WorkerWanted,
 )
+from hsframework.local.control_socket import ControlSocket
 from hsframework.local.pulse import Pulse
 from hsframework.process.capabilities import (
     clear_bounding_set,
@@ -50,6 +58,7 @@ from hsframework.process.capabilities import (
 )
 from hsframework.process.lock import lock_memory
 from hsframework.process.signals import stop_signals
+from hsframework.process.snapshot import thaw
 from hsframework.process.title import set_title
 
 ASK_AGAIN = 0.5
@@ -92,14 +101,42 @@ def run_cell(configuration: Configuration, tenant: Tenant, control: socket.socke
         os.nice(LEAST)  # what strangers send takes no processor time that others want
     restricted = restrict(configuration, tenant.profiles)
     policy = Policy(restricted, own_uid=-1 if tenant.number is None else tenant.number)
-    # As root, and before anything of a consumer's was read.  An unusable file refuses the requests that need it.
-    vault = Vault(restricted, before={})
     give_up_privileges(tenant.number)
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
     set_total(configuration.memory.cache << 20)
     lock_memory(configuration.memory)
-    return asyncio.run(Cell(restricted, policy, vault, control).run())
+    return asyncio.run(Cell(restricted, policy, None, control).run())
+
+
+def hand_over_terms(
+    link: socket.socket, configuration: Configuration, profiles: Collection[str], credentials: int | None
+) -> int:
+    """Send a cell its terms, made of all that is in force, in a process that ends then.  Returns its exit status.
+
+    ``link``: the supervisor's end of the cell's control socket.  ``credentials``: the snapshot of those in force; None:
+    there is none yet, and files are read.  An unusable one refuses the requests that need it.
+    """
+    set_title("hsframework terms of a cell")
+    restricted = restrict(configuration, profiles)
+    contents = None if credentials is None else _those_of(restricted, credentials)
+    vault = Vault(restricted, before={}, contents=contents)
+    control = ControlSocket(link, SUPERVISOR_TO_CELL, CELL_TO_SUPERVISOR)
+    snapshots = Terms(InForce(restricted), vault.contents()).frozen()
+    taken = [
+        control.send(CellTerms(part), fd) for part, fd in zip((CONFIGURATION, CREDENTIALS), snapshots, strict=True)
+    ]
+    return 0 if all(taken) else 1
+
+
+def _those_of(configuration: Configuration, credentials: int) -> Mapping[Part, Any] | None:
+    """Return what a configuration names of a snapshot, which it closes; None if that cannot be read."""
+    named = {(kind, name) for kind in ("identities", "psks", "trust") for name in getattr(configuration, kind)}
+    try:
+        return {part: value for part, value in thaw(credentials).items() if part in named}
+    except ValueError as error:
+        _log.error("the credentials in force are lost; files are read", reason=str(error))
+        return None
 
 
 def restrict(configuration: Configuration, profiles: Collection[str]) -> Configuration:
@@ -151,10 +188,14 @@ def give_up_privileges(number: int | None) -> None:
 class Cell:
     """The dispatcher of a cell, and its conversation with the supervisor."""
 
-    def __init__(self, configuration: Configuration, policy: Policy, vault: Vault, control: socket.socket) -> None:
+    def __init__(
+        self, configuration: Configuration, policy: Policy, vault: Vault | None, control: socket.socket
+    ) -> None:
         self._configuration = configuration
         self._policy = policy
-        self._vault = vault
+        self._vault = Vault(configuration, contents={}) if vault is None else vault
+        self._held: list[tuple[Guest | WorkerLink, int]] | None = [] if vault is None else None
+        """Connections that came before the terms; None: the terms are here."""
         self._control = control
         self._offered: frozenset[str] = frozenset()
         self._asked: dict[str, asyncio.TimerHandle] = {}
@@ -173,13 +214,17 @@ class Cell:
         self._agents = AgentServer(self._dispatcher, policy, trusts, None, configuration.limits, loop=loop)
         self._local = LocalSource(self._dispatcher, policy, self._vault, None, configuration, loop=loop)
         self._local.wanted = self._want
+        self._dispatcher.members_changed = self._ask_for_those_who_wait
+        parts = Parts(policy=policy, agents=self._agents, local=self._local)
+        self._renewal = Renewal(parts, configuration, loop=loop)
+        self._renewal.renewed = self._renewed
         self._channel = AsyncChannel(self._control, self._told, lambda _: stop.set(), loop=loop, close_fd=os.close)
         pulse = Pulse(loop, PULSE, self._beat)
         idle = Pulse(loop, IDLE_TIME, self._look_if_idle)
         await stop.wait()
         self._dispatcher.stop()
         await asyncio.sleep(0)
-        for part in (self._local, self._agents, pulse, idle, self._channel, trusts):
+        for part in (self._local, self._agents, self._renewal, pulse, idle, self._channel, trusts):
             part.close()
         # What the user has sent may block when it is closed, but for a process that ends.
         return 0
@@ -202,18 +247,37 @@ class Cell:
             return
         if isinstance(message, Offer):
             self._offered = frozenset(message.groups)
-            return
-        if fd is None:
-            return
+        elif isinstance(message, CellTerms):
+            self._renewal.receive(message.part, 0, fd)
+        elif fd is not None and self._held is not None:
+            self._held.append((message, fd))
+        elif fd is not None:
+            self._take(message, fd)
+
+    def _take(self, message: Guest | WorkerLink, fd: int) -> None:
         sock = socket.socket(fileno=fd)
         if isinstance(message, WorkerLink):
             self._policy.allow_join(f"user {message.uid}", message.uid, message.groups)
             # Its process is unknown here: its keeper ends it.
             self._agents.listener.adopt(sock, PeerCredentials(0, message.uid, message.uid))
-        elif isinstance(message, Guest):
+        else:
             self._guests += 1
             server = self._agents if message.listener == "agent" else self._local
             server.listener.adopt(sock, peer_credentials(sock))
+
+    def _renewed(self, state: InForce) -> None:
+        """Take what has waited for the first terms; at later ones, ask for workers in place of those that leave."""
+        held, self._held = self._held, None
+        for message, fd in held or ():
+            self._take(message, fd)
+        for group in self._dispatcher.groups.values():
+            if group.members:
+                self._tell(WorkerWanted(group.name))
+
+    def _ask_for_those_who_wait(self) -> None:
+        for group in list(self._dispatcher.groups.values()):
+            if group.open and not group.members and len(group):
+                self._want(group.name)
 
     def _want(self, group: str) -> None:
         """Open a group for which there are agents, and ask for a worker, until one has joined."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import math
 import os
 import resource
 import signal
 import socket
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -29,15 +30,18 @@ from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
 from hsframework.dispatcher.offload import OffloadLookup
 from hsframework.dispatcher.policy import Policy
+from hsframework.dispatcher.reader import fork_reader
 from hsframework.dispatcher.readiness import Readiness, Required, required_groups
 from hsframework.dispatcher.realtime import Turns
+from hsframework.dispatcher.renewal import Parts, ReaderLink, Renewal, as_report, log_findings
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.limits import within_fds
 from hsframework.dispatcher.sources.consumers import LocalSource
 from hsframework.dispatcher.sources.kernel import KernelSources
 from hsframework.dispatcher.status import Status
 from hsframework.dispatcher.tally import count_cell
-from hsframework.local.control import DispatcherAlive, Served
+from hsframework.dispatcher.terms import InForce
+from hsframework.local.control import DispatcherAlive, Renewed, Served
 from hsframework.local.liveness import SHARE
 from hsframework.local.pulse import Pulse
 from hsframework.probes import No, Probe, Yes
@@ -49,17 +53,14 @@ from hsframework.process.capabilities import (
     keep_capabilities,
     raise_fd_limit,
 )
-from hsframework.process.kept import CONFIGURATION, Kept
+from hsframework.process.kept import CONFIGURATION, VAULT, Kept
 from hsframework.process.lock import lock_memory, prepare_protection
 from hsframework.process.service_manager import ServiceManager
 from hsframework.process.signals import stop_signals
-from hsframework.process.snapshot import freeze, thaw
+from hsframework.process.snapshot import thaw
 from hsframework.process.title import set_title
 from hsframework.telemetry.metrics import Metrics, exposition
 from hsframework.tls.kernel import supported_ciphers
-
-VAULT = "vault"
-"""Name of the snapshot of the credentials."""
 
 DRAIN_TIME = 2.0
 """Seconds that handshakes under way have to end when the dispatcher stops."""
@@ -82,7 +83,7 @@ class Surroundings:
     descriptors that outlive this process.  ``manager``: the service manager that started it.  ``control``: its end of a
     socket to the supervisor that forked it, see :mod:`hsframework.local.control`.  ``agent_uids``: by group, further
     user ids that may join it.  ``expected_groups``: groups whose agents are being started.  ``plugins``: names of the
-    plugins in use.
+    plugins in use.  ``load``: reads the configuration anew, where no supervisor does.
     """
 
     listeners: Mapping[str, socket.socket] | None = None
@@ -92,6 +93,12 @@ class Surroundings:
     agent_uids: Mapping[str, Iterable[int]] = field(default_factory=dict)
     expected_groups: Iterable[str] = ()
     plugins: Collection[str] = ()
+    load: Callable[[], Configuration] | None = None
+
+    @property
+    def kept_here(self) -> Kept | None:
+        """Copies that outlive this process, if it keeps the credentials in force there; None: a supervisor does."""
+        return self.kept if self.control is None else None
 
     @property
     def joining(self) -> Collection[str]:
@@ -112,29 +119,47 @@ def run(configuration: Configuration, surroundings: Surroundings) -> int:
         _log.warning("users are served in the same process as the kernel: each of them can stop it", mend=APART)
     prepare_protection(configuration.memory)
     set_total(configuration.memory.cache << 20)
-    configuration = within_fd_limit(configuration)
     listen = configuration.metrics.listen
-    metrics = Exposition(listen) if listen else None  # before there is anything that it could inherit
+    # Both before there is anything that they could inherit.
+    metrics = Exposition(listen) if listen else None
+    reader = _reader(configuration, surroundings)
+    configuration = within_fd_limit(configuration)
     given, kept = surroundings.listeners, surroundings.kept
     sockets = dict(given) if given is not None else open_listeners(configuration.runtime_dir, kept)
     try:
         vault = _vault(configuration, kept)
         known = KnownAgents(configuration, surroundings.joining)
         policy = Policy(configuration, agent_uids=surroundings.agent_uids, plugin_agents=known)
-        return asyncio.run(_serve(configuration, sockets, vault, policy, surroundings, kernel_tls, metrics))
+        return asyncio.run(
+            _serve(configuration, sockets, vault, policy, surroundings, kernel_tls, Beside(metrics, reader))
+        )
     finally:
         close_listeners(sockets)
 
 
-def _observe(dispatcher: Dispatcher, vault: Vault) -> None:
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Processes beside the dispatcher, which it has forked."""
+
+    metrics: Exposition | None
+    reader: socket.socket | None
+
+
+def _reader(configuration: Configuration, surroundings: Surroundings) -> socket.socket | None:
+    """Fork the reader, if the dispatcher is to have its own; return the socket to it."""
+    if surroundings.load is None:
+        return None
+    return fork_reader(surroundings.load, InForce.at_start(configuration), surroundings.plugins)
+
+
+def _observe(dispatcher: Dispatcher, local: LocalSource) -> None:
     """Set the gauges, and log the credentials that do not serve."""
     dispatcher.metrics.gauges = {
         "hsframework_requests_pending": lambda: len(dispatcher.requests),
-        "hsframework_credential_findings": lambda: len(vault.findings(datetime.now(UTC))),
+        "hsframework_credential_findings": lambda: len(local.vault.findings(datetime.now(UTC))),
     }
     dispatcher.metrics.before = lambda: _count_own_caches(dispatcher.metrics)
-    for finding in vault.findings(datetime.now(UTC)):
-        _log.warning("a credential does not serve", where=finding.where, problem=finding.detail)
+    log_findings(local.vault)
 
 
 def _count_own_caches(metrics: Metrics) -> None:
@@ -149,15 +174,14 @@ async def _serve(
     policy: Policy,
     surroundings: Surroundings,
     kernel_tls: Probe[frozenset[int]],
-    metrics: Exposition | None,
+    beside: Beside,
 ) -> int:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in stop_signals():
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, _not_read_again)
+    metrics = beside.metrics
     dispatcher = Dispatcher(configuration, expected_groups=surroundings.expected_groups)
-    _observe(dispatcher, vault)
     dispatcher.offload = OffloadLookup()
     text = None if metrics is None else exposition(dispatcher.metrics)  # what it imports is imported now
     trusts = TrustFiles()
@@ -165,27 +189,42 @@ async def _serve(
     kernel = KernelSources(dispatcher, vault, configuration, loop=loop, kept=surroundings.kept)
     serves_kernel = bool(dispatcher.sources)
     local = LocalSource(dispatcher, policy, vault, sockets.get("consumer"), configuration, loop=loop)
+    _observe(dispatcher, local)
     _settle(configuration, loop, ahead=serves_kernel and configuration.kernel.real_time)
     if metrics is not None and text is not None:
         await metrics.start(text)
     surroundings.kept.drop_rest()
+    parts = Parts(policy=policy, agents=agents, local=local, kernel=kernel, kept=surroundings.kept_here)
+    renewal = _renewal(parts, configuration, beside.reader, loop)
     required = required_groups(configuration, serves_kernel=serves_kernel, plugins=surroundings.plugins)
     doors = {"agent": agents.listener, "consumer": local.listener}
-    reports = Reports(surroundings, dispatcher, policy, doors, required, kernel_tls, stop, loop=loop)
+    reports = Reports(surroundings, dispatcher, policy, doors, required, kernel_tls, stop, renewal, loop=loop)
     status = Status(
-        vault,
+        lambda: local.vault,
         agents,
         kernel_tls,
         no_kernel=kernel.refusal,
         ready=lambda: reports.ready,
         missing=reports.missing,
         problem_of_metrics=lambda: None if metrics is None else metrics.problem,
+        reload=lambda: renewal.last,
     )
     local.status = status.report
     await stop.wait()
-    parts = (local, agents, kernel, trusts, reports, metrics, dispatcher.offload, dispatcher)
-    await _end(dispatcher, reports, surroundings.kept, [part for part in parts if part is not None])
+    ends = (local, agents, kernel, trusts, reports, renewal, metrics, dispatcher.offload, dispatcher)
+    await _end(dispatcher, reports, surroundings.kept, [part for part in ends if part is not None])
     return 0
+
+
+def _renewal(
+    parts: Parts, configuration: Configuration, reader: socket.socket | None, loop: asyncio.AbstractEventLoop
+) -> Renewal:
+    """Have consumers order a reload, of the dispatcher's own reader or of its supervisor's."""
+    renewal = Renewal(parts, configuration, loop=loop)
+    if reader is not None:
+        ReaderLink(reader, renewal, loop=loop)
+    parts.local.reload = lambda answer: renewal.order(lambda ended: answer(json.dumps(as_report(ended))))
+    return renewal
 
 
 class _Part(Protocol):
@@ -206,10 +245,6 @@ async def _end(dispatcher: Dispatcher, reports: Reports, kept: Kept, parts: Iter
     await asyncio.sleep(0)
     for part in parts:
         part.close()
-
-
-def _not_read_again() -> None:
-    _log.info("SIGHUP: files are read at the start; a restart reads them, and loses no request")
 
 
 def _settle(configuration: Configuration, loop: asyncio.AbstractEventLoop, *, ahead: bool) -> None:
@@ -238,13 +273,7 @@ def _vault(configuration: Configuration, kept: Kept) -> Vault:
         except ValueError as error:
             _log.error("what the dispatcher before had is lost", reason=str(error))
     vault = Vault(configuration, before)
-    try:
-        fd = freeze(VAULT, vault.contents())
-    except OSError as error:
-        _log.warning("nothing is kept for the case of a crash", reason=error.strerror)
-    else:
-        kept.put(VAULT, fd)
-        os.close(fd)
+    kept.put_snapshot(VAULT, vault.contents())
     return vault
 
 
@@ -260,6 +289,7 @@ class Reports:
         required: Required,
         kernel_tls: Probe[frozenset[int]],
         stop: asyncio.Event,
+        renewal: Renewal,
         *,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -268,8 +298,11 @@ class Reports:
         self._supervisor = (
             None
             if control is None
-            else ControlChannel(control, policy, doors, partial(count_cell, dispatcher), stop, loop=loop)
+            else ControlChannel(control, policy, doors, partial(count_cell, dispatcher), stop, renewal, loop=loop)
         )
+        renewal.renewed = lambda _: self._renewed()
+        self._renewal = renewal
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         self._readiness = Readiness(dispatcher, required, kernel_tls, self._ready, self._status)
         limit = min(dispatcher.configuration.timeouts.watchdog, self._manager.watchdog or math.inf)
         self._pulse = Pulse(loop, limit / SHARE, self._beat)
@@ -293,6 +326,17 @@ class Reports:
         self._manager.close()
         if self._supervisor is not None:
             self._supervisor.close()
+
+    def _hang_up(self) -> None:
+        """Have everything read again; the service manager is told the begin and the end, once the service is ready."""
+        tells = self.ready
+        if tells:
+            self._manager.tell_reloading()
+        self._renewal.order(lambda _: self._manager.tell("READY=1") if tells else None)
+
+    def _renewed(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.send(Renewed())
 
     def _ready(self) -> None:
         self._manager.tell("READY=1")

@@ -92,8 +92,11 @@ class Policy:
         }
         self._started: dict[str, tuple[int, frozenset[str]]] = {}
         """User and groups of each agent that a supervisor has started, by its name."""
-        for name, uids in (agent_uids or {}).items():
-            self._joiners[name] = self._joiners.get(name, frozenset()) | frozenset(uids)
+        self._agent_uids = {name: frozenset(uids) for name, uids in (agent_uids or {}).items()}
+
+    def renew(self, other: Policy) -> None:
+        """Take over the rules of another policy, made of a configuration that was read again; agents stay known."""
+        self._rules, self._joiners = other._rules, other._joiners
 
     def is_privileged(self, peer: PeerCredentials) -> bool:
         """True if the peer is root or the dispatcher's own user, which no rule restricts."""
@@ -135,7 +138,9 @@ class Policy:
 
     def check_join(self, peer: PeerCredentials, group: str) -> None:
         """Raise RequestRefused (EACCES) if the peer may not join the group."""
-        if peer.uid in self._privileged or peer.uid in self._joiners.get(group, ()):
+        if peer.uid in self._privileged or any(
+            peer.uid in known.get(group, ()) for known in (self._joiners, self._agent_uids)
+        ):
             return
         if (peer.uid, True) in ((uid, group in groups) for uid, groups in self._started.values()):
             return
@@ -155,7 +160,7 @@ class Policy:
         """Raise RequestRefused (EACCES) if the peer may join no group, and so may not give requests back."""
         known = peer.uid in self._privileged or any(peer.uid == uid for uid, groups in self._started.values() if groups)
         known = known or (self._agents is not None and self._agents.known(peer.uid))
-        if not known and not any(peer.uid in uids for uids in self._joiners.values()):
+        if not known and not any(peer.uid in uids for uids in (*self._joiners.values(), *self._agent_uids.values())):
             raise _refused(f"user {peer.uid} is no agent's user")
 
 

@@ -18,18 +18,19 @@ from hsframework.configuration.files import Stamp
 from hsframework.dispatcher.activity import activity
 from hsframework.dispatcher.agents import AgentServer
 from hsframework.dispatcher.keys.vault import Vault
+from hsframework.dispatcher.renewal import Ended, as_report
 from hsframework.probes import Probe, describe
 from hsframework.process.lock import oom_score
 
 
 class Status:
     """State of one dispatcher.  ``no_kernel``: reason why the kernel is not served; empty: it is, or need not be.
-    ``ready``, ``missing`` (required groups that are not served), ``problem_of_metrics``: asked for at each
-    report."""
+    ``vault``, ``ready``, ``missing`` (required groups that are not served), ``problem_of_metrics``, ``reload`` (the end
+    of the last one): asked for at each report."""
 
     def __init__(
         self,
-        vault: Vault,
+        vault: Callable[[], Vault],
         agents: AgentServer,
         kernel_tls: Probe[object],
         *,
@@ -37,6 +38,7 @@ class Status:
         ready: Callable[[], bool],
         missing: Callable[[], list[str]],
         problem_of_metrics: Callable[[], str | None],
+        reload: Callable[[], Ended | None],
     ) -> None:
         self._vault = vault
         self._agents = agents
@@ -45,10 +47,12 @@ class Status:
         self._missing = missing
         self._problem_of_metrics = problem_of_metrics
         self._no_kernel = no_kernel
+        self._reload = reload
         self._started = time.time()
 
     def report(self) -> str:
         """Return the state as a JSON object."""
+        vault, reload = self._vault(), self._reload()
         return json.dumps(
             {
                 "version": __version__,
@@ -59,9 +63,10 @@ class Status:
                 "no-kernel": self._no_kernel,
                 "kernel-tls": self._kernel_tls,
                 "oom-score-adjust": oom_score(),
-                "files": {path: _stamp(stamp) for path, stamp in self._vault.files.items()},
-                "findings": [asdict(finding) for finding in self._vault.findings(datetime.now(UTC))],
-                "faults": list(self._vault.faults.values()),
+                "files": {path: _stamp(stamp) for path, stamp in vault.files.items()},
+                "findings": [asdict(finding) for finding in vault.findings(datetime.now(UTC))],
+                "faults": list(vault.faults.values()),
+                "reload": None if reload is None else as_report(reload),
                 "metrics": self._problem_of_metrics(),
                 "refused-agents": [dict(each) for each in self._agents.refused],
                 **activity(self._agents.dispatcher),

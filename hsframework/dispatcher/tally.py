@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.errors import MessageError
-from hsframework.local.control import MOST_NUMBERS, CellCounted, Counted
+from hsframework.local.control import CellCounted, Counted
+from hsframework.local.control_form import MOST_NUMBERS
 from hsframework.telemetry.metrics import Metrics
 
 LONGEST = 3600 * 1_000_000

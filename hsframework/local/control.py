@@ -18,9 +18,20 @@
         │◄───── Introduction ───────│                            │   with a connection to one of the two local sockets
         │                           │──────── ServeCell ────────►│   with a link: a worker for a cell
         │◄────── CellCounted ───────│                            │   requests of cells that have ended
+        │────── ReloadWanted ──────►│                            │   somebody wants a reload
+        │◄──────── NewTerms ────────│                            │   two, with a snapshot each: what is in force now
+        │◄──────── NotTaken ────────│                            │   a file is wrong, and nothing has changed
+        │───────── Renewed ────────►│                            │   after NewTerms: it is in force
+
+    reader                      supervisor, or a dispatcher without one
+        │◄─────── ReadAgain ────────│   read everything anew
+        │──────── TermsRead ───────►│   two, with a snapshot each, also without ReadAgain: a file has changed
+        │───────── NotRead ────────►│   in their place: what is wrong
+        │─────── ReaderAlive ──────►│   every second
 
     cell                        supervisor
         │◄───────── Guest ──────────│   with the connection of a consumer, or of whoever has no cell
+        │◄─────── CellTerms ────────│   two, with a snapshot each, at first and when they have changed
         │◄───────── Offer ──────────│   at first, and when it has changed: the groups for which there are agents
         │──────── WorkerWanted ────►│   requests wait in a group that has no worker here
         │◄─────── WorkerLink ───────│   with a link to a worker, which may join these groups
@@ -36,58 +47,18 @@ Rules:
 * A keeper runs a plugin's code, so what it sends is a stranger's word: :meth:`Direction.decode` raises MessageError for
   whatever is not exactly a message.  So does a message's own constructor: whatever can be made can be sent and read.
 * A message that meets a shortage of memory is sent again: whoever waits for it would wait for ever.
-* A packet has no file descriptors, but for Introduction, ServeCell, Guest and WorkerLink, which the supervisor sends.
-  Keepers and cells send none: the kernel refuses them where it can (Linux 6.16); else they are closed unseen.
+* A packet has no file descriptors, but for Introduction, ServeCell, Guest, WorkerLink, NewTerms and CellTerms, which
+  the supervisor sends, and TermsRead.  Keepers and cells send none: the kernel refuses them where it can (Linux 6.16);
+  else they are closed unseen.
 * A child stops when its socket is closed.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import reprlib
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Self, TypeGuard, TypeVar, get_type_hints
+from typing import Any, Self
 
-from hsframework.errors import MessageError
-
-MAX_MESSAGE = 60 * 1024
-"""Bytes of a packet: far below Linux's default SO_SNDBUF."""
-
-LONGEST_TEXT = 4096
-"""Characters of a field that is a text."""
-
-LONGEST_NAME = 256
-MOST_NAMES = 64
-"""Names in a field that is a list of them, and characters of each: what one message costs its receiver is bounded."""
-
-MOST_NUMBERS = 1024
-
-_NUMBERS = range(-(1 << 31), 1 << 32)
-_EVENT = "event"
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """Base of all messages.  Raises MessageError for values that cannot be sent."""
-
-    event: ClassVar[str]
-
-    def __post_init__(self) -> None:
-        for name, is_right in _checks(type(self)).items():
-            value = getattr(self, name)
-            if not is_right(value):
-                raise MessageError(f"{self.event}: {name} is {_shown(value)}")
-        self.encode()
-
-    def encode(self) -> bytes:
-        """Return the packet."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        data = json.dumps({_EVENT: self.event, **values}, ensure_ascii=False).encode()
-        if len(data) > MAX_MESSAGE:
-            raise MessageError(f"{self.event}: {len(data)} bytes; at most {MAX_MESSAGE} go into a message")
-        return data
+from hsframework.local.control_form import Direction, Message, fitting
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +159,7 @@ class Failed(Message):
     @classmethod
     def because(cls, reason: object, status: int) -> Self:
         """Make it of any text, which is cut if it is too long and escaped where UTF-8 cannot have it."""
-        text = str(reason).encode("utf-8", "backslashreplace").decode()
-        return cls(text[:LONGEST_TEXT], int(status))
+        return cls(fitting(reason), int(status))
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,115 +249,119 @@ class CellCounted(Message):
     refused: tuple[int, ...]
 
 
-M = TypeVar("M", bound=Message)
+@dataclass(frozen=True, slots=True)
+class ReadAgain(Message):
+    """Order to read every file anew.  ``order``: a number, by which the answer names it; 0: nobody waits for that."""
 
-FromDispatcher = Ready | Served | DispatcherAlive | Known
-ToDispatcher = AgentStarted | Introduction | CellCounted
+    event = "read-again"
+    order: int
+
+
+@dataclass(frozen=True, slots=True)
+class TermsRead(Message):
+    """Snapshot of one part of what was read (:mod:`hsframework.dispatcher.terms`), which comes with it.
+
+    ``order``: the last order before; 0: there was none.
+    """
+
+    event = "terms-read"
+    part: str
+    order: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotRead(Message):
+    """Report that nothing was taken of what was read, and the reason.  ``order``: as that of TermsRead."""
+
+    event = "not-read"
+    message: str
+    order: int
+
+    @classmethod
+    def because(cls, reason: object, order: int) -> Self:
+        """Make it of any text, which is cut if it is too long and escaped where UTF-8 cannot have it."""
+        return cls(fitting(reason), order)
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderAlive(Message):
+    """Report that the reader's loop turns."""
+
+    event = "reader-alive"
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadWanted(Message):
+    """Wish of the dispatcher for the same as ReadAgain."""
+
+    event = "reload-wanted"
+    order: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewTerms(Message):
+    """The same as TermsRead, for the dispatcher."""
+
+    event = "new-terms"
+    part: str
+    order: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotTaken(Message):
+    """The same as NotRead, for the dispatcher."""
+
+    event = "not-taken"
+    message: str
+    order: int
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed(Message):
+    """Report that the dispatcher serves by the terms that it was sent last."""
+
+    event = "renewed"
+
+
+@dataclass(frozen=True, slots=True)
+class CellTerms(Message):
+    """Snapshot of one part of what is in force for the cell, which comes with it."""
+
+    event = "cell-terms"
+    part: str
+
+
+FromDispatcher = Ready | Served | DispatcherAlive | Known | ReloadWanted | Renewed
+ToDispatcher = AgentStarted | Introduction | CellCounted | NewTerms | NotTaken
+ToReader = ReadAgain
+FromReader = TermsRead | NotRead | ReaderAlive
 ToKeeper = Go | ServeCell
-ToCell = Guest | Offer | WorkerLink
+ToCell = Guest | Offer | WorkerLink | CellTerms
 FromCell = WorkerWanted | CellAlive | Idle | Counted
 FromKeeper = Loaded | KeeperAlive | Serving | WorkerJoined | WorkerDied | Failed
 
 
-class Direction(Generic[M]):
-    """Set of the messages that one kind of process may send to another."""
-
-    def __init__(self, sender: str, receiver: str, *messages: type[M]) -> None:
-        self.sender = sender
-        self.receiver = receiver
-        self.messages: Mapping[str, type[M]] = {message.event: message for message in messages}
-
-    def encode(self, message: M) -> bytes:
-        """Return the packet.  Raises MessageError for a message that does not go this way."""
-        if self.messages.get(message.event) is not type(message):
-            raise MessageError(f"{message.event}: not sent by the {self.sender} to the {self.receiver}")
-        return message.encode()
-
-    def decode(self, data: bytes) -> M:
-        """Return the message of a packet.  Raises MessageError if it is not exactly one of this direction."""
-        values = _object(data)
-        event = values.pop(_EVENT, None)
-        kind = self.messages.get(event) if isinstance(event, str) else None
-        if kind is None:
-            raise MessageError(f"{_shown(event)}: not sent by the {self.sender} to the {self.receiver}")
-        wanted = {field.name for field in dataclasses.fields(kind)}
-        if values.keys() != wanted:
-            raise MessageError(f"{event}: {_shown(sorted(values))} where {sorted(wanted)} are the fields")
-        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
-
-
 DISPATCHER_TO_SUPERVISOR: Direction[FromDispatcher] = Direction(
-    "dispatcher", "supervisor", Ready, Served, DispatcherAlive, Known
+    "dispatcher", "supervisor", Ready, Served, DispatcherAlive, Known, ReloadWanted, Renewed
 )
 SUPERVISOR_TO_DISPATCHER: Direction[ToDispatcher] = Direction(
-    "supervisor", "dispatcher", AgentStarted, Introduction, CellCounted
+    "supervisor", "dispatcher", AgentStarted, Introduction, CellCounted, NewTerms, NotTaken
 )
+TO_READER: Direction[ToReader] = Direction("supervisor", "reader", ReadAgain)
+FROM_READER: Direction[FromReader] = Direction("reader", "supervisor", TermsRead, NotRead, ReaderAlive)
 SUPERVISOR_TO_KEEPER: Direction[ToKeeper] = Direction("supervisor", "keeper", Go, ServeCell)
 KEEPER_TO_SUPERVISOR: Direction[FromKeeper] = Direction(
     "keeper", "supervisor", Loaded, KeeperAlive, Serving, WorkerJoined, WorkerDied, Failed
 )
-SUPERVISOR_TO_CELL: Direction[ToCell] = Direction("supervisor", "cell", Guest, Offer, WorkerLink)
+SUPERVISOR_TO_CELL: Direction[ToCell] = Direction("supervisor", "cell", Guest, Offer, WorkerLink, CellTerms)
 CELL_TO_SUPERVISOR: Direction[FromCell] = Direction("cell", "supervisor", WorkerWanted, CellAlive, Idle, Counted)
 DIRECTIONS: tuple[Direction[Any], ...] = (
     DISPATCHER_TO_SUPERVISOR,
     SUPERVISOR_TO_DISPATCHER,
+    TO_READER,
+    FROM_READER,
     SUPERVISOR_TO_KEEPER,
     KEEPER_TO_SUPERVISOR,
     SUPERVISOR_TO_CELL,
     CELL_TO_SUPERVISOR,
 )
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    if len(data) > MAX_MESSAGE:
-        raise MessageError(f"{len(data)} bytes; at most {MAX_MESSAGE} go into a message")
-    try:
-        found = json.loads(data.decode(), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
-        raise MessageError(f"not a JSON object: {error!s:.80}") from None
-    if not isinstance(found, dict):
-        raise MessageError("not a JSON object")
-    return found
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise MessageError("a field is there twice")
-    return found
-
-
-def _is_text(value: object) -> bool:
-    """Return True for a text that UTF-8 can have: half of a surrogate pair cannot be logged."""
-    return isinstance(value, str) and len(value) <= LONGEST_TEXT and value == value.encode("utf-8", "ignore").decode()
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= LONGEST_NAME and _is_text(value)
-
-
-def _is_list(value: object, most: int) -> TypeGuard[tuple[object, ...]]:
-    return isinstance(value, tuple) and len(value) <= most
-
-
-def _is_number(value: object) -> bool:
-    return type(value) is int and value in _NUMBERS
-
-
-_KINDS: Mapping[object, Callable[[object], bool]] = {
-    str: _is_text,
-    int: _is_number,
-    int | None: lambda value: value is None or _is_number(value),
-    tuple[str, ...]: lambda value: _is_list(value, MOST_NAMES) and all(map(_is_name, value)),
-    tuple[int, ...]: lambda value: _is_list(value, MOST_NUMBERS) and all(map(_is_number, value)),
-}
-
-
-def _checks(kind: type[Message]) -> dict[str, Callable[[object], bool]]:
-    hints = get_type_hints(kind)
-    return {field.name: _KINDS[hints[field.name]] for field in dataclasses.fields(kind)}
-
-
-def _shown(value: object) -> str:
-    """Return a short form of any value, which is made without looking at all of it."""
-    return reprlib.repr(value)[:80]

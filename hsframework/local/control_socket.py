@@ -9,7 +9,7 @@ import time
 from typing import Generic, TypeVar
 
 from hsframework.errors import SHORTAGE_PAUSE, MessageError, is_shortage
-from hsframework.local.control import MAX_MESSAGE, Direction, Message
+from hsframework.local.control_form import MAX_MESSAGE, Direction, Message
 
 SEND_TIME = 5.0
 """Seconds for which a message is sent again in a shortage of memory."""

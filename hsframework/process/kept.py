@@ -26,10 +26,12 @@ from typing import Protocol
 
 import structlog
 
-from hsframework.process.snapshot import pin
+from hsframework.process.snapshot import freeze, pin
 
 CONFIGURATION = "configuration"
 """Name of the snapshot of the configuration."""
+VAULT = "vault"
+"""Name of the snapshot of the credentials."""
 _MOST_TEXT = 4096
 _log = structlog.get_logger("hsframework.process")
 
@@ -79,6 +81,17 @@ class Kept:
         if self._copies is not None and self._taken.pop(name, None) != os.fstat(fd).st_ino:
             self._copies.remove(name)
             self._copies.put(name, fd)
+
+    def put_snapshot(self, name: str, value: object) -> None:
+        """Have a snapshot of a value kept.  Where there is no room for it, that is logged, and nothing is kept."""
+        try:
+            fd = freeze(name, value)
+        except OSError as error:
+            _log.warning("nothing is kept for the case of a crash", name=name, reason=error.strerror)
+            self.remove(name)
+            return
+        self.put(name, fd)
+        os.close(fd)
 
     def remove(self, name: str) -> None:
         """Have the copy closed, because it is not needed any longer."""
@@ -156,6 +169,15 @@ class Shelf:
         self._fds.clear()
         self._ours.close()
         self._theirs.close()
+
+    def put(self, name: str, fd: int) -> None:
+        """Keep a descriptor of this process's own, which is the shelf's from then on."""
+        self._act({"FDNAME": name}, [fd])
+
+    def copy(self, name: str) -> int | None:
+        """Return a duplicate of a descriptor, which is the caller's; None: there is none."""
+        fd = self._fds.get(name)
+        return None if fd is None else os.dup(fd)
 
     def _act(self, values: Mapping[str, str], fds: list[int]) -> None:
         name = values.get("FDNAME", "")

@@ -15,6 +15,7 @@ import array
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Mapping, MutableMapping, Sequence
 
 import structlog
@@ -55,6 +56,10 @@ class ServiceManager:
             self._socket.sendmsg(["\n".join(states).encode()], ancillary, socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT)
         except OSError as error:
             _log.warning("the service manager takes no message", states=states, reason=error.strerror)
+
+    def tell_reloading(self) -> None:
+        """Send that a reload has begun, as sd_notify(3) has it; READY=1 ends it."""
+        self.tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def put(self, name: str, fd: int) -> None:
         """Have a copy of a descriptor kept under a name; without FDPOLL the manager drops one that reports an error."""

@@ -75,10 +75,13 @@ class SignalPipe:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self._numbers)
 
     def leave(self) -> None:
-        """Let the signals end this process again, and close the pipe.  In a forked child, within :meth:`held`."""
+        """Let the signals end this process again, and close the pipe.  In a forked child, within :meth:`held`.
+
+        SIGHUP is ignored, as before (:func:`ignore_hangup`).
+        """
         signal.set_wakeup_fd(-1)
         for number in self._numbers:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else signal.SIG_DFL)
         # Whoever can write to it can stop the parent.
         self._close_ends()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._numbers)

@@ -21,7 +21,7 @@ from typing import Any
 
 from hsframework.interface import Secret
 
-TRUSTED = frozenset({"hsframework", "pathlib", "builtins", "collections"})
+TRUSTED = frozenset({"hsframework", "pathlib", "builtins", "collections", "datetime"})
 """Top-level packages of the types in a snapshot."""
 _BUILTINS = frozenset({"set", "frozenset", "bytearray"})
 

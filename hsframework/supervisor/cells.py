@@ -5,6 +5,7 @@
     doorman ── connection ──▶ cell of user 1000 (a number of its own, no privilege) ◀── link ── its worker
        (supervisor/doorman.py)     ▲ Guest, WorkerLink                                            ▲
                                    supervisor ─────────────── ServeCell, with the link ──────▶ keeper
+                                       └ helper ── CellTerms, with what this user may have ──▶ cell
 
 Rules:
 
@@ -14,6 +15,8 @@ Rules:
 * What it owns is a user id of a range of our own, unique among the processes that live, never a user's or an agent's.
 * One whose loop does not turn is killed, and given up if it cannot be ended: it waits for its user, who has so many
   at most.  The next connection gets a new one.
+* Its terms come from a helper, which is forked for that and ends: of the credentials in force it picks those of the
+  user.  At a reload every cell gets new ones, and strangers another cell, since policy may know them now.
 * Connections are passed as far as a cell takes them.  The others wait here, up to :data:`MOST_WAITING` for each.
 """
 
@@ -33,25 +36,31 @@ from typing import assert_never
 import structlog
 
 from hsframework.configuration.settings import Configuration
-from hsframework.dispatcher.cell import PULSE, Tenant, run_cell
+from hsframework.dispatcher.cell import PULSE, Tenant, hand_over_terms, run_cell
+from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.local.control import (
     CELL_TO_SUPERVISOR,
+    FROM_READER,
     SUPERVISOR_TO_CELL,
+    TO_READER,
     CellAlive,
     CellCounted,
     Counted,
     FromCell,
+    FromReader,
     Guest,
     Idle,
     Offer,
     ServeCell,
     ToCell,
+    ToReader,
     WorkerLink,
     WorkerWanted,
 )
 from hsframework.local.liveness import SHARE, Liveness
 from hsframework.process.states import process_state
-from hsframework.supervisor.children import Child, Children
+from hsframework.supervisor.child import Child
+from hsframework.supervisor.children import Children
 from hsframework.supervisor.conversation import Agent
 
 NUMBERS = range(61_056, 61_184)
@@ -65,6 +74,12 @@ MOST_HUNG = 3
 
 BETWEEN_WORKERS = 0.25
 """Seconds between two workers of one plugin for one cell."""
+
+BETWEEN_HELPERS = 0.5
+"""Seconds until terms that could not be sent are made again."""
+
+MOST_PEERS = 64
+"""Sets of groups of one user that are remembered."""
 
 SILENCE = PULSE * SHARE
 """Seconds without a report after which a cell that does not run is killed."""
@@ -87,13 +102,22 @@ class Cell:
     """Time at which it last got a worker, by plugin."""
     stalled: bool = False
     """True if its process could not be started yet."""
+    peers: dict[tuple[int, frozenset[int]], PeerCredentials] = field(default_factory=dict)
+    """Consumers that have connected, by their groups: of several processes of one user each may have others."""
+    stale: bool = True
+    """True if other terms are in force than it has."""
+    helper: Child[ToReader, FromReader] | None = None
+    """The process that makes its terms; None: none runs."""
+    helper_due: float = 0.0
+    """Time before which none is started."""
 
 
 class Cells:
     """All cells.  ``agents``: those of the supervisor's keepers.  ``leave``: closes, in a cell, what it must not have.
 
     ``drop``: closes connections without blocking.  ``give_up``: shuts down those of a process that cannot be ended.
-    ``report``: takes what is counted in cells.
+    ``report``: takes what is counted in cells.  ``credentials``: returns a copy of the snapshot of those in force, None
+    where there is none yet.
     """
 
     def __init__(
@@ -106,8 +130,10 @@ class Cells:
         drop: Callable[[Iterable[socket.socket]], None],
         give_up: Callable[[int], None],
         report: Callable[[CellCounted], object],
+        credentials: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._report = report
+        self._credentials = credentials
         self._configuration = configuration
         self._children = children
         self._agents = agents
@@ -116,17 +142,28 @@ class Cells:
         self._give_up = give_up
         self._cells: dict[tuple[int | None, frozenset[str]], Cell] = {}
         self._hung: list[Cell] = []
+        self._leaving: list[Cell] = []
+        """Cells that were told to end, and get nothing more."""
         self._ids = count(1)
         self._liveness: Liveness[Cell] = Liveness(SILENCE)
         self._look_at = 0.0
 
-    def admit(self, uid: int | None, profiles: frozenset[str], listener: str, sock: socket.socket) -> None:
+    def admit(
+        self,
+        uid: int | None,
+        profiles: frozenset[str],
+        listener: str,
+        sock: socket.socket,
+        peer: PeerCredentials | None = None,
+    ) -> None:
         """Pass a connection to the cell of a user, which is made if there is none; None: to that of strangers."""
         key = uid, profiles
         cell = self._cells.get(key)
         if cell is None:
             cell = self._cells[key] = Cell(Tenant(uid, profiles, None), next(self._ids))
             self._make(cell)
+        if peer is not None and len(cell.peers) < MOST_PEERS:
+            cell.peers[peer.gid, peer.groups] = peer
         if len(cell.waiting) >= MOST_WAITING:
             self._drop([sock])
         else:
@@ -135,11 +172,31 @@ class Cells:
 
     def children(self) -> list[Child[ToCell, FromCell]]:
         """Return the processes that can be ended in good order."""
-        return [cell.child for cell in self._cells.values()]
+        return [cell.child for cell in [*self._cells.values(), *self._leaving]]
 
     def owns(self, child: object) -> bool:
         """True if the process is that of a cell."""
-        return any(child is cell.child for cell in [*self._cells.values(), *self._hung])
+        return any(child is cell.child for cell in self._all())
+
+    def _all(self) -> list[Cell]:
+        return [*self._cells.values(), *self._leaving, *self._hung]
+
+    def renew(self, configuration: Configuration, policy: Policy) -> None:
+        """Serve by other terms: each user by the profiles that policy gives him now."""
+        self._configuration = configuration
+        cells, self._cells = self._cells, {}
+        for (uid, _), cell in cells.items():
+            if uid is None:
+                if cell.child.pid:
+                    os.kill(cell.child.pid, signal.SIGTERM)
+                self._leaving.append(cell)
+                continue
+            given = (policy.profiles_of(peer) for peer in cell.peers.values())
+            profiles = frozenset().union(*(names for names in given if names is not None))
+            cell.tenant, cell.stale = replace(cell.tenant, profiles=profiles), True
+            # Of two cells that have become alike the first gets the next connections.
+            key = (uid, profiles) if (uid, profiles) not in self._cells else (uid, frozenset({f"cell {cell.id}"}))
+            self._cells[key] = cell
 
     def take(self, child: object, message: FromCell) -> None:
         """Act on a message of a cell."""
@@ -164,6 +221,7 @@ class Cells:
         """Pass what waits, end cells that hang, and forget those that have ended.  Return the time of the next look."""
         now = time.monotonic()
         self._hung = [cell for cell in self._hung if cell.child.pid]
+        self._leaving = [cell for cell in self._leaving if cell.child.pid]
         for key, cell in list(self._cells.items()):
             if cell.stalled:
                 self._make(cell)
@@ -177,12 +235,13 @@ class Cells:
             for cell in self._liveness.silent(now):
                 self._judge(cell, now)
         for cell in list(self._cells.values()):
+            self._see_to_terms(cell, now)
             self._pass(cell)
         return self._look_at if self._cells else None
 
     def leave(self) -> None:
         """Close our copies of what waits, in a forked child."""
-        for cell in self._cells.values():
+        for cell in self._all():
             for _, sock in cell.waiting:
                 sock.close()
 
@@ -197,7 +256,7 @@ class Cells:
         """Return the reason for which the process of a cell cannot be started now; None: it was."""
         number = None
         if os.geteuid() == 0:
-            used = {other.tenant.number for other in [*self._cells.values(), *self._hung] if other is not cell}
+            used = {other.tenant.number for other in self._all() if other is not cell}
             number = next((number for number in NUMBERS if number not in used), None)
         tenant = cell.tenant = replace(cell.tenant, number=number)
 
@@ -215,8 +274,38 @@ class Cells:
         except OSError as error:
             return error.strerror
         self._liveness.heard(cell, time.monotonic())
+        cell.stale, cell.helper = True, None
+        self._see_to_terms(cell, time.monotonic())
         self._offer(cell)
         return None
+
+    def _see_to_terms(self, cell: Cell, now: float) -> None:
+        """Have a cell sent the terms in force, if it has others, by one helper at a time: the last are sent last."""
+        if cell.helper is not None and cell.helper.ended:
+            if cell.helper.status:
+                cell.stale, cell.helper_due = True, now + BETWEEN_HELPERS
+            cell.helper = None
+        control = cell.child.control
+        if not cell.stale or cell.helper is not None or now < cell.helper_due or control is None:
+            return
+        link, credentials = os.dup(control.fileno()), self._credentials()
+        configuration, profiles = self._configuration, cell.tenant.profiles
+
+        def start(_: socket.socket) -> int:
+            self._leave()
+            return hand_over_terms(socket.socket(fileno=link), configuration, profiles, credentials)
+
+        helper = Child(f"terms of {cell.child.name}", start, TO_READER, FROM_READER, passing=True, serves=False)
+        try:
+            self._children.add(helper)
+            cell.helper, cell.stale = helper, False
+        except OSError as error:
+            _log.error("cannot be started now", child=helper.name, reason=error.strerror)
+            cell.helper_due = now + BETWEEN_HELPERS
+        finally:
+            for fd in (link, credentials):
+                if fd is not None:
+                    os.close(fd)
 
     def _judge(self, cell: Cell, now: float) -> None:
         """Kill a cell that is silent and does not run, and give it up."""

@@ -16,7 +16,7 @@ Rules:
 * A child that has reported once is to report every few seconds; one that does not for the limit is killed, because it
   hangs or is stopped, and started again as one that ended.
 * One that is stopped (SIGSTOP) and is not continued is killed too, within a second.
-* A child that sends nonsense, or more than :data:`MOST_MESSAGES` in :data:`FLOOD_WINDOW` seconds, is killed and started
+* A child that sends nonsense, or too much (:data:`~hsframework.supervisor.child.MOST_MESSAGES`), is killed and started
   again as one that ended.  Of each child one message is read in a turn, so none keeps the supervisor from the others;
   of one that has ended, all that it had sent.
 """
@@ -31,17 +31,16 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Generic, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import structlog
 
 from hsframework.errors import ConfigurationError, MessageError
-from hsframework.local.control import Direction
-from hsframework.local.control_socket import ControlSocket, Received, Sent
+from hsframework.local.control_socket import ControlSocket
 from hsframework.local.liveness import Liveness
 from hsframework.local.stopped import StoppedChildren
 from hsframework.process.signals import SignalPipe, stop_signals
+from hsframework.supervisor.child import AnyChild, Child
 from hsframework.supervisor.ending import await_end
 
 EXIT_CONFIGURATION = 2
@@ -57,93 +56,7 @@ LONGEST_WITHOUT_ESSENTIAL = 0.5
 STEADY = 30.0
 """Seconds after which a child counts as well, and the next restart is at once again."""
 
-FLOOD_WINDOW = 10.0
-MOST_MESSAGES = 5_000
-"""Twice what a keeper sends at most: 256 workers join, die five times each and are replaced."""
-
 _log = structlog.get_logger("hsframework.supervisor")
-
-
-@dataclass(eq=False)
-class Child(Generic[Sent, Received]):
-    """One process that is kept alive.
-
-    ``start`` runs in it, with its end of a control socket; the process ends with the status that it returns.
-    ``sends`` and ``receives``: the messages to it and from it.
-    """
-
-    name: str
-    start: Callable[[socket.socket], int]
-    sends: Direction[Sent]
-    receives: Direction[Received]
-    essential: bool = False
-    passing: bool = False
-    """True if it is not started again when it has ended, and then forgotten."""
-    pid: int = field(default=0, init=False)
-    """0: no process runs."""
-    control: ControlSocket[Sent, Received] | None = field(default=None, init=False)
-    started: float = field(default=0.0, init=False)
-    failures: int = field(default=0, init=False)
-    due: float | None = field(default=0.0, init=False)
-    """Time of its next start; None: it runs, or is not started again."""
-    has_reported: bool = field(default=False, init=False)
-    """True once it has sent a message that it is ready: its configuration is right."""
-    ended: bool = field(default=False, init=False)
-    """True once it has ended, whether or not it was started again."""
-    _window: float = field(default=0.0, init=False)
-    _messages: int = field(default=0, init=False)
-
-    @property
-    def over(self) -> bool:
-        """True if it does not run and is not started again."""
-        return not self.pid and self.due is None
-
-    def begun(self, pid: int, control: ControlSocket[Sent, Received]) -> None:
-        """Record the process that was started."""
-        self.pid, self.control = pid, control
-        self.due, self.started = None, time.monotonic()
-        self._window = 0.0
-
-    def send(self, message: Sent) -> None:
-        """Send a message, if a process is there to receive it."""
-        if self.control is None:
-            return
-        try:
-            taken = self.control.send(message)
-        except OSError as error:
-            _log.error("a child cannot be told and is killed", child=self.name, reason=error.strerror)
-            if self.pid:
-                os.kill(self.pid, signal.SIGKILL)
-        else:
-            if not taken:
-                _log.error("a child does not take a message and is killed", child=self.name, message=message.event)
-                if self.pid:
-                    os.kill(self.pid, signal.SIGKILL)
-
-    def offer(self, message: Sent, fd: int | None = None) -> bool:
-        """Send a message, and a copy of ``fd``.  False: no process is there, or it does not read now."""
-        try:
-            return self.control is not None and self.control.send(message, fd)
-        except OSError:
-            return False
-
-    def receive(self, now: float) -> Received | None:
-        """Return its next message, or None if there is none.
-
-        Raises EOFError when the process has closed its end, MessageError when it breaks the protocol.
-        """
-        if self.control is None:
-            return None
-        if now >= self._window:
-            self._window, self._messages = now + FLOOD_WINDOW, 0
-        message = self.control.receive()
-        self._messages += 1
-        if self._messages > MOST_MESSAGES:
-            raise MessageError(f"more than {MOST_MESSAGES} messages in {FLOOD_WINDOW:.0f} seconds")
-        return message
-
-
-AnyChild = Child[Any, Any]
 
 
 class HasFileno(Protocol):
@@ -175,7 +88,9 @@ class Children:
         self._look_at = 0.0
         self._stopped: StoppedChildren[AnyChild] = StoppedChildren()
         self._stop_signals = stop_signals()
-        self._signals = SignalPipe((signal.SIGCHLD, *self._stop_signals))
+        self._signals = SignalPipe((signal.SIGCHLD, signal.SIGHUP, *self._stop_signals))
+        self.hangup: Callable[[], None] = lambda: None
+        """Called in :meth:`wait` when SIGHUP has come."""
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._signals, selectors.EVENT_READ, None)
 
@@ -229,6 +144,8 @@ class Children:
     def _take_signals(self) -> None:
         taken = self._signals.take()
         self._has_news = self._has_news or signal.SIGCHLD in taken
+        if signal.SIGHUP in taken:
+            self.hangup()
         if taken.intersection(self._stop_signals):
             self.status = 0
 
@@ -278,7 +195,7 @@ class Children:
 
     def _start(self, child: AnyChild) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        control = ControlSocket(ours, child.sends, child.receives)
+        control = ControlSocket(ours, child.sends, child.receives, takes_fds=child.takes_fds)
         with theirs:
             try:
                 # Before the fork, so that no failure is left for the time after it.
@@ -329,6 +246,9 @@ class Children:
             if child.control is not None:
                 child.control.close()
 
+    def _is_served_by(self, child: AnyChild) -> bool:
+        return child.serves and not (child.essential or child.passing or child.over)
+
     def _receive(self, child: AnyChild) -> Any:
         try:
             return child.receive(time.monotonic())
@@ -357,7 +277,7 @@ class Children:
         self._close_control(child)
         if self._liveness is not None:
             self._liveness.forget(child)
-        child.ended = True
+        child.ended, child.status = True, status
         # All processes may be told to stop at once, as by Ctrl-C: then this is no death.
         self._take_signals()
         if child.passing:
@@ -375,7 +295,7 @@ class Children:
             self._wrong = self._wrong or wrong
             if child.essential:
                 self.status = status
-            elif self._wrong and all(each.essential or each.passing or each.over for each in self._children):
+            elif self._wrong and not any(self._is_served_by(each) for each in self._children):
                 _log.error("the service ends: no agent is left, and nothing is served")
                 self.status = EXIT_CONFIGURATION
             return

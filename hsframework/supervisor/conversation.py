@@ -29,6 +29,8 @@ from hsframework.local.control import (
     Known,
     Loaded,
     Ready,
+    ReloadWanted,
+    Renewed,
     Served,
     Serving,
     ToDispatcher,
@@ -36,7 +38,7 @@ from hsframework.local.control import (
     WorkerDied,
     WorkerJoined,
 )
-from hsframework.supervisor.children import Child
+from hsframework.supervisor.child import Child
 
 _log = structlog.get_logger("hsframework.supervisor")
 
@@ -64,7 +66,8 @@ class Agent:
 class Conversation:
     """State of the conversation: each agent, and how far it is.
 
-    ``served``: called whenever a dispatcher reports that every required group has an agent.
+    ``served``: called whenever a dispatcher reports that every required group has an agent.  ``order``: called with the
+    number of its order of a reload.  ``renewed``: called when it reports that what was read is in force.
     """
 
     def __init__(
@@ -74,12 +77,16 @@ class Conversation:
         agents: Iterable[Agent],
         installed: Collection[str],
         served: Callable[[], None] = lambda: None,
+        order: Callable[[int], None] = lambda number: None,
+        renewed: Callable[[], None] = lambda: None,
     ) -> None:
         self._configuration = configuration
         self._dispatcher = dispatcher
         self._agents = {agent.keeper.name: agent for agent in agents}
         self._installed = installed
         self._served = served
+        self._order = order
+        self._renewed = renewed
         self._tables_checked = False
         self._has_served = False
         self.unusable: str | None = None
@@ -113,6 +120,10 @@ class Conversation:
             case Failed():
                 if message.status == ExitStatus.REQUIRED and not self._has_served:
                     self.unusable = message.message
+            case ReloadWanted():
+                self._order(message.order)
+            case Renewed():
+                self._renewed()
             case Serving() | WorkerDied() | DispatcherAlive() | KeeperAlive():
                 pass
             case _:

@@ -22,11 +22,12 @@ import structlog
 
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.policy import PeerCredentials, Policy, peer_credentials
-from hsframework.errors import RequestRefused
+from hsframework.errors import ConfigurationError, RequestRefused
 from hsframework.local.control import FromDispatcher, Introduction, ToDispatcher
 from hsframework.process.abandoned import shut_links
 from hsframework.supervisor.cells import Cells
-from hsframework.supervisor.children import Child, Children
+from hsframework.supervisor.child import Child
+from hsframework.supervisor.children import Children
 from hsframework.supervisor.conversation import Agent
 
 MOST_WAITING = 1024
@@ -43,6 +44,7 @@ class Doorman:
     """Listener on the local sockets, by name.
 
     ``agents``: those of the supervisor's keepers.  ``leave``: closes, in a cell, what it must not have.
+    ``credentials``: returns a copy of the snapshot of those in force, None where there is none yet.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Doorman:
         dispatcher: Child[ToDispatcher, FromDispatcher],
         agents: Callable[[], Iterable[Agent]],
         leave: Callable[[], None],
+        credentials: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._policy = Policy(configuration)
         self._listeners = listeners
@@ -67,6 +70,7 @@ class Doorman:
             drop=self._drop,
             give_up=self._abandon,
             report=dispatcher.offer,
+            credentials=credentials,
         )
         self._waiting: deque[tuple[str, socket.socket]] = deque()
         self._paused: set[str] = set()
@@ -89,6 +93,14 @@ class Doorman:
         if self._waiting or self._paused or self._dropped or self._abandoned or self._undertaker:
             due = min(due or float("inf"), time.monotonic() + PAUSE)
         self._children.wake_at = due
+
+    def renew(self, configuration: Configuration) -> None:
+        """Admit users by another configuration, and give their cells the terms of it."""
+        try:
+            self._policy.renew(Policy(configuration))
+        except ConfigurationError as error:
+            _log.error("users are known by the rules before", reason=str(error))
+        self.cells.renew(configuration, self._policy)
 
     def leave(self) -> None:
         """Close our copies of everything, in a forked child."""
@@ -130,7 +142,7 @@ class Doorman:
         if profiles is None:
             self.cells.admit(None, frozenset(), name, sock)
         else:
-            self.cells.admit(self._policy.account(peer), profiles, name, sock)
+            self.cells.admit(self._policy.account(peer), profiles, name, sock, peer)
 
     def _is_agent(self, peer: PeerCredentials) -> bool:
         if any(agent.uid == peer.uid for agent in self._agents()):

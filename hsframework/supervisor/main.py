@@ -4,7 +4,8 @@ alive.
 ::
 
     supervisor (root, no secrets, no plugin code)
-    ├── dispatcher           forked; reads the key files
+    ├── reader               forked; reads files again when they have changed, and hands over what is in them
+    ├── dispatcher           forked; reads the key files at its start
     ├── keeper of tls13      forked; gives up root, then imports the plugin
     │   └── agent, agent …   forked from the keeper
     └── keeper of …
@@ -18,6 +19,7 @@ Rules:
 * How its children are started, started again and ended: :mod:`hsframework.supervisor.children`.  When one of them must
   not be started again and that is the dispatcher, everything ends.
 * What is sent between them: :mod:`hsframework.supervisor.conversation`.
+* SIGHUP has the files read again: :mod:`hsframework.supervisor.reloading`.
 * SIGTERM and SIGINT end everything, agents first.
 """
 
@@ -28,7 +30,7 @@ import gc
 import math
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import structlog
@@ -39,6 +41,7 @@ from hsframework.configuration.agent_users import plugin_users
 from hsframework.configuration.settings import AgentSettings, Configuration
 from hsframework.dispatcher import main as dispatcher_main
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
+from hsframework.dispatcher.terms import InForce
 from hsframework.errors import ConfigurationError, MessageError
 from hsframework.local.control import (
     DISPATCHER_TO_SUPERVISOR,
@@ -46,14 +49,16 @@ from hsframework.local.control import (
     SUPERVISOR_TO_DISPATCHER,
     SUPERVISOR_TO_KEEPER,
 )
-from hsframework.process.kept import CONFIGURATION, Kept, Shelf
+from hsframework.process.kept import CONFIGURATION, VAULT, Kept, Shelf
 from hsframework.process.lock import lock_memory, oom_score, prepare_protection, score_after, spare_supervisor
 from hsframework.process.service_manager import ServiceManager
 from hsframework.process.title import set_title
 from hsframework.registry.installed import check_required, plugin_names
-from hsframework.supervisor.children import Child, Children
+from hsframework.supervisor.child import Child
+from hsframework.supervisor.children import Children
 from hsframework.supervisor.conversation import Agent, Conversation
 from hsframework.supervisor.doorman import Doorman
+from hsframework.supervisor.reloading import Reloading
 
 EXIT_UNUSABLE = 1
 """Exit status where a required plugin cannot be used: to be tried again, for a busy machine may be the reason."""
@@ -70,8 +75,12 @@ class Supervisor:
         listeners: Mapping[str, socket.socket],
         manager: ServiceManager,
         shelf: Shelf,
+        kept: Kept,
+        load: Callable[[], Configuration],
+        state: InForce,
     ) -> None:
         self._configuration = configuration
+        self._kept = kept
         self._listeners = listeners
         self._manager = manager
         self._shelf = shelf
@@ -82,16 +91,31 @@ class Supervisor:
         agents = [self._agent(name) for name in installed if name not in configuration.blocked_plugins]
         self._keepers = [agent.keeper for agent in agents]
         self._plugins = [agent.plugin for agent in agents]
+        self._reloading = self._reader(load, state, installed)
+        self._has_served = self._is_reloading = False
         self._conversation = Conversation(
-            configuration, self._dispatcher, agents, installed, lambda: manager.tell("READY=1")
+            configuration,
+            self._dispatcher,
+            agents,
+            installed,
+            served=self._serves,
+            order=self._reloading.order,
+            renewed=self._reload_has_ended,
         )
         limit = min(configuration.timeouts.watchdog, manager.watchdog or math.inf)
-        self._children = Children([self._dispatcher, *self._keepers], limit=limit)
+        self._children = Children([self._reloading.child, self._dispatcher, *self._keepers], limit=limit)
         self._children.watch(shelf, shelf.receive)
+        self._children.hangup = self._hang_up
         self._doorman = Doorman(
-            configuration, listeners, self._children, self._dispatcher, lambda: agents, self._leave_to_others
+            configuration,
+            listeners,
+            self._children,
+            self._dispatcher,
+            lambda: agents,
+            self._leave_to_others,
+            lambda: shelf.copy(VAULT),
         )
-        self._children.leave = self._doorman.leave
+        self._children.leave = self._leave_waiting
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT, or until the dispatcher cannot be started again.  Returns the exit status."""
@@ -103,11 +127,14 @@ class Supervisor:
                 self._shelf.receive()
                 children.start_due()
                 self._doorman.look()
+                self._reloading.look()
                 self._conversation.check_tables()
                 for child, message in children.wait():
                     try:
                         if self._doorman.cells.owns(child):
                             self._doorman.cells.take(child, message)
+                        elif child is self._reloading.child:
+                            self._reloading.take(message)
                         else:
                             self._conversation.take(child.name, message)
                     except MessageError as error:
@@ -119,8 +146,20 @@ class Supervisor:
         finally:
             self._manager.tell("STOPPING=1")
             # Agents first, so that they can still say DONE; the dispatcher last.
-            children.stop(self._doorman.cells.children(), self._keepers, [self._dispatcher])
+            children.stop([self._reloading.child], self._doorman.cells.children(), self._keepers, [self._dispatcher])
         return children.status
+
+    def _reader(self, load: Callable[[], Configuration], state: InForce, installed: Collection[str]) -> Reloading:
+        return Reloading(
+            load,
+            state,
+            installed,
+            self._dispatcher,
+            self._shelf,
+            leave=self._leave_to_others,
+            put_in_force=self._put_in_force,
+            refused=self._reload_has_ended,
+        )
 
     def _agent(self, plugin: str) -> Agent:
         settings = self._configuration.agents.get(plugin, AgentSettings())
@@ -134,6 +173,35 @@ class Supervisor:
 
         keeper = Child(f"agent of {plugin}", start, SUPERVISOR_TO_KEEPER, KEEPER_TO_SUPERVISOR)
         return Agent(plugin, None if user is None else user.uid, keeper)
+
+    def _serves(self) -> None:
+        self._has_served = True
+        self._manager.tell("READY=1")
+
+    def _hang_up(self) -> None:
+        """Have everything read again; the service manager is told the begin and the end, once the service is ready."""
+        if self._has_served:
+            self._is_reloading = True
+            self._manager.tell_reloading()
+        self._reloading.order()
+
+    def _reload_has_ended(self) -> None:
+        if self._is_reloading:
+            self._is_reloading = False
+            self._manager.tell("READY=1")
+
+    def _put_in_force(self, state: InForce) -> None:
+        """Serve by a configuration that was read again; the dispatcher has it by itself."""
+        # What this process has worked out for itself at the start stays.
+        memory = self._configuration.memory
+        self._configuration = dataclasses.replace(state.configuration, memory=memory)
+        self._kept.put_snapshot(CONFIGURATION, state.configuration)
+        self._doorman.renew(self._configuration)
+
+    def _leave_waiting(self) -> None:
+        """Close, in a forked child, what waits to be passed on."""
+        self._doorman.leave()
+        self._reloading.leave()
 
     def _leave_to_others(self) -> None:
         """Close, in a forked child, what belongs to this process and to the dispatcher."""
@@ -157,11 +225,13 @@ class Supervisor:
         )
 
 
-def run(configuration: Configuration, manager: ServiceManager, kept: Kept) -> int:
+def run(configuration: Configuration, manager: ServiceManager, kept: Kept, load: Callable[[], Configuration]) -> int:
     """Run the whole service in the foreground.  Returns the exit status; raises ConfigurationError.
 
-    ``manager``: the one that has started this process.  ``kept``: the descriptors that it has passed.
+    ``manager``: the one that has started this process.  ``kept``: the descriptors that it has passed.  ``load``: reads
+    the configuration anew.
     """
+    state = InForce.at_start(configuration)
     check_required(configuration.required_plugins)
     _check_any(configuration)
     plugin_users(configuration, plugin_names())
@@ -174,7 +244,7 @@ def run(configuration: Configuration, manager: ServiceManager, kept: Kept) -> in
     listeners = open_listeners(configuration.runtime_dir, kept)
     shelf = Shelf(kept.take_all(), manager)
     try:
-        status = Supervisor(configuration, listeners, manager, shelf).run()
+        status = Supervisor(configuration, listeners, manager, shelf, kept, load, state).run()
         if status == 0:
             kept.remove(CONFIGURATION)
         return status

@@ -154,6 +154,12 @@ def _faults(status: Mapping[str, Any]) -> Iterable[Finding]:
             f"a file is unusable; the service goes on with what it had, or without: {reason}",
             "mend it, and restart the service",
         )
+    reload = status.get("reload") or {}
+    if reload.get("problem"):
+        detail = f"nothing was taken {_ago(time.time() - float(reload.get('at', 0)))} ago: {reload['problem']}"
+        yield Finding("reload", "missing", detail, "mend it; the service reads it by itself, or by: hsframework reload")
+    for key in reload.get("waiting", ()):
+        yield Finding("reload", "note", f"{key} has changed, and waits for a restart", RESTART)
     if status.get("metrics"):
         yield Finding("metrics", "note", f"there are none: {status['metrics']}", "free the port, or name another")
 
@@ -169,12 +175,12 @@ def _changed(settings: Configuration, status: Mapping[str, Any]) -> Iterable[Fin
                 "files in use",
                 "note",
                 f"{path} has changed since the service read it" if now.size >= 0 else f"{path} is gone",
-                "restart the service, which reads it: systemctl restart hsframework",
+                "hsframework reload, which reads it, or says what is wrong",
             )
     # Where none has changed, the look at the files on disk says the same.
     for each in status.get("findings", ()) if changed else ():
         yield Finding(
-            f"{each['where']} in use", "missing" if each["useless"] else "note", each["detail"], "restart the service"
+            f"{each['where']} in use", "missing" if each["useless"] else "note", each["detail"], "hsframework reload"
         )
     if known:
         for path in sorted(set(stamps(settings)) - set(known)):

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 
-from hsframework.cli.options.service import add_configuration, add_kernel, add_tlshd, start_configuration, surroundings
+from hsframework.cli.options.service import (
+    add_configuration,
+    add_kernel,
+    add_tlshd,
+    read_again,
+    start_configuration,
+    surroundings,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,4 +26,4 @@ def run(arguments: argparse.Namespace) -> int:
     settings = start_configuration(arguments, kept)
     from hsframework.supervisor.main import run as supervise
 
-    return supervise(settings, manager, kept)
+    return supervise(settings, manager, kept, partial(read_again, arguments))

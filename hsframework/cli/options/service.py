@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -124,6 +123,7 @@ def start_configuration(arguments: argparse.Namespace, kept: Kept) -> Configurat
     """
     import structlog
 
+    from hsframework.process.kept import CONFIGURATION
     from hsframework.process.signals import ignore_hangup
     from hsframework.telemetry.log import configure
 
@@ -140,7 +140,17 @@ def start_configuration(arguments: argparse.Namespace, kept: Kept) -> Configurat
     for warning in warnings:
         log.warning(warning)
     _report_versions(arguments.command)
-    _keep_configuration(settings, kept)
+    kept.put_snapshot(CONFIGURATION, settings)
+    return settings
+
+
+def read_again(arguments: argparse.Namespace) -> Configuration:
+    """Load the configuration of a service that runs anew.  Raises ConfigurationError."""
+    import structlog
+
+    settings, warnings = _configuration(arguments)
+    for warning in warnings:
+        structlog.get_logger("hsframework.configuration").warning(warning)
     return settings
 
 
@@ -156,17 +166,6 @@ def _configuration_before(kept: Kept) -> Configuration | None:
     except ValueError:
         return None
     return before if isinstance(before, Configuration) else None
-
-
-def _keep_configuration(settings: Configuration, kept: Kept) -> None:
-    """Keep the configuration for a successor, should this process die."""
-    from hsframework.process.kept import CONFIGURATION
-    from hsframework.process.snapshot import freeze
-
-    with contextlib.suppress(OSError):
-        fd = freeze(CONFIGURATION, settings)
-        kept.put(CONFIGURATION, fd)
-        os.close(fd)
 
 
 def _report_versions(command: str) -> None:

@@ -21,7 +21,10 @@ PROGRAM = "/usr/bin/hsframework"
 NEWER = {"RestartSteps": 254, "RestartMaxDelaySec": 254, "RestartMode": 254, "FileDescriptorStorePreserve": 254}
 """Settings of the units that not every systemd knows, and the version that brought each.  Debian 12 has 252."""
 
-NEWER_VALUES = {"PrivateTmp=disconnected": (257, "PrivateTmp=yes")}
+NEWER_VALUES = {
+    "PrivateTmp=disconnected": (257, "PrivateTmp=yes"),
+    "Type=notify-reload": (253, "Type=notify"),
+}
 """Values likewise, and what stands in their place before."""
 
 

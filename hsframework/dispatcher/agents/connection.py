@@ -100,6 +100,8 @@ class AgentConnection:
         self.joined_at = 0.0
         self.tls_policies = False
         """True if the agent has said that it keeps to the TLS policies of requests."""
+        self.renews = False
+        """True if the agent has said that it drops what it remembers when it is sent RENEW."""
         self.announced: set[str] = set()
         """Groups with a READY under way."""
         self._on_closed = on_closed
@@ -123,6 +125,11 @@ class AgentConnection:
                 if answer.timer is None:
                     answer.due = loop.time() + INTERVAL
                     answer.timer = loop.call_at(answer.due, answer.look)
+
+    def renew(self) -> None:
+        """Send RENEW: what the agent remembers is of terms that are no longer in force."""
+        if self.renews:
+            self.channel.send(codec.encode("renew", {}))
 
     def withdraw(self, request_id: int, reason: int) -> None:
         """Send CANCEL: the request has been completed.  The agent closes its socket and acknowledges."""

@@ -62,6 +62,7 @@ def join(agent: AgentConnection, message: Message, fd: int | None) -> None:
     agent.kernel_tls = message.values.get("kernel-tls", "")[:MOST_TEXT]
     agent.joined_at = agent.service.loop.time()
     agent.tls_policies = message.values.get("tls-policies", False)
+    agent.renews = message.values.get("renews", False)
     agent.socket_protocols = protocols
     agent.name = f"{message.values.get('agent', 'agent')[:64]} (pid {agent.peer.pid})"
     agent.groups.update(groups)

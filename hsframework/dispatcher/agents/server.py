@@ -14,6 +14,7 @@ from hsframework.dispatcher.connections import Listener
 from hsframework.dispatcher.keys.trusts import TrustFiles
 from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.dispatcher.requests.core import Dispatcher
+from hsframework.interface import Trust
 
 
 class AgentServer:
@@ -50,6 +51,13 @@ class AgentServer:
     def dispatcher(self) -> Dispatcher:
         """The dispatcher whose requests the agents are given."""
         return self._service.dispatcher
+
+    def renew(self, trusts: Iterable[Trust]) -> None:
+        """Have all agents drop what they remember, but for these trusts; their requests in hand go on."""
+        self._service.trusts.keep(trust.digest for trust in trusts)
+        for connection in self.listener.connections:
+            assert isinstance(connection, AgentConnection)
+            connection.renew()
 
     def close(self) -> None:
         """Stop serving agents."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections import Counter, OrderedDict
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from hsframework.caches import SizedCache
@@ -78,6 +79,10 @@ class TrustFiles:
     def _of(self, trust: Trust | GivenTrust) -> _Slots:
         return self._given if isinstance(trust, GivenTrust) else self._own
 
+    def keep(self, digests: Iterable[bytes]) -> None:
+        """Drop the trusts of the dispatcher's own that are no longer in force; one that is used again is made again."""
+        self._own.keep(frozenset(digests))
+
     def close(self) -> None:
         """Close every memfd."""
         for slots in (self._own, self._given):
@@ -139,9 +144,16 @@ class _Slots:
             self._files.move_to_end(trust.digest)
         return found
 
+    def keep(self, digests: Set[bytes]) -> None:
+        for digest in set(self._slots) - digests:
+            slot = self._slots.pop(digest)
+            assert slot is not None
+            self._dropped(digest, slot)
+        for digest in self._files.keys() - digests:
+            self._files.pop(digest).close()
+
     def close(self) -> None:
-        while self._files:
-            self._files.popitem()[1].close()
+        self.keep(frozenset())
 
     def _dropped(self, digest: bytes, slot: Slot) -> None:
         self._numbers.free.append(slot.number)

@@ -1,7 +1,8 @@
-"""Identities, pre-shared keys and trust: loaded once at start, and given to requests by profile.
+"""Identities, pre-shared keys and trust: loaded at start and at each reload, and given to requests by profile.
 
 A file that cannot be used ends a start that somebody waits for.  After a crash nobody does: the dispatcher that takes
-the place of the dead one goes on with what that one had.
+the place of the dead one goes on with what that one had.  A reload makes a new vault of what another process has
+loaded (:mod:`hsframework.dispatcher.terms`).
 
 Only the dispatcher reads key files.  An agent gets the bytes that one request needs.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import errno
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
@@ -20,12 +21,13 @@ from typing import Any, TypeVar
 
 import structlog
 
-from hsframework.configuration.files import key_of_file, stamps
+from hsframework.configuration.files import Stamp, key_of_file, stamps
 from hsframework.configuration.settings import Configuration, Profile, TrustSettings
 from hsframework.credentials.findings import CredentialFinding, TrustExamination, identity_dates, identity_findings
 from hsframework.credentials.identities import load_identity
 from hsframework.credentials.psk import load_psk_file
 from hsframework.credentials.trust import KnownFiles, load_trust, system_trust
+from hsframework.dispatcher.keys.lists import Dates, dates_of
 from hsframework.dispatcher.policy import group_id
 from hsframework.errors import ConfigurationError, RequestRefused
 from hsframework.interface import (
@@ -85,6 +87,8 @@ class Credentials:
 
 Part = tuple[str, str]
 """A table of credentials by kind and name: ``("identities", "web")``."""
+_SYSTEM: Part = "system", ""
+"""The system's own trust, which no table names."""
 
 
 class Vault:
@@ -92,12 +96,20 @@ class Vault:
 
     ``before``: those of a predecessor that died, by part.  With them a file that cannot be used is no error: the part
     goes on with what it was, and one that had nothing refuses its requests; ``faults`` has the reasons.  Without them
-    raises ConfigurationError that says what to change.
+    raises ConfigurationError that says what to change.  ``contents``: those of a vault with the same configuration, of
+    files as they were by ``files``: no file is read.
     """
 
-    def __init__(self, configuration: Configuration, before: Mapping[Part, Any] | None = None) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        before: Mapping[Part, Any] | None = None,
+        *,
+        contents: Mapping[Part, Any] | None = None,
+        files: Mapping[str, Stamp] | None = None,
+    ) -> None:
         # Before they are read: what changes meanwhile is newer than what is in use.
-        self.files = stamps(configuration)
+        self.files = stamps(configuration) if files is None else files
         self._profiles = configuration.profiles
         self._configuration = configuration
         self._resolved: dict[str | None, Credentials] = {}
@@ -106,7 +118,11 @@ class Vault:
         self._found: tuple[tuple[int, int], list[CredentialFinding]] | None = None
         """The findings, and the numbers of dates before and until the moment for which they were computed."""
         self.faults: dict[Part, str] = {}
-        self._loaded: dict[Part, Any] = {}
+        self._loaded: dict[Part, Any] = {} if contents is None else dict(contents)
+        if contents is None:
+            self._load_all(configuration)
+
+    def _load_all(self, configuration: Configuration) -> None:
         groups = frozenset(group_id(group, "key-groups") for group in configuration.key_groups)
         for name, identity in configuration.identities.items():
             self._load(
@@ -124,6 +140,13 @@ class Vault:
     def contents(self) -> Mapping[Part, Any]:
         """Return all that is loaded, for a successor."""
         return dict(self._loaded)
+
+    def has_same_contents(self, other: Vault) -> bool:
+        """True if both have loaded the same; the system's trust counts if both have it."""
+        parts = {*self._loaded, *other._loaded} - {_SYSTEM}
+        if _SYSTEM in self._loaded and _SYSTEM in other._loaded:
+            parts.add(_SYSTEM)
+        return all(self._loaded.get(part) == other._loaded.get(part) for part in parts)
 
     def _load(self, kind: str, name: str, load: Any) -> None:
         try:
@@ -144,12 +167,21 @@ class Vault:
     def _part(self, kind: str, name: str) -> Any:
         """Return a part.  Raises RequestRefused (ENOKEY) for one that could not be loaded."""
         if (kind, name) not in self._loaded:
-            raise RequestRefused(self.faults[kind, name], errno=errno.ENOKEY)
+            reason = self.faults.get((kind, name), f"{kind}.{name}: it could not be loaded; the log says why")
+            raise RequestRefused(reason, errno=errno.ENOKEY)
         return self._loaded[kind, name]
 
     def identities(self) -> dict[str, Identity]:
         """Return the identities that could be loaded, by name."""
         return self._named("identities")
+
+    def lists(self) -> dict[str, Dates]:
+        """Return the revocation lists of each trust."""
+        return {name: dates_of(trust) for name, trust in self._named("trust").items()}
+
+    def trusts(self) -> Iterable[Trust]:
+        """Return all trusts that are loaded."""
+        return [part for part in self._loaded.values() if isinstance(part, Trust)]
 
     def _named(self, kind: str) -> dict[str, Any]:
         return {name: part for (of, name), part in self._loaded.items() if of == kind}
@@ -241,10 +273,13 @@ class Vault:
     def _examined(self) -> dict[str, TrustExamination]:
         return {name: TrustExamination(f"trust.{name}", trust) for name, trust in self._named("trust").items()}
 
-    @cached_property
+    @property
     def system_trust(self) -> Trust:
         """Return the system's own bundle, read at the first use.  Raises ConfigurationError."""
-        return system_trust()
+        if _SYSTEM not in self._loaded:
+            self._loaded[_SYSTEM] = system_trust()
+        found: Trust = self._loaded[_SYSTEM]
+        return found
 
     def profile_name(self, asked: str | None) -> str | None:
         """Return the profile of a request: the one it names, else ``default`` if that is configured, else None."""

@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -73,6 +74,9 @@ class LocalSource:
         self.trusts = GivenTrusts(dispatcher.close_fd)
         self.status: Callable[[], str] = lambda: "{}"
         """The state of the service, as a JSON object."""
+        self.reload: Callable[[Callable[[str], None]], None] = _not_here
+        """Function that has everything read again, and is called back with the end, as a JSON object.  It raises
+        RequestRefused."""
         self.wanted: Callable[[str], None] = lambda group: None
         """Called with the group of each submit for which there is no agent, before it is looked at."""
         self.listener = Listener(
@@ -121,6 +125,14 @@ class LocalSource:
                 f"a timeout is from 1 to {int(self.timeouts.maximum * 1000)} milliseconds", errno=errno.EINVAL
             )
         return float(asked) / 1000
+
+    def renew(self, vault: Vault, configuration: Configuration) -> None:
+        """Take submits by these from now on; those that were taken before keep their terms."""
+        self.vault = vault
+        self.timeouts = configuration.timeouts
+        for connection in self.listener.connections:
+            assert isinstance(connection, ConsumerConnection)
+            connection.forget()
 
     def close(self) -> None:
         """Stop serving consumers."""
@@ -175,6 +187,10 @@ class ConsumerConnection:
             result = _result(Outcome.failure(errno.EIO, f"the result cannot be sent: {error}"), sequence)
         request.custody.release()
         self._channel.send_soon(result)
+
+    def forget(self) -> None:
+        """Look at each submit anew: policy or configuration have changed."""
+        self._agreed.clear()
 
     def close(self) -> None:
         """End the link, as if the consumer had gone."""
@@ -281,7 +297,7 @@ class ConsumerConnection:
     def _agree(self, values: Mapping[str, Any]) -> Submission:
         """Return the submission for a submit, by policy and configuration.  Raises RequestRefused.
 
-        Both stay as they are while the dispatcher runs, so the same user gets the same for the same words.
+        Both stay as they are until :meth:`forget`, so the same user gets the same for the same words.
         """
         source = self._source
         profile = source.vault.profile_name(values.get("profile"))
@@ -315,6 +331,10 @@ class ConsumerConnection:
             self._source.policy.check_overview(self.peer)
             for values in overview(self._source.dispatcher):
                 self._channel.send(codec.encode("groups", values, sequence=message.sequence))
+        elif message.operation == "reload":
+            self._source.policy.check_overview(self.peer)
+            self._source.reload(partial(self._reloaded, message))
+            return
         elif message.operation == "status":
             self._source.policy.check_overview(self.peer)
             report = {"report": self._source.status()}
@@ -323,6 +343,10 @@ class ConsumerConnection:
             raise RequestRefused(f"{message.operation} is not for consumers", errno=errno.EOPNOTSUPP)
         if message.flags & NLM_F_ACK:
             self._channel.send(encode_error(0, message.sequence))
+
+    def _reloaded(self, asked: Message, report: str) -> None:
+        self._channel.send(codec.encode("reload", {"report": report}, sequence=asked.sequence))
+        self._channel.send(encode_error(0, asked.sequence))
 
     def _cancel(self, message: Message) -> None:
         sequence = message.values.get("request-id", 0)
@@ -343,6 +367,10 @@ class ConsumerConnection:
 
 def _key_of(asked: bytes) -> tuple[int, bytes]:
     return len(asked), asked[-64:]
+
+
+def _not_here(answer: Callable[[str], None]) -> None:
+    raise RequestRefused("a reload is ordered of the dispatcher", errno=errno.EOPNOTSUPP)
 
 
 def _group_of(data: bytes) -> str:

@@ -23,19 +23,17 @@ from hsframework.agent.keeper import FORK_PAUSE, Keeper
 from hsframework.agent.warmup import ExitStatus
 from hsframework.local.control import (
     KEEPER_TO_SUPERVISOR,
-    LONGEST_TEXT,
-    MAX_MESSAGE,
     SUPERVISOR_TO_KEEPER,
     Failed,
     FromKeeper,
     Go,
     KeeperAlive,
     Loaded,
-    Message,
     Serving,
     WorkerDied,
     WorkerJoined,
 )
+from hsframework.local.control_form import LONGEST_TEXT, MAX_MESSAGE, Message
 from hsframework.netlink.messages import NLM_F_ACK
 from hsframework.process.service_manager import ServiceManager
 from tests.unit.agent.fakes import WAIT, AgentPeer, FakeDispatcher, dispatcher, pair

@@ -42,7 +42,13 @@ async def test_join_tells_what_is_served() -> None:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
-    assert message.values == {"group": ["toy"], "protocol": "toy", "socket-protocol": [0, 6], "agent": "me"}
+    assert message.values == {
+        "group": ["toy"],
+        "protocol": "toy",
+        "socket-protocol": [0, 6],
+        "agent": "me",
+        "renews": True,
+    }
 
 
 async def test_join_that_is_refused_ends_the_host() -> None:

@@ -20,7 +20,7 @@ from hsframework.cli.checks.credentials import check_credentials
 from hsframework.cli.checks.finding import Finding
 from hsframework.cli.checks.processes import is_stopped
 from hsframework.cli.checks.rehearsal import check_handshake
-from hsframework.client.groups import served_groups, service_status
+from hsframework.client.groups import reload_service, served_groups, service_status
 from hsframework.configuration.settings import (
     AllowRule,
     Configuration,
@@ -39,7 +39,7 @@ def service() -> Iterator[Service]:
     with short_folder() as folder:
         files = Authority("Test Root").issue(["server.example"]).write(folder)
         tables = f"[identities.web]\ncertificate = '{files.certificate}'\nprivate-key = '{files.private_key}'\n"
-        with running_service(only("tls13") + "[timeouts]\nwatchdog = 600\n" + tables) as home:
+        with running_service(only("tls13") + "watch-files = false\n[timeouts]\nwatchdog = 600\n" + tables) as home:
             yield home
 
 
@@ -103,9 +103,27 @@ def test_files_that_are_newer_than_those_in_use(service: Service) -> None:
         file.write_text(text + "# changed\n")
         (finding,) = [finding for finding in asked(service) if finding.subject == "files in use"]
         assert (finding.verdict, finding.detail) == ("note", f"{file} has changed since the service read it")
-        assert "restart" in finding.mend
+        assert "hsframework reload" in finding.mend
     finally:
         file.write_text(text)
+
+
+def test_a_reload_that_took_nothing(service: Service) -> None:
+    """The reason is said until a reload succeeds; a key that waits for a restart is named."""
+    file = service.folder / "hsframework.toml"
+    text = file.read_text()
+    try:
+        file.write_text(f"nonsense = 1\n{text}")
+        assert reload_service(service.runtime_dir)["problem"]
+        (found,) = [finding for finding in asked(service) if finding.subject == "reload"]
+        assert (found.verdict, "nonsense" in found.detail) == ("missing", True)
+        file.write_text(f'required-groups = ["tls13"]\n{text}')
+        assert not reload_service(service.runtime_dir)["problem"]
+        (found,) = [finding for finding in asked(service) if finding.subject == "reload"]
+        assert (found.verdict, "required-groups" in found.detail) == ("note", True)
+    finally:
+        file.write_text(text)
+        assert not reload_service(service.runtime_dir)["problem"]
 
 
 def test_a_configuration_that_has_become_wrong(service: Service) -> None:

@@ -79,11 +79,15 @@ def test_a_plugin_without_a_protocol_has_no_agent() -> None:
 
 @pytest.mark.parametrize(
     ("systemd", "left"),
-    [(252, ["Restart=always", "PrivateTmp=yes"]), (254, ["Restart=always", "RestartSteps=6", "PrivateTmp=yes"])],
+    [
+        (252, ["Type=notify", "Restart=always", "PrivateTmp=yes"]),
+        (253, ["Type=notify-reload", "Restart=always", "PrivateTmp=yes"]),
+        (254, ["Type=notify-reload", "Restart=always", "RestartSteps=6", "PrivateTmp=yes"]),
+    ],
 )
 def test_an_older_systemd(systemd: int, left: list[str]) -> None:
     """A key that systemd does not know is left out, and a value that it does not know has its predecessor's place."""
-    text = "Restart=always\nRestartSteps=6\nPrivateTmp=disconnected\n"
+    text = "Type=notify-reload\nRestart=always\nRestartSteps=6\nPrivateTmp=disconnected\n"
     assert units.for_target(text, Target("/x", systemd)).splitlines() == left
     assert units.for_target(text, NEWEST) == text
 

@@ -32,11 +32,11 @@ from hsframework.local.control import (
     Counted,
     FromCell,
     Guest,
-    Message,
     Offer,
     WorkerLink,
     WorkerWanted,
 )
+from hsframework.local.control_form import Message
 from hsframework.netlink.messages import NLM_F_ACK
 from tests.support.house import REQUEST, Peer, connected_pair
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 
 from hsframework.dispatcher.tally import Tally, count_cell
-from hsframework.local.control import MOST_NUMBERS, CellCounted, Counted
+from hsframework.local.control import CellCounted, Counted
+from hsframework.local.control_form import MOST_NUMBERS
 from tests.unit.dispatcher.played import GROUP, stage
 
 

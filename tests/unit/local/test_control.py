@@ -19,17 +19,12 @@ from hsframework.local.control import (
     DIRECTIONS,
     DISPATCHER_TO_SUPERVISOR,
     KEEPER_TO_SUPERVISOR,
-    LONGEST_NAME,
-    LONGEST_TEXT,
-    MAX_MESSAGE,
-    MOST_NAMES,
-    MOST_NUMBERS,
     SUPERVISOR_TO_KEEPER,
     AgentStarted,
     CellAlive,
     CellCounted,
+    CellTerms,
     Counted,
-    Direction,
     DispatcherAlive,
     Failed,
     FromKeeper,
@@ -40,17 +35,33 @@ from hsframework.local.control import (
     KeeperAlive,
     Known,
     Loaded,
-    Message,
+    NewTerms,
+    NotRead,
+    NotTaken,
     Offer,
+    ReadAgain,
+    ReaderAlive,
     Ready,
+    ReloadWanted,
+    Renewed,
     ServeCell,
     Served,
     Serving,
+    TermsRead,
     ToKeeper,
     WorkerDied,
     WorkerJoined,
     WorkerLink,
     WorkerWanted,
+)
+from hsframework.local.control_form import (
+    LONGEST_NAME,
+    LONGEST_TEXT,
+    MAX_MESSAGE,
+    MOST_NAMES,
+    MOST_NUMBERS,
+    Direction,
+    Message,
 )
 from hsframework.local.control_socket import ControlSocket
 
@@ -80,6 +91,15 @@ MESSAGES: tuple[st.SearchStrategy[Message], ...] = (
     st.builds(Idle, NUMBERS),
     st.builds(Counted, TEXTS, *[st.lists(NUMBERS, max_size=20).map(tuple)] * 3),
     st.builds(CellCounted, TEXTS, *[st.lists(NUMBERS, max_size=20).map(tuple)] * 3),
+    st.builds(ReadAgain, NUMBERS),
+    st.builds(TermsRead, TEXTS, NUMBERS),
+    st.builds(NotRead, TEXTS, NUMBERS),
+    st.just(ReaderAlive()),
+    st.builds(ReloadWanted, NUMBERS),
+    st.builds(NewTerms, TEXTS, NUMBERS),
+    st.builds(NotTaken, TEXTS, NUMBERS),
+    st.just(Renewed()),
+    st.builds(CellTerms, TEXTS),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
@@ -98,6 +118,8 @@ FIELDS = (
     "listener",
     "cell",
     "group",
+    "part",
+    "order",
 )
 EVENTS = tuple(event for direction in DIRECTIONS for event in direction.messages)
 EVERY_DIRECTION = pytest.mark.parametrize(
@@ -120,8 +142,9 @@ def test_every_message_goes_one_way() -> None:
 def test_the_drawn_protocol_is_the_table() -> None:
     """The drawing at the module's head has each message between the right two, and pointing the right way."""
     drawn = set()
-    first, second = (control.__doc__ or "").split("\n    cell ")
-    for drawing, outer in ((first, "dispatcher"), (second, "cell")):
+    first, rest = (control.__doc__ or "").split("\n    reader ")
+    second, third = rest.split("\n    cell ")
+    for drawing, outer in ((first, "dispatcher"), (second, "reader"), (third, "cell")):
         for before, tail, name in re.findall(r"│( +│)?([◄─])─+ (\w+) ─+[►─]│", drawing):
             left, right = ("supervisor", "keeper") if before else (outer, "supervisor")
             drawn.add((right, left, name) if tail == "◄" else (left, right, name))

@@ -62,7 +62,13 @@ def test_what_is_never_given_up_and_what_is_not_tried_again(name: str) -> None:
     assert unit["KillMode"] == ["mixed"]
     assert unit["Restart"] == ["always"]
     assert unit["RestartPreventExitStatus"] == ["2"]
-    assert unit["Type"] == ["notify"]
+    assert unit["Type"] == ["notify-reload" if name == "hsframework.service" else "notify"]
+
+
+def test_a_reload_fails_if_a_file_is_wrong() -> None:
+    """The command's status is the reload's, and the service tells when it ends (for systemd before 253: not at all)."""
+    unit = settings("hsframework.service")
+    assert unit["ExecReload"] == "/usr/bin/hsframework reload --runtime-dir /run/hsframework".split()
 
 
 def test_the_order_at_boot() -> None:

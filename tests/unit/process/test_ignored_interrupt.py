@@ -42,12 +42,12 @@ class IgnoringService(Service):
 
 
 def test_the_whole_service() -> None:
-    """Supervisor, dispatcher, keeper and worker ignore it, also those that are started later; SIGTERM ends them."""
+    """All of its processes ignore it, the reader too, also those that are started later; SIGTERM ends them."""
     with short_folder() as folder:
         service = IgnoringService(folder, only("tls13"))
         try:
             service.wait_for_agents()
-            assert len(service.processes()) == 4
+            assert len(service.processes()) == 5
             assert all(map(ignores, service.processes()))
             for pid in service.processes():
                 os.kill(pid, signal.SIGINT)
@@ -58,7 +58,7 @@ def test_the_whole_service() -> None:
             mark = service.log.mark
             os.kill(service.dispatcher, signal.SIGKILL)
             service.log.wait("the dispatcher is ready", since=mark)
-            assert len(service.processes()) == 4
+            assert len(service.processes()) == 5
             assert all(map(ignores, service.processes()))
             assert service.stop() == 0
         finally:

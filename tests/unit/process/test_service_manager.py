@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from hsframework.client.groups import service_status
 from hsframework.errors import ConfigurationError
 from hsframework.interface import Identity, Secret
 from hsframework.process.kept import Kept, Shelf
 from hsframework.process.service_manager import ServiceManager, passed_descriptors
 from hsframework.process.snapshot import freeze, thaw
-from tests.support.running import short_folder, write_configuration
+from tests.support.running import short_folder, until, write_configuration
 from tests.support.service_manager import Manager
 
 
@@ -173,16 +174,20 @@ def test_a_dispatcher_that_is_killed(manager: Manager, folder: Path) -> None:
 
 
 def test_a_hangup_ends_nothing(manager: Manager, folder: Path) -> None:
-    """SIGHUP leaves the process as it is, and the log says what reads the files again."""
+    """SIGHUP leaves the process as it is, has the files read again, and tells the begin and the end of that."""
     file = write_configuration(folder, "required-groups = []\n")
     dispatcher = manager.start("dispatcher", "--config", str(file))
     try:
         manager.until(lambda: "READY=1" in manager.said)
         dispatcher.send_signal(1)
+        until(lambda: service_status(folder / "run")["reload"], "the files were read again")
+        manager.until(lambda: manager.said.count("READY=1") == 2)
+        told = [state for state in manager.said if state.startswith(("READY=", "RELOADING=", "MONOTONIC_USEC="))]
+        assert [state.partition("=")[0] for state in told] == ["READY", "RELOADING", "MONOTONIC_USEC", "READY"]
         dispatcher.terminate()
         _, said = dispatcher.communicate(timeout=30)
         assert dispatcher.returncode == 0
-        assert b"SIGHUP" in said
+        assert b"configuration and credentials were read again and are in force" in said
     finally:
         dispatcher.kill()
         dispatcher.wait()

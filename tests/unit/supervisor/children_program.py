@@ -24,7 +24,8 @@ from hsframework.local.control import (
     Ready,
 )
 from hsframework.process.capabilities import die_with_parent
-from hsframework.supervisor.children import AnyChild, Child, Children
+from hsframework.supervisor.child import AnyChild, Child
+from hsframework.supervisor.children import Children
 
 ANSWERS = 100
 

@@ -32,7 +32,8 @@ from hsframework.local.control import (
 from hsframework.local.control_socket import ControlSocket
 from hsframework.supervisor import cells as module
 from hsframework.supervisor.cells import MOST_HUNG, MOST_WAITING, NUMBERS, Cells
-from hsframework.supervisor.children import AnyChild, Child, Children
+from hsframework.supervisor.child import AnyChild, Child
+from hsframework.supervisor.children import Children
 from hsframework.supervisor.conversation import Agent
 
 NOTHING: frozenset[str] = frozenset()

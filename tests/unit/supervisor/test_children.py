@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from hsframework.supervisor.children import MOST_MESSAGES
+from hsframework.supervisor.child import MOST_MESSAGES
 from tests.support.interpreters import interpreters, run_in
 
 BEGIN = """
 import asyncio, errno, os, signal, socket
 from hsframework.local.control import *
+from hsframework.local.control_form import *
 from tests.unit.supervisor.children_program import *
 """
 EVERY_PYTHON = pytest.mark.parametrize("interpreter", interpreters().values(), ids=interpreters().keys())

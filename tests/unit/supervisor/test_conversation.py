@@ -22,14 +22,14 @@ from hsframework.local.control import (
     Go,
     Known,
     Loaded,
-    Message,
     Ready,
     Serving,
     WorkerDied,
     WorkerJoined,
 )
+from hsframework.local.control_form import Message
 from hsframework.local.control_socket import ControlSocket
-from hsframework.supervisor.children import AnyChild, Child
+from hsframework.supervisor.child import AnyChild, Child
 from hsframework.supervisor.conversation import Agent, Conversation
 
 

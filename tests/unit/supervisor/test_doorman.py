@@ -23,7 +23,8 @@ from hsframework.local.control import (
 )
 from hsframework.local.control_socket import ControlSocket
 from hsframework.supervisor import doorman as module
-from hsframework.supervisor.children import Child, Children
+from hsframework.supervisor.child import Child
+from hsframework.supervisor.children import Children
 from hsframework.supervisor.conversation import Agent
 from hsframework.supervisor.doorman import MOST_WAITING, PAUSE, Doorman
 from tests.support.running import until
@@ -71,7 +72,9 @@ class Door:
         )
         self.doorman.cells = cast(Any, self)
 
-    def admit(self, uid: int | None, profiles: frozenset[str], listener: str, sock: socket.socket) -> None:
+    def admit(
+        self, uid: int | None, profiles: frozenset[str], listener: str, sock: socket.socket, peer: object = None
+    ) -> None:
         """Take a connection, as the cells do."""
         self.placed.append((uid, profiles, listener))
         sock.close()

@@ -44,7 +44,7 @@ def started(folder: Path, configuration: str = "") -> Iterator[Service]:
 def test_stops(number: signal.Signals) -> None:
     """SIGTERM and SIGINT: agents first, then the dispatcher; exit status 0 and no process left."""
     with running_service(only("tls13") + "[agents.tls13]\nprocesses = 2\n", agents=2) as service:
-        assert len(service.processes()) == 5
+        assert len(service.processes()) == 6
         assert service.stop(number) == 0
         order = [event["event"] for event in service.log.events() if event["event"].endswith(" stops")]
         assert order == ["the agent stops", "the agent stops", "the dispatcher stops"]

@@ -81,6 +81,11 @@ class KernelSources:
         dispatcher.expect({group for source in self._all() for group in source.held()})
         self._watch = Watch(form_groups(configuration), self._inodes, self._served, loop=loop)
 
+    def renew(self, vault: Vault, configuration: Configuration) -> None:
+        """Take requests by these from now on; those that were taken before keep their terms."""
+        if self._forms:
+            self._requests.renew(vault, configuration)
+
     def close(self) -> None:
         """Leave every group and close every socket."""
         for source in [*self._all(), *self._retired]:
