@@ -31,7 +31,7 @@ from hsframework.dispatcher.terms import CONFIGURATION, CREDENTIALS, InForce, Te
 from hsframework.errors import ConfigurationError
 from hsframework.local.control import FROM_READER, TO_READER, FromReader, NotRead, ReaderAlive, TermsRead, ToReader
 from hsframework.local.control_socket import ControlSocket
-from hsframework.process.capabilities import CAP_DAC_READ_SEARCH, die_with_parent, forbid_core_dumps, keep_capabilities
+from hsframework.process.capabilities import die_with_parent, forbid_core_dumps
 from hsframework.process.title import set_title
 
 INTERVAL = 1.0
@@ -146,8 +146,6 @@ def run_reader(sock: socket.socket, load: Load, state: InForce, plugins: Collect
     set_title("hsframework reader")
     forbid_core_dumps()
     signal.signal(signal.SIGIO, signal.SIG_IGN)  # a lease that is broken: hsframework.configuration.files
-    # A supervisor's has all that root has: files may be in folders of other users.
-    keep_capabilities((CAP_DAC_READ_SEARCH,))
     Reader(ControlSocket(sock, FROM_READER, TO_READER), load, state, plugins).run()
     return 0
 

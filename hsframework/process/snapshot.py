@@ -12,6 +12,7 @@ meanwhile.
 
 from __future__ import annotations
 
+import enum
 import fcntl
 import io
 import mmap
@@ -74,6 +75,10 @@ def thaw(fd: int) -> Any:
 
 
 class _Pickler(pickle.Pickler):
+    def reducer_override(self, value: object) -> Any:
+        # By its value in every Python: some make it an attribute of its class, which is looked up by getattr.
+        return (type(value), (value.value,)) if isinstance(value, enum.Enum) else NotImplemented
+
     def persistent_id(self, value: object) -> bytes | None:
         # A Secret refuses to be pickled; here it goes where the process had it: into memory of root's.
         return value.reveal() if isinstance(value, Secret) else None

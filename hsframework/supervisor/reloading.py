@@ -39,6 +39,7 @@ from hsframework.local.control import (
     ToDispatcher,
     ToReader,
 )
+from hsframework.process.capabilities import CAP_DAC_READ_SEARCH, keep_capabilities
 from hsframework.process.kept import VAULT, Shelf
 from hsframework.supervisor.child import Child
 
@@ -127,6 +128,8 @@ class Reloading:
 
     def _start(self, control: socket.socket) -> int:
         self._leave()
+        # Of all that root has: files may be in folders of other users.
+        keep_capabilities((CAP_DAC_READ_SEARCH,))
         return run_reader(control, self._load, self.state, self._plugins)
 
     def _take_terms(self, message: TermsRead) -> None:

@@ -49,6 +49,25 @@ def test_systemd(howtos: Guest) -> None:
     assert admin.state(howtos) == "active"
 
 
+def test_rotate(howtos: Guest) -> None:
+    """rotate.md: its commands replace a certificate while the service runs; a wrong one fails the reload alone."""
+    admin.configure(howtos)
+    howtos.run("hsframework units --install && systemctl restart hsframework")
+    main = admin.show(howtos, "MainPID")
+    admin.credentials(howtos, "/root/new", ("host",), ())
+    for command, output in _execute(howtos, "rotate"):
+        assert all(line in output for line in command.shown), output
+    admin.export(howtos)
+    assert admin.program(howtos, "mounts", 1, "mtls")["failed"] == []
+    howtos.run("systemctl reload hsframework; echo nonsense >/etc/hsframework/host.pem")
+    assert howtos.ask(["systemctl", "reload", "hsframework"]).code != 0
+    assert "identities.host" in howtos.run("journalctl --unit hsframework --output cat --lines 20")
+    assert admin.program(howtos, "mounts", 1, "mtls")["failed"] == []
+    assert (admin.state(howtos), admin.show(howtos, "MainPID")) == ("active", main)
+    admin.credentials(howtos, admin.ETC, ("host",), ())
+    howtos.run("systemctl reload hsframework")
+
+
 def test_configure(howtos: Guest) -> None:
     """configure.md: with the page's configuration for NFS, its service and its mount."""
     admin.configure(howtos)

@@ -47,6 +47,26 @@ def test_an_orderly_restart_and_stop_write_no_warning(guest: Guest) -> None:
     assert admin.warnings(guest) == []
 
 
+@guests
+def test_a_reload(guest: Guest) -> None:
+    """By the unit's type that this release has: it takes a renewed certificate, fails for a wrong one, ends nothing."""
+    type_of_unit = {"bookworm": "notify", "forky": "notify-reload"}[guest.name]
+    assert admin.show(guest, "Type") == type_of_unit
+    main = admin.show(guest, "MainPID")
+    try:
+        admin.credentials(guest, admin.ETC, ("host",), ())
+        guest.run("systemctl reload hsframework")
+        assert admin.program(guest, "mounts", 1, "mtls")["failed"] == []
+        guest.write(f"{admin.ETC}/host.pem", "nonsense")
+        assert guest.ask(["systemctl", "reload", "hsframework"]).code != 0
+        assert admin.program(guest, "mounts", 1, "mtls")["failed"] == []
+        guest.run(f"kill -HUP {main}")
+    finally:
+        admin.credentials(guest, admin.ETC, ("host",), ())
+        guest.run("systemctl reload hsframework")
+    assert (admin.state(guest), admin.show(guest, "MainPID")) == ("active", main)
+
+
 def test_an_agent_of_other_sockets_does_not_hide_that_tls_is_missing(forky: Guest) -> None:
     """QUIC's agent is a member of the kernel's group, and takes no request of NFS: doctor and the status say so."""
     forky.run("systemctl stop hsframework-agent@tls13")

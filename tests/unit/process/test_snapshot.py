@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import enum
 import fcntl
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hsframework.interface import PresharedKey, Secret
+from hsframework.interface import CrlCheck, PresharedKey, Secret
 from hsframework.process.kept import Shelf
-from hsframework.process.snapshot import freeze, pin, thaw
+from hsframework.process.snapshot import TRUSTED, freeze, pin, thaw
 
 LOCKED = """
 import os, pathlib, re
@@ -75,3 +77,18 @@ def test_the_supervisors_copies_are_pinned_and_no_child_has_them() -> None:
 
 def _maps() -> int:
     return len(re.findall("memfd:hsframework-vault", Path("/proc/self/maps").read_text()))
+
+
+class Oldest(enum.StrEnum):
+    """An enumeration whose members Python 3.11.2 pickles as attributes of their class."""
+
+    ONE = "one"
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        return getattr, (Oldest, self.name)
+
+
+def test_a_member_of_an_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes back by its value, whatever this Python would make of it: no snapshot has getattr."""
+    monkeypatch.setattr("hsframework.process.snapshot.TRUSTED", TRUSTED | {"tests"})
+    assert thaw(freeze("test", [Oldest.ONE, CrlCheck.REQUIRE])) == [Oldest.ONE, CrlCheck.REQUIRE]
