@@ -6,7 +6,6 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from hsframework.credentials.admission import AdmissionList
 from hsframework.errors import ConfigurationError
 from hsframework.tls.priorities import parse_priorities
 
@@ -27,6 +26,9 @@ def check_priorities(text: str) -> None:
 
 def check_admit(entries: tuple[str, ...]) -> None:
     """Check an admission list."""
+    # It parses certificates' names, with libraries that programs with a client alone do not need.
+    from hsframework.credentials.admission import AdmissionList
+
     try:
         AdmissionList(entries)
     except ConfigurationError as error:

@@ -156,6 +156,8 @@ def restrict(configuration: Configuration, profiles: Collection[str]) -> Configu
             dataclasses.replace(rule, profiles=tuple(name for name in rule.profiles if name in kept))
             for rule in configuration.allow
         ),
+        rule=(),
+        places={},
         groups={},
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from hsframework.configuration.rules import Rule
 from hsframework.configuration.settings import (
     AllowRule,
     Configuration,
@@ -51,6 +52,8 @@ WHOLE = Configuration(
     },
     allow=(AllowRule(users=("1000",), profiles=("web",)), AllowRule(users=("1001",), profiles=("web", "mail"))),
     kernel=KernelSettings(client_profile="mail"),
+    rule=(Rule(profile="mail"), Rule(profile="web")),
+    places={"identities.mail": "hsframework.toml:7"},
 )
 
 
@@ -64,6 +67,7 @@ def test_a_cell_has_the_credentials_of_its_user() -> None:
         {"red"},
     )
     assert [rule.profiles for rule in kept.allow] == [("web",), ("web",)]
+    assert (kept.rule, kept.places) == ((), {})
     nothing = restrict(WHOLE, ())
     assert not {*nothing.profiles, *nothing.identities, *nothing.psks, *nothing.trust}
     assert [rule.users for rule in nothing.allow] == [("1000",), ("1001",)]
