@@ -112,8 +112,8 @@ def hand_over_lingering(path: str, number: int) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
             link.connect(path)
             send_packet(link, struct.pack("=IHHII", 16, 0x20, 0, 1, 0), near.fileno())
-            # The service may have closed its copy by now: then this is the last one.
-            threading.Thread(target=near.close, daemon=True).start()
+            # Where the service has closed its copy by now, this is the last one.
+            threading.Thread(target=os.close, args=(near.detach(),), daemon=True).start()
 
 
 _ends: queue.SimpleQueue[str] = queue.SimpleQueue()
