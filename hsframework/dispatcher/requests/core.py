@@ -25,6 +25,8 @@ from hsframework.dispatcher.requests.request import Agent, Outcome, PendingReque
 from hsframework.dispatcher.requests.success import missing_session
 from hsframework.errors import RequestRefused
 from hsframework.local.deadlines import Deadlines
+from hsframework.local.networks import network_of
+from hsframework.local.turns import Turn
 from hsframework.netlink.messages import sequence_numbers
 from hsframework.telemetry.metrics import Metrics
 
@@ -57,6 +59,7 @@ class Dispatcher:
         self.offload: OffloadLookup | None = None
         self._loop = loop or asyncio.get_running_loop()
         self._limits = PendingLimits(configuration.limits)
+        self._prefixes = configuration.limits.ipv4_prefix, configuration.limits.ipv6_prefix
         self._inodes: set[int] = set()
         self._starved: dict[tuple[str, str], Source] = {}
         """Sources that wait for room, by group and by their own name."""
@@ -130,6 +133,8 @@ class Dispatcher:
         now = self._loop.time()
         request = PendingRequest(submission, custody, origin, number, now, now + submission.timeout)
         claim = Claim(submission.group, submission.source.name, submission.consumer, custody.peer_host)
+        network = None if custody.peer_host is None else network_of(custody.peer_host, *self._prefixes)
+        request.turn = Turn((claim.source, claim.consumer), network)
         group.admit(request)
         try:
             if custody.inode in self._inodes:

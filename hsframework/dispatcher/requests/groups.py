@@ -12,11 +12,11 @@ import errno
 import math
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 
 from hsframework.dispatcher.requests.request import HIGHEST_URGENCY, Agent, PendingRequest
 from hsframework.errors import RequestRefused
+from hsframework.local.turns import Turns
 
 MOST_GROUPS = 256
 """Groups that are remembered, beside those that are open: agents choose the names, which must not cost for good."""
@@ -26,7 +26,7 @@ _ANY = -1
 
 
 class Group:
-    """Multicast group.  Of equally urgent requests, first come is first served.
+    """Multicast group.  With equally urgent requests, consumers take turns (:mod:`hsframework.local.turns`).
 
     ``patience``: seconds for which an agent that is gone may be back, on ``clock``.
     """
@@ -39,7 +39,7 @@ class Group:
         self.grace: asyncio.TimerHandle | None = None
         self._served: dict[int, float] = {}
         """Time until which sockets of an SO_PROTOCOL are taken, on the clock."""
-        self._queues: tuple[deque[PendingRequest], ...] = tuple(deque() for _ in range(HIGHEST_URGENCY + 1))
+        self._queues: tuple[Turns[PendingRequest], ...] = tuple(Turns() for _ in range(HIGHEST_URGENCY + 1))
         self._foremost_first = tuple(reversed(self._queues))
         self._waiting = 0
 
@@ -93,38 +93,25 @@ class Group:
                 "group, or hand over another socket",
                 errno=errno.ESRCH,
             )
-        self._queues[request.submission.urgency].append(request)
+        self._queues[request.submission.urgency].append(request, request.turn, request.custody.protocol)
         self._waiting += 1
 
     def pull(self, socket_protocols: Collection[int], most: int) -> list[PendingRequest]:
         """Remove and return up to ``most`` requests whose sockets have one of these SO_PROTOCOLs (empty: any)."""
         found: list[PendingRequest] = []
         for queue in self._foremost_first:
-            if not queue:
-                continue
-            others: list[PendingRequest] = []
-            while queue and len(found) < most:
-                request = queue.popleft()
-                if not socket_protocols or request.custody.protocol in socket_protocols:
-                    found.append(request)
-                else:
-                    others.append(request)
-            queue.extendleft(reversed(others))
+            found += queue.take(most - len(found), socket_protocols)
         self._waiting -= len(found)
         return found
 
     def remove(self, request: PendingRequest) -> None:
-        """Remove a request that has ended while it waited, or was refused after all: that one is the last."""
-        queue = self._queues[request.submission.urgency]
-        if queue[-1] is request:
-            queue.pop()
-        else:
-            queue.remove(request)
+        """Remove a request that has ended while it waited, or was refused after all."""
+        self._queues[request.submission.urgency].remove(request, request.turn)
         self._waiting -= 1
 
     def __iter__(self) -> Iterator[PendingRequest]:
         for queue in self._foremost_first:
-            yield from list(queue)
+            yield from queue
 
 
 def check_share(served: Collection[str], wanted: Iterable[str], most: int) -> None:

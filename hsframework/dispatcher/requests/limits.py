@@ -21,16 +21,15 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import ipaddress
 import os
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from operator import attrgetter
 from typing import NamedTuple
 
 from hsframework.configuration.settings import Configuration, Limits
 from hsframework.errors import RequestRefused
+from hsframework.local.networks import network_of
 
 _RESERVE = 8
 """Share of a source's requests that is for root, the dispatcher's own user and the kernel: one in so many."""
@@ -75,19 +74,6 @@ def _limits(limits: Limits) -> tuple[_Limit, ...]:
 def _network(claim: Claim) -> Hashable:
     """Return the consumer's remote network, or None before ACCEPT."""
     return None if claim.address is None else (claim.consumer, claim.address)
-
-
-@lru_cache(maxsize=4096)
-def network_of(address: str, ipv4_prefix: int, ipv6_prefix: int) -> str:
-    """Return the network of an address, ``2001:db8::1`` → ``2001:db8::/64``; what is no IP address stays as it is."""
-    try:
-        found = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if found.version == 6:
-        found = found.ipv4_mapped or found
-    prefix = ipv4_prefix if found.version == 4 else ipv6_prefix
-    return address if prefix == found.max_prefixlen else str(ipaddress.ip_network((int(found), prefix), strict=False))
 
 
 _Place = tuple[dict[Hashable, int], ...]

@@ -16,6 +16,7 @@ from hsframework.dispatcher.requests.lifecycle import State
 from hsframework.dispatcher.requests.limits import Counted
 from hsframework.errors import is_shortage
 from hsframework.interface import PresharedKey, Trust
+from hsframework.local.turns import NOBODY, Turn
 
 HIGHEST_URGENCY = 7
 
@@ -155,6 +156,8 @@ class PendingRequest:
     """Of the deadline."""
     counted: Counted = ()
     """Of the limits."""
+    turn: Turn = NOBODY
+    """The consumer and the network for which it takes its turn."""
     state: State = State.QUEUED
     agent: Agent | None = None
     outcome: Outcome | None = None

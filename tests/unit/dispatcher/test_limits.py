@@ -15,12 +15,12 @@ from hsframework.dispatcher.requests.limits import (
     Counted,
     PendingLimits,
     give_back,
-    network_of,
     places,
     reserve,
     within_fds,
 )
 from hsframework.errors import RequestRefused
+from hsframework.local.networks import network_of
 from tests.support.house import connected_pair
 from tests.support.played_kernel import GROUP, stage
 
