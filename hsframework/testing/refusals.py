@@ -67,6 +67,11 @@ def _must_fail_well(word: str, outcome: Outcome, ended: Ended, seen: Observation
         raise ConformanceFailure(
             f"{word}: the {end}'s error has no text", "say in the HandshakeError what the peer did, without secrets"
         )
+    if outcome.status == errno.EIO:
+        raise ConformanceFailure(
+            f"{word}: the {end} fails with EIO, which says that the service itself has failed: {outcome.message}",
+            "give the HandshakeError an errno, or raise HandshakeFailed(Failure...., detail), which carries one",
+        )
     if outcome.status in (errno.ETIMEDOUT, errno.ECANCELED) and outcome.at - ended.begun < LIMIT - 1:
         raise ConformanceFailure(
             f"{word}: the {end} fails with {errno_name(outcome.status)} long before its deadline: {outcome.message}",

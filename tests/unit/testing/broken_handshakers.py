@@ -676,3 +676,13 @@ class FailsToClose(ToyHandshaker):
 
     def close(self) -> None:
         raise ValueError("close")
+
+
+class GivesNoErrno(ToyHandshaker):
+    """A failure, and no more is said."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        try:
+            await super().converse(exchange, endpoint)
+        except HandshakeFailed:
+            raise HandshakeError("wrong key") from None

@@ -338,6 +338,7 @@ FAULTS = [
     found_by("altered_messages_are_refused", broken.SaysItAgain, "that of an earlier handshake (a replay)"),
     found_by("altered_messages_are_refused", broken.PassesOver, "waits until its deadline"),
     found_by("errors_carry_an_errno", broken.CallsEverythingTime, "fails with ETIMEDOUT long before its deadline"),
+    found_by("errors_carry_an_errno", broken.GivesNoErrno, "fails with EIO"),
     found_by("errors_carry_an_errno", broken.EndsTheProcess, "ends the process that serves it: exit status 3"),
     found_by("no_secret_is_shown", broken.WritesTheKey, "a secret is shown"),
     found_by("no_secret_is_shown", broken.LogsHalfTheKey, "a secret is shown"),
