@@ -43,7 +43,7 @@ def check(scenario: Scenario, body: Callable[[Stage, Observation], Awaitable[Non
         try:
             run(scene(), loop=loop)
         except (LoopBlocked, ConformanceFailure):
-            if not loop.blocked and slowness.certain is None:
+            if not loop.blocked and not slowness.is_certain:
                 raise
     _must_leave_the_loop(loop, slowness)
     if seen.blames:
