@@ -6,6 +6,7 @@ After it, handshakes need nothing that is not in memory.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401  (asyncio.to_thread imports it when it is first used, in a handshake)
 import contextlib
 import enum
 import gc

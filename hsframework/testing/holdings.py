@@ -26,7 +26,9 @@ class Holdings:
         self._tasks_alive = {task for task in asyncio.all_tasks() if not task.done()}
         self._files = dict(_open_files())
         self._timers = len(_timers())
-        self._threads = {thread for thread in threading.enumerate() if thread.is_alive()}
+        pool = getattr(getattr(asyncio.get_running_loop(), "_default_executor", None), "_threads", ())
+        # Those of asyncio.to_thread stay, and are few.
+        self._threads = {thread for thread in threading.enumerate() if thread.is_alive() and thread not in pool}
 
     def more_than(self, before: Holdings) -> list[str]:
         """Return the tasks and threads that are new since ``before``, and the kinds of files that have become more."""

@@ -6,6 +6,7 @@ plugin is observed in whichever check runs first.
 
 from __future__ import annotations
 
+import concurrent.futures.thread  # noqa: F401  (the agent has imported it too: asyncio.to_thread needs it)
 import encodings.idna  # noqa: F401  (imported by the suite's own sockets with their first address)
 
 from hsframework.testing.observation import Observation

@@ -36,19 +36,25 @@ class Slowness:
     """The callbacks that have taken too long, and the stack of each."""
 
     def __init__(self) -> None:
-        self.found: list[tuple[float, str]] = []
+        self.found: list[tuple[float, list[Line]]] = []
         self.excused = False
         """True while callbacks may take their time: a first handshake imports modules."""
         self._begun = 0.0
         self._collected = 0.0
         self._collecting = 0.0
-        self._sample: str | None = None
+        self._sample: list[Line] | None = None
+
+    @property
+    def is_certain(self) -> bool:
+        """True if a callback has taken too long, and not by accident."""
+        return len(self.found) >= _TIMES or any(seconds > _CERTAIN for seconds, _ in self.found)
 
     @property
     def certain(self) -> tuple[float, str] | None:
         """The slowest callback, as seconds and stack; None: none, or one by accident."""
-        if len(self.found) >= _TIMES or any(seconds > _CERTAIN for seconds, _ in self.found):
-            return max(self.found)
+        if self.is_certain:
+            seconds, stack = max(self.found)
+            return seconds, _shown(stack)
         return None
 
     def begin(self) -> None:
@@ -77,13 +83,28 @@ class Slowness:
             self._collected += time.thread_time() - self._collecting
 
 
-def _stack(frame: FrameType | None) -> str | None:
-    """Return a stack as text; None: it is the suite's own computation, or ``prepare``, which may take its time."""
-    stack = traceback.extract_stack(frame)
-    own = [each for each in stack if not _is_standard(each.filename)]
-    if not own or own[-1].filename.startswith(_OURS) or any(each.filename == _PREPARE for each in own):
+Line = tuple[str, int, str]
+"""A line of a stack: file, number, function."""
+
+
+def _stack(frame: FrameType | None) -> list[Line] | None:
+    """Return a stack; None: it is the suite's own computation, or ``prepare``, which may take its time.
+
+    It opens no file, because checks count those that are opened.
+    """
+    stack: list[Line] = []
+    while frame is not None:
+        stack.insert(0, (frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        frame = frame.f_back
+    own = [name for name, _, _ in stack if not _is_standard(name)]
+    if not own or own[-1].startswith(_OURS) or _PREPARE in own:
         return None
-    return "".join(traceback.format_list(stack[-_FRAMES:]))
+    return stack[-_FRAMES:]
+
+
+def _shown(stack: list[Line]) -> str:
+    """Return a stack as text, with its source."""
+    return "".join(traceback.format_list([traceback.FrameSummary(*line) for line in stack]))
 
 
 def _is_standard(name: str) -> bool:

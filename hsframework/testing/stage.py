@@ -255,7 +255,7 @@ class Stage:
         await self.service.idle()
         await self.quiet()
         assert isinstance(self.loop, VirtualTimeLoop)
-        if self.loop.blocked or (self._slowness is not None and self._slowness.certain is not None):
+        if self.loop.blocked or (self._slowness is not None and self._slowness.is_certain):
             raise LoopBlocked
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
+from hsframework.interface import Endpoint
 from hsframework.testing.conformance import ConformanceSuite, Scenario
-from tests.unit.testing.toy_plugin import DatagramProtocol, ToyPlugin, scenario_for
+from tests.unit.testing.toy_plugin import DatagramProtocol, ToyHandshaker, ToyPlugin, plugin_with, scenario_for
 
 
 class TestStreams(ConformanceSuite):
@@ -11,6 +14,20 @@ class TestStreams(ConformanceSuite):
 
     def scenario(self) -> Scenario:
         return scenario_for(ToyPlugin())
+
+
+class InThreads(ToyHandshaker):
+    """A handshaker that gives what takes long to threads."""
+
+    async def receive(self, endpoint: Endpoint) -> bytes:
+        return await asyncio.to_thread(bytes, await super().receive(endpoint))
+
+
+class TestThreads(ConformanceSuite):
+    """The toy, with threads for its computations: they stay, and what they need is imported."""
+
+    def scenario(self) -> Scenario:
+        return scenario_for(plugin_with(InThreads))
 
 
 class TestDatagrams(ConformanceSuite):
