@@ -15,6 +15,7 @@
     ├── LifecycleError             EIO         a fault of the dispatcher (dispatcher/sources/kernel/states.py)
     ├── ServiceLost                (any)       the kernel no longer offers it (dispatcher/sources/kernel/sockets.py)
     ├── Lost                       (any)       the link to the dispatcher broke while an answer was awaited (agent)
+    ├── Unsettled                  EIO         files changed while they were read (dispatcher/terms.py)
     ├── DemoError                  EIO         the demonstration could not be run (cli/demo/processes.py)
     ├── HandshakeError             (any)       a handshake that was begun did not succeed
     │   ├── ClientHandshakeError   (any) *     the same, as the client raises it
@@ -37,7 +38,7 @@ peer for a lost connection.
 ``(any)``: chosen where it is raised; ``(table)``: the failure's, see :class:`hsframework.failures.Failure`, whose
 ``blame`` tells a fault of the peer's from one of ours, of the configuration and of the network.
 
-Outside the tree are the two exceptions that end a test, LoopBlocked and ConformanceFailure of hsframework.testing.
+Outside the tree are those that end a test: LoopBlocked, ConformanceFailure and CheckBroke of hsframework.testing.
 An exception's text never contains a secret: key material travels in :class:`hsframework.interface.Secret`.
 """
 

@@ -65,7 +65,7 @@ class Python:
     def prepare(self) -> bool:
         """Make the virtual environment, unless it is there; True if that is so."""
         stamp, python = self.folder / ".ready", str(self.folder / "bin" / "python")
-        inputs = [ROOT / "constraints.txt", ROOT / "pyproject.toml"]
+        inputs = [ROOT / "constraints.txt", ROOT / "pyproject.toml", Path(__file__)]
         if stamp.exists() and all(stamp.stat().st_mtime > path.stat().st_mtime for path in inputs):
             return True
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -143,6 +143,8 @@ def test_memory_that_is_not_locked() -> None:
     with swapped("", "--ctrl-loss-tmo=1") as there:
         processes, mark = there.service.processes(), there.service.log.mark
         nvme_drop(SUBSYSTEM)
+        # Before that the hog might read all that it needs.
+        until(lambda: there.state != "live", "the host has lost the connection")
         there.hog.begin("check")
         waits = [there.service.dispatcher, *there.service.workers()]
         until(lambda: any(status_of(pid)["State"].startswith("D") for pid in waits), "a process waits for its memory")

@@ -84,7 +84,7 @@ def test_everything_is_there(settings: Configuration) -> None:
     assert 'level = "debug"\n' in text
     assert 'format = "console"  # default\n' in text
     assert "# oom-score-adjust is not set\n" in text
-    assert tree["memory"] == {"lock": False, "oom-score-adjust": None}
+    assert tree["memory"] == {"lock": False, "oom-score-adjust": None, "cache": 256}
     assert tree["rule"][0]["networks"] == ["10.0.0.0/8"]
     assert list(tree["profiles"]["empty"]) == [
         "identities", "psks", "trust", "client-certificate", "alpn", "tls-priorities", "admit",
