@@ -42,7 +42,7 @@ from hsframework.errors import PluginError, describe_errno
 from hsframework.interface import Handshaker, Role, Trust
 from hsframework.local.channel import AsyncChannel
 from hsframework.local.trustfile import create_trust_file
-from hsframework.netlink.messages import Message, encode_error
+from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error
 from hsframework.registry.plugins import PluginRegistry, load_plugins
 
 DEFAULT_TIMEOUT = 20.0
@@ -250,6 +250,8 @@ class InMemoryDispatcher:
             self._look_up(connection, message)
         elif message.operation == "done":
             self._done(message)
+            if message.flags & NLM_F_ACK:
+                connection.refuse(message, 0)
         elif message.operation == "leave":
             connection.refuse(message, 0)
 

@@ -56,16 +56,16 @@ class KernelRequests:
 
     def __init__(self, vault: Vault, keys: KernelKeys, configuration: Configuration) -> None:
         self.keys = keys
-        self._practised: set[bytes] = set()
+        self._practised: frozenset[bytes] = frozenset()
         self.renew(vault, configuration)
 
     def renew(self, vault: Vault, configuration: Configuration) -> None:
         """Make the submissions by these from now on."""
         self._timeouts = configuration.timeouts
         self._terms = KernelTerms(vault, configuration)
-        certificates = set(self._terms.certificates())
-        self.keys.practise(certificates - self._practised)
-        self._practised = certificates
+        certificates = list(dict.fromkeys(self._terms.certificates()))
+        self.keys.practise(each for each in certificates if each not in self._practised)
+        self._practised = frozenset(certificates)
 
     def take(self, source: Source, group: str, accepted: Accepted, custody: Custody) -> tuple[Submission, KernelOrigin]:
         """Return the submission for a reply to ACCEPT, and its origin.  Raises RequestRefused and HandshakeFailed."""
