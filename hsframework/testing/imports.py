@@ -54,7 +54,7 @@ def open_comparisons(module: str) -> list[str]:
     own = _spec(module)
     # A module of a package with tests beside it, or one without a package, is searched alone.
     files = [path for folder in folders for path in sorted(Path(folder).rglob("*.py")) if "tests" not in path.parts]
-    if not files and own is not None and own.origin:
+    if not files and own is not None and own.origin and own.has_location:
         files = [Path(own.origin)]
     found = []
     for path in files:

@@ -126,6 +126,8 @@ def observed() -> Iterator[Observation]:
 def _records(seen: Observation) -> Iterator[None]:
     """Note every record of the logging module, also of loggers that are not propagated or have a level of their own."""
     factory, enabled = logging.getLogRecordFactory(), logging.Logger.isEnabledFor
+    root = logging.getLogger()
+    handlers = root.handlers
 
     def note(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = factory(*args, **kwargs)
@@ -136,9 +138,11 @@ def _records(seen: Observation) -> Iterator[None]:
 
     logging.setLogRecordFactory(note)
     logging.Logger.isEnabledFor = lambda self, level: True  # type: ignore[method-assign]
+    root.handlers = [logging.NullHandler()]  # those of the tests keep every record, and would be taken for a leak
     try:
         yield
     finally:
+        root.handlers = handlers
         logging.Logger.isEnabledFor = enabled  # type: ignore[method-assign]
         logging.setLogRecordFactory(factory)
 

@@ -64,18 +64,24 @@ class WatchedHandshaker(Handshaker):
         token = _owned.set(owned)
         role = request.role.name.lower()
         try:
-            return await self.inner.handshake(request, endpoint)
+            result = await self.inner.handshake(request, endpoint)
         except asyncio.CancelledError:
             raise
         except Exception as error:
             self._watch.errors.append("".join(traceback.format_exception(error)))
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if _is_cancelled():
                 self._note(
                     f"a handshake that is cancelled raises {type(error).__name__} in place of CancelledError ({role})",
                     "let asyncio.CancelledError pass: catch Exception, never BaseException",
                 )
             raise
+        else:
+            if _is_cancelled():
+                self._note(
+                    f"a handshake that is cancelled returns a result in place of raising CancelledError ({role})",
+                    "let asyncio.CancelledError pass: catch Exception, never BaseException",
+                )
+            return result
         finally:
             _owned.reset(token)
             for each in owned:
@@ -99,6 +105,11 @@ class WatchedHandshaker(Handshaker):
 
     def _note(self, what: str, mend: str) -> None:
         self._watch.problems.append((what, mend))
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _options(sock: socket.socket) -> dict[str, bytes]:

@@ -686,3 +686,22 @@ class GivesNoErrno(ToyHandshaker):
             await super().converse(exchange, endpoint)
         except HandshakeFailed:
             raise HandshakeError("wrong key") from None
+
+
+class SucceedsWhenCancelled(ToyHandshaker):
+    """A cancellation is an end like any other."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await super().converse(exchange, endpoint)
+
+    def result(self, exchange: Exchange) -> Result:
+        return Result(session={"key": Secret(bytes(range(32)))})
+
+
+class LogsWarnings(ToyHandshaker):
+    """A handshaker that says much, and keeps nothing of it."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        logging.getLogger("a library").warning("a handshake %s", [1])
+        await super().converse(exchange, endpoint)

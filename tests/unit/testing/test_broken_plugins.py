@@ -254,6 +254,7 @@ def other(check: str, name: str, says: str, plugin: object, *, works: bool = Tru
 
 FAULTS = [
     found_by("cancellation_is_honoured", broken.ConvertsCancellation, "in place of CancelledError"),
+    found_by("cancellation_is_honoured", broken.SucceedsWhenCancelled, "returns a result in place of"),
     found_by("cancellation_is_honoured", broken.ShieldsItself, "leaves a task that runs on when it has ended"),
     found_by("nothing_is_left_behind", broken.SetsOptions, "leaves it so (client): SO_RCVLOWAT", works=False),
     found_by("nothing_is_left_behind", broken.SetsATimer, "10 timers (call_later)"),
@@ -427,6 +428,11 @@ def test_fault_is_found(fault: Fault) -> None:
 def test_fault_is_not_found_by_trying(fault: Fault) -> None:
     """The plugin succeeds with itself once: what its check finds is found by nothing else."""
     fault.suite().test_handshake_succeeds()
+
+
+def test_records_of_a_plugin_are_no_leak() -> None:
+    """Handlers of the tests keep log records, and the plugin is not blamed for them."""
+    Fault("", "", plugin_with(broken.LogsWarnings)).suite().test_nothing_is_left_behind()
 
 
 def test_late_imports_are_found_whatever_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
