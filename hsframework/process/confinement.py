@@ -55,8 +55,8 @@ def why_not_confined() -> list[str]:
     problems = []
     if seccomp.load_library() is None:
         problems.append(f"{seccomp.LIBRARY} is not installed (Debian's package libseccomp2)")
-    if not landlock.version():
-        problems.append("the kernel has no Landlock, or its parameter lsm= leaves it out")
+    if (missing := landlock.missing()) is not None:
+        problems.append(missing)
     return problems
 
 

@@ -8,6 +8,7 @@ connected to, and from 6.12 on no signal goes to a process outside, and no abstr
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 from collections.abc import Iterable
@@ -28,10 +29,33 @@ _SCOPES = 0b11
 """Abstract unix sockets and signals, from version 6 on."""
 
 
+_NONE = "the kernel has no Landlock, or its parameter lsm= leaves it out"
+_DENIED = (
+    "nobody may ask for Landlock here; allow the system calls landlock_create_ruleset, landlock_add_rule and "
+    "landlock_restrict_self (SystemCallFilter= of the unit, or the container's profile)"
+)
+
+
 def version() -> int:
-    """Return the version of Landlock that this kernel has; 0: it has none, or does not use it."""
+    """Return the version of Landlock that this kernel has; 0: it has none, or does not use it.
+
+    Raises OSError if the question is refused, as by a filter of system calls.
+    """
     found: int = libc().syscall(ctypes.c_long(_CREATE), None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION))
-    return max(0, found)
+    if found >= 0:
+        return found
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EOPNOTSUPP):
+        return 0
+    raise OSError(number, os.strerror(number))
+
+
+def missing() -> str | None:
+    """Return the reason for which files cannot be restricted, or None."""
+    try:
+        return None if version() else _NONE
+    except OSError:
+        return _DENIED
 
 
 class Ruleset:
@@ -41,12 +65,11 @@ class Ruleset:
     """
 
     def __init__(self, readable: Iterable[str], *, tcp: bool = False) -> None:
-        known = version()
-        self._problem: str | None = None
+        self._problem = missing()
         self._fd = -1
-        if not known:
-            self._problem = "the kernel has no Landlock, or its parameter lsm= leaves it out"
+        if self._problem is not None:
             return
+        known = version()
         files = (1 << _FILES_BY_VERSION[min(known, len(_FILES_BY_VERSION)) - 1]) - 1
         parts = [files, 0 if tcp else _TCP, _SCOPES][: 1 if known < 4 else 2 if known < 6 else 3]
         attributes = struct.pack(f"={len(parts)}Q", *parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -81,3 +82,14 @@ def test_a_machine_without_either(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Landlock" in second
     assert confinement_seccomp.install(()) == first
     assert confinement_landlock.Ruleset(()).restrict() == second
+
+
+def test_who_may_not_ask_is_no_machine_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question that a filter of system calls refuses is no answer: the calls to allow are named."""
+
+    def refused() -> int:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(confinement_landlock, "version", refused)
+    assert "landlock_create_ruleset" in str(confinement_landlock.missing())
+    assert confinement_landlock.Ruleset(()).restrict() == confinement_landlock.missing()
