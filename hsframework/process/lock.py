@@ -43,10 +43,22 @@ def prepare_protection(settings: MemorySettings) -> None:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, _UNLIMITED)
 
 
+class _Spared:
+    before: int | None = None
+
+
 def spare_supervisor() -> None:
     """Set the OOM score of this process so that it is never killed for want of memory, if that is allowed."""
+    before = oom_score()
     with contextlib.suppress(ConfigurationError):
         set_oom_score(NEVER_KILLED)
+        _Spared.before = before
+
+
+def spare_no_child() -> None:
+    """Take back, in a forked child, what :func:`spare_supervisor` has set: every other process can be replaced."""
+    if _Spared.before is not None:
+        set_oom_score(_Spared.before)
 
 
 def score_after(score: int) -> int:

@@ -39,6 +39,7 @@ from hsframework.errors import ConfigurationError, MessageError
 from hsframework.local.control_socket import ControlSocket
 from hsframework.local.liveness import Liveness
 from hsframework.local.stopped import StoppedChildren
+from hsframework.process.lock import spare_no_child
 from hsframework.process.signals import SignalPipe, stop_signals
 from hsframework.supervisor.child import AnyChild, Child
 from hsframework.supervisor.ending import await_end
@@ -225,6 +226,7 @@ class Children:
         status = 1
         try:
             self._leave()
+            spare_no_child()
             status = child.start(control)
         except KeyboardInterrupt:
             status = 130
