@@ -60,9 +60,14 @@ class ConfinedHouse(House):
 
     program = (str(Path(confined.__file__)),)
 
+    def confined(self) -> list[int]:
+        """Return the pids of all processes but the reader, which waits for files so that no other does."""
+        reader = int(self.log.events("started", child="reader")[-1]["process"])
+        return [pid for pid in self.processes() if pid != reader]
+
     def confine(self) -> None:
         """Confine the processes: one that opens, looks up or executes a file from now on is killed."""
-        for pid in self.processes():
+        for pid in self.confined():
             _confine(pid)
 
 

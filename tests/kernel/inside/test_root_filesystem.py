@@ -56,7 +56,7 @@ def service() -> Iterator[ConfinedHouse]:
 
 def test_the_filter_kills(service: ConfinedHouse) -> None:
     """The ground of this file: every process is confined, and a confined one that opens a file dies."""
-    assert {status_of(pid)["Seccomp"] for pid in service.processes()} == {"2"}
+    assert {status_of(pid)["Seccomp"] for pid in service.confined()} == {"2"}
     pid = os.fork()
     if not pid:
         from tests.kernel.confined import confine
