@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import functools
+import gc
 import os
 import pickle
 import select
@@ -96,6 +97,8 @@ def _run_and_exit(body: Callable[[], None], writer: int, dump: int) -> None:
     said = pickle.dumps(CheckBroke("the check ended in a way that cannot be told"))
     try:
         faulthandler.register(_DUMP, file=dump, all_threads=True)
+        # A collection walks over what is the tests' own in no check: it would take a callback's time.
+        gc.freeze()
         error: BaseException | None = None
         try:
             body()
