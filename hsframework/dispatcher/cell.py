@@ -98,7 +98,7 @@ def run_cell(configuration: Configuration, tenant: Tenant, control: socket.socke
     """Serve until the supervisor ends it.  Returns the exit status; raises ConfigurationError."""
     set_title(f"hsframework cell of {tenant.name}")
     if tenant.uid is None:
-        os.nice(LEAST)  # what strangers send takes no processor time that others want
+        os.setpriority(os.PRIO_PROCESS, 0, LEAST)  # what strangers send takes no processor time that others want
     restricted = restrict(configuration, tenant.profiles)
     policy = Policy(restricted, own_uid=-1 if tenant.number is None else tenant.number)
     give_up_privileges(tenant.number)
