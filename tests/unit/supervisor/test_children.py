@@ -242,7 +242,15 @@ def test_all_processes_are_told_to_stop_at_once() -> None:
     """A child that has ended by the supervisor's own signal, as by Ctrl-C, has not died: no warning, no other."""
     seen = supervised("""
         def ends(control):
-            os.kill(os.getppid(), signal.SIGTERM)
+            # The supervisor goes on once both have happened: it has its signal, and this process has ended.
+            supervisor, me = os.getppid(), os.getpid()
+            os.kill(supervisor, signal.SIGSTOP)
+            os.kill(supervisor, signal.SIGTERM)
+            if not os.fork():
+                while os.getppid() == me:
+                    pass
+                os.kill(supervisor, signal.SIGCONT)
+                os._exit(0)
             return 7
         assert run([keeper("toy", ends), dispatcher(serves)], lambda: False) == 0
     """)
