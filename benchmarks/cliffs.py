@@ -39,7 +39,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
 from benchmarks.support.revocation import list_of
-from benchmarks.support.running import Running, children, running_service
+from benchmarks.support.running import Running, child_titled, children, running_service
 from hsframework.client import AsyncClient, HandshakeOptions
 from hsframework.errors import HsframeworkError
 from hsframework.interface import AuthMode, PresharedKey, Role, Secret
@@ -211,7 +211,7 @@ class Peers:
 
 def processor_seconds(service: Running) -> float:
     """Return the seconds that dispatcher and worker have run so far."""
-    dispatcher, keeper = children(service.pid)[:2]
+    dispatcher, keeper = (child_titled(service.pid, f"hsframework {name}") for name in ("dispatcher", "agent tls13"))
     pids = dispatcher, *children(keeper)
     return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in pids) / 1e9
 

@@ -41,6 +41,7 @@ from OpenSSL import SSL, crypto
 
 from benchmarks.support.running import (
     Running,
+    child_titled,
     children,
     processor_time,
     proportional_memory,
@@ -134,7 +135,7 @@ def bare_rate(contexts: tuple[SSL.Context, SSL.Context], seconds: float) -> floa
 
 def processes_of(service: Running) -> tuple[int, int, list[int]]:
     """Return the process ids of the dispatcher, the keeper of tls13, and its workers."""
-    dispatcher, keeper = children(service.pid)[:2]
+    dispatcher, keeper = (child_titled(service.pid, f"hsframework {name}") for name in ("dispatcher", "agent tls13"))
     return dispatcher, keeper, children(keeper)
 
 

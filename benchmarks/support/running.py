@@ -90,6 +90,14 @@ def children(pid: int) -> list[int]:
     return sorted(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
+def child_titled(pid: int, title: str) -> int:
+    """Return the child of a process that bears this title.  Raises LookupError."""
+    for child in children(pid):
+        if Path(f"/proc/{child}/cmdline").read_bytes().strip(b"\0 ").decode() == title:
+            return child
+    raise LookupError(f"no child of {pid} is called {title!r}")
+
+
 def descendants(pid: int) -> Iterator[int]:
     """Yield every descendant of a process, each before its own children."""
     for child in children(pid):
