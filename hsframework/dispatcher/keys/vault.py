@@ -46,6 +46,9 @@ from hsframework.tls.priorities import MAX_LENGTH
 M = TypeVar("M", bound=IntEnum)
 
 DEFAULT_PROFILE = "default"
+_CRL_CHECKS = tuple(CrlCheck)
+"""By their numbers in the specification."""
+_NO_PROFILE = Profile()
 _OWN = frozenset(
     ("identity", "psk", "trust-anchor", "trust-id", "crl", "crl-check", "client-certificate", "alpn", "tls-priorities")
 )
@@ -287,7 +290,7 @@ class Vault:
 
     def _profile(self, name: str | None) -> Profile:
         if name is None:
-            return Profile()
+            return _NO_PROFILE
         profile = self._profiles.get(name)
         if profile is None:
             raise RequestRefused(f"there is no profile {name!r}; configure [profiles.{name}]", errno=errno.ENOENT)
@@ -346,11 +349,10 @@ def _profile_policy(profile: Profile) -> tuple[str, ...]:
 
 def _crl_check(number: int) -> CrlCheck:
     """Return the member of this number in the specification.  Raises RequestRefused."""
-    members = tuple(CrlCheck)
-    if number >= len(members):
-        known = ", ".join(map(str, range(len(members))))
+    if number >= len(_CRL_CHECKS):
+        known = ", ".join(map(str, range(len(_CRL_CHECKS))))
         raise RequestRefused(f"crl-check {number} is not one of {known}", errno=errno.EINVAL)
-    return members[number]
+    return _CRL_CHECKS[number]
 
 
 def _member(kind: type[M], value: int, name: str) -> M:
