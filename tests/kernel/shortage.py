@@ -63,8 +63,8 @@ class MemoryGroup:
 
     @property
     def swapped(self) -> int:
-        """Bytes of the group's that are in swap."""
-        return int((self._path / "memory.swap.current").read_text())
+        """Bytes of the group's that are in swap alone: what is in memory too is read without the device."""
+        return int((self._path / "memory.swap.current").read_text()) - self._numbers("memory.stat")["swapcached"]
 
     @property
     def on_the_way(self) -> int:
