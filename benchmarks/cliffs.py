@@ -38,12 +38,12 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL
 
-from benchmarks.support.revocation import list_of
 from benchmarks.support.running import Running, child_titled, children, running_service
 from hsframework.client import AsyncClient, HandshakeOptions
 from hsframework.errors import HsframeworkError
 from hsframework.interface import AuthMode, PresharedKey, Role, Secret
 from hsframework.testing.certificates import Authority, generate_key, to_pem
+from tests.support.long_lists import entry, list_of
 
 BUNDLE = 140
 """Authorities that the trusts of the point *bundles* share, as many as in a distribution's."""
@@ -86,7 +86,8 @@ class World:
         own = f'{{ certificate = "{server.certificate}", private-key = "{server.private_key}" }}'
         demand = 'client-certificate = "require"'
         crl = folder / "long.crl"
-        crl.write_bytes(list_of(self.authority, range(FIRST_REVOKED, FIRST_REVOKED + self.revoked)))
+        numbers = range(FIRST_REVOKED, FIRST_REVOKED + self.revoked)
+        crl.write_bytes(to_pem(list_of(self.authority, map(entry, numbers)), "X509 CRL"))
         psks = folder / "psks"
         psks.touch(0o600)
         psks.write_text("".join(f"{key.identity.decode()}:{key.key.reveal().hex()}\n" for key in self.psks))

@@ -211,9 +211,8 @@ class Supervisor:
     def _run_dispatcher(self, control: socket.socket) -> int:
         self._manager.leave()
         agents = self._conversation.granted()
-        score = self._configuration.memory.oom_score_adjust
         return dispatcher_main.run(
-            self._configuration if score is None else _with_oom_score(self._configuration, score_after(score)),
+            _with_oom_score(self._configuration, score_after(oom_score())),
             dispatcher_main.Surroundings(
                 listeners={},
                 kept=self._shelf.kept(),
@@ -238,7 +237,6 @@ def run(configuration: Configuration, manager: ServiceManager, kept: Kept, load:
     set_title("hsframework run")
     dispatcher_main.harden()
     prepare_protection(configuration.memory)
-    configuration = _with_oom_score(configuration, oom_score())
     spare_supervisor()
     lock_memory(configuration.memory, populate=True)
     listeners = open_listeners(configuration.runtime_dir, kept)

@@ -20,6 +20,7 @@ from hsframework.client.submits import encode_submit
 from hsframework.interface import Role
 from hsframework.local.packets import send_packet
 from hsframework.netlink.messages import with_sequence
+from tests.support.lingering import lingering
 
 LINGERING = 100
 """More than the threads that close files in any process."""
@@ -41,18 +42,12 @@ def _send(link: socket.socket, fd: int) -> None:
     link.sendmsg([NONSENSE], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))])
 
 
-def lingering(folder: str) -> None:
+def leaving(folder: str) -> None:
     """Leave sockets whose last close takes ten minutes, then files without end."""
-    server = socket.create_server(("127.0.0.1", 0))
     path = f"{folder}/consumer.sock"
     for _ in range(LINGERING):
-        near = socket.create_connection(server.getsockname())
-        _kept.append(server.accept()[0])
-        near.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                near.send(b"x" * 65536)
-        near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 600))
+        near, far = lingering(600)
+        _kept.append(far)
         with _link(path) as link:
             _send(link, near.fileno())
             threading.Thread(target=os.close, args=(near.detach(),), daemon=True).start()
@@ -108,7 +103,7 @@ def _ready() -> None:
         print("ready", flush=True)
 
 
-ATTACKS: dict[str, Callable[[str], None]] = {"lingering": lingering, "flooding": flooding, "submitting": submitting}
+ATTACKS: dict[str, Callable[[str], None]] = {"lingering": leaving, "flooding": flooding, "submitting": submitting}
 
 
 if __name__ == "__main__":

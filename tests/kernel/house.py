@@ -62,7 +62,7 @@ class ConfinedHouse(House):
 
     def confined(self) -> list[int]:
         """Return the pids of all processes but the reader, which waits for files so that no other does."""
-        reader = int(self.log.events("started", child="reader")[-1]["process"])
+        reader = self.reader
         return [pid for pid in self.processes() if pid != reader]
 
     def confine(self) -> None:

@@ -27,6 +27,7 @@ from hsframework.supervisor.cells import NUMBERS
 from hsframework.testing.network import tcp_pair
 from tests.load.locked_memory import held_lock, userfaultfd
 from tests.load.traffic import Credentials, check_served
+from tests.support.lingering import lingering
 from tests.support.running import WAIT, Service, children, running_service, sockets, status_of, tcp_pairs, until
 
 TOY = Path(__file__).with_name("toy_plugin.py").read_text()
@@ -99,16 +100,9 @@ _kept: list[object] = []
 
 def hand_over_lingering(path: str, number: int) -> None:
     """Hand over sockets whose last close takes an hour, with messages that are refused, over connections that end."""
-    server = socket.create_server(("127.0.0.1", 0))
-    _kept.append(server)
     for _ in range(number):
-        near = socket.create_connection(server.getsockname())
-        _kept.append(server.accept()[0])
-        near.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                near.send(b"x" * 65536)
-        near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 3600))
+        near, far = lingering()
+        _kept.append(far)
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as link:
             link.connect(path)
             send_packet(link, struct.pack("=IHHII", 16, 0x20, 0, 1, 0), near.fileno())

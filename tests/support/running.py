@@ -215,6 +215,11 @@ class Service(Running):
         """The pid of the one that was started last."""
         return int(self.log.events("started", child="dispatcher")[-1]["process"])
 
+    @property
+    def reader(self) -> int:
+        """The pid of the one that was started last."""
+        return int(self.log.events("started", child="reader")[-1]["process"])
+
     def keeper(self, plugin: str = "tls13") -> int:
         """Return the pid of a plugin's keeper."""
         return int(self.log.events("started", child=f"agent of {plugin}")[-1]["process"])

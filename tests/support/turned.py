@@ -27,14 +27,13 @@ class Timer:
         self.cancelled = True
 
 
-class TurnedLoop:
-    """The event loop of one process: nothing happens in it but in :meth:`turn`."""
+class ClockedLoop:
+    """An event loop's clock and timers; whoever has it moves ``now``, and makes the calls that are due."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self._timers: list[Timer] = []
         self._order = count()
-        self._calls: dict[tuple[int, int], Callable[[], object]] = {}
 
     def time(self) -> float:
         return self.now
@@ -49,6 +48,14 @@ class TurnedLoop:
 
     def call_soon(self, call: Callable[..., object], *values: Any) -> Timer:
         return self.call_at(self.now, call, *values)
+
+
+class TurnedLoop(ClockedLoop):
+    """The event loop of one process: nothing happens in it but in :meth:`turn`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: dict[tuple[int, int], Callable[[], object]] = {}
 
     def add_reader(self, fd: int | _HasFileno, call: Callable[..., object], *values: Any) -> None:
         self._calls[_number(fd), select.POLLIN] = lambda: call(*values)

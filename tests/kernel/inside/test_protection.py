@@ -27,7 +27,7 @@ def test_memory_is_locked_and_protected() -> None:
 
 def _all_protected(service: House) -> None:
     until(lambda: len(service.processes()) == 5, "supervisor, reader, dispatcher, keeper and agent are there")
-    reader = int(service.log.events("started", child="reader")[-1]["process"])
+    reader = service.reader
     for pid in service.processes():
         status = status_of(pid)
         # All that it has mapped, but for the kernel's own pages in it.

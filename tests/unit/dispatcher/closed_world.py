@@ -27,6 +27,7 @@ from hsframework.dispatcher.sources.kernel.source import KernelSource
 from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending, Wire
 from hsframework.errors import RequestRefused
 from hsframework.netlink.socket import NetlinkError
+from tests.support.turned import ClockedLoop
 
 GROUPS = ("psp", "quic", "tlshd")
 LIMITS = Limits(groups=len(GROUPS), per_source=3, per_consumer=2, per_address=2)
@@ -35,41 +36,12 @@ _NUMBERS = 1000
 """Sockets of one group have numbers below, counted from the group's place times this."""
 
 
-@dataclass(order=True)
-class Timer:
-    """A call that the loop is to make."""
-
-    when: float
-    order: int
-    call: Callable[[], object] = field(compare=False)
-    cancelled: bool = field(default=False, compare=False)
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-
-class Loop:
+class Loop(ClockedLoop):
     """The event loop, whose clock the test moves."""
 
     def __init__(self) -> None:
-        self.now = 0.0
-        self._timers: list[Timer] = []
-        self._order = count()
+        super().__init__()
         self.announced: Callable[[], None] | None = None
-
-    def time(self) -> float:
-        return self.now
-
-    def call_at(self, when: float, call: Callable[..., object], *values: Any) -> Timer:
-        timer = Timer(when, next(self._order), lambda: call(*values))
-        heapq.heappush(self._timers, timer)
-        return timer
-
-    def call_later(self, delay: float, call: Callable[..., object], *values: Any) -> Timer:
-        return self.call_at(self.now + delay, call, *values)
-
-    def call_soon(self, call: Callable[..., object], *values: Any) -> Timer:
-        return self.call_at(self.now, call, *values)
 
     def add_reader(self, fd: int, call: Callable[[], None]) -> None:
         self.announced = call

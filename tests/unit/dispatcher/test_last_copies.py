@@ -17,23 +17,9 @@ from hsframework.dispatcher.policy import Policy
 from hsframework.errors import RequestRefused
 from hsframework.local.channel import AsyncChannel
 from tests.support.house import REQUEST, codec, connected_pair, house
+from tests.support.lingering import lingering
 
 GARBAGE = b"x" * 40
-
-
-def lingering() -> tuple[socket.socket, socket.socket]:
-    """Make a connection whose first end takes an hour to close: its buffer is full and the other end does not read."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        one = socket.create_connection(server.getsockname())
-        two, _ = server.accept()
-    one.setblocking(False)
-    try:
-        while True:
-            one.send(b"x" * 65536)
-    except BlockingIOError:
-        pass
-    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("=ii", 1, 3600))
-    return one, two
 
 
 def one_fd(sock: socket.socket, fd: int) -> None:
