@@ -224,8 +224,9 @@ class Dispatcher:
         """
         requests = self.groups[name].pull(agent.socket_protocols, most)
         state, _ = TABLE[State.QUEUED, Event.ACCEPTED]
+        now = self._loop.time()
         for request in requests:
-            request.agent, request.state = agent, state
+            request.agent, request.state, request.pulled_at = agent, state, now
         return requests
 
     def not_handed_over(self, request: PendingRequest, error: Exception) -> None:
@@ -306,7 +307,7 @@ class Dispatcher:
     def _hand_back(self, request: PendingRequest) -> Outcome:
         """Forget a request, whose outcome is decided."""
         assert request.outcome is not None
-        record(self._log, self.metrics, request, request.outcome, self._loop.time() - request.taken_at)
+        record(self._log, self.metrics, request, request.outcome, self._loop.time())
         self._forget(request)
         return request.outcome
 

@@ -27,6 +27,7 @@ from hsframework.dispatcher.keys.vault import Vault, auth_mode_of, auth_mode_of_
 from hsframework.dispatcher.messages import codec, parameters
 from hsframework.dispatcher.overview import overview
 from hsframework.dispatcher.policy import PeerCredentials, Policy
+from hsframework.dispatcher.requests.asked import Consumer, asked_for
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import HIGHEST_URGENCY, Outcome, PendingRequest, Submission, no_key
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
@@ -160,6 +161,7 @@ class ConsumerConnection:
 
     def __init__(self, source: LocalSource, sock: socket.socket, peer: PeerCredentials) -> None:
         self.peer = peer
+        self._consumer = Consumer(uid=peer.uid, process=peer.pid)
         self._source = source
         self._requests: dict[int, PendingRequest] = {}
         self._agreed: dict[bytes, Submission] = {}
@@ -321,6 +323,7 @@ class ConsumerConnection:
             trust=self._named_trust(values) or given.trust,
             psk_lookup=given.find_psk if auth_mode is AuthMode.PSK and role is Role.SERVER else no_key,
             urgency=urgency,
+            asked=asked_for(values, profile, role, auth_mode, given, self._consumer),
         )
 
     def _other(self, message: Message) -> None:

@@ -19,6 +19,7 @@ from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Credentials, Vault
 from hsframework.dispatcher.messages import Parameters, parameters
+from hsframework.dispatcher.requests.asked import Asked
 from hsframework.dispatcher.requests.request import (
     HIGHEST_URGENCY,
     Outcome,
@@ -84,7 +85,7 @@ class KernelRequests:
             decision.profile, role, auth_mode, values, group, tuple(psk for psk, _ in psks.values())
         )
         urgency = min(values.get("urgency", 0), HIGHEST_URGENCY)
-        asked = {
+        asked: dict[str, Any] = {
             "group": group,
             "profile": decision.profile,
             "peername": (values.get("peername") or None) if role is Role.CLIENT else None,
@@ -105,6 +106,15 @@ class KernelRequests:
             urgency=urgency,
             kernel_consumer=True,
             rule=decision.rule,
+            asked=Asked(
+                role=role,
+                auth_mode=auth_mode,
+                profile=decision.profile,
+                peer_name=asked["peername"],
+                alpn=given.alpn,
+                identities=given.identities,
+                namespace=_namespace(source),
+            ),
         )
         return submission, origin
 
@@ -172,7 +182,7 @@ class KernelRequests:
             local=local,
             local_port=port,
             peer_name=(values.get("peername") or None) if role is Role.CLIENT else None,
-            namespace=source.name.partition(":")[2] or OWN_NAMESPACE,
+            namespace=_namespace(source),
             keyring=_keyring_name(values.get("keyring")) if self._terms.ask_for_keyrings else None,
         )
         decision = self._terms.decide(facts)
@@ -228,6 +238,10 @@ class KernelRequests:
         timeouts = self._timeouts
         asked = values.get("timeout", 0) / 1000
         return min(asked, timeouts.maximum) if asked else timeouts.client if role is Role.CLIENT else timeouts.server
+
+
+def _namespace(source: Source) -> str:
+    return source.name.partition(":")[2] or OWN_NAMESPACE
 
 
 def split_address(text: str) -> tuple[str | None, int | None]:
