@@ -26,6 +26,7 @@ from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.agents import AgentServer
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.policy import Policy
+from hsframework.dispatcher.sessions.sessions import Sessions
 from hsframework.dispatcher.sources.consumers import LocalSource
 from hsframework.dispatcher.sources.kernel import KernelSources
 from hsframework.dispatcher.terms import CONFIGURATION, CREDENTIALS, InForce, opened
@@ -39,13 +40,15 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Parts of a dispatcher that have terms.  ``kept``: of a dispatcher that keeps them itself for a successor."""
+    """Parts of a dispatcher that have terms.  ``kept``: of a dispatcher that keeps them itself for a successor.
+    ``sessions``: those that are reviewed."""
 
     policy: Policy
     agents: AgentServer
     local: LocalSource
     kernel: KernelSources | None = None
     kept: Kept | None = None
+    sessions: Sessions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,8 @@ class Renewal:
             parts.kernel.renew(vault, configuration)
         if has_changed:
             parts.agents.renew(vault.trusts())
+        if parts.sessions is not None:
+            parts.sessions.renew(vault, configuration)
         self.renewed(state)
         log_findings(vault)
         _log.info("configuration and credentials were read again and are in force", files=len(state.files))

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from hsframework.configuration.rules import Facts
 from hsframework.credentials.labels import label_of
 from hsframework.dispatcher.keys.vault import Credentials
 from hsframework.interface import AuthMode, Identity, Role
 
 _UNIT_ENDS = (".service", ".scope", ".socket", ".mount", ".swap")
 _MOST_CGROUP = 4096
+_OWN_TRUST = frozenset(("trust-anchor", "trust-id", "crl", "crl-check"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,7 @@ class Consumer:
 class Asked:
     """Request as its consumer asked for it, with the credentials that it was given.
 
+    ``own_trust``: True if the consumer has brought the authorities.  ``facts``: of a request of the kernel, for rules.
     ``identities``: ours, of which the handshake shows one.  ``consumer``: None: the kernel.  ``namespace``: network
     namespace of the kernel's request, as rules name it; empty: not known.
     """
@@ -45,6 +48,8 @@ class Asked:
     alpn: tuple[str, ...] = ()
     identities: tuple[Identity, ...] = ()
     consumer: Consumer | None = None
+    own_trust: bool = False
+    facts: Facts | None = None
     namespace: str = ""
 
     @cached_property
@@ -86,6 +91,7 @@ def asked_for(
         alpn=given.alpn,
         identities=given.identities,
         consumer=consumer,
+        own_trust=not _OWN_TRUST.isdisjoint(values),
     )
 
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import structlog
 
@@ -57,6 +58,8 @@ class Dispatcher:
         self.requests: dict[int, PendingRequest] = {}
         self.groups: dict[str, Group] = {}
         self.offload: OffloadLookup | None = None
+        self.made: Callable[[PendingRequest, Mapping[str, Any]], None] = lambda request, values: None
+        """Called with each request that has succeeded, and the attribute set ``outcome``."""
         self._loop = loop or asyncio.get_running_loop()
         self._limits = PendingLimits(configuration.limits)
         self._prefixes = configuration.limits.ipv4_prefix, configuration.limits.ipv6_prefix
@@ -261,6 +264,7 @@ class Dispatcher:
         else:
             if self.offload is not None:
                 request.offload = self.offload.of(request.submission.group, request.custody, outcome.values)
+            self.made(request, outcome.values)
             self.happen(request, Event.SUCCEEDED, outcome)
 
     def agent_gone(self, requests: Iterable[PendingRequest]) -> None:
