@@ -28,7 +28,6 @@ from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.requests.request import PendingRequest
 from hsframework.dispatcher.sessions import kernel
 from hsframework.dispatcher.sessions.book import Book, Session
-from hsframework.dispatcher.sessions.verdicts import Verdicts
 from hsframework.process.kept import Kept
 from hsframework.process.snapshot import freeze, thaw
 
@@ -210,6 +209,9 @@ def _reviewed(
     vault: Vault, configuration: Configuration, sessions: list[Session], mode: str
 ) -> list[tuple[Session, str, str]]:
     """Return the sessions whose peers are out, each with the reason and what became of it.  For a thread."""
+    # The judges are an agent's work, and imported where something is to be judged: a start does without them.
+    from hsframework.dispatcher.sessions.verdicts import Verdicts
+
     out = Verdicts(vault, configuration).out(sessions)
     if mode != ON:
         return [(session, reason, DRY_RUN) for session, reason in out]

@@ -19,7 +19,7 @@ from hsframework.configuration.settings import Configuration, KernelSettings, Pr
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.requests.asked import Asked, Consumer
 from hsframework.dispatcher.requests.request import Outcome
-from hsframework.dispatcher.sessions import book as module, kernel, sessions as service
+from hsframework.dispatcher.sessions import book as module, kernel, verdicts
 from hsframework.dispatcher.sessions.book import Book, Session
 from hsframework.dispatcher.sessions.sessions import SESSIONS, Sessions
 from hsframework.interface import AuthMode, Role
@@ -163,7 +163,7 @@ async def test_a_fault_in_a_review(tmp_path: Path, played_kernel: Kernel, monkey
     sessions = made(tmp_path, "on")
     sessions.book._sessions = opened(played_kernel, of(BOB))
     with monkeypatch.context() as patched, capture_logs() as logs:
-        patched.setattr(service, "Verdicts", lambda *_: 1 / 0)
+        patched.setattr(verdicts, "Verdicts", lambda *_: 1 / 0)
         sessions.renew(*terms(tmp_path, "on", ("dns:alice.example",)))
         await settled(sessions)
     assert [it["event"] for it in logs] == ["sessions could not be reviewed"]
