@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from functools import lru_cache
 
 from hsframework.agent.conversation import codec
 from hsframework.agent.served import Served
@@ -69,8 +70,12 @@ def _text(error: HsframeworkError) -> str:
         return f"a {type(error).__name__} that has no text"
 
 
+@lru_cache(maxsize=64)
 def _tags(items: tuple[tuple[str, str], ...]) -> bytes:
-    """Return the attributes ``tag``, encoded.  Raises MessageError."""
+    """Return the attributes ``tag``, encoded; they are often the same.
+
+    Raises MessageError, and TypeError for what cannot be hashed.
+    """
     return _outcome.encode({"tag": [{"name": name, "value": value} for name, value in items]})
 
 

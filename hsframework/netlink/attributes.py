@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from hsframework.errors import MessageError
@@ -30,6 +30,9 @@ NLA_F_NET_BYTEORDER = 0x4000
 NLA_TYPE_MASK = 0x3FFF
 MAX_PAYLOAD = 0xFFFF - 4
 """Bytes of an attribute's value; ``nla_len`` counts the header too."""
+REMEMBERED_NESTS = 256
+REMEMBERED_SIZE = 96
+"""Bytes of a nest that is remembered, at most."""
 
 _HEADER = struct.Struct("=HH")
 _PADDING = (b"", b"\0\0\0", b"\0\0", b"\0")
@@ -61,6 +64,8 @@ class AttributeCodec:
         # Unpacking a named tuple takes several times as long as unpacking a plain one.
         self._plain_decoders: dict[int, tuple[Any, ...]] = {}
         attributes = specification.sets[set_name].attributes.values()
+        self.is_flat = not any(each.nested or each.sensitive or each.multi for each in attributes)
+        """True if there are no nests, lists and secrets in it."""
         for attribute in attributes:
             wire_type = attribute.value | (NLA_F_NESTED if attribute.nested else 0)
             encoder, decoding = self._functions(specification, attribute, wire_type)
@@ -246,7 +251,14 @@ def _nest(inner: AttributeCodec, wire_type: int, where: str) -> tuple[_Encoder, 
             raise _too_long(where, len(payload))
         return pack(len(payload) + 4, wire_type) + payload
 
-    return encode, inner.decode
+    if not inner.is_flat:
+        return encode, inner.decode
+    remembered = lru_cache(REMEMBERED_NESTS)(inner.decode)
+
+    def decode(data: bytes) -> Values:
+        return remembered(data).copy() if len(data) <= REMEMBERED_SIZE else inner.decode(data)
+
+    return encode, decode
 
 
 def _integer(code: str, attribute: Attribute, wire_type: int, where: str) -> tuple[_Encoder, _Decoding]:

@@ -11,11 +11,10 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from pyroute2.netlink.exceptions import NetlinkDecodeError
-
 from hsframework.errors import MessageError
 from hsframework.netlink.messages import NLMSG_ERROR, Message, decode_error, sequence_of, type_of
 from hsframework.netlink.pyroute2_classes import message, message_class, values as values_of
+from hsframework.netlink.pyroute2_codec import NetlinkDecodeError
 from hsframework.netlink.spec import Operation, Specification
 
 _GENERIC_COMMAND = 16

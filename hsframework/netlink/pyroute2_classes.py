@@ -1,8 +1,7 @@
 """pyroute2 message classes from a netlink spec: for messages to and from the kernel, and as an oracle in tests.
 
 pyroute2 is several times slower than the compiled codec of :mod:`hsframework.netlink.messages`, so the service's own
-messages do not use it (docs/design/codec.md).  Importing it takes about 150 ms, so this module is imported only by code
-that exchanges messages with the kernel.
+messages do not use it (docs/design/codec.md).
 
 The names in ``attrs`` are those of the spec, for example ``"peer-identity"``.  pyroute2's decoder is lenient: it names
 an unknown attribute ``UNKNOWN``, and a text that is not UTF-8 stays bytes.
@@ -14,10 +13,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from pyroute2.netlink import NLA_F_NESTED, genlmsg, nla, nlmsg
-
 from hsframework.errors import MessageError
 from hsframework.interface import Secret
+from hsframework.netlink.pyroute2_codec import NLA_F_NESTED, genlmsg, nla, nlmsg
 from hsframework.netlink.spec import INTEGER_TYPES, Attribute, AttributeSet, Specification
 
 _TYPES = {

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import configparser
 import dataclasses
+import functools
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from email.parser import HeaderParser
 from importlib import metadata
 
 from hsframework.errors import ConfigurationError
@@ -56,7 +59,12 @@ class Installed:
 
 
 def installed() -> Installed:
-    """Look through all distributions on the path."""
+    """Return what is on the path, by one look for each process: what is installed later counts at the next start."""
+    return _look(tuple(sys.path))
+
+
+@functools.cache
+def _look(_path: tuple[str, ...]) -> Installed:
     broken: list[Broken] = []
     found: dict[str, list[Found]] = {}
     seen: set[str] = set()
@@ -92,7 +100,10 @@ def check_required(names: Iterable[str]) -> None:
 
 def _identity(distribution: metadata.Distribution) -> tuple[str, str]:
     """Return name and version.  Raises ValueError if the metadata has none."""
-    information = distribution.metadata
+    texts = (distribution.read_text(name) for name in ("METADATA", "PKG-INFO", ""))
+    # Without the description, which most of a file is, and most of the time that parsing it takes.
+    head, _, _ = next(filter(None, texts), "").partition("\n\n")
+    information = HeaderParser().parsestr(head)
     if "Name" not in information or "Version" not in information:
         raise ValueError("it has no metadata with Name and Version")
     return information["Name"], information["Version"]

@@ -29,7 +29,7 @@ def check_credentials(settings: Configuration, now: datetime | None = None) -> I
     vault = Vault(settings, {})
     for reason in vault.faults.values():
         yield Finding(
-            "credentials", "missing", reason, "mend the file or its entry; the service does not start without"
+            "credentials", "missing", reason, "correct the file or its entry; the service does not start without"
         )
     for finding in vault.findings(time):
         verdict: Verdict = "missing" if finding.useless else "note"

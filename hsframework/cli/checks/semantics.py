@@ -143,14 +143,14 @@ def _kernel(settings: Configuration) -> Iterable[Finding]:
     for index, name in enumerate(settings.kernel.namespaces):
         if which(name) is None:
             detail = f"there is no network namespace {name!r} now; it is served as soon as there is"
-            yield Finding(f"kernel.namespaces[{index}]", "note", detail, f"ip netns add {name}, or mend the name")
+            yield Finding(f"kernel.namespaces[{index}]", "note", detail, f"ip netns add {name}, or correct the name")
     table = KeyTable()
     for index, name in enumerate(settings.kernel.keyrings):
         if name.isdecimal() or name in _KNOWN_KEYRINGS or table.find_keyrings(name):
             continue
         close = difflib.get_close_matches(name, _KNOWN_KEYRINGS, n=1)
         detail = f"there is no keyring {name!r} now" + (f"; did you mean {close[0]!r}?" if close else "")
-        yield Finding(f"kernel.keyrings[{index}]", "note", detail, "mend the name, or load the module that makes it")
+        yield Finding(f"kernel.keyrings[{index}]", "note", detail, "correct the name, or load the module that makes it")
 
 
 def _authorities(settings: Configuration) -> Iterable[Finding]:

@@ -152,12 +152,12 @@ def _faults(status: Mapping[str, Any]) -> Iterable[Finding]:
             "files in use",
             "missing",
             f"a file is unusable; the service goes on with what it had, or without: {reason}",
-            "mend it, and restart the service",
+            "correct it, and restart the service",
         )
     reload = status.get("reload") or {}
     if reload.get("problem"):
         detail = f"nothing was taken {_ago(time.time() - float(reload.get('at', 0)))} ago: {reload['problem']}"
-        yield Finding("reload", "missing", detail, "mend it; the service reads it by itself, or by: hsframework reload")
+        yield Finding("reload", "missing", detail, "correct it; it is read by itself, or by: hsframework reload")
     for key in reload.get("waiting", ()):
         yield Finding("reload", "note", f"{key} has changed, and waits for a restart", RESTART)
     if status.get("metrics"):

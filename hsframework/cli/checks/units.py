@@ -58,7 +58,7 @@ def _state(unit: Unit) -> Finding:
     status, restarts = unit.get("ExecMainStatus", "0"), int(unit.get("NRestarts") or 0)
     look, pid = f"journalctl -u {name}", unit.get("MainPID") or "0"
     if active == "failed":
-        advice = "mend it ('hsframework config check'), then: systemctl restart hsframework" if status == "2" else look
+        advice = "correct it (hsframework config check), then: systemctl restart hsframework" if status == "2" else look
         return Finding(name, "missing", f"it has failed: {_reason(name, status)}", advice)
     if sub == "auto-restart" or (active == "activating" and restarts):
         detail = f"it ends again and again ({restarts} restarts): {_reason(name, status)}"

@@ -258,6 +258,7 @@ class Vault:
                 examination = self._examined.get(profile.trust) if profile.trust else None
                 if own in identities and examination is not None and not examination.certifies(identities[own]):
                     detail = f"profiles.{name} trusts {profile.trust!r}, which does not certify this identity"
+                    detail += ": peers with the same trust refuse it"
                     found.append(CredentialFinding(f"identities.{own}", detail))
         for own, identity in identities.items():
             found += identity_findings(f"identities.{own}", identity, tuple(roles.get(own, ())), now)

@@ -2,7 +2,8 @@
 
 Each mount makes a connection of its own and so a handshake, since no other mount of that server is there.
 
-The last line is JSON: ``{"failed": [[number, text]...], "seconds": [...]}``.  Nothing is tried twice (``retry=0``).
+Each is announced by a line with its number.  The last line is JSON: ``{"failed": [[number, text]...], "seconds":
+[...]}``.  Nothing is tried twice (``retry=0``).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def main() -> None:
     seconds: list[float] = []
     options = f"retry=0,xprtsec={security}"
     for number in range(count):
+        print(number, flush=True)
         start = time.monotonic()
         command = ["mount", "-t", "nfs4", "-o", options, "server.example:/export", str(FOLDER)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

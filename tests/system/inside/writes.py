@@ -1,7 +1,8 @@
 """Writes to a hard mount whose connection is broken, in the guest: ``writes.py COUNT``.
 
 Every fifth write is preceded by the end of all connections to the server (``ss --kill``), so that a new handshake has
-to be made before the write can end.  The last line is JSON: ``{"failed": [[number, text]...], "broken": N}``.
+to be made before the write can end.  Each is announced by a line with its number.  The last line is JSON:
+``{"failed": [[number, text]...], "broken": N}``.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def main() -> None:
     failed: list[tuple[int, str]] = []
     broken = 0
     for number in range(count):
+        print(number, flush=True)
         if number % EACH == 0 and connections():
             subprocess.run(["ss", "--kill", "--tcp", "dport", "=", ":2049"], capture_output=True, check=True)
             broken += 1

@@ -81,6 +81,11 @@ def test_a_name_that_two_claim(beside: Path) -> None:
     assert (second.distribution, second.rivals) == ("a-rival", (f"hsframework-quic {first.version}",))
 
 
+def test_a_process_looks_once() -> None:
+    """A look costs 10 ms and more, and the start asks for it at five places."""
+    assert installed() is installed()
+
+
 def test_the_commands_say_it(tmp_path: Path) -> None:
     """``plugins`` lists what can be used, names the culprit, and tells both claimants of each other."""
     distribution(tmp_path, "")
