@@ -8,6 +8,7 @@ from functools import lru_cache
 from hsframework.agent.conversation import codec
 from hsframework.agent.served import Served
 from hsframework.errors import HsframeworkError, MessageError, PluginError
+from hsframework.failures import HandshakeFailed
 from hsframework.interface import PeerIdentity, Result
 from hsframework.local.packets import MAX_PACKET
 from hsframework.netlink.attributes import attribute_codec
@@ -50,7 +51,16 @@ def encode_failure(request_id: int, error: HsframeworkError, protocol: str | Non
     number: object = getattr(error, "errno", None)
     status = number if isinstance(number, int) and 1 <= number <= 4095 else errno.EIO
     text = _text(error).replace("\0", "")[:MAX_MESSAGE].encode(errors="replace").decode()
-    return codec.encode("done", {"request-id": request_id, "status": status, "message": text, "protocol": protocol})
+    values = {"request-id": request_id, "status": status, "message": text, "protocol": protocol}
+    return codec.encode("done", values, encoded=_tags(_cause(error)))
+
+
+def _cause(error: HsframeworkError) -> tuple[tuple[str, str], ...]:
+    """Return the tags of an error: the row of the table of failures, and the peer's alert, where there are any."""
+    if not isinstance(error, HandshakeFailed):
+        return ()
+    named = ("failure", error.failure.name)
+    return (named,) if error.peer_alert is None else (named, ("peer-alert", str(error.peer_alert)))
 
 
 def _text(error: HsframeworkError) -> str:

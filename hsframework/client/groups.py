@@ -15,6 +15,7 @@ from hsframework.client.wire import codec, connect, connect_error, dispatcher_pa
 from hsframework.errors import ClientError, ClientRequestRefused, MessageError
 from hsframework.local.packets import MAX_PACKET, messages_of, send_packet
 from hsframework.netlink.messages import NLM_F_ACK, Message
+from hsframework.netlink.socket import NLM_F_DUMP
 
 TIMEOUT = 5.0
 """Seconds that the dispatcher has for the whole answer."""
@@ -93,12 +94,26 @@ def reload_service(runtime_dir: Path | str | None = None) -> dict[str, Any]:
         raise link_lost(error) from None
 
 
-def _ask(operation: str, runtime_dir: Path | str | None, timeout: float | None = None) -> list[Message]:
+def open_sessions(runtime_dir: Path | str | None = None) -> list[dict[str, Any]]:
+    """Return the sessions that are open in the kernel, for people: the members may change.  Raises as above.
+
+    ``known``: True if the service knows the peer.  One with ``problem`` is a network namespace that could not be asked.
+    """
+    found = _ask("status", runtime_dir, RELOAD_TIMEOUT, NLM_F_ACK | NLM_F_DUMP)
+    try:
+        return [dict(json.loads(message.values.get("report", ""))) for message in found]
+    except ValueError as error:
+        raise link_lost(error) from None
+
+
+def _ask(
+    operation: str, runtime_dir: Path | str | None, timeout: float | None = None, flags: int = NLM_F_ACK
+) -> list[Message]:
     path = dispatcher_path(runtime_dir)
     with open_socket(path) as sock:
         connect(sock, path, TIMEOUT)
         try:
-            send_packet(sock, codec().encode(operation, {}, sequence=_SEQUENCE, flags=NLM_F_ACK))
+            send_packet(sock, codec().encode(operation, {}, sequence=_SEQUENCE, flags=flags))
         except OSError as error:
             raise connect_error(path, error) from None
         found = []

@@ -26,6 +26,7 @@ AT_ONCE = frozenset(
         "allow",
         "key-groups",
         "watch-files",
+        "end-sessions",
     }
 )
 """Keys whose new values hold from the moment at which they have been read again.  All others wait for a restart."""

@@ -338,6 +338,9 @@ class Configuration:
     """Installed plugins that are not used."""
     watch_files: bool = True
     """Read the files again by itself when one of them has changed, this one and those that it names."""
+    end_sessions: str = "dry-run"
+    """Sessions in the kernel whose peers are out by what was read again (revoked, on no admission list): ``on`` ends
+    them; ``dry-run`` says which would be ended; ``off`` does not look."""
     folder: Path | None = field(default=None, metadata=NO_KEY)
     """Folder of the file, to which paths in ``plugins`` are relative."""
     file: Path | None = field(default=None, metadata=NO_KEY)
@@ -353,6 +356,7 @@ class Configuration:
     """Other files that the configuration was made of."""
 
     def __post_init__(self) -> None:
+        one_of("end-sessions", self.end_sessions, ("on", "dry-run", "off"))
         for name in self.required_plugins:
             if name in self.blocked_plugins:
                 raise ConfigurationError(f"required-plugins: {name!r} is in blocked-plugins too; take it out of one")

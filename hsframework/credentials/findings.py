@@ -64,6 +64,12 @@ class TrustExamination:
             if entry.next_update is not None:
                 yield entry.next_update
 
+    def ends(self) -> Iterator[tuple[str, datetime]]:
+        """Yield the issuer of each list with an end, and that."""
+        for entry in self._lists:
+            if entry.next_update is not None:
+                yield entry.label, entry.next_update
+
     def certifies(self, identity: Identity) -> bool:
         """Return True if a path with right signatures leads from an identity to an anchor."""
         try:
@@ -94,6 +100,15 @@ def identity_dates(identity: Identity) -> Iterator[datetime]:
     for certificate in map(ParsedCertificate, identity.chain):
         with contextlib.suppress(HandshakeFailed):
             yield from (certificate.facts.not_before, certificate.facts.not_after)
+
+
+def identity_expiry(identity: Identity) -> datetime | None:
+    """Return the end of the first certificate of an identity's chain to end; None if none can be read."""
+    ends = []
+    for certificate in map(ParsedCertificate, identity.chain):
+        with contextlib.suppress(HandshakeFailed):
+            ends.append(certificate.facts.not_after)
+    return min(ends, default=None)
 
 
 def _problem_of_usage(leaf: ParsedCertificate, role: Role) -> str:

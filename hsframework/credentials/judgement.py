@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 
 from hsframework.credentials.admission import check_admitted
 from hsframework.credentials.chain import Purpose, verifier_for
+from hsframework.credentials.rules import purpose_for
 from hsframework.errors import ConfigurationError
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.interface import AuthMode, ClientUsage, Identity, PeerIdentity, Request, Role, Trust
+from hsframework.interface import AuthMode, Identity, PeerIdentity, Request, Role, Trust
 
 _SUNRPC = "sunrpc"
 """ALPN of remote procedure calls (RFC 9289 section 4.1)."""
@@ -57,12 +58,7 @@ def judge_for(request: Request) -> Verify:
 
 def _purpose(request: Request, trust: Trust) -> Purpose:
     """Return the purpose of the peer's certificate.  The kernel's requests for ``sunrpc`` are those of NFS."""
-    of_nfs = request.kernel_consumer and _SUNRPC in request.alpn
-    if request.role is Role.CLIENT:
-        return Purpose.RPC_SERVER if of_nfs else Purpose.SERVER_AUTH
-    if trust.client_usage is ClientUsage.TLS:
-        return Purpose.TLS_RPC_CLIENT if of_nfs else Purpose.TLS_CLIENT
-    return Purpose.RPC_CLIENT if of_nfs else Purpose.CLIENT_AUTH
+    return purpose_for(request.role, trust.client_usage, of_nfs=request.kernel_consumer and _SUNRPC in request.alpn)
 
 
 def client_identities(request: Request) -> tuple[Identity, ...]:

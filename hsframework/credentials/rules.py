@@ -16,6 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from hsframework.credentials.certificate import Facts, ParsedCertificate
 from hsframework.failures import Failure, HandshakeFailed
+from hsframework.interface import ClientUsage, Role
 
 Usage = x509.ObjectIdentifier
 """An extended key usage."""
@@ -37,6 +38,15 @@ class Purpose(enum.Enum):
     """A client whose certificate may be one for servers."""
     TLS_RPC_CLIENT = (ExtendedKeyUsageOID.CLIENT_AUTH, RPC_TLS_CLIENT, ExtendedKeyUsageOID.SERVER_AUTH)
     """A client of NFS whose certificate may be one for servers."""
+
+
+def purpose_for(role: Role, client_usage: ClientUsage, *, of_nfs: bool) -> Purpose:
+    """Return the purpose of the peer's certificate.  ``role``: ours.  ``of_nfs``: True if the session is one of NFS."""
+    if role is Role.CLIENT:
+        return Purpose.RPC_SERVER if of_nfs else Purpose.SERVER_AUTH
+    if client_usage is ClientUsage.TLS:
+        return Purpose.TLS_RPC_CLIENT if of_nfs else Purpose.TLS_CLIENT
+    return Purpose.RPC_CLIENT if of_nfs else Purpose.CLIENT_AUTH
 
 
 def check_readable(path: Sequence[ParsedCertificate]) -> None:

@@ -12,18 +12,18 @@ import signal
 import socket
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
 import structlog
 
-from hsframework.caches import misses_for_want_of_room, set_total
+from hsframework.caches import set_total
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.agents import AgentServer
 from hsframework.dispatcher.connections import Listener
 from hsframework.dispatcher.control import ControlChannel
 from hsframework.dispatcher.exposition import Exposition
+from hsframework.dispatcher.gauges import observe
 from hsframework.dispatcher.grants import KnownAgents
 from hsframework.dispatcher.keys.trusts import TrustFiles
 from hsframework.dispatcher.keys.vault import Vault
@@ -33,9 +33,10 @@ from hsframework.dispatcher.policy import Policy
 from hsframework.dispatcher.reader import fork_reader
 from hsframework.dispatcher.readiness import Readiness, Required, required_groups
 from hsframework.dispatcher.realtime import Turns
-from hsframework.dispatcher.renewal import Parts, ReaderLink, Renewal, as_report, log_findings
+from hsframework.dispatcher.renewal import Parts, ReaderLink, Renewal, as_report
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.limits import within_fds
+from hsframework.dispatcher.sessions.sessions import Sessions
 from hsframework.dispatcher.sources.consumers import LocalSource
 from hsframework.dispatcher.sources.kernel import KernelSources
 from hsframework.dispatcher.status import Status
@@ -59,7 +60,7 @@ from hsframework.process.service_manager import ServiceManager
 from hsframework.process.signals import stop_signals
 from hsframework.process.snapshot import thaw
 from hsframework.process.title import set_title
-from hsframework.telemetry.metrics import Metrics, exposition
+from hsframework.telemetry.metrics import exposition
 from hsframework.tls.kernel import supported_ciphers
 
 DRAIN_TIME = 2.0
@@ -152,19 +153,12 @@ def _reader(configuration: Configuration, surroundings: Surroundings) -> socket.
     return fork_reader(surroundings.load, InForce.at_start(configuration), surroundings.plugins)
 
 
-def _observe(dispatcher: Dispatcher, local: LocalSource) -> None:
-    """Set the gauges, and log the credentials that do not serve."""
-    dispatcher.metrics.gauges = {
-        "hsframework_requests_pending": lambda: len(dispatcher.requests),
-        "hsframework_credential_findings": lambda: len(local.vault.findings(datetime.now(UTC))),
-    }
-    dispatcher.metrics.before = lambda: _count_own_caches(dispatcher.metrics)
-    log_findings(local.vault)
-
-
-def _count_own_caches(metrics: Metrics) -> None:
-    for name, missed in misses_for_want_of_room().items():
-        metrics.crowded("dispatcher", name, missed)
+def _stopped(loop: asyncio.AbstractEventLoop) -> asyncio.Event:
+    """Return an event that is set by a signal to stop."""
+    stop = asyncio.Event()
+    for number in stop_signals():
+        loop.add_signal_handler(number, stop.set)
+    return stop
 
 
 async def _serve(
@@ -177,9 +171,7 @@ async def _serve(
     beside: Beside,
 ) -> int:
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in stop_signals():
-        loop.add_signal_handler(number, stop.set)
+    stop = _stopped(loop)
     metrics = beside.metrics
     dispatcher = Dispatcher(configuration, expected_groups=surroundings.expected_groups)
     dispatcher.offload = OffloadLookup()
@@ -189,13 +181,16 @@ async def _serve(
     kernel = KernelSources(dispatcher, vault, configuration, loop=loop, kept=surroundings.kept)
     serves_kernel = bool(dispatcher.sources)
     local = LocalSource(dispatcher, policy, vault, sockets.get("consumer"), configuration, loop=loop)
-    _observe(dispatcher, local)
+    sessions = Sessions(vault, configuration, surroundings.kept, loop=loop)
     _settle(configuration, loop, ahead=serves_kernel and configuration.kernel.real_time)
+    surroundings.kept.drop_rest()
+    parts = Parts(
+        policy=policy, agents=agents, local=local, kernel=kernel, kept=surroundings.kept_here, sessions=sessions
+    )
+    renewal = _renewal(parts, configuration, beside.reader, loop)
+    observe(dispatcher, local, sessions, renewal)
     if metrics is not None and text is not None:
         await metrics.start(text)
-    surroundings.kept.drop_rest()
-    parts = Parts(policy=policy, agents=agents, local=local, kernel=kernel, kept=surroundings.kept_here)
-    renewal = _renewal(parts, configuration, beside.reader, loop)
     required = required_groups(configuration, serves_kernel=serves_kernel, plugins=surroundings.plugins)
     doors = {"agent": agents.listener, "consumer": local.listener}
     reports = Reports(surroundings, dispatcher, policy, doors, required, kernel_tls, stop, renewal, loop=loop)
@@ -208,10 +203,11 @@ async def _serve(
         missing=reports.missing,
         problem_of_metrics=lambda: None if metrics is None else metrics.problem,
         reload=lambda: renewal.last,
+        sessions=sessions.report,
     )
     local.status = status.report
     await stop.wait()
-    ends = (local, agents, kernel, trusts, reports, renewal, metrics, dispatcher.offload, dispatcher)
+    ends = (local, agents, kernel, trusts, reports, renewal, sessions, metrics, dispatcher.offload, dispatcher)
     await _end(dispatcher, reports, surroundings.kept, [part for part in ends if part is not None])
     return 0
 

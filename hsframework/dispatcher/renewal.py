@@ -15,6 +15,7 @@ import concurrent.futures.thread  # noqa: F401  imported now: a cell may read no
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.agents import AgentServer
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.policy import Policy
+from hsframework.dispatcher.sessions.sessions import Sessions
 from hsframework.dispatcher.sources.consumers import LocalSource
 from hsframework.dispatcher.sources.kernel import KernelSources
 from hsframework.dispatcher.terms import CONFIGURATION, CREDENTIALS, InForce, opened
@@ -39,13 +41,15 @@ _log = structlog.get_logger("hsframework.dispatcher")
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Parts of a dispatcher that have terms.  ``kept``: of a dispatcher that keeps them itself for a successor."""
+    """Parts of a dispatcher that have terms.  ``kept``: of a dispatcher that keeps them itself for a successor.
+    ``sessions``: those that are reviewed."""
 
     policy: Policy
     agents: AgentServer
     local: LocalSource
     kernel: KernelSources | None = None
     kept: Kept | None = None
+    sessions: Sessions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,10 @@ class Renewal:
         """Reason why nothing can be ordered."""
         self._orders = 0
         self._waiting: dict[int, Callable[[Ended], None]] = {}
+        self.counts: Counter[str] = Counter(taken=0, refused=0)
+        """Ends of reloads: ``taken`` or ``refused``."""
+        self.loaded_at = time.time()
+        """Moment at which the terms in force were taken, in seconds since the epoch."""
         self.last: Ended | None = None
         """End of the last reload; None: there was none."""
         self.renewed: Callable[[InForce], None] = lambda state: None
@@ -155,13 +163,15 @@ class Renewal:
     def _put_in_force(self, state: InForce, vault: Vault, policy: Policy, order: int) -> None:
         parts, configuration = self._parts, state.configuration
         has_changed = _has_changed(self._configuration, parts.local.vault, configuration, vault)
-        self._configuration = configuration
+        self._configuration, self.loaded_at = configuration, time.time()
         parts.policy.renew(policy)
         parts.local.renew(vault, configuration)
         if parts.kernel is not None:
             parts.kernel.renew(vault, configuration)
         if has_changed:
             parts.agents.renew(vault.trusts())
+        if parts.sessions is not None:
+            parts.sessions.renew(vault, configuration)
         self.renewed(state)
         log_findings(vault)
         _log.info("configuration and credentials were read again and are in force", files=len(state.files))
@@ -171,6 +181,7 @@ class Renewal:
 
     def _end(self, order: int, ended: Ended) -> None:
         self.last = ended
+        self.counts["refused" if ended.problem else "taken"] += 1
         for number in [number for number in self._waiting if number <= order]:
             self._waiting.pop(number)(ended)
 

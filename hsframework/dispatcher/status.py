@@ -26,7 +26,7 @@ from hsframework.process.lock import oom_score
 class Status:
     """State of one dispatcher.  ``no_kernel``: reason why the kernel is not served; empty: it is, or need not be.
     ``vault``, ``ready``, ``missing`` (required groups that are not served), ``problem_of_metrics``, ``reload`` (the end
-    of the last one): asked for at each report."""
+    of the last one), ``sessions``: asked for at each report."""
 
     def __init__(
         self,
@@ -39,6 +39,7 @@ class Status:
         missing: Callable[[], list[str]],
         problem_of_metrics: Callable[[], str | None],
         reload: Callable[[], Ended | None],
+        sessions: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._vault = vault
         self._agents = agents
@@ -48,6 +49,7 @@ class Status:
         self._problem_of_metrics = problem_of_metrics
         self._no_kernel = no_kernel
         self._reload = reload
+        self._sessions = sessions
         self._started = time.time()
 
     def report(self) -> str:
@@ -67,6 +69,7 @@ class Status:
                 "findings": [asdict(finding) for finding in vault.findings(datetime.now(UTC))],
                 "faults": list(vault.faults.values()),
                 "reload": None if reload is None else as_report(reload),
+                "sessions": self._sessions(),
                 "metrics": self._problem_of_metrics(),
                 "refused-agents": [dict(each) for each in self._agents.refused],
                 **activity(self._agents.dispatcher),

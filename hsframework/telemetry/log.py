@@ -6,8 +6,8 @@
   Warnings and errors that Python itself would print with source lines (in destructors and threads) become events.
 * A line is written whole or dropped: if the reader of stderr has stopped, the process waits at most :data:`PATIENCE`
   once, and the number of dropped lines is written when the reader continues.
-* Where stderr is the journal's, each line has its priority (sd-daemon(3)), and no time, level and process id, which the
-  journal has itself.
+* Where stderr is the journal's, each event goes there with its fields and its priority, and without time, level and
+  process id, which the journal has itself (:mod:`hsframework.telemetry.journal`).
 * Repeated events are counted (:mod:`hsframework.telemetry.repeats`).
 * Text that a peer chose, such as a name in a certificate, cannot forge a line: characters that are not printable are
   escaped.
@@ -28,7 +28,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import PurePath
 from types import TracebackType
 from typing import Any, TextIO
@@ -36,7 +36,7 @@ from typing import Any, TextIO
 import structlog
 
 from hsframework.interface import Secret
-from hsframework.telemetry.journal import is_journal, with_priority
+from hsframework.telemetry.journal import JournalSocket, is_journal, with_priority
 from hsframework.telemetry.repeats import Repeats
 
 PATIENCE = 0.1
@@ -45,7 +45,12 @@ PATIENCE = 0.1
 MAX_TEXT = 4000
 """Characters of one value; a longer one is cut."""
 
+_OF_THE_JOURNAL = frozenset({"timestamp", "level", "pid"})
+"""Members of an event that the journal has itself."""
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_PLAIN = frozenset({type(None), bool, int, float})
+"""Types of values that are rendered as they are."""
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _MAX_DEPTH = 6
 _MAX_ITEMS = 64
 _MAX_FRAMES = 30
@@ -61,6 +66,7 @@ def configure(level: str = "info", format: str = "console", *, fd: int = 2) -> N
     writer = LineWriter(fd)
     number = _LEVELS[level]
     journal = is_journal(fd, os.environ)
+    render = render_json if format == "json" else render_for_journal if journal else render_console
     structlog.configure(
         processors=[
             _add_origin,
@@ -68,7 +74,8 @@ def configure(level: str = "info", format: str = "console", *, fd: int = 2) -> N
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             format_exceptions,
             redact,
-            render_json if format == "json" else render_for_journal if journal else render_console,
+            *([ToJournal(JournalSocket(), render)] if journal else []),
+            render,
             *([prefix_priority] if journal else []),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -144,7 +151,11 @@ def _add_origin(logger: Any, method: str, event: _Event) -> _Event:
 
 def redact(logger: Any, method: str, event: _Event) -> _Event:
     """Replace secrets, and values that cannot be rendered, in an event (a structlog processor)."""
-    return {key: _safe(value, 0) for key, value in event.items()}
+    # Most values are short texts and numbers; a call for each of them is half the price of a line.
+    return {
+        key: value if (kind := type(value)) in _PLAIN or (kind is str and len(value) <= MAX_TEXT) else _safe(value, 0)
+        for key, value in event.items()
+    }
 
 
 def _safe(value: object, depth: int) -> object:
@@ -172,9 +183,27 @@ def _safe(value: object, depth: int) -> object:
     return f"<{type(value).__qualname__}>"
 
 
+class ToJournal:
+    """Processor of structlog that sends each event to the journal with its fields.  ``render``: makes its text.
+
+    It passes on what the journal has not taken, and raises structlog.DropEvent for the rest.
+    """
+
+    def __init__(self, journal: JournalSocket, render: Callable[[Any, str, _Event], str]) -> None:
+        self._journal = journal
+        self._render = render
+
+    def __call__(self, logger: Any, method: str, event: _Event) -> _Event:
+        """Send an event that has been redacted."""
+        fields = {name: value for name, value in event.items() if name not in _OF_THE_JOURNAL}
+        if self._journal.send(self._render(logger, method, dict(event)), method, fields):
+            raise structlog.DropEvent
+        return event
+
+
 def render_json(logger: Any, method: str, event: _Event) -> str:
     """Render an event as a JSON object (a structlog processor)."""
-    return json.dumps(event, ensure_ascii=False)
+    return _encode(event)
 
 
 def render_for_journal(logger: Any, method: str, event: _Event) -> str:
@@ -198,7 +227,7 @@ def _lines(head: str, event: _Event) -> str:
     for name in ("timestamp", "level", "pid"):
         event.pop(name, None)
     line = head + _printable(str(event.pop("event", "")))
-    line += "".join(f" {_printable(str(key))}={_word(value)}" for key, value in event.items())
+    line += "".join([f" {_printable(key)}={_word(value)}" for key, value in event.items()])
     if frames:
         line += "".join(f"\n    {_printable(str(frame))}" for frame in frames)
     return line
@@ -209,9 +238,15 @@ def _printable(text: str) -> str:
 
 
 def _word(value: object) -> str:
+    if type(value) is float or type(value) is int:
+        return repr(value)
     if isinstance(value, str):
-        return value if value.isprintable() and value and not set(value) & set(" ='\"") else repr(value)
+        return value if value.isprintable() and value and not _is_quoted(value) else repr(value)
     return repr(value)
+
+
+def _is_quoted(text: str) -> bool:
+    return " " in text or "=" in text or "'" in text or '"' in text
 
 
 def format_exceptions(logger: Any, method: str, event: _Event) -> _Event:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import bisect
 import ipaddress
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hsframework.errors import ConfigurationError, errno_name
@@ -23,6 +24,19 @@ DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 
 MOST_CACHES, MOST_LABEL = 64, 32
 """Caches that have counters of their own, and characters of their names: agents name them."""
+
+
+Labelled = tuple[tuple[str, ...], float]
+"""Values of the labels, and the value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """Gauge.  ``text``: its help.  ``read``: returns its values at that moment."""
+
+    text: str
+    read: Callable[[], Iterable[Labelled]]
+    labels: tuple[str, ...] = ()
 
 
 class Metrics:
@@ -42,8 +56,12 @@ class Metrics:
         """Seconds from receipt to completion of all requests, by group."""
         self.cache_misses: Counter[tuple[str, str]] = Counter()
         """Look-ups of entries that a cache had dropped for want of room, by process and cache."""
-        self.gauges: dict[str, Callable[[], int]] = {}
-        """Functions that return the value of a gauge, by its name."""
+        self.reloads: Counter[str] = Counter()
+        """Ends of reloads: ``taken`` or ``refused``."""
+        self.sessions_out: Counter[str] = Counter()
+        """Sessions of peers that are out: ``ended``, ``dry-run`` or ``failed``."""
+        self.gauges: dict[str, Gauge] = {}
+        """Gauges by name."""
         self.recent = Recent()
         """Outcomes of the last minutes, with reasons."""
         self.before: Callable[[], None] = lambda: None
@@ -84,28 +102,11 @@ class Metrics:
         self.before()
         from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
-        for name, text, counts in (
-            ("hsframework_handshakes", "Requests completed, by outcome", self.outcomes),
-            ("hsframework_requests_refused", "Requests not taken, by errno", self.refused),
-        ):
-            family = CounterMetricFamily(name, text, labels=["group", "status"])
-            for (group, status), number in list(counts.items()):
-                family.add_metric([group, errno_name(status) if status else "OK"], number)
-            yield family
-        sessions = CounterMetricFamily(
-            "hsframework_kernel_sessions", "Sessions in the kernel, by who protects them", labels=["direction", "where"]
-        )
-        for labels, number in list(self.kernel_sessions.items()):
-            sessions.add_metric(labels, number)
-        yield sessions
-        caches = CounterMetricFamily(
-            "hsframework_cache_misses_for_want_of_room",
-            "Look-ups of what a cache had dropped: raise memory.cache",
-            labels=["process", "cache"],
-        )
-        for labels, number in list(self.cache_misses.items()):
-            caches.add_metric(labels, number)
-        yield caches
+        for name, text, names, counts in self._counters():
+            counter = CounterMetricFamily(name, text, labels=names)
+            for values, number in counts:
+                counter.add_metric(values, number)
+            yield counter
         histogram = HistogramMetricFamily("hsframework_handshake_seconds", "From taken to completed", labels=["group"])
         for group, buckets in list(self.durations.items()):
             total = 0
@@ -115,8 +116,43 @@ class Metrics:
                 rows.append((bound, total))
             histogram.add_metric([group], rows, self.duration_sums[group])
         yield histogram
-        for name, read in self.gauges.items():
-            yield GaugeMetricFamily(name, name.replace("_", " "), value=read())
+        for name, gauge in self.gauges.items():
+            family = GaugeMetricFamily(name, gauge.text, labels=gauge.labels)
+            for values, value in gauge.read():
+                family.add_metric(values, value)
+            yield family
+
+    def _counters(self) -> Iterator[tuple[str, str, tuple[str, ...], Sequence[Labelled]]]:
+        """Yield each counter: name, help, names of its labels, values."""
+        for name, text, by_number in (
+            ("hsframework_handshakes", "Requests completed, by outcome", self.outcomes),
+            ("hsframework_requests_refused", "Requests not taken, by errno", self.refused),
+        ):
+            named = [
+                ((group, errno_name(status) if status else "OK"), float(number))
+                for (group, status), number in list(by_number.items())
+            ]
+            yield name, text, ("group", "status"), named
+        for name, text, labels, by_pair in (
+            (
+                "hsframework_kernel_sessions",
+                "Sessions in the kernel, by who protects them",
+                ("direction", "where"),
+                self.kernel_sessions,
+            ),
+            (
+                "hsframework_cache_misses_for_want_of_room",
+                "Look-ups of what a cache had dropped: raise memory.cache",
+                ("process", "cache"),
+                self.cache_misses,
+            ),
+        ):
+            yield name, text, labels, [(pair, float(number)) for pair, number in list(by_pair.items())]
+        for name, text, results in (
+            ("hsframework_reloads", "Ends of reloads", self.reloads),
+            ("hsframework_sessions_out", "Sessions of peers that are out", self.sessions_out),
+        ):
+            yield name, text, ("result",), [((result,), float(number)) for result, number in list(results.items())]
 
 
 def exposition(metrics: Metrics) -> Callable[[], bytes]:

@@ -6,8 +6,9 @@
   likes.  Else it is agent, source, child or process.
 * Of the same events :data:`BURST` are written in :data:`WINDOW` seconds.  When these are over, one line says how many
   were not.  Once as many as :data:`CROWD` causers have had, only the first of each is: a user may have many numbers.
-* The outcomes of handshakes are all written: each is a fact of its own, and a handshake costs its causer more than a
-  line.  So is everything at the level debug, and at the level info what names no causer, such as records of plugins.
+* Handshakes that have succeeded are all written: each is a fact of its own, and costs its causer more than a line.  So
+  is everything at the level debug, and at the level info what names no causer, such as records of plugins.
+* The causer of a handshake that has failed is its peer, by the address without the port, with the user who wanted it.
 * Causers are remembered up to :data:`MOST_CAUSERS`; those beyond share one count for each level.
 """
 
@@ -32,8 +33,8 @@ USER = "uid"
 CAUSERS = (USER, "agent", "source", "child", "process")
 """Fields that tell who caused an event."""
 
-ALWAYS = frozenset({"handshake"})
-"""Events that are never left out."""
+HANDSHAKE = "handshake"
+"""The event that is never left out if it is a success, and otherwise counts for its peer."""
 
 _Event = MutableMapping[str, Any]
 
@@ -65,13 +66,14 @@ class Repeats:
 
     def __call__(self, logger: Any, method: str, event: _Event) -> _Event:
         """Return the event.  Raises structlog.DropEvent to leave it out."""
-        if event["level"] == "debug" or event["event"] in ALWAYS:
+        of_handshake = event["event"] == HANDSHAKE
+        if event["level"] == "debug" or (of_handshake and event["level"] == "info"):
             return event
         now = self._clock()
         self._report_ended(now)
         if event["level"] == "info" and event.keys().isdisjoint(CAUSERS):
             return event
-        causer = {name: event[name] for name in ((USER,) if USER in event else CAUSERS) if name in event}
+        causer = _peer(event) if of_handshake else _causer(event)
         key: Hashable = (event["logger"], event["level"], event["event"], *map(str, causer.values()))
         count = self._counts.get(key)
         if count is None:
@@ -114,3 +116,14 @@ class Repeats:
         except RuntimeError:
             return
         loop.call_later(WINDOW + 0.1, lambda: self._report_ended(self._clock()))
+
+
+def _causer(event: _Event) -> dict[str, Any]:
+    return {name: event[name] for name in ((USER,) if USER in event else CAUSERS) if name in event}
+
+
+def _peer(event: _Event) -> dict[str, Any]:
+    """Return the causer of a handshake that has failed; of a peer on a unix socket, which has no address, the user."""
+    host = str(event.get("peer", "")).rpartition(":")[0]
+    found = {"peer": host} if host else {}
+    return {**found, USER: event[USER]} if USER in event else found or _causer(event)

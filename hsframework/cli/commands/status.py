@@ -98,8 +98,18 @@ def _service(status: Mapping[str, Any], groups: Sequence[ServedGroup]) -> Iterat
     yield "kernel TLS", f"{status.get('kernel-tls') or '?'}{agents}"
     states = status.get("requests", {})
     yield "requests", ", ".join(f"{number} {state}" for state, number in sorted(states.items())) or "none in hand"
+    yield "sessions", _sessions(status.get("sessions", {}))
     if status.get("metrics"):
         yield "metrics", f"there are none: {status['metrics']}"
+
+
+def _sessions(report: Mapping[str, Any]) -> str:
+    known, mode, out = report.get("known", 0), report.get("end-sessions", "?"), report.get("out", {})
+    words = [f"{known} in the kernel with known peers", f"of peers that are out: {mode}"]
+    words += [f"{number} {what}" for what, number in sorted(out.items())]
+    if report.get("cannot-end"):
+        words.append(f"none can be ended: {report['cannot-end']}")
+    return "; ".join(words)
 
 
 def _recent(recent: Mapping[str, Any]) -> Iterator[str]:

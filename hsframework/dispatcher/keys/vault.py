@@ -249,13 +249,13 @@ class Vault:
         return self._found[1]
 
     def _findings(self, now: datetime) -> list[CredentialFinding]:
-        found = [finding for examination in self._examined.values() for finding in examination.findings(now)]
+        found = [finding for examination in self.examinations.values() for finding in examination.findings(now)]
         roles: dict[str, set[Role]] = {}
         identities = self.identities()
         for name, profile in self._profiles.items():
             for own in profile.identities:
                 roles.setdefault(own, set()).update(_ROLES.get(name, ()))
-                examination = self._examined.get(profile.trust) if profile.trust else None
+                examination = self.examinations.get(profile.trust) if profile.trust else None
                 if own in identities and examination is not None and not examination.certifies(identities[own]):
                     detail = f"profiles.{name} trusts {profile.trust!r}, which does not certify this identity"
                     detail += ": peers with the same trust refuse it"
@@ -268,13 +268,14 @@ class Vault:
     def _dates(self) -> list[datetime]:
         """The dates at which findings change, in order."""
         dates = chain(
-            *(examination.dates() for examination in self._examined.values()),
+            *(examination.dates() for examination in self.examinations.values()),
             *map(identity_dates, self.identities().values()),
         )
         return sorted(dates)
 
     @cached_property
-    def _examined(self) -> dict[str, TrustExamination]:
+    def examinations(self) -> dict[str, TrustExamination]:
+        """Trusts by name, each read once."""
         return {name: TrustExamination(f"trust.{name}", trust) for name, trust in self._named("trust").items()}
 
     @property

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import structlog
 
@@ -57,6 +58,8 @@ class Dispatcher:
         self.requests: dict[int, PendingRequest] = {}
         self.groups: dict[str, Group] = {}
         self.offload: OffloadLookup | None = None
+        self.made: Callable[[PendingRequest, Mapping[str, Any]], None] = lambda request, values: None
+        """Called with each request that has succeeded, and the attribute set ``outcome``."""
         self._loop = loop or asyncio.get_running_loop()
         self._limits = PendingLimits(configuration.limits)
         self._prefixes = configuration.limits.ipv4_prefix, configuration.limits.ipv6_prefix
@@ -224,8 +227,9 @@ class Dispatcher:
         """
         requests = self.groups[name].pull(agent.socket_protocols, most)
         state, _ = TABLE[State.QUEUED, Event.ACCEPTED]
+        now = self._loop.time()
         for request in requests:
-            request.agent, request.state = agent, state
+            request.agent, request.state, request.pulled_at = agent, state, now
         return requests
 
     def not_handed_over(self, request: PendingRequest, error: Exception) -> None:
@@ -260,6 +264,7 @@ class Dispatcher:
         else:
             if self.offload is not None:
                 request.offload = self.offload.of(request.submission.group, request.custody, outcome.values)
+            self.made(request, outcome.values)
             self.happen(request, Event.SUCCEEDED, outcome)
 
     def agent_gone(self, requests: Iterable[PendingRequest]) -> None:
@@ -306,7 +311,7 @@ class Dispatcher:
     def _hand_back(self, request: PendingRequest) -> Outcome:
         """Forget a request, whose outcome is decided."""
         assert request.outcome is not None
-        record(self._log, self.metrics, request, request.outcome, self._loop.time() - request.taken_at)
+        record(self._log, self.metrics, request, request.outcome, self._loop.time())
         self._forget(request)
         return request.outcome
 

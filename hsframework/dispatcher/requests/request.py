@@ -12,6 +12,7 @@ from hsframework.dispatcher.keys.given import GivenTrust
 from hsframework.dispatcher.messages import Parameters
 from hsframework.dispatcher.offload import Offload
 from hsframework.dispatcher.policy import PeerCredentials
+from hsframework.dispatcher.requests.asked import Asked
 from hsframework.dispatcher.requests.lifecycle import State
 from hsframework.dispatcher.requests.limits import Counted
 from hsframework.errors import is_shortage
@@ -135,6 +136,8 @@ class Submission:
     kernel_consumer: bool = False
     rule: str = ""
     """Label of the ``[[rule]]`` by which it has its profile; empty: there are none for its role."""
+    asked: Asked | None = field(default=None, repr=False)
+    """Facts for the log, and for a later judgement; None: the source has none."""
 
 
 @dataclass(slots=True, eq=False)
@@ -154,6 +157,8 @@ class PendingRequest:
     """On the loop's clock, as ``taken_at``."""
     ticket: int = 0
     """Of the deadline."""
+    pulled_at: float | None = None
+    """On the loop's clock; None: no agent has had it."""
     counted: Counted = ()
     """Of the limits."""
     turn: Turn = NOBODY

@@ -27,6 +27,7 @@ from hsframework.dispatcher.keys.vault import Vault, auth_mode_of, auth_mode_of_
 from hsframework.dispatcher.messages import codec, parameters
 from hsframework.dispatcher.overview import overview
 from hsframework.dispatcher.policy import PeerCredentials, Policy
+from hsframework.dispatcher.requests.asked import Consumer, asked_for
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import HIGHEST_URGENCY, Outcome, PendingRequest, Submission, no_key
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
@@ -34,6 +35,7 @@ from hsframework.interface import AuthMode, Role
 from hsframework.local.channel import AsyncChannel
 from hsframework.local.packets import check_size
 from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error, sequence_of, without_sequence
+from hsframework.netlink.socket import NLM_F_DUMP
 
 REMEMBERED = 16
 """Submits of a link that are remembered, since the next one often asks for the same."""
@@ -75,8 +77,9 @@ class LocalSource:
         self.status: Callable[[], str] = lambda: "{}"
         """The state of the service, as a JSON object."""
         self.reload: Callable[[Callable[[str], None]], None] = _not_here
-        """Function that has everything read again, and is called back with the end, as a JSON object.  It raises
-        RequestRefused."""
+        """Function that reads everything again and calls back with the end, in JSON.  Raises RequestRefused."""
+        self.sessions: Callable[[Callable[[list[str]], None]], None] = _not_here
+        """Function that calls back with the open sessions, each a JSON object.  Raises RequestRefused."""
         self.wanted: Callable[[str], None] = lambda group: None
         """Called with the group of each submit for which there is no agent, before it is looked at."""
         self.listener = Listener(
@@ -160,6 +163,7 @@ class ConsumerConnection:
 
     def __init__(self, source: LocalSource, sock: socket.socket, peer: PeerCredentials) -> None:
         self.peer = peer
+        self._consumer = Consumer(uid=peer.uid, process=peer.pid)
         self._source = source
         self._requests: dict[int, PendingRequest] = {}
         self._agreed: dict[bytes, Submission] = {}
@@ -321,31 +325,33 @@ class ConsumerConnection:
             trust=self._named_trust(values) or given.trust,
             psk_lookup=given.find_psk if auth_mode is AuthMode.PSK and role is Role.SERVER else no_key,
             urgency=urgency,
+            asked=asked_for(values, profile, role, auth_mode, given, self._consumer),
         )
 
     def _other(self, message: Message) -> None:
         """Handle what is no submit."""
-        if message.operation == "cancel":
+        source, operation = self._source, message.operation
+        if operation == "cancel":
             self._cancel(message)
-        elif message.operation == "groups":
-            self._source.policy.check_overview(self.peer)
-            for values in overview(self._source.dispatcher):
-                self._channel.send(codec.encode("groups", values, sequence=message.sequence))
-        elif message.operation == "reload":
-            self._source.policy.check_overview(self.peer)
-            self._source.reload(partial(self._reloaded, message))
-            return
-        elif message.operation == "status":
-            self._source.policy.check_overview(self.peer)
-            report = {"report": self._source.status()}
-            self._channel.send(codec.encode("status", report, sequence=message.sequence))
+        elif operation not in ("groups", "reload", "status"):
+            raise RequestRefused(f"{operation} is not for consumers", errno=errno.EOPNOTSUPP)
         else:
-            raise RequestRefused(f"{message.operation} is not for consumers", errno=errno.EOPNOTSUPP)
+            source.policy.check_overview(self.peer)
+            if operation == "reload":
+                source.reload(lambda report: self._reported(message, [report]))
+                return
+            if operation == "status" and message.flags & NLM_F_DUMP == NLM_F_DUMP:
+                source.sessions(partial(self._reported, message))
+                return
+            values = overview(source.dispatcher) if operation == "groups" else ({"report": source.status()},)
+            for each in values:
+                self._channel.send(codec.encode(operation, each, sequence=message.sequence))
         if message.flags & NLM_F_ACK:
             self._channel.send(encode_error(0, message.sequence))
 
-    def _reloaded(self, asked: Message, report: str) -> None:
-        self._channel.send(codec.encode("reload", {"report": report}, sequence=asked.sequence))
+    def _reported(self, asked: Message, reports: list[str]) -> None:
+        for report in reports:
+            self._channel.send(codec.encode(asked.operation, {"report": report}, sequence=asked.sequence))
         self._channel.send(encode_error(0, asked.sequence))
 
     def _cancel(self, message: Message) -> None:
@@ -369,8 +375,8 @@ def _key_of(asked: bytes) -> tuple[int, bytes]:
     return len(asked), asked[-64:]
 
 
-def _not_here(answer: Callable[[str], None]) -> None:
-    raise RequestRefused("a reload is ordered of the dispatcher", errno=errno.EOPNOTSUPP)
+def _not_here(answer: Callable[..., None]) -> None:
+    raise RequestRefused("the dispatcher is asked that, and no cell", errno=errno.EOPNOTSUPP)
 
 
 def _group_of(data: bytes) -> str:

@@ -185,10 +185,11 @@ def drain(fd: int) -> str:
 
 @pytest.mark.parametrize("form", ["console", "json"])
 def test_the_journal_gets_priorities(lines: tuple[int, Path], form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the journal's stream each line begins with its level's priority, also those of a traceback."""
+    """On the journal's stream, without its socket, each line begins with its level's priority, in tracebacks too."""
     fd, path = lines
     status = os.fstat(fd)
     monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+    monkeypatch.setattr("hsframework.telemetry.journal.SOCKET", "/nobody/listens")
     configure("debug", form, fd=fd)
     log = structlog.get_logger("hsframework.agent")
     log.info("ordinary", number=1)

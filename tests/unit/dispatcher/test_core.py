@@ -210,14 +210,15 @@ async def test_no_text_of_a_request_shows_what_is_encoded() -> None:
             assert not any(secret in text for secret in ("a session", "its own", "a key"))
 
 
-async def test_a_log_of_warnings_alone_has_no_handshakes() -> None:
-    """At a higher level than that of the event nothing is written, and the metrics count all the same."""
+async def test_a_log_of_warnings_alone_has_the_failures() -> None:
+    """A success and a withdrawal are below that level, a failure is not, and the metrics count them all."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with capture_logs() as logs:
-        async with stage() as played:
-            played.dispatcher.done(played.agent, played.pulled().id, FAILED)
-            assert played.dispatcher.metrics.outcomes == {(GROUP, errno.EACCES): 1}
-    assert [it["event"] for it in logs] == []
+        for outcome in (Outcome(0, {"session": b"one"}), FAILED, Outcome.failure(errno.ECANCELED, "withdrawn")):
+            async with stage() as played:
+                played.dispatcher.done(played.agent, played.pulled().id, outcome)
+                assert played.dispatcher.metrics.outcomes == {(GROUP, outcome.status): 1}
+    assert [(it["event"], it["status"], it["log_level"]) for it in logs] == [("handshake", "EACCES", "warning")]
 
 
 async def test_a_kernel_consumer_has_no_use_for_an_exported_session() -> None:

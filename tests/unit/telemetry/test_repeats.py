@@ -31,6 +31,10 @@ class Log:
         for number in range(times):
             structlog.get_logger("test").info(event, number=number, **values)
 
+    def warning(self, event: str, times: int = 1, **values: Any) -> None:
+        for number in range(times):
+            structlog.get_logger("test").warning(event, number=number, **values)
+
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
         found = [json.loads(line) for line in self._path.read_text().splitlines()]
         return [event for event in found if name in (None, event["event"])]
@@ -109,6 +113,27 @@ def test_outcomes_of_handshakes_are_all_written(log: Log) -> None:
     for _ in range(BURST * 3):
         structlog.get_logger("test").debug("a detail")
     assert len(log.events()) == BURST * 9
+
+
+def test_failed_handshakes_are_summed_up_by_peer(log: Log) -> None:
+    """A peer has one count for all its ports, and hides neither another peer's failures nor its own successes."""
+    for port in range(BURST + 317):
+        log.warning("handshake", peer=f"192.0.2.7:{port}", agent="a", source="kernel")
+    log.warning("handshake", peer="192.0.2.8:1", agent="a", source="kernel")
+    log.info("handshake", peer="192.0.2.7:1", agent="a", source="kernel")
+    assert len(log.events("handshake")) == BURST + 2
+    log.now += WINDOW
+    log.info("something else")
+    (said,) = log.events("the same event again")
+    assert (said["of"], said["peer"], said["times"], said["seconds"]) == ("handshake", "192.0.2.7", 317, WINDOW)
+
+
+def test_a_peer_counts_for_each_user(log: Log) -> None:
+    """One user's failures with a peer do not hide another's; on a unix socket the user alone counts."""
+    for uid in (4001, 4002):
+        log.warning("handshake", BURST, peer="[2001:db8::7]:1", uid=uid)
+        log.warning("handshake", BURST + 1, peer="unix", uid=uid)
+    assert len(log.events("handshake")) == 4 * BURST
 
 
 def test_warnings_without_a_causer_are_counted(log: Log) -> None:

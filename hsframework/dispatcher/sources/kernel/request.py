@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from hsframework.configuration.rules import OWN_NAMESPACE, Decision, Facts, Unknown
+from hsframework.configuration.rules import OWN_NAMESPACE, Facts, Unknown
 from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Credentials, Vault
 from hsframework.dispatcher.messages import Parameters, parameters
+from hsframework.dispatcher.requests.asked import Asked
 from hsframework.dispatcher.requests.request import (
     HIGHEST_URGENCY,
     Outcome,
@@ -78,13 +79,16 @@ class KernelRequests:
             role, auth_mode = Role(values.get("message-type", 0)), AuthMode(values.get("auth-mode", 0))
         except ValueError:
             raise RequestRefused("a request of an unknown kind", errno=errno.EOPNOTSUPP) from None
-        decision = self._decide(source, custody, role, auth_mode, values)
+        facts = self._facts(source, custody, role, auth_mode, values)
+        decision = self._terms.decide(facts)
+        if decision.refusal:
+            raise RequestRefused(decision.refusal, errno=errno.EACCES)
         psks = self._named_psks(values) if auth_mode is AuthMode.PSK else {}
         given = self._credentials(
             decision.profile, role, auth_mode, values, group, tuple(psk for psk, _ in psks.values())
         )
         urgency = min(values.get("urgency", 0), HIGHEST_URGENCY)
-        asked = {
+        asked: dict[str, Any] = {
             "group": group,
             "profile": decision.profile,
             "peername": (values.get("peername") or None) if role is Role.CLIENT else None,
@@ -105,6 +109,7 @@ class KernelRequests:
             urgency=urgency,
             kernel_consumer=True,
             rule=decision.rule,
+            asked=_asked(facts, decision.profile, given),
         )
         return submission, origin
 
@@ -160,12 +165,12 @@ class KernelRequests:
             return self.keys.add_certificate(certificates[0]), True
         return None, False
 
-    def _decide(
+    def _facts(
         self, source: Source, custody: Custody, role: Role, auth_mode: AuthMode, values: Mapping[str, Any]
-    ) -> Decision:
-        """Return the decision of the rules.  Raises RequestRefused (EACCES) for a request that they refuse."""
+    ) -> Facts:
+        """Return the facts of a request, by which the rules decide."""
         local, port = split_address(custody.local_address)
-        facts = Facts(
+        return Facts(
             role=role,
             auth_mode=auth_mode,
             peer=custody.peer_host,
@@ -175,10 +180,6 @@ class KernelRequests:
             namespace=source.name.partition(":")[2] or OWN_NAMESPACE,
             keyring=_keyring_name(values.get("keyring")) if self._terms.ask_for_keyrings else None,
         )
-        decision = self._terms.decide(facts)
-        if decision.refusal:
-            raise RequestRefused(decision.refusal, errno=errno.EACCES)
-        return decision
 
     def _credentials(
         self,
@@ -228,6 +229,19 @@ class KernelRequests:
         timeouts = self._timeouts
         asked = values.get("timeout", 0) / 1000
         return min(asked, timeouts.maximum) if asked else timeouts.client if role is Role.CLIENT else timeouts.server
+
+
+def _asked(facts: Facts, profile: str | None, given: Credentials) -> Asked:
+    return Asked(
+        role=facts.role,
+        auth_mode=facts.auth_mode,
+        profile=profile,
+        peer_name=facts.peer_name,
+        alpn=given.alpn,
+        identities=given.identities,
+        namespace=facts.namespace,
+        facts=facts,
+    )
 
 
 def split_address(text: str) -> tuple[str | None, int | None]:
