@@ -55,7 +55,14 @@ from hsframework.local.control import (
     SUPERVISOR_TO_KEEPER,
 )
 from hsframework.process.kept import CONFIGURATION, VAULT, Kept, Shelf
-from hsframework.process.lock import lock_memory, oom_score, prepare_protection, score_after, spare_supervisor
+from hsframework.process.lock import (
+    lock_memory,
+    oom_score,
+    prepare_protection,
+    score_after,
+    score_of_users,
+    spare_supervisor,
+)
 from hsframework.process.service_manager import ServiceManager
 from hsframework.process.title import set_title
 from hsframework.registry.installed import check_required, plugin_names
@@ -187,7 +194,10 @@ class Supervisor:
 
         def start(control: socket.socket) -> int:
             self._leave_to_others()
-            return run_keeper(plugin, self._configuration, settings=settings, user=user, control=control)
+            configuration = self._configuration
+            if self._apart:
+                configuration = _with_oom_score(configuration, score_of_users())
+            return run_keeper(plugin, configuration, settings=settings, user=user, control=control)
 
         keeper = Child(f"agent of {plugin}", start, SUPERVISOR_TO_KEEPER, KEEPER_TO_SUPERVISOR, serves=not self._apart)
         if self._apart:

@@ -20,6 +20,8 @@ RULES = f'\n[[allow]]\nusers = ["{USER}", "{ANOTHER}"]\n'
 FOLDER = "/run/hsframework"
 LINGERING = Path(__file__).parents[1] / "support" / "lingering.py"
 HUNG = "a cell hangs and is killed"
+GROUP = "/sys/fs/cgroup/$(systemctl show --value --property ControlGroup hsframework)"
+SCORE = "$(cat /proc/$n/oom_score_adj) $(tr '\\0' ' ' </proc/$n/cmdline)"
 
 
 @pytest.fixture
@@ -73,3 +75,13 @@ def test_a_restart_beside_a_cell_that_cannot_be_ended(shared: Guest) -> None:
         shared.run("systemctl restart hsframework")
         assert admin.state(shared) == "active"
         assert admin.program(shared, "mounts", 1, "mtls")["failed"] == []
+
+
+def test_a_user_who_uses_up_memory_takes_no_other_with_him(shared: Guest) -> None:
+    """His cell, and the agents of cells, are killed before the dispatcher, and the service goes on without them."""
+    with attacked(shared, USER, "flooding"):
+        said = shared.run(f"for n in $(cat {GROUP}/cgroup.procs); do echo {SCORE}; done")
+        scores = {title.strip(): int(score) for score, _, title in (line.partition(" ") for line in said.splitlines())}
+        assert scores["hsframework run"] == scores["hsframework dispatcher"] == -500
+        assert scores[f"hsframework cell of user {USER}"] == scores["hsframework agent tls13"] == 0
+    assert admin.show(shared, "OOMPolicy") == "continue"

@@ -48,6 +48,7 @@ def test_memory_may_be_locked(name: str) -> None:
     unit = settings(name)
     assert unit["LimitMEMLOCK"] == ["infinity"]
     assert int(unit["OOMScoreAdjust"][0]) < 0
+    assert unit["OOMPolicy"] == ["continue"], "one that is killed, a user's for example, takes no other with it"
 
 
 def test_the_dispatchers_priority() -> None:
