@@ -28,6 +28,7 @@ from hsframework.process.capabilities import (
     forbid_new_privileges,
     keep_capabilities_through_setuid,
     set_capabilities,
+    those_permitted,
 )
 from hsframework.process.keyctl import join_session_keyring
 
@@ -79,14 +80,15 @@ def _look_up(user: str) -> AgentUser:
 def drop_privileges(user: AgentUser | None) -> None:
     """Become ``user`` (None: keep the user) without groups, without capabilities, unable to gain any, and not dumpable.
 
-    Another user keeps CAP_DAC_READ_SEARCH until :func:`drop_last_capability`.  Raises ConfigurationError.
+    Another user keeps CAP_DAC_READ_SEARCH, if root had it, until :func:`drop_last_capability`.  Raises
+    ConfigurationError.
     """
     if user is not None:
         clear_bounding_set()
         keep_capabilities_through_setuid(True)
         _become(user)
         keep_capabilities_through_setuid(False)
-    set_capabilities(1 << CAP_DAC_READ_SEARCH if user is not None else 0)
+    set_capabilities(those_permitted([CAP_DAC_READ_SEARCH]) if user is not None else 0)
     forbid_new_privileges()
     forbid_core_dumps()
 

@@ -56,7 +56,7 @@ from hsframework.process.capabilities import (
     forbid_new_privileges,
     set_capabilities,
 )
-from hsframework.process.lock import lock_memory
+from hsframework.process.lock import lock_memory, score_of_users, set_oom_score
 from hsframework.process.signals import stop_signals
 from hsframework.process.snapshot import thaw
 from hsframework.process.title import set_title
@@ -99,6 +99,7 @@ def run_cell(configuration: Configuration, tenant: Tenant, control: socket.socke
     set_title(f"hsframework cell of {tenant.name}")
     if tenant.uid is None:
         os.setpriority(os.PRIO_PROCESS, 0, LEAST)  # what strangers send takes no processor time that others want
+    set_oom_score(score_of_users())
     restricted = restrict(configuration, tenant.profiles)
     policy = Policy(restricted, own_uid=-1 if tenant.number is None else tenant.number)
     give_up_privileges(tenant.number)

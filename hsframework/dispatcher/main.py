@@ -42,7 +42,7 @@ from hsframework.dispatcher.sources.kernel import KernelSources
 from hsframework.dispatcher.status import Status
 from hsframework.dispatcher.tally import count_cell
 from hsframework.dispatcher.terms import InForce
-from hsframework.local.control import DispatcherAlive, Renewed, Served
+from hsframework.local.control import DispatcherAlive, Renewed, Served, Stated
 from hsframework.local.liveness import SHARE
 from hsframework.local.pulse import Pulse
 from hsframework.probes import No, Probe, Yes
@@ -69,7 +69,7 @@ DRAIN_TIME = 2.0
 GC_THRESHOLD = 20_000
 """Objects between two runs of the garbage collector: a request makes few cycles and many short-lived objects."""
 
-APART = "serve those whom [[allow]] names with a 'hsframework run' of their own"
+DOORMAN = "start it by 'hsframework run --agents-apart', which has a doorman"
 """Advice where users could stop the kernel's requests."""
 
 _log = structlog.get_logger("hsframework.dispatcher")
@@ -84,7 +84,8 @@ class Surroundings:
     descriptors that outlive this process.  ``manager``: the service manager that started it.  ``control``: its end of a
     socket to the supervisor that forked it, see :mod:`hsframework.local.control`.  ``agent_uids``: by group, further
     user ids that may join it.  ``expected_groups``: groups whose agents are being started.  ``plugins``: names of the
-    plugins in use.  ``load``: reads the configuration anew, where no supervisor does.
+    plugins in use.  ``joining``: those of them whose agents are known by their users alone, because no supervisor
+    starts them.  ``load``: reads the configuration anew, where no supervisor does.
     """
 
     listeners: Mapping[str, socket.socket] | None = None
@@ -94,17 +95,13 @@ class Surroundings:
     agent_uids: Mapping[str, Iterable[int]] = field(default_factory=dict)
     expected_groups: Iterable[str] = ()
     plugins: Collection[str] = ()
+    joining: Collection[str] = ()
     load: Callable[[], Configuration] | None = None
 
     @property
     def kept_here(self) -> Kept | None:
         """Copies that outlive this process, if it keeps the credentials in force there; None: a supervisor does."""
         return self.kept if self.control is None else None
-
-    @property
-    def joining(self) -> Collection[str]:
-        """Names of the plugins whose agents this dispatcher knows by their users alone: no supervisor starts them."""
-        return self.plugins if self.control is None else ()
 
 
 def run(configuration: Configuration, surroundings: Surroundings) -> int:
@@ -117,7 +114,7 @@ def run(configuration: Configuration, surroundings: Surroundings) -> int:
         tell("no session can be handed to the kernel", reason=kernel_tls.reason, certain=isinstance(kernel_tls, No))
     if configuration.allow and surroundings.control is None:
         # No doorman passes them to cells of their own.
-        _log.warning("users are served in the same process as the kernel: each of them can stop it", mend=APART)
+        _log.warning("users are served in the same process as the kernel: each of them can stop it", mend=DOORMAN)
     prepare_protection(configuration.memory)
     set_total(configuration.memory.cache << 20)
     listen = configuration.metrics.listen
@@ -341,6 +338,8 @@ class Reports:
 
     def _status(self, line: str) -> None:
         self._manager.tell(f"STATUS={line}")
+        if self._supervisor is not None:
+            self._supervisor.send(Stated.of(line))
 
     def _beat(self) -> None:
         if self._manager.watchdog is not None:

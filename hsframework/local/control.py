@@ -7,6 +7,7 @@
         │────────── Ready ─────────►│                            │   once: both sockets are served
         │───────── Served ─────────►│                            │   once: every required group has an agent
         │───── DispatcherAlive ────►│                            │   after Ready, every few seconds
+        │───────── Stated ─────────►│                            │   what is served, when it has changed
         │                           │◄─────── KeeperAlive ───────│   after Loaded, every few seconds
         │◄────── AgentStarted ──────│                            │   after a Loaded; after a Ready, one for each agent
         │────────── Known ─────────►│                            │   the agent's user may join its groups
@@ -90,6 +91,19 @@ class DispatcherAlive(Message):
     """Report that the dispatcher's loop turns."""
 
     event = "dispatcher-alive"
+
+
+@dataclass(frozen=True, slots=True)
+class Stated(Message):
+    """Report of what is served, and what is waited for, in a line for people."""
+
+    event = "stated"
+    line: str
+
+    @classmethod
+    def of(cls, line: str) -> Self:
+        """Make it of any text, which is cut if it is too long and escaped where UTF-8 cannot have it."""
+        return cls(fitting(line))
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +345,7 @@ class CellTerms(Message):
     part: str
 
 
-FromDispatcher = Ready | Served | DispatcherAlive | Known | ReloadWanted | Renewed
+FromDispatcher = Ready | Served | Stated | DispatcherAlive | Known | ReloadWanted | Renewed
 ToDispatcher = AgentStarted | Introduction | CellCounted | NewTerms | NotTaken
 ToReader = ReadAgain
 FromReader = TermsRead | NotRead | ReaderAlive
@@ -342,7 +356,7 @@ FromKeeper = Loaded | KeeperAlive | Serving | WorkerJoined | WorkerDied | Failed
 
 
 DISPATCHER_TO_SUPERVISOR: Direction[FromDispatcher] = Direction(
-    "dispatcher", "supervisor", Ready, Served, DispatcherAlive, Known, ReloadWanted, Renewed
+    "dispatcher", "supervisor", Ready, Served, Stated, DispatcherAlive, Known, ReloadWanted, Renewed
 )
 SUPERVISOR_TO_DISPATCHER: Direction[ToDispatcher] = Direction(
     "supervisor", "dispatcher", AgentStarted, Introduction, CellCounted, NewTerms, NotTaken

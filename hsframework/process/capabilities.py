@@ -19,6 +19,8 @@ import structlog
 
 CAP_DAC_READ_SEARCH = 2
 CAP_KILL = 5
+CAP_SETGID = 6
+CAP_SETUID = 7
 CAP_NET_ADMIN = 12
 CAP_SYS_ADMIN = 21
 CAP_SYS_RESOURCE = 24
@@ -43,10 +45,15 @@ def keep_capabilities(capabilities: Iterable[int]) -> None:
     kept = set(capabilities)
     clear_bounding_set(kept)
     try:
-        set_capabilities(_capability_sets()[1] & sum(1 << capability for capability in kept))
+        set_capabilities(those_permitted(kept))
     except OSError as error:
         # A sandbox that allows more than is needed, and forbids to give it up: that is its administrator's to say.
         _log.warning("capabilities cannot be given up", call="capset", reason=error.strerror)
+
+
+def those_permitted(capabilities: Iterable[int]) -> int:
+    """Return those of these capabilities that this process has, one bit each."""
+    return _capability_sets()[1] & sum(1 << capability for capability in capabilities)
 
 
 def set_capabilities(mask: int) -> None:

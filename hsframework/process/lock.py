@@ -29,9 +29,13 @@ if TYPE_CHECKING:
 MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT = 1, 2, 4
 _MADV_POPULATE_READ = 22  # Linux 5.14
 NEVER_KILLED = -1000
+ORDINARY = 0
+"""OOM score of a program that was given no other."""
+
 _AFTER_AGENTS = 250
 """A quarter of the memory that there is: more than the processes differ in size where memory is that short."""
 _OOM_SCORE = "/proc/self/oom_score_adj"
+
 _UNLIMITED = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 
 
@@ -59,6 +63,11 @@ def spare_no_child() -> None:
     """Take back, in a forked child, what :func:`spare_supervisor` has set: every other process can be replaced."""
     if _Spared.before is not None:
         set_oom_score(_Spared.before)
+
+
+def score_of_users() -> int:
+    """Return the OOM score of processes that users can make grow: they are spared no more than any other program."""
+    return max(oom_score(), ORDINARY)
 
 
 def score_after(score: int) -> int:

@@ -17,7 +17,8 @@ Rules:
   at most.  The next connection gets a new one.
 * Its terms come from a helper, which is forked for that and ends: of the credentials in force it picks those of the
   user.  At a reload every cell gets new ones, and strangers another cell, since policy may know them now.
-* Connections are passed as far as a cell takes them.  The others wait here, up to :data:`MOST_WAITING` for each.
+* Connections are passed as far as a cell takes them.  The others wait here, up to :data:`MOST_WAITING` for each.  So do
+  a user's while keepers load for the first time: it is not known yet which groups there are.
 """
 
 from __future__ import annotations
@@ -324,6 +325,8 @@ class Cells:
 
     def _pass(self, cell: Cell) -> None:
         self._offer(cell)
+        if cell.tenant.uid is not None and not all(agent.is_settled for agent in self._agents()):
+            return
         while cell.waiting:
             listener, sock = cell.waiting[0]
             if not cell.child.offer(Guest(listener), sock.fileno()):

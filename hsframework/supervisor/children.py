@@ -294,7 +294,7 @@ class Children:
         if wrong or idle:
             log = _log.error if status else _log.info
             log("ended and is not started again", child=child.name, status=status)
-            self._wrong = self._wrong or wrong
+            self._wrong = self._wrong or (wrong and child.serves)
             if child.essential:
                 self.status = status
             elif self._wrong and not any(self._is_served_by(each) for each in self._children):

@@ -33,6 +33,7 @@ from hsframework.local.control import (
     Renewed,
     Served,
     Serving,
+    Stated,
     ToDispatcher,
     ToKeeper,
     WorkerDied,
@@ -62,10 +63,17 @@ class Agent:
         """True if the keeper that runs now has loaded its plugin."""
         return self.keeper.control is not None and self.loaded_over is self.keeper.control
 
+    @property
+    def is_settled(self) -> bool:
+        """True unless the first process of its keeper is still to report what it has loaded."""
+        return self.granted is not None or self.keeper.ended or self.keeper.over
+
 
 class Conversation:
     """State of the conversation: each agent, and how far it is.
 
+    ``apart``: True if the keepers' agents serve cells alone: the dispatcher is told of none.
+    ``stated``: called with a line for people, on what is served.
     ``served``: called whenever a dispatcher reports that every required group has an agent.  ``order``: called with the
     number of its order of a reload.  ``renewed``: called when it reports that what was read is in force.
     """
@@ -79,6 +87,8 @@ class Conversation:
         served: Callable[[], None] = lambda: None,
         order: Callable[[int], None] = lambda number: None,
         renewed: Callable[[], None] = lambda: None,
+        stated: Callable[[str], None] = lambda line: None,
+        apart: bool = False,
     ) -> None:
         self._configuration = configuration
         self._dispatcher = dispatcher
@@ -87,14 +97,18 @@ class Conversation:
         self._served = served
         self._order = order
         self._renewed = renewed
-        self._tables_checked = False
+        self._stated = stated
+        self._apart = apart
+        self._tables_checked = apart  # by the agents themselves
         self._has_served = False
         self.unusable: str | None = None
         """Reason why nothing can be served, and no agent ever did: a required plugin cannot be used."""
 
     def granted(self) -> dict[str, set[int]]:
-        """Return the groups of the agents that have loaded, with the user ids that may join each."""
+        """Return the groups of the agents that serve the dispatcher, with the user ids that may join each."""
         found: dict[str, set[int]] = {}
+        if self._apart:
+            return found
         for agent in self._agents.values():
             for group in agent.granted.groups if agent.granted is not None else ():
                 found.setdefault(group, set()).update(() if agent.uid is None else (agent.uid,))
@@ -115,10 +129,12 @@ class Conversation:
                 self._loaded(self._agents[sender], message)
             case Served():
                 self._served()
+            case Stated():
+                self._stated(message.line)
             case WorkerJoined():
                 self._has_served = True
             case Failed():
-                if message.status == ExitStatus.REQUIRED and not self._has_served:
+                if message.status == ExitStatus.REQUIRED and not self._has_served and not self._apart:
                     self.unusable = message.message
             case ReloadWanted():
                 self._order(message.order)
@@ -155,5 +171,5 @@ class Conversation:
         self._introduce(agent)
 
     def _introduce(self, agent: Agent) -> None:
-        if agent.granted is not None:
+        if agent.granted is not None and not self._apart:
             self._dispatcher.send(agent.granted)

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 import structlog
 
 from hsframework.configuration.settings import Configuration
-from hsframework.dispatcher.policy import PeerCredentials, Policy, peer_credentials
+from hsframework.dispatcher.policy import PeerCredentials, PluginAgents, Policy, peer_credentials
 from hsframework.errors import ConfigurationError, RequestRefused
 from hsframework.local.control import FromDispatcher, Introduction, ToDispatcher
 from hsframework.process.abandoned import shut_links
@@ -44,7 +44,8 @@ class Doorman:
     """Listener on the local sockets, by name.
 
     ``agents``: those of the supervisor's keepers.  ``leave``: closes, in a cell, what it must not have.
-    ``credentials``: returns a copy of the snapshot of those in force, None where there is none yet.
+    ``credentials``: returns a copy of the snapshot of those in force, None where there is none yet.  ``plugin_agents``:
+    agents that are known by their users; None: all are the keepers'.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class Doorman:
         agents: Callable[[], Iterable[Agent]],
         leave: Callable[[], None],
         credentials: Callable[[], int | None] = lambda: None,
+        plugin_agents: PluginAgents | None = None,
     ) -> None:
-        self._policy = Policy(configuration)
+        self._policy = Policy(configuration, plugin_agents=plugin_agents)
         self._listeners = listeners
         self._children = children
         self._dispatcher = dispatcher

@@ -10,6 +10,9 @@ alive.
     │   └── agent, agent …   forked from the keeper
     └── keeper of …
 
+With agents apart, as under the systemd units, those that serve the dispatcher come by themselves and are known by their
+users.  Keepers are then for the cells of users alone, and started when a rule names one.
+
 Rules:
 
 * The supervisor opens the listening sockets and keeps them: while the dispatcher is started anew, connects wait in the
@@ -30,7 +33,8 @@ import gc
 import math
 import socket
 import stat
-from collections.abc import Callable, Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -40,6 +44,7 @@ from hsframework.agent.privileges import AgentUser, agent_user
 from hsframework.configuration.agent_users import plugin_users
 from hsframework.configuration.settings import AgentSettings, Configuration
 from hsframework.dispatcher import main as dispatcher_main
+from hsframework.dispatcher.grants import KnownAgents
 from hsframework.dispatcher.listeners import close_listeners, open_listeners
 from hsframework.dispatcher.terms import InForce
 from hsframework.errors import ConfigurationError, MessageError
@@ -50,11 +55,18 @@ from hsframework.local.control import (
     SUPERVISOR_TO_KEEPER,
 )
 from hsframework.process.kept import CONFIGURATION, VAULT, Kept, Shelf
-from hsframework.process.lock import lock_memory, oom_score, prepare_protection, score_after, spare_supervisor
+from hsframework.process.lock import (
+    lock_memory,
+    oom_score,
+    prepare_protection,
+    score_after,
+    score_of_users,
+    spare_supervisor,
+)
 from hsframework.process.service_manager import ServiceManager
 from hsframework.process.title import set_title
 from hsframework.registry.installed import check_required, plugin_names
-from hsframework.supervisor.child import Child
+from hsframework.supervisor.child import AnyChild, Child
 from hsframework.supervisor.children import Children
 from hsframework.supervisor.conversation import Agent, Conversation
 from hsframework.supervisor.doorman import Doorman
@@ -78,8 +90,11 @@ class Supervisor:
         kept: Kept,
         load: Callable[[], Configuration],
         state: InForce,
+        *,
+        apart: bool = False,
     ) -> None:
         self._configuration = configuration
+        self._apart = apart
         self._kept = kept
         self._listeners = listeners
         self._manager = manager
@@ -101,20 +116,15 @@ class Supervisor:
             served=self._serves,
             order=self._reloading.order,
             renewed=self._reload_has_ended,
+            stated=lambda line: manager.tell(f"STATUS={line}"),
+            apart=apart,
         )
+        self._want_keepers()
         limit = min(configuration.timeouts.watchdog, manager.watchdog or math.inf)
         self._children = Children([self._reloading.child, self._dispatcher, *self._keepers], limit=limit)
         self._children.watch(shelf, shelf.receive)
         self._children.hangup = self._hang_up
-        self._doorman = Doorman(
-            configuration,
-            listeners,
-            self._children,
-            self._dispatcher,
-            lambda: agents,
-            self._leave_to_others,
-            lambda: shelf.copy(VAULT),
-        )
+        self._doorman = self._engaged(listeners, agents)
         self._children.leave = self._leave_waiting
 
     def run(self) -> int:
@@ -145,9 +155,24 @@ class Supervisor:
             self._conversation.check_tables()
         finally:
             self._manager.tell("STOPPING=1")
-            # Agents first, so that they can still say DONE; the dispatcher last.
-            children.stop([self._reloading.child], self._doorman.cells.children(), self._keepers, [self._dispatcher])
+            # Agents first, so that they can still say DONE; the dispatcher last.  Those apart give back what they have.
+            order: list[Sequence[AnyChild]] = [self._doorman.cells.children(), self._keepers]
+            order.insert(0 if self._apart else len(order), [self._dispatcher])
+            children.stop([self._reloading.child], *order)
         return children.status
+
+    def _engaged(self, listeners: Mapping[str, socket.socket], agents: Sequence[Agent]) -> Doorman:
+        """Return the doorman, at work."""
+        return Doorman(
+            self._configuration,
+            listeners,
+            self._children,
+            self._dispatcher,
+            lambda: agents,
+            self._leave_to_others,
+            lambda: self._shelf.copy(VAULT),
+            KnownAgents(self._configuration, self._plugins) if self._apart else None,
+        )
 
     def _reader(self, load: Callable[[], Configuration], state: InForce, installed: Collection[str]) -> Reloading:
         return Reloading(
@@ -169,10 +194,22 @@ class Supervisor:
 
         def start(control: socket.socket) -> int:
             self._leave_to_others()
-            return run_keeper(plugin, self._configuration, settings=settings, user=user, control=control)
+            configuration = self._configuration
+            if self._apart:
+                configuration = _with_oom_score(configuration, score_of_users())
+            return run_keeper(plugin, configuration, settings=settings, user=user, control=control)
 
-        keeper = Child(f"agent of {plugin}", start, SUPERVISOR_TO_KEEPER, KEEPER_TO_SUPERVISOR)
+        keeper = Child(f"agent of {plugin}", start, SUPERVISOR_TO_KEEPER, KEEPER_TO_SUPERVISOR, serves=not self._apart)
+        if self._apart:
+            keeper.due = None
         return Agent(plugin, None if user is None else user.uid, keeper)
+
+    def _want_keepers(self) -> None:
+        """Have keepers started that have waited for a rule by which a user may have a cell."""
+        if self._configuration.allow:
+            for keeper in self._keepers:
+                if keeper.over and not keeper.ended:
+                    keeper.due = time.monotonic()
 
     def _serves(self) -> None:
         self._has_served = True
@@ -196,6 +233,7 @@ class Supervisor:
         memory = self._configuration.memory
         self._configuration = dataclasses.replace(state.configuration, memory=memory)
         self._kept.put_snapshot(CONFIGURATION, state.configuration)
+        self._want_keepers()
         self._doorman.renew(self._configuration)
 
     def _leave_waiting(self) -> None:
@@ -220,19 +258,30 @@ class Supervisor:
                 agent_uids=agents,
                 expected_groups=agents,
                 plugins=self._plugins,
+                joining=self._plugins if self._apart else (),
             ),
         )
 
 
-def run(configuration: Configuration, manager: ServiceManager, kept: Kept, load: Callable[[], Configuration]) -> int:
+def run(
+    configuration: Configuration,
+    manager: ServiceManager,
+    kept: Kept,
+    load: Callable[[], Configuration],
+    *,
+    apart: bool = False,
+) -> int:
     """Run the whole service in the foreground.  Returns the exit status; raises ConfigurationError.
 
     ``manager``: the one that has started this process.  ``kept``: the descriptors that it has passed.  ``load``: reads
-    the configuration anew.
+    the configuration anew.  ``apart``: True if agents come by themselves, and those started here serve cells alone.
     """
     state = InForce.at_start(configuration)
-    check_required(configuration.required_plugins)
-    _check_any(configuration)
+    if not apart or VAULT not in kept.names():
+        # Agents apart refuse to start as well.  After a crash those that serve go on.
+        check_required(configuration.required_plugins)
+    if not apart:
+        _check_any(configuration)
     plugin_users(configuration, plugin_names())
     set_title("hsframework run")
     dispatcher_main.harden()
@@ -242,7 +291,7 @@ def run(configuration: Configuration, manager: ServiceManager, kept: Kept, load:
     listeners = open_listeners(configuration.runtime_dir, kept)
     shelf = Shelf(kept.take_all(), manager)
     try:
-        status = Supervisor(configuration, listeners, manager, shelf, kept, load, state).run()
+        status = Supervisor(configuration, listeners, manager, shelf, kept, load, state, apart=apart).run()
         if status == 0:
             kept.remove(CONFIGURATION)
         return status

@@ -28,7 +28,20 @@ from hsframework.testing.network import tcp_pair
 from tests.load.locked_memory import held_lock, userfaultfd
 from tests.load.traffic import Credentials, check_served
 from tests.support.lingering import lingering
-from tests.support.running import WAIT, Service, children, running_service, sockets, status_of, tcp_pairs, until
+from tests.support.running import (
+    WAIT,
+    Running,
+    Service,
+    children,
+    install_plugin,
+    only,
+    running_service,
+    short_folder,
+    sockets,
+    status_of,
+    tcp_pairs,
+    until,
+)
 
 TOY = Path(__file__).with_name("toy_plugin.py").read_text()
 USER, ANOTHER, STRANGER = 1000, 1001, 1002
@@ -36,11 +49,34 @@ OPTIONS = HandshakeOptions(group="toy", timeout=10)
 RULES = f'[[allow]]\nusers = ["{USER}", "{ANOTHER}"]\n'
 
 
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
+@contextlib.contextmanager
+def together() -> Iterator[Service]:
+    """Run a service with the agents that it starts."""
     with running_service(RULES, plugins={"toy": TOY}) as running:
         running.wait_for_agents()
         running.wait_for_agents(protocol="toy")
+        yield running
+
+
+@contextlib.contextmanager
+def apart() -> Iterator[Service]:
+    """Run a service as the units have it: each agent that serves root is started by itself."""
+    with short_folder() as folder, contextlib.ExitStack() as stack:
+        install_plugin(folder / "site", "toy", TOY)
+        service = Service(folder, only("tls13", "toy") + RULES, folder / "site", "--agents-apart")
+        stack.callback(service.clean_up)
+        for plugin in ("tls13", "toy"):
+            words = ("agent", plugin, "--config", str(folder / "hsframework.toml"))
+            agent = Running(words, folder, folder / "site")
+            stack.callback(agent.clean_up)
+            agent.log.wait("joined", protocol=plugin)
+        yield service
+        assert service.stop() == 0
+
+
+@pytest.fixture(scope="module", params=[together, apart], ids=["together", "apart"])
+def service(request: pytest.FixtureRequest) -> Iterator[Service]:
+    with request.param() as running:
         # Imports what the other users may not read.
         assert handshake(running.runtime_dir) == "ok"
         yield running

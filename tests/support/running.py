@@ -200,11 +200,11 @@ class Running:
 
 
 class Service(Running):
-    """`hsframework run`."""
+    """`hsframework run`, with further words of the command line."""
 
-    def __init__(self, folder: Path, configuration: str = "", plugins: Path | None = None) -> None:
+    def __init__(self, folder: Path, configuration: str = "", plugins: Path | None = None, *words: str) -> None:
         file = write_configuration(folder, configuration)
-        super().__init__(("run", "--config", str(file)), folder, plugins)
+        super().__init__(("run", "--config", str(file), *words), folder, plugins)
 
     def wait_for_agents(self, number: int = 1, protocol: str = "tls13", *, since: int = 0) -> None:
         """Wait until so many agents have joined since the mark."""

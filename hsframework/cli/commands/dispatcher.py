@@ -33,4 +33,5 @@ def run(arguments: argparse.Namespace) -> int:
         check_required(settings.required_plugins)
     plugins = [name for name in plugin_names() if name not in settings.blocked_plugins]
     load = partial(read_again, arguments)
-    return main.run(settings, main.Surroundings(kept=kept, manager=manager, plugins=plugins, load=load))
+    surrounding = main.Surroundings(kept=kept, manager=manager, plugins=plugins, joining=plugins, load=load)
+    return main.run(settings, surrounding)

@@ -19,6 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_configuration(parser)
     add_kernel(parser)
     add_tlshd(parser)
+    parser.add_argument(
+        "--agents-apart",
+        action="store_true",
+        help="agents come by themselves ('hsframework agent NAME'), as under the systemd units; those started here "
+        "serve the users whom [[allow]] names, and nobody else",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -26,4 +32,4 @@ def run(arguments: argparse.Namespace) -> int:
     settings = start_configuration(arguments, kept)
     from hsframework.supervisor.main import run as supervise
 
-    return supervise(settings, manager, kept, partial(read_again, arguments))
+    return supervise(settings, manager, kept, partial(read_again, arguments), apart=arguments.agents_apart)

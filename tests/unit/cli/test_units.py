@@ -24,7 +24,7 @@ def test_print_shows_every_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert "/etc/systemd/system/hsframework.service" in paths
     assert "/etc/systemd/system/hsframework.service.wants/hsframework-agent@tls13.service" in paths
     assert {"/etc/sysusers.d/hsframework-tls13.conf", "/etc/tmpfiles.d/hsframework.conf"} <= set(paths)
-    assert f"ExecStart={command.program()} dispatcher" in said
+    assert f"ExecStart={command.program()} run --agents-apart" in said
     assert f"ExecStart={units.PROGRAM} " not in said
     assert set(re.findall(r"^u (\S+) - ", said, re.MULTILINE)) == {
         f"hsframework-{name}" for name in ("tls13", "quic", "psp")

@@ -26,12 +26,19 @@ def settings(*names: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("namespaces", [(), ("blue",)], ids=["plain", "netns"])
-def test_the_dispatchers_capabilities(namespaces: tuple[str, ...]) -> None:
-    """The bounding set is what the dispatcher keeps; with the drop-in it may enter network namespaces too."""
+def test_capabilities(namespaces: tuple[str, ...]) -> None:
+    """The bounding set is what the dispatcher keeps, and what its supervisor forks cells with, and no more.
+
+    With the drop-in the dispatcher may enter network namespaces too.
+    """
     names = ("hsframework.service", *(("drop-ins/netns.conf",) if namespaces else ()))
     unit = settings(*names)
     needed = needed_capabilities(Configuration(kernel=KernelSettings(namespaces=namespaces)))
-    assert {getattr(capabilities, name) for name in unit["CapabilityBoundingSet"]} == set(needed)
+    assert {getattr(capabilities, name) for name in unit["CapabilityBoundingSet"]} == {
+        *needed,
+        capabilities.CAP_SETUID,
+        capabilities.CAP_SETGID,
+    }
     assert unit["RestrictNamespaces"] == (["net"] if namespaces else ["yes"])
 
 
@@ -41,12 +48,16 @@ def test_memory_may_be_locked(name: str) -> None:
     unit = settings(name)
     assert unit["LimitMEMLOCK"] == ["infinity"]
     assert int(unit["OOMScoreAdjust"][0]) < 0
+    assert unit["OOMPolicy"] == ["continue"], "one that is killed, a user's for example, takes no other with it"
 
 
 def test_the_dispatchers_priority() -> None:
-    """It may give its priority up and take it again, as hsframework.dispatcher.realtime does; and no higher one."""
+    """It may take its priority and give it up, as hsframework.dispatcher.realtime does; and no higher one.
+
+    The unit gives it to nobody else: neither the supervisor nor what that forks runs ahead.
+    """
     unit = settings("hsframework.service")
-    assert (unit["CPUSchedulingPolicy"], unit["CPUSchedulingPriority"], unit["LimitRTPRIO"]) == (["rr"], ["1"], ["1"])
+    assert (unit["CPUSchedulingPolicy"], unit["LimitRTPRIO"]) == ([], ["1"])
     assert unit["RestrictRealtime"] == []
     filters = unit["SystemCallFilter"]
     assert filters.index("sched_setscheduler") > filters.index("~@resources")

@@ -128,6 +128,20 @@ def test_groups_are_offered_to_users_alone(house: House) -> None:
     _close(kept)
 
 
+def test_a_user_waits_for_keepers_that_load(house: House) -> None:
+    """His connection is passed once every keeper has reported its groups, or has ended; a stranger's at once."""
+    house.agent.granted = None
+    kept = [house.connect(uid) for uid in (1000, 1001, None)]
+    assert [house.heard(house.cell(uid)) for uid in (1000, 1001, None)] == [[], [], [Guest("consumer")]]
+    house.agent.granted = AgentStarted("agent of toy", 60_900, ("toy",))
+    house.cells.look()
+    assert house.heard(house.cell(1000)) == [Offer(("toy",)), Guest("consumer")]
+    house.agent.granted, house.agent.keeper.ended = None, True
+    kept.append(house.connect(1002))
+    assert house.heard(house.cell(1002)) == [Guest("consumer")]
+    _close(kept)
+
+
 def test_a_worker_for_a_cell(house: House) -> None:
     """The keeper gets a link for each protocol, the cell the other ends; a group without an agent has neither."""
     kept = [house.connect(1000)]
