@@ -20,7 +20,7 @@ MUTANTS_ARGS ?=
 PYTHONS ?=
 DEB_RELEASES ?= bookworm trixie forky
 
-.PHONY: help venv demo test lint docs bench fuzz mutants quick test-long test-pythons test-service wheels deb constraints clean peers compiler package-tools kernel-if-possible guests-if-possible
+.PHONY: help venv demo test lint docs bench fuzz mutants mutants-plugins quick test-long test-pythons test-service wheels deb constraints clean peers compiler package-tools kernel-if-possible guests-if-possible
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,9 @@ fuzz: $(STAMP) ## random input for FUZZ_SECONDS seconds in all (60): make fuzz F
 
 mutants: $(STAMP) ## general faults in our own code, one at a time, each of which a test is to catch (an hour and more)
 	$(BIN)/python -m scripts.mutants run $(MUTANTS_ARGS)
+
+mutants-plugins: $(STAMP) ## the same in the plugins and the examples alone, whose first judge is the conformance suite
+	$(BIN)/python -m scripts.mutants run --plugins $(MUTANTS_ARGS)
 
 bench: $(STAMP) ## the measurements that the documentation quotes
 	@for script in benchmarks/*.py; do echo "== $$script"; \

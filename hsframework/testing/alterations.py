@@ -7,9 +7,13 @@ They are for protocols on streams: over datagrams anybody can send anything, so 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from hsframework.errors import errno_name
+from hsframework.failures import Blame, Failure
+from hsframework.testing.dispatcher import Outcome
 from hsframework.testing.endings import scenes_for
 from hsframework.testing.framing import Framing, guess_framing
 from hsframework.testing.network import BadNetwork
@@ -22,6 +26,14 @@ _MOST_FILL = 1 << 16
 """Bytes that follow a header with the largest length; a longer body is not sent."""
 _ENDLESS = 200
 """Repeats of a message that is not expected."""
+
+_AT_HOME = (
+    *(failure for failure in Failure if failure.blame is Blame.US),
+    Failure.NO_KEY,
+    Failure.NO_KERNEL_SESSION,
+    Failure.NOT_OFFERED_HERE,
+)
+"""Failures that no message of a peer can cause: this side lacks something, or has failed."""
 
 Then = Callable[[BadNetwork, str], object]
 _BODIES: dict[str, Replace] = {
@@ -172,6 +184,16 @@ def _always(message: bytes) -> Replace:
     return lambda data: message
 
 
+def _blamed_at_home(outcome: Outcome) -> str:
+    """Return the failure or the errno by which an end names itself as the cause, or nothing."""
+    if outcome.ok:
+        return ""
+    for failure in _AT_HOME:
+        if outcome.message.startswith(failure.meaning):
+            return failure.name
+    return errno_name(outcome.status) if outcome.status in (errno.EINVAL, errno.EIO, errno.ENOMEM) else ""
+
+
 def _must_refuse(alteration: Alteration, place: Place, ended: Disturbed, stage: Stage, seen: Observation) -> None:
     what = f"in place of {place} the {place.sender} sends {alteration.word}"
     if "changed" in alteration.word:
@@ -188,6 +210,12 @@ def _must_refuse(alteration: Alteration, place: Place, ended: Disturbed, stage: 
             + ("" if ended.sender.ok else f"; the {place.sender} has none"),
             f"have the {place.receiver} check the proof of its peer, over all messages and a fresh value of its own, "
             "before the handshake returns",
+        )
+    if blamed := _blamed_at_home(ended.receiver):
+        raise ConformanceFailure(
+            f"{what}, and the {place.receiver} says that the fault is its own side's ({blamed}): {ended.receiver}",
+            "name what the peer did, or who sets this side right looks in the wrong place: Failure.GARBAGE, "
+            "Failure.ILLEGAL_PARAMETER, Failure.BAD_RECORD_MAC",
         )
     if alteration.at_once and not ended.receiver.ok and ended.waited >= LIMIT - 1:
         raise ConformanceFailure(

@@ -36,7 +36,7 @@ from hsframework.testing.peers import (
 )
 from hsframework.testing.scenario import Pair, Refusal, Scenario, refused
 from hsframework.testing.session_checks import SessionChecks
-from hsframework.testing.stage import SHORT, Stage, objects_left
+from hsframework.testing.stage import SHORT, Stage, left_by_closing, objects_left
 from hsframework.testing.verdicts import (
     ConformanceFailure,
     log_says,
@@ -157,7 +157,8 @@ class ConformanceSuite(PeerChecks, SessionChecks):
 
     @contained
     def test_nothing_is_left_behind(self) -> None:
-        """A handshake leaves no open file, task or thread, however it ends (docs/topics/fd-custody.md)."""
+        """A handshake leaves no open file, task or thread, however it ends, nor does a handshaker that is closed
+        (docs/topics/fd-custody.md)."""
 
         async def body(stage: Stage, seen: Observation) -> None:
             for word, scene in stage.endings():
@@ -174,6 +175,11 @@ class ConformanceSuite(PeerChecks, SessionChecks):
                         "close what you open in a finally block or a with block; await or cancel every task you start; "
                         "cancel timers; never copy endpoint.socket or its fd; keep nothing of a handshake that is over",
                     )
+            if left := await left_by_closing(stage):
+                raise ConformanceFailure(
+                    f"{RUNS} handshakers that are closed leave behind: {', '.join(left)}",
+                    "end in Handshaker.close what the handshaker has begun: its timers, tasks, threads and files",
+                )
 
         check(self.scenario(), body)
 

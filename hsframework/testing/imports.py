@@ -77,8 +77,10 @@ def _is_secret(node: ast.expr) -> bool:
 
 
 def _is_known(node: ast.expr) -> bool:
-    """Return True for a constant, the name of one, or a size."""
+    """Return True for a constant, the name of one, a size, or a Secret, which compares in constant time."""
     if isinstance(node, ast.Constant):
+        return True
+    if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "Secret":
         return True
     name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
     return bool(name) and name.isupper()

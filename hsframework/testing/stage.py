@@ -13,7 +13,7 @@ from hsframework.failures import Failure, HandshakeFailed
 from hsframework.hookspecs import hookimpl
 from hsframework.interface import PeerIdentity, Request, Role
 from hsframework.testing.dispatcher import InMemoryDispatcher, Outcome, Submission, serving
-from hsframework.testing.holdings import RUNS, Population, grown
+from hsframework.testing.holdings import RUNS, Holdings, Population, grown
 from hsframework.testing.network import BadNetwork, Conditions
 from hsframework.testing.observation import Observation
 from hsframework.testing.peers import MARKER, Sizes, send_and_hang_up, silence, stall_after
@@ -269,6 +269,20 @@ async def objects_left(stage: Stage, seen: Observation, scene: Callable[[], Awai
         await stage.forget(seen)
         populations.append(Population())
     return grown(populations)
+
+
+async def left_by_closing(stage: Stage) -> list[str]:
+    """Return what handshakers of the scenario's protocol leave behind when they are closed, after a handshake each."""
+
+    async def serve() -> None:
+        async with open_stage(stage.scenario) as other:
+            await other.handshake()
+
+    await serve()
+    before = Holdings()
+    for _ in range(RUNS):
+        await serve()
+    return Holdings().more_than(before)
 
 
 def waiting(sock: socket.socket, expected: int) -> bytes:

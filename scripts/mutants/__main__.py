@@ -5,6 +5,7 @@
 * ``list [SUBJECT ...]`` prints the mutants that ``run`` would run.
 * ``show NAME`` prints a mutant as a difference.
 
+``--plugins`` takes the subjects that are plugins or examples, whose first judge is the conformance suite.
 ``--sample N`` takes N of those that are chosen, over all subjects that need no test kernel.  ``--most N`` takes N of
 each subject instead of the table's number.  ``--only NAME``, which may be repeated, takes the named ones of all that
 there are.
@@ -53,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", default=SEED)
     parser.add_argument("--most", type=int, help="mutants of each subject")
     parser.add_argument("--sample", type=int, help="mutants of all subjects together")
+    parser.add_argument("--plugins", action="store_true", help="only subjects that are plugins or examples")
     parser.add_argument("--only", action="append", help="name of a mutant")
     parser.add_argument("--jobs", type=int, default=1, help="mutants that are run at once")
     parser.add_argument(
@@ -71,11 +73,16 @@ def _plan(options: argparse.Namespace) -> Plan:
     if unknown:
         sys.exit(f"no such subject: {', '.join(sorted(unknown))}; there are {', '.join(it.name for it in known)}")
     known = [subject for subject in known if not named or subject.name in named]
+    if options.plugins:
+        known = [subject for subject in known if subject.outside]
     if only:
         plan = [(subject, [mutant for mutant in subject.mutants if mutant.name in only]) for subject in known]
     else:
         plan = [(subject, subject.chosen(options.seed, options.most)) for subject in known]
     if options.sample is not None:
+        # Those with a decision escape all tests, so they take the longest.
+        decided, _ = by_mutant(decisions())
+        plan = [(subject, [mutant for mutant in mutants if mutant.name not in decided]) for subject, mutants in plan]
         plan = [(subject, mutants) for subject, mutants in plan if not subject.kernel]
         some = chosen([mutant for _, mutants in plan for mutant in mutants], options.sample, options.seed)
         plan = [(subject, [mutant for mutant in mutants if mutant in some]) for subject, mutants in plan]
@@ -90,7 +97,8 @@ def _run(plan: Plan, jobs: int, *, map_tests: bool) -> int:
             results.append(result)
             decision = decided.get(result.mutant.name)
             if decision is None:
-                word = f"caught by {result.caught}" if result.caught else "ESCAPED"
+                judge = " (the conformance suite)" if result.by_suite else ""
+                word = f"caught by {result.caught}{judge}" if result.caught else "ESCAPED"
             elif result.caught:
                 word = f"caught by {result.caught}: the decision is stale"
                 stale.append(f"{result.mutant}: decided, but {result.caught} catches it")
@@ -102,12 +110,20 @@ def _run(plan: Plan, jobs: int, *, map_tests: bool) -> int:
         print(f"escaped: {mutant}")
     for line in stale:
         print(f"stale: {line}")
-    caught = sum(it.caught is not None for it in results)
-    left = len(results) - caught - len(escaped)
-    print(
-        f"{len(results)} mutants: {caught} caught, {left} decided, {len(escaped)} escaped; {len(stale)} stale decisions"
-    )
+    print(_sums(results, len(escaped), len(stale)))
     return 1 if escaped or stale else 0
+
+
+def _sums(results: Sequence[Result], escaped: int, stale: int) -> str:
+    caught = sum(it.caught is not None for it in results)
+    by_suite = sum(it.by_suite for it in results)
+    share = f", {by_suite} of them by the conformance suite" if by_suite else ""
+    decided = len(results) - caught - escaped
+    score = 100 * caught // max(1, caught + escaped)
+    return (
+        f"{len(results)} mutants: {caught} caught{share}, {decided} decided, {escaped} escaped; score {score} %; "
+        f"{stale} stale decisions"
+    )
 
 
 def _difference(mutant: Mutant) -> Iterator[str]:

@@ -31,13 +31,13 @@ Call = tuple[str, int]
 class Plugin:
     """Record and report of one run.
 
-    ``told``: ``report`` (a path), ``record`` (True: record the calls).
+    ``told``: ``report`` (a path), ``record`` (True: record the calls), ``root`` (of the tree).
     """
 
-    def __init__(self, told: dict[str, Any], root: Path) -> None:
+    def __init__(self, told: dict[str, Any]) -> None:
         self._record = bool(told["record"])
         self._report = Path(told["report"])
-        self._root = f"{root}/"
+        self._root = f"{told['root']}/"
         self._calls: set[Call] = set()
         self._tests: dict[str, dict[str, Any]] = {}
         self._failed: str | None = None
@@ -80,4 +80,4 @@ def pytest_configure(config: pytest.Config) -> None:
     if told["limited"]:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_FSIZE, (FILE, FILE))
-    config.pluginmanager.register(Plugin(told, config.rootpath))
+    config.pluginmanager.register(Plugin(told))

@@ -1,4 +1,7 @@
-"""Runs of mutants: some tests that call the mutant's function, and then, unless one of them has caught it, all."""
+"""Runs of mutants: some tests that call the mutant's function, and then, unless one of them has caught it, all.
+
+A plugin's conformance suite comes before its own tests: what it catches, it catches in any plugin.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,8 @@ class Result:
 
     mutant: Mutant
     caught: str | None
+    by_suite: bool = False
+    """True if the conformance suite caught it."""
 
 
 class Broken(Exception):
@@ -40,27 +45,19 @@ def run(subject: Subject, mutants: Sequence[Mutant], *, jobs: int = 1, map_tests
     ``map_tests``: run the tests without a mutant first, and learn which of them call what.  The record misses what runs
     in another process, so no mutant escapes by it.  Raises Broken if a test fails without a mutant.
     """
-    tests = subject.tests
     jobs = 1 if subject.kernel else jobs
     with contextlib.ExitStack() as stack:
         trees: queue.SimpleQueue[Tree] = queue.SimpleQueue()
-        first = stack.enter_context(copied(kernel=subject.kernel))
-        seconds, record = _recorded(first, tests) if map_tests else (LIMIT_OF_TESTS, {})
-        for tree in (first, *(stack.enter_context(copied(kernel=subject.kernel)) for _ in range(jobs - 1))):
+        first = stack.enter_context(copied(kernel=subject.kernel, project=subject.project))
+        seconds, record = _recorded(first, subject.tests) if map_tests else (LIMIT_OF_TESTS, None)
+        further = (copied(kernel=subject.kernel, project=subject.project) for _ in range(jobs - 1))
+        for tree in (first, *map(stack.enter_context, further)):
             trees.put(tree)
 
         def with_mutant(mutant: Mutant) -> Result:
             tree = trees.get()
             try:
-                some = _callers(record, mutant) if map_tests else subject.first
-                caught = tree.run(some, seconds + LIMIT, mutant=mutant).caught if some else None
-                if not _is_test(caught):
-                    caught = tree.run(tests, seconds + LIMIT, mutant=mutant).caught
-                    # Tests that do not call the function fail once more, or it was the machine's load.
-                    if caught is not None and _is_test(caught):
-                        again = tree.run([caught], seconds + LIMIT, mutant=mutant).caught
-                        caught = again or tree.run(tests, seconds + LIMIT, mutant=mutant).caught
-                return Result(mutant, caught)
+                return _judged(subject, tree, mutant, record, seconds + LIMIT)
             finally:
                 trees.put(tree)
 
@@ -71,6 +68,23 @@ def run(subject: Subject, mutants: Sequence[Mutant], *, jobs: int = 1, map_tests
             pool.shutdown(cancel_futures=True)
 
 
+def _judged(subject: Subject, tree: Tree, mutant: Mutant, record: dict[str, Any] | None, limit: float) -> Result:
+    """Return the result of one mutant.  ``record``: the calls and seconds of each test, or None."""
+    suite = of_suite(subject, record, mutant)
+    caught = tree.run(suite, limit, mutant=mutant).caught if suite else None
+    if caught is not None:
+        return Result(mutant, caught, by_suite=True)
+    some = subject.first if record is None else callers(record, mutant, but=suite)
+    caught = tree.run(some, limit, mutant=mutant).caught if some else None
+    if not _is_test(caught):
+        caught = tree.run(subject.tests, limit, mutant=mutant).caught
+        # Tests that do not call the function fail once more, or it was the machine's load.
+        if caught is not None and _is_test(caught):
+            again = tree.run([caught], limit, mutant=mutant).caught
+            caught = again or tree.run(subject.tests, limit, mutant=mutant).caught
+    return Result(mutant, caught, by_suite=caught is not None and caught.startswith(subject.suite))
+
+
 def _recorded(tree: Tree, tests: Sequence[str]) -> tuple[float, dict[str, Any]]:
     verdict: Verdict = tree.run(tests, LIMIT_OF_TESTS)
     if verdict.caught is not None:
@@ -79,11 +93,24 @@ def _recorded(tree: Tree, tests: Sequence[str]) -> tuple[float, dict[str, Any]]:
     return sum(it["seconds"] for it in record.values()), record
 
 
-def _callers(record: dict[str, Any], mutant: Mutant) -> list[str]:
-    """Return the names of the quickest tests that call the mutant's function, in that order."""
+def of_suite(subject: Subject, record: dict[str, Any] | None, mutant: Mutant) -> Sequence[str]:
+    """Return what of the conformance suite judges the mutant: all that calls its function, the quickest first."""
+    if record is None or not subject.suite:
+        return subject.suite
+    called = [mutant.path, mutant.function]
+    found = sorted(
+        (it["seconds"], name)
+        for name, it in record.items()
+        if name.startswith(subject.suite) and (not mutant.function or called in it.get("calls", ()))
+    )
+    return [name for _, name in found]
+
+
+def callers(record: dict[str, Any], mutant: Mutant, *, but: Sequence[str]) -> list[str]:
+    """Return the names of the quickest tests that call the mutant's function, in that order, without those in but."""
     called = [mutant.path, mutant.function]
     found = sorted((it["seconds"], name) for name, it in record.items() if called in it.get("calls", ()))
-    return [name for _, name in found[:CALLERS]]
+    return [name for _, name in found if name not in but][:CALLERS]
 
 
 def _is_test(caught: str | None) -> bool:

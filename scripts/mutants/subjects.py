@@ -23,10 +23,19 @@ class Subject:
     first: tuple[str, ...]
     """Quick ones among them, which are tried before all where it is not recorded which of them call what."""
     most: int
+    suite: tuple[str, ...]
+    """The conformance suite of a plugin, which judges its mutants before the plugin's own tests do; empty: none is."""
+    project: str
+    """Folder in which the tests run, from the root: an example's own, which no environment has installed; or "."."""
     kernel: bool
     """True if the files are a kernel module's, and the tests run in the test kernel."""
     mutants: tuple[Mutant, ...] = field(repr=False)
     """Every one that there is."""
+
+    @property
+    def outside(self) -> bool:
+        """True if the files are those of plugins and examples."""
+        return all(name.startswith(("plugins/", "examples/")) for name in self.files)
 
     def chosen(self, seed: str, most: int | None = None) -> list[Mutant]:
         """Return the mutants that are run: those of ``most`` that the seed chooses."""
@@ -46,6 +55,14 @@ def subjects(path: Path = FILE, root: Path = ROOT) -> Iterator[Subject]:
             taken.update(own)
             files.extend(own)
         found = tuple(mutant for name in files for mutant in mutants_of(root / name, root))
-        tests, first = tuple(entry["tests"]), tuple(entry["first"])
-        kernel = entry.get("kernel", False)
-        yield Subject(entry["name"], tuple(files), tests, first, entry["most"], kernel, found)
+        yield Subject(
+            entry["name"],
+            tuple(files),
+            tuple(entry["tests"]),
+            tuple(entry["first"]),
+            entry["most"],
+            tuple(entry.get("suite", ())),
+            entry.get("project", "."),
+            entry.get("kernel", False),
+            found,
+        )

@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +48,13 @@ class Verdict:
 class Tree:
     """Copy of the files that are under version control or would be.
 
-    ``kernel``: True if its kernel modules are built for each run, and its tests boot the test kernel.
+    ``kernel``: True if its kernel modules are built for each run, and its tests boot the test kernel.  ``project``: the
+    folder in which the tests run, from the root; an example's distribution is found there as if it were installed.
     """
 
-    def __init__(self, folder: Path, *, kernel: bool = False) -> None:
+    def __init__(self, folder: Path, *, kernel: bool = False, project: str = ".") -> None:
         self.root = folder / "tree"
+        self._project = self.root / project
         self._scratch = folder / "t"
         self._modules = folder / "modules" if kernel else None
         listed = subprocess.run(
@@ -67,6 +70,8 @@ class Tree:
         if (ROOT / ".venv").exists():
             (self.root / ".venv").symlink_to(ROOT / ".venv")
         modules.link_builds(self.root)
+        if self._project != self.root:
+            _register(self._project)
 
     def run(self, tests: Sequence[str], seconds: float, *, mutant: Mutant | None = None) -> Verdict:
         """Run the tests, with a mutant or, if there is none, with a record of the functions that each of them calls.
@@ -87,6 +92,7 @@ class Tree:
                 shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _run(self, tests: Sequence[str], seconds: float, told: dict[str, Any]) -> Verdict:
+        told["root"] = str(self.root)
         told["report"] = str(self._scratch / "report.json")
         (self._scratch / "told.json").write_text(json.dumps(told))
         output = self._scratch / "output"
@@ -97,7 +103,7 @@ class Tree:
         with output.open("wb") as file:
             process = subprocess.Popen(
                 command,
-                cwd=self.root,
+                cwd=self._project,
                 env=self._environment(record=told["record"]),
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -120,7 +126,7 @@ class Tree:
         return Verdict(_caught(status, report["failed"], text), report, text)
 
     def _environment(self, *, record: bool) -> dict[str, str]:
-        packages = [self.root, *sorted((self.root / "plugins").iterdir())]
+        packages = [self.root, *sorted((self.root / "plugins").iterdir()), self._project]
         further = {
             "PYTHONPATH": os.pathsep.join(map(str, packages)),
             "TMPDIR": str(self._scratch),
@@ -148,11 +154,27 @@ class Tree:
 
 
 @contextlib.contextmanager
-def copied(*, kernel: bool = False) -> Iterator[Tree]:
+def copied(*, kernel: bool = False, project: str = ".") -> Iterator[Tree]:
     """Return a copy of the tree, which is removed in the end.  Its path is short: sockets are bound below it."""
     with tempfile.TemporaryDirectory(prefix="m-", dir="/tmp") as folder:
         os.chmod(folder, 0o755)  # tests start processes of other users
-        yield Tree(Path(folder), kernel=kernel)
+        yield Tree(Path(folder), kernel=kernel, project=project)
+
+
+def _register(project: Path) -> None:
+    """Write what an installer would: the name of the distribution in a folder, and its entry points."""
+    table = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    information = project / f"{table['name'].replace('-', '_')}-{table['version']}.dist-info"
+    information.mkdir()
+    metadata = f"Metadata-Version: 2.1\nName: {table['name']}\nVersion: {table['version']}\n"
+    metadata += "".join(f"Requires-Dist: {needed}\n" for needed in table.get("dependencies", ()))
+    (information / "METADATA").write_text(metadata)
+    (information / "entry_points.txt").write_text(
+        "".join(
+            f"[{group}]\n" + "".join(f"{name} = {module}\n" for name, module in entries.items())
+            for group, entries in table.get("entry-points", {}).items()
+        )
+    )
 
 
 def _caught(status: int | None, failed: str | None, output: str) -> str | None:

@@ -120,6 +120,14 @@ def test_a_peer_past_the_last_nonce() -> None:
     two.decrypt(frame)
 
 
+def test_nonces_begin_at_zero() -> None:
+    """Parameters without nonces are those of a session that begins."""
+    keys = {"protocol-name": NAME, "send-key": Secret(bytes(32)), "receive-key": Secret(bytes(32))}
+    begun = {**keys, "send-nonce": 0, "receive-nonce": 0}
+    assert to_transport(keys).encrypt(b"x") == to_transport(begun).encrypt(b"x")
+    assert to_transport(keys).decrypt(to_transport(begun).encrypt(b"x")) == b"x"
+
+
 @pytest.mark.parametrize(
     "parameters",
     [{}, {"protocol-name": "Noise_NN_25519_AESGCM_SHA256"}, {"protocol-name": NAME, "send-key": Secret(b"short")}],

@@ -77,3 +77,8 @@ def test_no_export(data: bytes, reason: str) -> None:
     """An export that the server does not have, or does not describe, is an error."""
     with pytest.raises(HandshakeError, match=reason):
         Played(data, 1 << 16).negotiation.go("disk")
+
+
+def test_a_server_that_says_no_block_size() -> None:
+    """Its blocks have 512 bytes."""
+    assert Played(EXPORT + reply(7, 1), 1 << 16).negotiation.go("disk") == Export(1 << 20, 5, 512)

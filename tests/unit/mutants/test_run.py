@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from scripts.lint.sources import ROOT
-from scripts.mutants import __main__ as command
+from scripts.mutants import __main__ as command, running
 from scripts.mutants.mutants import Mutant, mutants_of
+from scripts.mutants.subjects import subjects
 from scripts.mutants.tree import copied
 
 FILE = "hsframework/dispatcher/requests/limits.py"
 TESTS = ["tests/unit/dispatcher/test_limits.py"]
 SAMPLE = 6
 """Mutants of all subjects together that CI runs; ``make mutants`` runs them all."""
+
+SAMPLE_OF_A_PLUGIN = 3
 
 
 def mutant(operator: str, before: str) -> Mutant:
@@ -57,8 +61,53 @@ def test_a_run_ends_at_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert copy.run(TESTS, 0.5, mutant=fault).caught == "[the limit in time]"
 
 
+def test_the_conformance_suite_judges_first() -> None:
+    """All of the suite that calls a mutant's function runs before other tests; at the level of the module all of it."""
+    fault = mutant("drop-change", "self._limits = _limits(limits)")
+    calls = [[FILE, fault.function]]
+    record = {
+        "tests/test_suite.py::test_slow": {"seconds": 2.0, "calls": calls},
+        "tests/test_suite.py::test_quick": {"seconds": 1.0, "calls": calls},
+        "tests/test_suite.py::test_another": {"seconds": 1.0, "calls": []},
+        "tests/test_own.py::test_quickest": {"seconds": 0.1, "calls": calls},
+    }
+    noise = next(it for it in subjects() if it.name == "noise")
+    subject = replace(noise, suite=("tests/test_suite.py",))
+    both = ["tests/test_suite.py::test_quick", "tests/test_suite.py::test_slow"]
+    assert running.of_suite(subject, record, fault) == both
+    assert running.callers(record, fault, but=both) == ["tests/test_own.py::test_quickest"]
+    everywhere = running.of_suite(subject, record, replace(fault, function=0))
+    assert everywhere == ["tests/test_suite.py::test_another", *both]
+
+
+def test_the_subjects_of_plugins_and_examples() -> None:
+    """They are those whose files lie outside of the core; each plugin has a suite, and all together 150 mutants."""
+    outside = [subject for subject in subjects() if subject.outside]
+    assert {subject.name for subject in outside if subject.suite} == {"tls13", "quic", "psp", "noise"}
+    assert sum(len(subject.chosen(command.SEED)) for subject in outside) >= 150
+
+
+@pytest.mark.timeout(900)
+def test_an_example_runs_as_if_it_were_installed() -> None:
+    """The tests of an example find its entry point in the copy, and a fault in it is caught by the suite."""
+    noise = next(it for it in subjects() if it.name == "noise")
+    fault = next(it for it in noise.mutants if (it.operator, it.scope) == ("drop-change", "Exchange.__init__"))
+    with copied(project=noise.project) as copy:
+        verdict = copy.run([f"{noise.suite[0]}::TestIK::test_handshake_succeeds"], 120, mutant=fault)
+    assert verdict.caught == f"{noise.suite[0]}::TestIK::test_handshake_succeeds", verdict.output
+
+
 @pytest.mark.timeout(900)
 def test_a_sample_of_mutants_is_caught(capsys: pytest.CaptureFixture[str]) -> None:
     """Of the mutants of ``make mutants``, those of a sample are caught, or decided, and no decision is stale."""
     status = command.main(["run", "--sample", str(SAMPLE), "--unordered"])
     assert status == 0, capsys.readouterr().out
+
+
+@pytest.mark.timeout(900)
+def test_a_sample_of_a_plugins_mutants_is_caught(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the mutants of an example those of a sample are caught, and the score is printed."""
+    status = command.main(["run", "noise", "--sample", str(SAMPLE_OF_A_PLUGIN), "--unordered"])
+    said = capsys.readouterr().out
+    assert status == 0, said
+    assert "conformance suite, 0 decided, 0 escaped; score 100 %" in said

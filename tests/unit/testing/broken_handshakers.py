@@ -39,6 +39,18 @@ def forget() -> None:
     kept.clear()
 
 
+class BlamesItself(ToyHandshaker):
+    """Takes what a peer sends for a fault of its own."""
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        try:
+            return await super().handshake(request, endpoint)
+        except HandshakeFailed as error:
+            if error.failure is Failure.GARBAGE:
+                raise HandshakeFailed(Failure.NO_KEY) from None
+            raise
+
+
 class SaysNo(ToyHandshaker):
     """Succeeds with nobody."""
 
@@ -676,6 +688,17 @@ class FailsToClose(ToyHandshaker):
 
     def close(self) -> None:
         raise ValueError("close")
+
+
+class LeavesItsTimer(ToyHandshaker):
+    """One timer for all handshakes, and it is not cancelled at the end."""
+
+    _timer: asyncio.TimerHandle | None = None
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(3600, kept.clear)
+        return await super().handshake(request, endpoint)
 
 
 class GivesNoErrno(ToyHandshaker):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hsframework.interface import Secret
 from tests.unit.testing.toy_plugin import ToyPlugin, ToyProtocol
 
 
@@ -12,6 +13,11 @@ class OpenProtocol(ToyProtocol):
 def right(proof: bytes, expected: bytes) -> bool:
     """Return True if a proof is the expected one."""
     return proof == expected and len(proof) == 32
+
+
+def right_in_secret(proof: bytes, expected: Secret) -> bool:
+    """Return True if a proof is the expected one, compared in constant time."""
+    return Secret(proof) == expected
 
 
 PLUGIN = ToyPlugin(OpenProtocol)

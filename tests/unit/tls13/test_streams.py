@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 import threading
@@ -345,3 +346,12 @@ def test_parameters_that_make_no_session(pair: Pair, changes: dict[str, Any]) ->
     """Anything amiss is a StreamError before the socket is touched."""
     with pytest.raises(StreamError):
         channel_for(established(False, **changes), pair[0])
+
+
+@pytest.mark.parametrize("alert", range(256))
+def test_the_errno_of_an_alert_in_a_session(alert: int) -> None:
+    """EACCES for alerts about our certificate or key (RFC 8446, section 6.2), ECONNABORTED for all others."""
+    about_us = {42, 43, 44, 45, 46, 48, 49, 115, 116}
+    error = SessionBroken(Failure.PEER_REFUSED, peer_alert=alert)
+    assert error.errno == (errno.EACCES if alert in about_us else errno.ECONNABORTED)
+    assert error.fresh().errno == error.errno
