@@ -16,6 +16,7 @@ from typing import Any
 from hsframework.configuration.checks import check_admit, check_priorities, known_names, one_of
 from hsframework.configuration.places import located
 from hsframework.configuration.rules import Rule, Rules, role_profiles
+from hsframework.credentials.tags import SessionTags
 from hsframework.errors import ConfigurationError
 from hsframework.local.places import default_runtime_dir
 
@@ -352,6 +353,8 @@ class Configuration:
         """Return a message that begins with a key, with its place before it; ``key``: a more exact one."""
         return located(self.places, message, key)
 
+    session_tags: SessionTags | None = field(default=None, metadata=NO_KEY)
+    """Session tags of tlshd's, for requests of the kernel."""
     further_files: tuple[Path, ...] = field(default=(), metadata=NO_KEY)
     """Other files that the configuration was made of."""
 

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hsframework.configuration.session_tags import load_session_tags
 from hsframework.configuration.settings import (
     Configuration,
     IdentitySettings,
@@ -35,6 +36,8 @@ from hsframework.errors import ConfigurationError
 from hsframework.tls.parsing import PARSE_ERRORS, load_certificate, no_warnings
 
 OLD_PATH, NEW_PATH = Path("/etc/tlshd.conf"), Path("/etc/tlshd/config")
+TAGS = "tags.d"
+"""Folder of the session tags, beside a file with the name of tlshd's own, else in ``/etc/tlshd``."""
 KEYRINGS = (".nvme", ".nfs", ".nfsd")
 """Keyrings that tlshd always uses."""
 
@@ -93,7 +96,8 @@ class TlshdConfiguration:
             trust={**base.trust, **own.trust},
             profiles={**base.profiles, **own.profiles},
             places={**base.places, **own.places},
-            further_files=(*base.further_files, self.path.absolute()),
+            session_tags=own.session_tags,
+            further_files=(*base.further_files, self.path.absolute(), _tags_of(self.path)),
         )
 
     def _refuse_conflicts(self, base: Configuration) -> None:
@@ -148,8 +152,14 @@ def load_tlshd_configuration(path: Path | str | None = None) -> TlshdConfigurati
         trust=trust,
         profiles=profiles,
         places=_places(sections),
+        session_tags=load_session_tags(_tags_of(path)),
     )
     return TlshdConfiguration(path, configuration, tuple(warnings))
+
+
+def _tags_of(path: Path) -> Path:
+    """Return the folder of the session tags that goes with a file of tlshd's."""
+    return (path.absolute().parent if path.name == NEW_PATH.name else NEW_PATH.parent) / TAGS
 
 
 # Options

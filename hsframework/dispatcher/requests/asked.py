@@ -10,6 +10,7 @@ from typing import Any
 
 from hsframework.configuration.rules import Facts
 from hsframework.credentials.labels import label_of
+from hsframework.credentials.tags import SessionTags
 from hsframework.dispatcher.keys.vault import Credentials
 from hsframework.interface import AuthMode, Identity, Role
 
@@ -36,8 +37,9 @@ class Asked:
     """Request as its consumer asked for it, with the credentials that it was given.
 
     ``own_trust``: True if the consumer has brought the authorities.  ``facts``: of a request of the kernel, for rules.
-    ``identities``: ours, of which the handshake shows one.  ``consumer``: None: the kernel.  ``namespace``: network
-    namespace of the kernel's request, as rules name it; empty: not known.
+    ``session_tags``: those that the session may get.  ``identities``: ours, of which the handshake shows one.
+    ``consumer``: None: the kernel.  ``namespace``: network namespace of the kernel's request, as rules name it; empty:
+    not known.
     """
 
     role: Role
@@ -50,6 +52,7 @@ class Asked:
     consumer: Consumer | None = None
     own_trust: bool = False
     facts: Facts | None = None
+    session_tags: SessionTags | None = None
     namespace: str = ""
 
     @cached_property

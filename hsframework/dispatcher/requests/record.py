@@ -15,6 +15,7 @@ from typing import Any
 
 from hsframework.credentials.certificate import printable
 from hsframework.credentials.labels import label_of
+from hsframework.credentials.session_tags import tags_of
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest
 from hsframework.errors import errno_name
 from hsframework.failures import Failure
@@ -76,6 +77,9 @@ def _of_outcome(request: PendingRequest, values: Mapping[str, Any]) -> dict[str,
         found["peer_identity"] = peer
     if values.get("alpn"):
         found["alpn"] = values["alpn"]
+    asked = request.submission.asked
+    if asked is not None and asked.session_tags is not None and values.get("remote-certificate"):
+        found["tags"] = list(tags_of(asked.session_tags, values["remote-certificate"][0]))
     found.update(_of_tags(values.get("tag", ())))
     return found
 

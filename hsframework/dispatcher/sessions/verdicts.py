@@ -16,6 +16,7 @@ It reads no file and runs off the loop.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -31,6 +32,9 @@ from hsframework.errors import ConfigurationError, HsframeworkError, RequestRefu
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import AuthMode, CrlCheck, PeerIdentity, Trust
 
+BREATH = 0.0001
+"""Seconds for which the thread sleeps after each verdict: else the loop, whose handshakes wait, gets Python's lock no
+sooner than after several."""
 _SUNRPC = "sunrpc"
 
 
@@ -60,6 +64,7 @@ class Verdicts:
         )
         if key not in self._known:
             self._known[key] = self._reason(session)
+            time.sleep(BREATH)
         return self._known[key]
 
     def _reason(self, session: Session) -> str:

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from hsframework.configuration.rules import Rule
 from hsframework.configuration.settings import Profile, TrustSettings
+from hsframework.credentials.tags import SessionTags, Tag
 from hsframework.dispatcher.sources.kernel.request import split_address
 from hsframework.process import keyctl
 from hsframework.testing.certificates import Authority
@@ -126,3 +127,16 @@ def test_addresses_are_split() -> None:
     assert split_address("[2001:db8::1]:2049") == ("2001:db8::1", 2049)
     for text in ("unix", "none", "", "2:x"):
         assert split_address(text) == (None, None)
+
+
+async def test_session_tags_go_with_the_kernels_requests() -> None:
+    """Those that are in force when the request comes are those of its event."""
+    tags = SessionTags((Tag("any"),))
+    with connected_pair() as (ours, _):
+        async with stage(session_tags=tags) as played:
+            await played.home.agent(GROUP)
+            played.submit(ours, CLIENT)
+            await played.until(lambda: played.home.dispatcher.requests)
+            (request,) = played.home.dispatcher.requests.values()
+            assert request.submission.asked is not None
+            assert request.submission.asked.session_tags is tags

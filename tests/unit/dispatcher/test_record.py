@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from structlog.testing import capture_logs
 
 from hsframework.agent.outcomes import encode_failure
 from hsframework.credentials.labels import LONGEST, label_of
+from hsframework.credentials.tags import Filter, SessionTags, Tag
 from hsframework.dispatcher.messages import codec
 from hsframework.dispatcher.requests.asked import Asked, Consumer, unit_of
 from hsframework.dispatcher.requests.record import identity_of
@@ -105,6 +107,15 @@ async def test_a_request_without_facts() -> None:
     assert event["log_level"] == "info"
     assert "queued_ms" in event
     assert not event.keys() & {"role", "uid", "identity", "handshake_ms", "protocol"}
+
+
+async def test_the_tags_of_the_peer() -> None:
+    """Session tags are named in the event; a peer without a certificate has none."""
+    tags = SessionTags(tuple(Tag(f"v{number}", (Filter("x509.tbs.version", str(number)),)) for number in (1, 3)))
+    asked = replace(CLIENT, session_tags=tags)
+    shown = await event_of(Outcome(0, {"session": b"one", "remote-certificate": [THEIRS.certificate]}), asked)
+    assert shown["tags"] == ["v3"]
+    assert "tags" not in await event_of(Outcome(0, {"session": b"one"}), asked)
 
 
 def test_the_phases_add_up() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from hsframework.configuration.rules import OWN_NAMESPACE, Facts, Unknown
 from hsframework.configuration.settings import Configuration
+from hsframework.credentials.tags import SessionTags
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keys.keyring import KernelKeys
 from hsframework.dispatcher.keys.vault import Credentials, Vault
@@ -62,7 +63,7 @@ class KernelRequests:
 
     def renew(self, vault: Vault, configuration: Configuration) -> None:
         """Make the submissions by these from now on."""
-        self._timeouts = configuration.timeouts
+        self._timeouts, self._session_tags = configuration.timeouts, configuration.session_tags
         self._terms = KernelTerms(vault, configuration)
         certificates = list(dict.fromkeys(self._terms.certificates()))
         self.keys.practise(each for each in certificates if each not in self._practised)
@@ -109,7 +110,7 @@ class KernelRequests:
             urgency=urgency,
             kernel_consumer=True,
             rule=decision.rule,
-            asked=_asked(facts, decision.profile, given),
+            asked=_asked(facts, decision.profile, given, self._session_tags),
         )
         return submission, origin
 
@@ -231,7 +232,7 @@ class KernelRequests:
         return min(asked, timeouts.maximum) if asked else timeouts.client if role is Role.CLIENT else timeouts.server
 
 
-def _asked(facts: Facts, profile: str | None, given: Credentials) -> Asked:
+def _asked(facts: Facts, profile: str | None, given: Credentials, session_tags: SessionTags | None) -> Asked:
     return Asked(
         role=facts.role,
         auth_mode=facts.auth_mode,
@@ -241,6 +242,7 @@ def _asked(facts: Facts, profile: str | None, given: Credentials) -> Asked:
         identities=given.identities,
         namespace=facts.namespace,
         facts=facts,
+        session_tags=session_tags,
     )
 
 
