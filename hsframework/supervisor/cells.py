@@ -59,7 +59,7 @@ from hsframework.local.control import (
     WorkerWanted,
 )
 from hsframework.local.liveness import SHARE, Liveness
-from hsframework.process.states import process_state
+from hsframework.process.states import process_state, processes_of, user_of
 from hsframework.supervisor.child import Child
 from hsframework.supervisor.children import Children
 from hsframework.supervisor.conversation import Agent
@@ -145,6 +145,8 @@ class Cells:
         self._hung: list[Cell] = []
         self._leaving: list[Cell] = []
         """Cells that were told to end, and get nothing more."""
+        self._left: dict[int, int] | None = None
+        """Cells of an earlier supervisor that have not ended, pid → number; None: not looked for yet."""
         self._ids = count(1)
         self._liveness: Liveness[Cell] = Liveness(SILENCE)
         self._look_at = 0.0
@@ -257,7 +259,7 @@ class Cells:
         """Return the reason for which the process of a cell cannot be started now; None: it was."""
         number = None
         if os.geteuid() == 0:
-            used = {other.tenant.number for other in self._all() if other is not cell}
+            used = {other.tenant.number for other in self._all() if other is not cell} | self._left_in_use()
             number = next((number for number in NUMBERS if number not in used), None)
         tenant = cell.tenant = replace(cell.tenant, number=number)
 
@@ -279,6 +281,13 @@ class Cells:
         self._see_to_terms(cell, time.monotonic())
         self._offer(cell)
         return None
+
+    def _left_in_use(self) -> set[int]:
+        """Return the numbers of cells that an earlier supervisor has left, as one that hangs outlives it."""
+        if self._left is None:
+            self._left = processes_of(NUMBERS)
+        self._left = {pid: uid for pid, uid in self._left.items() if user_of(pid) == uid}
+        return set(self._left.values())
 
     def _see_to_terms(self, cell: Cell, now: float) -> None:
         """Have a cell sent the terms in force, if it has others, by one helper at a time: the last are sent last."""

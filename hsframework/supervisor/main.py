@@ -31,6 +31,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import math
+import os
 import socket
 import stat
 import time
@@ -54,6 +55,7 @@ from hsframework.local.control import (
     SUPERVISOR_TO_DISPATCHER,
     SUPERVISOR_TO_KEEPER,
 )
+from hsframework.process.capabilities import die_with_parent
 from hsframework.process.kept import CONFIGURATION, VAULT, Kept, Shelf
 from hsframework.process.lock import (
     lock_memory,
@@ -66,7 +68,7 @@ from hsframework.process.lock import (
 from hsframework.process.service_manager import ServiceManager
 from hsframework.process.title import set_title
 from hsframework.registry.installed import check_required, plugin_names
-from hsframework.supervisor.child import AnyChild, Child
+from hsframework.supervisor.child import Child
 from hsframework.supervisor.children import Children
 from hsframework.supervisor.conversation import Agent, Conversation
 from hsframework.supervisor.doorman import Doorman
@@ -94,7 +96,7 @@ class Supervisor:
         apart: bool = False,
     ) -> None:
         self._configuration = configuration
-        self._apart = apart
+        self._apart, self._pid = apart, os.getpid()
         self._kept = kept
         self._listeners = listeners
         self._manager = manager
@@ -156,9 +158,11 @@ class Supervisor:
         finally:
             self._manager.tell("STOPPING=1")
             # Agents first, so that they can still say DONE; the dispatcher last.  Those apart give back what they have.
-            order: list[Sequence[AnyChild]] = [self._doorman.cells.children(), self._keepers]
-            order.insert(0 if self._apart else len(order), [self._dispatcher])
-            children.stop([self._reloading.child], *order)
+            cells, reader = self._doorman.cells.children(), self._reloading.child
+            if self._apart:
+                children.stop([reader, self._dispatcher, *cells], self._keepers)
+            else:
+                children.stop([reader], cells, self._keepers, [self._dispatcher])
         return children.status
 
     def _engaged(self, listeners: Mapping[str, socket.socket], agents: Sequence[Agent]) -> Doorman:
@@ -248,6 +252,9 @@ class Supervisor:
 
     def _run_dispatcher(self, control: socket.socket) -> int:
         self._manager.leave()
+        if self._apart:
+            # The service manager starts a successor at once, which goes on with the kernel's sockets.
+            die_with_parent(self._pid)
         agents = self._conversation.granted()
         return dispatcher_main.run(
             _with_oom_score(self._configuration, score_after(oom_score())),

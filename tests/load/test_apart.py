@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +16,9 @@ from tests.load.test_many_handshakes import CENSUS
 from tests.load.traffic import Credentials, check_served, handshake_pair, outcome, served_again, spoken_to
 from tests.support.running import (
     Running,
+    Service,
     install_plugin,
+    only,
     short_folder,
     status_of,
     tcp_pairs,
@@ -148,6 +151,17 @@ def test_a_stranger_does_not_join(credentials: Credentials) -> None:
         assert "may not join the group 'tls13'" in stranger.log.end()
         assert not dispatcher.log.events("an agent joins")
         until(lambda: not stranger.processes(), "nothing of it is left")
+
+
+def test_a_dispatcher_does_not_outlive_its_supervisor() -> None:
+    """With agents apart a successor goes on with its sockets at once, so one that is stopped has to be gone too."""
+    with short_folder() as folder, contextlib.ExitStack() as stack:
+        service = Service(folder, only(), None, "--agents-apart")
+        stack.callback(service.clean_up)
+        service.log.wait("the dispatcher is ready")
+        os.kill(service.dispatcher, signal.SIGSTOP)
+        os.kill(service.pid, signal.SIGKILL)
+        until(lambda: service.dispatcher not in service.processes(), "it has ended")
 
 
 def test_users_without_cells_are_warned_of() -> None:

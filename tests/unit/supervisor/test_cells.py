@@ -102,6 +102,7 @@ class House:
 @pytest.fixture
 def house(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(module, "processes_of", lambda users: {})
     with contextlib.closing(House()) as made:
         monkeypatch.setattr(os, "kill", lambda pid, number: made.killed.append((pid, number)))
         yield made
@@ -114,6 +115,19 @@ def test_a_cell_for_each_user(house: House) -> None:
     numbers = [cell.tenant.number for cell in house.cells._cells.values()]
     assert len(set(numbers)) == 3
     assert set(numbers) <= set(NUMBERS)
+    _close(kept)
+
+
+def test_a_cell_that_an_earlier_supervisor_has_left(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its number is nobody else's for as long as it lives."""
+    living = {1: NUMBERS[0], 2: NUMBERS[1]}
+    monkeypatch.setattr(module, "processes_of", lambda users: dict(living))
+    monkeypatch.setattr(module, "user_of", living.get)
+    kept = [house.connect(1000)]
+    living.pop(1)
+    kept += [house.connect(1001), house.connect(1002)]
+    numbers = [cell.tenant.number for cell in house.cells._cells.values()]
+    assert numbers == [NUMBERS[2], NUMBERS[0], NUMBERS[3]]
     _close(kept)
 
 
