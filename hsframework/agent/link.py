@@ -32,6 +32,7 @@ from hsframework.agent.pulling import Pulling
 from hsframework.agent.stranded import Restorable, StrandedRequests
 from hsframework.errors import HsframeworkError, RequestRefused, is_shortage
 from hsframework.failures import Failure
+from hsframework.interface import Demand
 from hsframework.local.trusted import check_listener, trusted_users
 
 if TYPE_CHECKING:
@@ -202,7 +203,9 @@ class Link:
                 "protocol": protocol.name,
                 "socket-protocol": sorted(protocol.socket_protocols),
                 "agent": self._name,
-                "tls-policies": protocol.tls_policies,
+                "auth-mode": sorted(map(int, protocol.auth_modes)),
+                "understands": sorted(protocol.understands),
+                "tls-policies": protocol.tls_policies or Demand.TLS_POLICIES in protocol.understands,
                 "kernel-tls": self._kernel_tls,
                 "renews": True,
             },

@@ -7,7 +7,7 @@ with EINVAL.
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from hsframework.agent.served import Served
@@ -17,6 +17,7 @@ from hsframework.interface import (
     AuthMode,
     Authorize,
     CertificateDemand,
+    Demand,
     Identity,
     OpenNetlink,
     PresharedKey,
@@ -29,6 +30,7 @@ from hsframework.interface import (
 
 _ROLES = {int(role): role for role in Role}
 _MODES = {int(mode): mode for mode in AuthMode}
+_ALL = frozenset(Demand)
 _DEMANDS = {int(demand): demand for demand in CertificateDemand}
 
 
@@ -44,14 +46,14 @@ def decode_request(
 ) -> Request:
     """Return the request of a reply to ACCEPT.
 
-    Raises HandshakeError (EINVAL), and HandshakeFailed (NOT_OFFERED_HERE) for a TLS policy that the protocol does not
-    keep to.
+    Raises HandshakeError (EINVAL), and HandshakeFailed (NOT_OFFERED_HERE) for a demand or an auth mode that the
+    protocol does not understand.
 
     ``deadline``: in seconds on the loop's clock.
     """
     try:
         get = values.get
-        return Request(
+        request = Request(
             id=values["request-id"],
             group=values["group"],
             role=_ROLES[values["message-type"]],
@@ -71,12 +73,14 @@ def decode_request(
             authorize=authorize,
             client_certificate=_DEMANDS[get("client-certificate", 0)],
             alpn=tuple(get("alpn", ())),
-            tls_priorities=_tls_priorities(get("tls-priorities"), served),
+            tls_priorities=tuple(get("tls-priorities", ())),
             kernel_consumer="kernel-consumer" in values,
             attributes=_attributes(get("attributes"), served),
         )
     except KeyError as error:
         raise HandshakeError(f"the request makes no sense: {error} is missing or unknown", errno=errno.EINVAL) from None
+    _check_understood(request, served)
+    return request
 
 
 def decode_psk(values: Mapping[str, Any]) -> PresharedKey:
@@ -91,13 +95,40 @@ def _identity(values: Mapping[str, Any]) -> Identity:
     return Identity(tuple(values["certificate"]), values["private-key"])
 
 
-def _tls_priorities(policies: Sequence[str] | None, served: Served) -> tuple[str, ...]:
-    if not policies:
-        return ()
-    if not served.protocol.tls_policies:
+def _check_understood(request: Request, served: Served) -> None:
+    """Check a request against what its protocol has declared, as the dispatcher does.
+
+    Raises HandshakeFailed (NOT_OFFERED_HERE).
+    """
+    protocol = served.protocol
+    if request.auth_mode not in protocol.auth_modes:
+        detail = f"the auth mode {request.auth_mode.name}, which {served.name} does not have"
+        raise HandshakeFailed(Failure.NOT_OFFERED_HERE, detail)
+    if protocol.understands == _ALL:
+        return
+    unknown = _demands(request) - protocol.understands
+    if Demand.TLS_POLICIES in unknown and not protocol.tls_policies:
         detail = f"a TLS policy, which {served.name} does not keep to; leave tls-priorities out of request and profile"
         raise HandshakeFailed(Failure.NOT_OFFERED_HERE, detail)
-    return tuple(policies)
+    if unknown := unknown - {Demand.TLS_POLICIES}:
+        named = ", ".join(sorted(unknown))
+        detail = f"what {served.name} does not understand: {named}; leave that out of request and profile"
+        raise HandshakeFailed(Failure.NOT_OFFERED_HERE, detail)
+
+
+def _demands(request: Request) -> set[Demand]:
+    named = request.role is Role.CLIENT and request.peer_name is not None and not request.any_peer_name
+    return {
+        demand
+        for demand, there in (
+            (Demand.ALPN, request.alpn),
+            (Demand.CLIENT_CERTIFICATE, request.client_certificate),
+            (Demand.PEER_NAME, named),
+            (Demand.TLS_POLICIES, request.tls_priorities),
+            (Demand.TRUST, request.trust is not None),
+        )
+        if there
+    }
 
 
 def _attributes(data: bytes | None, served: Served) -> Mapping[str, Any]:

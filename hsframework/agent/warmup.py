@@ -38,7 +38,7 @@ from hsframework.process.lock import lock_memory, prepare_protection
 from hsframework.process.service_manager import ServiceManager
 from hsframework.registry.plugins import PluginRegistry, load_plugins
 from hsframework.registry.trial import unfit_plugins
-from hsframework.telemetry.log import forbid_source_reading, traceback_lines
+from hsframework.telemetry.log import forbid_source_reading, show_packages, traceback_lines
 from hsframework.tls.kernel import supported_ciphers
 
 _log = structlog.get_logger("hsframework.agent")
@@ -132,6 +132,7 @@ def warm_up(options: KeeperOptions) -> Warm:
 
 def _load_and_prepare(options: KeeperOptions, unfit: Mapping[str, str]) -> tuple[PluginRegistry, tuple[Served, ...]]:
     registry = options.registry or load_plugins(blocked=options.blocked, unfit=unfit)
+    show_packages(registry.packages)
     registry.configure(options.settings, base=options.settings_base)
     registry.require(options.required)
     served = tuple(

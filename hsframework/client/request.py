@@ -31,8 +31,8 @@ class HandshakeOptions:
     group: str = "tls13"
     """Multicast group whose agents run the handshake."""
     auth_mode: AuthMode | None = None
-    """Kind of proof that our side gives of its identity.  None: PSK if there are keys, X.509 if there are identities or
-    the role is server; with a profile that of its keys; else unauthenticated."""
+    """Kind of proof that our side gives of its identity.  None: PSK if there are keys, X.509 if there are identities;
+    with a profile that of its keys; else a client is unauthenticated, and a server's proof is left to its protocol."""
     peer_name: str | None = None
     """For a client: the DNS name or IP address that the peer must prove, and that is sent to it (SNI)."""
     any_peer_name: bool = False
@@ -72,6 +72,8 @@ class HandshakeOptions:
             _check_policy(self.tls_priorities)
         for key in self.psks:
             _check_key(key)
+        if self.auth_mode is AuthMode.OWN and (self.identities or self.psks):
+            raise _wrong("identities and psks go with the auth modes X509 and PSK: leave them out, or auth_mode")
         if self.role is Role.SERVER:
             self._check_server()
         elif self.trust is not None and self.peer_name is None and not self.any_peer_name and not self.psks:
@@ -109,7 +111,9 @@ class HandshakeOptions:
         if self.peer_name is not None or self.any_peer_name:
             raise _wrong("peer_name is what a client asks its server to prove: leave it out for a server")
         if self.effective_auth_mode is AuthMode.UNAUTHENTICATED:
-            raise _wrong("a server proves who it is: set auth_mode to X509 or PSK")
+            raise _wrong(
+                "a server proves who it is: set auth_mode to X509 or PSK, or to OWN if its protocol has another proof"
+            )
 
     @property
     def effective_auth_mode(self) -> AuthMode:
@@ -124,7 +128,8 @@ class HandshakeOptions:
 
     @property
     def _left_to_the_profile(self) -> bool:
-        return bool(self.profile) and self.auth_mode is None and not self.psks and not self.identities
+        left = bool(self.profile) or self.role is Role.SERVER
+        return left and self.auth_mode is None and not self.psks and not self.identities
 
     def submit_values(self, attributes: bytes | None = None) -> dict[str, Any]:
         """Return the values of the ``submit`` message; ``attributes``: the protocol's own, encoded."""

@@ -281,8 +281,17 @@ class Profile:
     """Peers that are admitted, of those that prove their identity: entries ``KIND:PATTERN``, of which one must be for
     the peer.  A server demands a certificate then.  It holds for trust that a request brings, too.  Unset: all that the
     trust accepts."""
+    groups: tuple[str, ...] | None = None
+    """Multicast groups whose requests may have the profile; that of another group is refused, or does without where it
+    names no profile.  Unset: all."""
+
+    def serves(self, group: str) -> bool:
+        """Return True if requests of this group may have the profile."""
+        return self.groups is None or group in self.groups
 
     def __post_init__(self) -> None:
+        if self.groups is not None and not all(self.groups):
+            raise ConfigurationError("groups: a group has a name of one character or more")
         if self.admit is not None:
             check_admit(self.admit)
         if self.tls_priorities is not None:

@@ -19,7 +19,7 @@ from typing import Any
 
 from hsframework.dispatcher.keys.vault import Credentials
 from hsframework.errors import ConfigurationError
-from hsframework.interface import AuthMode, PresharedKey, Role
+from hsframework.interface import AuthMode, Demand, PresharedKey, Role
 from hsframework.local.channel import LOCAL_MESSAGE_TYPE
 from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.messages import MessageCodec
@@ -44,8 +44,10 @@ class Parameters:
     own: bytes = field(repr=False)
     given: bytes = field(repr=False)
     """Of the credentials, and one object for all requests that share these."""
-    tls_policy: bool = False
-    """True if the request has a TLS policy, which its agent must keep to."""
+    auth_mode: int = AuthMode.OWN.value
+    """Mode that its agent must have."""
+    demands: frozenset[str] = frozenset()
+    """Demands that its agent must understand, by their names in JOIN."""
 
 
 def passed_on(specification: Specification) -> tuple[str, ...]:
@@ -88,7 +90,24 @@ def parameters(
     own["source"] = source
     own["kernel-consumer"] = kernel_consumer
     own["dialect"] = dialect or None
-    return Parameters(_attributes.encode(own), _encoded_credentials(given, role, auth_mode), bool(given.tls_priorities))
+    demands = _demands(asked, given, role)
+    return Parameters(_attributes.encode(own), _encoded_credentials(given, role, auth_mode), int(auth_mode), demands)
+
+
+def _demands(asked: Mapping[str, Any], given: Credentials, role: Role) -> frozenset[str]:
+    """Return what is demanded of the handshake, which an agent that does not understand it would pass over."""
+    found = set[str]()
+    if given.alpn:
+        found.add(Demand.ALPN)
+    if given.client_certificate:
+        found.add(Demand.CLIENT_CERTIFICATE)
+    if role is Role.CLIENT and asked.get("peername") is not None and "any-peer-name" not in asked:
+        found.add(Demand.PEER_NAME)
+    if given.tls_priorities:
+        found.add(Demand.TLS_POLICIES)
+    if given.trust is not None or "trust-id" in asked:
+        found.add(Demand.TRUST)
+    return frozenset(found)
 
 
 def accept_reply(
@@ -125,11 +144,11 @@ def _encoded_credentials(given: Credentials, role: Role, auth_mode: AuthMode) ->
     found = given.encoded.get((role, auth_mode))
     if found is None:
         values: dict[str, Any] = {"message-type": int(role), "auth-mode": int(auth_mode)}
-        if auth_mode is not AuthMode.PSK:
+        if auth_mode is AuthMode.X509:
             values["identity"] = [
                 {"certificate": identity.chain, "private-key": identity.private_key} for identity in given.identities
             ]
-        elif role is Role.CLIENT:
+        elif auth_mode is AuthMode.PSK and role is Role.CLIENT:
             values["psk"] = [psk_values(psk) for psk in given.psks]
         values["client-certificate"] = int(given.client_certificate)
         values["alpn"] = given.alpn

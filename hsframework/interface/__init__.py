@@ -20,6 +20,7 @@ The agent owns the fd: a handshaker never closes ``endpoint.socket`` and keeps n
 """
 
 from hsframework.interface.credentials import ClientUsage, CrlCheck, Identity, PresharedKey, Secret, Trust
+from hsframework.interface.demands import Demand
 from hsframework.interface.endpoint import Endpoint
 from hsframework.interface.gate import AddressValidation, Admission, Gate
 from hsframework.interface.protocol import Handshaker, Protocol
@@ -53,6 +54,7 @@ __all__ = [  # noqa: RUF022
     "OLDEST_INTERFACE_VERSION",
     "Protocol",
     "Handshaker",
+    "Demand",
     "Request",
     "Role",
     "AuthMode",

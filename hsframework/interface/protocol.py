@@ -6,6 +6,7 @@ import socket as _socket
 from abc import ABC, abstractmethod
 from typing import Any
 
+from hsframework.interface.demands import Demand
 from hsframework.interface.endpoint import Endpoint
 from hsframework.interface.gate import AddressValidation, Gate
 from hsframework.interface.request import AuthMode, Request
@@ -35,11 +36,14 @@ class Protocol(ABC):
     """``SO_PROTOCOL`` of the sockets that it serves, so that several protocols can share a group."""
     settings_type: type[Any] | None = None
     """A frozen dataclass with defaults, for the table ``[plugins.NAME]`` in the configuration.  None: no settings."""
-    auth_modes: frozenset[AuthMode] = frozenset(AuthMode)
-    """The proofs of identity that it supports; the command line refuses the others before it sends anything."""
+    auth_modes: frozenset[AuthMode] = frozenset({AuthMode.OWN, AuthMode.UNAUTHENTICATED})
+    """The proofs of identity that it supports.  A request for another is refused with EOPNOTSUPP before an agent gets
+    it: private keys go to protocols that have X509 here, pre-shared keys to those that have PSK."""
+    understands: frozenset[Demand] = frozenset()
+    """The demands of requests to which its handshaker keeps, or fails.  A request with any other is refused with
+    EOPNOTSUPP before an agent gets it, since nobody would see to it."""
     tls_policies: bool = False
-    """True if its handshaker keeps to :attr:`Request.tls_priorities` or fails.  False: a request with a TLS policy is
-    refused by the agent, since nobody would keep to it."""
+    """True: the same as :attr:`Demand.TLS_POLICIES` in :attr:`understands`."""
     writes_qlogs: bool = False
     """True if ``attach_session`` writes a qlog into the folder that the environment variable ``QLOGDIR`` names."""
     interface_version: int = 1

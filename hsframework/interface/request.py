@@ -25,6 +25,9 @@ class Role(enum.IntEnum):
 class AuthMode(enum.IntEnum):
     """Our side's proof of its identity: the ``auth-mode`` of the kernel's handshake family."""
 
+    OWN = 0
+    """A proof of the protocol's own kind, such as a password, or a key from its settings or attributes.  The service
+    supplies neither certificates nor pre-shared keys for it.  No request of the kernel's has it."""
     UNAUTHENTICATED = 1
     """No proof: an anonymous client."""
     PSK = 2
@@ -135,8 +138,7 @@ class Request:
     """Offered by a client, accepted by a server, in order of preference; empty: the extension is not used."""
     tls_priorities: tuple[str, ...] = ()
     """The TLS policies that the handshake keeps to, all of them: the consumer's, then its profile's.  Each is a
-    priority string in GnuTLS's syntax, for :mod:`hsframework.tls.priorities`.  Only a protocol with
-    ``tls_policies`` gets a request that has some."""
+    priority string in GnuTLS's syntax, for :mod:`hsframework.tls.priorities`."""
     kernel_consumer: bool = False
     """True if the consumer is in the kernel; a session that is not planted in the socket is of no use to it."""
     attributes: Mapping[str, Any] = field(default_factory=dict)

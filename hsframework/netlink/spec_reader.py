@@ -17,6 +17,7 @@ from hsframework.netlink.spec_types import INTEGER_TYPES, MAX_NESTING, NLMSG_MIN
 from hsframework.netlink.spec_yaml import hint
 
 _DEFINITION_TYPES = ("const", "enum", "flags")
+_OTHER_TYPES = ("string", "binary", "flag", "nest")
 _FLAGS = ("admin-perm", "uns-admin-perm")
 _FAMILY = "name doc protocol uapi-header definitions attribute-sets operations mcast-groups"
 _RAW_FAMILY = "protonum c-family-name c-version-name max-by-define cmd-max-name cmd-cnt-name kernel-policy"
@@ -59,9 +60,9 @@ class SpecificationReader:
         """Return a mapping with no other keys than may stand in this place, a key of ``_KEYS``."""
         tree = self.mapping(value, where)
         for key in tree:
-            if key == "x-sensitive":
-                raise self.fail(where, f"'x-sensitive' is no key of netlink specs; {self._say_where_secrets_go(tree)}")
             if key not in _KEYS[place]:
+                if hint(key, ["x-sensitive"]):
+                    raise self.fail(where, f"{key!r} is no key of netlink specs; {self._say_where_secrets_go(tree)}")
                 known = hint(key, _KEYS[place])
                 raise self.fail(where, f"the key {key!r} is unknown here, or not supported{known}")
         return tree
@@ -137,8 +138,9 @@ class SpecificationReader:
         result: dict[str, dict[str, int]] = {}
         for entry in self.entries(tree, "definitions", "definition"):
             name = self.text(entry, "name", "definitions")
-            if entry.get("type") not in _DEFINITION_TYPES:
-                raise self.fail(f"definitions.{name}", f"the type is not one of {', '.join(_DEFINITION_TYPES)}")
+            if (kind := entry.get("type")) not in _DEFINITION_TYPES:
+                known = f"one of {', '.join(_DEFINITION_TYPES)}{hint(str(kind), _DEFINITION_TYPES)}"
+                raise self.fail(f"definitions.{name}", f"the type is not {known}")
             if entry["type"] == "const":
                 continue
             if name in result:
@@ -182,8 +184,8 @@ class SpecificationReader:
         if not 1 <= value <= 0x3FFF:
             raise self.fail(place, "an attribute's number is from 1 to 16383")
         kind = self.text(entry, "type", place)
-        if kind not in INTEGER_TYPES and kind not in ("string", "binary", "flag", "nest"):
-            raise self.fail(place, f"the type {kind!r} is not supported")
+        if kind not in (known := (*INTEGER_TYPES, *_OTHER_TYPES)):
+            raise self.fail(place, f"the type {kind!r} is not supported{hint(kind, known)}")
         nested = entry.get("nested-attributes")
         if (kind == "nest") != isinstance(nested, str):
             raise self.fail(place, "'nested-attributes' goes with type nest, and with nothing else")

@@ -10,7 +10,7 @@ from typing import Any
 import pluggy
 
 from hsframework.errors import PluginError
-from hsframework.interface import Protocol
+from hsframework.interface import AuthMode, Demand, Protocol
 from hsframework.registry.compatibility import PLUGIN_ATTRIBUTE, check_interface_version
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -54,9 +54,17 @@ def check_protocol(item: object) -> Protocol:
         raise PluginError(f"{name}: socket_protocols is {served!r:.80}; a frozenset of SO_PROTOCOL numbers is wanted")
     if not isinstance(item.tls_policies, bool):
         raise PluginError(f"{name}: tls_policies is {item.tls_policies!r:.80}; True or False is wanted")
+    _check_members(name, "auth_modes", item.auth_modes, AuthMode)
+    _check_members(name, "understands", item.understands, Demand)
     if item.settings_type is not None:
         check_settings_type(item.settings_type, f"{name}: settings_type")
     return item
+
+
+def _check_members(name: str, attribute: str, value: object, kind: type[AuthMode] | type[Demand]) -> None:
+    """Raise PluginError unless the value is a set of members of this enumeration: a text could be misspelt."""
+    if not isinstance(value, (set, frozenset)) or not all(isinstance(member, kind) for member in value):
+        raise PluginError(f"{name}: {attribute} is {value!r:.80}; a frozenset of {kind.__name__} is wanted")
 
 
 def check_settings_type(kind: object, whose: str) -> type[Any]:

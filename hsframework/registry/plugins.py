@@ -94,6 +94,12 @@ class PluginRegistry:
         return self._manager.hook
 
     @property
+    def packages(self) -> frozenset[str]:
+        """Packages of the plugins in use; of a module that is in none, its own name."""
+        modules = [getattr(plugin, "__name__", type(plugin).__module__) for plugin in self._manager.get_plugins()]
+        return frozenset(module.rpartition(".")[0] or module for module in modules)
+
+    @property
     def errors(self) -> list[PluginRecord]:
         """Records of the plugins that were skipped."""
         return [record for record in self.records if record.error is not None]

@@ -28,7 +28,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from pathlib import PurePath
 from types import TracebackType
 from typing import Any, TextIO
@@ -298,7 +298,11 @@ _ABOUT_NOTHING_HERE = "pyroute2.netlink.rtnl."
 
 
 class _Adopted(logging.Handler):
-    """A handler that passes the log records of libraries to structlog."""
+    """A handler that passes records of the logging module to structlog.  ``shown``: the configured level."""
+
+    def __init__(self, shown: int) -> None:
+        super().__init__()
+        self.shown = shown
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.startswith(_ABOUT_NOTHING_HERE) and record.levelno < logging.ERROR:
@@ -307,9 +311,7 @@ class _Adopted(logging.Handler):
             text = record.getMessage()
         except Exception:
             text = str(record.msg)
-        level = (
-            "error" if record.levelno >= logging.ERROR else "warning" if record.levelno >= logging.WARNING else "info"
-        )
+        level = next((name for name in ("error", "warning", "info") if record.levelno >= _LEVELS[name]), "debug")
         values = {"exc_info": record.exc_info} if record.exc_info else {}
         getattr(structlog.get_logger(record.name), level)(text, **values)
 
@@ -319,13 +321,24 @@ def _adopt_other_logs(level: int) -> None:
     for handler in list(root.handlers):
         if isinstance(handler, _Adopted):
             root.removeHandler(handler)
-    root.addHandler(_Adopted())
+    root.addHandler(_Adopted(level))
     # Debug and info records of libraries are left out; some contain the data that they were given.
     root.setLevel(max(level, logging.WARNING))
     warnings.showwarning = _show_warning
     sys.excepthook = _show_exception
     sys.unraisablehook = _show_unraisable
     threading.excepthook = _show_thread_exception
+
+
+def show_packages(names: Iterable[str]) -> None:
+    """Show the records that loggers of these packages make from the configured level on, and not from warning on.
+
+    It is for plugins, whose authors answer for what they log; nothing changes where :func:`configure` was not called.
+    """
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Adopted):
+            for name in names:
+                logging.getLogger(name).setLevel(handler.shown)
 
 
 def _show_warning(

@@ -22,6 +22,7 @@ from hsframework.testing.checking import check, plain
 from hsframework.testing.company import must_not_mix, must_not_wait
 from hsframework.testing.consumers import must_leave_what_follows, must_wait_for_the_slow
 from hsframework.testing.containment import contained
+from hsframework.testing.demands import must_keep_to_demands
 from hsframework.testing.holdings import RUNS, Holdings
 from hsframework.testing.imports import io_imports, open_comparisons
 from hsframework.testing.network import Conditions
@@ -105,6 +106,16 @@ class ConformanceSuite(PeerChecks, SessionChecks):
         async def body(stage: Stage, seen: Observation) -> None:
             await must_not_mix(stage, seen)
             await must_not_wait(stage)
+
+        check(self.scenario(), body)
+
+    @contained
+    def test_demands_are_kept(self) -> None:
+        """A handshake whose peer does not meet a demand that the protocol understands fails
+        (hsframework.interface: Demand)."""
+
+        async def body(stage: Stage, seen: Observation) -> None:
+            await must_keep_to_demands(stage)
 
         check(self.scenario(), body)
 

@@ -39,7 +39,7 @@ from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.messages import accept_reply, codec, parameters, psk_values
 from hsframework.errors import PluginError, describe_errno
-from hsframework.interface import Handshaker, Role, Trust
+from hsframework.interface import AuthMode, Handshaker, Role, Trust
 from hsframework.local.channel import AsyncChannel
 from hsframework.local.trustfile import create_trust_file
 from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error
@@ -119,7 +119,7 @@ class Submission:
             values,
             self.given,
             options.role,
-            options.effective_auth_mode,
+            dispatcher.auth_mode(options),
             source="kernel" if kernel_consumer else "local",
             kernel_consumer=kernel_consumer,
         )
@@ -214,6 +214,14 @@ class InMemoryDispatcher:
         if member is not None:
             member.send("ready", {"group": options.group})
         return request
+
+    def auth_mode(self, options: HandshakeOptions) -> AuthMode:
+        """Return the auth mode of a request: where the options have no keys, the protocol's own instead of X509."""
+        mode = options.effective_auth_mode
+        left_open = options.auth_mode is None and mode is AuthMode.X509 and not options.identities
+        serving = [each.protocol for each in self.served if options.group in each.protocol.groups]
+        has_it = any(mode in protocol.auth_modes for protocol in serving)
+        return AuthMode.OWN if left_open and not has_it else mode
 
     async def handshake(self, sock: socket.socket, options: HandshakeOptions) -> Outcome:
         """Hand a socket over, wait for the outcome and return it."""

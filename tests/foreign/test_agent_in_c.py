@@ -84,7 +84,7 @@ def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def options(role: Role, timeout: float = PATIENCE) -> HandshakeOptions:
-    mode = AuthMode.X509 if role is Role.SERVER else AuthMode.UNAUTHENTICATED
+    mode = AuthMode.OWN if role is Role.SERVER else AuthMode.UNAUTHENTICATED
     return HandshakeOptions(group="knock", role=role, auth_mode=mode, timeout=timeout)
 
 

@@ -24,6 +24,7 @@ from hsframework.local.packets import Item, receive_packet, send_packet, taken_a
 from hsframework.netlink.messages import NLM_F_ACK, Message, MessageCodec
 from hsframework.netlink.spec import builtin_specification
 from tests.kernel.consumers import HOST_NQN, nvme_target
+from tests.support.house import ABLE
 
 SUBSYSTEM = "nqn.2014-08.org.example:scripted"
 _HOST_ID = HOST_NQN.rpartition(":")[2]
@@ -150,7 +151,7 @@ class ScriptedAgent:
 
     def join(self) -> None:
         """Come into the group."""
-        values = {"group": [self._group], "protocol": "scripted", "agent": "scripted"}
+        values = {"group": [self._group], "protocol": "scripted", "agent": "scripted", **ABLE}
         self._acknowledged("join", {**values, "tls-policies": self._tls_policies})
 
     def leave(self) -> None:

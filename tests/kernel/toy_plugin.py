@@ -12,7 +12,7 @@ from typing import Any
 
 import hsframework
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.interface import Endpoint, Handshaker, PeerIdentity, Protocol, Request, Result
+from hsframework.interface import AuthMode, Demand, Endpoint, Handshaker, PeerIdentity, Protocol, Request, Result
 
 NAME = __name__.removeprefix("hs_")
 
@@ -20,6 +20,8 @@ NAME = __name__.removeprefix("hs_")
 class Toy(Protocol):
     name = NAME
     groups = (NAME,)
+    auth_modes = frozenset(AuthMode)
+    understands = frozenset(Demand)
     socket_protocols = frozenset({socket.IPPROTO_TCP, socket.IPPROTO_UDP})
 
     def prepare(self, settings: Any) -> Handshaker:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import hsframework
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.interface import Endpoint, Handshaker, Protocol, Request, Result
+from hsframework.interface import AuthMode, Demand, Endpoint, Handshaker, Protocol, Request, Result
 from hsframework.netlink.spec import Specification, parse_specification
 
 SPECIFICATION = parse_specification(
@@ -29,6 +29,8 @@ tasks: list[asyncio.Task[None]] = []
 class Toy(Protocol):
     name = "toy"
     groups = ("toy",)
+    auth_modes = frozenset(AuthMode)
+    understands = frozenset(Demand)
 
     @property
     def specification(self) -> Specification:

@@ -144,7 +144,7 @@ def test_a_tls_policy_that_quic_cannot_keep(house: Service, pki: Pki) -> None:
 def test_refusals(house: Service, pki: Pki) -> None:
     """QUIC's missing features, and other protocols', are refused before anything is sent, with what to change."""
     for words, said in (
-        (["--protocol", "quic", "--psk", "me:00", "127.0.0.1", 1], "by certificates alone"),
+        (["--protocol", "quic", "--psk", "me:00", "127.0.0.1", 1], "quic takes no pre-shared keys"),
         (["--protocol", "tls13", "--qlog", "/tmp", "127.0.0.1", 1], "writes no qlogs"),
         (["--protocol", "quic", "--qlog", "/proc/nothing", "127.0.0.1", 1], "that can be written to"),
     ):

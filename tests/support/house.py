@@ -44,9 +44,10 @@ class House:
     peers: list[Peer] = field(default_factory=list)
 
     async def agent(self, *groups: str, **values: Any) -> Peer:
-        """Connect an agent that has joined ``groups``."""
+        """Connect an agent that has joined ``groups``.  ``values``: of JOIN, beside or instead of ``ABLE``."""
         peer = self._connect("agent.sock")
-        answer = await peer.ask("join", {"group": list(groups), "protocol": "toy", "agent": "by hand", **values})
+        join = {"group": list(groups), "protocol": "toy", "agent": "by hand", **ABLE}
+        answer = await peer.ask("join", {**join, **values})
         assert answer.error == 0, answer
         return peer
 
@@ -199,6 +200,9 @@ def open_fds() -> int:
     """Count the open fds of this process."""
     return len(os.listdir("/proc/self/fd"))
 
+
+ABLE = {"auth-mode": [0, 1, 2, 3], "understands": ["alpn", "client-certificate", "peer-name", "trust"]}
+"""Part of JOIN with which an agent gets all requests but those with a TLS policy."""
 
 REQUEST = {"group": "toy", "message-type": 1, "auth-mode": 1}
 """The least that a submit holds."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.interface import Endpoint, Handshaker, Protocol, Request, Result
+from hsframework.interface import AuthMode, Demand, Endpoint, Handshaker, Protocol, Request, Result
 from hsframework.netlink.spec import Specification
 
 from hsframework_noise.exchange import Exchange
@@ -20,6 +20,9 @@ class NoiseProtocol(Protocol):
     groups = ("noise",)
     settings_type = Settings
     interface_version = 1
+    # Its keys are those of its settings and its own attributes.
+    auth_modes = frozenset({AuthMode.OWN, AuthMode.UNAUTHENTICATED})
+    understands = frozenset[Demand]()
 
     @property
     def specification(self) -> Specification:

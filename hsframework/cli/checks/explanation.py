@@ -75,6 +75,7 @@ def explain(settings: Configuration, facts: Facts, *, vault: Vault | None = None
         return Explanation(facts, decision, RequestRefused(decision.refusal, errno=errno.EACCES))
     of_nfs = facts.auth_mode is not AuthMode.PSK and facts.keyring in (None, NFS_KEYRING)
     try:
+        terms.check_group(decision.profile, TLS_GROUP)
         given = terms.credentials(decision.profile, facts.role, facts.auth_mode, of_nfs=of_nfs)
     except (RequestRefused, ConfigurationError) as error:
         return Explanation(facts, decision, error)

@@ -23,7 +23,7 @@ from hsframework.cli.options.facts import report_failure, report_session
 from hsframework.cli.options.handshake import add_handshake, handshake_options
 from hsframework.cli.options.pump import pump
 from hsframework.cli.options.stream import open_stream
-from hsframework.cli.options.transport import CONNECT_TIMEOUT, uses_datagrams
+from hsframework.cli.options.transport import CONNECT_TIMEOUT, proves_names, uses_datagrams
 from hsframework.client import AsyncClient, AsyncSession, HandshakeOptions, connect_udp_session
 from hsframework.errors import HandshakeError, RequestRefused
 
@@ -49,7 +49,7 @@ def client_options(arguments: argparse.Namespace) -> HandshakeOptions:
     """Return the options of the handshake that the command line asks for.  Raises ConfigurationError."""
     return handshake_options(
         arguments,
-        peer_name=arguments.servername or arguments.host,
+        peer_name=arguments.servername or (arguments.host if proves_names(arguments.protocol) else None),
         any_peer_name=arguments.any_name,
     )
 

@@ -20,7 +20,7 @@ from hsframework.cli.options.address import format_address, listen_tcp
 from hsframework.client import AsyncClient, AsyncSession, AsyncUdpListener, HandshakeOptions
 from hsframework.client.session import installed_plugins
 from hsframework.errors import ConfigurationError, HsframeworkError
-from hsframework.interface import AddressValidation, AuthMode, Protocol
+from hsframework.interface import AddressValidation, AuthMode, Demand, Protocol
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for each address of a host."""
@@ -109,8 +109,7 @@ def check_protocol(arguments: argparse.Namespace) -> None:
         given = (arguments.psk or arguments.psk_file) and "--psk and --psk-file"
         if given and AuthMode.PSK not in protocol.auth_modes:
             raise ConfigurationError(
-                f"{given}: {protocol.name} proves identities by certificates alone: leave the keys out, "
-                "or choose another --protocol"
+                f"{given}: {protocol.name} takes no pre-shared keys: leave them out, or choose another --protocol"
             )
     if arguments.qlog is not None:
         _ask_for_qlogs(arguments.qlog, protocol, arguments.protocol)
@@ -124,6 +123,12 @@ def uses_datagrams(name: str) -> bool:
     """Return True if the protocol is installed here and runs over UDP."""
     protocol = _installed(name)
     return protocol is not None and socket.IPPROTO_UDP in protocol.socket_protocols
+
+
+def proves_names(name: str) -> bool:
+    """Return False if the protocol is installed here and its peers prove no names."""
+    protocol = _installed(name)
+    return protocol is None or Demand.PEER_NAME in protocol.understands
 
 
 def listen(arguments: argparse.Namespace, host: str, port: int) -> ListeningSocket:

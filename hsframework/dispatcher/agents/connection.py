@@ -98,8 +98,10 @@ class AgentConnection:
         self.kernel_tls = ""
         """The agent's use of the kernel's TLS, by its own word."""
         self.joined_at = 0.0
-        self.tls_policies = False
-        """True if the agent has said that it keeps to the TLS policies of requests."""
+        self.auth_modes: frozenset[int] = frozenset()
+        """The proofs of identity that the agent supports, by its own word."""
+        self.understands: frozenset[str] = frozenset()
+        """The demands of requests that the agent keeps to, by its own word."""
         self.renews = False
         """True if the agent has said that it drops what it remembers when it is sent RENEW."""
         self.announced: set[str] = set()

@@ -14,10 +14,11 @@ from collections.abc import Mapping
 import structlog
 
 from hsframework.dispatcher.agents.connection import AgentConnection, Operation, Phase
+from hsframework.dispatcher.agents.demands import UNSUPPLIED, refusal
 from hsframework.dispatcher.agents.in_hand import done, netlink, psk_lookup, restore
 from hsframework.dispatcher.messages import accept_reply
-from hsframework.dispatcher.requests.request import Outcome
 from hsframework.errors import RequestRefused
+from hsframework.interface import Demand
 from hsframework.netlink.messages import Message, encode_error
 
 MOST_TEXT = 200
@@ -31,9 +32,6 @@ MAX_COUNT = 1024
 
 MOST_MISSED = 1 << 20
 """Misses of a cache that one message counts at most."""
-
-NO_POLICIES = "the agent of this group does not keep to TLS policies: leave tls-priorities out of request and profile"
-"""Text of a request that is not handed over, since its TLS policy would be passed over."""
 
 _log = structlog.get_logger("hsframework.dispatcher")
 
@@ -61,7 +59,10 @@ def join(agent: AgentConnection, message: Message, fd: int | None) -> None:
     agent.protocol = message.values.get("protocol", "")[:64]
     agent.kernel_tls = message.values.get("kernel-tls", "")[:MOST_TEXT]
     agent.joined_at = agent.service.loop.time()
-    agent.tls_policies = message.values.get("tls-policies", False)
+    agent.auth_modes = frozenset(message.values.get("auth-mode", UNSUPPLIED))
+    agent.understands = frozenset(message.values.get("understands", ()))
+    if message.values.get("tls-policies", False):
+        agent.understands |= {Demand.TLS_POLICIES}
     agent.renews = message.values.get("renews", False)
     agent.socket_protocols = protocols
     agent.name = f"{message.values.get('agent', 'agent')[:64]} (pid {agent.peer.pid})"
@@ -101,12 +102,13 @@ def accept(agent: AgentConnection, message: Message, fd: int | None) -> None:
         empty = len(requests) < number
         for request in requests:
             submission, custody = request.submission, request.custody
-            if submission.parameters.tls_policy and not agent.tls_policies:
-                dispatcher.done(agent, request.id, Outcome.failure(errno.EOPNOTSUPP, NO_POLICIES))
+            asked = submission.parameters
+            if asked.auth_mode not in agent.auth_modes or not asked.demands <= agent.understands:
+                dispatcher.done(agent, request.id, refusal(asked, agent.auth_modes, agent.understands))
                 continue
             try:
                 reply = accept_reply(
-                    submission.parameters,
+                    asked,
                     sequence=message.sequence,
                     request_id=request.id,
                     milliseconds=max(1, int((request.deadline - agent.service.loop.time()) * 1000)),

@@ -14,10 +14,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import IntEnum
 from functools import cache, cached_property
 from itertools import chain
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
@@ -28,6 +27,7 @@ from hsframework.credentials.identities import load_identity
 from hsframework.credentials.psk import load_psk_file
 from hsframework.credentials.trust import KnownFiles, load_trust, system_trust
 from hsframework.dispatcher.keys.lists import Dates, dates_of
+from hsframework.dispatcher.keys.modes import member
 from hsframework.dispatcher.policy import group_id
 from hsframework.errors import ConfigurationError, RequestRefused
 from hsframework.interface import (
@@ -42,8 +42,6 @@ from hsframework.interface import (
     Trust,
 )
 from hsframework.tls.priorities import MAX_LENGTH
-
-M = TypeVar("M", bound=IntEnum)
 
 DEFAULT_PROFILE = "default"
 _CRL_CHECKS = tuple(CrlCheck)
@@ -223,7 +221,7 @@ class Vault:
             trust=trust,
             client_certificate=CertificateDemand[profile.client_certificate.upper()]
             if demand is None
-            else _member(CertificateDemand, demand, "client-certificate"),
+            else member(CertificateDemand, demand, "client-certificate"),
             alpn=tuple(values.get("alpn", ())) or profile.alpn,
             tls_priorities=_brought_policy(values) + _profile_policy(profile),
         )
@@ -286,9 +284,25 @@ class Vault:
         found: Trust = self._loaded[_SYSTEM]
         return found
 
-    def profile_name(self, asked: str | None) -> str | None:
-        """Return the profile of a request: the one it names, else ``default`` if that is configured, else None."""
-        return asked or (DEFAULT_PROFILE if DEFAULT_PROFILE in self._profiles else None)
+    def profile_name(self, asked: str | None, group: str) -> str | None:
+        """Return the profile of a request in this group: the one it names, else ``default``, else None.
+
+        ``default`` serves where it is configured, and for this group.
+        """
+        if asked:
+            return asked
+        default = self._profiles.get(DEFAULT_PROFILE)
+        return DEFAULT_PROFILE if default is not None and default.serves(group) else None
+
+    def check_group(self, name: str | None, group: str) -> None:
+        """Raise RequestRefused (EACCES) for a profile that is tied to other groups than this one."""
+        profile = _NO_PROFILE if name is None else self._profiles.get(name, _NO_PROFILE)
+        if not profile.serves(group):
+            raise RequestRefused(
+                f"the profile {name!r} is not for the group {group!r:.80}: name another, or add the group to "
+                f"profiles.{name}.groups",
+                errno=errno.EACCES,
+            )
 
     def _profile(self, name: str | None) -> Profile:
         if name is None:
@@ -355,34 +369,6 @@ def _crl_check(number: int) -> CrlCheck:
         known = ", ".join(map(str, range(len(_CRL_CHECKS))))
         raise RequestRefused(f"crl-check {number} is not one of {known}", errno=errno.EINVAL)
     return _CRL_CHECKS[number]
-
-
-def _member(kind: type[M], value: int, name: str) -> M:
-    try:
-        return kind(value)
-    except ValueError:
-        known = ", ".join(str(int(item)) for item in kind)
-        raise RequestRefused(f"{name} {value} is not one of {known}", errno=errno.EINVAL) from None
-
-
-def role_of(values: Mapping[str, Any]) -> Role:
-    """Return the role that a submit asks for.  Raises RequestRefused."""
-    return _member(Role, values.get("message-type", 0), "message-type")
-
-
-def auth_mode_of(values: Mapping[str, Any]) -> AuthMode:
-    """Return the auth mode that a submit asks for.  Raises RequestRefused."""
-    return _member(AuthMode, values.get("auth-mode", 0), "auth-mode")
-
-
-def auth_mode_of_keys(given: Credentials, role: Role) -> AuthMode:
-    """Return the auth mode of a submit that leaves it to its profile: that of identities, or else of pre-shared keys.
-
-    A client without either is anonymous; a server is refused for want of a certificate later.
-    """
-    if given.identities or (role is Role.SERVER and not given.psks):
-        return AuthMode.X509
-    return AuthMode.PSK if given.psks else AuthMode.UNAUTHENTICATED
 
 
 def _load_trust(settings: TrustSettings, known: KnownFiles, systems: Callable[[], Trust]) -> Trust:

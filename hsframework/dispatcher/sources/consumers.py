@@ -23,7 +23,8 @@ from hsframework.configuration.settings import Configuration
 from hsframework.dispatcher.connections import Listener
 from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keys.given import GivenTrust, GivenTrusts
-from hsframework.dispatcher.keys.vault import Vault, auth_mode_of, auth_mode_of_keys, brings_nothing, role_of
+from hsframework.dispatcher.keys.modes import agreed_auth_mode, role_of
+from hsframework.dispatcher.keys.vault import Vault, brings_nothing
 from hsframework.dispatcher.messages import codec, parameters
 from hsframework.dispatcher.overview import overview
 from hsframework.dispatcher.policy import PeerCredentials, Policy
@@ -304,12 +305,13 @@ class ConsumerConnection:
         Both stay as they are until :meth:`forget`, so the same user gets the same for the same words.
         """
         source = self._source
-        profile = source.vault.profile_name(values.get("profile"))
+        group = values.get("group", "")
+        profile = source.vault.profile_name(values.get("profile"), group)
         source.policy.check_submit(self.peer, profile)
+        source.vault.check_group(profile, group)
         role = role_of(values)
         given = source.vault.resolve(profile, values)
-        left_open = "profile" in values and "auth-mode" not in values
-        auth_mode = auth_mode_of_keys(given, role) if left_open else auth_mode_of(values)
+        auth_mode = agreed_auth_mode(values, given, role)
         if auth_mode is AuthMode.PSK and not given.psks:
             raise RequestRefused("a PSK handshake needs a psk in the request or in its profile", errno=errno.ENOKEY)
         urgency = values.get("urgency", 0)
@@ -319,7 +321,7 @@ class ConsumerConnection:
         return Submission(
             source=source,
             consumer=self._account,
-            group=values.get("group", ""),
+            group=group,
             timeout=source.timeout(values, role),
             parameters=parameters(asked, given, role, auth_mode, source=source.name, user=self.peer.uid),
             trust=self._named_trust(values) or given.trust,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hsframework.interface import Protocol
+from hsframework.interface import AuthMode, Demand, Protocol
 from hsframework.netlink.spec import Specification
 from hsframework_psp.settings import Settings
 
@@ -18,7 +18,10 @@ class PspProtocol(Protocol):
     name = "psp"
     groups = ("psp",)
     settings_type = Settings
-    tls_policies = True
+    auth_modes = frozenset({AuthMode.UNAUTHENTICATED, AuthMode.PSK, AuthMode.X509})
+    understands = frozenset(
+        {Demand.ALPN, Demand.CLIENT_CERTIFICATE, Demand.PEER_NAME, Demand.TLS_POLICIES, Demand.TRUST}
+    )
 
     @property
     def specification(self) -> Specification:

@@ -6,7 +6,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
-from hsframework.interface import AddressValidation, AuthMode, Gate, Protocol
+from hsframework.interface import AddressValidation, AuthMode, Demand, Gate, Protocol
 from hsframework.netlink.spec import Specification
 from hsframework_quic.kernel.structs import IPPROTO_QUIC
 from hsframework_quic.settings import Settings
@@ -14,6 +14,8 @@ from hsframework_quic.settings import Settings
 if TYPE_CHECKING:
     from hsframework_quic.kernel.plugin import KernelQuicHandshaker
     from hsframework_quic.plugin import QuicHandshaker
+
+_UNDERSTANDS = frozenset({Demand.ALPN, Demand.CLIENT_CERTIFICATE, Demand.PEER_NAME, Demand.TLS_POLICIES, Demand.TRUST})
 
 
 class QuicProtocol(Protocol):
@@ -23,7 +25,7 @@ class QuicProtocol(Protocol):
     groups = ("quic",)
     socket_protocols = frozenset({socket.IPPROTO_UDP})
     settings_type = Settings
-    tls_policies = True
+    understands = _UNDERSTANDS
     auth_modes = frozenset({AuthMode.UNAUTHENTICATED, AuthMode.X509})
     writes_qlogs = True
 
@@ -50,7 +52,8 @@ class KernelQuicProtocol(Protocol):
     name = "kernel-quic"
     groups = ("tlshd",)
     socket_protocols = frozenset({IPPROTO_QUIC})
-    tls_policies = True
+    auth_modes = frozenset({AuthMode.UNAUTHENTICATED, AuthMode.X509})
+    understands = _UNDERSTANDS
 
     def prepare(self, settings: Any) -> KernelQuicHandshaker:
         from hsframework_quic.kernel.plugin import KernelQuicHandshaker

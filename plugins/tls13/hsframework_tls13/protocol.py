@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from hsframework.interface import Protocol
+from hsframework.interface import AuthMode, Demand, Protocol
 from hsframework.netlink.spec import Specification
 from hsframework_tls13.settings import Settings
 
@@ -28,7 +28,10 @@ class Tls13Protocol(Protocol):
     groups = ("tls13", "tlshd")
     settings_type = Settings
     socket_protocols = frozenset({socket.IPPROTO_TCP, IPPROTO_MPTCP, UNIX_STREAM})
-    tls_policies = True
+    auth_modes = frozenset({AuthMode.UNAUTHENTICATED, AuthMode.PSK, AuthMode.X509})
+    understands = frozenset(
+        {Demand.ALPN, Demand.CLIENT_CERTIFICATE, Demand.PEER_NAME, Demand.TLS_POLICIES, Demand.TRUST}
+    )
 
     @property
     def specification(self) -> Specification:

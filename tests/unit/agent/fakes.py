@@ -22,7 +22,7 @@ from typing import Any
 import hsframework
 from hsframework.agent.host import AgentHost
 from hsframework.agent.served import prepare
-from hsframework.interface import Endpoint, Handshaker, Protocol, Request, Result
+from hsframework.interface import AuthMode, Demand, Endpoint, Handshaker, Protocol, Request, Result
 from hsframework.local.channel import LOCAL_MESSAGE_TYPE, AsyncChannel
 from hsframework.local.trustfile import create_trust_file
 from hsframework.netlink.messages import NLM_F_ACK, Message, MessageCodec, encode_error
@@ -84,6 +84,8 @@ class ToyProtocol(Protocol):
     groups: tuple[str, ...] = ("toy",)
     socket_protocols = frozenset({socket.IPPROTO_TCP, 0})
     settings_type = ToySettings
+    auth_modes = frozenset(AuthMode)
+    understands = frozenset(Demand) - {Demand.TLS_POLICIES}
 
     def __init__(self, behaviour: Behaviour = greet) -> None:
         self.handshaker = ToyHandshaker(behaviour)

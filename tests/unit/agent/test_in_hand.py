@@ -188,7 +188,7 @@ async def test_trust_that_did_not_come_is_not_guessed(broken: str) -> None:
     ("values", "status"),
     [
         ({"message_type": 9}, errno.EINVAL),
-        ({"auth_mode": 0}, errno.EINVAL),
+        ({"auth_mode": 4}, errno.EINVAL),
         ({"client_certificate": 5}, errno.EINVAL),
         ({"group": "other"}, errno.EPROTONOSUPPORT),
         ({"identity": [{"certificate": [b"c"]}]}, errno.EINVAL),

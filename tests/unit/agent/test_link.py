@@ -47,6 +47,8 @@ async def test_join_tells_what_is_served() -> None:
         "protocol": "toy",
         "socket-protocol": [0, 6],
         "agent": "me",
+        "auth-mode": [0, 1, 2, 3],
+        "understands": ["alpn", "client-certificate", "peer-name", "trust"],
         "renews": True,
     }
 

@@ -18,7 +18,7 @@ import structlog
 
 from hsframework.errors import HandshakeError
 from hsframework.interface import Identity, PresharedKey, Role, Secret
-from hsframework.telemetry.log import LineWriter, configure, exception_text, traceback_lines
+from hsframework.telemetry.log import LineWriter, configure, exception_text, show_packages, traceback_lines
 
 CANARY = b"hunter2hunter2"
 
@@ -212,3 +212,24 @@ def test_another_stream_than_the_journals(lines: tuple[int, Path], monkeypatch: 
     configure("debug", "console", fd=fd)
     structlog.get_logger("hsframework.agent").info("ordinary")
     assert path.read_text()[0].isdigit()
+
+
+def test_a_plugins_own_log_is_shown_at_its_level(lines: tuple[int, Path]) -> None:
+    """Loggers below its package from the configured level on; those of others from warning on."""
+    fd, path = lines
+    plugin = logging.getLogger("hsframework_shown")
+    try:
+        for level in ("info", "debug", "error"):
+            configure(level, "json", fd=fd)
+            show_packages(["hsframework_shown"])
+            logging.getLogger("hsframework_shown.exchange").debug("a detail at %s", level)
+            plugin.info("a fact at %s", level)
+            logging.getLogger("hsframework_shown_not").info("of a library")
+    finally:
+        plugin.setLevel(logging.NOTSET)
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(event["level"], event["event"]) for event in events] == [
+        ("info", "a fact at info"),
+        ("debug", "a detail at debug"),
+        ("info", "a fact at debug"),
+    ]

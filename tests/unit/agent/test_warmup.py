@@ -11,7 +11,9 @@ from hsframework.agent import warmup
 from hsframework.agent.privileges import AgentUser
 from hsframework.agent.warmup import KeeperOptions, warm_up
 from hsframework.configuration.settings import MemorySettings
+from hsframework.interface import Handshaker
 from hsframework.probes import Yes
+from tests.unit.agent.fakes import ToyPlugin, ToyProtocol, registry_with
 
 USER = AgentUser("toy", 60_801, 60_801)
 MEMORY = MemorySettings(lock=True)
@@ -64,3 +66,19 @@ def test_the_order_of_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     result: object = warm_up(options)
     assert result == ("the registry", ("served",), "yes")
     assert done == STEPS
+
+
+def test_plugins_logs_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loggers below a plugin's package are told before it is prepared, which it may want to log about."""
+    shown: list[frozenset[str]] = []
+
+    class Noting(ToyProtocol):
+        def prepare(self, settings: Any) -> Handshaker:
+            assert shown
+            return super().prepare(settings)
+
+    registry = registry_with(ToyPlugin(Noting()))
+    monkeypatch.setattr(warmup, "show_packages", shown.append)
+    options = KeeperOptions(agent_socket_path=Path("agent.sock"), plugin=registry.records[0].name, registry=registry)
+    warmup._load_and_prepare(options, {})
+    assert shown == [frozenset({"tests.unit.agent"})]

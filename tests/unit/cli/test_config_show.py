@@ -87,7 +87,7 @@ def test_everything_is_there(settings: Configuration) -> None:
     assert tree["memory"] == {"lock": False, "oom-score-adjust": None, "cache": 256}
     assert tree["rule"][0]["networks"] == ["10.0.0.0/8"]
     assert list(tree["profiles"]["empty"]) == [
-        "identities", "psks", "trust", "client-certificate", "alpn", "tls-priorities", "admit",
+        "identities", "psks", "trust", "client-certificate", "alpn", "tls-priorities", "admit", "groups",
     ]  # fmt: skip
     assert {name for name, item in Configuration.__dataclass_fields__.items() if item.metadata != NO_KEY} == {
         key.replace("-", "_") for key in tree

@@ -39,7 +39,7 @@ from hsframework.dispatcher.sources.kernel.request import KernelRequests
 from hsframework.dispatcher.sources.kernel.wire import Accepted
 from hsframework.errors import HandshakeError, RequestRefused
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.interface import PeerIdentity, Request, anybody, no_psk
+from hsframework.interface import AuthMode, Demand, PeerIdentity, Request, anybody, no_psk
 from hsframework.process import keyctl
 from hsframework.testing.certificates import CLIENT, SERVER, Authority
 from tests.support.played_kernel import NFS, Keys
@@ -137,7 +137,8 @@ def served(requests: KernelRequests, accept: dict[str, Any]) -> tuple[str, Reque
     reply = accept_reply(submission.parameters, sequence=1, request_id=1, milliseconds=1)
     message = agents_codec.decode(reply)
     trust = cast("Any", submission.trust)
-    tls = cast("Any", SimpleNamespace(protocol=SimpleNamespace(tls_policies=True), request_codec=None))
+    protocol = SimpleNamespace(auth_modes=frozenset(AuthMode), understands=frozenset(Demand))
+    tls = cast("Any", SimpleNamespace(protocol=protocol, request_codec=None))
     request = decode_request(message.values, tls, deadline=0.0, trust=trust, psk_lookup=no_psk, authorize=anybody)
     return submission.rule, request
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import hsframework
-from hsframework.interface import EstablishedSession, Handshaker, Protocol
+from hsframework.interface import AuthMode, Demand, EstablishedSession, Handshaker, Protocol
 from hsframework.netlink.spec import Specification, parse_specification
 
 SPECIFICATION = parse_specification(
@@ -34,6 +34,8 @@ attribute-sets:
 class Tiny(Protocol):
     name = "tiny"
     groups = ("tiny", "small")
+    auth_modes = frozenset(AuthMode)
+    understands = frozenset(Demand)
 
     @property
     def specification(self) -> Specification:

@@ -15,12 +15,13 @@ FOLDER = ROOT / "hsframework" / "interface"
 USES = {
     "credentials": set(),
     "result": set(),
+    "demands": set(),
     "endpoint": set(),
     "gate": set(),
     "specification": set(),
     "request": {"credentials", "result"},
     "streams": {"request", "result"},
-    "protocol": {"endpoint", "gate", "request", "result", "specification"},
+    "protocol": {"demands", "endpoint", "gate", "request", "result", "specification"},
 }
 """Each file and those that it imports; none imports one further down."""
 

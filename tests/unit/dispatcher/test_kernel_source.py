@@ -33,7 +33,7 @@ from hsframework.netlink.socket import has_family
 from hsframework.process import keyctl
 from hsframework.process.kept import Kept
 from hsframework.testing.certificates import Authority, Credential
-from tests.support.house import Peer, connected_pair, house
+from tests.support.house import ABLE, Peer, connected_pair, house
 from tests.support.played_kernel import CLIENT, GROUP, GROUPS, NFS, OTHER, PSK_CLIENT, Keys, Stage, stage
 
 
@@ -405,7 +405,7 @@ async def test_a_group_that_was_left_cannot_be_joined_again() -> None:
             played.ask(ours)
             await played.leaves(agent)
             played.service.not_joined.add(GROUP)
-            await agent.ask("join", {"group": [GROUP], "protocol": "toy", "agent": "by hand"})
+            await agent.ask("join", {"group": [GROUP], "protocol": "toy", "agent": "by hand", **ABLE})
             assert not played.service.members
             played.service.not_accepted.clear()
             request = await agent.take_message(GROUP)

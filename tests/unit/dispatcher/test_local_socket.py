@@ -162,7 +162,8 @@ async def test_only_connected_sockets_are_taken(make: Callable[[], Any], number:
     ("values", "number"),
     [
         ({"message-type": 3}, errno.EINVAL),
-        ({"auth-mode": 0}, errno.EINVAL),
+        ({"auth-mode": 4}, errno.EINVAL),
+        ({"auth-mode": 0, "psk": [{"identity": b"i", "key": b"k"}]}, errno.EINVAL),
         ({"auth-mode": 2}, errno.ENOKEY),
         ({"timeout": 0}, errno.EINVAL),
         ({"timeout": 10**9}, errno.EINVAL),
@@ -400,9 +401,9 @@ def test_a_default_profile_is_not_for_everybody() -> None:
     """A consumer that names no profile gets `default` only where policy gives it that."""
     configuration = Configuration(profiles={"default": Profile(alpn=("h2",))}, allow=(AllowRule(users=("4001",)),))
     vault, policy = Vault(configuration), Policy(configuration)
-    assert vault.profile_name(None) == "default"
+    assert vault.profile_name(None, "toy") == "default"
     with pytest.raises(RequestRefused):
-        policy.check_submit(PeerCredentials(1, 4001, 1), vault.profile_name(None))
+        policy.check_submit(PeerCredentials(1, 4001, 1), vault.profile_name(None, "toy"))
 
 
 def test_a_second_dispatcher_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from hsframework.configuration.settings import (
     TrustSettings,
 )
 from hsframework.credentials import files, trust as trust_module
-from hsframework.dispatcher.keys.vault import Vault, auth_mode_of, auth_mode_of_keys, brings_nothing, role_of
+from hsframework.dispatcher.keys.modes import auth_mode_of, auth_mode_of_keys, role_of
+from hsframework.dispatcher.keys.vault import Vault, brings_nothing
 from hsframework.errors import ConfigurationError, RequestRefused
 from hsframework.interface import AuthMode, CertificateDemand, Role, Secret, Trust
 from hsframework.testing.certificates import Authority
@@ -152,8 +153,8 @@ def test_a_key_without_a_hash_is_of_sha256(vault: Vault) -> None:
 
 def test_profiles_by_name(vault: Vault) -> None:
     """The one that is asked for, else the default where there is one; a name that is not configured is ENOENT."""
-    assert [vault.profile_name(it) for it in ("web", None, "none")] == ["web", "default", "none"]
-    assert Vault(Configuration()).profile_name(None) is None
+    assert [vault.profile_name(it, "toy") for it in ("web", None, "none")] == ["web", "default", "none"]
+    assert Vault(Configuration()).profile_name(None, "toy") is None
     with pytest.raises(RequestRefused, match=r"configure \[profiles.none\]") as refused:
         vault.resolve("none", {})
     assert refused.value.errno == errno.ENOENT
@@ -180,12 +181,12 @@ def test_numbers_of_a_submit(ask: Any, name: str, kind: Any) -> None:
     [
         (1, 1, AuthMode.X509, AuthMode.X509),
         (0, 1, AuthMode.PSK, AuthMode.PSK),
-        (0, 0, AuthMode.UNAUTHENTICATED, AuthMode.X509),
+        (0, 0, AuthMode.UNAUTHENTICATED, AuthMode.OWN),
     ],
     ids=["both", "pre-shared keys", "trust alone"],
 )
 def test_the_auth_mode_of_a_profiles_keys(identities: int, psks: int, client: AuthMode, server: AuthMode) -> None:
-    """Identities go before keys; no server is anonymous."""
+    """Identities go before keys; no server is anonymous, and without either its protocol may have a proof."""
     given: Any = SimpleNamespace(identities=(object(),) * identities, psks=(object(),) * psks)
     assert [auth_mode_of_keys(given, role) for role in (Role.CLIENT, Role.SERVER)] == [client, server]
 

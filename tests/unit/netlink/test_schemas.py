@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
+from hsframework.errors import ConfigurationError
 from hsframework.netlink import spec_reader
 from hsframework.netlink.spec import load_specification
+from hsframework.netlink.spec_reader import SpecificationReader
 from hsframework.scaffold import Names, create
 from tests.support.specs import LICENCE, SCHEMAS, SENSITIVE, SPECIFICATIONS, name_of, tree_of
 
@@ -123,6 +125,40 @@ def test_the_loader_knows_the_keys_of_the_schemas() -> None:
             theirs = set().union(*(_keys(schema, PLACES[place]) for schema in schemas.values()))
         assert known <= theirs, place
         assert theirs - known == REFUSED.get(place, set()), place
+
+
+def _places(tree: Any) -> Iterator[Tree]:
+    """Yield every mapping in a spec's tree."""
+    if isinstance(tree, dict):
+        yield tree
+    for inner in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _places(inner)
+
+
+def _fill(place: Tree, content: Tree) -> None:
+    place.clear()
+    place.update(content)
+
+
+@pytest.mark.parametrize("path", SPECIFICATIONS, ids=name_of)
+def test_no_misspelt_key_is_passed_over(path: Path) -> None:
+    """Each key of each spec, with its last letter twice, is refused by its name; a suggestion goes with it."""
+    tree = tree_of(path)
+    beside = path.with_name(f"{path.stem}.sensitive.yaml")
+    sensitive = beside.read_text("utf-8") if beside.is_file() else None
+    tried = set()
+    for place in _places(tree):
+        good = dict(place)
+        for key in good:
+            if (key, tuple(good)) in tried:
+                continue
+            tried.add((key, tuple(good)))
+            wrong = f"{key}{key[-1]}"
+            _fill(place, {wrong if name == key else name: value for name, value in good.items()})
+            with pytest.raises(ConfigurationError, match=f"'{wrong}' is unknown here.* did you mean '{key}'"):
+                SpecificationReader("mine.yaml").family(tree, sensitive)
+            _fill(place, good)
+    assert len(tried) > 10
 
 
 # The kernel's own specs of families that we have a spec of

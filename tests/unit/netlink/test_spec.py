@@ -51,6 +51,12 @@ WRONG = {
         with_attribute("{name: key, type: binary, x-sensitive: true}"),
         r"put 'key' below the name of its set into mine\.sensitive\.yaml",
     ),
+    "a secret in the spec, misspelt": (
+        with_attribute("{name: key, type: binary, x-sensitve: true}"),
+        r"'x-sensitve' is no key of netlink specs; put 'key' below the name of its set into mine\.sensitive\.yaml",
+    ),
+    "a misspelt type": (with_attribute("{name: x, type: sting}"), "'sting' is not supported; did you mean 'string'"),
+    "a definition of a misspelt type": ("name: f\ndefinitions: [{type: emum, name: e}]", "did you mean 'enum'"),
     "a binary attribute, and no file that names secrets": (
         with_attribute("{name: key, type: binary}"),
         r"a\.key is binary, perhaps a secret: .* mine\.sensitive\.yaml, as `a: \[key\]`; `{}` if none is",

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.interface import Request
+from hsframework.interface import Demand, Request
 from hsframework_psp.plugin import PspHandshaker
 from hsframework_psp.policy import permitted
 from hsframework_psp.protocol import PspProtocol
@@ -80,4 +80,4 @@ def test_versions_that_the_settings_do_not_have() -> None:
 
 def test_the_protocol_says_so() -> None:
     """Else the agent would refuse each request that has a policy."""
-    assert PspProtocol.tls_policies is True
+    assert Demand.TLS_POLICIES in PspProtocol.understands

@@ -8,7 +8,7 @@ import pytest
 from aioquic.tls import Epoch
 
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.interface import Request, Role
+from hsframework.interface import Demand, Request, Role
 from hsframework.tls.client_hello import parse_client_hello
 from hsframework_quic.aioquic_adapter.tls_options import TlsOptions, find_none, issue_none, keep_none
 from hsframework_quic.aioquic_adapter.tls_policy import narrowed
@@ -210,5 +210,5 @@ def test_no_ticket_is_waited_for(kind: Kind, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_protocols_say_so() -> None:
     """Else the agent would refuse each request that has a policy."""
-    assert QuicProtocol.tls_policies is True
-    assert KernelQuicProtocol.tls_policies is True
+    assert Demand.TLS_POLICIES in QuicProtocol.understands
+    assert Demand.TLS_POLICIES in KernelQuicProtocol.understands

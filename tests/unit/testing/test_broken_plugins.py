@@ -18,6 +18,7 @@ import hsframework
 from hsframework.errors import ConfigurationError, StreamError
 from hsframework.interface import (
     AsyncStream,
+    Demand,
     EstablishedSession,
     Handshaker,
     PresharedKey,
@@ -252,7 +253,14 @@ def other(check: str, name: str, says: str, plugin: object, *, works: bool = Tru
     return pytest.param(Fault(check, says, plugin, changes, works), id=f"{check}-{name}")
 
 
+def promises(demand: Demand) -> Any:
+    """Return the parameter of a plugin that declares a demand, and keeps to nothing."""
+    plugin = ToyPlugin(type("Promises", (ToyProtocol,), {"understands": frozenset({demand})}))
+    return other("demands_are_kept", demand.name, f"understands has {demand.name}", plugin)
+
+
 FAULTS = [
+    *map(promises, (Demand.ALPN, Demand.CLIENT_CERTIFICATE, Demand.PEER_NAME, Demand.TRUST)),
     found_by("cancellation_is_honoured", broken.ConvertsCancellation, "in place of CancelledError"),
     found_by("cancellation_is_honoured", broken.SucceedsWhenCancelled, "returns a result in place of"),
     found_by("cancellation_is_honoured", broken.ShieldsItself, "leaves a task that runs on when it has ended"),

@@ -17,6 +17,7 @@ from hsframework.errors import ConfigurationError, StreamError
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import (
     AsyncStream,
+    AuthMode,
     Endpoint,
     EstablishedSession,
     Handshaker,
@@ -180,6 +181,7 @@ class ToyProtocol(Protocol):
     name = "toy"
     groups: tuple[str, ...] = ("toy",)
     settings_type: type[Any] | None = ToySettings
+    auth_modes = frozenset(AuthMode)
     handshaker: ClassVar[type[ToyHandshaker]] = ToyHandshaker
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.interface import AuthMode, PresharedKey, Request, Result
+from hsframework.interface import AuthMode, Demand, PresharedKey, Request, Result
 from hsframework.tls.client_hello import ClientHello, parse_client_hello
 from hsframework_tls13.ciphers import SUITES
 from hsframework_tls13.contexts import Contexts
@@ -233,4 +233,4 @@ def test_numbers_of_groups() -> None:
 
 def test_the_protocol_says_so() -> None:
     """Else the agent would refuse each request that has a policy."""
-    assert Tls13Protocol.tls_policies is True
+    assert Demand.TLS_POLICIES in Tls13Protocol.understands

@@ -80,10 +80,13 @@ class KernelRequests:
             role, auth_mode = Role(values.get("message-type", 0)), AuthMode(values.get("auth-mode", 0))
         except ValueError:
             raise RequestRefused("a request of an unknown kind", errno=errno.EOPNOTSUPP) from None
+        if auth_mode is AuthMode.OWN:
+            raise RequestRefused("a request without an auth mode", errno=errno.EOPNOTSUPP)
         facts = self._facts(source, custody, role, auth_mode, values)
         decision = self._terms.decide(facts)
         if decision.refusal:
             raise RequestRefused(decision.refusal, errno=errno.EACCES)
+        self._terms.check_group(decision.profile, group)
         psks = self._named_psks(values) if auth_mode is AuthMode.PSK else {}
         given = self._credentials(
             decision.profile, role, auth_mode, values, group, tuple(psk for psk, _ in psks.values())

@@ -37,6 +37,10 @@ class KernelTerms:
         """Return the profile of a request with these facts, or its refusal."""
         return self._rules.decide(facts)
 
+    def check_group(self, profile: str | None, group: str) -> None:
+        """Raise RequestRefused (EACCES) for a profile that is tied to other groups than this one."""
+        self._vault.check_group(profile, group)
+
     def credentials(
         self,
         profile: str | None,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from hsframework.errors import ConfigurationError
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.interface import Endpoint, Handshaker, PeerIdentity, Protocol, Request, Result
+from hsframework.interface import AuthMode, Demand, Endpoint, Handshaker, PeerIdentity, Protocol, Request, Result
 from hsframework.netlink.spec import Specification, package_specification
 
 from hsframework_knock.exchange import HEADER_SIZE, MAX_WORD, Exchange, body_size
@@ -33,6 +33,9 @@ class KnockProtocol(Protocol):
     groups = ("knock",)
     settings_type = Settings
     interface_version = 1
+    # Proofs of identity and demands (Demand.ALPN …) that the handshaker keeps to; requests with others are refused.
+    auth_modes = frozenset({AuthMode.OWN, AuthMode.UNAUTHENTICATED})
+    understands = frozenset[Demand]()
 
     @property
     def specification(self) -> Specification:

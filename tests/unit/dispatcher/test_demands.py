@@ -1,0 +1,171 @@
+"""Requests that demand more than their agent has declared, and profiles that are tied to groups."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hsframework.configuration.settings import Configuration, IdentitySettings, Profile, TrustSettings
+from hsframework.configuration.toml import load_configuration
+from hsframework.errors import ConfigurationError
+from hsframework.netlink.messages import Message
+from hsframework.testing.certificates import Authority
+from tests.support.house import ABLE, REQUEST, Peer, connected_pair, house
+from tests.support.played_kernel import CLIENT, GROUP, stage
+
+IDENTITY = {"certificate": [b"certificate"], "private-key": b"a private key"}
+PSK = {"identity": b"i", "key": b"k"}
+SERVER = {**REQUEST, "message-type": 2}
+
+DEMANDS: dict[str, dict[str, Any]] = {
+    "alpn": {"alpn": ["h2"]},
+    "client-certificate": {**SERVER, "auth-mode": 3, "client-certificate": 1},
+    "peer-name": {"peername": "server.example"},
+    "tls-policies": {"tls-priorities": ["SECURE192"]},
+    "trust": {"trust-anchor": [b"anchor"]},
+}
+"""A submit for each demand."""
+
+
+async def _answer(agent: Peer, group: str = "toy") -> Message:
+    """Pull from a group, and return the request or the error; no fd is kept."""
+    agent.send("accept", {"group": group})
+    while True:
+        message, fd = await agent.receive()
+        if fd is not None:
+            os.close(fd)
+        if message.operation in ("accept", "error"):
+            return message
+
+
+async def _outcome(values: Mapping[str, Any], join: Mapping[str, Any]) -> tuple[int | None, str]:
+    """Return status and text for a request that its agent did not get; None and "" if the agent got it."""
+    with connected_pair() as (ours, _):
+        async with house() as home:
+            agent, consumer = await home.agent("toy", **join), await home.consumer()
+            consumer.send("submit", {**REQUEST, **values}, ours.fileno())
+            await home.queued(1)
+            if (await _answer(agent)).operation == "accept":
+                return None, ""
+            result = (await consumer.expect("result")).values
+            return result["status"], result["message"]
+
+
+@pytest.mark.parametrize("demand", DEMANDS)
+async def test_an_agent_gets_what_it_understands_and_nothing_else(demand: str) -> None:
+    """Without the one word in JOIN the request is EOPNOTSUPP, in words; with it alone it is handed over."""
+    others = [name for name in DEMANDS if name != demand]
+    status, text = await _outcome(DEMANDS[demand], {"understands": others})
+    assert status == errno.EOPNOTSUPP
+    assert {"peer-name": "peername", "tls-policies": "tls-priorities"}.get(demand, demand) in text
+    assert await _outcome(DEMANDS[demand], {"understands": [demand]}) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("values", "mode"),
+    [
+        ({"auth-mode": 1}, 1),
+        ({"auth-mode": 2, "psk": [PSK]}, 2),
+        ({"auth-mode": 3, "identity": [IDENTITY]}, 3),
+        ({"message-type": 2, "auth-mode": 0}, 0),
+    ],
+)
+async def test_an_agent_gets_the_auth_modes_that_it_has(values: dict[str, Any], mode: int) -> None:
+    """Any other is refused: EOPNOTSUPP, and ENOKEY where the request has no proof at all."""
+    others = [number for number in range(4) if number != mode]
+    status, _ = await _outcome(values, {"auth-mode": others})
+    assert status == (errno.EOPNOTSUPP if mode else errno.ENOKEY)
+    assert await _outcome(values, {"auth-mode": [mode]}) == (None, "")
+
+
+async def test_an_agent_that_declares_nothing_gets_no_keys() -> None:
+    """An agent whose JOIN names no auth mode gets the requests that bring none, and no private key."""
+    silent: dict[str, Any] = {"auth-mode": [], "understands": []}
+    assert (await _outcome({"auth-mode": 3, "identity": [IDENTITY]}, silent))[0] == errno.EOPNOTSUPP
+    assert (await _outcome({"auth-mode": 2, "psk": [PSK]}, silent))[0] == errno.EOPNOTSUPP
+    assert await _outcome({}, silent) == (None, "")
+    assert await _outcome({"auth-mode": 0}, silent) == (None, "")
+
+
+async def test_a_name_that_nobody_compares_is_no_demand() -> None:
+    """With any-peer-name the name is for SNI alone."""
+    assert await _outcome({"peername": "a", "any-peer-name": True}, {"understands": []}) == (None, "")
+
+
+async def test_a_kernel_request_is_refused_likewise() -> None:
+    """Its DONE is EOPNOTSUPP, since the agent would pass its trust over."""
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP, understands=["alpn"])
+            played.submit(ours, {**CLIENT, "auth-mode": 1})
+            await agent.receive()
+            agent.send("accept", {"group": GROUP})
+            await played.until(lambda: played.service.told)
+            assert played.service.told == [(errno.EOPNOTSUPP, [])]
+
+
+def _with_keys(folder: Path, **default: Any) -> Configuration:
+    """Return a configuration with a default profile that has a private key and a trust."""
+    authority = Authority()
+    files, bundle = authority.issue().write(folder), authority.write(folder)
+    return Configuration(
+        identities={"own": IdentitySettings(certificate=files.certificate, private_key=files.private_key)},
+        trust={"own": TrustSettings(bundle=(bundle,))},
+        profiles={"default": Profile(identities=("own",), trust="own", **default), "bare": Profile()},
+    )
+
+
+async def test_the_default_profiles_key_goes_to_its_groups_alone(tmp_path: Path) -> None:
+    """A server in another group gets neither key nor trust, and the proof is its protocol's."""
+    server = {"group": "toy", "message-type": 2}
+    for groups, told in (("tls",), False), (("tls", "toy"), True), (None, True):
+        with connected_pair() as (ours, _):
+            async with house(_with_keys(tmp_path, groups=groups)) as home:
+                agent, consumer = await home.agent("toy"), await home.consumer()
+                consumer.send("submit", server, ours.fileno())
+                await home.queued(1)
+                values = (await _answer(agent)).values
+                assert ("identity" in values, "trust-id" in values, "profile" in values) == (told, told, told)
+                assert values["auth-mode"] == (3 if told else 0)
+
+
+async def test_a_profile_of_another_group_is_refused(tmp_path: Path) -> None:
+    """EACCES with the key to change, for a request that names it; also the second time."""
+    with connected_pair() as (ours, _):
+        async with house(_with_keys(tmp_path, groups=("tls",))) as home:
+            agent, consumer = await home.agent("toy", "tls"), await home.consumer()
+            for _ in range(2):
+                consumer.send("submit", {**REQUEST, "profile": "default"}, ours.fileno())
+                refused = await consumer.expect("error")
+                assert refused.error == errno.EACCES
+                assert "add the group to profiles.default.groups" in refused.values["message"]
+            consumer.send("submit", {**REQUEST, "group": "tls", "profile": "default"}, ours.fileno())
+            await home.queued(1, "tls")
+            assert (await _answer(agent, "tls")).values["profile"] == "default"
+
+
+async def test_a_kernel_profile_of_another_group() -> None:
+    """EACCES, and no agent is asked."""
+    with connected_pair() as (ours, _):
+        async with stage(profiles={"kernel-client": Profile(groups=("quic",))}) as played:
+            await played.home.agent(GROUP, **ABLE)
+            played.submit(ours, {**CLIENT, "auth-mode": 1})
+            await played.until(lambda: played.service.told)
+            assert played.service.told == [(errno.EACCES, [])]
+
+
+def test_the_groups_of_a_profile_are_read(tmp_path: Path) -> None:
+    """A list of names; an empty name is refused."""
+    file = tmp_path / "hsframework.toml"
+    file.write_text('[profiles.web]\ngroups = ["tls13", "quic"]\n')
+    profile = load_configuration(file).profiles["web"]
+    assert [profile.serves(group) for group in ("tls13", "quic", "noise")] == [True, True, False]
+    assert Profile().serves("noise")
+    file.write_text('[profiles.web]\ngroups = [""]\n')
+    with pytest.raises(ConfigurationError, match="groups: a group has a name"):
+        load_configuration(file)
