@@ -108,7 +108,7 @@ deb: $(STAMP) ## Debian packages of the core and of each plugin, in dist/debian:
 
 constraints: ## renew constraints.txt from what is newest now
 	@$(PYTHON) -m venv build/constraints
-	@build/constraints/bin/pip install --quiet --disable-pip-version-check --upgrade '.[dev]' $(addprefix ./,$(PLUGINS)) './examples/noise[test]'
+	@build/constraints/bin/pip install --quiet --disable-pip-version-check --upgrade '.[dev]' $(addprefix ./,$(PLUGINS)) './examples/noise[test]' './examples/spake2[test]'
 	@{ sed -n '/^#/p' constraints.txt; build/constraints/bin/pip freeze | grep == | sort -f; } > build/constraints.txt
 	@mv build/constraints.txt constraints.txt
 	@rm -r build/constraints

@@ -36,6 +36,8 @@ _AT_HOME = (
 """Failures that no message of a peer can cause: this side lacks something, or has failed."""
 
 Then = Callable[[BadNetwork, str], object]
+_LEAST_PROOF = 8
+"""Bytes."""
 _BODIES: dict[str, Replace] = {
     "without a body": lambda body: b"",
     "without its last byte": lambda body: body[:-1],
@@ -71,12 +73,57 @@ async def must_refuse_alterations(stage: Stage, seen: Observation) -> None:
             ended = await disturb(stage, place, replay.change)
             if ended is not None:
                 _must_refuse(replay, place, ended, stage, seen)
+            await _must_refuse_its_own_proofs(stage, seen, place, (older, recording), framing)
         for alteration in (*_of_others(recording, place, framing), *_of_its_own(recording, place, framing)):
             if alteration.reflects and not stage.scenario.protected:
                 continue
             ended = await disturb(stage, place, alteration.change, alteration.then)
             if ended is not None:
                 _must_refuse(alteration, place, ended, stage, seen)
+    await _must_refuse_a_recording(stage, older)
+
+
+async def _must_refuse_a_recording(stage: Stage, older: Recording) -> None:
+    """Check that no end has a session with a peer that plays all messages of an earlier handshake."""
+    for way, options in zip(("left", "right"), stage.pair, strict=True):
+        if not stage.scenario.protected or RECEIVERS[way] in stage.scenario.unconfirmed:
+            continue
+        played = b"".join(older.messages[way])
+        outcome = await stage.alone(options, lambda network, to, data=played: network.inject(to, data))  # type: ignore[misc]
+        if outcome.ok:
+            end = RECEIVERS[way].name.lower()
+            raise ConformanceFailure(
+                f"a peer plays all messages of an earlier handshake to the {end}, which has a session (a replay)",
+                f"have each proof to the {end} cover a random value that the {end} has made for this handshake",
+            )
+
+
+async def _must_refuse_its_own_proofs(
+    stage: Stage, seen: Observation, place: Place, recordings: tuple[Recording, Recording], framing: Framing | None
+) -> None:
+    """Check that a message is refused whose body is the end of a message of its receiver's own, in this handshake.
+
+    A proof that does not say who makes it is accepted then by the end that has made it.  A body that is always the
+    same, or shorter than a proof, is left alone.
+    """
+    header = framing.header if framing else 0
+    bodies = [recording.at(place)[header:] for recording in recordings]
+    if bodies[0] == bodies[1] or len(bodies[1]) < _LEAST_PROOF:
+        return
+    for number in range(len(recordings[1].messages["left" if place.way == "right" else "right"])):
+        own: list[bytes] = []
+        made: list[bytes] = []
+
+        def reflected(data: bytes, number: int = number, own: list[bytes] = own, made: list[bytes] = made) -> bytes:
+            if number >= len(own) or len(own[number]) < len(data) - header:
+                return data
+            made.append(data[:header] + own[number][len(own[number]) - len(data) + header :])
+            return made[0]
+
+        ended = await disturb(stage, place, reflected, own=own)
+        if ended is not None and made:
+            word = f"it with the end of the {place.receiver}'s own message {number + 1} for a body (a reflection)"
+            _must_refuse(Alteration(word, reflected, at_once=False), place, ended, stage, seen)
 
 
 async def must_check_every_byte(stage: Stage, seen: Observation) -> None:
@@ -144,6 +191,7 @@ def _of_others(recording: Recording, place: Place, framing: Framing | None) -> I
 
 def _of_its_own(recording: Recording, place: Place, framing: Framing | None) -> Iterator[Alteration]:
     """Yield forms of a message with another body: none, a shorter, a longer, one without information."""
+    yield Alteration("it wrong, and then it right", lambda data: _flipped(data, len(data) - 1) + data, at_once=False)
     yield Alteration("nothing, and then the end of the connection", _always(b""), at_once=True, then=BadNetwork.hang_up)
     if framing is None or not (records := framing.split(recording.at(place))):
         return

@@ -16,7 +16,7 @@ from hsframework.testing.peers import (
     garbage,
     send_and_hang_up,
 )
-from hsframework.testing.refusals import must_be_refused, must_say_who_refuses
+from hsframework.testing.refusals import must_be_refused, must_know_no_stranger, must_say_who_refuses
 from hsframework.testing.stage import Stage
 from hsframework.testing.suite import Checks
 from hsframework.testing.verdicts import (
@@ -96,6 +96,7 @@ class PeerChecks(Checks):
             must_say_who_refuses(stage)
             for word in stage.scenario.refused:
                 await must_be_refused(word, stage, seen)
+            await must_know_no_stranger(stage, seen)
             if stage.streams:
                 for options in stage.pair:
                     begun = stage.loop.time()

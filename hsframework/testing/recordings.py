@@ -113,11 +113,13 @@ async def disturb(
     then: Callable[[BadNetwork, str], object] | None = None,
     *,
     timeout: float = LIMIT,
+    own: list[bytes] | None = None,
 ) -> Disturbed | None:
     """Run the scenario's handshake with one message replaced.
 
     ``then``: called a moment later with the network and the direction, whose further messages are lost.  ``timeout``:
-    of both requests, in seconds.  Returns None if the receiver had its outcome before the message, or none came.
+    of both requests, in seconds.  ``own``: gets the messages of the receiver, as they are sent.  Returns None if the
+    receiver had its outcome before the message, or none came.
     """
     with stage.network() as network:
         requests = stage.submit(network, stage.pair, timeout)
@@ -126,6 +128,8 @@ async def disturb(
 
         def tamper(way: str, data: bytes) -> bytes:
             nonlocal count, at
+            if own is not None and way != place.way and data:
+                own.append(data)
             if way != place.way or not data:
                 return data
             count += 1

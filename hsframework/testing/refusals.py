@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Collection
+from dataclasses import replace
 
 from hsframework.errors import errno_name
-from hsframework.interface import Role
+from hsframework.interface import PresharedKey, Role, Secret
 from hsframework.testing.dispatcher import Outcome
 from hsframework.testing.observation import Observation
 from hsframework.testing.scenario import Refusal
@@ -52,6 +53,26 @@ async def must_be_refused(word: str, stage: Stage, seen: Observation) -> None:
         raise ConformanceFailure(
             f"{word}: nobody refuses before the deadline ({ended})", "raise as soon as the refusal is certain"
         )
+
+
+async def must_know_no_stranger(stage: Stage, seen: Observation) -> None:
+    """Check that a server has no session with a client of an unknown identity whose key is easily guessed."""
+    client, server = stage.pair
+    for identity, key in {(psk.identity, psk.key.reveal()) for psk in client.psks}:
+        for word, weak in (("all zeros", bytes(len(key))), ("its identity", identity + b"?")):
+            stranger = PresharedKey(identity + b"?", Secret(weak))
+            ended = await stage.handshake((replace(client, psks=(stranger,)), server))
+            if any(outcome.ok and outcome.options.role is Role.SERVER for outcome in ended.outcomes):
+                raise ConformanceFailure(
+                    f"the server has a session with a client that it does not know, whose key is {word}",
+                    "refuse an identity without a key, or go on with a random one (secrets.token_bytes), never with "
+                    "a fixed one",
+                )
+            if seen.blames:
+                raise ConformanceFailure(
+                    f"a client with an unknown identity and a key that is {word}: {seen.blames[0]}",
+                    "raise HandshakeFailed(Failure.NO_KEY, detail) for a key that is none",
+                )
 
 
 def _must_fail_well(word: str, outcome: Outcome, ended: Ended, seen: Observation) -> None:

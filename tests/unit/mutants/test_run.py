@@ -83,7 +83,7 @@ def test_the_conformance_suite_judges_first() -> None:
 def test_the_subjects_of_plugins_and_examples() -> None:
     """They are those whose files lie outside of the core; each plugin has a suite, and all together 150 mutants."""
     outside = [subject for subject in subjects() if subject.outside]
-    assert {subject.name for subject in outside if subject.suite} == {"tls13", "quic", "psp", "noise"}
+    assert {subject.name for subject in outside if subject.suite} == {"tls13", "quic", "psp", "noise", "spake2"}
     assert sum(len(subject.chosen(command.SEED)) for subject in outside) >= 150
 
 

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,72 @@ def forget() -> None:
         elif isinstance(item, threading.Event):
             item.set()
     kept.clear()
+
+
+class HasAFixedNonce(ToyHandshaker):
+    """Makes no random value as a server."""
+
+    def exchange(self, request: Request) -> Exchange:
+        nonce = os.urandom(NONCE) if request.role is Role.CLIENT else bytes(NONCE)
+        return Exchange(request.role, request.attributes["key"], nonce)
+
+
+class ForgivesOnce(ToyHandshaker):
+    """Takes another message after one that proves nothing."""
+
+    async def converse(self, exchange: Exchange, endpoint: Endpoint) -> None:
+        output = exchange.begin()
+        due = 50 if output else 34
+        while True:
+            if output:
+                await endpoint.send(output)
+            if exchange.finished:
+                return
+            message = await self.receive(endpoint)
+            try:
+                output = exchange.feed(message)
+            except HandshakeFailed as error:
+                if error.failure is not Failure.BAD_BINDER or len(message) != due:
+                    raise
+                output = exchange.feed(await self.receive(endpoint))
+
+
+class Alike(Exchange):
+    """A proof of either end is the same."""
+
+    def proof(self, role: Role) -> bytes:
+        return super().proof(Role.SERVER)
+
+
+class ProvesAlike(ToyHandshaker):
+    """Makes proofs that do not say who makes them."""
+
+    def exchange(self, request: Request) -> Exchange:
+        return Alike(request.role, request.attributes["key"], os.urandom(NONCE))
+
+
+class Named(Exchange):
+    """A client's random value begins with its name; who has no name here has a key of zeros."""
+
+    known: Mapping[bytes, Secret]
+
+    def feed(self, message: bytes) -> bytes:
+        if self._role is Role.SERVER and not self.met:
+            self._key = self.known.get(message[2:].split(b"\0")[0], Secret(bytes(32)))
+        return super().feed(message)
+
+
+class ZerosForStrangers(ToyHandshaker):
+    """Goes on with a fixed key for a client that it does not know."""
+
+    async def handshake(self, request: Request, endpoint: Endpoint) -> Result:
+        psk = request.psks[0] if request.psks else await request.psk_lookup(b"host")
+        assert psk is not None
+        nonce = psk.identity + b"\0" + os.urandom(NONCE)
+        exchange = Named(request.role, psk.key, nonce[:NONCE])
+        exchange.known = {psk.identity: psk.key}
+        await self.converse(exchange, endpoint)
+        return replace(self.result(exchange), peer=PeerIdentity(psk_identity=b"host"))
 
 
 class BlamesItself(ToyHandshaker):

@@ -212,6 +212,7 @@ operations: {list: []}
     sensitive="{request: [key]}",
 )
 WITH_PSK = replace(CLIENT, psks=(PresharedKey(b"host", Secret(bytes(32))),))
+OTHER_PSK = (PresharedKey(b"host", Secret(b"another key of 32 bytes, as such")),)
 
 
 def with_settings(kind: type[ToySettings]) -> ToyPlugin:
@@ -346,6 +347,20 @@ FAULTS = [
     found_by("every_ending_is_noticed", broken.CallsItTime, "ETIMEDOUT long before its deadline"),
     found_by("every_ending_is_noticed", broken.HopesForMore, "waits on until its deadline"),
     found_by("altered_messages_are_refused", broken.SaysItAgain, "that of an earlier handshake (a replay)"),
+    found_by(
+        "altered_messages_are_refused", broken.HasAFixedNonce, "a peer plays all messages of an earlier handshake"
+    ),
+    found_by("altered_messages_are_refused", broken.ForgivesOnce, "sends it wrong, and then it right"),
+    found_by("altered_messages_are_refused", broken.ProvesAlike, "own message 1 for a body (a reflection)"),
+    other(
+        "errors_carry_an_errno",
+        "ZerosForStrangers",
+        "with a client that it does not know, whose key is all zeros",
+        plugin_with(broken.ZerosForStrangers),
+        client=WITH_PSK,
+        server=replace(WITH_PSK, role=Role.SERVER),
+        refused={"another key": (WITH_PSK, replace(WITH_PSK, role=Role.SERVER, psks=OTHER_PSK))},
+    ),
     found_by("altered_messages_are_refused", broken.BlamesItself, "says that the fault is its own side's (NO_KEY)"),
     found_by("altered_messages_are_refused", broken.PassesOver, "waits until its deadline"),
     found_by("errors_carry_an_errno", broken.CallsEverythingTime, "fails with ETIMEDOUT long before its deadline"),

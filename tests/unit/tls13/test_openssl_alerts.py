@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from OpenSSL._util import lib
 
 from hsframework.failures import Failure
 from hsframework.tls.client_hello import ALPN, KEY_SHARE, SERVER_NAME, SUPPORTED_GROUPS
+from hsframework_tls13 import openssl
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.openssl import Problem
 from hsframework_tls13.openssl_failures import verdict_on
@@ -136,3 +138,11 @@ def test_a_clients_bad_mlkem_share_is_the_clients_fault() -> None:
         extensions[KEY_SHARE] = share[:at] + b"\xff" * 1184 + share[at + 1184 :]
 
     assert failed(server_engine(), edited(hello, spoil)).failure is Failure.ILLEGAL_PARAMETER
+
+
+def test_each_failure_of_a_judgement_has_an_alert_of_its_own() -> None:
+    """Of each failure that a judgement of certificates can have, OpenSSL makes the alert from another reason."""
+    assert openssl._VERIFY_ERRORS[Failure.REVOKED] == lib.X509_V_ERR_CERT_REVOKED
+    assert openssl._VERIFY_ERRORS[Failure.EXPIRED] == lib.X509_V_ERR_CERT_HAS_EXPIRED
+    assert Failure.NO_COMMON_PARAMETERS in openssl._VERIFY_ERRORS
+    assert len(openssl._VERIFY_ERRORS) == len(set(openssl._VERIFY_ERRORS.values())) == 10
