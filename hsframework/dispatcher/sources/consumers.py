@@ -308,7 +308,9 @@ class ConsumerConnection:
         group = values.get("group", "")
         profile = source.vault.profile_name(values.get("profile"), group)
         source.policy.check_submit(self.peer, profile)
-        source.vault.check_group(profile, group)
+        served = source.dispatcher.groups.get(group)
+        if served is not None and served.open:  # else it is refused for want of an agent
+            source.vault.check_group(profile, group)
         role = role_of(values)
         given = source.vault.resolve(profile, values)
         auth_mode = agreed_auth_mode(values, given, role)

@@ -149,6 +149,15 @@ async def test_a_profile_of_another_group_is_refused(tmp_path: Path) -> None:
             assert (await _answer(agent, "tls")).values["profile"] == "default"
 
 
+async def test_a_group_that_nobody_serves(tmp_path: Path) -> None:
+    """ESRCH with any profile: `hsframework listen` asks so whether it may name one."""
+    with connected_pair() as (ours, _):
+        async with house(_with_keys(tmp_path, groups=("tls",))) as home:
+            consumer = await home.consumer()
+            consumer.send("submit", {**REQUEST, "profile": "default"}, ours.fileno())
+            assert (await consumer.expect("error")).error == errno.ESRCH
+
+
 async def test_a_kernel_profile_of_another_group() -> None:
     """EACCES, and no agent is asked."""
     with connected_pair() as (ours, _):
