@@ -290,10 +290,7 @@ class ConsumerConnection:
         return self._trust[1]
 
     def _remember(self, asked: bytes, submission: Submission) -> None:
-        """Keep a submission for the next submit in the same words.
-
-        Its credentials are its profile's, of which there is one copy.
-        """
+        """Keep a submission for the next submit in the same words; its credentials are its profile's, in one copy."""
         if len(asked) <= REMEMBERED_SIZE:
             if len(self._agreed) >= REMEMBERED:
                 del self._agreed[next(iter(self._agreed))]
@@ -392,10 +389,7 @@ def _group_of(data: bytes) -> str:
 
 
 def _result(outcome: Outcome, sequence: int) -> bytes:
-    """Encode a result.  Raises MessageError if it cannot be encoded, or is too long to be sent.
-
-    The attributes of a success are sent as the agent encoded them: they were decoded, and so checked, when they came.
-    """
+    """Encode a result; a success stays as the agent encoded it, which was checked.  Raises MessageError, if too long."""
     values = {} if outcome.encoded else {**outcome.values, "status": outcome.status}
     if outcome.status:
         values.pop("session", None)
