@@ -389,7 +389,7 @@ def _group_of(data: bytes) -> str:
 
 
 def _result(outcome: Outcome, sequence: int) -> bytes:
-    """Encode a result; a success stays as the agent encoded it, which was checked.  Raises MessageError, if too long."""
+    """Encode a result; a success stays as the agent encoded it, which was checked.  Raises MessageError if too long."""
     values = {} if outcome.encoded else {**outcome.values, "status": outcome.status}
     if outcome.status:
         values.pop("session", None)
