@@ -105,7 +105,7 @@ def _demands(asked: Mapping[str, Any], given: Credentials, role: Role) -> frozen
         found.add(Demand.PEER_NAME)
     if given.tls_priorities:
         found.add(Demand.TLS_POLICIES)
-    if given.trust is not None or "trust-id" in asked:
+    if (given.trust is not None and not given.trust_by_default) or "trust-id" in asked:
         found.add(Demand.TRUST)
     return frozenset(found)
 

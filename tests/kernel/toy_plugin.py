@@ -21,7 +21,7 @@ class Toy(Protocol):
     name = NAME
     groups = (NAME,)
     auth_modes = frozenset(AuthMode)
-    understands = frozenset(Demand)
+    understands = frozenset(Demand) - {Demand.TLS_POLICIES}
     socket_protocols = frozenset({socket.IPPROTO_TCP, socket.IPPROTO_UDP})
 
     def prepare(self, settings: Any) -> Handshaker:

@@ -30,7 +30,7 @@ class Toy(Protocol):
     name = "toy"
     groups = ("toy",)
     auth_modes = frozenset(AuthMode)
-    understands = frozenset(Demand)
+    understands = frozenset(Demand) - {Demand.TLS_POLICIES}
 
     @property
     def specification(self) -> Specification:

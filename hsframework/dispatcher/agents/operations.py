@@ -106,6 +106,7 @@ def accept(agent: AgentConnection, message: Message, fd: int | None) -> None:
             if asked.auth_mode not in agent.auth_modes or not asked.demands <= agent.understands:
                 dispatcher.done(agent, request.id, refusal(asked, agent.auth_modes, agent.understands))
                 continue
+            trust = submission.trust if Demand.TRUST in agent.understands else None
             try:
                 reply = accept_reply(
                     asked,
@@ -114,7 +115,7 @@ def accept(agent: AgentConnection, message: Message, fd: int | None) -> None:
                     milliseconds=max(1, int((request.deadline - agent.service.loop.time()) * 1000)),
                     local_address=custody.local_address,
                     peer_address=custody.peer_address,
-                    trust_id=None if submission.trust is None else agent.send_trust(submission.trust),
+                    trust_id=None if trust is None else agent.send_trust(trust),
                 )
                 send(reply, custody.fileno())
             except Exception as error:

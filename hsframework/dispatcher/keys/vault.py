@@ -70,6 +70,8 @@ class Credentials:
     alpn: tuple[str, ...]
     tls_priorities: tuple[str, ...] = ()
     """All of them hold: the request's own, then its profile's."""
+    trust_by_default: bool = False
+    """True if nobody has chosen the trust: an agent that does not understand trust does without."""
     encoded: dict[tuple[Role, AuthMode], bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
     """The attributes that :mod:`hsframework.dispatcher.messages` makes of them, once for all requests of a profile."""
     by_identity: dict[bytes, PresharedKey] = field(default_factory=dict, repr=False, compare=False)

@@ -98,15 +98,26 @@ async def test_a_name_that_nobody_compares_is_no_demand() -> None:
 
 
 async def test_a_kernel_request_is_refused_likewise() -> None:
-    """Its DONE is EOPNOTSUPP, since the agent would pass its trust over."""
+    """Its DONE is EOPNOTSUPP, since the agent would pass over what its profile demands."""
     with connected_pair() as (ours, _):
-        async with stage() as played:
-            agent = await played.home.agent(GROUP, understands=["alpn"])
+        async with stage(profiles={"kernel-client": Profile(alpn=("h2",))}) as played:
+            agent = await played.home.agent(GROUP, understands=["trust"])
             played.submit(ours, {**CLIENT, "auth-mode": 1})
             await agent.receive()
             agent.send("accept", {"group": GROUP})
             await played.until(lambda: played.service.told)
             assert played.service.told == [(errno.EOPNOTSUPP, [])]
+
+
+async def test_the_systems_trust_is_no_demand() -> None:
+    """A kernel's client without a profile has it by default: an agent that does not understand trust does without."""
+    for understood, told in (["alpn"], False), (["alpn", "trust"], True):
+        with connected_pair() as (ours, _):
+            async with stage() as played:
+                agent = await played.home.agent(GROUP, understands=understood)
+                played.submit(ours, {**CLIENT, "auth-mode": 1})
+                await agent.receive()
+                assert ("trust-id" in (await _answer(agent, GROUP)).values) is told
 
 
 def _with_keys(folder: Path, **default: Any) -> Configuration:

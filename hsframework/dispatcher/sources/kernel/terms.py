@@ -59,7 +59,7 @@ class KernelTerms:
         """
         given = self._vault.resolve(profile, {})
         if profile is None and role is Role.CLIENT and auth_mode is not AuthMode.PSK:
-            given = replace(given, trust=self._vault.system_trust)
+            given = replace(given, trust=self._vault.system_trust, trust_by_default=True)
         demand = given.client_certificate
         if role is Role.SERVER and profile is not None and given.trust is not None and demand is CertificateDemand.NONE:
             demand = CertificateDemand.REQUEST
