@@ -31,7 +31,7 @@ def tables(kind: type[Any], path: str) -> Iterator[tuple[str, type[Any]]]:
     """Yield the dataclass of each table of the configuration, with the end of the table's name."""
     yield path, kind
     hints = typing.get_type_hints(kind)
-    for item in dataclasses.fields(kind):
+    for item in (each for each in dataclasses.fields(kind) if each.metadata != NO_KEY):
         for inner in (hints[item.name], *typing.get_args(hints[item.name])):
             if isinstance(inner, type) and dataclasses.is_dataclass(inner):
                 yield from tables(inner, item.name)

@@ -36,7 +36,7 @@ def test_the_configurations_page_has_every_key() -> None:
     text = plain(manuals()["hsframework.toml.5"])
     keys = [field.name.replace("_", "-") for kind in (Configuration, Limits) for field in dataclasses.fields(kind)]
     missing = [key for key in keys if f"\n{key} (" not in text and f"[{key}" not in text]
-    assert missing == ["folder", "places", "further-files"], "fields of the program's own, no keys"
+    assert missing == ["folder", "places", "session-tags", "further-files"], "fields of the program's own, no keys"
 
 
 def test_the_configurations_page_has_the_plugins_settings() -> None:
