@@ -13,7 +13,7 @@ from hsframework.interface import PeerIdentity, PresharedKey, Secret
 from hsframework.testing.network import Conditions
 from hsframework.testing.observation import Observation
 from hsframework.testing.scenario import Pair, secrets_in
-from hsframework.testing.stage import Ended, Stage
+from hsframework.testing.stage import Ended, Stage, open_stage
 from hsframework.testing.verdicts import ConformanceFailure, log_says
 
 _EACH = 3
@@ -52,7 +52,16 @@ class Facts:
 
 async def must_not_mix(stage: Stage, seen: Observation) -> None:
     """Check that different pairs succeed at once as each does alone, and that ends of different pairs do not."""
-    made = [pair for pair in derived_pairs(stage.pair) if (await stage.handshake(pair)).ok]
+    made = []
+    for pair in derived_pairs(stage.pair):
+        ended = await stage.handshake(pair)
+        if ended.ok:
+            made.append(pair)
+        elif await _succeeds_alone(stage, pair):
+            raise ConformanceFailure(
+                f"a pair with other keys fails after the scenario's own, and succeeds where it is the first: {ended}",
+                _NOTHING_SHARED,
+            )
     pairs = [stage.pair, *made, *stage.scenario.pairs]
     alone = [(await _facts(stage, pair)).common(await _facts(stage, pair)) for pair in pairs]
     every = (Conditions(chunk=7), Conditions(delay=0.2), Conditions(coalesce=True))
@@ -69,6 +78,11 @@ async def must_not_mix(stage: Stage, seen: Observation) -> None:
             )
     _must_have_own_keys(list(together), stage)
     await _must_not_cross(stage, made)
+
+
+async def _succeeds_alone(stage: Stage, pair: Pair) -> bool:
+    async with open_stage(stage.scenario) as fresh:
+        return (await fresh.handshake(pair)).ok
 
 
 async def must_not_wait(stage: Stage) -> None:

@@ -205,6 +205,26 @@ async def must_tell_the_end(stage: Stage) -> None:
                     )
 
 
+async def must_not_end_by_a_stranger(stage: Stage) -> None:
+    """Check that a record without a body, which anybody can send, is no goodbye."""
+    for way, whose in _WAYS.items():
+        async with _established(stage) as made:
+            if made is None:
+                return
+            framing = guess_framing([await made.sent(way, bytes(size)) for size in (1, 300, 5000)])
+            if framing is None:
+                return
+            made.network.inject(way, framing.with_body(await made.sent(way, _TEXT), b""))
+            await _arrived(stage)
+            made.network.hang_up(way)
+            if not (await _all_of(made.ends(way)[1], f"{whose} is ended by a record without a body"))[1]:
+                raise ConformanceFailure(
+                    f"{whose} is ended by a record without a body, which is protected by nothing, and its receiver "
+                    "reads a good end",
+                    "end a direction by a message that is authenticated as data is",
+                )
+
+
 async def must_refuse_the_largest_length(stage: Stage) -> None:
     """Check that a stream fails for a record that announces the largest length there is, and does not wait for it."""
     for way, whose in _WAYS.items():

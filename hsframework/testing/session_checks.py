@@ -15,6 +15,7 @@ from hsframework.testing.peers import (
 from hsframework.testing.protection import (
     must_hide_data,
     must_leave_sessions_of_others,
+    must_not_end_by_a_stranger,
     must_notice_changes,
     must_refuse_the_largest_length,
     must_tell_the_end,
@@ -60,6 +61,7 @@ class SessionChecks(Checks):
                 await must_hide_data(stage)
                 await must_notice_changes(stage)
                 await must_refuse_the_largest_length(stage)
+                await must_not_end_by_a_stranger(stage)
 
         check(self.scenario(), body)
 

@@ -48,6 +48,18 @@ class HasAFixedNonce(ToyHandshaker):
         return Exchange(request.role, request.attributes["key"], nonce)
 
 
+class KeepsItsFirstKey(ToyHandshaker):
+    """Uses the key of its first client for all others."""
+
+    _first: Secret | None = None
+
+    def exchange(self, request: Request) -> Exchange:
+        key: Secret = request.attributes["key"]
+        if request.role is Role.CLIENT:
+            key = self._first = self._first or key
+        return Exchange(request.role, key, os.urandom(NONCE))
+
+
 class ForgivesOnce(ToyHandshaker):
     """Takes another message after one that proves nothing."""
 

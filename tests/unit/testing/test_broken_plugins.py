@@ -194,6 +194,33 @@ class OpenKey(ToyPlugin):
         super().__init__(type("Open", (ToyProtocol,), {"specification": OPEN_SPECIFICATION}), OpenStream)
 
 
+class NakedGoodbye(SealedStream):
+    """Ends a direction by a length of zero, and proves nothing about it.  A length counts the proof too."""
+
+    async def _send_record(self, data: bytes) -> None:
+        pad = keystream(self._key, self._role, self._sent, len(data))
+        self._sent += 1
+        body = bytes(a ^ b for a, b in zip(data, pad, strict=True)) + self.seal(self._role, self._sent, data)
+        await self._loop.sock_sendall(self._socket, len(body).to_bytes(2, "big") + body)
+
+    async def send_eof(self) -> None:
+        await self._loop.sock_sendall(self._socket, bytes(2))
+
+    async def receive(self, max_size: int = 65536) -> bytes:
+        if self._rest or not (size := int.from_bytes(await self._exactly(2), "big")):
+            data, self._rest = self._rest[:max_size], self._rest[max_size:]
+            return data
+        if not 32 < size <= 1032:
+            raise StreamError("a length that no record has")
+        body, pad = await self._exactly(size), keystream(self._key, self._peer, self._received, size - 32)
+        self._received += 1
+        self._rest = bytes(a ^ b for a, b in zip(body[:-32], pad, strict=True))
+        if self.seal(self._peer, self._received, self._rest) != body[-32:]:
+            raise StreamError("a record does not verify")
+        data, self._rest = self._rest[:max_size], self._rest[max_size:]
+        return data
+
+
 class OpenStream(SealedStream):
     """Takes its key as bytes."""
 
@@ -280,6 +307,8 @@ FAULTS = [
     found_by("authorize_is_obeyed", broken.AsksInVain, "goes on after authorize has refused its peer"),
     found_by("no_byte_too_many_is_read", broken.TakesAll, "in one piece with message 1 to the client"),
     other("proofs_are_compared_in_constant_time", "Openly", "(line 15): proof == expected", openly.PLUGIN),
+    other("data_is_protected", "NakedGoodbye", "ended by a record without a body", ToyPlugin(stream=NakedGoodbye)),
+    found_by("different_pairs_are_kept_apart", broken.KeepsItsFirstKey, "and succeeds where it is the first"),
     other("data_is_protected", "LargeRecords", "has a record that announces", ToyPlugin(stream=LargeRecords)),
     found_by("handshake_succeeds", broken.SaysNo, "not today", works=False),
     found_by("handshake_succeeds", broken.ReturnsNonsense, "EIO", works=False),
