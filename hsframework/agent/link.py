@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from hsframework.agent.served import Served
 
 RESTORE_BATCH = 32
-PATIENCE = 5.0
-"""Seconds without a dispatcher, as while it starts or is replaced, after which that is worth a warning."""
+PATIENCE = 20.0
+"""Seconds without a dispatcher after which that is worth a warning: a machine that boots may take some to start it."""
 RETRY_FIRST, RETRY_MOST = 0.02, 0.25
 """Seconds between two attempts to connect; each wait is half as long again as the one before."""
 
