@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -81,15 +81,15 @@ class KernelRequests:
         if auth_mode is AuthMode.OWN:
             raise RequestRefused("a request without an auth mode", errno=errno.EOPNOTSUPP)
         decision = self._decide(source, custody, role, auth_mode, values)
-        self._terms.check_group(decision.profile, group)
+        profile = self._terms.profile(decision, group)
         psks = self._named_psks(values) if auth_mode is AuthMode.PSK else {}
-        given = self._credentials(
-            decision.profile, role, auth_mode, values, group, tuple(psk for psk, _ in psks.values())
-        )
+        given = self._credentials(profile, role, auth_mode, values, group, tuple(psk for psk, _ in psks.values()))
+        if profile != decision.profile:
+            given = replace(given, trust=None)
         urgency = min(values.get("urgency", 0), HIGHEST_URGENCY)
         asked = {
             "group": group,
-            "profile": decision.profile,
+            "profile": profile,
             "peername": (values.get("peername") or None) if role is Role.CLIENT else None,
             "urgency": urgency or None,
             "attributes": accepted.mechanism or None,
