@@ -33,6 +33,8 @@ class End:
 
     credential: Credential | None = None
     trust: Authority = ROOT
+    groups: tuple[str, ...] = ()
+    """Those that it is tied to; empty: none."""
 
     def lines(self, folder: Path, name: str, *rest: str) -> list[str]:
         """Return the tables of a configuration file, and put their files in place."""
@@ -44,6 +46,7 @@ class End:
             tables += [f"[identities.{name}]", f'certificate = "{files.certificate}"']
             tables += [f'private-key = "{files.private_key}"']
             identities = f'"{name}"'
+        rest = (*rest, f"groups = {list(self.groups)}") if self.groups else rest
         return [*tables, f"[profiles.{name}]", f"identities = [{identities}]", f'trust = "{name}"', *rest]
 
 

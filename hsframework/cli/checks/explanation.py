@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hsframework.configuration.rules import Decision, Facts
 from hsframework.configuration.settings import Configuration
@@ -75,8 +75,10 @@ def explain(settings: Configuration, facts: Facts, *, vault: Vault | None = None
         return Explanation(facts, decision, RequestRefused(decision.refusal, errno=errno.EACCES))
     of_nfs = facts.auth_mode is not AuthMode.PSK and facts.keyring in (None, NFS_KEYRING)
     try:
-        terms.check_group(decision.profile, TLS_GROUP)
-        given = terms.credentials(decision.profile, facts.role, facts.auth_mode, of_nfs=of_nfs)
+        profile = terms.profile(decision, TLS_GROUP)
+        given = terms.credentials(profile, facts.role, facts.auth_mode, of_nfs=of_nfs)
+        if profile != decision.profile:
+            decision, given = replace(decision, profile=None), replace(given, trust=None)
     except (RequestRefused, ConfigurationError) as error:
         return Explanation(facts, decision, error)
     return Explanation(facts, decision, None, given)

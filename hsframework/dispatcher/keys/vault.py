@@ -296,10 +296,13 @@ class Vault:
         default = self._profiles.get(DEFAULT_PROFILE)
         return DEFAULT_PROFILE if default is not None and default.serves(group) else None
 
+    def serves(self, name: str | None, group: str) -> bool:
+        """Return True unless the profile is tied to other groups than this one."""
+        return name is None or self._profiles.get(name, _NO_PROFILE).serves(group)
+
     def check_group(self, name: str | None, group: str) -> None:
         """Raise RequestRefused (EACCES) for a profile that is tied to other groups than this one."""
-        profile = _NO_PROFILE if name is None else self._profiles.get(name, _NO_PROFILE)
-        if not profile.serves(group):
+        if not self.serves(name, group):
             raise RequestRefused(
                 f"the profile {name!r} is not for the group {group!r:.80}: name another, or add the group to "
                 f"profiles.{name}.groups",

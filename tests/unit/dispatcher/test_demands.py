@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hsframework.configuration.rules import Rule
 from hsframework.configuration.settings import Configuration, IdentitySettings, Profile, TrustSettings
 from hsframework.configuration.toml import load_configuration
 from hsframework.errors import ConfigurationError
@@ -170,9 +171,22 @@ async def test_a_group_that_nobody_serves(tmp_path: Path) -> None:
 
 
 async def test_a_kernel_profile_of_another_group() -> None:
-    """EACCES, and no agent is asked."""
+    """The request does without, and the system's trust does not take the place of the profile's."""
+    for groups, told in (("quic",), False), ((GROUP,), True):
+        with connected_pair() as (ours, _):
+            async with stage(profiles={"kernel-client": Profile(alpn=("h2",), groups=groups)}) as played:
+                agent = await played.home.agent(GROUP, **ABLE)
+                played.submit(ours, {**CLIENT, "auth-mode": 1})
+                await agent.receive()
+                values = (await _answer(agent, GROUP)).values
+                assert ("profile" in values, values.get("alpn") == ["h2"], "trust-id" in values) == (told, told, False)
+
+
+async def test_a_rules_profile_of_another_group() -> None:
+    """EACCES, and no agent is asked: the rule is wrong."""
+    wrong = Rule(role="client", profile="web")
     with connected_pair() as (ours, _):
-        async with stage(profiles={"kernel-client": Profile(groups=("quic",))}) as played:
+        async with stage(profiles={"web": Profile(groups=("quic",))}, rule=(wrong,)) as played:
             await played.home.agent(GROUP, **ABLE)
             played.submit(ours, {**CLIENT, "auth-mode": 1})
             await played.until(lambda: played.service.told)

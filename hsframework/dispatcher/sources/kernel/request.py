@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -86,15 +86,15 @@ class KernelRequests:
         decision = self._terms.decide(facts)
         if decision.refusal:
             raise RequestRefused(decision.refusal, errno=errno.EACCES)
-        self._terms.check_group(decision.profile, group)
+        profile = self._terms.profile(decision, group)
         psks = self._named_psks(values) if auth_mode is AuthMode.PSK else {}
-        given = self._credentials(
-            decision.profile, role, auth_mode, values, group, tuple(psk for psk, _ in psks.values())
-        )
+        given = self._credentials(profile, role, auth_mode, values, group, tuple(psk for psk, _ in psks.values()))
+        if profile != decision.profile:
+            given = replace(given, trust=None)
         urgency = min(values.get("urgency", 0), HIGHEST_URGENCY)
         asked: dict[str, Any] = {
             "group": group,
-            "profile": decision.profile,
+            "profile": profile,
             "peername": (values.get("peername") or None) if role is Role.CLIENT else None,
             "urgency": urgency or None,
             "attributes": accepted.mechanism or None,
@@ -113,7 +113,7 @@ class KernelRequests:
             urgency=urgency,
             kernel_consumer=True,
             rule=decision.rule,
-            asked=_asked(facts, decision.profile, given, self._session_tags),
+            asked=_asked(facts, profile, given, self._session_tags),
         )
         return submission, origin
 

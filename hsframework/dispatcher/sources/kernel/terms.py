@@ -37,9 +37,16 @@ class KernelTerms:
         """Return the profile of a request with these facts, or its refusal."""
         return self._rules.decide(facts)
 
-    def check_group(self, profile: str | None, group: str) -> None:
-        """Raise RequestRefused (EACCES) for a profile that is tied to other groups than this one."""
-        self._vault.check_group(profile, group)
+    def profile(self, decision: Decision, group: str) -> str | None:
+        """Return the profile of a decision for a request of this group; None without one.
+
+        A role's own profile that is tied to other groups is left out, and nothing takes the place of its trust.  Raises
+        RequestRefused (EACCES) for one that a rule has chosen.
+        """
+        if decision.rule or self._vault.serves(decision.profile, group):
+            self._vault.check_group(decision.profile, group)
+            return decision.profile
+        return None
 
     def credentials(
         self,

@@ -46,7 +46,9 @@ def module() -> Iterator[None]:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """Agents of four mechanisms."""
     project = make(tmp_path_factory.mktemp("greeter"))
-    with house(client=End(CLIENT), more=SETTINGS, plugins={QUIC: TOY, PSP: TOY}, projects=[project]) as made:
+    with house(
+        client=End(CLIENT, groups=("tlshd",)), more=SETTINGS, plugins={QUIC: TOY, PSP: TOY}, projects=[project]
+    ) as made:
         for group in ("tlshd", QUIC, PSP, NAME):
             await_joined(made, group)
         yield made
