@@ -20,7 +20,7 @@ MUTANTS_ARGS ?=
 PYTHONS ?=
 DEB_RELEASES ?= bookworm trixie forky
 
-.PHONY: help venv demo test lint docs bench fuzz mutants mutants-plugins quick test-long test-pythons test-service wheels deb constraints clean peers compiler package-tools kernel-if-possible guests-if-possible
+.PHONY: help venv demo test lint docs bench fuzz mutants mutants-plugins stranger quick test-long test-pythons test-service wheels deb constraints clean peers compiler package-tools kernel-if-possible guests-if-possible
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ mutants: $(STAMP) ## general faults in our own code, one at a time, each of whic
 
 mutants-plugins: $(STAMP) ## the same in the plugins and the examples alone, whose first judge is the conformance suite
 	$(BIN)/python -m scripts.mutants run --plugins $(MUTANTS_ARGS)
+
+stranger: $(STAMP) ## the tutorial's first page, command by command, from wheels in an empty environment, timed
+	$(BIN)/python -m pytest tests/wheels/test_first_plugin.py --durations=0 $(PYTEST_ARGS)
 
 bench: $(STAMP) ## the measurements that the documentation quotes
 	@for script in benchmarks/*.py; do echo "== $$script"; \
