@@ -18,14 +18,12 @@ from pathlib import Path
 from hsframework.errors import ConfigurationError, HsframeworkError
 from hsframework.local.places import AGENT_SOCKET, CONSUMER_SOCKET
 from hsframework.local.trusted import check_path
-from hsframework.process.kept import Kept
+from hsframework.process.kept import AGENT, CONSUMER, Kept, is_known
 
-NAMES = {"consumer": CONSUMER_SOCKET, "agent": AGENT_SOCKET}
+NAMES = {CONSUMER: CONSUMER_SOCKET, AGENT: AGENT_SOCKET}
 """The socket's file by the listener's name."""
 
 BACKLOG = 512
-_KEPT = ("kernel", "vault", "configuration")
-"""Beginnings of the names of a predecessor's other descriptors."""
 
 
 def open_listeners(runtime_dir: Path, passed: Kept | None = None) -> dict[str, socket.socket]:
@@ -35,7 +33,7 @@ def open_listeners(runtime_dir: Path, passed: Kept | None = None) -> dict[str, s
     """
     listeners: dict[str, socket.socket] = {}
     kept = passed or Kept()
-    unknown = sorted(name for name in kept.names() if name not in NAMES and not name.startswith(_KEPT))
+    unknown = sorted(name for name in kept.names() if not is_known(name))
     if unknown:
         raise ConfigurationError(
             f"sockets were passed with the names {', '.join(unknown)}: name each socket unit's FileDescriptorName "

@@ -22,18 +22,37 @@ import contextlib
 import os
 import socket
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NewType, Protocol
 
 import structlog
 
 from hsframework.process.snapshot import freeze, pin
 
-CONFIGURATION = "configuration"
+KeptName = NewType("KeptName", str)
+"""Name under which a descriptor is kept.  All are made here, so that a successor knows each that it is passed."""
+CONSUMER, AGENT = KeptName("consumer"), KeptName("agent")
+"""Names of the listeners; socket units have them too."""
+CONFIGURATION = KeptName("configuration")
 """Name of the snapshot of the configuration."""
-VAULT = "vault"
+VAULT = KeptName("vault")
 """Name of the snapshot of the credentials."""
+SESSIONS = KeptName("sessions")
+"""Name of the snapshot of the sessions that were made."""
+_MEMBER = "kernel"
+"""Beginning of the names of sources that are members of the kernel's groups."""
+_FIXED = (CONSUMER, AGENT, CONFIGURATION, VAULT, SESSIONS)
 _MOST_TEXT = 4096
 _log = structlog.get_logger("hsframework.process")
+
+
+def member_name(source: str) -> KeptName:
+    """Return the name of a source's socket that has joined groups: without a colon, which such names must not have."""
+    return KeptName(source.replace(":", "@"))
+
+
+def is_known(name: str) -> bool:
+    """Return True for a name under which a predecessor may have kept something."""
+    return name in _FIXED or name.startswith(_MEMBER)
 
 
 class Copies(Protocol):
@@ -76,13 +95,13 @@ class Kept:
         passed, self._passed = self._passed, {}
         return passed
 
-    def put(self, name: str, fd: int) -> None:
+    def put(self, name: KeptName, fd: int) -> None:
         """Have a copy kept, in place of one with this name.  The descriptor stays the caller's."""
         if self._copies is not None and self._taken.pop(name, None) != os.fstat(fd).st_ino:
             self._copies.remove(name)
             self._copies.put(name, fd)
 
-    def put_snapshot(self, name: str, value: object) -> None:
+    def put_snapshot(self, name: KeptName, value: object) -> None:
         """Have a snapshot of a value kept.  Where there is no room for it, that is logged, and nothing is kept."""
         try:
             fd = freeze(name, value)

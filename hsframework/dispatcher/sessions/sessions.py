@@ -28,7 +28,7 @@ from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.requests.request import PendingRequest
 from hsframework.dispatcher.sessions import kernel
 from hsframework.dispatcher.sessions.book import Book, Session
-from hsframework.process.kept import Kept
+from hsframework.process.kept import SESSIONS, Kept
 from hsframework.process.snapshot import freeze, thaw
 
 OFF, DRY_RUN, ON = "off", "dry-run", "on"
@@ -36,8 +36,6 @@ PAUSE = 5.0
 """Seconds between two snapshots."""
 LOOK = 30.0
 """Seconds between two looks for sessions that are closed."""
-SESSIONS = "sessions"
-"""Name of the snapshot."""
 
 _log = structlog.get_logger("hsframework.dispatcher")
 

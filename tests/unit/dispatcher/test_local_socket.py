@@ -31,7 +31,7 @@ from hsframework.local.packets import MAX_PACKET
 from hsframework.local.trustfile import create_trust_file, read_trust_file
 from hsframework.netlink.messages import NLM_F_ACK
 from hsframework.netlink.spec import builtin_specification
-from hsframework.process.kept import Kept
+from hsframework.process.kept import CONFIGURATION, SESSIONS, VAULT, Kept, member_name
 from hsframework.process.service_manager import passed_descriptors
 from hsframework.telemetry.metrics import MOST_CACHES, MOST_LABEL, exposition
 from tests.support.house import REQUEST, Peer, codec, connected_pair, house, open_fds, serves
@@ -475,6 +475,16 @@ def test_socket_activation_with_wrong_names(tmp_path: Path) -> None:
         passed = {"web": sock.fileno()}
         with pytest.raises(ConfigurationError, match="FileDescriptorName"):
             open_listeners(tmp_path, Kept(passed))
+
+
+@pytest.mark.parametrize("name", [CONFIGURATION, VAULT, SESSIONS, member_name("kernel"), member_name("kernel:blue")])
+def test_what_a_predecessor_has_kept(tmp_path: Path, name: str) -> None:
+    """A descriptor under any of the names of :mod:`hsframework.process.kept` does not stop the successor's start."""
+    kept = Kept({name: os.memfd_create("kept")})
+    for listener in open_listeners(tmp_path, kept).values():
+        listener.close()
+    assert kept.names() == {name}
+    kept.drop_rest()
 
 
 async def test_trust_travels_once(tmp_path: Path) -> None:

@@ -21,12 +21,12 @@ from hsframework.dispatcher.requests.asked import Asked, Consumer
 from hsframework.dispatcher.requests.request import Outcome
 from hsframework.dispatcher.sessions import book as module, kernel, verdicts
 from hsframework.dispatcher.sessions.book import Book, Session
-from hsframework.dispatcher.sessions.sessions import SESSIONS, Sessions
+from hsframework.dispatcher.sessions.sessions import Sessions
 from hsframework.interface import AuthMode, Role
 from hsframework.netlink.members import NETLINK_SOCK_DIAG
 from hsframework.netlink.socket import NetlinkError, RequestSocket
 from hsframework.netlink.tcp_table import TcpSocket, can_end_sockets, connected_sockets
-from hsframework.process.kept import Kept
+from hsframework.process.kept import SESSIONS, Kept
 from hsframework.testing.certificates import Authority, to_pem
 from tests.support.house import connected_pair
 from tests.unit.dispatcher.played import stage
@@ -207,7 +207,7 @@ async def test_a_successor_knows_the_peers(tmp_path: Path, played_kernel: Kernel
 @pytest.mark.parametrize("snapshot", [b"nonsense", None])
 async def test_a_successor_without_a_snapshot(tmp_path: Path, played_kernel: Kernel, snapshot: bytes | None) -> None:
     """Sockets with kTLS are shown, their peers as not known: nothing is invented, and nothing ended."""
-    passed = {}
+    passed: dict[str, int] = {}
     if snapshot is not None:
         passed[SESSIONS] = os.memfd_create("snapshot")
         os.write(passed[SESSIONS], snapshot)

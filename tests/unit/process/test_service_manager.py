@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from hsframework.client.groups import service_status
 from hsframework.errors import ConfigurationError
 from hsframework.interface import Identity, Secret
-from hsframework.process.kept import Kept, Shelf
+from hsframework.process.kept import SESSIONS, VAULT, Kept, Shelf
 from hsframework.process.service_manager import ServiceManager, passed_descriptors
 from hsframework.process.snapshot import freeze, thaw
 from tests.support.running import short_folder, until, write_configuration
@@ -83,10 +83,10 @@ def test_what_is_kept_comes_back() -> None:
         if not pid:
             try:
                 first = shelf.kept()
-                first.put("one", one.fileno())
-                first.put("other", other.fileno())
-                first.put("one", other.fileno())
-                first.put("one", one.fileno())
+                first.put(VAULT, one.fileno())
+                first.put(SESSIONS, other.fileno())
+                first.put(VAULT, other.fileno())
+                first.put(VAULT, one.fileno())
             finally:
                 os._exit(0)
         os.waitpid(pid, 0)
@@ -96,19 +96,19 @@ def test_what_is_kept_comes_back() -> None:
             status = 1
             try:
                 second = shelf.kept()
-                fd = second.take("one")
+                fd = second.take(VAULT)
                 right = fd is not None and os.fstat(fd).st_ino == os.fstat(one.fileno()).st_ino
-                right = right and second.again and second.names() == {"other"}
+                right = right and second.again and second.names() == {SESSIONS}
                 second.drop_rest()
                 second.freeze()
-                second.remove("one")
+                second.remove(VAULT)
                 status = 0 if right else 2
             finally:
                 os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         shelf.receive()
     third = Kept(dict(shelf._fds))
-    assert third.names() == {"one"}, "a process that ends changes nothing in what is kept"
+    assert third.names() == {VAULT}, "a process that ends changes nothing in what is kept"
     shelf.close()
 
 

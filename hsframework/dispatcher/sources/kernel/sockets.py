@@ -18,7 +18,7 @@ import structlog
 from hsframework.dispatcher.sources.kernel.wire import GONE, Accepted, Ending, Wire
 from hsframework.errors import HsframeworkError
 from hsframework.netlink.socket import NetlinkError
-from hsframework.process.kept import Kept
+from hsframework.process.kept import Kept, member_name
 
 _log = structlog.get_logger("hsframework.dispatcher")
 
@@ -47,7 +47,7 @@ class Sockets:
         self._open_wire = open_wire
         self._announced = announced
         self._kept = kept
-        self._kept_name = kept_name(source)
+        self._kept_name = member_name(source)
         self._loop = loop
         self._wire: Wire | None = None
         self._problem = ""
@@ -144,11 +144,6 @@ class Sockets:
         """Return the wire of a group that was joined: it is open until every group has been sent LOST."""
         assert self._wire is not None
         return self._wire
-
-
-def kept_name(source: str) -> str:
-    """Return the name of a source's kept socket: without a colon, which names of descriptors must not have."""
-    return source.replace(":", "@")
 
 
 def _lost(error: Exception) -> ServiceLost:

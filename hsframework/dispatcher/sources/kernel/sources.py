@@ -23,11 +23,10 @@ from hsframework.dispatcher.sources.kernel.groups import GENERIC, RAW, form_grou
 from hsframework.dispatcher.sources.kernel.others import Watch
 from hsframework.dispatcher.sources.kernel.raw import RawWire
 from hsframework.dispatcher.sources.kernel.request import KernelRequests
-from hsframework.dispatcher.sources.kernel.sockets import kept_name
 from hsframework.dispatcher.sources.kernel.source import KernelSource
 from hsframework.dispatcher.sources.kernel.wire import Wire
 from hsframework.netlink.socket import NetlinkError
-from hsframework.process.kept import Kept
+from hsframework.process.kept import Kept, member_name
 
 LOOK_INTERVAL = 0.5
 """Seconds between two looks for namespaces that came or went, and for services that were missing."""
@@ -112,7 +111,7 @@ class KernelSources:
             name,
             self._dispatcher,
             self._requests,
-            partial(self._open_wire, form, namespace, kept_name(name)),
+            partial(self._open_wire, form, namespace, member_name(name)),
             form.groups,
             self._look_later,
             loop=self._loop,
