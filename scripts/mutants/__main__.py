@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     plan = _plan(options)
     if options.command == "run":
-        return _run(plan, options.jobs, map_tests=not options.unordered)
+        ordered = not options.unordered
+        return _run(plan, options.jobs, map_tests=ordered, suite_first=ordered or options.plugins)
     for subject, mutants in plan:
         for mutant in mutants:
             if options.command == "list":
@@ -89,11 +90,11 @@ def _plan(options: argparse.Namespace) -> Plan:
     return [(subject, mutants) for subject, mutants in plan if mutants]
 
 
-def _run(plan: Plan, jobs: int, *, map_tests: bool) -> int:
+def _run(plan: Plan, jobs: int, *, map_tests: bool, suite_first: bool) -> int:
     decided, stale = by_mutant(decisions())
     results: list[Result] = []
     for subject, mutants in plan:
-        for result in run(subject, mutants, jobs=jobs, map_tests=map_tests):
+        for result in run(subject, mutants, jobs=jobs, map_tests=map_tests, suite_first=suite_first):
             results.append(result)
             decision = decided.get(result.mutant.name)
             if decision is None:

@@ -39,11 +39,14 @@ class Broken(Exception):
     """The tests of a subject fail without a mutant."""
 
 
-def run(subject: Subject, mutants: Sequence[Mutant], *, jobs: int = 1, map_tests: bool = True) -> Iterator[Result]:
+def run(
+    subject: Subject, mutants: Sequence[Mutant], *, jobs: int = 1, map_tests: bool = True, suite_first: bool = True
+) -> Iterator[Result]:
     """Yield the result of each mutant of the subject, ``jobs`` at once; of a kernel module one, which boots a kernel.
 
     ``map_tests``: run the tests without a mutant first, and learn which of them call what.  The record misses what runs
-    in another process, so no mutant escapes by it.  Raises Broken if a test fails without a mutant.
+    in another process, so no mutant escapes by it.  ``suite_first``: have a plugin's conformance suite judge.  Raises
+    Broken if a test fails without a mutant.
     """
     jobs = 1 if subject.kernel else jobs
     with contextlib.ExitStack() as stack:
@@ -57,7 +60,7 @@ def run(subject: Subject, mutants: Sequence[Mutant], *, jobs: int = 1, map_tests
         def with_mutant(mutant: Mutant) -> Result:
             tree = trees.get()
             try:
-                return _judged(subject, tree, mutant, record, seconds + LIMIT)
+                return _judged(subject, tree, mutant, record, seconds + LIMIT, suite_first=suite_first)
             finally:
                 trees.put(tree)
 
@@ -68,9 +71,17 @@ def run(subject: Subject, mutants: Sequence[Mutant], *, jobs: int = 1, map_tests
             pool.shutdown(cancel_futures=True)
 
 
-def _judged(subject: Subject, tree: Tree, mutant: Mutant, record: dict[str, Any] | None, limit: float) -> Result:
+def _judged(
+    subject: Subject,
+    tree: Tree,
+    mutant: Mutant,
+    record: dict[str, Any] | None,
+    limit: float,
+    *,
+    suite_first: bool,
+) -> Result:
     """Return the result of one mutant.  ``record``: the calls and seconds of each test, or None."""
-    suite = of_suite(subject, record, mutant)
+    suite = of_suite(subject, record, mutant) if suite_first else ()
     caught = tree.run(suite, limit, mutant=mutant).caught if suite else None
     if caught is not None:
         return Result(mutant, caught, by_suite=True)
