@@ -2,6 +2,9 @@
 
 ``ss -ti`` and ``ss -K`` have the same answers.  A socket is named by its cookie, which no other socket gets as long as
 the kernel runs: addresses alone may be those of another connection by now.
+
+INET_DIAG_INFO is not asked for.  For it the kernel takes the lock of each socket, and a local user may hold that of his
+own for as long as he likes: whoever asks would wait, in a state that no signal ends.
 """
 
 from __future__ import annotations
@@ -14,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hsframework.errors import MessageError
-from hsframework.netlink.attributes import walk
 from hsframework.netlink.members import SOCK_DIAG_BY_FAMILY
 from hsframework.netlink.messages import NLMSG_ERROR, Message, decode_error, sequence_of, type_of
 from hsframework.netlink.socket import NetlinkError, RequestSocket
@@ -29,24 +31,18 @@ _REQUEST = struct.Struct("=BBBBI48s")
 _ANSWER = struct.Struct("=BBBB48sIIIII")
 # struct inet_diag_sockid: be16 ports, addresses of 16 bytes, u32 interface, u32 cookie[2]
 _SOCKET = struct.Struct("!HH16s16s4s8s")
-_INFO = 1 << 1
-"""INET_DIAG_INFO, without which the kernel leaves INET_DIAG_ULP_INFO out."""
-_ULP_INFO, _ULP_NAME = 19, 1
+_NO_EXTENSION = 0
 # ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING (include/net/tcp_states.h)
 _CONNECTED = sum(1 << state for state in (1, 2, 4, 5, 8, 9, 11))
 
 
 @dataclass(frozen=True, slots=True)
 class TcpSocket:
-    """A connected TCP socket.  ``cookie``: 8 bytes, as of SO_COOKIE.  ``local``, ``peer``: address and port.
-
-    ``layer``: the upper layer protocol, such as ``tls``; empty: none.
-    """
+    """A connected TCP socket.  ``cookie``: 8 bytes, as of SO_COOKIE.  ``local``, ``peer``: address and port."""
 
     cookie: bytes
     local: tuple[str, int]
     peer: tuple[str, int]
-    layer: str = ""
     family: int = socket.AF_INET
     name: bytes = field(default=b"", repr=False)
     """The kernel's name of the socket, struct inet_diag_sockid."""
@@ -60,7 +56,7 @@ class _Codec:
             kind, family, name = SOCK_DIAG_BY_FAMILY, values["family"], bytes(48)
         else:
             kind, family, name = SOCK_DESTROY, values["socket"].family, values["socket"].name
-        body = _REQUEST.pack(family, socket.IPPROTO_TCP, _INFO, 0, _CONNECTED, name)
+        body = _REQUEST.pack(family, socket.IPPROTO_TCP, _NO_EXTENSION, 0, _CONNECTED, name)
         return _HEADER.pack(_HEADER.size + len(body), kind, flags, sequence, 0) + body
 
     def decode(self, data: bytes) -> Message:
@@ -111,13 +107,10 @@ def can_end_sockets(diag: RequestSocket) -> str:
 def _decoded(data: bytes) -> TcpSocket:
     family, _, _, _, name, *_ = _ANSWER.unpack_from(data, _HEADER.size)
     local_port, peer_port, local, peer, _, cookie = _SOCKET.unpack(name)
-    attributes = dict(walk(data[_HEADER.size + _ANSWER.size :]))
-    layer = dict(walk(attributes.get(_ULP_INFO, b""))).get(_ULP_NAME, b"")
     return TcpSocket(
         cookie,
         (_text(family, local), local_port),
         (_text(family, peer), peer_port),
-        layer.rstrip(b"\0").decode(errors="replace"),
         family,
         name,
     )

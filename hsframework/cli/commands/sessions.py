@@ -1,7 +1,7 @@
 """List the sessions that are open in the kernel, with their peers: mounts, exports, disks, programs with kernel TLS.
 
-The kernel is asked for its sockets; the service knows the peers of those whose sessions it has made.  The peer of a
-socket with TLS from elsewhere, or from before the start, is unknown.  For root and the service's own user.
+The kernel is asked for its sockets; the service knows the peers of those whose sessions it has made.  Of sockets with
+TLS from elsewhere, or from before the start, only the number is known.  For root and the service's own user.
 
 example:
   hsframework sessions
@@ -34,23 +34,22 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _table(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    rows = [_row(each) for each in found if "problem" not in each]
+    rows = [_row(each) for each in found if each.get("known")]
     if rows:
         yield from columns([_HEAD, *rows])
     else:
-        yield "No session is open in the kernel."
+        yield "No session with a known peer is open in the kernel."
     for each in found:
+        if each.get("known") is False:
+            yield f"{each['number']} further with TLS{_place(each)}, made by others or before the service was started."
         if "problem" in each:
             yield f"network namespace {each['namespace']}: the kernel cannot be asked: {each['problem']}"
 
 
 def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
-    place = "" if each["namespace"] == "." else f" ({each['namespace']})"
-    if not each["known"]:
-        return f"{each['peer']}{place}", "unknown", *("-",) * 6
     of = "the kernel" if each["uid"] is None else f"user {each['uid']}"
     return (
-        f"{each['peer']}{place}",
+        f"{each['peer']}{_place(each)}",
         each["peer-identity"] or "none",
         each["role"],
         each["protocol"],
@@ -59,6 +58,10 @@ def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
         of,
         _age(each["age"]),
     )
+
+
+def _place(each: Mapping[str, Any]) -> str:
+    return "" if each["namespace"] == "." else f" ({each['namespace']})"
 
 
 def _age(seconds: float) -> str:

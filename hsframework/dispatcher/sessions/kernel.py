@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 
 from hsframework.configuration.rules import OWN_NAMESPACE
 from hsframework.dispatcher.namespaces import network_namespace
@@ -25,13 +27,15 @@ ENDED, GONE = "ended", "gone"
 class Table:
     """Connected TCP sockets of a namespace, by cookie.  ``problem``: reason why they are not known; empty: they are.
 
-    ``asked_at``: seconds since the epoch, before the kernel was asked.
+    ``asked_at``: seconds since the epoch, before the kernel was asked.  ``with_tls``: number of sockets with TLS in the
+    kernel, ours among them, as the kernel counts them.
     """
 
     namespace: str
     asked_at: float
     sockets: dict[bytes, TcpSocket]
     problem: str = ""
+    with_tls: int = 0
 
 
 def tables(namespaces: Iterable[str]) -> list[Table]:
@@ -42,7 +46,7 @@ def tables(namespaces: Iterable[str]) -> list[Table]:
         try:
             with _diag(namespace) as diag:
                 sockets = {each.cookie: each for each in connected_sockets(diag)}
-            found.append(Table(namespace, asked_at, sockets))
+            found.append(Table(namespace, asked_at, sockets, with_tls=_with_tls(namespace)))
         except (HsframeworkError, OSError) as error:
             found.append(Table(namespace, asked_at, {}, str(error)))
     return found
@@ -77,10 +81,27 @@ def _end(diag: RequestSocket, each: TcpSocket) -> str:
         return str(error)
 
 
+def _with_tls(namespace: str) -> int:
+    """Return the number of sockets with the kernel's TLS; 0 for a kernel without it.  Raises OSError."""
+    with _within(namespace):
+        try:
+            text = Path("/proc/thread-self/net/tls_stat").read_text()
+        except FileNotFoundError:
+            return 0
+    counts = {name: int(number) for name, number in map(str.split, text.splitlines())}
+    # Each of a session's two directions is counted by itself.
+    return max(counts.get(f"TlsCurr{way}Sw", 0) + counts.get(f"TlsCurr{way}Device", 0) for way in ("Tx", "Rx"))
+
+
+def _within(namespace: str) -> AbstractContextManager[None]:
+    """Return a context in which this thread is in a namespace.  Raises HsframeworkError, OSError."""
+    return contextlib.nullcontext() if namespace == OWN_NAMESPACE else network_namespace(namespace)
+
+
 @contextlib.contextmanager
 def _diag(namespace: str) -> Iterator[RequestSocket]:
     """Open a socket in a namespace.  Raises HsframeworkError, OSError."""
-    with contextlib.nullcontext() if namespace == OWN_NAMESPACE else network_namespace(namespace):
+    with _within(namespace):
         diag = RequestSocket(NETLINK_SOCK_DIAG)
     try:
         yield diag

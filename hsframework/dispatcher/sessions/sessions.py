@@ -150,12 +150,11 @@ class Sessions:
         for table in found:
             if table.problem:
                 lines.append(json.dumps({"namespace": table.namespace, "problem": table.problem}))
-            for cookie, each in table.sockets.items():
-                session = self.book.get(cookie)
-                if session is not None:
-                    lines.append(json.dumps(session.as_report(now)))
-                elif each.layer == "tls":
-                    lines.append(json.dumps(_unknown(table.namespace, each)))
+            known = [session for session in map(self.book.get, table.sockets) if session is not None]
+            lines += [json.dumps(session.as_report(now)) for session in known]
+            if table.with_tls > len(known):
+                unknown = {"known": False, "namespace": table.namespace, "number": table.with_tls - len(known)}
+                lines.append(json.dumps(unknown))
         answer(lines)
 
     async def _review(self) -> None:
@@ -217,21 +216,6 @@ def _reviewed(
     for namespace in {session.namespace for session, _ in out}:
         results |= kernel.end(namespace, [session.cookie for session, _ in out if session.namespace == namespace])
     return [(session, reason, results[session.cookie]) for session, reason in out]
-
-
-def _unknown(namespace: str, found: Any) -> dict[str, Any]:
-    """Return a socket with kTLS of which nothing else is known, as :meth:`Session.as_report`."""
-    return {
-        "known": False,
-        "namespace": namespace,
-        "local": _address(found.local),
-        "peer": _address(found.peer),
-    }
-
-
-def _address(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _before(kept: Kept) -> tuple[Session, ...]:

@@ -37,16 +37,18 @@ def test_a_service_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_table() -> None:
-    """One line for each session, a peer that is not known among them, and what could not be asked."""
+    """One line for each session, one for the number of others, and one for what could not be asked."""
     known = session(peer_identity="CN=a", cipher="AES", made_at=0.0, namespace="far", uid=7).as_report(93_784)
-    unknown = {"known": False, "namespace": ".", "local": "192.0.2.1:1", "peer": "192.0.2.2:2"}
+    unknown = {"known": False, "namespace": "far", "number": 2}
     lines = list(command._table([known, unknown, {"namespace": "gone", "problem": "no such name"}]))
-    assert [line.split() for line in lines[1:3]] == [
+    assert [line.split() for line in lines[1:2]] == [
         ["192.0.2.1:700", "(far)", "CN=a", "server", "tls13", "AES", "exports", "user", "7", "1d", "2h"],
-        ["192.0.2.2:2", "unknown", *"------"],
     ]
-    assert lines[3] == "network namespace gone: the kernel cannot be asked: no such name"
-    assert list(command._table([])) == ["No session is open in the kernel."]
+    assert lines[2:] == [
+        "2 further with TLS (far), made by others or before the service was started.",
+        "network namespace gone: the kernel cannot be asked: no such name",
+    ]
+    assert list(command._table([])) == ["No session with a known peer is open in the kernel."]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0s"), (61, "1min 1s"), (7200, "2h"), (90_061, "1d 1h")])
