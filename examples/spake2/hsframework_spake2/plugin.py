@@ -8,7 +8,18 @@ import secrets
 
 from hsframework.errors import HandshakeError
 from hsframework.failures import Failure, HandshakeFailed
-from hsframework.interface import Endpoint, Handshaker, PeerIdentity, Protocol, Request, Result, Role, Secret
+from hsframework.interface import (
+    AuthMode,
+    Demand,
+    Endpoint,
+    Handshaker,
+    PeerIdentity,
+    Protocol,
+    Request,
+    Result,
+    Role,
+    Secret,
+)
 from hsframework.netlink.spec import Specification
 
 from hsframework_spake2.exchange import (
@@ -34,6 +45,9 @@ class Spake2Protocol(Protocol):
     groups = ("spake2",)
     settings_type = Settings
     interface_version = 1
+    # The password comes as a pre-shared key.  A request with a trust, a name or ALPN is refused: they have no place here.
+    auth_modes = frozenset({AuthMode.PSK})
+    understands = frozenset[Demand]()
 
     @property
     def specification(self) -> Specification:
