@@ -170,6 +170,18 @@ async def test_a_group_that_nobody_serves(tmp_path: Path) -> None:
             assert (await consumer.expect("error")).error == errno.ESRCH
 
 
+async def test_a_group_that_its_first_request_opens(tmp_path: Path) -> None:
+    """EACCES as in an open group: a user's dispatcher opens a group, and asks for its agent, when a request comes."""
+    with connected_pair() as (ours, _):
+        async with house(_with_keys(tmp_path, groups=("tls",))) as home:
+            home.local.wanted = lambda group: home.dispatcher.expect([group])
+            consumer = await home.consumer()
+            for _ in range(2):
+                consumer.send("submit", {"group": "toy", "message-type": 2, "profile": "default"}, ours.fileno())
+                assert (await consumer.expect("error")).error == errno.EACCES
+            assert not home.dispatcher.requests
+
+
 async def test_a_kernel_profile_of_another_group() -> None:
     """The request does without, and the system's trust does not take the place of the profile's."""
     for groups, told in (("quic",), False), ((GROUP,), True):
