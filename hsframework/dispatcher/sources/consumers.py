@@ -196,6 +196,7 @@ class ConsumerConnection:
     def forget(self) -> None:
         """Look at each submit anew: policy or configuration have changed."""
         self._agreed.clear()
+        self._under_way.clear()
 
     def close(self) -> None:
         """End the link, as if the consumer had gone."""
