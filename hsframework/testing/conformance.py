@@ -69,7 +69,8 @@ class ConformanceSuite(PeerChecks, SessionChecks):
             if not ended.ok:
                 raise ConformanceFailure(
                     f"the scenario's client and server do not succeed with each other: {ended}{log_says(seen)}",
-                    "see why in the outcome above; all other checks build on this pair",
+                    "see why in the outcome above (EOPNOTSUPP: name the auth mode in the protocol's auth_modes, and "
+                    "the demand in its understands); all other checks build on this pair",
                 )
             for outcome in ended.outcomes:
                 must_have_a_session(outcome)

@@ -153,6 +153,10 @@ class Dispatcher:
             agent.announce(group.name)
         return request
 
+    def is_open(self, group: str) -> bool:
+        """True if requests of the group are taken: it has an agent, or one is expected."""
+        return group in self.groups and self.groups[group].open
+
     def has_room(self, source: Source, group: str) -> bool:
         """Return True if a source, as one consumer, may take one more request of the group.
 

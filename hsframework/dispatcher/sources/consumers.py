@@ -196,6 +196,7 @@ class ConsumerConnection:
     def forget(self) -> None:
         """Look at each submit anew: policy or configuration have changed."""
         self._agreed.clear()
+        self._under_way.clear()
 
     def close(self) -> None:
         """End the link, as if the consumer had gone."""
@@ -275,8 +276,7 @@ class ConsumerConnection:
         except RequestRefused:
             self._close_fd(fd)
             raise
-        given = self._source.trusts.take(fd, values.get("size", 0), self._account)
-        self._trust = values.get("trust-id", 0), given
+        self._trust = values.get("trust-id", 0), self._source.trusts.take(fd, values.get("size", 0), self._account)
 
     def _named_trust(self, values: Mapping[str, Any]) -> GivenTrust | None:
         """Return the trust that a submit names by its number, None if it names none.  Raises RequestRefused."""
@@ -305,8 +305,9 @@ class ConsumerConnection:
         group = values.get("group", "")
         profile = source.vault.profile_name(values.get("profile"), group)
         source.policy.check_submit(self.peer, profile)
-        served = source.dispatcher.groups.get(group)
-        if served is not None and served.open:  # else it is refused for want of an agent
+        if not source.dispatcher.is_open(group):
+            source.wanted(group)  # that may open the group
+        if source.dispatcher.is_open(group):  # else it is refused for want of an agent
             source.vault.check_group(profile, group)
         role = role_of(values)
         given = source.vault.resolve(profile, values)
@@ -358,8 +359,7 @@ class ConsumerConnection:
     def _cancel(self, message: Message) -> None:
         sequence = message.values.get("request-id", 0)
         request = self._requests.get(sequence)
-        outcome = None if request is None else self._source.dispatcher.cancel(request)
-        if request is not None and outcome is not None:
+        if request is not None and (outcome := self._source.dispatcher.cancel(request)) is not None:
             self.complete(sequence, request, outcome)
 
     def _gone(self, error: Exception | None) -> None:

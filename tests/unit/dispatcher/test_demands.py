@@ -13,6 +13,7 @@ import pytest
 from hsframework.configuration.rules import Rule
 from hsframework.configuration.settings import Configuration, IdentitySettings, Profile, TrustSettings
 from hsframework.configuration.toml import load_configuration
+from hsframework.dispatcher.keys.vault import Vault
 from hsframework.errors import ConfigurationError
 from hsframework.netlink.messages import Message
 from hsframework.testing.certificates import Authority
@@ -168,6 +169,32 @@ async def test_a_group_that_nobody_serves(tmp_path: Path) -> None:
             consumer = await home.consumer()
             consumer.send("submit", {**REQUEST, "profile": "default"}, ours.fileno())
             assert (await consumer.expect("error")).error == errno.ESRCH
+
+
+async def test_a_group_that_its_first_request_opens(tmp_path: Path) -> None:
+    """EACCES as in an open group: a user's dispatcher opens a group, and asks for its agent, when a request comes."""
+    with connected_pair() as (ours, _):
+        async with house(_with_keys(tmp_path, groups=("tls",))) as home:
+            home.local.wanted = lambda group: home.dispatcher.expect([group])
+            consumer = await home.consumer()
+            for _ in range(2):
+                consumer.send("submit", {"group": "toy", "message-type": 2, "profile": "default"}, ours.fileno())
+                assert (await consumer.expect("error")).error == errno.EACCES
+            assert not home.dispatcher.requests
+
+
+async def test_a_profile_that_is_tied_while_a_request_is_under_way(tmp_path: Path) -> None:
+    """EACCES from the reload on, also for a long submit in the words of one that waits."""
+    long = {"group": "toy", "message-type": 2, "profile": "default", "alpn": ["x" * 250 for _ in range(8)]}
+    with connected_pair() as (ours, _), connected_pair() as (others, _):
+        async with house(_with_keys(tmp_path)) as home:
+            _, consumer = await home.agent("toy"), await home.consumer()
+            consumer.send("submit", long, ours.fileno())
+            await home.queued(1)
+            tied = _with_keys(tmp_path, groups=("tls",))
+            home.local.renew(Vault(tied), tied)
+            consumer.send("submit", long, others.fileno())
+            assert (await consumer.expect("error")).error == errno.EACCES
 
 
 async def test_a_kernel_profile_of_another_group() -> None:

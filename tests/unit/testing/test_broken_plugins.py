@@ -310,6 +310,13 @@ FAULTS = [
     other("data_is_protected", "NakedGoodbye", "ended by a record without a body", ToyPlugin(stream=NakedGoodbye)),
     found_by("different_pairs_are_kept_apart", broken.KeepsItsFirstKey, "and succeeds where it is the first"),
     other("data_is_protected", "LargeRecords", "has a record that announces", ToyPlugin(stream=LargeRecords)),
+    other(
+        "handshake_succeeds",
+        "DeclaresNothing",
+        "name the auth mode in the protocol's auth_modes",
+        ToyPlugin(type("DeclaresNothing", (ToyProtocol,), {"auth_modes": frozenset()})),
+        works=False,
+    ),
     found_by("handshake_succeeds", broken.SaysNo, "not today", works=False),
     found_by("handshake_succeeds", broken.ReturnsNonsense, "EIO", works=False),
     found_by("handshake_succeeds", broken.ReturnsWhatCannotBeTold, "colour", works=False),
