@@ -7,7 +7,7 @@ with EINVAL.
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hsframework.agent.served import Served
@@ -27,6 +27,7 @@ from hsframework.interface import (
     Trust,
     no_netlink,
 )
+from hsframework.interface.demands import wrong_alpn
 
 _ROLES = {int(role): role for role in Role}
 _MODES = {int(mode): mode for mode in AuthMode}
@@ -72,7 +73,7 @@ def decode_request(
             trust=trust,
             authorize=authorize,
             client_certificate=_DEMANDS[get("client-certificate", 0)],
-            alpn=tuple(get("alpn", ())),
+            alpn=_alpn(get("alpn", ())),
             tls_priorities=tuple(get("tls-priorities", ())),
             kernel_consumer="kernel-consumer" in values,
             attributes=_attributes(get("attributes"), served),
@@ -89,6 +90,13 @@ def decode_psk(values: Mapping[str, Any]) -> PresharedKey:
     if hash_name not in ("sha256", "sha384"):
         raise KeyError("hash")
     return PresharedKey(values["identity"], values["key"], hash_name)
+
+
+def _alpn(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of application protocols.  Raises HandshakeError (EINVAL) for those that no message holds."""
+    if wrong := wrong_alpn(names):
+        raise HandshakeError(wrong, errno=errno.EINVAL)
+    return tuple(names)
 
 
 def _identity(values: Mapping[str, Any]) -> Identity:

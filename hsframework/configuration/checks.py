@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hsframework.errors import ConfigurationError
+from hsframework.interface.demands import wrong_alpn
 from hsframework.tls.priorities import parse_priorities
 
 
@@ -22,6 +23,12 @@ def check_priorities(text: str) -> None:
         parse_priorities(text)
     except ConfigurationError as error:
         raise ConfigurationError(f"tls-priorities: {error}") from None
+
+
+def check_alpn(names: tuple[str, ...]) -> None:
+    """Check names of application protocols."""
+    if wrong := wrong_alpn(names):
+        raise ConfigurationError(wrong)
 
 
 def check_admit(entries: tuple[str, ...]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hsframework.configuration.checks import check_admit, check_priorities, known_names, one_of
+from hsframework.configuration.checks import check_admit, check_alpn, check_priorities, known_names, one_of
 from hsframework.configuration.places import located
 from hsframework.configuration.rules import Rule, Rules, role_profiles
 from hsframework.credentials.tags import SessionTags
@@ -294,6 +294,7 @@ class Profile:
             raise ConfigurationError("groups: a group has a name of one character or more")
         if self.admit is not None:
             check_admit(self.admit)
+        check_alpn(self.alpn)
         if self.tls_priorities is not None:
             check_priorities(self.tls_priorities)
         one_of("client-certificate", self.client_certificate, ("none", "request", "require"))

@@ -134,7 +134,7 @@ class Policy:
     def check_overview(self, peer: PeerCredentials) -> None:
         """Raise RequestRefused (EACCES) if the peer may not know who is served, and by whom."""
         if peer.uid not in self._privileged:
-            raise _refused(f"user {peer.uid} may not ask for the groups; root and the service's own user may")
+            raise _refused(f"user {peer.uid} may not see or reload the service; root and the service's own user may")
 
     def check_join(self, peer: PeerCredentials, group: str) -> None:
         """Raise RequestRefused (EACCES) if the peer may not join the group."""

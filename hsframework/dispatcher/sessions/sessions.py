@@ -54,7 +54,10 @@ class Sessions:
         self._tasks: set[asyncio.Task[None]] = set()
         self._kept_changes = 0
         self.results: Counter[str] = Counter()
-        """Sessions of peers that are out, by what became of them: ``ended``, ``dry-run``, ``failed``."""
+        """Sessions of peers that are out, by what became of them: ``ended``, ``dry-run``, ``failed``.  Each is counted
+        once, however many reviews find it."""
+        self._counted: set[tuple[str, bytes]] = set()
+        """Results that were counted, with the cookies of sessions that are still known."""
         self.refusal = kernel.refusal()
         """Reason why the kernel ends no sockets; empty: it does."""
         self.book = Book(_before(kept))
@@ -174,6 +177,7 @@ class Sessions:
                 return
         for session, reason, result in results:
             self._note_end(session, reason, result)
+        self._counted = {each for each in self._counted if self.book.get(each[1]) is not None}
 
     def _note_end(self, session: Session, reason: str, result: str) -> None:
         fields = {
@@ -188,7 +192,7 @@ class Sessions:
             "reason": reason,
         }
         if result == DRY_RUN:
-            self.results[DRY_RUN] += 1
+            self._count(DRY_RUN, session)
             _log.warning("a session would be ended: its peer is out", **fields, mend="end-sessions = 'on' ends it")
             return
         if result == kernel.GONE:
@@ -198,8 +202,13 @@ class Sessions:
             self.book.forget(session.cookie)
             _log.warning("a session is ended: its peer is out", **fields)
         else:
-            self.results["failed"] += 1
+            self._count("failed", session)
             _log.error("a session cannot be ended, and its peer is out", **fields, problem=result)
+
+    def _count(self, result: str, session: Session) -> None:
+        if (result, session.cookie) not in self._counted:
+            self._counted.add((result, session.cookie))
+            self.results[result] += 1
 
 
 def _reviewed(

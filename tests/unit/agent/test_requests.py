@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from typing import Any
+
+import pytest
 
 from hsframework.agent.requests import decode_request
 from hsframework.agent.served import Served
+from hsframework.configuration.settings import Profile
+from hsframework.errors import ConfigurationError, HandshakeError
 from hsframework.interface import PeerIdentity, PresharedKey, Request, Secret, Trust
 from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.spec import builtin_specification
@@ -103,3 +108,21 @@ def test_every_attribute_arrives_in_a_field() -> None:
 def default_of(field: dataclasses.Field[Any]) -> Any:
     """Return the default of a field of the request; MISSING where it has none."""
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+@pytest.mark.parametrize("names", [["\u00e9"], [""], ["x" * 256], ["h2", "a\nb\u2028"], ["x" * 250] * 300])
+def test_names_of_application_protocols_that_no_message_holds(names: list[str]) -> None:
+    """The consumer's mistake is refused with EINVAL: a plugin would fail on it, as if the fault were the service's."""
+    protocol = Keeping(succeeds)
+    with pytest.raises(HandshakeError, match="alpn: ") as refused:
+        decode_request(
+            {**REPLY, "alpn": names},
+            Served(protocol, protocol.prepare(None), "toy", request_codec=attribute_codec(LOCAL, "tag")),
+            deadline=1.0,
+            trust=None,
+            psk_lookup=look_up,
+            authorize=authorize,
+        )
+    assert refused.value.errno == errno.EINVAL
+    with pytest.raises(ConfigurationError, match="alpn: "):
+        Profile(alpn=tuple(names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import shutil
@@ -15,7 +16,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from hsframework.configuration.files import named_files, prints
-from hsframework.configuration.session_tags import load_session_tags
+from hsframework.configuration.session_tags import MOST_BYTES, load_session_tags
 from hsframework.configuration.settings import Configuration
 from hsframework.configuration.tlshd import load_tlshd_configuration
 from hsframework.credentials import session_tags as module
@@ -205,3 +206,19 @@ def test_they_come_with_tlshds_file(tmp_path: Path) -> None:
     (folder / "a.yml").write_text("tags: [")
     with pytest.raises(ConfigurationError):
         load_tlshd_configuration(file)
+
+
+def test_what_is_no_file_or_too_long_is_refused_and_not_read(tmp_path: Path) -> None:
+    """A pipe, a device without an end, and a file that would keep the reader for minutes are errors that name them."""
+    place = tmp_path / "x.yml"
+    os.mkfifo(place)
+    with pytest.raises(ConfigurationError, match=r"x\.yml: it is not a regular file"):
+        load_session_tags(tmp_path)
+    place.unlink()
+    place.symlink_to("/dev/zero")
+    with pytest.raises(ConfigurationError, match=r"x\.yml: it is not a regular file"):
+        load_session_tags(tmp_path)
+    place.unlink()
+    place.write_bytes(b"#" * (MOST_BYTES + 1))
+    with pytest.raises(ConfigurationError, match=r"x\.yml: it has 262145 bytes, more than"):
+        load_session_tags(tmp_path)

@@ -87,7 +87,7 @@ async def test_others_are_not_told() -> None:
         with pytest.raises(RequestRefused) as refused:
             await asyncio.to_thread(served_groups, home.folder)
         assert refused.value.errno == errno.EACCES
-        assert "may not ask for the groups" in str(refused.value)
+        assert "may not see or reload the service" in str(refused.value)
 
 
 def test_no_dispatcher(tmp_path: Path) -> None:

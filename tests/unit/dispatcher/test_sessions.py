@@ -118,6 +118,22 @@ async def test_a_peer_that_is_out(
     sessions.close()
 
 
+async def test_each_session_counts_once(tmp_path: Path, played_kernel: Kernel) -> None:
+    """A peer that is out is counted once, however many reloads find it; what is forgotten is no longer remembered."""
+    sessions = made(tmp_path, "dry-run")
+    bob = of(BOB)
+    sessions.book._sessions = opened(played_kernel, of(ALICE), bob)
+    for _ in range(3):
+        sessions.renew(*terms(tmp_path, "dry-run", ("dns:alice.example",)))
+        await settled(sessions)
+    assert dict(sessions.results) == {"dry-run": 1}
+    sessions.book.forget(bob.cookie)
+    sessions.renew(*terms(tmp_path, "dry-run", ("dns:alice.example",)))
+    await settled(sessions)
+    assert (dict(sessions.results), sessions._counted) == ({"dry-run": 1}, set())
+    sessions.close()
+
+
 async def test_a_kernel_that_refuses(tmp_path: Path, played_kernel: Kernel) -> None:
     """It is said at the start and in the report, and of each session; the session stays known."""
     played_kernel.problem = "the kernel ends no sockets of others"
