@@ -45,7 +45,7 @@ class Spake2Protocol(Protocol):
     groups = ("spake2",)
     settings_type = Settings
     interface_version = 1
-    # The password comes as a pre-shared key.  A request with a trust, a name or ALPN is refused: they have no place here.
+    # The password comes as a pre-shared key.  A request with a trust, a name or ALPN is refused.
     auth_modes = frozenset({AuthMode.PSK})
     understands = frozenset[Demand]()
 

@@ -300,6 +300,11 @@ class Vault:
         """Return True unless the profile is tied to other groups than this one."""
         return name is None or self._profiles.get(name, _NO_PROFILE).serves(group)
 
+    def restricts(self, name: str | None) -> bool:
+        """Return True for a profile that says whom it admits, or that demands a certificate of clients."""
+        profile = self._profiles.get(name or "", _NO_PROFILE)
+        return profile.admit is not None or profile.client_certificate != _NO_PROFILE.client_certificate
+
     def check_group(self, name: str | None, group: str) -> None:
         """Raise RequestRefused (EACCES) for a profile that is tied to other groups than this one."""
         if not self.serves(name, group):

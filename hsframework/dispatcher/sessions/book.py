@@ -157,7 +157,7 @@ def _session(request: PendingRequest, values: Mapping[str, Any], cookie: bytes) 
         made_at=time.time(),
         source=submission.source.name,
         group=submission.group,
-        protocol=values.get("protocol") or (request.agent.protocol if request.agent is not None else ""),
+        protocol=_shown(values.get("protocol") or (request.agent.protocol if request.agent is not None else "")),
         local=request.custody.local_address,
         peer=request.custody.peer_address,
         role=asked.role,
@@ -171,6 +171,11 @@ def _session(request: PendingRequest, values: Mapping[str, Any], cookie: bytes) 
         certificates=tuple(values.get("remote-certificate", ())),
         psk_identity=values.get("remote-psk-identity"),
         peer_identity=identity_of(values),
-        cipher=tags.get("cipher", ""),
+        cipher=_shown(tags.get("cipher", "")),
         uid=None if asked.consumer is None else asked.consumer.uid,
     )
+
+
+def _shown(text: str) -> str:
+    """Return an agent's text as it may be shown on a terminal: printable, and at most 64 characters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:64])

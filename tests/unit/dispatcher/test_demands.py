@@ -209,6 +209,17 @@ async def test_a_kernel_profile_of_another_group() -> None:
                 assert ("profile" in values, values.get("alpn") == ["h2"], "trust-id" in values) == (told, told, False)
 
 
+@pytest.mark.parametrize("limit", [{"admit": ("dns:a",)}, {"client_certificate": "require"}])
+async def test_a_profile_of_another_group_that_restricts(limit: dict[str, Any]) -> None:
+    """It is not left out, since everybody would be let in without it: EACCES, and no agent is asked."""
+    with connected_pair() as (ours, _):
+        async with stage(profiles={"kernel-server": Profile(groups=("quic",), **limit)}) as played:
+            await played.home.agent(GROUP, **ABLE)
+            played.submit(ours, {**CLIENT, "message-type": 2, "auth-mode": 3})
+            await played.until(lambda: played.service.told)
+            assert played.service.told == [(errno.EACCES, [])]
+
+
 async def test_a_rules_profile_of_another_group() -> None:
     """EACCES, and no agent is asked: the rule is wrong."""
     wrong = Rule(role="client", profile="web")

@@ -274,11 +274,11 @@ def noted(asked: Asked | None, values: dict[str, Any], change: Callable[[Any], N
 
 
 def test_what_is_noted() -> None:
-    """A session in the kernel, with its peer and its cipher, under the socket's cookie."""
-    tags = [{"name": "cipher", "value": "AES"}]
+    """A session in the kernel, with its peer and its cipher, under the socket's cookie; nothing rules a terminal."""
+    tags = [{"name": "cipher", "value": "AES\x1b"}]
     book = noted(CLIENT, {"in-kernel": True, "remote-certificate": [ALICE.certificate], "protocol": "t", "tag": tags})
     (found,) = book.sessions()
-    assert (found.peer_identity, found.cipher, found.protocol, found.uid) == ("CN=alice.example", "AES", "t", 0)
+    assert (found.peer_identity, found.cipher, found.protocol, found.uid) == ("CN=alice.example", "AES?", "t", 0)
     assert book.get(found.cookie) is found
     assert (found.namespace, len(found.cookie)) == (".", 8)
 

@@ -41,9 +41,10 @@ class KernelTerms:
         """Return the profile of a decision for a request of this group; None without one.
 
         A role's own profile that is tied to other groups is left out, and nothing takes the place of its trust.  Raises
-        RequestRefused (EACCES) for one that a rule has chosen.
+        RequestRefused (EACCES) for one that a rule has chosen, and for one that says whom it admits, or that demands
+        a certificate: without it everybody would be let in.
         """
-        if decision.rule or self._vault.serves(decision.profile, group):
+        if decision.rule or self._vault.serves(decision.profile, group) or self._vault.restricts(decision.profile):
             self._vault.check_group(decision.profile, group)
             return decision.profile
         return None
