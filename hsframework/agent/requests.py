@@ -27,7 +27,7 @@ from hsframework.interface import (
     Trust,
     no_netlink,
 )
-from hsframework.interface.demands import wrong_alpn
+from hsframework.tls.alpn import wrong_alpn
 
 _ROLES = {int(role): role for role in Role}
 _MODES = {int(mode): mode for mode in AuthMode}

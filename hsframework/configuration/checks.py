@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hsframework.errors import ConfigurationError
-from hsframework.interface.demands import wrong_alpn
+from hsframework.tls.alpn import wrong_alpn
 from hsframework.tls.priorities import parse_priorities
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
 
 
 class Demand(enum.StrEnum):
@@ -25,17 +24,3 @@ class Demand(enum.StrEnum):
     """:attr:`~hsframework.interface.Request.tls_priorities` is not empty: the handshake is to keep to TLS policies."""
     TRUST = "trust"
     """:attr:`~hsframework.interface.Request.trust` is there: what the peer proves is to be judged by it."""
-
-
-_LONGEST_ALPN, _MOST_ALPN = 255, 65533
-"""Bytes of one name and of a list (RFC 7301, section 3.1)."""
-
-
-def wrong_alpn(names: Sequence[str]) -> str:
-    """Return what is wrong with names of application protocols; empty: nothing."""
-    for name in names:
-        if not name.isascii() or not 0 < len(name) <= _LONGEST_ALPN:
-            return f"alpn: a name has 1 to {_LONGEST_ALPN} ASCII characters, and {name[:64]!a} has not"
-    if sum(1 + len(name) for name in names) > _MOST_ALPN:
-        return f"alpn: the names have more than {_MOST_ALPN} bytes together"
-    return ""
