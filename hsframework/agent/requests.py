@@ -94,7 +94,7 @@ def decode_psk(values: Mapping[str, Any]) -> PresharedKey:
 
 def _alpn(names: Sequence[str]) -> tuple[str, ...]:
     """Return the names of application protocols.  Raises HandshakeError (EINVAL) for those that no message holds."""
-    if wrong := wrong_alpn(names):
+    if names and (wrong := wrong_alpn(names)):
         raise HandshakeError(wrong, errno=errno.EINVAL)
     return tuple(names)
 
