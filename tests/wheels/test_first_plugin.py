@@ -36,7 +36,7 @@ NEVER_THE_SAME = [
     (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z"), "TIME"),
     (re.compile(r"[\d.]+ ms|\d+\.\d+s\b( \([\d:]+\))?|(?<=milliseconds=)[\d.]+|(?<=_ms=)[\d.]+"), "DURATION"),
     (re.compile(r"(?<=127\.0\.0\.1:)\d+"), "PORT"),
-    (re.compile(r"\[\d+\]|(?<=process=)\d+|(?<=pid )\d+|(?<=uid=)\d+|(?<=-)\d{2,}(?= \(pid)"), "NUMBER"),
+    (re.compile(r"\[\d+\]|(?<=(?:process|request)=)\d+|(?<=pid )\d+|(?<=uid=)\d+|(?<=-)\d{2,}(?= \(pid)"), "NUMBER"),
     (re.compile(r"(?<=kernel=)\S+|\b\d+(\.\d+)+"), "VERSION"),
     (re.compile(r"in the kernel|in user space"), "WHERE"),
     (re.compile(r"={3,}"), "LINE"),
