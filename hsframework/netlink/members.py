@@ -15,7 +15,7 @@ from typing import Any
 
 from hsframework.errors import MessageError
 from hsframework.netlink.attributes import walk
-from hsframework.netlink.messages import NLMSG_ERROR, Message, decode_error, sequence_of, type_of
+from hsframework.netlink.messages import NLMSG_ERROR, Message, body_of, decode_error, framed, sequence_of, type_of
 from hsframework.netlink.socket import NetlinkError, RequestSocket
 
 NETLINK_SOCK_DIAG = 4
@@ -23,7 +23,6 @@ SOCK_DIAG_BY_FAMILY = 20
 _SHOW_GROUPS = 2
 _GROUPS = 1
 
-_HEADER = struct.Struct("=IHHII")
 # struct netlink_diag_req: u8 family, u8 protocol, u16, u32 inode, u32 show, u32 cookie[2]
 _REQUEST = struct.Struct("=BBHIIII")
 # struct netlink_diag_msg: u8 family, type, protocol, state, u32 port, destination's port and group, inode, cookie[2]
@@ -61,19 +60,18 @@ class MembersCodec:
     def encode(self, operation: str, values: Mapping[str, Any], *, sequence: int = 0, flags: int = 0) -> bytes:
         """Encode the request.  ``values``: ``protocol``, the number of the netlink family."""
         body = _REQUEST.pack(socket.AF_NETLINK, values["protocol"], 0, 0, _SHOW_GROUPS, 0, 0)
-        return _HEADER.pack(_HEADER.size + len(body), SOCK_DIAG_BY_FAMILY, flags, sequence, 0) + body
+        return framed(SOCK_DIAG_BY_FAMILY, body, sequence=sequence, flags=flags)
 
     def decode(self, data: bytes) -> Message:
         """Decode an error, or ``socket``: a NetlinkSocket.  Raises MessageError, and NetlinkError E2BIG."""
         if type_of(data) == NLMSG_ERROR:
             return decode_error(data)
-        if type_of(data) != SOCK_DIAG_BY_FAMILY or len(data) < _HEADER.size + _ANSWER.size:
-            raise MessageError(f"sock_diag answers with type {type_of(data)} and {len(data)} bytes")
+        body = body_of(data, SOCK_DIAG_BY_FAMILY, _ANSWER.size, "sock_diag")
         self._seen += 1
         if self._most is not None and self._seen > self._most:
             raise NetlinkError(f"the family has more than {self._most} sockets", errno=errno.E2BIG)
-        _, _, _, _, port, _, _, inode, _, _ = _ANSWER.unpack_from(data, _HEADER.size)
-        attributes = dict(walk(data[_HEADER.size + _ANSWER.size :]))
+        _, _, _, _, port, _, _, inode, _, _ = _ANSWER.unpack_from(body)
+        attributes = dict(walk(body[_ANSWER.size :]))
         groups = _bits(attributes.get(_GROUPS, b""))
         return Message("socket", {"socket": NetlinkSocket(port, inode, groups)}, sequence_of(data))
 

@@ -202,6 +202,21 @@ def without_sequence(data: bytes) -> bytes:
     return data[:8] + data[12:]
 
 
+def framed(kind: int, body: bytes, *, sequence: int, flags: int) -> bytes:
+    """Return a message of a family without a spec: the netlink header, and its body behind it."""
+    return _HEADER.pack(_HEADER.size + len(body), kind, flags, sequence, 0) + body
+
+
+def body_of(data: bytes, kind: int, least: int, service: str) -> bytes:
+    """Return the body of an answer of a family without a spec.
+
+    Raises MessageError for one of another type, or with fewer bytes than ``least``.  ``service``: for its text.
+    """
+    if type_of(data) != kind or len(data) < _HEADER.size + least:
+        raise MessageError(f"{service} answers with type {type_of(data)} and {len(data)} bytes")
+    return data[_HEADER.size :]
+
+
 def encode_error(number: int, sequence: int, text: str = "") -> bytes:
     """Encode the error that answers the request with this sequence number.
 
@@ -214,7 +229,7 @@ def encode_error(number: int, sequence: int, text: str = "") -> bytes:
         size = 4 + len(message)
         payload += _ATTRIBUTE.pack(size, NLMSGERR_ATTR_MSG) + message + b"\0" * (-size & 3)
         flags |= NLM_F_ACK_TLVS
-    return _HEADER.pack(16 + len(payload), NLMSG_ERROR, flags, sequence, 0) + payload
+    return framed(NLMSG_ERROR, payload, sequence=sequence, flags=flags)
 
 
 def decode_error(data: bytes) -> Message:

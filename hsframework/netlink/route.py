@@ -11,14 +11,13 @@ from typing import Any
 
 from hsframework.errors import MessageError
 from hsframework.netlink.attributes import walk
-from hsframework.netlink.messages import NLMSG_ERROR, Message, decode_error, sequence_of, type_of
+from hsframework.netlink.messages import NLMSG_ERROR, Message, body_of, decode_error, framed, sequence_of, type_of
 from hsframework.netlink.socket import NetlinkError, RequestSocket
 
 NETLINK_ROUTE = 0
 RTM_NEWROUTE, RTM_GETROUTE = 24, 26
 RTA_DST, RTA_SRC, RTA_OIF, RTA_MARK = 1, 2, 4, 16
 
-_HEADER = struct.Struct("=IHHII")
 # struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, u32 flags
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -39,15 +38,13 @@ class RouteCodec:
         for kind, name in ((RTA_OIF, "interface"), (RTA_MARK, "mark")):
             if values[name]:
                 body += _attribute(kind, struct.pack("=I", values[name]))
-        return _HEADER.pack(_HEADER.size + len(body), RTM_GETROUTE, flags, sequence, 0) + body
+        return framed(RTM_GETROUTE, body, sequence=sequence, flags=flags)
 
     def decode(self, data: bytes) -> Message:
         """Decode the answer: an error, or ``interface`` (its index).  Raises MessageError."""
         if type_of(data) == NLMSG_ERROR:
             return decode_error(data)
-        if type_of(data) != RTM_NEWROUTE or len(data) < _HEADER.size + _ROUTE.size:
-            raise MessageError(f"rtnetlink answers with type {type_of(data)}")
-        attributes = dict(walk(data[_HEADER.size + _ROUTE.size :]))
+        attributes = dict(walk(body_of(data, RTM_NEWROUTE, _ROUTE.size, "rtnetlink")[_ROUTE.size :]))
         interface = attributes.get(RTA_OIF, b"")
         if len(interface) != 4:
             raise MessageError("rtnetlink's answer has no interface")

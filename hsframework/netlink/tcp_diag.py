@@ -17,7 +17,7 @@ from typing import Any
 from hsframework.errors import MessageError
 from hsframework.netlink.attributes import walk
 from hsframework.netlink.members import SOCK_DIAG_BY_FAMILY
-from hsframework.netlink.messages import NLMSG_ERROR, Message, decode_error, sequence_of, type_of
+from hsframework.netlink.messages import NLMSG_ERROR, Message, body_of, decode_error, framed, sequence_of, type_of
 from hsframework.netlink.socket import NetlinkError, RequestSocket
 
 BASE, SOFTWARE, DEVICE, DEVICE_RECORDS = 1, 2, 3, 4
@@ -30,12 +30,11 @@ _INFO = 1 << 1
 _ULP_INFO, _ULP_TLS = 19, 2
 _TXCONF, _RXCONF, _ZEROCOPY, _NO_PAD, _MAX_PAYLOAD = 3, 4, 5, 6, 7
 
-_HEADER = struct.Struct("=IHHII")
 # struct inet_diag_req_v2 up to its socket: u8 family, protocol, extensions, 0, u32 states
 _REQUEST = struct.Struct("=BBBBI")
 # struct inet_diag_sockid: be16 ports, addresses of 16 bytes, u32 interface, u32 cookie[2]
-_SOCKET = struct.Struct("!HH16s16s4s8s")
-_ANSWER_SIZE = 4 + _SOCKET.size + 5 * 4
+SOCKET_NAME = struct.Struct("!HH16s16s4s8s")
+_ANSWER_SIZE = 4 + SOCKET_NAME.size + 5 * 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +75,14 @@ class TcpDiagCodec:
         family = socket.AF_INET if len(local) == 4 else socket.AF_INET6
         body = _REQUEST.pack(family, socket.IPPROTO_TCP, _INFO, 0, _ALL_STATES)
         interface = wanted.interface.to_bytes(4, sys.byteorder)
-        body += _SOCKET.pack(wanted.local[1], wanted.peer[1], local, peer, interface, wanted.cookie)
-        return _HEADER.pack(_HEADER.size + len(body), SOCK_DIAG_BY_FAMILY, flags, sequence, 0) + body
+        body += SOCKET_NAME.pack(wanted.local[1], wanted.peer[1], local, peer, interface, wanted.cookie)
+        return framed(SOCK_DIAG_BY_FAMILY, body, sequence=sequence, flags=flags)
 
     def decode(self, data: bytes) -> Message:
         """Decode an error, or ``tls``: a KernelTls, or None for a socket without TLS.  Raises MessageError."""
         if type_of(data) == NLMSG_ERROR:
             return decode_error(data)
-        if type_of(data) != SOCK_DIAG_BY_FAMILY or len(data) < _HEADER.size + _ANSWER_SIZE:
-            raise MessageError(f"inet_diag answers with type {type_of(data)} and {len(data)} bytes")
-        attributes = dict(walk(data[_HEADER.size + _ANSWER_SIZE :]))
+        attributes = dict(walk(body_of(data, SOCK_DIAG_BY_FAMILY, _ANSWER_SIZE, "inet_diag")[_ANSWER_SIZE:]))
         protocol = dict(walk(attributes.get(_ULP_INFO, b"")))
         tls = dict(walk(protocol[_ULP_TLS])) if _ULP_TLS in protocol else None
         return Message("socket", {"tls": None if tls is None else _state(tls)}, sequence_of(data))

@@ -16,21 +16,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hsframework.errors import MessageError
 from hsframework.netlink.members import SOCK_DIAG_BY_FAMILY
-from hsframework.netlink.messages import NLMSG_ERROR, Message, decode_error, sequence_of, type_of
+from hsframework.netlink.messages import NLMSG_ERROR, Message, body_of, decode_error, framed, sequence_of, type_of
 from hsframework.netlink.socket import NetlinkError, RequestSocket
+from hsframework.netlink.tcp_diag import SOCKET_NAME
 
 SOCK_DESTROY = 21
 """Type of the request that ends a socket (Linux 4.5, CONFIG_INET_DIAG_DESTROY)."""
 
-_HEADER = struct.Struct("=IHHII")
 # struct inet_diag_req_v2: u8 family, protocol, extensions, 0, u32 states, and struct inet_diag_sockid
 _REQUEST = struct.Struct("=BBBBI48s")
 # struct inet_diag_msg: u8 family, state, timer, retransmissions, struct inet_diag_sockid, five u32
 _ANSWER = struct.Struct("=BBBB48sIIIII")
-# struct inet_diag_sockid: be16 ports, addresses of 16 bytes, u32 interface, u32 cookie[2]
-_SOCKET = struct.Struct("!HH16s16s4s8s")
 _NO_EXTENSION = 0
 # ESTABLISHED, SYN_SENT, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING (include/net/tcp_states.h)
 _CONNECTED = sum(1 << state for state in (1, 2, 4, 5, 8, 9, 11))
@@ -57,14 +54,13 @@ class _Codec:
         else:
             kind, family, name = SOCK_DESTROY, values["socket"].family, values["socket"].name
         body = _REQUEST.pack(family, socket.IPPROTO_TCP, _NO_EXTENSION, 0, _CONNECTED, name)
-        return _HEADER.pack(_HEADER.size + len(body), kind, flags, sequence, 0) + body
+        return framed(kind, body, sequence=sequence, flags=flags)
 
     def decode(self, data: bytes) -> Message:
         if type_of(data) == NLMSG_ERROR:
             return decode_error(data)
-        if type_of(data) != SOCK_DIAG_BY_FAMILY or len(data) < _HEADER.size + _ANSWER.size:
-            raise MessageError(f"inet_diag answers with type {type_of(data)} and {len(data)} bytes")
-        return Message("socket", {"socket": _decoded(data)}, sequence_of(data))
+        body = body_of(data, SOCK_DIAG_BY_FAMILY, _ANSWER.size, "inet_diag")
+        return Message("socket", {"socket": _decoded(body)}, sequence_of(data))
 
 
 def connected_sockets(diag: RequestSocket) -> Iterator[TcpSocket]:
@@ -94,7 +90,7 @@ def end_socket(diag: RequestSocket, found: TcpSocket) -> bool:
 
 def can_end_sockets(diag: RequestSocket) -> str:
     """Return an empty text if the kernel ends sockets, else the reason why it does not.  No socket is ended."""
-    nobody = _SOCKET.pack(1, 1, *(socket.inet_aton("0.0.0.1").ljust(16, b"\0"),) * 2, bytes(4), b"\xff" * 8)
+    nobody = SOCKET_NAME.pack(1, 1, *(socket.inet_aton("0.0.0.1").ljust(16, b"\0"),) * 2, bytes(4), b"\xff" * 8)
     try:
         end_socket(diag, TcpSocket(b"", ("", 0), ("", 0), name=nobody))
     except NetlinkError as error:
@@ -104,9 +100,9 @@ def can_end_sockets(diag: RequestSocket) -> str:
     return ""
 
 
-def _decoded(data: bytes) -> TcpSocket:
-    family, _, _, _, name, *_ = _ANSWER.unpack_from(data, _HEADER.size)
-    local_port, peer_port, local, peer, _, cookie = _SOCKET.unpack(name)
+def _decoded(body: bytes) -> TcpSocket:
+    family, _, _, _, name, *_ = _ANSWER.unpack_from(body)
+    local_port, peer_port, local, peer, _, cookie = SOCKET_NAME.unpack(name)
     return TcpSocket(
         cookie,
         (_text(family, local), local_port),
