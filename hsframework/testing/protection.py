@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from hsframework.client.session import AsyncSession
 from hsframework.errors import HsframeworkError
 from hsframework.interface import AsyncStream
-from hsframework.testing.framing import guess_framing
+from hsframework.testing.framing import Framing, guess_framing
 from hsframework.testing.network import BadNetwork
 from hsframework.testing.sessions import attach
 from hsframework.testing.stage import LIMIT, Stage
@@ -205,15 +205,23 @@ async def must_tell_the_end(stage: Stage) -> None:
                     )
 
 
+@contextlib.asynccontextmanager
+async def _framed(stage: Stage, way: str) -> AsyncIterator[tuple[_Sessions, Framing] | None]:
+    """Give both streams, and the framing of the records that one way has; None: there are none, or it is not known."""
+    async with _established(stage) as made:
+        framing = None
+        if made is not None:
+            framing = guess_framing([await made.sent(way, bytes(size)) for size in (1, 300, 5000)])
+        yield None if made is None or framing is None else (made, framing)
+
+
 async def must_not_end_by_a_stranger(stage: Stage) -> None:
     """Check that a record without a body, which anybody can send, is no goodbye."""
     for way, whose in _WAYS.items():
-        async with _established(stage) as made:
-            if made is None:
+        async with _framed(stage, way) as found:
+            if found is None:
                 return
-            framing = guess_framing([await made.sent(way, bytes(size)) for size in (1, 300, 5000)])
-            if framing is None:
-                return
+            made, framing = found
             made.network.inject(way, framing.with_body(await made.sent(way, _TEXT), b""))
             await _arrived(stage)
             made.network.hang_up(way)
@@ -228,12 +236,10 @@ async def must_not_end_by_a_stranger(stage: Stage) -> None:
 async def must_refuse_the_largest_length(stage: Stage) -> None:
     """Check that a stream fails for a record that announces the largest length there is, and does not wait for it."""
     for way, whose in _WAYS.items():
-        async with _established(stage) as made:
-            if made is None:
+        async with _framed(stage, way) as found:
+            if found is None:
                 return
-            framing = guess_framing([await made.sent(way, bytes(size)) for size in (1, 300, 5000)])
-            if framing is None:
-                return
+            made, framing = found
             fill = framing.largest if framing.largest <= _MOST_FILL else _WINDOW
             header = framing.with_length(await made.sent(way, _TEXT), framing.largest)[: framing.header]
             made.network.inject(way, header + b"\xa5" * fill)
