@@ -18,7 +18,7 @@ from tests.system.guest import Guest
 USER, ANOTHER, STRANGER = 3000, 3001, 3002
 RULES = f'\n[[allow]]\nusers = ["{USER}", "{ANOTHER}"]\n'
 FOLDER = "/run/hsframework"
-LINGERING = Path(__file__).parents[1] / "support" / "lingering.py"
+SUPPORT = Path(__file__).parents[1] / "support"
 HUNG = "a cell hangs and is killed"
 GROUP = "/sys/fs/cgroup/$(systemctl show --value --property ControlGroup hsframework)"
 SCORE = "$(cat /proc/$n/oom_score_adj) $(tr '\\0' ' ' </proc/$n/cmdline)"
@@ -28,7 +28,8 @@ SCORE = "$(cat /proc/$n/oom_score_adj) $(tr '\\0' ' ' </proc/$n/cmdline)"
 def shared(main: Guest) -> Iterator[Guest]:
     """The main guest, whose service lets two users in: by a reload, which is what starts their agents."""
     main.put(admin.INSIDE)
-    main.put(LINGERING, "tests/support/lingering.py")
+    for name in ("attacks.py", "lingering.py"):
+        main.put(SUPPORT / name, f"tests/support/{name}")
     main.ask(["umount", "--all", "--types", "nfs4"])
     admin.export(main)
     main.run("systemctl start hsframework")

@@ -6,8 +6,6 @@ the attack has had its effect, if it has one, and goes on until it is ended.
 
 from __future__ import annotations
 
-import array
-import contextlib
 import fcntl
 import mmap
 import os
@@ -21,13 +19,7 @@ from collections.abc import Callable
 
 sys.path.insert(0, "/run/host")
 
-from tests.support.lingering import lingering
-
-LINGERING = 100
-"""More than the threads that close files in any process."""
-
-CONNECTIONS = 600
-NONSENSE = struct.pack("=IHHII", 16, 0x20, 0, 1, 0)
+from tests.support.attacks import flooding, kept, leaving, link_to, send
 
 DEVICE, SIZE = "/dev/nbd0", 16 << 20
 HELD = 8 << 20
@@ -37,18 +29,6 @@ _NBD_SET_SOCK, _NBD_SET_BLKSIZE, _NBD_DO_IT, _NBD_SET_SIZE_BLOCKS = 0xAB00, 0xAB
 _REQUEST = struct.Struct(">IIQQI")
 _REPLY = struct.Struct(">IIQ")
 _REPLIES = 0x67446698
-_kept: list[object] = []
-
-
-def _link(path: str) -> socket.socket:
-    link = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    link.settimeout(3)
-    link.connect(path)
-    return link
-
-
-def _send(link: socket.socket, message: bytes, fd: int) -> None:
-    link.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))])
 
 
 def _ready() -> None:
@@ -61,7 +41,7 @@ def hold_memory() -> None:
     """Attach, as root, a device of which some pages are never read, by a child that ends with this process."""
     subprocess.run(["modprobe", "nbd"], check=True)
     watched, _kept_open = os.pipe()
-    _kept.append(_kept_open)
+    kept.append(_kept_open)
     if os.fork():
         os.close(watched)
         return
@@ -91,55 +71,23 @@ def locked(folder: str, submit: bytes) -> None:
     memory.madvise(mmap.MADV_RANDOM)
     with socket.create_server(("127.0.0.1", 0)) as server:
         near = socket.create_connection(server.getsockname())
-        _kept.append(server.accept())
+        kept.append(server.accept())
     view = memoryview(memory)[HELD : HELD + 65536]
     sender = threading.Thread(target=near.send, args=(view,), daemon=True)
     sender.start()
     sender.join(2)
     assert sender.is_alive()
-    link = _link(f"{folder}/consumer.sock")
-    _send(link, submit, near.fileno())
+    link = link_to(f"{folder}/consumer.sock")
+    send(link, submit, near.fileno())
     _ready()
     sender.join()
 
 
-def leaving(folder: str, submit: bytes) -> None:
-    """Leave sockets whose last close takes ten minutes, then files without end."""
-    for _ in range(LINGERING):
-        near, far = lingering(600)
-        _kept.append(far)
-        with _link(f"{folder}/consumer.sock") as link:
-            _send(link, NONSENSE, near.fileno())
-            threading.Thread(target=os.close, args=(near.detach(),), daemon=True).start()
-            with contextlib.suppress(OSError):
-                link.recv(4096)
-    _ready()
-    file = os.open("/dev/null", os.O_RDONLY)
-    while True:
-        with contextlib.suppress(OSError), _link(f"{folder}/consumer.sock") as link:
-            while True:
-                _send(link, submit, file)
-                if not link.recv(4096):
-                    break
-
-
-def flooding(folder: str, submit: bytes) -> None:
-    """Fill both sockets with connections, and send nonsense over new ones without end."""
-    paths = [f"{folder}/{name}.sock" for name in ("consumer", "agent")]
-    for number in range(CONNECTIONS):
-        with contextlib.suppress(OSError):
-            _kept.append(_link(paths[number % 2]))
-    _ready()
-    while True:
-        for path in paths:
-            with contextlib.suppress(OSError), _link(path) as link:
-                while True:
-                    link.send(NONSENSE * 64)
-                    if not link.recv(65536):
-                        break
-
-
-ATTACKS: dict[str, Callable[[str, bytes], None]] = {"locked": locked, "lingering": leaving, "flooding": flooding}
+ATTACKS: dict[str, Callable[[str, bytes], None]] = {
+    "locked": locked,
+    "lingering": lambda folder, submit: leaving(folder, submit, _ready),
+    "flooding": lambda folder, submit: flooding(folder, _ready),
+}
 
 
 if __name__ == "__main__":
