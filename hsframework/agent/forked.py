@@ -1,14 +1,23 @@
-"""Workers as their keeper has them, and the two ways to end one."""
+"""Workers as their keeper has them, and the ways to end one."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import signal
 import socket
+import time
 from dataclasses import dataclass
 
+import structlog
+
 from hsframework.agent.worker import REPLACED
+
+KILL_TIME = 1.0
+"""Seconds that a worker has to end after SIGKILL."""
+
+_log = structlog.get_logger("hsframework.agent")
 
 
 @dataclass(eq=False)
@@ -30,6 +39,23 @@ def let_go(retired: Forked) -> None:
     """Tell a worker that retires that it has been replaced."""
     with contextlib.suppress(OSError):
         retired.report.send(REPLACED, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+
+def kill(worker: Forked) -> None:
+    """Send SIGKILL."""
+    signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
+
+
+def await_end(worker: Forked, deadline: float) -> None:
+    """Wait for a worker that was told to stop, and kill it when it does not.  ``deadline``: on time.monotonic()."""
+    with selectors.DefaultSelector() as wait:
+        wait.register(worker.pidfd, selectors.EVENT_READ)
+        if not wait.select(max(0.0, deadline - time.monotonic())):
+            _log.error("a worker does not stop and is killed", process=worker.pid)
+            kill(worker)
+            # One in an uninterruptible wait ends when that is over, without us.
+            wait.select(KILL_TIME)
+    os.waitpid(worker.pid, os.WNOHANG)
 
 
 def end_at_once(pid: int) -> None:

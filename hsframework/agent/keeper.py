@@ -43,7 +43,7 @@ from typing import NoReturn
 import structlog
 
 from hsframework.agent.cell_links import CellLinks
-from hsframework.agent.forked import Forked, end_at_once, let_go
+from hsframework.agent.forked import Forked, await_end, end_at_once, kill, let_go
 from hsframework.agent.reports import loaded, status_of
 from hsframework.agent.warmup import ExitStatus, KeeperOptions, Warm, warm_up
 from hsframework.agent.worker import ALIVE, JOINED, RENEWS, RETIRES, Worker
@@ -51,6 +51,7 @@ from hsframework.errors import HsframeworkError, MessageError, RequestRefused
 from hsframework.local.control import (
     KEEPER_TO_SUPERVISOR,
     SUPERVISOR_TO_KEEPER,
+    CellHung,
     Failed,
     FromKeeper,
     KeeperAlive,
@@ -74,9 +75,6 @@ MOST_DEATHS = 5
 DEATH_WINDOW = 10.0
 STOP_TIME = 12.0
 """Seconds that workers have to end: longer than a host's own."""
-
-KILL_TIME = 1.0
-"""Seconds that a worker has to end after SIGKILL."""
 
 MOST_FOR_A_CELL = 4
 """Workers of one cell: one that serves, and some that cannot be ended yet."""
@@ -179,14 +177,14 @@ class Keeper:
         self._look_at = now + limit
         for worker in self._liveness.silent(now):
             _log.error("a worker does not turn and is killed", process=worker.pid, limit=self._liveness.limit)
-            signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
+            kill(worker)
         self._options.manager.tell("WATCHDOG=1")
         _report(self._control, KeeperAlive())
 
     def _end_stopped(self) -> None:
         for worker in self._stopped.look([(it, it.pid) for it in self._workers.values()], time.monotonic()):
             _log.error("a worker is stopped and is killed", process=worker.pid)
-            signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
+            kill(worker)
 
     def _signalled(self) -> None:
         if self._signals.take().intersection(self._stop_numbers):
@@ -211,6 +209,11 @@ class Keeper:
             return
         if fd is not None:
             os.close(fd)
+        if isinstance(message, CellHung):
+            for worker in self._workers.values():
+                if worker.cell == message.cell:
+                    kill(worker)
+            return
         self._begun = True
 
     def _serve_cell(self, message: ServeCell, link: socket.socket) -> None:
@@ -362,14 +365,7 @@ class Keeper:
             signal.pidfd_send_signal(worker.pidfd, signal.SIGTERM)
         deadline = time.monotonic() + STOP_TIME
         for worker in list(self._workers.values()):
-            with selectors.DefaultSelector() as wait:
-                wait.register(worker.pidfd, selectors.EVENT_READ)
-                if not wait.select(max(0.0, deadline - time.monotonic())):
-                    _log.error("a worker does not stop and is killed", process=worker.pid)
-                    signal.pidfd_send_signal(worker.pidfd, signal.SIGKILL)
-                    # One in an uninterruptible wait ends when that is over, without us.
-                    wait.select(KILL_TIME)
-            os.waitpid(worker.pid, os.WNOHANG)
+            await_end(worker, deadline)
             self._forget(worker)
 
     # In the worker

@@ -268,13 +268,13 @@ class Cell:
             server = self._agents if message.listener == "agent" else self._local
             server.listener.adopt(sock, peer_credentials(sock))
 
-    def _renewed(self, state: InForce) -> None:
-        """Take what has waited for the first terms; at later ones, ask for workers in place of those that leave."""
+    def _renewed(self, state: InForce, has_changed: bool) -> None:
+        """Take what has waited for the first terms; at changed ones, ask for workers in place of those that leave."""
         held, self._held = self._held, None
         for message, fd in held or ():
             self._take(message, fd)
         for group in self._dispatcher.groups.values():
-            if group.members:
+            if has_changed and group.members:
                 self._tell(WorkerWanted(group.name))
 
     def _ask_for_those_who_wait(self) -> None:

@@ -293,7 +293,7 @@ class Reports:
             if control is None
             else ControlChannel(control, policy, doors, partial(count_cell, dispatcher), stop, renewal, loop=loop)
         )
-        renewal.renewed = lambda _: self._renewed()
+        renewal.renewed = lambda *_: self._renewed()
         self._renewal = renewal
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         self._readiness = Readiness(dispatcher, required, kernel_tls, self._ready, self._status)

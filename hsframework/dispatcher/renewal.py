@@ -85,7 +85,7 @@ class Renewal:
         """Moment at which the terms in force were taken, in seconds since the epoch."""
         self.last: Ended | None = None
         """End of the last reload; None: there was none."""
-        self.renewed: Callable[[InForce], None] = lambda state: None
+        self.renewed: Callable[[InForce, bool], None] = lambda state, has_changed: None
         """Called when other terms are in force."""
 
     def connect(self, ask: Callable[[int], None]) -> None:
@@ -172,7 +172,7 @@ class Renewal:
             parts.agents.renew(vault.trusts())
         if parts.sessions is not None:
             parts.sessions.renew(vault, configuration)
-        self.renewed(state)
+        self.renewed(state, has_changed)
         log_findings(vault)
         _log.info("configuration and credentials were read again and are in force", files=len(state.files))
         if state.waiting:

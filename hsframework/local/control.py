@@ -18,6 +18,7 @@
         │                           │◄───────── Failed ──────────│   at any time, and last: the keeper ends
         │◄───── Introduction ───────│                            │   with a connection to one of the two local sockets
         │                           │──────── ServeCell ────────►│   with a link: a worker for a cell
+        │                           │───────── CellHung ────────►│   a cell was given up: its workers are killed
         │◄────── CellCounted ───────│                            │   requests of cells that have ended
         │────── ReloadWanted ──────►│                            │   somebody wants a reload
         │◄──────── NewTerms ────────│                            │   two, with a snapshot each: what is in force now
@@ -194,6 +195,14 @@ class ServeCell(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class CellHung(Message):
+    """Order to kill the workers of a cell that was given up: no question of theirs is answered."""
+
+    event = "cell-hung"
+    cell: int
+
+
+@dataclass(frozen=True, slots=True)
 class Guest(Message):
     """Connection to the local socket of that name, which comes with it, for the cell to serve."""
 
@@ -349,7 +358,7 @@ FromDispatcher = Ready | Served | Stated | DispatcherAlive | Known | ReloadWante
 ToDispatcher = AgentStarted | Introduction | CellCounted | NewTerms | NotTaken
 ToReader = ReadAgain
 FromReader = TermsRead | NotRead | ReaderAlive
-ToKeeper = Go | ServeCell
+ToKeeper = Go | ServeCell | CellHung
 ToCell = Guest | Offer | WorkerLink | CellTerms
 FromCell = WorkerWanted | CellAlive | Idle | Counted
 FromKeeper = Loaded | KeeperAlive | Serving | WorkerJoined | WorkerDied | Failed
@@ -363,7 +372,7 @@ SUPERVISOR_TO_DISPATCHER: Direction[ToDispatcher] = Direction(
 )
 TO_READER: Direction[ToReader] = Direction("supervisor", "reader", ReadAgain)
 FROM_READER: Direction[FromReader] = Direction("reader", "supervisor", TermsRead, NotRead, ReaderAlive)
-SUPERVISOR_TO_KEEPER: Direction[ToKeeper] = Direction("supervisor", "keeper", Go, ServeCell)
+SUPERVISOR_TO_KEEPER: Direction[ToKeeper] = Direction("supervisor", "keeper", Go, ServeCell, CellHung)
 KEEPER_TO_SUPERVISOR: Direction[FromKeeper] = Direction(
     "keeper", "supervisor", Loaded, KeeperAlive, Serving, WorkerJoined, WorkerDied, Failed
 )

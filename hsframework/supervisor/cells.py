@@ -46,6 +46,7 @@ from hsframework.local.control import (
     TO_READER,
     CellAlive,
     CellCounted,
+    CellHung,
     Counted,
     FromCell,
     FromReader,
@@ -326,6 +327,9 @@ class Cells:
         _log.error("a cell hangs and is killed", child=cell.child.name, process=pid)
         os.kill(pid, signal.SIGKILL)
         self._give_up(pid)
+        for agent in self._agents():
+            # One that does not read now kills its workers when it stops.
+            agent.keeper.offer(CellHung(cell.id))
         self._hung.append(cell)
         for key in [key for key, known in self._cells.items() if known is cell]:
             del self._cells[key]

@@ -42,11 +42,11 @@ from hsframework.local.stopped import StoppedChildren
 from hsframework.process.lock import spare_no_child
 from hsframework.process.signals import SignalPipe, stop_signals
 from hsframework.supervisor.child import AnyChild, Child
-from hsframework.supervisor.ending import await_end
+from hsframework.supervisor.ending import end_all
 
 EXIT_CONFIGURATION = 2
 STOP_TIMEOUT = 10.0
-"""Seconds that children have to stop before they are killed."""
+"""Seconds that a group of children has to stop before they are killed."""
 
 PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a start, by how often the child has ended before."""
@@ -180,15 +180,13 @@ class Children:
             os.kill(child.pid, signal.SIGKILL)
         self._close_control(child)
 
-    def stop(self, *groups: Iterable[AnyChild]) -> None:
-        """End every child, one group after the other, and close what this object has open."""
+    def stop(self, *groups: Iterable[AnyChild], timeout: float = STOP_TIMEOUT) -> None:
+        """End every child, one group after the other, and close what this object has open.
+
+        ``timeout``: seconds that each group has.  One that cannot be ended costs its group a second more.
+        """
         for group in groups:
-            running = [child for child in group if child.pid]
-            for child in running:
-                os.kill(child.pid, signal.SIGTERM)
-            deadline = time.monotonic() + STOP_TIMEOUT
-            for child in running:
-                await_end(child, deadline)
+            end_all([child for child in group if child.pid], timeout)
         for child in self._children:
             self._close_control(child)
         self._selector.close()

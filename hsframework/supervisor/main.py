@@ -74,6 +74,10 @@ from hsframework.supervisor.conversation import Agent, Conversation
 from hsframework.supervisor.doorman import Doorman
 from hsframework.supervisor.reloading import Reloading
 
+STOP_TIMEOUT_APART = 5.0
+"""Seconds that each of the two groups of children has to stop, with agents apart: less than half of the unit's
+``TimeoutStopSec=``, after which systemd would call the stop a failure."""
+
 EXIT_UNUSABLE = 1
 """Exit status where a required plugin cannot be used: to be tried again, for a busy machine may be the reason."""
 
@@ -160,7 +164,7 @@ class Supervisor:
             # Agents first, so that they can still say DONE; the dispatcher last.  Those apart give back what they have.
             cells, reader = self._doorman.cells.children(), self._reloading.child
             if self._apart:
-                children.stop([reader, self._dispatcher, *cells], self._keepers)
+                children.stop([reader, self._dispatcher, *cells], self._keepers, timeout=STOP_TIMEOUT_APART)
             else:
                 children.stop([reader], cells, self._keepers, [self._dispatcher])
         return children.status

@@ -24,11 +24,13 @@ from hsframework.agent.warmup import ExitStatus
 from hsframework.local.control import (
     KEEPER_TO_SUPERVISOR,
     SUPERVISOR_TO_KEEPER,
+    CellHung,
     Failed,
     FromKeeper,
     Go,
     KeeperAlive,
     Loaded,
+    ServeCell,
     Serving,
     WorkerDied,
     WorkerJoined,
@@ -62,6 +64,15 @@ class House:
         """Send what the supervisor sends once the dispatcher knows the agent's user."""
         assert self.control is not None
         self.control.send(data)
+
+    def serve_cell(self, number: int) -> AgentPeer:
+        """Have a worker forked for a cell, and return the cell's end of its link."""
+        assert self.control is not None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            socket.send_fds(self.control, [SUPERVISOR_TO_KEEPER.encode(ServeCell(number, "toy"))], [theirs.fileno()])
+        ours.setblocking(False)
+        return AgentPeer(ours)
 
     async def ended(self) -> tuple[int, str]:
         """Exit status and log."""
@@ -139,6 +150,20 @@ async def test_killed_worker_is_replaced() -> None:
         assert await house.hear() == WorkerJoined(second.pid)
         assert second.pid != first.pid
         assert (await shake(second))["status"] == 0
+
+
+async def test_the_workers_of_a_cell_that_hangs() -> None:
+    """Those are killed, which wait for its answers; another cell's goes on."""
+    async with keeper(controlled=True) as house:
+        assert await house.hear() == Loaded(("toy",), ("toy",))
+        house.go()
+        await house.dispatcher.agent()
+        peers = [house.serve_cell(number) for number in (1, 2)]
+        for peer in peers:
+            await peer.joined()
+        house.go(SUPERVISOR_TO_KEEPER.encode(CellHung(1)))
+        await peers[0].closed()
+        assert (await shake(peers[1]))["status"] == 0
 
 
 async def test_no_worker_before_the_supervisor_says_go_and_none_after_it_is_gone() -> None:

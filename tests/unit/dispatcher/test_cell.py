@@ -25,15 +25,18 @@ from hsframework.configuration.settings import (
 from hsframework.dispatcher.cell import ASK_AGAIN, Cell, give_up_privileges, restrict
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.dispatcher.policy import Policy
+from hsframework.dispatcher.terms import CONFIGURATION, CREDENTIALS, InForce, Terms
 from hsframework.errors import ConfigurationError
 from hsframework.local.control import (
     CELL_TO_SUPERVISOR,
     SUPERVISOR_TO_CELL,
     CellAlive,
+    CellTerms,
     Counted,
     FromCell,
     Guest,
     Offer,
+    ToCell,
     WorkerLink,
     WorkerWanted,
 )
@@ -94,9 +97,22 @@ class Supervisor:
         self.socket = sock
         sock.setblocking(False)
 
-    def tell(self, message: Guest | Offer | WorkerLink, fd: int | None = None) -> None:
+    def tell(self, message: ToCell, fd: int | None = None) -> None:
         data = SUPERVISOR_TO_CELL.encode(message)
         socket.send_fds(self.socket, [data], [] if fd is None else [fd])
+
+    def renew(self, configuration: Configuration) -> None:
+        """Send other terms, of a user without credentials."""
+        for part, fd in zip((CONFIGURATION, CREDENTIALS), Terms(InForce(configuration), {}).frozen(), strict=True):
+            self.tell(CellTerms(part), fd)
+            os.close(fd)
+
+    async def all_until(self, kind: type[Message]) -> list[FromCell]:
+        """Return the messages before the next of a kind."""
+        found: list[FromCell] = []
+        while not isinstance(message := await self.hears(Message), kind):
+            found.append(message)
+        return found
 
     async def hears(self, kind: type[Message]) -> FromCell:
         """Wait for the next message of a kind."""
@@ -154,6 +170,21 @@ async def test_a_worker_is_asked_for_when_it_is_needed() -> None:
         for peer in (consumer, worker):
             peer.close()
     assert ASK_AGAIN < 1
+
+
+async def test_terms_that_change_nothing_bring_no_worker() -> None:
+    """One is asked for in place of one that leaves, which is when the terms have changed; it is told so then."""
+    async with cell() as supervisor:
+        supervisor.tell(Offer(("toy",)))
+        worker = supervisor.connect(WorkerLink(60_900, ("toy",)))
+        joined = {"group": ["toy"], "protocol": "toy", "agent": "a", "renews": True}
+        assert (await worker.ask("join", joined)).error == 0
+        supervisor.renew(Configuration())
+        supervisor.renew(Configuration(profiles={"other": Profile()}))
+        await worker.expect("renew")
+        assert await supervisor.hears(WorkerWanted) == WorkerWanted("toy")
+        assert await supervisor.all_until(CellAlive) == []
+        worker.close()
 
 
 async def test_what_is_no_message_is_passed_over() -> None:

@@ -10,6 +10,8 @@ import pytest
 from hsframework.configuration.settings import Configuration, KernelSettings
 from hsframework.dispatcher.main import needed_capabilities
 from hsframework.process import capabilities
+from hsframework.supervisor.ending import KILL_TIME
+from hsframework.supervisor.main import STOP_TIMEOUT_APART
 
 UNITS = Path(__file__).parents[3] / "packaging" / "systemd"
 
@@ -74,6 +76,12 @@ def test_what_is_never_given_up_and_what_is_not_tried_again(name: str) -> None:
     assert unit["Restart"] == ["always"]
     assert unit["RestartPreventExitStatus"] == ["2"]
     assert unit["Type"] == ["notify-reload" if name == "hsframework.service" else "notify"]
+
+
+def test_a_stop_is_over_in_time() -> None:
+    """Also one that kills: systemd would call it a failure."""
+    unit = settings("hsframework.service")
+    assert int(unit["TimeoutStopSec"][0]) > 2 * (STOP_TIMEOUT_APART + KILL_TIME)
 
 
 def test_a_reload_fails_if_a_file_is_wrong() -> None:

@@ -20,6 +20,7 @@ from hsframework.local.control import (
     SUPERVISOR_TO_KEEPER,
     AgentStarted,
     CellCounted,
+    CellHung,
     Counted,
     Guest,
     Idle,
@@ -221,6 +222,9 @@ def test_cells_that_hang(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
             house.cells.look()
     assert len(hung) == MOST_HUNG
     assert [pid for pid, _ in house.killed] == [child.pid for child in hung] == house.given_up
+    assert [message for message in house.heard(house.agent.keeper) if isinstance(message, CellHung)] == [
+        CellHung(cell.id) for cell in house.cells._hung
+    ]
     numbers = {cell.tenant.number for cell in house.cells._hung}
     assert len(numbers) == MOST_HUNG
     house.end(hung[0])
