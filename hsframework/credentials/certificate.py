@@ -7,6 +7,7 @@ Names are compared in the form of :func:`~hsframework.credentials.distinguished.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Set
 from dataclasses import dataclass
 from datetime import datetime
@@ -260,6 +261,23 @@ def weakness_of_signature(signed: x509.Certificate | x509.CertificateRevocationL
             return ""
         return "signed with RSA-PSS and a hash that is not SHA-256, SHA-384 or SHA-512"
     return f"signed with {oid.dotted_string}, which is weak or not supported"
+
+
+_weaknesses: SizedCache[bytes, str] = SizedCache("keys that peers show", share=1 / 128)
+
+
+def weakness_of_key(der: bytes) -> str:
+    """Return the reason for which no signature is to be verified with a certificate's key; an empty text: none."""
+    digest = hashlib.sha256(der).digest()
+    found = _weaknesses.get(digest)
+    if found is None:
+        try:
+            with no_warnings():
+                found = _weakness_of_key(load_certificate(der))
+        except PARSE_ERRORS as error:
+            found = unreadable(error)
+        _weaknesses.put(digest, found, 256)
+    return found
 
 
 def _weakness_of_key(certificate: x509.Certificate) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from hsframework.credentials.admission import check_admitted
+from hsframework.credentials.certificate import weakness_of_key
 from hsframework.credentials.chain import Purpose, verifier_for
 from hsframework.credentials.rules import purpose_for
 from hsframework.errors import ConfigurationError
@@ -26,6 +27,17 @@ def no_trust(chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
 def no_name(chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
     """Raise ``HandshakeFailed(NO_PEER_NAME)``: the :data:`Verify` for a client's request that names no peer."""
     raise HandshakeFailed(Failure.NO_PEER_NAME, "give peer_name, or set any_peer_name")
+
+
+def check_key(certificate: bytes) -> None:
+    """Check the key of a peer's certificate (DER) before a library verifies a signature with it.
+
+    For protocols that judge a chain only later: with some keys one signature costs 20 ms.  Raises
+    ``HandshakeFailed(BAD_CERTIFICATE)``.
+    """
+    weakness = weakness_of_key(certificate)
+    if weakness:
+        raise HandshakeFailed(Failure.BAD_CERTIFICATE, weakness)
 
 
 def judge_for(request: Request) -> Verify:

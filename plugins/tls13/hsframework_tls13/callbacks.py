@@ -9,9 +9,6 @@ from typing import Any
 from hsframework.failures import Failure
 from hsframework.interface import PresharedKey
 
-CERTIFICATE, CERTIFICATE_REQUEST = 11, 13
-"""Types of handshake messages (RFC 8446 section 4)."""
-
 
 class Callbacks(ABC):
     """The callbacks of one handshake."""
@@ -24,8 +21,8 @@ class Callbacks(ABC):
         """Lines ``LABEL client_random secret``, in the order in which the secrets come to be."""
 
     @abstractmethod
-    def on_message(self, kind: int, body: bytes) -> None:
-        """Take a message of the peer's, before OpenSSL does: ``CERTIFICATE`` or ``CERTIFICATE_REQUEST``.
+    def on_certificate_request(self, body: bytes) -> None:
+        """Take a server's CertificateRequest, before OpenSSL does.
 
         Called where the context was made with ``messages`` (``install_callbacks``).
         """
@@ -34,7 +31,8 @@ class Callbacks(ABC):
     def on_certificate(self, chain: Callable[[], tuple[bytes, ...]]) -> Failure | None:
         """Judge the peer's certificates.  OpenSSL calls this for each check of its own, at least once.
 
-        ``chain()``: for a client, DER, the leaf first.  A server has them from the message alone.
+        ``chain()``: DER, the leaf first; for a server the leaf alone, since OpenSSL has the others only when the
+        handshake is over (``Connection.client_certificates``).
         """
 
     @abstractmethod

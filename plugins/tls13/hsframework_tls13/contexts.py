@@ -31,11 +31,11 @@ from hsframework_tls13.openssl import (
     MODE_NO_AUTO_CHAIN,
     MODE_RELEASE_BUFFERS,
     drain_errors,
-    install_callbacks,
     set_groups,
     set_signatures,
     use_private_key,
 )
+from hsframework_tls13.openssl_callbacks import install_callbacks
 from hsframework_tls13.policy import Choices, Offer, offer_for
 from hsframework_tls13.prediction import Predictions
 from hsframework_tls13.settings import Settings
@@ -176,8 +176,8 @@ class Contexts:
         if choices.server_precedence:
             context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
         _load_identities(context, identities)
-        # A server's OpenSSL keeps the path that it found alone; a client has to choose among its identities.
-        messages = len(identities) > 1 if role is Role.CLIENT else verify_mode != SSL.VERIFY_NONE
+        # To choose among its identities.
+        messages = role is Role.CLIENT and len(identities) > 1
         install_callbacks(context, verify_mode=verify_mode, psk=psk, messages=messages, server=role is Role.SERVER)
         return context
 

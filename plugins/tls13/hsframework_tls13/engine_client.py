@@ -10,10 +10,9 @@ from hsframework.credentials.selection import select_identity
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Identity, PresharedKey, Role
 from hsframework.tls.messages import check_certificate_request, extensions_of_server_hello
-from hsframework_tls13.callbacks import CERTIFICATE_REQUEST
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.contexts import Contexts
-from hsframework_tls13.engine_core import Engine, suites_for
+from hsframework_tls13.engine_core import Engine, fresh, suites_for
 from hsframework_tls13.openssl import Connection, is_known_extension
 from hsframework_tls13.policy import Choices
 from hsframework_tls13.records import HANDSHAKE, HEADER_SIZE, body_size
@@ -75,9 +74,8 @@ class ClientEngine(Engine):
                 detail = f"extension {number} in the ServerHello was not offered"
                 raise HandshakeFailed(Failure.UNSUPPORTED_EXTENSION, detail)
 
-    def on_message(self, kind: int, body: bytes) -> None:
-        super().on_message(kind, body)
-        if kind == CERTIFICATE_REQUEST and len(self._identities) > 1:
+    def on_certificate_request(self, body: bytes) -> None:
+        if len(self._identities) > 1:
             self._choose(check_certificate_request(body))
 
     def on_certificate(self, chain: Callable[[], tuple[bytes, ...]]) -> None:
@@ -85,14 +83,18 @@ class ClientEngine(Engine):
 
         After a refusal OpenSSL goes on up to the keys under which the alert has to go; its flight is dropped.
         """
-        super().on_certificate(chain)
+        if self._believed is None and self._refusal is None:
+            try:
+                self._believed = self._judge(chain())
+            except HandshakeFailed as refusal:
+                self._refusal = fresh(refusal)
 
     def _judge(self, chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
         if self._psk is not None:
             raise HandshakeFailed(
                 Failure.NO_COMMON_PARAMETERS, "the server does not take the pre-shared key and shows a certificate"
             )
-        return super()._judge(chain)
+        return self._verify(chain)
 
     def _choose(self, theirs: tuple[int, ...]) -> None:
         """Show the first identity that the server takes; OpenSSL's context has one alone of each type of key."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 from abc import abstractmethod
 from binascii import unhexlify
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hsframework.credentials.judgement import Verify
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import PeerIdentity, PresharedKey, Role, Secret
-from hsframework.tls.messages import check_certificate
-from hsframework_tls13.callbacks import CERTIFICATE, Callbacks
+from hsframework_tls13.callbacks import Callbacks
 from hsframework_tls13.ciphers import BY_NAME, CipherSuite
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.events import SessionBroken
@@ -88,8 +87,6 @@ class Engine(Callbacks):
         self._connection: Connection | None = None
         self._output = b""
         self._psk: PresharedKey | None = None
-        self._sent = b""
-        """The peer's Certificate message: OpenSSL's server keeps only the certificates that it would use itself."""
         self._believed: tuple[bytes, ...] | None = None
         self._refusal: HandshakeFailed | None = None
         self._failed: HandshakeFailed | None = None
@@ -121,7 +118,7 @@ class Engine(Callbacks):
         the peer's.  Raises HandshakeFailed; the same again once it has failed.
         """
         if self._failed is not None:
-            raise _fresh(self._failed)
+            raise fresh(self._failed)
         if self._established is not None:
             raise RuntimeError("the handshake has finished: this record is not ours")
         try:
@@ -146,7 +143,7 @@ class Engine(Callbacks):
         """
         if self._failed is None and self._established is None:
             self._fail(failure if self._refusal is None else self._refusal)
-        return failure if self._failed is None else _fresh(self._failed)
+        return failure if self._failed is None else fresh(self._failed)
 
     # Callbacks of OpenSSL.
 
@@ -154,17 +151,8 @@ class Engine(Callbacks):
     def wants_alpn(self) -> bool:
         return bool(self._alpn)
 
-    def on_message(self, kind: int, body: bytes) -> None:
-        if kind == CERTIFICATE:
-            self._sent = body
-
-    def on_certificate(self, chain: Callable[[], tuple[bytes, ...]]) -> Failure | None:
-        if self._believed is None and self._refusal is None:
-            try:
-                self._believed = self._judge(check_certificate(self._sent) if self._sent else chain())
-            except HandshakeFailed as refusal:
-                self._refusal = _fresh(refusal)
-        return None if self._refusal is None else self._refusal.failure
+    def on_certificate_request(self, body: bytes) -> None:
+        """Do nothing; a client with several identities chooses one."""
 
     def on_alpn(self, offered: tuple[bytes, ...]) -> bytes | None:
         return next((name for name in self._alpn if name in offered), None)
@@ -176,7 +164,7 @@ class Engine(Callbacks):
 
     def callback_failed(self, error: Exception) -> None:
         if isinstance(error, HandshakeFailed):
-            self._refusal = self._refusal or _fresh(error)
+            self._refusal = self._refusal or fresh(error)
         else:
             self._refusal = HandshakeFailed(Failure.INTERNAL, f"{type(error).__name__} while OpenSSL asked: {error}")
 
@@ -184,9 +172,6 @@ class Engine(Callbacks):
 
     @abstractmethod
     def _feed(self, records: bytes) -> int: ...
-
-    def _judge(self, chain: tuple[bytes, ...]) -> tuple[bytes, ...]:
-        return self._verify(chain)
 
     @abstractmethod
     def _check(self, connection: Connection) -> None:
@@ -227,7 +212,7 @@ class Engine(Callbacks):
             if self._written_alert(output) not in (None, self._refusal.failure.alert):
                 # OpenSSL has no error of verification for every alert, such as access_denied: ours goes in its place.
                 self._output = b""
-            return _fresh(self._refusal)
+            return fresh(self._refusal)
         failure, self._alert = verdict_on(problems, self._written_alert(output))
         return failure
 
@@ -248,7 +233,7 @@ class Engine(Callbacks):
 
     def _finish(self, connection: Connection) -> None:
         if self._refusal is not None:
-            raise _fresh(self._refusal)
+            raise fresh(self._refusal)
         # Where we have named none, OpenSSL refuses a peer's choice itself.
         alpn = connection.alpn if self._alpn else b""
         self._check(connection)
@@ -273,7 +258,7 @@ class Engine(Callbacks):
         self._release()
 
     def _fail(self, error: HandshakeFailed) -> None:
-        self._failed = _fresh(error)
+        self._failed = fresh(error)
         alert = error.failure.alert if self._alert is None else self._alert
         if alert is not None:
             secret = self._secrets().get(_CLIENT_HANDSHAKE if self.role is Role.CLIENT else _SERVER_SECRET)
@@ -319,7 +304,7 @@ class Engine(Callbacks):
             raise HandshakeFailed(Failure.NO_COMMON_ALPN, "the peer uses no ALPN")
 
 
-def _fresh(error: HandshakeFailed) -> HandshakeFailed:
+def fresh(error: HandshakeFailed) -> HandshakeFailed:
     """Return the same error, without the traceback that would tie it to the engine that keeps it."""
     return HandshakeFailed(error.failure, error.detail, peer_alert=error.peer_alert)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from OpenSSL import SSL
 
-from hsframework.credentials.judgement import Verify, no_trust
+from hsframework.credentials.judgement import Verify, check_key, no_trust
 from hsframework.credentials.selection import select_identity
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import CertificateDemand, Identity, PresharedKey, Role
@@ -15,7 +15,7 @@ from hsframework.tls.client_hello import ClientHello, offers_alpn, parse_client_
 from hsframework_tls13.ciphers import CipherSuite
 from hsframework_tls13.client_hello import TLS_1_3, ClientHelloReader, refuse_alert
 from hsframework_tls13.contexts import Contexts
-from hsframework_tls13.engine_core import Engine, suites_for
+from hsframework_tls13.engine_core import Engine, fresh, suites_for
 from hsframework_tls13.openssl import Connection
 from hsframework_tls13.policy import Choices
 from hsframework_tls13.records import split_records
@@ -53,6 +53,7 @@ class ServerEngine(Engine):
         self._choosing = psk or len(self._identities) > 1
         self._reader = ClientHelloReader() if self._choosing or self._wants_alpn else None
         self._held: list[bytes] = []
+        self._has_looked = False
         self._offered: Sequence[tuple[bytes, int]] = ()
 
     def provide_psk(self, psk: PresharedKey | None) -> None:
@@ -150,7 +151,29 @@ class ServerEngine(Engine):
             self._take(record)
         self._held.clear()
 
+    def on_certificate(self, chain: Callable[[], tuple[bytes, ...]]) -> Failure | None:
+        """Look at the client's key alone, before OpenSSL verifies a signature with it."""
+        if not self._has_looked:
+            self._has_looked = True
+            try:
+                check_key(chain()[0])
+            except HandshakeFailed as refusal:
+                self._refusal = fresh(refusal)
+        return None if self._refusal is None else self._refusal.failure
+
     def _check(self, connection: Connection) -> None:
+        """Judge the client's certificates.
+
+        After its Finished: alerts of both moments go out under the same key, and OpenSSL has all of the chain only now.
+        """
+        if self._demand is not CertificateDemand.NONE:
+            shown = connection.client_certificates
+            try:
+                self._believed = self._verify(shown) if shown else None
+            except Exception as error:  # a failure of the judge itself admits nobody
+                self.callback_failed(error)
+            if self._refusal is not None:
+                raise fresh(self._refusal)
         if self._wants_psk and not connection.resumed:
             raise HandshakeFailed(Failure.INTERNAL, "the pre-shared key was not used")
         if self._demand is CertificateDemand.REQUIRE and not self._wants_psk and not self._believed:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from hsframework.credentials import openssl_judge, paths
 from hsframework.credentials.chain import ChainVerifier, Purpose
+from hsframework.credentials.judgement import check_key
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Trust
 from tests.support.chains import NAME, NOW, authority, straight
@@ -66,6 +67,16 @@ def test_a_huge_exponent(no_signatures: None, of_ours: bool) -> None:
     failed = refusal((leaf.der(), *sent), Trust((root.der(),)))
     assert failed.failure is Failure.BAD_CERTIFICATE
     assert "public exponent" in failed.detail
+
+
+def test_a_key_that_no_signature_is_to_be_verified_with() -> None:
+    """It is refused before a protocol's library uses it, as a certificate that cannot be read; a good one is not."""
+    check_key(straight().path[0].der())
+    for bad, said in ((with_a_huge_exponent("A", 1), "public exponent"), (b"0\x00", "read")):
+        for _ in range(2):
+            with pytest.raises(HandshakeFailed, match=said) as caught:
+                check_key(bad)
+            assert caught.value.failure is Failure.BAD_CERTIFICATE
 
 
 def test_the_signatures_of_one_chain_have_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from OpenSSL import SSL
@@ -12,14 +13,16 @@ from OpenSSL._util import lib
 from hsframework.credentials.chain import Purpose, verify_chain
 from hsframework.credentials.identities import load_identity
 from hsframework.errors import ConfigurationError
-from hsframework.failures import HandshakeFailed
+from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import CertificateDemand, Identity, Secret, Trust
 from hsframework.testing.certificates import Authority, Credential
+from hsframework_tls13 import openssl_callbacks
 from hsframework_tls13.ciphers import BY_NAME
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.protection import Opener
 from hsframework_tls13.records import APPLICATION_DATA
 from hsframework_tls13.settings import Settings
+from tests.unit.credentials.test_cost import with_a_huge_exponent
 from tests.unit.tls13.engines import client_engine, server_engine
 from tests.unit.tls13.support import exchange, feed, records
 
@@ -72,6 +75,33 @@ class Careless(Contexts):
         context = super()._make(*arguments)  # type: ignore[arg-type]
         context.set_cipher_list(b"DEFAULT@SECLEVEL=0")
         return context
+
+
+def test_openssl_verifies_no_signature_of_a_clients_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks for no issuer of the leaf, whose key may be one that takes long: the judge has a budget for these."""
+    found: list[int] = []
+
+    def path(store: Any) -> tuple[bytes, ...]:
+        chain = lib.X509_STORE_CTX_get1_chain(store)
+        found.append(lib.sk_X509_num(chain))
+        return shown_leaf(store)
+
+    shown_leaf = openssl_callbacks._shown
+    monkeypatch.setattr(openssl_callbacks, "_shown", path)
+    sent = shown(ISSUING.certificate).chain
+    client = client_engine(identities=(shown(ISSUING.certificate),))
+    server = server_engine(client_certificate=CertificateDemand.REQUIRE)
+    exchange(client, server)
+    assert server.established.peer.certificates == sent
+    assert set(found) == {1}
+
+
+def test_a_client_whose_key_takes_long_is_refused_before_it_is_used() -> None:
+    """The refusal is OpenSSL's answer, before it verifies the client's signature; with it the handshake has failed."""
+    server = server_engine(client_certificate=CertificateDemand.REQUIRE)
+    slow = with_a_huge_exponent("A", 1)
+    assert server.on_certificate(lambda: (slow,)) is Failure.BAD_CERTIFICATE
+    assert server.on_certificate(lambda: (LEAF.certificate,)) is Failure.BAD_CERTIFICATE
 
 
 def test_certificates_beyond_the_anchor_judge_nothing() -> None:

@@ -10,7 +10,7 @@ from OpenSSL._util import lib
 
 from hsframework.failures import Failure
 from hsframework.tls.client_hello import ALPN, KEY_SHARE, SERVER_NAME, SUPPORTED_GROUPS
-from hsframework_tls13 import openssl
+from hsframework_tls13 import openssl_callbacks
 from hsframework_tls13.contexts import Contexts
 from hsframework_tls13.openssl import Problem
 from hsframework_tls13.openssl_failures import verdict_on
@@ -142,7 +142,7 @@ def test_a_clients_bad_mlkem_share_is_the_clients_fault() -> None:
 
 def test_each_failure_of_a_judgement_has_an_alert_of_its_own() -> None:
     """Of each failure that a judgement of certificates can have, OpenSSL makes the alert from another reason."""
-    assert openssl._VERIFY_ERRORS[Failure.REVOKED] == lib.X509_V_ERR_CERT_REVOKED
-    assert openssl._VERIFY_ERRORS[Failure.EXPIRED] == lib.X509_V_ERR_CERT_HAS_EXPIRED
-    assert Failure.NO_COMMON_PARAMETERS in openssl._VERIFY_ERRORS
-    assert len(openssl._VERIFY_ERRORS) == len(set(openssl._VERIFY_ERRORS.values())) == 10
+    assert openssl_callbacks._VERIFY_ERRORS[Failure.REVOKED] == lib.X509_V_ERR_CERT_REVOKED
+    assert openssl_callbacks._VERIFY_ERRORS[Failure.EXPIRED] == lib.X509_V_ERR_CERT_HAS_EXPIRED
+    assert Failure.NO_COMMON_PARAMETERS in openssl_callbacks._VERIFY_ERRORS
+    assert len(openssl_callbacks._VERIFY_ERRORS) == len(set(openssl_callbacks._VERIFY_ERRORS.values())) == 10
