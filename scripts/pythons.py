@@ -29,7 +29,7 @@ PLACE = ROOT / "build" / "pythons"
 DEBIAN = RELEASES["forky"]
 """Release whose own Python is the newest."""
 
-EXTRAS = "test,docs,lint,httpx,uvicorn,aiosmtpd"
+EXTRAS = "test,docs,lint,anyio,httpx,uvicorn,aiosmtpd"
 PROJECTS = [f".[{EXTRAS}]", *(f"./plugins/{name.removeprefix('hsframework-')}" for name in PLUGINS)]
 EDITABLE = [word for project in PROJECTS for word in ("--editable", project)]
 PIP = ["-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input"]

@@ -7,13 +7,17 @@ example is where things are: the address, and the folder of the dispatcher's soc
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -95,6 +99,7 @@ def s_server(place: Place, what: str) -> Iterator[int]:
         ("docs/howto/consumer.md", "asynchronous", "HTTP/1.0 200 ok"),
         ("docs/howto/programs.md", "blocking", "200 b'<HTML>"),
         ("docs/howto/programs.md", "streams", "HTTP/1.0 200 ok"),
+        ("docs/howto/programs.md", "anyio", "HTTP/1.0 200 ok"),
     ],
 )
 def test_clients(place: Place, page: str, name: str, printed: str) -> None:
@@ -111,6 +116,52 @@ def test_a_stream_of_tls(place: Place) -> None:
     with s_server(place, "-rev") as port, place.start(code, port=port) as program:
         output, _ = program.communicate(timeout=WAIT)
     assert (program.returncode, output) == (0, "b'olleh\\n'\n")
+
+
+@pytest.mark.parametrize("worker", ["sync", "gthread"])
+def test_gunicorn(place: Place, worker: str) -> None:
+    """The example's configuration: twenty requests of Python's ssl at once; a client that hangs up ends nothing."""
+    code = example("docs/howto/programs.md", "gunicorn")
+    files = 'identities=(load_identity("server.pem", "server.key"),)'
+    code = "from hsframework.credentials.identities import load_identity\n" + code.replace('profile="web"', files)
+    (place.folder / "gunicorn.conf.py").write_text(code.replace("Client()", f"Client({str(place.runtime)!r})"))
+    (place.folder / "web.py").write_text(WEB)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port, fd = listener.getsockname()[1], listener.fileno()
+        command = [sys.executable, "-m", "gunicorn", "--worker-class", worker, "--workers=2",
+                   f"--threads={4 if worker == 'gthread' else 1}", f"--bind=fd://{fd}", "web:application"]  # fmt: skip
+        environment = {**os.environ, "HOME": str(place.folder)}
+        with (
+            subprocess.Popen(
+                command, env=environment, cwd=place.folder, pass_fds=[fd], stderr=PIPE, text=True
+            ) as server,
+            ThreadPoolExecutor(20) as threads,
+        ):
+            context = ssl.create_default_context(cafile=place.folder / "ca.pem")
+            socket.create_connection(("127.0.0.1", port)).close()
+            bodies = list(threads.map(lambda _: get(context, port), range(20)))
+            server.terminate()
+            _, log = server.communicate(timeout=WAIT)
+    assert bodies == [(200, b"https")] * 20, log
+    assert server.returncode == 0
+
+
+WEB = """
+def application(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "5")])
+    return [environ["wsgi.url_scheme"].encode()]
+"""
+
+
+def get(context: ssl.SSLContext, port: int) -> tuple[int, bytes]:
+    """Get the page of a server on this host."""
+    plain = socket.create_connection(("127.0.0.1", port), timeout=WAIT)
+    with context.wrap_socket(plain, server_hostname="server.example") as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: server.example\r\nConnection: close\r\n\r\n")
+        with sock.makefile("rb") as file:
+            response = file.read()
+    head, _, body = response.partition(b"\r\n\r\n")
+    return int(head.split()[1]), body
 
 
 def test_server(place: Place) -> None:
