@@ -24,6 +24,7 @@ for tier in "$@"; do
             need gnutls-serv gnutls-bin
             need gtlsclient ngtcp2-client
             PATH="$PATH:/usr/sbin" need gtlsserver ngtcp2-server
+            PATH="$PATH:/usr/sbin" need haproxy haproxy
             ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
             ;;
         compiler)

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Awaitable, Callable, Collection
 
 from hsframework.adapters.facts import SessionFacts
-from hsframework.adapters.proxy import proxy_header
+from hsframework.adapters.proxy import Ends, ends_of, proxy_header, read_header
 from hsframework.adapters.relay import PlainStream, relay, reset_on_close
 from hsframework.client import AsyncClient, AsyncSession, HandshakeOptions
 from hsframework.errors import ClientError
@@ -21,6 +21,9 @@ from hsframework.interface import Role
 
 MOST = 4096
 """Connections at a time."""
+
+HEADER_TIMEOUT = 5.0
+"""Seconds in which the header of the PROXY protocol has to come."""
 
 _PAUSE = 0.1
 
@@ -30,8 +33,9 @@ class Forwarder:
 
     ``connect`` makes the plain or, for a client, the unprotected connection to the other side.  ``allowed``: names of
     which a peer's certificate must have one; none: every peer that the handshake admits.  ``proxy``: version of the
-    PROXY protocol in which a server's other side is told the peer's address; None: it is not.  ``failed`` is called
-    with the peer's address and the error of each connection that fails.
+    PROXY protocol in which a server's other side is told the peer's address; None: it is not.  ``headed``: True if each
+    connection begins with a header of the PROXY protocol, whose address is the peer's then.  ``failed`` is called with
+    the peer's address and the error of each connection that fails.
     """
 
     def __init__(
@@ -43,15 +47,17 @@ class Forwarder:
         *,
         allowed: Collection[str] = (),
         proxy: int | None = None,
+        headed: bool = False,
         most: int = MOST,
         failed: Callable[[str, Exception], None] = lambda address, error: None,
     ) -> None:
         self._client = client
         self._listener = listener
         self._connect = connect
-        self._options = options
+        self.options = options
+        """Those of the handshakes that begin from now on; may be changed."""
         self._allowed = frozenset(allowed)
-        self._proxy = proxy
+        self._proxy, self._headed = proxy, headed
         self._failed = failed
         self._room = asyncio.Semaphore(most)
         self._connections: set[asyncio.Task[None]] = set()
@@ -102,19 +108,22 @@ class Forwarder:
         address = _address(accepted)
         with accepted:
             try:
-                if self._options.role is Role.SERVER:
-                    await self._as_server(accepted)
+                ends = await _headed_ends(accepted) if self._headed else ends_of(accepted)
+                if ends is not None:
+                    address = str(ends)
+                if self.options.role is Role.SERVER:
+                    await self._as_server(accepted, ends)
                 else:
                     await self._as_client(accepted)
             except Exception as error:
                 reset_on_close(accepted)
                 self._failed(address, error)
 
-    async def _as_server(self, accepted: socket.socket) -> None:
+    async def _as_server(self, accepted: socket.socket, ends: Ends | None) -> None:
         _no_delay(accepted)
-        session = await self._client.handshake(accepted, self._options)
+        session = await self._client.handshake(accepted, self.options)
         self._admit(session)
-        header = b"" if self._proxy is None else proxy_header(self._proxy, accepted, session.alpn)
+        header = b"" if self._proxy is None else proxy_header(self._proxy, ends, session.alpn)
         with await self._connect() as other:
             plain = PlainStream(other)
             if header:
@@ -124,7 +133,7 @@ class Forwarder:
     async def _as_client(self, accepted: socket.socket) -> None:
         with await self._connect() as other:
             _no_delay(other)
-            session = await self._client.handshake(other, self._options)
+            session = await self._client.handshake(other, self.options)
             self._admit(session)
             await relay(session.stream(), PlainStream(accepted))
 
@@ -137,6 +146,27 @@ class Forwarder:
         if not names & self._allowed:
             shown = ", ".join(sorted(names)) or "no name"
             raise ClientError(f"the peer is {shown}, and none of those that are allowed", errno=errno.EACCES)
+
+
+async def _headed_ends(accepted: socket.socket) -> Ends | None:
+    """Take the header with which a connection begins, and no byte of what follows.
+
+    Raises ClientError (EPROTO, ETIMEDOUT).
+    """
+    loop = asyncio.get_running_loop()
+    data = b""
+    try:
+        async with asyncio.timeout(HEADER_TIMEOUT):
+            while isinstance(found := read_header(data), int):
+                piece = await loop.sock_recv(accepted, found)
+                if not piece:
+                    raise ClientError("the connection ended within its PROXY header", errno=errno.EPROTO)
+                data += piece
+    except ValueError as error:
+        raise ClientError(str(error), errno=errno.EPROTO) from None
+    except TimeoutError:
+        raise ClientError(f"no PROXY header within {HEADER_TIMEOUT:g} s", errno=errno.ETIMEDOUT) from None
+    return found.ends or ends_of(accepted)
 
 
 def _no_delay(sock: socket.socket) -> None:

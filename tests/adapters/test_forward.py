@@ -179,6 +179,69 @@ def test_who_is_allowed(service: Service, files: Path) -> None:
 
 
 @contextlib.contextmanager
+def haproxy(folder: Path, to: int, version: int) -> Iterator[int]:
+    """Run HAProxy, which passes connections on with a header of the PROXY protocol, and yield its port."""
+    program = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("HAProxy is not installed: 'make peers' installs it")
+    kind = "send-proxy" if version == 1 else "send-proxy-v2"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        os.set_inheritable(listener.fileno(), True)
+        (folder / "haproxy.cfg").write_text(
+            "defaults\n mode tcp\n timeout connect 60s\n timeout client 60s\n timeout server 60s\n"
+            f"listen it\n bind fd@{listener.fileno()}\n server there 127.0.0.1:{to} {kind}\n"
+        )
+        command = [program, "-db", "-f", str(folder / "haproxy.cfg")]
+        with subprocess.Popen(command, pass_fds=[listener.fileno()], stderr=subprocess.DEVNULL) as process:
+            try:
+                yield listener.getsockname()[1]
+            finally:
+                process.terminate()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_behind_a_balancer(service: Service, files: Path, tmp_path: Path, version: int) -> None:
+    """HAProxy tells the address of its client, which is told on; a connection without a header is refused by name."""
+    server = ("--server", "--cert", f"{files}/server.crt", "--key", f"{files}/server.key")
+    with (
+        echo() as place,
+        forward(service, *server, "--to", place, "--accept-proxy", "--send-proxy", "1") as (there, port),
+        haproxy(tmp_path, port, version) as balanced,
+        forward(service, "--to", f"localhost:{balanced}", "--ca", f"{files}/root.crt") as (_, begin),
+        forward(service, "--to", f"localhost:{port}", "--ca", f"{files}/root.crt") as (_, without),
+    ):
+        answer = asyncio.run(exchange(begin, b"hello"))
+        found = re.fullmatch(rb"PROXY TCP4 127\.0\.0\.1 127\.0\.0\.1 (\d+) (\d+)\r\nhello", answer)
+        assert found is not None
+        assert int(found[2]) == balanced, "the balancer's port is what its client has connected to"
+        with contextlib.suppress(ConnectionResetError):
+            asyncio.run(exchange(without, b"hello"))
+        until(lambda: "does not begin with a header" in there.log.text, "the refusal is reported")
+
+
+def test_files_that_change(service: Service, files: Path, tmp_path: Path) -> None:
+    """SIGHUP: the next connection is judged by what the authority's file holds now; a wrong file changes nothing."""
+    authority = tmp_path / "ca.crt"
+    authority.write_bytes(ROOT.certificate_pem)
+    server = ("--server", "--cert", f"{files}/server.crt", "--key", f"{files}/server.key")
+    with (
+        echo() as place,
+        forward(service, *server, "--to", place) as (_, port),
+        forward(service, "--to", f"localhost:{port}", "--ca", str(authority)) as (here, begin),
+    ):
+        assert asyncio.run(exchange(begin, b"hello")) == b"hello"
+        authority.write_bytes(b"nothing")
+        here.process.send_signal(signal.SIGHUP)
+        until(lambda: "all stays as it is" in here.log.text, "the file is refused")
+        assert asyncio.run(exchange(begin, b"hello")) == b"hello"
+        authority.write_bytes(Authority("Another Root").certificate_pem)
+        here.process.send_signal(signal.SIGHUP)
+        until(lambda: "were read again" in here.log.text, "the file is taken")
+        with pytest.raises(ConnectionResetError):
+            asyncio.run(exchange(begin, b"hello"))
+
+
+@contextlib.contextmanager
 def postgresql() -> Iterator[Path]:
     """Run PostgreSQL with a database of its own, and yield the socket at which it listens, and nowhere else."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))

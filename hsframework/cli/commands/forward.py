@@ -1,8 +1,8 @@
 """Forward the connections of programs that cannot be changed: plain on one side, protected on the other.
 
 As a client (the default) it listens for plain connections, and each goes on over a session with the server.  With
---server it listens for sessions, and each goes on in plain text.  SIGTERM ends the listening; connections have --drain
-seconds then.
+--server it listens for sessions, and each goes on in plain text.  SIGHUP has --cert, --key, --ca and --psk read again,
+for connections that come then.  SIGTERM ends the listening; connections have --drain seconds then.
 
 example:
   hsframework forward --listen 5432 --to db.example:5433 --ca ca.pem
@@ -48,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         choices=(1, 2),
         help="with --server: begin each connection with a header of the PROXY protocol, 1 or 2",
+    )
+    parser.add_argument(
+        "--accept-proxy",
+        action="store_true",
+        help="each connection begins with a header of the PROXY protocol, as of a balancer: its address is the peer's",
     )
     parser.add_argument(
         "--drain", metavar="SECONDS", type=float, default=30.0, help="for open connections after SIGTERM (default: 30)"
@@ -101,22 +106,24 @@ async def _forward(arguments: argparse.Namespace, options: HandshakeOptions) -> 
             options,
             allowed=arguments.allow,
             proxy=arguments.send_proxy,
+            headed=arguments.accept_proxy,
             most=arguments.connections,
             failed=lambda address, error: _report(address, error, as_json=arguments.json),
         )
         where = arguments.listen if arguments.listen.path else format_address(listener.getsockname())
         print(f"hsframework: forwarding from {where} to {arguments.to}", file=sys.stderr, flush=True)
-        await _until_told(forwarder)
+        await _until_told(forwarder, arguments)
         cut = await forwarder.drain(arguments.drain)
         if cut:
             print(f"hsframework: {cut} connections were cut after {arguments.drain:g} s", file=sys.stderr, flush=True)
     return 0
 
 
-async def _until_told(forwarder: Forwarder) -> None:
+async def _until_told(forwarder: Forwarder, arguments: argparse.Namespace) -> None:
     """Serve until SIGTERM or SIGINT; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
     serving = asyncio.ensure_future(forwarder.serve())
+    loop.add_signal_handler(signal.SIGHUP, _read_again, forwarder, arguments)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, serving.cancel)
     await asyncio.wait({serving})
@@ -124,6 +131,16 @@ async def _until_told(forwarder: Forwarder) -> None:
         loop.remove_signal_handler(number)
     if not serving.cancelled():
         serving.result()
+
+
+def _read_again(forwarder: Forwarder, arguments: argparse.Namespace) -> None:
+    """Take what the files hold now; where one is wrong, all stays as it is."""
+    try:
+        forwarder.options = _options(arguments)
+    except ConfigurationError as error:
+        print(f"hsframework: all stays as it is: {error}", file=sys.stderr, flush=True)
+    else:
+        print("hsframework: the files were read again", file=sys.stderr, flush=True)
 
 
 def _report(address: str, error: Exception, *, as_json: bool) -> None:
