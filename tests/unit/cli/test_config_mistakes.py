@@ -55,6 +55,19 @@ ROWS: list[Row] = [
     ("unknown table", add('[profile.web]\nalpn=["h2"]\n'), 1, r"F:10: profile: unknown key; did you mean 'profiles'"),
     ("a text for a list", add('alpn = "h2"\n'), 1, r"F:10: profiles\.kernel-server\.alpn: a list is wanted"),
     ("a text for a number", add('[limits]\nper-source = "100"\n'), 1, r"F:11: limits\.per-source: a whole number"),
+    ("a profile for no group", add("groups = []\n"), 0, r"F:10: profiles\.kernel-server\.groups: .*no request may"),
+    (
+        "a profile for a group of nobody",
+        add('groups = ["tlshd", "tslhd"]\n'),
+        0,
+        r"F:10: profiles\.kernel-server\.groups\[1\]: no installed .* 'tslhd'; did you mean 'tlshd'",
+    ),
+    (
+        "a required group of nobody",
+        'required-groups = ["tslhd"]\n' + BASE,
+        0,
+        r"F:1: required-groups\[0\]: no installed",
+    ),
     ("missing certificate", put("host.pem", "hots.pem"), 1, r"F:3: identities\.host: .*hots\.pem"),
     (
         "expired certificate",
@@ -306,6 +319,13 @@ def test_a_good_file(check: Check, folder: Path) -> None:
     """Without a mistake nothing is reported, so that a message always means something."""
     file = folder / "good.toml"
     file.write_text(BASE)
+    assert check(file) == (0, f"{config.GOOD}\n")
+
+
+def test_groups_of_others(check: Check, folder: Path) -> None:
+    """A group is known by an installed plugin or by its table, with which agents of others may join it."""
+    file = folder / "groups.toml"
+    file.write_text(add('groups = ["tlshd", "theirs"]\n[groups.theirs]\nusers = ["root"]\n'))
     assert check(file) == (0, f"{config.GOOD}\n")
 
 

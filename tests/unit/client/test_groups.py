@@ -29,14 +29,14 @@ def test_a_dispatcher_that_ends(far: socket.socket, before: bool) -> None:
             far.close()
         else:
             far.shutdown(socket.SHUT_WR)
-        with pytest.raises(ClientError, match="^the dispatcher ended the connection before it had answered") as caught:
+        with pytest.raises(ClientError, match=r"^the dispatcher ended the connection before it had answered") as caught:
             groups.service_status(Path("/run"))
     assert caught.value.errno == errno.ECONNRESET
 
 
 def test_an_answer_that_is_none(far: socket.socket) -> None:
     """It is said to be a breach of the protocol."""
-    with far, pytest.raises(ClientError, match="^the dispatcher broke the protocol: ") as caught:
+    with far, pytest.raises(ClientError, match=r"^the dispatcher broke the protocol: ") as caught:
         far.send(b"hello")
         groups.service_status(Path("/run"))
     assert caught.value.errno == errno.EPROTO
