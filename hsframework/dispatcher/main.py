@@ -185,7 +185,7 @@ async def _serve(
         policy=policy, agents=agents, local=local, kernel=kernel, kept=surroundings.kept_here, sessions=sessions
     )
     renewal = _renewal(parts, configuration, beside.reader, loop)
-    observe(dispatcher, local, sessions, renewal)
+    observe(dispatcher, local, sessions, renewal, supervised=surroundings.control is not None)
     if metrics is not None and text is not None:
         await metrics.start(text)
     required = required_groups(configuration, serves_kernel=serves_kernel, plugins=surroundings.plugins)

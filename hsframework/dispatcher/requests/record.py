@@ -19,18 +19,20 @@ from hsframework.credentials.session_tags import tags_of
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest
 from hsframework.errors import errno_name
 from hsframework.failures import Failure
-from hsframework.telemetry.metrics import Metrics
+from hsframework.interface import Role
+from hsframework.telemetry.metrics import MOST_LABEL, Kind, Metrics
 
 _OF_TAGS = {"cipher": "cipher", "group": "key_exchange", "failure": "failure", "peer-alert": "peer_alert"}
 """Fields that come from the tags of an outcome."""
 _LONGEST_TAG = 64
+_ROLES = {role: role.name.lower() for role in Role}
 
 
 def record(log: Any, metrics: Metrics, request: PendingRequest, outcome: Outcome, now: float) -> None:
     """Log the event ``handshake`` and count it.  ``log``: a bound logger.  ``now``: on the loop's clock."""
     group, offload, status = request.submission.group, request.offload, outcome.status
     seconds = now - request.taken_at
-    metrics.handshake(group, status, seconds)
+    metrics.handshake(group, status, seconds, _kind(request, outcome))
     metrics.recent.count(group, status, outcome.values.get("message"))
     if offload is not None:
         metrics.session(offload.transmit, offload.receive)
@@ -54,6 +56,22 @@ def record(log: Any, metrics: Metrics, request: PendingRequest, outcome: Outcome
         **_of_outcome(request, outcome.values),
         **({} if offload is None else offload.fields()),
     )
+
+
+def _kind(request: PendingRequest, outcome: Outcome) -> Kind:
+    asked, agent = request.submission.asked, request.agent
+    return Kind(
+        role="" if asked is None else _ROLES[asked.role],
+        protocol="" if agent is None else agent.protocol[:MOST_LABEL],
+        source=request.submission.source.name,
+        reason=_failure(outcome.values.get("tag", ())) if outcome.status else "",
+    )
+
+
+def _failure(tags: Iterable[Mapping[str, Any]]) -> str:
+    """Return the name of the failure that an agent has tagged; empty for what is none."""
+    found = next((tag.get("value", "") for tag in tags if tag.get("name") == "failure"), "")
+    return found if found in Failure.__members__ else ""
 
 
 def _phases(request: PendingRequest, now: float) -> dict[str, float]:
