@@ -32,6 +32,7 @@ _KNOWN_KEYRINGS = (*KEYRINGS, ".drbd")
 def check_semantics(settings: Configuration) -> Iterable[Finding]:
     """Check entries against each other, and against this machine: namespaces, keyrings, ports."""
     yield from _times(settings)
+    yield from _audit(settings)
     yield from _profiles(settings)
     yield from _unused(settings)
     yield from _rules(settings)
@@ -72,6 +73,17 @@ def check_metrics_port(settings: Configuration, *, running: bool) -> Iterable[Fi
         else:
             wrong = error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
             yield Finding("metrics.listen", "missing" if wrong else "note", detail, "name another, see 'ss -ltnp'")
+
+
+def _audit(settings: Configuration) -> Iterable[Finding]:
+    file = settings.audit.file
+    if file is None:
+        return
+    if file.exists() and not file.is_file():
+        yield Finding("audit.file", "missing", f"{file} is not a regular file", "name another")
+    elif not file.parent.is_dir():
+        detail = f"the folder {file.parent} does not exist: every event is lost"
+        yield Finding("audit.file", "missing", detail, "make it, for the user of the service alone")
 
 
 def _times(settings: Configuration) -> Iterable[Finding]:

@@ -108,6 +108,8 @@ def _service(status: Mapping[str, Any], groups: Sequence[ServedGroup]) -> Iterat
     yield "sessions", _sessions(status.get("sessions", {}))
     if status.get("metrics"):
         yield "metrics", f"there are none: {status['metrics']}"
+    if status.get("audit"):
+        yield "audit log", f"events are lost: {status['audit']}"
 
 
 def _sessions(report: Mapping[str, Any]) -> str:

@@ -68,6 +68,8 @@ ROWS: list[Row] = [
         0,
         r"F:1: required-groups\[0\]: no installed",
     ),
+    ("a folder of the audit log", add('[audit]\nfile = "/no/such/a"\n'), 1, r"F:11: audit\.file: the folder /no/such"),
+    ("an audit log without a file", add("[audit]\nsync = true\n"), 1, r"F:11: audit: sync: there is no file"),
     ("missing certificate", put("host.pem", "hots.pem"), 1, r"F:3: identities\.host: .*hots\.pem"),
     (
         "expired certificate",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import structlog
 from cryptography import x509
 from structlog.testing import capture_logs
 
@@ -199,3 +201,14 @@ def test_kinds_are_bounded() -> None:
         metrics.handshake("tlshd", 0, 0.1, Kind(protocol=str(number)))
     assert len(metrics.outcomes) == MOST_KINDS + 1
     assert metrics.outcomes["tlshd", 0, UNKNOWN] == 2
+
+
+async def test_the_audit_log_has_all_levels() -> None:
+    """An ended request is handed on with the event's fields, also where their level is not logged."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    ended: list[Any] = []
+    async with stage() as played:
+        played.dispatcher.ended = lambda request, fields: ended.append((request.id, fields["status"]))
+        number = played.pulled().id
+        played.dispatcher.done(played.agent, number, Outcome.failure(errno.EIO, "over"))
+    assert ended == [(number, "EIO")]
