@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "listen": "serve clients over secure sessions",
     "forward": "protect the connections of programs that cannot be changed",
     "status": "show the running service: groups, agents, requests, failures of the last minutes, files in use",
+    "top": "show the same live, on a terminal",
     "sessions": "list the sessions that are open in the kernel, with their peers",
     "reload": "have the running service read its files again",
     "groups": "list the groups that the running service serves, and by whom",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsframework.client.wire import codec, connect, connect_error, dispatcher_path, link_lost, open_socket
+from hsframework.client.wire import codec, connect, dispatcher_path, open_socket
 from hsframework.errors import ClientError, ClientRequestRefused, MessageError
 from hsframework.local.packets import MAX_PACKET, messages_of, send_packet
 from hsframework.netlink.messages import NLM_F_ACK, Message
@@ -77,7 +77,7 @@ def service_status(runtime_dir: Path | str | None = None) -> dict[str, Any]:
     try:
         report = json.loads(message.values.get("report", ""))
     except ValueError as error:
-        raise link_lost(error) from None
+        raise _unanswered(error) from None
     return dict(report)
 
 
@@ -91,7 +91,7 @@ def reload_service(runtime_dir: Path | str | None = None) -> dict[str, Any]:
     try:
         return dict(json.loads(message.values.get("report", "")))
     except ValueError as error:
-        raise link_lost(error) from None
+        raise _unanswered(error) from None
 
 
 def open_sessions(runtime_dir: Path | str | None = None) -> list[dict[str, Any]]:
@@ -103,7 +103,7 @@ def open_sessions(runtime_dir: Path | str | None = None) -> list[dict[str, Any]]
     try:
         return [dict(json.loads(message.values.get("report", ""))) for message in found]
     except ValueError as error:
-        raise link_lost(error) from None
+        raise _unanswered(error) from None
 
 
 def _ask(
@@ -115,7 +115,7 @@ def _ask(
         try:
             send_packet(sock, codec().encode(operation, {}, sequence=_SEQUENCE, flags=flags))
         except OSError as error:
-            raise connect_error(path, error) from None
+            raise _unanswered(error) from None
         found = []
         for message in _answers(sock, TIMEOUT if timeout is None else timeout):
             if message.error:
@@ -124,6 +124,15 @@ def _ask(
                 break
             found.append(message)
     return found
+
+
+def _unanswered(error: Exception | None) -> ClientError:
+    """Return the error for a question that the dispatcher has not answered, or not as the protocol has it."""
+    if isinstance(error, MessageError | ValueError):
+        return ClientError(f"the dispatcher broke the protocol: {error}", errno=errno.EPROTO)
+    return ClientError(
+        "the dispatcher ended the connection before it had answered: ask again, or see its log", errno=errno.ECONNRESET
+    )
 
 
 def _answers(sock: socket.socket, timeout: float) -> Iterator[Message]:
@@ -135,13 +144,13 @@ def _answers(sock: socket.socket, timeout: float) -> Iterator[Message]:
         except TimeoutError:
             raise ClientError("the dispatcher does not answer; is it hung?", errno=errno.ETIMEDOUT) from None
         except OSError as error:
-            raise link_lost(error) from None
+            raise _unanswered(error) from None
         if not data:
-            raise link_lost(None)
+            raise _unanswered(None)
         try:
             messages = [codec().decode(message) for message in messages_of(data)]
         except MessageError as error:
-            raise link_lost(error) from None
+            raise _unanswered(error) from None
         yield from messages
 
 

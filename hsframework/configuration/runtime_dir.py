@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 
 DEFAULT_PATH = Path("/etc/hsframework/hsframework.toml")
+MOST_BYTES = 1 << 22
+"""Of a configuration file: 4 MiB, far more than 5,000 keys and 200 profiles need."""
 
 
 @cache
@@ -16,8 +18,11 @@ def configured_runtime_dir() -> Path | None:
     """
     import tomllib
 
+    from hsframework.credentials.regular import read_regular
+    from hsframework.errors import ConfigurationError
+
     try:
-        value = tomllib.loads(DEFAULT_PATH.read_text("utf-8")).get("runtime-dir")
-    except (OSError, ValueError):
+        value = tomllib.loads(read_regular(DEFAULT_PATH, MOST_BYTES).decode("utf-8")).get("runtime-dir")
+    except (OSError, ValueError, ConfigurationError):
         return None
     return DEFAULT_PATH.parent / Path(value).expanduser() if isinstance(value, str) and value else None

@@ -7,9 +7,7 @@ error of the whole configuration, with file and line, instead of a missing tag.
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from hsframework.credentials.regular import read_regular
 from hsframework.credentials.tags import KEY_USAGES, KINDS, Filter, SessionTags, Tag
 from hsframework.errors import ConfigurationError
 
@@ -106,7 +105,7 @@ def _moment(text: str, where: str) -> float:
 def _entries(path: Path) -> Iterator[tuple[str, _Text, yaml.Node]]:
     """Yield the entries of a file: ``filters`` or ``tags``, name, value."""
     try:
-        documents = list(yaml.compose_all(_content(path), Loader=yaml.SafeLoader))
+        documents = list(yaml.compose_all(read_regular(path, MOST_BYTES), Loader=yaml.SafeLoader))
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeError, RecursionError) as error:
@@ -120,17 +119,6 @@ def _entries(path: Path) -> Iterator[tuple[str, _Text, yaml.Node]]:
             if section.text not in ("filters", "tags"):
                 raise ConfigurationError(f"{section.where}: {section.text!r} is neither 'filters' nor 'tags'")
             yield from ((section.text, name, entry) for name, entry in _mapping(path, value))
-
-
-def _content(path: Path) -> bytes:
-    """Return the bytes of a file.  A pipe would keep us waiting for a writer, and a device may have no end."""
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigurationError(f"{path}: it is not a regular file; take it out of the folder")
-        if status.st_size > MOST_BYTES:
-            raise ConfigurationError(f"{path}: it has {status.st_size} bytes, more than the {MOST_BYTES} that are read")
-        return file.read(MOST_BYTES)
 
 
 def _only(path: Path, name: _Text, value: yaml.Node, *known: str) -> dict[str, yaml.Node]:

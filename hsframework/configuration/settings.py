@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hsframework.configuration.audit import AuditSettings
 from hsframework.configuration.checks import check_admit, check_alpn, check_priorities, known_names, one_of
 from hsframework.configuration.places import located
 from hsframework.configuration.rules import Rule, Rules, role_profiles
@@ -322,6 +323,7 @@ class Configuration:
     runtime_dir: Path = field(default_factory=default_runtime_dir)
     """Folder of the dispatcher's sockets."""
     log: LogSettings = field(default_factory=LogSettings)
+    audit: AuditSettings = field(default_factory=AuditSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     limits: Limits = field(default_factory=Limits)
     timeouts: Timeouts = field(default_factory=Timeouts)

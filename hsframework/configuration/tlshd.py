@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hsframework.configuration.runtime_dir import MOST_BYTES
 from hsframework.configuration.session_tags import load_session_tags
 from hsframework.configuration.settings import (
     Configuration,
@@ -31,6 +32,7 @@ from hsframework.configuration.settings import (
     TrustSettings,
 )
 from hsframework.credentials.files import read_public
+from hsframework.credentials.regular import read_regular
 from hsframework.credentials.trust import certificates_in
 from hsframework.errors import ConfigurationError
 from hsframework.tls.parsing import PARSE_ERRORS, load_certificate, no_warnings
@@ -316,7 +318,7 @@ def _parse(path: Path, warnings: list[str]) -> _Sections:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8", "surrogateescape")
+        return read_regular(path, MOST_BYTES).decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: there is no such file; name another with --tlshd-config") from None
     except OSError as error:

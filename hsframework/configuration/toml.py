@@ -19,8 +19,9 @@ from typing import Any, TypeVar
 
 from hsframework.configuration.checks import suggestion
 from hsframework.configuration.places import located, places_in
-from hsframework.configuration.runtime_dir import DEFAULT_PATH
+from hsframework.configuration.runtime_dir import DEFAULT_PATH, MOST_BYTES
 from hsframework.configuration.settings import NO_KEY, Configuration
+from hsframework.credentials.regular import read_regular
 from hsframework.errors import ConfigurationError
 
 T = TypeVar("T")
@@ -39,7 +40,7 @@ def load_configuration(path: Path | str | None = None) -> Configuration:
         path = DEFAULT_PATH
     path = Path(path)
     try:
-        return parse_configuration(_source(path).read_text("utf-8"), path)
+        return parse_configuration(read_regular(_source(path), MOST_BYTES).decode("utf-8").replace("\r\n", "\n"), path)
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: there is no such file; name another with --config") from None
     except OSError as error:

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hsframework.credentials.regular import read_regular
 from hsframework.errors import ConfigurationError
 
 MAX_SECRET_FILE = 1 << 20
@@ -60,23 +61,14 @@ def read_secret(path: str | os.PathLike[str], groups: Collection[int] = ()) -> b
 
 
 def _read(path: Path, limit: int, *, secret: bool, groups: Collection[int] = ()) -> bytes:
-    try:
-        # Without O_NONBLOCK opening a FIFO would wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be opened: {error.strerror}") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigurationError(f"{path} is not a regular file: name a file in PEM or DER form")
-        if status.st_size > limit:
-            raise ConfigurationError(f"{path} has {status.st_size} bytes, more than the {limit} that are read")
+    def check(status: os.stat_result) -> None:
         if secret:
             _check_private(path, status, groups)
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read(limit)
-    finally:
-        os.close(descriptor)
+
+    try:
+        return read_regular(path, limit, check)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be opened: {error.strerror}") from None
 
 
 def _check_private(path: Path, status: os.stat_result, groups: Collection[int]) -> None:

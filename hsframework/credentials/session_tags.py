@@ -3,6 +3,9 @@
 A tag is given if all of its filters match, and none of those that it names with ``not``.  tls-session-tags(7) of
 ktls-utils is the source of the filters; they are asked of the peer's own certificate, which was verified before, and
 decide nothing.
+
+Their cost is bounded, because the peer has chosen the certificate's bytes: one that is longer than :data:`LONGEST`, or
+has a name or a serial number beyond its bound, gets no tag.
 """
 
 from __future__ import annotations
@@ -15,8 +18,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from hsframework.credentials.der import certificate_names
 from hsframework.credentials.tags import KEY_USAGES, Filter, SessionTags, Tag
 from hsframework.tls.parsing import PARSE_ERRORS, load_certificate
+
+LONGEST = 16384
+"""Bytes of a certificate; one with ML-DSA-87 has 8,000."""
+LONGEST_NAME = 2048
+"""Bytes of its subject's name, and of its issuer's."""
+LONGEST_SERIAL = 64
+"""Bytes of its serial number, of which RFC 5280 allows 20."""
 
 _ATTRIBUTES = {
     NameOID.EMAIL_ADDRESS: "EMAIL",
@@ -45,9 +56,15 @@ _ALGORITHMS: Mapping[str, str] = {
 
 @lru_cache(maxsize=256)
 def tags_of(tags: SessionTags, der: bytes) -> tuple[str, ...]:
-    """Return the names of the tags that a certificate gets; none for one that cannot be read."""
+    """Return the names of the tags that a certificate gets; none for one that cannot be read or is too long."""
+    if len(der) > LONGEST:
+        return ()
     try:
+        if max(map(len, certificate_names(der))) > LONGEST_NAME:
+            return ()
         certificate = load_certificate(der)
+        if certificate.serial_number.bit_length() > 8 * LONGEST_SERIAL:
+            return ()
         return tuple(tag.name for tag in tags.tags if _is_given(tag, certificate))
     except PARSE_ERRORS:
         return ()

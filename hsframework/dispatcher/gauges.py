@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
 from hsframework import __version__
@@ -14,16 +15,28 @@ from hsframework.dispatcher.renewal import Renewal, log_findings
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.sessions.sessions import Sessions
 from hsframework.dispatcher.sources.consumers import LocalSource
-from hsframework.telemetry.metrics import Gauge, Labelled, Metrics
+from hsframework.telemetry.metrics import MOST_LABEL, Gauge, Labelled, Metrics
+from hsframework.telemetry.processes import Part, Use, use_of_parts
 
 
-def observe(dispatcher: Dispatcher, local: LocalSource, sessions: Sessions, renewal: Renewal) -> None:
-    """Have sessions noted and shown, and all this read by the metrics; log the credentials that do not serve."""
+def observe(
+    dispatcher: Dispatcher, local: LocalSource, sessions: Sessions, renewal: Renewal, *, supervised: bool = False
+) -> None:
+    """Have sessions noted and shown, and all this read by the metrics; log the credentials that do not serve.
+
+    ``supervised``: True if the parent process is the supervisor.
+    """
     metrics = dispatcher.metrics
     dispatcher.made, local.sessions = sessions.note, sessions.show
     log_findings(local.vault)
     metrics.reloads, metrics.sessions_out = renewal.counts, sessions.results
-    metrics.before = lambda: _count_own_caches(metrics)
+    uses: list[tuple[tuple[str, str], Use]] = []
+
+    def before() -> None:
+        _count_own_caches(metrics)
+        uses[:] = use_of_parts(_parts(dispatcher, supervised=supervised))
+
+    metrics.before = before
     metrics.gauges = {
         "hsframework_build_info": Gauge("Version of the service", lambda: [((__version__,), 1)], ("version",)),
         "hsframework_requests_pending": Gauge(
@@ -51,7 +64,38 @@ def observe(dispatcher: Dispatcher, local: LocalSource, sessions: Sessions, rene
             lambda: _open(sessions),
             ("protocol", "role"),
         ),
+        **_of_processes(uses),
     }
+
+
+def _of_processes(uses: Iterable[tuple[tuple[str, str], Use]]) -> dict[str, Gauge]:
+    """Return what is shown of processes.  ``uses``: of each role and name, renewed before each look."""
+
+    def shown(text: str, read: Callable[[Use], float | None], *, counts: bool = False) -> Gauge:
+        def values() -> Iterator[Labelled]:
+            for labels, use in uses:
+                value = read(use)
+                if value is not None:
+                    yield labels, value
+
+        return Gauge(text, values, ("role", "name"), counts=counts)
+
+    return {
+        "hsframework_process_resident_memory_bytes": shown("Resident memory", lambda use: use.memory),
+        "hsframework_process_open_fds": shown("Open descriptors", lambda use: use.fds),
+        "hsframework_process_cpu_seconds": shown("Processor time", lambda use: use.seconds, counts=True),
+        "hsframework_process_start_time_seconds": shown("Start of the last process", lambda use: use.started),
+    }
+
+
+def _parts(dispatcher: Dispatcher, *, supervised: bool) -> Iterator[Part]:
+    """Yield each process that serves: this one, its supervisor, and the agents."""
+    yield "dispatcher", "", os.getpid()
+    if supervised:
+        yield "supervisor", "", os.getppid()
+    agents = {agent.peer.pid: agent for group in list(dispatcher.groups.values()) for agent in group.members}
+    for pid, agent in agents.items():
+        yield "agent", agent.protocol[:MOST_LABEL], pid
 
 
 def _one(read: Callable[[], float]) -> Callable[[], list[Labelled]]:

@@ -60,6 +60,7 @@ from hsframework.process.service_manager import ServiceManager
 from hsframework.process.signals import stop_signals
 from hsframework.process.snapshot import thaw
 from hsframework.process.title import set_title
+from hsframework.telemetry.audit import AuditLog
 from hsframework.telemetry.metrics import exposition
 from hsframework.tls.kernel import supported_ciphers
 
@@ -185,13 +186,14 @@ async def _serve(
         policy=policy, agents=agents, local=local, kernel=kernel, kept=surroundings.kept_here, sessions=sessions
     )
     renewal = _renewal(parts, configuration, beside.reader, loop)
-    observe(dispatcher, local, sessions, renewal)
+    audit = _audit_log(configuration, dispatcher, loop)
+    observe(dispatcher, local, sessions, renewal, supervised=surroundings.control is not None)
     if metrics is not None and text is not None:
         await metrics.start(text)
     required = required_groups(configuration, serves_kernel=serves_kernel, plugins=surroundings.plugins)
     doors = {"agent": agents.listener, "consumer": local.listener}
     reports = Reports(surroundings, dispatcher, policy, doors, required, kernel_tls, stop, renewal, loop=loop)
-    status = Status(
+    local.status = Status(
         lambda: local.vault,
         agents,
         kernel_tls,
@@ -199,14 +201,26 @@ async def _serve(
         ready=lambda: reports.ready,
         missing=reports.missing,
         problem_of_metrics=lambda: None if metrics is None else metrics.problem,
+        problem_of_audit=lambda: None if audit is None else audit.problem,
         reload=lambda: renewal.last,
         sessions=sessions.report,
-    )
-    local.status = status.report
+    ).report
     await stop.wait()
-    ends = (local, agents, kernel, trusts, reports, renewal, sessions, metrics, dispatcher.offload, dispatcher)
+    ends = (local, agents, kernel, trusts, reports, renewal, sessions, metrics, dispatcher.offload, dispatcher, audit)
     await _end(dispatcher, reports, surroundings.kept, [part for part in ends if part is not None])
     return 0
+
+
+def _audit_log(
+    configuration: Configuration, dispatcher: Dispatcher, loop: asyncio.AbstractEventLoop
+) -> AuditLog | None:
+    """Return the audit log, which has every request that ends from now on; None if none is configured."""
+    settings = configuration.audit
+    if settings.file is None:
+        return None
+    audit = AuditLog(settings.file, sync=settings.sync, call=loop.call_soon_threadsafe)
+    dispatcher.ended = lambda _, fields: audit.write(fields)
+    return audit
 
 
 def _renewal(

@@ -25,8 +25,8 @@ from hsframework.process.lock import oom_score
 
 class Status:
     """State of one dispatcher.  ``no_kernel``: reason why the kernel is not served; empty: it is, or need not be.
-    ``vault``, ``ready``, ``missing`` (required groups that are not served), ``problem_of_metrics``, ``reload`` (the end
-    of the last one), ``sessions``: asked for at each report."""
+    ``vault``, ``ready``, ``missing`` (required groups that are not served), ``problem_of_metrics``,
+    ``problem_of_audit``, ``reload`` (the end of the last one), ``sessions``: asked for at each report."""
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class Status:
         ready: Callable[[], bool],
         missing: Callable[[], list[str]],
         problem_of_metrics: Callable[[], str | None],
+        problem_of_audit: Callable[[], str | None] = lambda: None,
         reload: Callable[[], Ended | None],
         sessions: Callable[[], Mapping[str, Any]],
     ) -> None:
@@ -47,6 +48,7 @@ class Status:
         self._ready = ready
         self._missing = missing
         self._problem_of_metrics = problem_of_metrics
+        self._problem_of_audit = problem_of_audit
         self._no_kernel = no_kernel
         self._reload = reload
         self._sessions = sessions
@@ -71,6 +73,7 @@ class Status:
                 "reload": None if reload is None else as_report(reload),
                 "sessions": self._sessions(),
                 "metrics": self._problem_of_metrics(),
+                "audit": self._problem_of_audit(),
                 "refused-agents": [dict(each) for each in self._agents.refused],
                 **activity(self._agents.dispatcher),
             }

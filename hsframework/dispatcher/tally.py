@@ -8,7 +8,10 @@ from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.errors import MessageError
 from hsframework.local.control import CellCounted, Counted
 from hsframework.local.control_form import MOST_NUMBERS
-from hsframework.telemetry.metrics import Metrics
+from hsframework.telemetry.metrics import UNKNOWN, Kind, Metrics
+
+IN_A_CELL = Kind(source="cell")
+"""Kind of a handshake of a user's cell, of which no more is known here."""
 
 LONGEST = 3600 * 1_000_000
 """Microseconds of a request, at most."""
@@ -22,8 +25,8 @@ class Tally(Metrics):
         self._ended: dict[str, list[tuple[int, int]]] = {}
         self._refused: dict[str, list[int]] = {}
 
-    def handshake(self, group: str, status: int, duration: float) -> None:
-        """Count a request that was completed, as :class:`Metrics` does."""
+    def handshake(self, group: str, status: int, duration: float, kind: Kind = UNKNOWN) -> None:
+        """Count a request that was completed, as :class:`Metrics` does, but for its kind."""
         self._ended.setdefault(group, []).append((status, min(int(duration * 1_000_000), LONGEST)))
 
     def refusal(self, group: str, number: int) -> None:
@@ -55,7 +58,7 @@ def count_cell(dispatcher: Dispatcher, message: CellCounted) -> None:
     group = message.group if message.group in dispatcher.groups else ""
     for status, duration in zip(message.statuses, message.durations, strict=False):
         if 0 <= status <= 4095 and 0 <= duration <= LONGEST:
-            dispatcher.metrics.handshake(group, status, duration / 1_000_000)
+            dispatcher.metrics.handshake(group, status, duration / 1_000_000, IN_A_CELL)
             dispatcher.metrics.recent.count(group, status, "in a cell")
     for number in message.refused:
         if 0 < number <= 4095:

@@ -11,7 +11,8 @@ Rules:
   started anew meanwhile has it already.
 * The supervisor opens the snapshot of the configuration alone.  That of the credentials lies on the shelf, from where a
   dispatcher and the cells' helpers get it.
-* An order that a reader has not answered when it ends goes to the next one.
+* An order that a reader has not answered when it ends goes to the next one.  When :data:`MOST_READERS` have ended over
+  it, nothing is taken and whoever has asked gets the reason: each would hang or end again.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ from hsframework.local.control import (
 from hsframework.process.capabilities import CAP_DAC_READ_SEARCH, keep_capabilities
 from hsframework.process.kept import VAULT, Shelf
 from hsframework.supervisor.child import Child
+
+MOST_READERS = 2
+"""Readers that may end over one order."""
 
 _log = structlog.get_logger("hsframework.supervisor")
 
@@ -81,6 +85,8 @@ class Reloading:
         """The last order, until it is answered."""
         self._ordered_over: object = None
         """The control socket over which it was sent."""
+        self._readers = 0
+        """Readers to which it was sent."""
         self._read: int | None = None
         """The snapshot of a configuration whose credentials have not come yet."""
         self._untold: list[tuple[NewTerms, int]] = []
@@ -89,19 +95,27 @@ class Reloading:
     def order(self, number: int = 0) -> None:
         """Have everything read again."""
         self._order = ReadAgain(max(number, 0 if self._order is None else self._order.order))
-        self._ordered_over = None
+        self._ordered_over, self._readers = None, 0
         self.look()
 
     def look(self) -> None:
         """Send what could not be sent before."""
-        if self._order is not None and self._ordered_over is not self.child.control and self.child.offer(self._order):
-            self._ordered_over = self.child.control
+        if self._order is not None and self._ordered_over is not self.child.control:
+            self._send_or_give_up(self._order)
         while self._untold:
             message, fd = self._untold[0]
             if not self._dispatcher.offer(message, fd):
                 return
             self._untold.pop(0)
             os.close(fd)
+
+    def _send_or_give_up(self, order: ReadAgain) -> None:
+        if self._readers >= MOST_READERS:
+            reason = f"{self._readers} readers have ended while they read; is a file system hung?"
+            self.take(NotRead(reason, order.order))
+        elif self.child.offer(order):
+            self._ordered_over = self.child.control
+            self._readers += 1
 
     def take(self, message: FromReader) -> None:
         """Act on a message of the reader."""

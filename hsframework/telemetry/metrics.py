@@ -11,7 +11,7 @@ import ipaddress
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from hsframework.errors import ConfigurationError, errno_name
 from hsframework.telemetry.recent import Recent
@@ -26,25 +26,45 @@ MOST_CACHES, MOST_LABEL = 64, 32
 """Caches that have counters of their own, and characters of their names: agents name them."""
 
 
+MOST_KINDS = 1000
+"""Kinds of handshakes that are told apart; further ones are counted by group and status alone."""
+
+
+class Kind(NamedTuple):
+    """Kind of a handshake, as far as it is known: an empty text where it is not.
+
+    ``reason``: name of a member of :class:`~hsframework.failures.Failure`.
+    """
+
+    role: str = ""
+    protocol: str = ""
+    source: str = ""
+    reason: str = ""
+
+
+UNKNOWN = Kind()
+
+
 Labelled = tuple[tuple[str, ...], float]
 """Values of the labels, and the value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """Gauge.  ``text``: its help.  ``read``: returns its values at that moment."""
+    """Gauge, or a counter that is kept elsewhere (``counts``).  ``text``: its help.  ``read``: returns its values."""
 
     text: str
     read: Callable[[], Iterable[Labelled]]
     labels: tuple[str, ...] = ()
+    counts: bool = False
 
 
 class Metrics:
     """The metrics of a dispatcher."""
 
     def __init__(self) -> None:
-        self.outcomes: Counter[tuple[str, int]] = Counter()
-        """Completed requests, by group and status."""
+        self.outcomes: Counter[tuple[str, int, Kind]] = Counter()
+        """Completed requests, by group, status and kind."""
         self.refused: Counter[tuple[str, int]] = Counter()
         """Refused requests, by group and errno."""
         self.kernel_sessions: Counter[tuple[str, str]] = Counter()
@@ -67,9 +87,12 @@ class Metrics:
         self.before: Callable[[], None] = lambda: None
         """Called before the metrics are collected, to count what is counted elsewhere."""
 
-    def handshake(self, group: str, status: int, duration: float) -> None:
+    def handshake(self, group: str, status: int, duration: float, kind: Kind = UNKNOWN) -> None:
         """Count a request that was completed with ``status`` (0 or a positive errno) after ``duration`` seconds."""
-        self.outcomes[group, status] += 1
+        key = group, status, kind
+        if key not in self.outcomes and len(self.outcomes) >= MOST_KINDS:
+            key = group, status, UNKNOWN
+        self.outcomes[key] += 1
         buckets = self.durations.get(group)
         if buckets is None:
             buckets = self.durations[group] = [0] * (len(DURATION_BUCKETS) + 1)
@@ -117,22 +140,21 @@ class Metrics:
             histogram.add_metric([group], rows, self.duration_sums[group])
         yield histogram
         for name, gauge in self.gauges.items():
-            family = GaugeMetricFamily(name, gauge.text, labels=gauge.labels)
+            made = CounterMetricFamily if gauge.counts else GaugeMetricFamily
+            family = made(name, gauge.text, labels=gauge.labels)
             for values, value in gauge.read():
                 family.add_metric(values, value)
             yield family
 
     def _counters(self) -> Iterator[tuple[str, str, tuple[str, ...], Sequence[Labelled]]]:
         """Yield each counter: name, help, names of its labels, values."""
-        for name, text, by_number in (
-            ("hsframework_handshakes", "Requests completed, by outcome", self.outcomes),
-            ("hsframework_requests_refused", "Requests not taken, by errno", self.refused),
-        ):
-            named = [
-                ((group, errno_name(status) if status else "OK"), float(number))
-                for (group, status), number in list(by_number.items())
-            ]
-            yield name, text, ("group", "status"), named
+        outcomes = [
+            ((group, _status(status), *kind), float(number))
+            for (group, status, kind), number in list(self.outcomes.items())
+        ]
+        yield "hsframework_handshakes", "Requests completed, by outcome", ("group", "status", *Kind._fields), outcomes
+        refused = [((group, _status(status)), float(number)) for (group, status), number in list(self.refused.items())]
+        yield "hsframework_requests_refused", "Requests not taken, by errno", ("group", "status"), refused
         for name, text, labels, by_pair in (
             (
                 "hsframework_kernel_sessions",
@@ -153,6 +175,10 @@ class Metrics:
             ("hsframework_sessions_out", "Sessions of peers that are out", self.sessions_out),
         ):
             yield name, text, ("result",), [((result,), float(number)) for result, number in list(results.items())]
+
+
+def _status(status: int) -> str:
+    return errno_name(status) if status else "OK"
 
 
 def exposition(metrics: Metrics) -> Callable[[], bytes]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import difflib
 import errno
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from hsframework.cli.checks.finding import Finding
+from hsframework.configuration.checks import suggestion
 from hsframework.configuration.rules import OWN_NAMESPACE
 from hsframework.configuration.settings import Configuration, Profile
 from hsframework.configuration.tlshd import KEYRINGS
@@ -31,11 +32,27 @@ _KNOWN_KEYRINGS = (*KEYRINGS, ".drbd")
 def check_semantics(settings: Configuration) -> Iterable[Finding]:
     """Check entries against each other, and against this machine: namespaces, keyrings, ports."""
     yield from _times(settings)
+    yield from _audit(settings)
     yield from _profiles(settings)
     yield from _unused(settings)
     yield from _rules(settings)
     yield from _kernel(settings)
     yield from _authorities(settings)
+
+
+def check_groups(settings: Configuration, served: Collection[str]) -> Iterable[Finding]:
+    """Check that each group that is named is that of an installed plugin, or one that other agents may join.
+
+    ``served``: groups of the installed plugins.
+    """
+    known = dict.fromkeys((*served, *settings.groups))
+    named = [(f"profiles.{name}.groups", profile.groups or ()) for name, profile in settings.profiles.items()]
+    for where, groups in [*named, ("required-groups", settings.required_groups or ())]:
+        for index, group in enumerate(groups):
+            if group not in known:
+                detail = f"no installed plugin serves the group {group!r}{suggestion(group, known)}"
+                mend = f"correct the name, or give [groups.{group}] to the users of its agents"
+                yield Finding(f"{where}[{index}]", "note", detail, mend)
 
 
 def check_metrics_port(settings: Configuration, *, running: bool) -> Iterable[Finding]:
@@ -56,6 +73,17 @@ def check_metrics_port(settings: Configuration, *, running: bool) -> Iterable[Fi
         else:
             wrong = error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL)
             yield Finding("metrics.listen", "missing" if wrong else "note", detail, "name another, see 'ss -ltnp'")
+
+
+def _audit(settings: Configuration) -> Iterable[Finding]:
+    file = settings.audit.file
+    if file is None:
+        return
+    if file.exists() and not file.is_file():
+        yield Finding("audit.file", "missing", f"{file} is not a regular file", "name another")
+    elif not file.parent.is_dir():
+        detail = f"the folder {file.parent} does not exist: every event is lost"
+        yield Finding("audit.file", "missing", detail, "make it, for the user of the service alone")
 
 
 def _times(settings: Configuration) -> Iterable[Finding]:
@@ -82,6 +110,9 @@ def _profiles(settings: Configuration) -> Iterable[Finding]:
         elif not (profile.identities or profile.psks or profile.trust):
             detail = "neither identities nor psks nor trust: it serves consumers alone that bring their own"
             yield Finding(where, "note", detail, "name what it is to give")
+        if profile.groups == ():
+            detail = "the list is empty: no request may have the profile"
+            yield Finding(f"{where}.groups", "note", detail, "leave it out to serve every group")
         yield from _admission(where, profile)
     for role, key in ((Role.SERVER, "kernel-server"),):
         for given in settings.rules().profiles(role):

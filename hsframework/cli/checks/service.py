@@ -160,6 +160,8 @@ def _faults(status: Mapping[str, Any]) -> Iterable[Finding]:
         yield Finding("reload", "missing", detail, "correct it; it is read by itself, or by: hsframework reload")
     for key in reload.get("waiting", ()):
         yield Finding("reload", "note", f"{key} has changed, and waits for a restart", RESTART)
+    if status.get("audit"):
+        yield Finding("audit log", "missing", f"events are lost: {status['audit']}", "make room, or mend its folder")
     if status.get("metrics"):
         yield Finding("metrics", "note", f"there are none: {status['metrics']}", "free the port, or name another")
 

@@ -23,6 +23,7 @@ from hsframework.cli.checks.consumers import check_profiles
 from hsframework.cli.checks.credentials import check_credentials
 from hsframework.cli.checks.finding import Finding, report
 from hsframework.cli.checks.rehearsal import GROUP, check_handshake
+from hsframework.cli.checks.semantics import check_groups
 from hsframework.cli.checks.service import check_service
 from hsframework.cli.checks.units import check_units, loaded_units
 from hsframework.cli.options.installed import try_plugins
@@ -150,6 +151,7 @@ def check_plugins(settings: Configuration) -> Iterable[Finding]:
     for unread in installed().broken:
         yield Finding("packages", "note", f"{unread.where}: {unread.reason}", "reinstall it, or remove the folder")
     yield from check_tables(settings, registry)
+    yield from check_groups(settings, {g for entry in registry.protocols.values() for g in entry.protocol.groups})
 
 
 def check_tables(settings: Configuration, registry: PluginRegistry) -> Iterable[Finding]:

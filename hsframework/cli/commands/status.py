@@ -38,14 +38,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_runtime_dir(parser)
 
 
+def report(runtime_dir: Path | None) -> tuple[bool, list[str]]:
+    """Return True if the service is ready, and the lines of the report.  Raises HsframeworkError."""
+    status = service_status(runtime_dir)
+    return bool(status.get("ready")), list(_report(status, served_groups(runtime_dir), files_in_use(status)))
+
+
 def run(arguments: argparse.Namespace) -> int:
+    if not arguments.json:
+        ready, lines = report(arguments.runtime_dir)
+        print("\n".join(lines))
+        return 0 if ready else 1
     status, groups = service_status(arguments.runtime_dir), served_groups(arguments.runtime_dir)
     files = files_in_use(status)
-    if arguments.json:
-        answer = {"service": status, "groups": [asdict(group) for group in groups], "files": files}
-        print(json.dumps(answer | {"installed": __version__}, indent=2))
-    else:
-        print("\n".join(_report(status, groups, files)))
+    answer = {"service": status, "groups": [asdict(group) for group in groups], "files": files}
+    print(json.dumps(answer | {"installed": __version__}, indent=2))
     return 0 if status.get("ready") else 1
 
 
@@ -101,6 +108,8 @@ def _service(status: Mapping[str, Any], groups: Sequence[ServedGroup]) -> Iterat
     yield "sessions", _sessions(status.get("sessions", {}))
     if status.get("metrics"):
         yield "metrics", f"there are none: {status['metrics']}"
+    if status.get("audit"):
+        yield "audit log", f"events are lost: {status['audit']}"
 
 
 def _sessions(report: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from hsframework.dispatcher.offload import OffloadLookup
 from hsframework.dispatcher.requests.groups import MOST_GROUPS, Group, check_share
 from hsframework.dispatcher.requests.lifecycle import TABLE, Action, Event, State
 from hsframework.dispatcher.requests.limits import Claim, PendingLimits, give_back
-from hsframework.dispatcher.requests.record import record
+from hsframework.dispatcher.requests.record import Ended, record
 from hsframework.dispatcher.requests.request import Agent, Outcome, PendingRequest, Source, Submission
 from hsframework.dispatcher.requests.success import missing_session
 from hsframework.errors import RequestRefused
@@ -35,8 +35,7 @@ DEADLINE_MARGIN = 0.2
 """Seconds that the dispatcher waits longer than the agent."""
 
 STARTS = 3
-"""Grace periods at the start, when all agents load at once: a request that waits is served, or its consumer gives up;
-one that is refused fails a mount."""
+"""Grace periods at the start, when all agents load at once: a request that is refused then fails a mount."""
 
 _log = structlog.get_logger("hsframework.dispatcher")
 
@@ -60,6 +59,7 @@ class Dispatcher:
         self.offload: OffloadLookup | None = None
         self.made: Callable[[PendingRequest, Mapping[str, Any]], None] = lambda request, values: None
         """Called with each request that has succeeded, and the attribute set ``outcome``."""
+        self.ended: Ended | None = None
         self._loop = loop or asyncio.get_running_loop()
         self._limits = PendingLimits(configuration.limits)
         self._prefixes = configuration.limits.ipv4_prefix, configuration.limits.ipv6_prefix
@@ -315,7 +315,7 @@ class Dispatcher:
     def _hand_back(self, request: PendingRequest) -> Outcome:
         """Forget a request, whose outcome is decided."""
         assert request.outcome is not None
-        record(self._log, self.metrics, request, request.outcome, self._loop.time())
+        record(self._log, self.metrics, request, request.outcome, self._loop.time(), self.ended)
         self._forget(request)
         return request.outcome
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hsframework.credentials.certificate import printable
@@ -19,34 +19,53 @@ from hsframework.credentials.session_tags import tags_of
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest
 from hsframework.errors import errno_name
 from hsframework.failures import Failure
-from hsframework.telemetry.metrics import Metrics
+from hsframework.interface import Role
+from hsframework.telemetry.metrics import MOST_LABEL, Kind, Metrics
 
 _OF_TAGS = {"cipher": "cipher", "group": "key_exchange", "failure": "failure", "peer-alert": "peer_alert"}
 """Fields that come from the tags of an outcome."""
 _LONGEST_TAG = 64
+_ROLES = {role: role.name.lower() for role in Role}
 
 
-def record(log: Any, metrics: Metrics, request: PendingRequest, outcome: Outcome, now: float) -> None:
-    """Log the event ``handshake`` and count it.  ``log``: a bound logger.  ``now``: on the loop's clock."""
+Ended = Callable[[PendingRequest, Mapping[str, Any]], None]
+"""Function that takes each request that is over, with the fields of its event."""
+
+
+def record(
+    log: Any, metrics: Metrics, request: PendingRequest, outcome: Outcome, now: float, ended: Ended | None = None
+) -> None:
+    """Log the event ``handshake`` and count it.  ``log``: a bound logger.  ``now``: on the loop's clock.
+
+    ``ended``: called with it, whether or not its level is logged; None: nobody wants it.
+    """
     group, offload, status = request.submission.group, request.offload, outcome.status
     seconds = now - request.taken_at
-    metrics.handshake(group, status, seconds)
+    metrics.handshake(group, status, seconds, _kind(request, outcome))
     metrics.recent.count(group, status, outcome.values.get("message"))
     if offload is not None:
         metrics.session(offload.transmit, offload.receive)
     level = logging.WARNING if status and status != errno.ECANCELED else logging.INFO
-    if not log.is_enabled_for(level):
+    if ended is None and not log.is_enabled_for(level):
         return
-    tell = log.warning if level == logging.WARNING else log.info
-    tell(
-        "handshake",
+    fields = _fields(request, outcome, now)
+    if ended is not None:
+        ended(request, fields)
+    if log.is_enabled_for(level):
+        tell = log.warning if level == logging.WARNING else log.info
+        tell("handshake", **fields)
+
+
+def _fields(request: PendingRequest, outcome: Outcome, now: float) -> dict[str, Any]:
+    offload, status = request.offload, outcome.status
+    return dict(
         request=request.id,
         source=request.submission.source.name,
-        group=group,
+        group=request.submission.group,
         agent=None if request.agent is None else request.agent.name,
         status=errno_name(status) if status else "OK",
         peer=request.custody.peer_address,
-        milliseconds=round(seconds * 1000, 1),
+        milliseconds=round((now - request.taken_at) * 1000, 1),
         reason=outcome.values.get("message"),
         **_phases(request, now),
         **({"rule": request.submission.rule} if request.submission.rule else {}),
@@ -54,6 +73,22 @@ def record(log: Any, metrics: Metrics, request: PendingRequest, outcome: Outcome
         **_of_outcome(request, outcome.values),
         **({} if offload is None else offload.fields()),
     )
+
+
+def _kind(request: PendingRequest, outcome: Outcome) -> Kind:
+    asked, agent = request.submission.asked, request.agent
+    return Kind(
+        role="" if asked is None else _ROLES[asked.role],
+        protocol="" if agent is None else agent.protocol[:MOST_LABEL],
+        source=request.submission.source.name,
+        reason=_failure(outcome.values.get("tag", ())) if outcome.status else "",
+    )
+
+
+def _failure(tags: Iterable[Mapping[str, Any]]) -> str:
+    """Return the name of the failure that an agent has tagged; empty for what is none."""
+    found = next((tag.get("value", "") for tag in tags if tag.get("name") == "failure"), "")
+    return found if found in Failure.__members__ else ""
 
 
 def _phases(request: PendingRequest, now: float) -> dict[str, float]:

@@ -55,6 +55,21 @@ ROWS: list[Row] = [
     ("unknown table", add('[profile.web]\nalpn=["h2"]\n'), 1, r"F:10: profile: unknown key; did you mean 'profiles'"),
     ("a text for a list", add('alpn = "h2"\n'), 1, r"F:10: profiles\.kernel-server\.alpn: a list is wanted"),
     ("a text for a number", add('[limits]\nper-source = "100"\n'), 1, r"F:11: limits\.per-source: a whole number"),
+    ("a profile for no group", add("groups = []\n"), 0, r"F:10: profiles\.kernel-server\.groups: .*no request may"),
+    (
+        "a profile for a group of nobody",
+        add('groups = ["tlshd", "tslhd"]\n'),
+        0,
+        r"F:10: profiles\.kernel-server\.groups\[1\]: no installed .* 'tslhd'; did you mean 'tlshd'",
+    ),
+    (
+        "a required group of nobody",
+        'required-groups = ["tslhd"]\n' + BASE,
+        0,
+        r"F:1: required-groups\[0\]: no installed",
+    ),
+    ("a folder of the audit log", add('[audit]\nfile = "/no/such/a"\n'), 1, r"F:11: audit\.file: the folder /no/such"),
+    ("an audit log without a file", add("[audit]\nsync = true\n"), 1, r"F:11: audit: sync: there is no file"),
     ("missing certificate", put("host.pem", "hots.pem"), 1, r"F:3: identities\.host: .*hots\.pem"),
     (
         "expired certificate",
@@ -309,13 +324,19 @@ def test_a_good_file(check: Check, folder: Path) -> None:
     assert check(file) == (0, f"{config.GOOD}\n")
 
 
+def test_groups_of_others(check: Check, folder: Path) -> None:
+    """A group is known by an installed plugin or by its table, with which agents of others may join it."""
+    file = folder / "groups.toml"
+    file.write_text(add('groups = ["tlshd", "theirs"]\n[groups.theirs]\nusers = ["root"]\n'))
+    assert check(file) == (0, f"{config.GOOD}\n")
+
+
 def test_a_file_that_cannot_be_read(check: Check, folder: Path) -> None:
     """A folder in the file's place, and a file that is not there."""
-    for file, words in ((folder, "Is a directory"), (folder / "none.toml", "there is no such file")):
+    for file, words in ((folder, " is not a regular file"), (folder / "none.toml", ": there is no such file")):
         status, output = check(file)
         assert status == 1
-        assert f"{file}: " in output
-        assert words in output
+        assert f"{file}{words}" in output
 
 
 def test_tlshds_file(check: Check, folder: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from hsframework.configuration.session_tags import MOST_BYTES, load_session_tags
 from hsframework.configuration.settings import Configuration
 from hsframework.configuration.tlshd import load_tlshd_configuration
 from hsframework.credentials import session_tags as module
-from hsframework.credentials.session_tags import tags_of
+from hsframework.credentials.session_tags import LONGEST, LONGEST_NAME, LONGEST_SERIAL, tags_of
 from hsframework.credentials.tags import KINDS, SessionTags
 from hsframework.errors import ConfigurationError
 from hsframework.process.snapshot import freeze, thaw
@@ -118,6 +119,25 @@ def test_fingerprints_and_the_self_signed(tmp_path: Path) -> None:
         assert tags_of(one(tmp_path, "x509.derived.fingerprint", pattern(text)), own.certificate) == ("t",)
 
 
+def _named(length: int) -> bytes:
+    return ROOT.issue(["a.example"], subject=name(*[(NameOID.COMMON_NAME, "a" * 64)] * (length // 75))).certificate
+
+
+def test_a_certificate_beyond_the_bounds_gets_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One with a long name, a long serial number or many names is not evaluated, as the peer has chosen its length; the
+    longest that are evaluated still get theirs."""
+    tags = one(tmp_path, "x509.tbs.version", pattern("3"))
+    many = [f"{number:060}.example" for number in range(LONGEST // 60)]
+    long_serial = 1 << 8 * LONGEST_SERIAL
+    assert tags_of(tags, _named(LONGEST_NAME - 75)) == ("t",)
+    assert tags_of(tags, ROOT.issue(many[: LONGEST // 120]).certificate) == ("t",)
+    monkeypatch.setattr(module, "_is_given", None)
+    assert tags_of(tags, _named(LONGEST_NAME + 150)) == ()
+    assert tags_of(tags, ROOT.issue(many).certificate) == ()
+    monkeypatch.setattr(module, "load_certificate", lambda _: SimpleNamespace(serial_number=long_serial))
+    assert tags_of(tags, ROOT.issue(["other.example"]).certificate) == ()
+
+
 def test_a_tag_of_several_filters(tmp_path: Path) -> None:
     """All of them match and none of those with `not`; filters may stand in another file, read later."""
     (tmp_path / "z.yaml").write_text(
@@ -212,13 +232,13 @@ def test_what_is_no_file_or_too_long_is_refused_and_not_read(tmp_path: Path) -> 
     """A pipe, a device without an end, and a file that would keep the reader for minutes are errors that name them."""
     place = tmp_path / "x.yml"
     os.mkfifo(place)
-    with pytest.raises(ConfigurationError, match=r"x\.yml: it is not a regular file"):
+    with pytest.raises(ConfigurationError, match=r"x\.yml is not a regular file"):
         load_session_tags(tmp_path)
     place.unlink()
     place.symlink_to("/dev/zero")
-    with pytest.raises(ConfigurationError, match=r"x\.yml: it is not a regular file"):
+    with pytest.raises(ConfigurationError, match=r"x\.yml is not a regular file"):
         load_session_tags(tmp_path)
     place.unlink()
     place.write_bytes(b"#" * (MOST_BYTES + 1))
-    with pytest.raises(ConfigurationError, match=r"x\.yml: it has 262145 bytes, more than"):
+    with pytest.raises(ConfigurationError, match=r"x\.yml has 262145 bytes, more than"):
         load_session_tags(tmp_path)

@@ -336,7 +336,7 @@ def test_value_that_is_no_text(files: Files, value: bytes) -> None:
 
 def test_directory_in_place_of_the_file(tmp_path: Path) -> None:
     """A file that cannot be read is an error that names it."""
-    with pytest.raises(ConfigurationError, match=f"^{tmp_path}: cannot be read: Is a directory"):
+    with pytest.raises(ConfigurationError, match=f"^{tmp_path} is not a regular file"):
         load_tlshd_configuration(tmp_path)
 
 

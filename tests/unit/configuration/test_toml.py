@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from hsframework.configuration.runtime_dir import MOST_BYTES
+from hsframework.configuration.tlshd import load_tlshd_configuration
 from hsframework.configuration.toml import load_configuration
 from hsframework.errors import ConfigurationError
 
@@ -38,3 +42,21 @@ def test_relative_paths_are_the_files(tmp_path: Path) -> None:
     """A path is looked up beside the file, wherever the program was started."""
     (tmp_path / "hsframework.toml").write_text('[trust.all]\nbundle = ["ca.pem"]')
     assert load_configuration(tmp_path / "hsframework.toml").trust["all"].bundle == (tmp_path / "ca.pem",)
+
+
+@pytest.mark.parametrize("load", [load_configuration, load_tlshd_configuration])
+def test_what_keeps_a_reader_waiting_is_refused(tmp_path: Path, load: Callable[[Path], object]) -> None:
+    """A pipe without a writer, a device without an end and a file beyond the bound are errors that name them."""
+    place = tmp_path / "hsframework.toml"
+    os.mkfifo(place)
+    with pytest.raises(ConfigurationError, match=f"^{place} is not a regular file"):
+        load(place)
+    place.unlink()
+    place.symlink_to("/dev/zero")
+    with pytest.raises(ConfigurationError, match=f"^{place} is not a regular file"):
+        load(place)
+    place.unlink()
+    place.touch()
+    os.truncate(place, MOST_BYTES + 1)
+    with pytest.raises(ConfigurationError, match=f"^{place} has {MOST_BYTES + 1} bytes, more than"):
+        load(place)

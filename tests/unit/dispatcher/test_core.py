@@ -20,6 +20,7 @@ from hsframework.dispatcher.messages import Parameters
 from hsframework.dispatcher.requests.lifecycle import TABLE, Event, State
 from hsframework.dispatcher.requests.request import Outcome, PendingRequest, Submission
 from hsframework.errors import MessageError, RequestRefused
+from hsframework.telemetry.metrics import Kind
 from hsframework.testing import virtual_time
 from tests.support.house import connected_pair
 from tests.unit.dispatcher.played import FAILED, GROUP, Listening, PlayedAgent, stage
@@ -217,7 +218,8 @@ async def test_a_log_of_warnings_alone_has_the_failures() -> None:
         for outcome in (Outcome(0, {"session": b"one"}), FAILED, Outcome.failure(errno.ECANCELED, "withdrawn")):
             async with stage() as played:
                 played.dispatcher.done(played.agent, played.pulled().id, outcome)
-                assert played.dispatcher.metrics.outcomes == {(GROUP, outcome.status): 1}
+                kind = Kind(protocol="played", source="played")
+                assert played.dispatcher.metrics.outcomes == {(GROUP, outcome.status, kind): 1}
     assert [(it["event"], it["status"], it["log_level"]) for it in logs] == [("handshake", "EACCES", "warning")]
 
 

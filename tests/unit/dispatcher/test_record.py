@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import structlog
 from cryptography import x509
 from structlog.testing import capture_logs
 
@@ -21,6 +23,7 @@ from hsframework.dispatcher.requests.record import identity_of
 from hsframework.dispatcher.requests.request import Outcome
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import AuthMode, Role
+from hsframework.telemetry.metrics import MOST_KINDS, UNKNOWN, Kind, Metrics
 from hsframework.testing import virtual_time
 from hsframework.testing.certificates import Authority
 from tests.support.house import connected_pair
@@ -175,3 +178,37 @@ def test_the_unit_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.undo()
     os.close(read)
     os.close(write)
+
+
+async def test_the_kind_that_is_counted() -> None:
+    """Role, protocol and source are those of the request; the reason is a failure's name, and no word of an agent."""
+    for tag, reason in (("EXPIRED", "EXPIRED"), ("something of theirs", "")):
+        values = {"tag": [{"name": "failure", "value": tag}]}
+        async with stage() as played:
+            with connected_pair() as (ours, _):
+                request = played.another(ours, asked=CLIENT)
+                played.dispatcher.pull(played.agent, request.submission.group, 2)
+                played.dispatcher.done(played.agent, request.id, Outcome(errno.EKEYEXPIRED, values))
+            kind = Kind("client", played.agent.protocol, request.submission.source.name, reason)
+            assert played.dispatcher.metrics.outcomes == {(request.submission.group, errno.EKEYEXPIRED, kind): 1}
+            played.dispatcher.consumer_gone(played.request)
+
+
+def test_kinds_are_bounded() -> None:
+    """Further ones are counted by group and status alone."""
+    metrics = Metrics()
+    for number in range(MOST_KINDS + 2):
+        metrics.handshake("tlshd", 0, 0.1, Kind(protocol=str(number)))
+    assert len(metrics.outcomes) == MOST_KINDS + 1
+    assert metrics.outcomes["tlshd", 0, UNKNOWN] == 2
+
+
+async def test_the_audit_log_has_all_levels() -> None:
+    """An ended request is handed on with the event's fields, also where their level is not logged."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    ended: list[Any] = []
+    async with stage() as played:
+        played.dispatcher.ended = lambda request, fields: ended.append((request.id, fields["status"]))
+        number = played.pulled().id
+        played.dispatcher.done(played.agent, number, Outcome.failure(errno.EIO, "over"))
+    assert ended == [(number, "EIO")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from hsframework.dispatcher.tally import Tally, count_cell
+from hsframework.dispatcher.tally import IN_A_CELL, Tally, count_cell
 from hsframework.local.control import CellCounted, Counted
 from hsframework.local.control_form import MOST_NUMBERS
 from tests.unit.dispatcher.played import GROUP, stage
@@ -31,6 +31,6 @@ async def test_a_cell_chooses_no_label() -> None:
         for group in (GROUP, "nonsense"):
             count_cell(played.dispatcher, CellCounted(group, (0, errno.EIO, -1), (1000, 2000, 3000), (0, errno.EAGAIN)))
         metrics = played.dispatcher.metrics
-        assert metrics.outcomes == {(group, status): 1 for group in (GROUP, "") for status in (0, errno.EIO)}
+        assert metrics.outcomes == {(group, status, IN_A_CELL): 1 for group in (GROUP, "") for status in (0, errno.EIO)}
         assert metrics.refused == {(GROUP, errno.EAGAIN): 1, ("", errno.EAGAIN): 1}
         assert metrics.duration_sums[GROUP] == 0.003

@@ -22,7 +22,7 @@ from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.sessions.sessions import Sessions
 from hsframework.dispatcher.sources.consumers import LocalSource
 from hsframework.process.kept import Kept
-from hsframework.telemetry.metrics import exposition
+from hsframework.telemetry.metrics import Kind, exposition
 from hsframework.testing.certificates import Authority, to_pem
 from tests.unit.dispatcher.sessions import session
 
@@ -57,7 +57,7 @@ def exposed(folder: Path) -> str:
         sessions.results["ended"] += 1
         renewal._end(1, Ended("wrong"))
         metrics = dispatcher.metrics
-        metrics.handshake("tlshd", 0, 0.1)
+        metrics.handshake("tlshd", 0, 0.1, Kind("client", "tls13", "local", "EXPIRED"))
         metrics.refusal("tlshd", 11)
         metrics.session("software", "device")
         metrics.crowded("dispatcher", "verdicts", 1)
@@ -159,6 +159,9 @@ def test_values(text: str) -> None:
     assert _value(text, 'reloads_total{result="taken"}') == 0
     assert _value(text, 'sessions_open{protocol="tls13",role="server"}') == 1
     assert _value(text, 'agents{group="tlshd"}') == 0
+    labels = 'group="tlshd",protocol="tls13",reason="EXPIRED",role="client",source="local",status="OK"'
+    assert _value(text, f"handshakes_total{{{labels}}}") == 1
+    assert _value(text, 'process_resident_memory_bytes{name="",role="dispatcher"}') > 1 << 20
 
 
 def _value(text: str, sample: str) -> float:

@@ -27,7 +27,7 @@ from hsframework.local.control_socket import ControlSocket
 from hsframework.process.kept import VAULT, Shelf
 from hsframework.process.snapshot import thaw
 from hsframework.supervisor.child import AnyChild, Child
-from hsframework.supervisor.reloading import Reloading
+from hsframework.supervisor.reloading import MOST_READERS, Reloading
 
 STATE = InForce(Configuration(profiles={"new": Profile()}))
 CONTENTS = {("psks", "new"): ()}
@@ -161,6 +161,26 @@ def test_an_order_that_was_not_answered(house: House) -> None:
     house.run(reader)
     house.reloading.look()
     assert house.heard(reader) == []
+
+
+def test_an_order_over_which_readers_end(house: House) -> None:
+    """The second one was the last: nothing is taken, whoever has asked gets the reason, and a new order counts anew."""
+    reader = house.reloading.child
+    house.run(house.dispatcher)
+    for number in (7, 8):
+        house.reloading.order(number)
+        for _ in range(MOST_READERS):
+            assert house.heard(house.dispatcher) == []
+            assert house.heard(reader) == [(ReadAgain(number), None)]
+            house.end(reader)
+            house.reloading.look()
+            house.run(reader)
+            house.reloading.look()
+        assert house.heard(reader) == []
+        ((answer, _),) = house.heard(house.dispatcher)
+        assert (type(answer), answer.order) == (NotTaken, number)
+        assert "2 readers have ended" in answer.message
+    assert (house.refused, house.in_force) == (2, [])
 
 
 def test_snapshots_that_cannot_be_opened(house: House) -> None:
