@@ -6,9 +6,10 @@ import contextlib
 import os
 import signal
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hsframework.agent.worker import REPLACED
+from hsframework.process.giving_way import WORKER_SHARE, GivingWay
 
 
 @dataclass(eq=False)
@@ -24,6 +25,16 @@ class Forked:
     retired: bool = False
     renewed: bool = False
     """True if it retires because what it remembers is no longer in force: no fault of its own."""
+    _niceness: GivingWay | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.cell is not None:
+            self._niceness = GivingWay(self.pid, WORKER_SHARE)
+
+    def turns(self, now: float) -> None:
+        """Note that its loop turns: one that serves a cell gives way where it uses much processor time."""
+        if self._niceness is not None:
+            self._niceness.look(now)
 
 
 def let_go(retired: Forked) -> None:
