@@ -8,11 +8,12 @@ import selectors
 import signal
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from hsframework.agent.worker import REPLACED
+from hsframework.process.giving_way import WORKER_SHARE, GivingWay
 
 KILL_TIME = 1.0
 """Seconds that a worker has to end after SIGKILL."""
@@ -33,6 +34,16 @@ class Forked:
     retired: bool = False
     renewed: bool = False
     """True if it retires because what it remembers is no longer in force: no fault of its own."""
+    _niceness: GivingWay | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        if self.cell is not None:
+            self._niceness = GivingWay(self.pid, WORKER_SHARE)
+
+    def turns(self, now: float) -> None:
+        """Note that its loop turns: one that serves a cell gives way where it uses much processor time."""
+        if self._niceness is not None:
+            self._niceness.look(now)
 
 
 def let_go(retired: Forked) -> None:

@@ -285,8 +285,8 @@ class Keeper:
         if said:
             self._liveness.heard(worker, time.monotonic())
         if said == ALIVE:
-            return
-        if said == JOINED:
+            worker.turns(time.monotonic())
+        elif said == JOINED:
             self._joined(worker)
         elif said in (RETIRES, RENEWS) and not worker.retired:
             self._retires(worker, said == RENEWS)

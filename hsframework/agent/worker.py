@@ -16,6 +16,7 @@ from hsframework.agent.warmup import ExitStatus, KeeperOptions, Warm
 from hsframework.local.pulse import Pulse
 from hsframework.process.confinement import confine_worker
 from hsframework.process.forks import forbid_programs
+from hsframework.process.giving_way import WINDOW
 from hsframework.process.lock import lock_memory
 
 JOINED, RETIRES, RENEWS, ALIVE = b"J", b"R", b"N", b"A"
@@ -46,7 +47,7 @@ class Worker:
         self._options = options
         self._warm = warm
         self._stop_numbers = stop_numbers
-        self._interval = interval
+        self._interval = interval if links is None else min(interval, WINDOW)
         self._links = links
 
     def run(self, report: socket.socket) -> int:

@@ -56,6 +56,7 @@ from hsframework.process.capabilities import (
     forbid_new_privileges,
     set_capabilities,
 )
+from hsframework.process.giving_way import CELL_SHARE, GivingWay
 from hsframework.process.lock import lock_memory, score_of_users, set_oom_score
 from hsframework.process.signals import stop_signals
 from hsframework.process.snapshot import thaw
@@ -204,6 +205,7 @@ class Cell:
         self._asked: dict[str, asyncio.TimerHandle] = {}
         self._guests = 0
         self._tally = Tally()
+        self._niceness = GivingWay(os.getpid(), CELL_SHARE)
 
     async def run(self) -> int:
         """Serve until SIGTERM, or until the supervisor is gone.  Returns the exit status."""
@@ -234,6 +236,7 @@ class Cell:
 
     def _beat(self) -> None:
         self._tell(CellAlive())
+        self._niceness.look(self._loop.time())
         for report in self._tally.reports():
             self._tell(report)
 

@@ -127,6 +127,7 @@ def keeper_rules(pid: int) -> list[Rule]:
     return [
         *own,
         Rule("clone", (Argument(_CLONE_FLAGS, 0, _NAMESPACES),)),
+        *(Rule(name, (Argument(0, os.PRIO_PROCESS),)) for name in ("getpriority", "setpriority")),
         *(Rule("prctl", (Argument(0, option),)) for option in options),
         *map(Rule, ("kill", "pidfd_open", "pidfd_send_signal", "prlimit64", "setrlimit", "mlockall", "munlockall")),
         *map(Rule, ("seccomp", "landlock_restrict_self", "landlock_create_ruleset", "landlock_add_rule", "capset")),

@@ -56,6 +56,7 @@ from hsframework.local.control import (
     SUPERVISOR_TO_KEEPER,
 )
 from hsframework.process.capabilities import die_with_parent
+from hsframework.process.giving_way import allow_going_back
 from hsframework.process.kept import CONFIGURATION, VAULT, Kept, Shelf
 from hsframework.process.lock import (
     lock_memory,
@@ -298,6 +299,7 @@ def run(
     dispatcher_main.harden()
     prepare_protection(configuration.memory)
     spare_supervisor()
+    allow_going_back()
     lock_memory(configuration.memory, populate=True)
     listeners = open_listeners(configuration.runtime_dir, kept)
     shelf = Shelf(kept.take_all(), manager)

@@ -10,6 +10,8 @@ import os
 import queue
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -223,6 +225,27 @@ def test_sockets_that_linger(
     threads = [int(status_of(pid)["Threads"]) for pid in (service.pid, service.dispatcher)]
     assert threads[0] == 1
     assert threads[1] <= 2
+
+
+def test_a_cell_that_floods_gives_way(somebody: Callable[[int], Somebody]) -> None:
+    """A user with thousands of requests in flight: his cell becomes nice; another user's and the dispatcher do not."""
+    processors = os.sched_getaffinity(0)
+    with contextlib.ExitStack() as stack:
+        # Of one processor a cell uses much, however many the machine has.
+        os.sched_setaffinity(0, {min(processors)})
+        stack.callback(os.sched_setaffinity, 0, processors)
+        service = stack.enter_context(together())
+        os.sched_setaffinity(0, processors)
+        ordinary = os.getpriority(os.PRIO_PROCESS, service.pid)
+        assert somebody(ANOTHER)(handshake, service.runtime_dir) == "ok"
+        words = [sys.executable, "-m", "tests.kernel.hostile", str(USER), "submitting", str(service.runtime_dir)]
+        attacker = stack.enter_context(subprocess.Popen(words, stdout=subprocess.DEVNULL))
+        stack.callback(attacker.kill)
+        flooded = service.log.wait("started", child=f"cell of user {USER}")["process"]
+        until(lambda: os.getpriority(os.PRIO_PROCESS, flooded) > ordinary, "it gives way")
+        (other,) = _started(service, ANOTHER)
+        for pid in (service.dispatcher, other["process"]):
+            assert os.getpriority(os.PRIO_PROCESS, pid) == ordinary
 
 
 async def _served(service: Service, credentials: Credentials) -> None:

@@ -53,6 +53,14 @@ def test_memory_may_be_locked(name: str) -> None:
     assert unit["OOMPolicy"] == ["continue"], "one that is killed, a user's for example, takes no other with it"
 
 
+def test_users_processes_may_give_way_and_go_back() -> None:
+    """They may become nice, and ordinary again, as hsframework.process.giving_way makes them; and no more than that."""
+    unit = settings("hsframework.service")
+    assert unit["LimitNICE"] == ["+0"]
+    filters = unit["SystemCallFilter"]
+    assert filters.index("setpriority") > filters.index("~@resources")
+
+
 def test_the_dispatchers_priority() -> None:
     """It may take its priority and give it up, as hsframework.dispatcher.realtime does; and no higher one.
 
