@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from hsframework.process.capabilities import CAP_SYS_RESOURCE, capable
+from hsframework.process.capabilities import capable
 from hsframework.process.giving_way import CELL_SHARE, MORE, QUIET_TIME, GivingWay, allow_going_back
 
-CAP_SYS_NICE, ORDINARY = 23, 20
+CAP_SYS_NICE = 23
 MUCH = CELL_SHARE * len(os.sched_getaffinity(0))
 LONG = 100.0
 
@@ -76,28 +76,6 @@ def test_it_goes_back(process: int) -> None:
     assert added(process) > 0
     used.go_on(1, 0)
     assert added(process) == 0
-
-
-def test_the_limit_lets_a_process_without_privileges_go_back() -> None:
-    """With RLIMIT_NICE as root sets it for all, one that has given up everything still goes back."""
-    if resource.getrlimit(resource.RLIMIT_NICE)[1] < ORDINARY and not capable(CAP_SYS_RESOURCE):
-        pytest.skip("the limit cannot be raised here")
-    pid = os.fork()
-    if not pid:
-        status = 1
-        try:
-            allow_going_back()
-            if os.geteuid() == 0:
-                os.setresuid(1, 1, 1)
-            used = Used(os.getpid())
-            before = os.getpriority(os.PRIO_PROCESS, 0)
-            used.go_on(1, MUCH * 2)
-            raised = os.getpriority(os.PRIO_PROCESS, 0)
-            used.go_on(LONG, 0)
-            status = 0 if raised > before == os.getpriority(os.PRIO_PROCESS, 0) else 2
-        finally:
-            os._exit(status)
-    assert os.waitpid(pid, 0)[1] == 0
 
 
 def test_without_the_limit_it_stays_nice() -> None:
