@@ -97,6 +97,7 @@ class Custody:
         "peer_address",
         "peer_host",
         "protocol",
+        "when_released",
     )
 
     def __init__(self, fd: int, close: Callable[[int], None], *, trusted: bool = False, connected: bool = True) -> None:
@@ -111,6 +112,8 @@ class Custody:
         """Returns our copy, for sending it to an agent; -1 once it is closed."""
         self.protocol = self._socket.proto
         """SO_PROTOCOL: 6 TCP, 17 UDP, 261 in-kernel QUIC, 0 AF_UNIX."""
+        self.when_released: Callable[[], None] | None = None
+        """Called once our copy is closed, which for a request of the kernel's is when it has taken DONE."""
         self._close = close
         self._trusted = trusted
         self._flags: int | None = None
@@ -192,6 +195,9 @@ class Custody:
             self._socket.close()
         else:
             self._close(self._socket.detach())
+        told, self.when_released = self.when_released, None
+        if told is not None:
+            told()
 
 
 def _lingers(sock: socket.socket) -> bool:

@@ -18,11 +18,13 @@ import socket
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import structlog
 
 from hsframework.dispatcher.agents.answer import INTERVAL, Answer
+from hsframework.dispatcher.custody import Custody
 from hsframework.dispatcher.keys.given import GivenTrust
 from hsframework.dispatcher.keys.trusts import TrustFiles
 from hsframework.dispatcher.messages import codec
@@ -59,9 +61,12 @@ class Phase(enum.Enum):
 
 
 class Operation(NamedTuple):
-    """An entry of the table of operations.  ``takes_socket``: a file descriptor comes with the message."""
+    """An entry of the table of operations.  ``takes_socket``: a file descriptor comes with the message.
 
-    run: Callable[[AgentConnection, Message, int | None], None]
+    ``run`` returns the custody whose release acknowledges the message; None: it is done already.
+    """
+
+    run: Callable[[AgentConnection, Message, int | None], Custody | None]
     takes_socket: bool = False
 
 
@@ -179,7 +184,7 @@ class AgentConnection:
             if fd is not None and not operation.takes_socket:
                 raise MessageError(f"{message.operation} carries no file descriptor")
             handed, fd = fd, None
-            operation.run(self, message, handed)
+            held = operation.run(self, message, handed)
         except HsframeworkError as error:
             self._refuse(error, sequence_of(data))
         except Exception as error:
@@ -188,7 +193,11 @@ class AgentConnection:
         else:
             self._nonsense = 0
             if message.flags & NLM_F_ACK:
-                self.channel.send(encode_error(0, message.sequence))
+                acknowledge = partial(self.channel.send, encode_error(0, message.sequence))
+                if held is None:
+                    acknowledge()
+                else:
+                    held.when_released = acknowledge
         finally:
             if fd is not None:
                 self.service.dispatcher.close_fd(fd)

@@ -23,14 +23,17 @@ _outcomes = attribute_codec(builtin_specification("local"), "outcome")
 _log = structlog.get_logger("hsframework.dispatcher")
 
 
-def done(agent: AgentConnection, message: Message, fd: int | None) -> None:
-    """End a request with the outcome that the agent reports."""
+def done(agent: AgentConnection, message: Message, fd: int | None) -> Custody | None:
+    """End a request with the outcome that the agent reports.  Return its custody if its source still holds it."""
     number = message.wanted("request-id")
     values = message.values
     del values["request-id"]
     status = _status(values.pop("status", None))
     encoded = b"" if status else codec.without_first(message, "request-id")
+    request = agent.service.dispatcher.requests.get(number)
     agent.service.dispatcher.done(agent, number, Outcome(status, values, encoded))
+    # One whose socket is still open is not completed yet, should this dispatcher die now.
+    return request.custody if request is not None and request.custody.fileno() >= 0 else None
 
 
 def psk_lookup(agent: AgentConnection, message: Message, fd: int | None) -> None:
@@ -55,8 +58,8 @@ def netlink(agent: AgentConnection, message: Message, fd: int | None) -> None:
         agent.channel.send(reply, sock.fileno())
 
 
-def restore(agent: AgentConnection, message: Message, fd: int | None) -> None:
-    """Take a request of an earlier dispatcher back, and let its source complete it."""
+def restore(agent: AgentConnection, message: Message, fd: int | None) -> Custody | None:
+    """Take a request of an earlier dispatcher back, and let its source complete it.  Return its custody as above."""
     if fd is None:
         raise MessageError("restore comes with the socket attached")
     dispatcher = agent.service.dispatcher
@@ -86,6 +89,7 @@ def restore(agent: AgentConnection, message: Message, fd: int | None) -> None:
         custody.release()
     else:
         source.restored(custody, message.values, outcome)
+    return custody if custody.fileno() >= 0 else None
 
 
 def _own_outcome(agent: AgentConnection, message: Message) -> Outcome | None:

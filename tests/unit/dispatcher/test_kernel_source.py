@@ -29,6 +29,7 @@ from hsframework.dispatcher.sources.kernel.wire import Accepted, Ending
 from hsframework.errors import ConfigurationError
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Trust
+from hsframework.netlink.messages import NLM_F_ACK
 from hsframework.netlink.socket import has_family
 from hsframework.process import keyctl
 from hsframework.process.kept import Kept
@@ -251,6 +252,32 @@ async def test_a_done_that_meets_a_shortage_of_memory() -> None:
             agent.send("done", {"request-id": request.values["request-id"], "status": errno.EACCES})
             await played.until(lambda: played.service.told == [(errno.EACCES, [])])
             assert not played.service.short_of_memory
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["it goes on", "the dispatcher ends"])
+async def test_a_done_is_acknowledged_once_the_kernel_has_it(ends: bool) -> None:
+    """Until then the agent keeps the request, for the case that this dispatcher dies; so too one that gives DONE up."""
+    with connected_pair() as (ours, _):
+        async with stage() as played:
+            agent = await played.home.agent(GROUP)
+            played.submit(ours)
+            request = await agent.take_message(GROUP)
+            played.service.short_of_memory = 1_000_000
+            done = {"request-id": request.values["request-id"], "status": errno.EACCES}
+            number = agent.send("done", done, flags=NLM_F_ACK)
+            await played.until(lambda: not played.home.dispatcher.requests)
+            # What comes back for a later message shows that nothing was said of the earlier one.
+            later = agent.send("psk-lookup", {"request-id": 0, "identity": b"x"})
+            assert (await agent.expect("error")).sequence == later
+            if ends:
+                played.source.close()
+                later = agent.send("psk-lookup", {"request-id": 0, "identity": b"x"})
+                assert (await agent.expect("error")).sequence == later
+                return
+            played.service.short_of_memory = 0
+            answer = await agent.expect("error")
+            assert (answer.sequence, answer.error) == (number, 0)
+            assert played.service.told == [(errno.EACCES, [])]
 
 
 async def test_a_shortage_is_nothing_that_a_mount_gives_up_for() -> None:

@@ -52,6 +52,7 @@ _log = structlog.get_logger("hsframework.dispatcher")
 class _Owed:
     """One DONE.  ``send`` raises HsframeworkError and OSError; ``release`` is called once, at the end."""
 
+    custody: Custody
     send: Callable[[], None]
     release: Callable[[], None]
     status: int
@@ -123,7 +124,7 @@ class Completion:
             self._done(custody, endings[0])
 
         custody.restore()
-        self._complete(custody, _Owed(send, held.close, outcome.status, self._patience(), group))
+        self._complete(_Owed(custody, send, held.close, outcome.status, self._patience(), group))
 
     def refuse(self, custody: Custody, status: int, dialect: str = "", *, group: str | None = None) -> None:
         """Complete a request that was not submitted.
@@ -134,7 +135,7 @@ class Completion:
             self.submitted(group)
         custody.restore()
         send = partial(self._done, custody, Ending(status, dialect=dialect))
-        self._complete(custody, _Owed(send, custody.release, status, self._patience(), group))
+        self._complete(_Owed(custody, send, custody.release, status, self._patience(), group))
 
     def close(self) -> None:
         """Try what is owed once more, and give it up."""
@@ -153,8 +154,8 @@ class Completion:
     def _patience(self) -> float:
         return self._loop.time() + PATIENCE
 
-    def _complete(self, custody: Custody, owed: _Owed) -> None:
-        if custody.has_ended:
+    def _complete(self, owed: _Owed) -> None:
+        if owed.custody.has_ended:
             self._pauses[owed] = self._loop.call_later(RESET_PAUSE, self._pause_over, owed)
         elif not self._attempt(owed):
             self._owe(owed)
@@ -178,8 +179,12 @@ class Completion:
         try:
             owed.send()
         except (HsframeworkError, OSError) as error:
-            if is_shortage(error) and self._loop.time() < owed.until:
-                return False
+            if is_shortage(error):
+                if self._loop.time() < owed.until:
+                    return False
+                if not owed.until:
+                    # The agent keeps what is not acknowledged, for the next dispatcher.
+                    owed.custody.when_released = None
             _log.error("DONE is refused", source=self._source, status=owed.status, error=str(error))
         if owed.group is not None:
             self.pending[owed.group] -= 1
