@@ -23,6 +23,7 @@ import threading
 from collections.abc import Callable
 
 from hsframework.agent.readiness import Readiness
+from hsframework.agent.traced import Recorder
 from hsframework.errors import SHORTAGE_PAUSE, SHORTAGES, HsframeworkError, PluginError, is_shortage
 from hsframework.failures import Failure, HandshakeFailed
 
@@ -51,6 +52,9 @@ class _Endpoint:
         self._given_up = False
         """True if a wait for readability was, so that the epoll may have the socket still."""
         self._awaits_answer = False
+
+    recorder: Recorder | None = None
+    """Recorder of what is sent and received, of an endpoint that has one."""
 
     @property
     def socket(self) -> _socket.socket:
@@ -258,8 +262,60 @@ class DatagramEndpoint(_Endpoint):
                     raise _gone(error) from None
 
 
-def make_endpoint(sock: _socket.socket, readiness: Readiness) -> StreamEndpoint | DatagramEndpoint:
-    """Return an endpoint for a socket, by its kind.  The endpoint owns the socket from then on."""
+class _RecordedStream(StreamEndpoint):
+    """An endpoint on a byte stream that records what is sent and received."""
+
+    def __init__(self, sock: _socket.socket, readiness: Readiness, recorder: Recorder) -> None:
+        super().__init__(sock, readiness)
+        self.recorder: Recorder = recorder
+        self._seen = b""
+
+    async def send(self, data: bytes) -> None:
+        self.recorder.sent(data)
+        await super().send(data)
+
+    async def receive_exactly(self, size: int) -> bytes:
+        data = await super().receive_exactly(size)
+        self.recorder.received(data)
+        return data
+
+    async def peek(self, max_size: int) -> bytes:
+        self._seen = await super().peek(max_size)
+        return self._seen
+
+    def take(self, size: int) -> None:
+        super().take(size)
+        self.recorder.received(self._seen[:size])
+        self._seen = self._seen[size:]
+
+
+class _RecordedDatagrams(DatagramEndpoint):
+    """An endpoint on datagrams that records what is sent and received."""
+
+    def __init__(self, sock: _socket.socket, readiness: Readiness, recorder: Recorder) -> None:
+        super().__init__(sock, readiness)
+        self.recorder: Recorder = recorder
+
+    async def send(self, data: bytes) -> None:
+        self.recorder.datagram("sent", data)
+        await super().send(data)
+
+    async def receive_datagram(self, max_size: int = 65535, *, until: float | None = None) -> bytes:
+        data = await super().receive_datagram(max_size, until=until)
+        self.recorder.datagram("received", data)
+        return data
+
+
+def make_endpoint(
+    sock: _socket.socket, readiness: Readiness, recorder: Recorder | None = None
+) -> StreamEndpoint | DatagramEndpoint:
+    """Return an endpoint for a socket, by its kind.  The endpoint owns the socket from then on.
+
+    ``recorder``: records what is sent and received; None: nobody wants it.
+    """
+    if recorder is not None:
+        kind = _RecordedDatagrams if sock.type == _socket.SOCK_DGRAM else _RecordedStream
+        return kind(sock, readiness, recorder)
     if sock.type == _socket.SOCK_DGRAM:
         return DatagramEndpoint(sock, readiness)
     return StreamEndpoint(sock, readiness)

@@ -29,6 +29,7 @@ from hsframework.agent.outcomes import encode_failure
 from hsframework.agent.readiness import Readiness
 from hsframework.agent.requests import decode_request
 from hsframework.agent.stranded import Restorable
+from hsframework.agent.traced import Recorder
 from hsframework.agent.trusts import Trusts
 from hsframework.agent.unacknowledged import Unacknowledged
 from hsframework.caches import misses_for_want_of_room
@@ -200,7 +201,8 @@ class RequestsInHand:
         given_back = _given_back(values)
         shared = self._shared
         sock = _socket_of(fd)
-        endpoint = make_endpoint(sock, self._readiness)
+        recorder = Recorder(self._loop.time) if "trace" in values else None
+        endpoint = make_endpoint(sock, self._readiness, recorder)
         opened.append(endpoint)
         group = values.get("group", "")
         served = shared.served.get((group, sock.proto))
@@ -234,7 +236,7 @@ class RequestsInHand:
         return done
 
     def _ended(self, handshake: Handshake, done: bytes | None) -> None:
-        channel = self._conversation.channel
+        channel, recorder = self._conversation.channel, handshake.endpoint.recorder
         if handshake.orphaned:
             self._orphans.discard(handshake)
             # One that was withdrawn before has been completed.
@@ -250,6 +252,8 @@ class RequestsInHand:
             else:
                 self._gone(1)
             if done is not None and channel is not None:
+                if recorder is not None:
+                    self._conversation.tell("traced", {"request-id": handshake.request.id, "report": recorder.report()})
                 channel.send_soon(done)
                 for name, missed in misses_for_want_of_room().items():
                     self._conversation.tell("crowded", {"name": name, "missed": missed})

@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, str] = {
     "status": "show the running service: groups, agents, requests, failures of the last minutes, files in use",
     "top": "show the same live, on a terminal",
     "sessions": "list the sessions that are open in the kernel, with their peers",
+    "trace": "show each message of the next handshakes with a peer",
     "reload": "have the running service read its files again",
     "groups": "list the groups that the running service serves, and by whom",
     "plugins": "list the installed plugins",

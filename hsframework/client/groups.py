@@ -6,7 +6,7 @@ import errno
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,24 +106,57 @@ def open_sessions(runtime_dir: Path | str | None = None) -> list[dict[str, Any]]
         raise _unanswered(error) from None
 
 
+def traced_handshakes(
+    peer: str, count: int, seconds: int, runtime_dir: Path | str | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield each of the next handshakes with a peer as it ends: the members of its event, and ``steps``.
+
+    ``peer``: its address, or a network.  ``count``: handshakes.  ``seconds``: time for all of them.  Raises as above.
+    """
+    values = {"peer": peer, "count": count, "seconds": seconds}
+    for message in _asked("trace", runtime_dir, TIMEOUT + seconds, values=values):
+        try:
+            report = dict(json.loads(message.values.get("report", "")))
+        except ValueError as error:
+            raise _unanswered(error) from None
+        yield report | {"steps": _steps(report.get("steps"))}
+
+
+def _steps(text: object) -> list[Any]:
+    """Return the steps that an agent has told; none for what is no JSON array: agents are not to be trusted."""
+    try:
+        found = json.loads(str(text))
+    except (ValueError, RecursionError):
+        return []
+    return found if isinstance(found, list) else []
+
+
 def _ask(
     operation: str, runtime_dir: Path | str | None, timeout: float | None = None, flags: int = NLM_F_ACK
 ) -> list[Message]:
+    return list(_asked(operation, runtime_dir, timeout, flags))
+
+
+def _asked(
+    operation: str,
+    runtime_dir: Path | str | None,
+    timeout: float | None = None,
+    flags: int = NLM_F_ACK,
+    values: Mapping[str, Any] | None = None,
+) -> Iterator[Message]:
     path = dispatcher_path(runtime_dir)
     with open_socket(path) as sock:
         connect(sock, path, TIMEOUT)
         try:
-            send_packet(sock, codec().encode(operation, {}, sequence=_SEQUENCE, flags=flags))
+            send_packet(sock, codec().encode(operation, values or {}, sequence=_SEQUENCE, flags=flags))
         except OSError as error:
             raise _unanswered(error) from None
-        found = []
         for message in _answers(sock, TIMEOUT if timeout is None else timeout):
             if message.error:
                 raise ClientRequestRefused(message.values.get("message", "it is not told"), errno=message.error)
             if message.error == 0:
-                break
-            found.append(message)
-    return found
+                return
+            yield message
 
 
 def _unanswered(error: Exception | None) -> ClientError:

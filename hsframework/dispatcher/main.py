@@ -186,7 +186,7 @@ async def _serve(
         policy=policy, agents=agents, local=local, kernel=kernel, kept=surroundings.kept_here, sessions=sessions
     )
     renewal = _renewal(parts, configuration, beside.reader, loop)
-    audit = _audit_log(configuration, dispatcher, loop)
+    audit = _audit_log(configuration, dispatcher, local, agents)
     observe(dispatcher, local, sessions, renewal, supervised=surroundings.control is not None)
     if metrics is not None and text is not None:
         await metrics.start(text)
@@ -212,13 +212,15 @@ async def _serve(
 
 
 def _audit_log(
-    configuration: Configuration, dispatcher: Dispatcher, loop: asyncio.AbstractEventLoop
+    configuration: Configuration, dispatcher: Dispatcher, local: LocalSource, agents: AgentServer
 ) -> AuditLog | None:
-    """Return the audit log, which has every request that ends from now on; None if none is configured."""
+    """Have the ends of requests shown: to whoever begins a trace, and to the audit log, which is returned; None if none
+    is configured."""
+    local.trace = agents.traces.begin
     settings = configuration.audit
     if settings.file is None:
         return None
-    audit = AuditLog(settings.file, sync=settings.sync, call=loop.call_soon_threadsafe)
+    audit = AuditLog(settings.file, sync=settings.sync, call=local.loop.call_soon_threadsafe)
     dispatcher.ended = lambda _, fields: audit.write(fields)
     return audit
 

@@ -25,7 +25,7 @@ from hsframework.netlink.attributes import attribute_codec
 from hsframework.netlink.messages import MessageCodec
 from hsframework.netlink.spec import Specification, builtin_specification
 
-MOMENT = frozenset(("request-id", "timeout", "local-address", "peer-address", "trust-id"))
+MOMENT = frozenset(("request-id", "timeout", "local-address", "peer-address", "trust-id", "trace"))
 CREDENTIALS = frozenset(
     ("message-type", "auth-mode", "identity", "psk", "client-certificate", "alpn", "tls-priorities")
 )
@@ -119,6 +119,7 @@ def accept_reply(
     local_address: str | None = None,
     peer_address: str | None = None,
     trust_id: int | None = None,
+    trace: bool = False,
 ) -> bytes:
     """Encode the reply to the ACCEPT with this sequence number; the request's socket goes with it.
 
@@ -130,6 +131,7 @@ def accept_reply(
         "local-address": local_address,
         "peer-address": peer_address,
         "trust-id": trust_id,
+        "trace": trace or None,
     }
     return codec.encode("accept", values, sequence=sequence, encoded=shared.own + shared.given)
 

@@ -283,7 +283,7 @@ def test_the_page_shows_what_goes_over_the_socket(client: Client, agent: Program
     ]
 
 
-CONSUMERS = ("submit", "result", "groups", "status", "reload")
+CONSUMERS = ("trace", "submit", "result", "groups", "status", "reload")
 """Operations that agents have no part in."""
 
 

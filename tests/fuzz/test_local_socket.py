@@ -38,6 +38,8 @@ SENSE: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "done": {"request-id": st.integers(0, 4), "status": st.sampled_from([0, 5, 5000])},
     "psk-lookup": {"request-id": st.integers(0, 4), "identity": st.binary(max_size=8)},
     "crowded": {"name": st.text(max_size=40), "missed": st.integers(0, 2**32 - 1)},
+    "traced": {"request-id": st.integers(0, 4), "report": st.text(max_size=40)},
+    "trace": {"peer": st.sampled_from(["127.0.0.0/8", "::/0", "x"]), "count": st.integers(0, 3)},
     "restore": {"request-id": st.integers(0, 4), "group": GROUPS, "source": st.sampled_from(["local", "x"])},
 }
 """Values with which a message is likely to be taken; anything else that its operation allows may be added."""

@@ -30,6 +30,7 @@ from hsframework.dispatcher.keys.trusts import TrustFiles
 from hsframework.dispatcher.messages import codec
 from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.dispatcher.requests.core import Dispatcher
+from hsframework.dispatcher.traces import Traces
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
 from hsframework.interface import Trust
 from hsframework.local.channel import AsyncChannel
@@ -81,6 +82,10 @@ class Service:
     loop: asyncio.AbstractEventLoop
     refused: deque[Mapping[str, Any]] = field(default_factory=lambda: deque(maxlen=MOST_REFUSALS))
     """The last agents that were not allowed to join, for people."""
+    traces: Traces = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "traces", Traces(self.dispatcher, self.loop))
 
 
 class AgentConnection:

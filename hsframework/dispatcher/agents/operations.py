@@ -94,7 +94,7 @@ def accept(agent: AgentConnection, message: Message, fd: int | None) -> None:
     number = message.values.get("count", 1)
     if not 1 <= number <= MAX_COUNT:
         raise RequestRefused(f"a count is from 1 to {MAX_COUNT}", errno=errno.EINVAL)
-    dispatcher, channel = agent.service.dispatcher, agent.channel
+    dispatcher, channel, traces = agent.service.dispatcher, agent.channel, agent.service.traces
     # An agent that asks for one at a time need not know that packets can bring several sockets.
     send = channel.send if number == 1 else channel.send_soon
     while number:
@@ -116,6 +116,7 @@ def accept(agent: AgentConnection, message: Message, fd: int | None) -> None:
                     local_address=custody.local_address,
                     peer_address=custody.peer_address,
                     trust_id=None if trust is None else agent.send_trust(trust),
+                    trace=bool(traces.open) and traces.wants(custody.peer_address),
                 )
                 send(reply, custody.fileno())
             except Exception as error:
@@ -136,6 +137,13 @@ def crowded(agent: AgentConnection, message: Message, fd: int | None) -> None:
     agent.service.dispatcher.metrics.crowded(agent.protocol, message.wanted("name"), missed)
 
 
+def traced(agent: AgentConnection, message: Message, fd: int | None) -> None:
+    """Keep the messages of a handshake that is traced."""
+    number = message.wanted("request-id")
+    agent.service.dispatcher.in_hand(agent, number)
+    agent.service.traces.traced(number, message.wanted("report"))
+
+
 TABLE: Mapping[tuple[Phase, str], Operation] = {
     (Phase.CONNECTED, "join"): Operation(join),
     (Phase.CONNECTED, "restore"): Operation(restore, takes_socket=True),
@@ -146,5 +154,6 @@ TABLE: Mapping[tuple[Phase, str], Operation] = {
     (Phase.JOINED, "psk-lookup"): Operation(psk_lookup),
     (Phase.JOINED, "netlink"): Operation(netlink),
     (Phase.JOINED, "crowded"): Operation(crowded),
+    (Phase.JOINED, "traced"): Operation(traced),
     (Phase.JOINED, "restore"): Operation(restore, takes_socket=True),
 }

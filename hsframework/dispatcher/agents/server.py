@@ -14,6 +14,7 @@ from hsframework.dispatcher.connections import Listener
 from hsframework.dispatcher.keys.trusts import TrustFiles
 from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.dispatcher.requests.core import Dispatcher
+from hsframework.dispatcher.traces import Traces
 from hsframework.interface import Trust
 
 
@@ -52,6 +53,11 @@ class AgentServer:
         """The dispatcher whose requests the agents are given."""
         return self._service.dispatcher
 
+    @property
+    def traces(self) -> Traces:
+        """The traces of handshakes that are under way."""
+        return self._service.traces
+
     def renew(self, trusts: Iterable[Trust]) -> None:
         """Have all agents drop what they remember, but for these trusts; their requests in hand go on."""
         self._service.trusts.keep(trust.digest for trust in trusts)
@@ -61,6 +67,7 @@ class AgentServer:
 
     def close(self) -> None:
         """Stop serving agents."""
+        self._service.traces.close()
         self.listener.close()
 
     def _connected(self, sock: socket.socket, peer: PeerCredentials) -> AgentConnection:

@@ -11,7 +11,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -31,10 +31,11 @@ from hsframework.dispatcher.policy import PeerCredentials, Policy
 from hsframework.dispatcher.requests.asked import Consumer, asked_for
 from hsframework.dispatcher.requests.core import Dispatcher
 from hsframework.dispatcher.requests.request import HIGHEST_URGENCY, Outcome, PendingRequest, Submission, no_key
+from hsframework.dispatcher.sources.answers import encoded_result, group_of, key_of, not_here
+from hsframework.dispatcher.traces import Answer
 from hsframework.errors import HsframeworkError, MessageError, RequestRefused
 from hsframework.interface import AuthMode, Role
 from hsframework.local.channel import AsyncChannel
-from hsframework.local.packets import check_size
 from hsframework.netlink.messages import NLM_F_ACK, Message, encode_error, sequence_of, without_sequence
 from hsframework.netlink.socket import NLM_F_DUMP
 
@@ -77,10 +78,12 @@ class LocalSource:
         self.trusts = GivenTrusts(dispatcher.close_fd)
         self.status: Callable[[], str] = lambda: "{}"
         """The state of the service, as a JSON object."""
-        self.reload: Callable[[Callable[[str], None]], None] = _not_here
+        self.reload: Callable[[Callable[[str], None]], None] = not_here
         """Function that reads everything again and calls back with the end, in JSON.  Raises RequestRefused."""
-        self.sessions: Callable[[Callable[[list[str]], None]], None] = _not_here
+        self.sessions: Callable[[Callable[[list[str]], None]], None] = not_here
         """Function that calls back with the open sessions, each a JSON object.  Raises RequestRefused."""
+        self.trace: Callable[[Mapping[str, Any], Answer, Callable[[], bool]], None] = not_here
+        """Function that begins a trace.  Raises RequestRefused."""
         self.wanted: Callable[[str], None] = lambda group: None
         """Called with the group of each submit for which there is no agent, before it is looked at."""
         self.listener = Listener(
@@ -186,10 +189,10 @@ class ConsumerConnection:
         """Give the socket back, and send the result of the submit with this sequence number."""
         self._requests.pop(sequence, None)
         try:
-            result = _result(outcome, sequence)
+            result = encoded_result(outcome, sequence)
         except MessageError as error:
             _log.error("a result cannot be sent", request=request.id, error=str(error))
-            result = _result(Outcome.failure(errno.EIO, f"the result cannot be sent: {error}"), sequence)
+            result = encoded_result(Outcome.failure(errno.EIO, f"the result cannot be sent: {error}"), sequence)
         request.custody.release()
         self._channel.send_soon(result)
 
@@ -210,7 +213,7 @@ class ConsumerConnection:
             submission = self._agreed.get(asked)
             values, terms = None, None
             if submission is None and len(asked) > REMEMBERED_SIZE:
-                terms = self._under_way.get(_key_of(asked))
+                terms = self._under_way.get(key_of(asked))
                 if terms is not None and terms.asked == asked:
                     submission = terms.submission
             if submission is None:
@@ -231,11 +234,11 @@ class ConsumerConnection:
             self._submit(submission, sequence_of(data), handed, terms)
             self._nonsense = 0
             if terms is not None:
-                self._under_way[_key_of(asked)] = terms
+                self._under_way[key_of(asked)] = terms
             if values is not None and brings_nothing(values):
                 self._remember(asked, submission)
         except HsframeworkError as error:
-            group = _group_of(data)
+            group = group_of(data)
             known = group if group in self._source.dispatcher.groups else ""
             self._source.dispatcher.metrics.refusal(known, error.errno)
             _log.info("a request is refused", uid=self.peer.uid, group=group[:64], error=str(error))
@@ -335,12 +338,15 @@ class ConsumerConnection:
         source, operation = self._source, message.operation
         if operation == "cancel":
             self._cancel(message)
-        elif operation not in ("groups", "reload", "status"):
+        elif operation not in ("groups", "reload", "status", "trace"):
             raise RequestRefused(f"{operation} is not for consumers", errno=errno.EOPNOTSUPP)
         else:
             source.policy.check_overview(self.peer)
             if operation == "reload":
                 source.reload(lambda report: self._reported(message, [report]))
+                return
+            if operation == "trace":
+                source.trace(message.values, partial(self._reported, message), lambda: self._channel.closed)
                 return
             if operation == "status" and message.flags & NLM_F_DUMP == NLM_F_DUMP:
                 source.sessions(partial(self._reported, message))
@@ -351,10 +357,11 @@ class ConsumerConnection:
         if message.flags & NLM_F_ACK:
             self._channel.send(encode_error(0, message.sequence))
 
-    def _reported(self, asked: Message, reports: list[str]) -> None:
+    def _reported(self, asked: Message, reports: Sequence[str], more: bool = False) -> None:
         for report in reports:
             self._channel.send(codec.encode(asked.operation, {"report": report}, sequence=asked.sequence))
-        self._channel.send(encode_error(0, asked.sequence))
+        if not more:
+            self._channel.send(encode_error(0, asked.sequence))
 
     def _cancel(self, message: Message) -> None:
         sequence = message.values.get("request-id", 0)
@@ -370,29 +377,3 @@ class ConsumerConnection:
             self._source.dispatcher.consumer_gone(request)
         if error is not None:
             _log.warning("a consumer's connection failed", uid=self.peer.uid, error=str(error))
-
-
-def _key_of(asked: bytes) -> tuple[int, bytes]:
-    return len(asked), asked[-64:]
-
-
-def _not_here(answer: Callable[..., None]) -> None:
-    raise RequestRefused("the dispatcher is asked that, and no cell", errno=errno.EOPNOTSUPP)
-
-
-def _group_of(data: bytes) -> str:
-    """Return the group of a submit that was refused, or "" if it has none."""
-    try:
-        return str(codec.decode(data).values.get("group", ""))
-    except MessageError:
-        return ""
-
-
-def _result(outcome: Outcome, sequence: int) -> bytes:
-    """Encode a result; a success stays as the agent encoded it, which was checked.  Raises MessageError if too long."""
-    values = {} if outcome.encoded else {**outcome.values, "status": outcome.status}
-    if outcome.status:
-        values.pop("session", None)
-    result = codec.encode("result", values, sequence=sequence, encoded=outcome.encoded)
-    check_size(result)
-    return result

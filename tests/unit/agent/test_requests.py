@@ -18,7 +18,7 @@ from hsframework.netlink.spec import builtin_specification
 from tests.unit.agent.fakes import ToyProtocol, succeeds
 
 LOCAL = builtin_specification("local")
-READ_ELSEWHERE = {"timeout", "trust-id", "source", "dialect"}
+READ_ELSEWHERE = {"timeout", "trust-id", "source", "dialect", "trace"}
 """Attributes from which the caller makes the deadline, the trust and the place that a restore names."""
 READ_NOWHERE = {"urgency"}
 """Attributes for agents in other languages: the dispatcher's queue has kept to the urgency already."""

@@ -34,6 +34,12 @@ def test_a_dispatcher_that_ends(far: socket.socket, before: bool) -> None:
     assert caught.value.errno == errno.ECONNRESET
 
 
+@pytest.mark.parametrize("text", ["", "[[1", "[" * 100_000, "{}", "7"])
+def test_steps_of_an_agent_that_are_none(text: str) -> None:
+    """They are left out, and the trace goes on."""
+    assert groups._steps(text) == []
+
+
 def test_an_answer_that_is_none(far: socket.socket) -> None:
     """It is said to be a breach of the protocol."""
     with far, pytest.raises(ClientError, match=r"^the dispatcher broke the protocol: ") as caught:

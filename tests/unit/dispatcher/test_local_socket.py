@@ -269,10 +269,12 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     "psk-lookup": {"request-id": 1, "identity": b"who"},
     "netlink": {"request-id": 1, "family": 16},
     "crowded": {"name": "a cache", "missed": 64},
+    "traced": {"request-id": 1, "report": "[]"},
     "restore": {"request-id": 1, "group": "toy", "source": "local"},
     "submit": REQUEST,
     "cancel": {"request-id": 1},
     "trust": {"trust-id": 1, "size": 0},
+    "trace": {"peer": "192.0.2.1"},
 }
 """Every operation that is sent to the dispatcher."""
 
@@ -284,10 +286,12 @@ BY_PHASE = {
     "psk-lookup": (errno.EPERM, errno.EBADF),
     "netlink": (errno.EPERM, errno.EBADF),
     "crowded": (errno.EPERM, 0),
+    "traced": (errno.EPERM, errno.EBADF),
     "restore": (0, 0),
     "submit": (errno.EOPNOTSUPP, errno.EOPNOTSUPP),
     "cancel": (errno.EOPNOTSUPP, errno.EOPNOTSUPP),
     "trust": (errno.EOPNOTSUPP, errno.EOPNOTSUPP),
+    "trace": (errno.EOPNOTSUPP, errno.EOPNOTSUPP),
 }
 """The answer to an agent that has joined no group, and to one that has."""
 
@@ -304,7 +308,9 @@ async def test_operations_by_phase(name: str) -> None:
             for agent, number in zip((stranger, member), BY_PHASE[name], strict=True):
                 assert (await agent.ask(name, OPERATIONS[name], fd)).error == number
             answer = await (await home.agent("toy")).ask(name, OPERATIONS[name], None if fd else ours.fileno())
-            assert answer.error == (errno.EOPNOTSUPP if name in ("submit", "cancel", "trust") else errno.EBADMSG)
+            assert answer.error == (
+                errno.EOPNOTSUPP if name in ("submit", "cancel", "trust", "trace") else errno.EBADMSG
+            )
 
 
 async def test_caches_that_are_too_small_are_counted() -> None:

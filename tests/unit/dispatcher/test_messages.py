@@ -90,7 +90,7 @@ async def test_all_that_a_consumer_says_reaches_the_agent(auth_mode: int, told: 
             for _, fd in found:
                 assert fd is not None
                 os.close(fd)
-    assert set(values) == (SUBMIT & REPLY) - {"identity", "psk"} | told | MOMENT | {"user", "source"}
+    assert set(values) == (SUBMIT & REPLY) - {"identity", "psk"} | told | MOMENT - {"trace"} | {"user", "source"}
     for name in set(values) & SUBMIT - {"timeout", "identity", "psk", "trust-id"}:
         assert values[name] == said[name], name
     for name in told:
