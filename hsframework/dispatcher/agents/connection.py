@@ -103,6 +103,8 @@ class AgentConnection:
         self.name = f"pid {peer.pid}"
         self.phase = Phase.CONNECTED
         self.protocol = ""
+        self.declared: Mapping[str, Any] = {}
+        """Values of its JOIN, without the groups."""
         self.groups: set[str] = set()
         self.socket_protocols: frozenset[int] = frozenset()
         self.kernel_tls = ""

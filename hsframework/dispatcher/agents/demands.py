@@ -28,6 +28,12 @@ _NAMES = {Demand.PEER_NAME: "peername", Demand.TLS_POLICIES: "tls-priorities"}
 """Attributes of requests that are not named as their demand."""
 
 
+def strange_words(auth_modes: Set[int], understood: Set[str]) -> list[str]:
+    """Return what an agent has declared and this version does not know: of a later one, or misspelt."""
+    modes = sorted(auth_modes - set(AuthMode))
+    return [*(f"auth-mode {number}" for number in modes), *(word[:64] for word in sorted(understood - set(Demand)))]
+
+
 def refusal(asked: Parameters, auth_modes: Set[int], understood: Set[str]) -> Outcome:
     """Return the outcome of a request whose agent has not declared its auth mode, or one of its demands."""
     if asked.auth_mode not in auth_modes:

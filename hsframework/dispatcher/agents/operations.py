@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import structlog
 
 from hsframework.dispatcher.agents.connection import AgentConnection, Operation, Phase
-from hsframework.dispatcher.agents.demands import UNSUPPLIED, refusal
+from hsframework.dispatcher.agents.demands import UNSUPPLIED, refusal, strange_words
 from hsframework.dispatcher.agents.in_hand import done, netlink, psk_lookup, restore
 from hsframework.dispatcher.messages import accept_reply
 from hsframework.errors import RequestRefused
@@ -52,10 +52,13 @@ def join(agent: AgentConnection, message: Message, fd: int | None) -> None:
         )
         raise
     agent.service.dispatcher.check_groups(groups)
+    declared = {name: value for name, value in message.values.items() if name != "group"}
+    if agent.groups and declared != agent.declared:
+        raise RequestRefused("a further JOIN of a link repeats the first, with other groups", errno=errno.EINVAL)
     protocols = frozenset(message.values.get("socket-protocol", ()))
     if unknown := [number for number in protocols if number not in SOCKET_PROTOCOLS]:
         raise RequestRefused(f"{min(unknown)} is no SO_PROTOCOL", errno=errno.EINVAL)
-    agent.phase = Phase.JOINED
+    agent.phase, agent.declared = Phase.JOINED, declared
     agent.protocol = message.values.get("protocol", "")[:64]
     agent.kernel_tls = message.values.get("kernel-tls", "")[:MOST_TEXT]
     agent.joined_at = agent.service.loop.time()
@@ -68,7 +71,22 @@ def join(agent: AgentConnection, message: Message, fd: int | None) -> None:
     agent.name = f"{message.values.get('agent', 'agent')[:64]} (pid {agent.peer.pid})"
     agent.groups.update(groups)
     _log.info("an agent joins", agent=agent.name, groups=groups, uid=agent.peer.uid)
+    if unknown_words := strange_words(agent.auth_modes, agent.understands):
+        _log.warning("an agent declares what is not known here", agent=agent.name, words=unknown_words)
+    for group in groups:
+        _compare(agent, group)
     agent.service.dispatcher.joined(agent, groups)
+
+
+def _compare(agent: AgentConnection, name: str) -> None:
+    """Warn if an agent of the group has declared other words: the outcome of a request depends on its agent then."""
+    group = agent.service.dispatcher.groups.get(name)
+    for other in () if group is None else group.members:
+        assert isinstance(other, AgentConnection)
+        if (other.auth_modes, other.understands) != (agent.auth_modes, agent.understands):
+            text = "agents of one group declare different auth modes or demands: some requests depend on their agent"
+            _log.warning(text, group=name, agent=agent.name, other=other.name)
+            return
 
 
 def leave(agent: AgentConnection, message: Message, fd: int | None) -> None:

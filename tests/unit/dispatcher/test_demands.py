@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from hsframework.configuration.rules import Rule
 from hsframework.configuration.settings import Configuration, IdentitySettings, Profile, TrustSettings
 from hsframework.configuration.toml import load_configuration
+from hsframework.dispatcher.agents.connection import AgentConnection
 from hsframework.dispatcher.keys.vault import Vault
 from hsframework.errors import ConfigurationError
 from hsframework.netlink.messages import Message
@@ -241,3 +243,30 @@ def test_the_groups_of_a_profile_are_read(tmp_path: Path) -> None:
     file.write_text('[profiles.web]\ngroups = [""]\n')
     with pytest.raises(ConfigurationError, match="groups: a group has a name"):
         load_configuration(file)
+
+
+async def test_a_link_declares_once() -> None:
+    """A further JOIN adds groups; one with other words is refused, and what the first declared stays."""
+    async with house() as home:
+        agent = await home.agent("toy", understands=["alpn"])
+        again = {"protocol": "toy", "agent": "by hand", **ABLE, "understands": ["alpn"]}
+        answer = await agent.ask("join", {**again, "group": ["other"], "understands": ["alpn", "trust"]})
+        assert answer.error == errno.EINVAL
+        (member,) = home.dispatcher.groups["toy"].members
+        assert isinstance(member, AgentConnection)
+        assert member.understands == {"alpn"}
+        assert (await agent.ask("join", {**member.declared, "group": ["other"]})).error == 0
+        assert "other" in home.dispatcher.groups
+
+
+async def test_words_that_nobody_knows_and_agents_that_differ() -> None:
+    """Both are said in the log when the agent joins."""
+    with capture_logs() as logs:
+        async with house() as home:
+            await home.agent("toy", understands=["alpn"])
+            await home.agent("toy", **{"understands": ["alpn", "alpnn"], "auth-mode": [1, 77]})
+            await home.agent("other", understands=["alpn"])
+    (strange,) = [it for it in logs if it["event"] == "an agent declares what is not known here"]
+    assert strange["words"] == ["auth-mode 77", "alpnn"]
+    (differ,) = [it for it in logs if it["event"].startswith("agents of one group declare different")]
+    assert differ["group"] == "toy"
