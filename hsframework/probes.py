@@ -42,7 +42,7 @@ Probe = Yes[T_co] | No | NotSeen
 
 
 def describe(answer: Probe[object]) -> str:
-    """Return an answer for people: ``yes``, or ``no: `` or ``not seen: `` with the reason."""
+    """Return an answer for people: ``yes``; or ``no:`` or ``not seen:``, with the reason."""
     match answer:
         case Yes():
             return "yes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,13 @@ def test_what_is_promised_is_there() -> None:
     promised = set(PROMISED.read_text().split())
     assert len(promised) > 300
     assert not promised - promised_now()
+
+
+def test_each_public_module_has_a_page() -> None:
+    """What is promised can be read without the source: the reference has the module, or one of its parts by name."""
+    pages = "".join(page.read_text("utf-8") for page in (ROOT / "docs/reference").glob("*.md"))
+    shown = set(re.findall(r"auto(?:module|class|function):: (hsframework[\w.]*)", pages))
+    assert not [name for name in public_modules() if not any(f"{item}.".startswith(f"{name}.") for item in shown)]
 
 
 def test_what_is_public_is_promised() -> None:
