@@ -25,7 +25,7 @@ def test_what_is_promised_is_there() -> None:
 
 
 def test_each_public_module_has_a_page() -> None:
-    """What is promised can be read without the source: the reference has the module, or one of its parts by name."""
+    """The reference has each promised module, or one of its parts by name, so that nobody needs the source."""
     pages = "".join(page.read_text("utf-8") for page in (ROOT / "docs/reference").glob("*.md"))
     shown = set(re.findall(r"auto(?:module|class|function):: (hsframework[\w.]*)", pages))
     assert not [name for name in public_modules() if not any(f"{item}.".startswith(f"{name}.") for item in shown)]
