@@ -47,6 +47,9 @@ from tests.support.running import (
 
 TOY = Path(__file__).with_name("toy_plugin.py").read_text()
 USER, ANOTHER, STRANGER = 1000, 1001, 1002
+MANY_FILES = 400
+"""More than any process has without a flood, and more connections than wait for one cell."""
+
 OPTIONS = HandshakeOptions(group="toy", timeout=10)
 RULES = f'[[allow]]\nusers = ["{USER}", "{ANOTHER}"]\n'
 
@@ -237,6 +240,7 @@ def test_a_cell_that_floods_gives_way(somebody: Callable[[int], Somebody]) -> No
         service = stack.enter_context(together())
         os.sched_setaffinity(0, processors)
         ordinary = os.getpriority(os.PRIO_PROCESS, service.pid)
+        assert handshake(service.runtime_dir) == "ok", "and what other users may not read is imported"
         assert somebody(ANOTHER)(handshake, service.runtime_dir) == "ok"
         words = [sys.executable, "-m", "tests.kernel.hostile", str(USER), "submitting", str(service.runtime_dir)]
         attacker = stack.enter_context(subprocess.Popen(words, stdout=subprocess.DEVNULL))
@@ -246,12 +250,19 @@ def test_a_cell_that_floods_gives_way(somebody: Callable[[int], Somebody]) -> No
         (other,) = _started(service, ANOTHER)
         for pid in (service.dispatcher, other["process"]):
             assert os.getpriority(os.PRIO_PROCESS, pid) == ordinary
+        until(lambda: _files(flooded) > MANY_FILES, "his cell has his sockets")
+        for pid in (service.pid, service.dispatcher, other["process"]):
+            assert _files(pid) < MANY_FILES, "and nobody else has"
 
 
 async def _served(service: Service, credentials: Credentials) -> None:
     async with AsyncClient(service.runtime_dir) as client:
         for _ in range(5):
             await check_served(client, credentials)
+
+
+def _files(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def _started(service: Service, uid: int) -> list[dict[str, Any]]:
