@@ -51,9 +51,8 @@ def record(
     fields = _fields(request, outcome, now)
     if ended is not None:
         ended(request, fields)
-    if log.is_enabled_for(level):
-        tell = log.warning if level == logging.WARNING else log.info
-        tell("handshake", **fields)
+    tell = log.warning if level == logging.WARNING else log.info
+    tell("handshake", **fields)
 
 
 def _fields(request: PendingRequest, outcome: Outcome, now: float) -> dict[str, Any]:
