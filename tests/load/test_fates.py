@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,3 +165,28 @@ def _client_hello(identities: int) -> bytes:
 
 def _vector(size: int, value: bytes) -> bytes:
     return len(value).to_bytes(size) + value
+
+
+PAUSE = 5.0
+"""Seconds: more than any silence after which a process is killed, but for the watchdog's of minutes."""
+
+
+@pytest.mark.parametrize("last", ["the supervisor", "its descendants"])
+def test_a_pause_of_the_whole_machine_ends_nobody(service: Service, last: str) -> None:
+    """Every process is stopped for a while and goes on, in either order: the same ones serve, and nobody was killed."""
+
+    def ours() -> list[int]:
+        return sorted(service.processes(), reverse=last == "the supervisor")
+
+    asyncio.run(_well(service))
+    before, mark = ours(), service.log.mark
+    for pid in before:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(PAUSE)  # what is tried is that this much time has passed
+    finally:
+        for pid in before:
+            os.kill(pid, signal.SIGCONT)
+    asyncio.run(_well(service, 50))
+    assert ours() == before
+    assert not [event for event in service.log.events(since=mark) if "killed" in event["event"]]
