@@ -79,6 +79,19 @@ def test_connect_with_a_certificate(service: Service, pki: Pki, tmp_path: Path) 
         peer.end()
 
 
+def test_connect_without_a_certificate(service: Service, pki: Pki, tmp_path: Path) -> None:
+    """A server that demands one says so after the handshake: the options that give one are named."""
+    peer = start_server("openssl", Setup(identity=pki.files("good"), trust=pki.ca), tmp_path)
+    words = ["--ca", pki.ca, "--servername", "server.example"]
+    try:
+        with hsframework(service, "connect", *words, "127.0.0.1", peer.port) as program:
+            assert program.wait() == 1
+            assert "certificate_required" in program.said()
+            assert "give ours with --cert FILE and --key FILE" in program.said()
+    finally:
+        peer.end()
+
+
 @pytest.mark.parametrize("key", [SHA256, SHA384], ids=["sha256", "sha384"])
 def test_connect_with_a_key(key: PresharedKey, service: Service, tmp_path: Path) -> None:
     """--psk-file with an NVMe name, whose hash is in it; neither key nor file is shown."""

@@ -25,7 +25,10 @@ from hsframework.cli.options.pump import pump
 from hsframework.cli.options.stream import open_stream
 from hsframework.cli.options.transport import CONNECT_TIMEOUT, proves_names, uses_datagrams
 from hsframework.client import AsyncClient, AsyncSession, HandshakeOptions, connect_udp_session
-from hsframework.errors import HandshakeError, RequestRefused
+from hsframework.errors import HandshakeError, RequestRefused, StreamError
+from hsframework.tls.alerts import describe_alert
+
+_CERTIFICATE_REQUIRED = describe_alert(116)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,10 +63,19 @@ async def _connect(arguments: argparse.Namespace, options: HandshakeOptions) -> 
             session = await _session(client, stack, options, arguments)
             if session is None:
                 return 1
-            stream = await open_stream(session, key_update=arguments.key_update)
-            await pump(stream, sys.stdin.fileno(), sys.stdout.fileno())
-            await stream.close()
+            try:
+                stream = await open_stream(session, key_update=arguments.key_update)
+                await pump(stream, sys.stdin.fileno(), sys.stdout.fileno())
+                await stream.close()
+            except StreamError as error:
+                if not (options.identities or options.profile) and _CERTIFICATE_REQUIRED in str(error):
+                    _advise("no certificate was named: give ours with --cert FILE and --key FILE, or name a --profile")
+                raise
     return 0
+
+
+def _advise(advice: str) -> None:
+    print(f"hsframework: {advice}", file=sys.stderr)
 
 
 async def _session(
@@ -85,10 +97,7 @@ async def _session(
     except (HandshakeError, RequestRefused) as error:
         report_failure(error, peer, as_json=arguments.json)
         if error.errno == errno.EKEYREJECTED and options.trust is None and not (options.profile or options.psks):
-            print(
-                "hsframework: no trust was named: give the server's authority with --ca FILE, or use --system-trust",
-                file=sys.stderr,
-            )
+            _advise("no trust was named: give the server's authority with --ca FILE, or use --system-trust")
         return None
     report_session(session, peer, time.monotonic() - begun, as_json=arguments.json, quiet=arguments.quiet)
     return session
