@@ -43,9 +43,10 @@ class Chroot:
     def __init__(self, suite: str, folder: Path, *, bind: Path | None = None) -> None:
         self.suite = suite
         self.said = ""
-        self._upper, self._work, self._root = (folder / name for name in ("upper", "work", "root"))
-        for path in (self._upper, self._work, self._root):
+        self._upper, self._work = (folder / name for name in ("upper", "work"))
+        for path in (self._upper, self._work):
             path.mkdir(parents=True, exist_ok=True)
+        self._root = Path("/mnt")  # in a mount namespace of its own; not below a folder that the root itself shows
         layers = f"lowerdir={ROOTS[suite].path / 'tree'},upperdir={self._upper},workdir={self._work}"
         self._enter = (
             f"mount -t overlay overlay -o {shlex.quote(layers)} {self._root} && "

@@ -11,7 +11,8 @@ from hsframework.cli.demo.processes import ProcessFacts
 from hsframework.errors import errno_name
 
 WIDTH = 100
-_LINE = "{:>3} {:6}  {:34} {:33} {:>6}  {:5} {}"
+_LINE = "{:>2} {:6} {:32} {:38} {:>6} {:5} {}"
+"""The longest outcome is AES_128_GCM X25519MLKEM768 sunrpc kTLS, by peers with OpenSSL 3.5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
         data = f"{2 * DATA >> 20} MiB" if outcome.data_ok else "-"
         verdict = "WRONG" if outcome.problem else "ok"
         title = outcome.scenario.title
-        lines.append(_LINE.format(f"{number}.", role, title, _outcome(outcome), milliseconds, data, verdict))
+        lines.append(_LINE.format(number, role, title, _outcome(outcome), milliseconds, data, verdict))
         if outcome.problem:
             lines += textwrap.wrap(outcome.problem, WIDTH, initial_indent=" " * 12, subsequent_indent=" " * 12)
     return "\n".join(lines)
@@ -102,7 +103,7 @@ def _outcome(outcome: Outcome) -> str:
         return errno_name(outcome.status)
     if "device" in outcome.tags:
         return f"PSP {outcome.tags['version']}, {outcome.tags['device']}"
-    cipher = outcome.tags.get("cipher", "session").removeprefix("TLS_")
+    cipher = outcome.tags.get("cipher", "session").removeprefix("TLS_").partition("_SHA")[0]
     facts = (cipher, outcome.tags.get("group"), outcome.alpn, "kTLS" if outcome.in_kernel else None)
     return " ".join(fact for fact in facts if fact)
 

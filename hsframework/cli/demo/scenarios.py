@@ -122,7 +122,7 @@ def _refused(credentials: Credentials) -> list[Scenario]:
     known, other = credentials.keys["sha256"], PresharedKey(b"nobody", Secret(bytes(32)))
     return [
         Scenario(
-            "refused: the peer has another name",
+            "refused: a peer of another name",
             HandshakeOptions(peer_name="other.demo.example", trust=trust, timeout=TIMEOUT),
             server,
             expect=errno.EKEYREJECTED,
@@ -181,8 +181,8 @@ def _psp(credentials: Credentials, ours: PspPeers) -> list[Scenario]:
     file.write_bytes(b"%b:%b:sha384\n" % (key.identity, key.key.reveal().hex().encode()))
     keyed = replace(client, identities=(), trust=None, peer_name=None, psks=(key,))
     return [
-        Scenario("PSP, x509, both show certificates", client, listening, peers=ours),
-        Scenario("PSP, x509, both show certificates", server, connecting, peers=ours),
+        Scenario("PSP, both show certificates", client, listening, peers=ours),
+        Scenario("PSP, both show certificates", server, connecting, peers=ours),
         Scenario("PSP, PSK, sha384", keyed, ["--psk-file", str(file)], peers=ours),
         Scenario(
             "refused: the peer has no PSP", client, _identity_words(credentials.server_files), errno.EPROTONOSUPPORT

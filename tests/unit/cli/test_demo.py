@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -160,6 +161,14 @@ def test_picture_names_every_process() -> None:
 def test_table_shows_where_the_session_is() -> None:
     """A session in the kernel is marked, and so is what was agreed on."""
     assert "AES h2 kTLS" in table([outcome(in_kernel=True, alpn="h2")])
+
+
+def test_the_longest_line_fits() -> None:
+    """Peers of newer distributions agree on a hybrid group, whose name is long, and the kernel may have the session."""
+    tags = {"cipher": "TLS_AES_128_GCM_SHA256", "group": "X25519MLKEM768"}
+    longest = outcome(tags=tags, alpn="sunrpc", in_kernel=True, problem="none", handshake=1.2345)
+    longest = replace(longest, scenario=replace(longest.scenario, title="refused: an unknown PSK identity"))
+    assert max(map(len, table([longest]).splitlines())) <= WIDTH
 
 
 @pytest.mark.parametrize("hash_name", ["sha256", "sha384"])

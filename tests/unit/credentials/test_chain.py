@@ -29,6 +29,7 @@ from hsframework.errors import ConfigurationError
 from hsframework.failures import Failure, HandshakeFailed
 from hsframework.interface import Trust
 from hsframework.testing.certificates import CLIENT, KEY_TYPES, SERVER, Authority, Credential, self_signed
+from tests.support import chains
 
 NAME = "server.example"
 
@@ -170,22 +171,18 @@ def test_cross_signing_in_a_circle(root: Authority) -> None:
     assert verify((*circle, root.cross_sign(b)), root.trust())[-1] == root.certificate
 
 
-def test_version_1_anchor(tmp_path: object) -> None:
+def test_version_1_anchor() -> None:
     """An anchor from before X.509v3, which has no basic constraints, is an authority; one with v3 is not."""
-    key = Authority("Key")
-    v3 = Authority("Old", key=key.key, ca=None, key_usage=None)
+    v3 = Authority("Old", ca=None, key_usage=None)
     refused(v3.issue([NAME]), v3.trust(), Failure.WRONG_USAGE, "no basic constraints")
-    v1 = Authority("Old", key=key.key)
-    request = subprocess.run(
-        ["openssl", "req", "-new", "-key", "/dev/stdin", "-subj", "/CN=Old", "-outform", "PEM"],
-        input=key.credential.private_key_pem, capture_output=True, check=True,
-    )  # fmt: skip
-    made = subprocess.run(
-        ["openssl", "x509", "-req", "-key", "/dev/stdin", "-in", _written(tmp_path, request.stdout), "-outform", "DER"],
-        input=key.credential.private_key_pem, capture_output=True, check=True,
-    )  # fmt: skip
-    assert x509.load_der_x509_certificate(made.stdout).version is x509.Version.v1
-    assert verify(v1.issue([NAME]), Trust((made.stdout,)))[-1] == made.stdout
+    leaf, old = chains.straight().path
+    old.version = None
+    old.extensions.clear()
+    anchor = old.der()
+    assert x509.load_der_x509_certificate(anchor).version is x509.Version.v1
+    sent, trust = (leaf.der(),), Trust((anchor,))
+    accepted = verify_chain(sent, trust, purpose=Purpose.SERVER_AUTH, peer_name=chains.NAME, now=chains.NOW)
+    assert accepted[-1] == anchor
 
 
 def _written(directory: object, data: bytes) -> str:

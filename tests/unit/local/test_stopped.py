@@ -77,4 +77,4 @@ def test_no_child() -> None:
         child.kill()
         child.wait()
         assert not is_stopped(child.pid)
-    assert not is_stopped(os.getppid())
+    assert not is_stopped(os.getpid())

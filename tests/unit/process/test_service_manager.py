@@ -20,6 +20,9 @@ from hsframework.process.snapshot import freeze, thaw
 from tests.support.running import short_folder, until, write_configuration
 from tests.support.service_manager import Manager
 
+ANOTHER = str(os.getpid() + 1)
+"""A process that is not this one."""
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -55,7 +58,7 @@ def test_states_and_descriptors(manager: Manager) -> None:
 
 def test_no_service_manager() -> None:
     """Every call does nothing; another process's watchdog is not ours."""
-    told = ServiceManager({"WATCHDOG_USEC": "1000", "WATCHDOG_PID": "1"})
+    told = ServiceManager({"WATCHDOG_USEC": "1000", "WATCHDOG_PID": ANOTHER})
     told.tell("READY=1")
     assert (told.watchdog, told.there) == (None, False)
 
@@ -63,10 +66,10 @@ def test_no_service_manager() -> None:
 def test_descriptors_of_a_wrapper() -> None:
     """LISTEN_PID of a wrapper that did not exec: they are left alone, and the log says why."""
     with capture_logs() as logs:
-        environment = {"LISTEN_PID": "1", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "agent:consumer"}
+        environment = {"LISTEN_PID": ANOTHER, "LISTEN_FDS": "2", "LISTEN_FDNAMES": "agent:consumer"}
         assert passed_descriptors(environment) == {}
     assert "LISTEN_PID" in logs[0]["event"]
-    assert (logs[0]["listen_pid"], environment) == ("1", {})
+    assert (logs[0]["listen_pid"], environment) == (ANOTHER, {})
 
 
 def test_descriptors_without_a_name_each() -> None:
