@@ -56,6 +56,7 @@ from hsframework.process.capabilities import (
     forbid_new_privileges,
     set_capabilities,
 )
+from hsframework.process.confinement import confine_cell, files_of_a_cell
 from hsframework.process.giving_way import CELL_SHARE, GivingWay
 from hsframework.process.lock import lock_memory, score_of_users, set_oom_score
 from hsframework.process.signals import stop_signals
@@ -103,11 +104,13 @@ def run_cell(configuration: Configuration, tenant: Tenant, control: socket.socke
     set_oom_score(score_of_users())
     restricted = restrict(configuration, tenant.profiles)
     policy = Policy(restricted, own_uid=-1 if tenant.number is None else tenant.number)
+    files = files_of_a_cell()
     give_up_privileges(tenant.number)
     gc.freeze()
     gc.set_threshold(GC_THRESHOLD)
     set_total(configuration.memory.cache << 20)
     lock_memory(configuration.memory)
+    confine_cell(files)
     return asyncio.run(Cell(restricted, policy, None, control).run())
 
 

@@ -94,6 +94,24 @@ def confine_worker(*, own_user: bool) -> list[str]:
     return found
 
 
+def files_of_a_cell() -> landlock.Ruleset:
+    """Make what :func:`confine_cell` needs, as long as this process may open it."""
+    seccomp.load_library()
+    return landlock.Ruleset((*program_files(), "/proc"))
+
+
+def confine_cell(files: landlock.Ruleset) -> list[str]:
+    """Confine this process as the cell of a user, which is given all that it serves; return what could not be done.
+
+    Of ``files`` it reads the program's own, and the control group of a consumer's process.
+    """
+    problems = [files.restrict(), seccomp.install(seccomp.cell_rules(os.getpid()))]
+    found = [problem for problem in problems if problem is not None]
+    for problem in found:
+        _log.warning("a cell is not confined as it could be", reason=problem)
+    return found
+
+
 def confine_listener() -> None:
     """Confine this process as one that listens on a port and answers from what it is sent; it opens no file."""
     seccomp.load_library()

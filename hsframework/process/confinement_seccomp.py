@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import mmap
 import os
 import socket
 from collections.abc import Iterable, Sequence
@@ -36,6 +37,10 @@ _IOCTLS = (
     0x5450,  # FIONCLEX
     0x5451,  # FIOCLEX
 )
+_HANDED_OUT = (0, 16)
+"""Netlink families of which agents may ask for a socket: routes, and the generic ones."""
+_SIOCGSKNS = 0x894C
+"""Asks in which network namespace a socket is."""
 _FCNTLS = (*range(8), 1030, 1031, 1032, 1033, 1034)
 """Duplicates, flags, locks, sizes of pipes and seals; F_SETOWN has the kernel send signals to others."""
 _PR_SET_NAME = 15
@@ -132,6 +137,21 @@ def keeper_rules(pid: int) -> list[Rule]:
         *map(Rule, ("kill", "pidfd_open", "pidfd_send_signal", "prlimit64", "setrlimit", "mlockall", "munlockall")),
         *map(Rule, ("seccomp", "landlock_restrict_self", "landlock_create_ruleset", "landlock_add_rule", "capset")),
     ]
+
+
+def cell_rules(pid: int) -> list[Rule]:
+    """Return what a cell may do: a worker's part, make memory and netlink sockets that it hands on, and be nice.
+
+    ``pid``: its own.
+    """
+    nice = (Argument(0, os.PRIO_PROCESS), Argument(1, pid))
+    refused = Rule("socket", (Argument(0, socket.AF_NETLINK),), errno.EAFNOSUPPORT)
+    families = [Rule("socket", (Argument(0, socket.AF_NETLINK), Argument(2, family))) for family in _HANDED_OUT]
+    netlink = [*families, Rule("bind"), Rule("ioctl", (Argument(1, _SIOCGSKNS),))]
+    handed_on = (Argument(2, mmap.PROT_READ), Argument(3, mmap.MAP_SHARED, MAP_TYPE))
+    mapped = [Rule(name, handed_on) for name in ("mmap", "mmap2")]
+    own = [rule for rule in worker_rules(pid) if rule != refused]
+    return [*own, *netlink, *mapped, Rule("memfd_create"), Rule("getpriority", nice), Rule("setpriority", nice)]
 
 
 def listener_rules(pid: int) -> list[Rule]:

@@ -189,6 +189,7 @@ def test_who_shares_a_fate_shares_a_process(service: Service, somebody: Callable
         assert not facts["Groups"].split()
         assert {int(facts[name], 16) for name in ("CapPrm", "CapEff", "CapInh", "CapBnd", "CapAmb")} == {0}
         assert facts["NoNewPrivs"] == "1"
+        assert facts["Seccomp"] == "2", "it may make few system calls"
         assert not sockets(pid) & (sockets(service.pid) | sockets(service.dispatcher)), "it inherits none"
         assert os.stat(f"/proc/{pid}/status").st_uid == 0, "not dumpable"
     workers = set(service.workers("toy")) - before

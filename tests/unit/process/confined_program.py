@@ -18,8 +18,17 @@ import sys
 import threading
 from collections.abc import Callable
 
+from hsframework.dispatcher.namespaces import netlink_beside
+from hsframework.interface import Trust
+from hsframework.local.trustfile import create_trust_file
 from hsframework.process.capabilities import forbid_new_privileges, set_capabilities
-from hsframework.process.confinement import confine_keeper, confine_worker, prepare_confinement
+from hsframework.process.confinement import (
+    confine_cell,
+    confine_keeper,
+    confine_worker,
+    files_of_a_cell,
+    prepare_confinement,
+)
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 SYS_FORK, SYS_CLONE3, SYS_UNSHARE, SYS_SETNS, SYS_PTRACE, SYS_BPF = 57, 435, 272, 308, 101, 321
@@ -91,6 +100,7 @@ def forbidden(place: str, log: int) -> dict[str, Callable[[], object]]:
         "shared memory": lambda: mmap.mmap(-1, 4096, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS),
         "the log cut off": lambda: os.ftruncate(log, 0),
         "a larger limit": lambda: __import__("resource").setrlimit(4, (1, 1)),
+        "another's niceness": lambda: os.setpriority(os.PRIO_USER, 0, 19),
         "a priority": lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)),
         "a mount": lambda: called("mount", b"none", place.encode(), b"tmpfs", 0, b""),
         "another root": lambda: os.chroot(place),
@@ -139,6 +149,14 @@ def allowed(handed: socket.socket) -> dict[str, Callable[[], object]]:
     }
 
 
+def of_a_cell(handed: socket.socket) -> dict[str, Callable[[], object]]:
+    return {
+        "a netlink socket for an agent": lambda: netlink_beside(handed.fileno(), 16).close(),
+        "a file in memory for an agent": lambda: os.close(create_trust_file(Trust((b"an anchor",)))[0]),
+        "its own niceness": lambda: os.setpriority(os.PRIO_PROCESS, os.getpid(), 19),
+    }
+
+
 def outcome(act: Callable[[], object]) -> str:
     try:
         act()
@@ -160,9 +178,15 @@ def main() -> None:
     set_capabilities(0)
     forbid_new_privileges()
     prepare_confinement()
-    problems = confine_keeper() if sys.argv[3] == "keeper" else confine_worker(own_user=False)
+    confine: dict[str, Callable[[], list[str]]] = {
+        "cell": lambda: confine_cell(files_of_a_cell()),
+        "keeper": confine_keeper,
+        "worker": lambda: confine_worker(own_user=False),
+    }
+    problems = confine[sys.argv[3]]()
     tried = {name: outcome(act) for name, act in forbidden(place, log).items()}
-    may = {name: outcome(act) for name, act in allowed(handed).items()}
+    more = of_a_cell(handed) if sys.argv[3] == "cell" else {}
+    may = {name: outcome(act) for name, act in {**allowed(handed), **more}.items()}
     print(json.dumps({"problems": problems, "forbidden": tried, "allowed": may}))
 
 
