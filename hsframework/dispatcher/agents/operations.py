@@ -79,10 +79,16 @@ def join(agent: AgentConnection, message: Message, fd: int | None) -> None:
 
 
 def _compare(agent: AgentConnection, name: str) -> None:
-    """Warn if an agent of the group has declared other words: the outcome of a request depends on its agent then."""
+    """Warn if an agent of the group has declared other words: the outcome of a request depends on its agent then.
+
+    Agents that serve different sockets get different requests.
+    """
     group = agent.service.dispatcher.groups.get(name)
     for other in () if group is None else group.members:
         assert isinstance(other, AgentConnection)
+        both = agent.socket_protocols & other.socket_protocols
+        if agent.socket_protocols and other.socket_protocols and not both:
+            continue
         if (other.auth_modes, other.understands) != (agent.auth_modes, agent.understands):
             text = "agents of one group declare different auth modes or demands: some requests depend on their agent"
             _log.warning(text, group=name, agent=agent.name, other=other.name)

@@ -260,11 +260,13 @@ async def test_a_link_declares_once() -> None:
 
 
 async def test_words_that_nobody_knows_and_agents_that_differ() -> None:
-    """Both are said in the log when the agent joins."""
+    """Both are said in the log when the agent joins; those that serve other sockets may differ."""
     with capture_logs() as logs:
         async with house() as home:
-            await home.agent("toy", understands=["alpn"])
-            await home.agent("toy", **{"understands": ["alpn", "alpnn"], "auth-mode": [1, 77]})
+            await home.agent("toy", **{"understands": ["alpn"], "socket-protocol": [6]})
+            await home.agent("toy", **{"understands": [], "socket-protocol": [261]})
+            assert not [it for it in logs if it["event"].startswith("agents of one group")]
+            await home.agent("toy", **{"understands": ["alpn", "alpnn"], "auth-mode": [1, 77], "socket-protocol": [6]})
             await home.agent("other", understands=["alpn"])
     (strange,) = [it for it in logs if it["event"] == "an agent declares what is not known here"]
     assert strange["words"] == ["auth-mode 77", "alpnn"]
