@@ -30,7 +30,15 @@ from tests.kernel.house import dispatcher, house
 from tests.kernel.machine import NOBODY, debian, in_a_child
 from tests.kernel.raw import Outcome, submitted
 from tests.kernel.scripted import SUBSYSTEM, Connections, Consumers, ScriptedAgent, connections, consumers, refused
-from tests.support.running import Running, short_folder, sockets, tcp_pairs, until, write_configuration
+from tests.support.running import (
+    Running,
+    settled_fds,
+    short_folder,
+    sockets,
+    tcp_pairs,
+    until,
+    write_configuration,
+)
 
 QUICK = "[timeouts]\nagent-restart = 0.05\nmaximum = 0.3\n"
 
@@ -151,9 +159,11 @@ def test_all_that_wait_are_accepted(clients: Connections, serving: Running) -> N
         serving.log.wait("handshake", status="EIO", since=mark, number=10)
 
 
-def test_no_fd_is_left(hosts: Consumers, serving: Running) -> None:
+def test_no_fd_is_left(hosts: Consumers) -> None:
     """EMFILE costs the one request its life, at once; with an fd free again the next one is served."""
-    with ScriptedAgent(serving.runtime_dir) as agent:
+    # Of its own: one that has completed a request on a connection that was reset closes the socket a moment later.
+    with dispatcher(QUICK) as serving, ScriptedAgent(serving.runtime_dir) as agent:
+        settled_fds(serving.pid)
         limits = resource.prlimit(serving.pid, resource.RLIMIT_NOFILE)
         used = {int(name) for name in os.listdir(f"/proc/{serving.pid}/fd")}
         lowest_free = min(set(range(len(used) + 1)) - used)
